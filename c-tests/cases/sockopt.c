@@ -30,7 +30,7 @@ static const struct row tcp_rows[] = {
     O(SOL_SOCKET, SO_PRIORITY, 0, 6, 6),
     O(SOL_SOCKET, SO_TIMESTAMP, 0, 1, 1),
     O(SOL_SOCKET, SO_BUSY_POLL, 0, 50, 50),
-    O(SOL_SOCKET, SO_ZEROCOPY, 0, 0, 0),
+    O(SOL_SOCKET, SO_ZEROCOPY, 0, 1, 1),
     O(SOL_SOCKET, SO_INCOMING_CPU, -1, 0, 0),
     O(IPPROTO_TCP, TCP_NODELAY, 0, 9, 1),
     O(IPPROTO_TCP, TCP_CORK, 0, 3, 1),

@@ -120,9 +120,11 @@ cases! {
     tcp_info,
     threads_share,
     timeouts,
+    timestamping,
     udp,
     unspecified,
     urgent,
+    zerocopy,
 }
 
 /// Programs that are not cases: they take arguments and talk to another process.

@@ -1,6 +1,7 @@
 //! Ancillary data between C's control buffers and `Control`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 use usersock::sock::msg::{Control, SockExtendedErr};
 
 const ALIGN: usize = size_of::<usize>();
@@ -9,6 +10,9 @@ const UDP_SEGMENT: i32 = 103;
 const UDP_GRO: i32 = 104;
 const TCP_CM_INQ: i32 = 36;
 const SCM_TXTIME: i32 = 61;
+const SO_TIMESTAMP_NEW: i32 = 63;
+const SO_TIMESTAMPNS_NEW: i32 = 64;
+const SO_TIMESTAMPING_NEW: i32 = 65;
 
 fn align(n: usize) -> usize {
     (n + ALIGN - 1) & !(ALIGN - 1)
@@ -97,6 +101,18 @@ fn err_bytes(e: &SockExtendedErr, v6: bool) -> Vec<u8> {
     b
 }
 
+/// struct timeval or timespec of a 64-bit time_t.
+fn time(t: &Duration, fraction: u32) -> Vec<u8> {
+    [t.as_secs() as i64, i64::from(fraction)].map(i64::to_ne_bytes).concat()
+}
+
+/// struct scm_timestamping: of three times the first is the software's.
+fn timestamping(t: &Duration) -> Vec<u8> {
+    let mut b = time(t, t.subsec_nanos());
+    b.resize(48, 0);
+    b
+}
+
 fn bytes(c: &Control, v6: bool) -> (i32, i32, Vec<u8>) {
     let ip_level = if v6 { libc::IPPROTO_IPV6 } else { libc::IPPROTO_IP };
     let i = |n: i32| n.to_ne_bytes().to_vec();
@@ -117,16 +133,12 @@ fn bytes(c: &Control, v6: bool) -> (i32, i32, Vec<u8>) {
         Control::Tclass(n) => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS, i(*n)),
         Control::DontFrag(on) => (libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, i(i32::from(*on))),
         Control::Tos(n) => (libc::IPPROTO_IP, libc::IP_TOS, vec![*n as u8]),
-        Control::Timestamp(t) => {
-            let mut b = (t.as_secs() as i64).to_ne_bytes().to_vec();
-            b.extend_from_slice(&(t.subsec_micros() as i64).to_ne_bytes());
-            (libc::SOL_SOCKET, libc::SCM_TIMESTAMP, b)
-        }
-        Control::TimestampNs(t) => {
-            let mut b = (t.as_secs() as i64).to_ne_bytes().to_vec();
-            b.extend_from_slice(&(t.subsec_nanos() as i64).to_ne_bytes());
-            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS, b)
-        }
+        Control::Timestamp(t) => (libc::SOL_SOCKET, libc::SCM_TIMESTAMP, time(t, t.subsec_micros())),
+        Control::TimestampNew(t) => (libc::SOL_SOCKET, SO_TIMESTAMP_NEW, time(t, t.subsec_micros())),
+        Control::TimestampNs(t) => (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS, time(t, t.subsec_nanos())),
+        Control::TimestampNsNew(t) => (libc::SOL_SOCKET, SO_TIMESTAMPNS_NEW, time(t, t.subsec_nanos())),
+        Control::Timestamping(t) => (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING, timestamping(t)),
+        Control::TimestampingNew(t) => (libc::SOL_SOCKET, SO_TIMESTAMPING_NEW, timestamping(t)),
         Control::Inq(n) => (libc::IPPROTO_TCP, TCP_CM_INQ, i(*n)),
         Control::RxqOvfl(n) => (libc::SOL_SOCKET, libc::SO_RXQ_OVFL, n.to_ne_bytes().to_vec()),
         Control::UdpSegment(n) => (libc::IPPROTO_UDP, UDP_SEGMENT, n.to_ne_bytes().to_vec()),

@@ -407,7 +407,10 @@ impl Kernel {
                 let (flags, control) = (message.out_flags, std::mem::take(&mut message.control));
                 let mut data = buffers.concat();
                 data.truncate(count);
-                let control = control.into_iter().map(shown).collect();
+                let v6 = self.socket(fd)?.sock().family == libc::AF_INET6 as u16;
+                // The wall clock of the script's begin.
+                let begin = self.stack.clock.wall().saturating_sub(self.stack.clock.now() - EPOCH);
+                let control = control.into_iter().map(|c| shown(c, begin, v6)).collect();
                 Ok((count as i64, Reply::Received { data, flags, control }))
             }
             Call::Shutdown(fd, how) => number(self.socket(fd)?.shutdown(how)),
@@ -520,11 +523,23 @@ impl Kernel {
     }
 }
 
-/// Ancillary data as a script writes it. Kinds that scripts cannot write get level and type -1, so that they match
-/// nothing.
-fn shown(control: Control) -> ControlMessage {
+/// Ancillary data as a script writes it: times count from its begin, and an error has no offender. Kinds that scripts
+/// cannot write get level and type -1, so that they match nothing.
+fn shown(control: Control, begin: Duration, v6: bool) -> ControlMessage {
     let int = |level, kind, value: i32| ControlMessage { level, kind, data: value.to_ne_bytes().to_vec() };
     match control {
+        Control::Timestamping(at) => {
+            let at = at.saturating_sub(begin);
+            let data = [at.as_secs() as i64, i64::from(at.subsec_nanos())].map(i64::to_ne_bytes).concat();
+            ControlMessage { level: libc::SOL_SOCKET, kind: libc::SCM_TIMESTAMPING, data }
+        }
+        Control::RecvErr(e) => {
+            let kind = [e.origin, e.ty, e.code, 0];
+            let data = [e.errno.to_ne_bytes(), kind, e.info.to_ne_bytes(), e.data.to_ne_bytes()].concat();
+            let (level, kind) =
+                if v6 { (libc::SOL_IPV6, libc::IPV6_RECVERR) } else { (libc::SOL_IP, libc::IP_RECVERR) };
+            ControlMessage { level, kind, data }
+        }
         Control::Inq(bytes) => int(libc::SOL_TCP, libc::TCP_CM_INQ, bytes),
         Control::Ttl(ttl) => int(libc::SOL_IP, libc::IP_TTL, ttl),
         Control::Tos(tos) => int(libc::SOL_IP, libc::IP_TOS, tos),

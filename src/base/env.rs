@@ -128,18 +128,25 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Instant;
     /// Time since the UNIX epoch, for timestamps that programs see (`SO_TIMESTAMP`, pcap). It may jump.
     fn wall(&self) -> Duration;
+    /// The point of the stack's time at which CLOCK_MONOTONIC is `nanos`, for times that programs give (SCM_TXTIME).
+    /// The default is for programs that read this clock.
+    fn at_monotonic(&self, nanos: u64) -> Instant {
+        Instant::from_nanos(nanos)
+    }
 }
 
 /// The system's monotonic clock, counted from the creation of this value.
 #[derive(Debug)]
 pub struct RealClock {
     epoch: std::time::Instant,
+    /// CLOCK_MONOTONIC at the epoch, nanoseconds.
+    monotonic: u64,
 }
 
 impl RealClock {
     /// A clock that starts at zero.
     pub fn new() -> RealClock {
-        RealClock { epoch: std::time::Instant::now() }
+        RealClock { epoch: std::time::Instant::now(), monotonic: crate::sys::fd::monotonic() }
     }
 }
 
@@ -157,6 +164,10 @@ impl Clock for RealClock {
     fn wall(&self) -> Duration {
         // The wall clock is before 1970: return zero, so that the stack runs on a machine whose clock was never set.
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO)
+    }
+
+    fn at_monotonic(&self, nanos: u64) -> Instant {
+        Instant::from_nanos(nanos.saturating_sub(self.monotonic))
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) struct Capture {
     sent: Mutex<Vec<Vec<u8>>>,
     /// Transmit hashes of all that was sent.
     pub(crate) hashes: Mutex<Vec<u32>>,
+    times: Mutex<Vec<Instant>>,
     waiting: Mutex<VecDeque<Skb>>,
 }
 
@@ -39,12 +40,18 @@ impl Capture {
 
     /// A device with these capabilities.
     pub(crate) fn with_caps(name: &'static str, caps: Caps) -> Arc<Capture> {
-        Arc::new(Capture { name, caps, sent: Mutex::default(), hashes: Mutex::default(), waiting: Mutex::default() })
+        let (sent, times, waiting) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Capture { name, caps, sent, hashes: Mutex::default(), times, waiting })
     }
 
     /// Packets sent since the last call.
     pub(crate) fn take(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.sent.lock())
+    }
+
+    /// Departure times of the packets sent since the last call.
+    pub(crate) fn times(&self) -> Vec<Instant> {
+        std::mem::take(&mut self.times.lock())
     }
 
     /// Queues a packet for the stack to receive.
@@ -70,6 +77,7 @@ impl Device for Capture {
     }
     fn xmit(&self, _: u16, _: Instant, skb: Skb) -> Xmit {
         self.hashes.lock().push(skb.hash);
+        self.times.lock().push(skb.tx_time);
         self.sent.lock().push(skb.to_vec());
         Xmit::Sent
     }

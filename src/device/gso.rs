@@ -5,7 +5,9 @@
 use super::Caps;
 use crate::sock::page::Frag;
 use crate::sock::skb::{Csum, GsoType, HEAD, L3, Skb};
+use crate::sock::tstamp::TxStamp;
 use crate::wire::checksum::{self, Checksum};
+use crate::wire::seq::SeqNum;
 use smallvec::SmallVec;
 
 pub(crate) mod gro;
@@ -232,6 +234,12 @@ impl Cut {
         }
         self.done += n;
         self.index += 1;
+        // Of TCP the segment with the byte that is reported has the stamp, of UDP the first (tcp_gso_tstamp).
+        let end = self.payload.tcp.seq + self.done as u32;
+        let reported = |t: &TxStamp| last || l.proto != TCP || SeqNum(t.key()).before(end);
+        if self.payload.tx_stamp.as_ref().is_some_and(reported) {
+            seg.tx_stamp = self.payload.tx_stamp.take();
+        }
         if last {
             seg.owner = self.payload.owner.take();
         }

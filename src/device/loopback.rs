@@ -73,7 +73,7 @@ impl Device for Loopback {
         // The sender's charge ends here. The receiver is charged for the bytes, not for the unused room in the sender's
         // pages: a receive window derived from that would be smaller than the sender's segments, and each would wait
         // for a zero-window probe.
-        skb.owner = None;
+        (skb.owner, skb.zerocopy, skb.tx_stamp) = (None, None, None);
         skb.truesize = SKB_OVERHEAD + skb.data_len() as u32;
         if skb.csum != Csum::None {
             skb.csum = Csum::Unnecessary;

@@ -7,11 +7,13 @@ use crate::base::error::{Error, Result};
 use crate::base::read_mostly::{Read, ReadMostly};
 use crate::counters::DropReason;
 use crate::device::gso::Gro;
-use crate::device::{Caps, Device, Xmit};
+use crate::device::{Caps, Device, LinkType, Xmit};
 use crate::sock::skb::Skb;
+use crate::sock::tstamp::{Link, Point, Report, TxStamp};
 use crate::stack::Stack;
 use crate::sys::lock::{Mutex, RwLock};
 use crate::wire::addr::Cidr;
+use crate::wire::ether;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -191,8 +193,8 @@ impl NetDevs {
     }
 
     /// Retries packets that a full device returned; returns how many were sent.
-    pub(crate) fn flush_tx(&self, now: Instant) -> usize {
-        self.iter().map(|d| d.flush_tx(now)).sum()
+    pub(crate) fn flush_tx(&self, stack: &Stack, now: Instant) -> usize {
+        self.iter().map(|d| d.flush_tx(stack, now)).sum()
     }
 }
 
@@ -301,10 +303,15 @@ impl NetDev {
             stack.mib.drop(DropReason::DeviceFull);
             return Err(Error::NetDown);
         }
+        if let Some(stamp) = &skb.tx_stamp
+            && let Some(report) = self.report(stamp, Point::Sched, &skb)
+        {
+            report.queue(stack.now());
+        }
         let q = self.queue_of(skb.hash);
         let Some(queue) = self.queues.get(q as usize) else { return Err(Error::NoDev) };
         if queue.tx_len.load(Ordering::Acquire) == 0 {
-            match self.device.read().xmit(q, now, skb) {
+            match self.start_xmit(stack, q, now, skb) {
                 Xmit::Sent => return Ok(()),
                 Xmit::Dropped(_) => {
                     stack.mib.drop(DropReason::DeviceFull);
@@ -328,16 +335,47 @@ impl NetDev {
         Ok(())
     }
 
-    fn flush_tx(&self, now: Instant) -> usize {
+    /// Hands a packet to the device, and reports that if asked to (ndo_start_xmit, skb_tx_timestamp).
+    #[inline]
+    fn start_xmit(&self, stack: &Stack, q: u16, now: Instant, mut skb: Skb) -> Xmit {
+        let Some(stamp) = skb.tx_stamp.take() else { return self.device.read().xmit(q, now, skb) };
+        let report = self.report(&stamp, Point::Snd, &skb);
+        match self.device.read().xmit(q, now, skb) {
+            Xmit::Busy(mut skb) => {
+                skb.tx_stamp = Some(stamp);
+                Xmit::Busy(skb)
+            }
+            done => {
+                if matches!(done, Xmit::Sent)
+                    && let Some(report) = report
+                {
+                    report.queue(stack.now());
+                }
+                done
+            }
+        }
+    }
+
+    #[cold]
+    fn report(&self, stamp: &TxStamp, point: Point, skb: &Skb) -> Option<Report> {
+        let caps = self.device.read().caps();
+        let link = match caps.link {
+            LinkType::Ethernet(_) => Link::Header(ether::HEADER_LEN),
+            _ if caps.loopback => Link::Loopback,
+            _ => Link::Header(0),
+        };
+        stamp.of_packet(point, skb, self.ifindex, link)
+    }
+
+    fn flush_tx(&self, stack: &Stack, now: Instant) -> usize {
         let mut sent = 0;
         for (q, queue) in self.queues.iter().enumerate() {
             if queue.tx_len.load(Ordering::Acquire) == 0 {
                 continue;
             }
-            let device = self.device();
             let mut tx = queue.tx.lock();
             while let Some(skb) = tx.pop_front() {
-                if let Xmit::Busy(skb) = device.xmit(q as u16, now, skb) {
+                if let Xmit::Busy(skb) = self.start_xmit(stack, q as u16, now, skb) {
                     tx.push_front(skb);
                     break;
                 }

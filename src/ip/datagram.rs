@@ -9,13 +9,14 @@ use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
 use crate::sock::addr::{AF_INET, unspecified};
 use crate::sock::dst::{Dst, DstKind};
-use crate::sock::errqueue::{ErrEntry, IcmpPacket};
+use crate::sock::errqueue::{ErrEntry, IpPacket, origin};
 use crate::sock::mem::{self, Kind};
 use crate::sock::msg::{Control, RecvMsg, SendMsg, SockExtendedErr};
 use crate::sock::packet::IcmpError;
 use crate::sock::proto::SockRef;
 use crate::sock::skb::{Skb, TxOwner};
 use crate::sock::state::State;
+use crate::sock::tstamp::{self, Cookie, sof};
 use crate::sock::wait::Events;
 use crate::sock::{Sock, SockCommon, SockGuard, flag, ip_flag};
 use crate::stack::Stack;
@@ -24,17 +25,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Origins of queued errors (SO_EE_ORIGIN_*).
-const ORIGIN_LOCAL: u8 = 1;
-const ORIGIN_ICMP: u8 = 2;
-const ORIGIN_ICMP6: u8 = 3;
-
 /// Words of the control block of a packet in a receive queue, as [`arrived`] and [`recv`] use it: for IP_PKTINFO the
 /// interface in the upper half and ipi_spec_dst in the lower (PKTINFO_SKB_CB); packets dropped before it
 /// (SOCK_SKB_CB.dropcount); whether it was peeked at.
 const CB_PKTINFO: usize = 0;
 const CB_DROPS: usize = 1;
 const CB_PEEKED: usize = 2;
+
+/// Type of the control message with TCP's measurements.
+const SCM_TIMESTAMPING_OPT_STATS: i32 = 54;
 
 fn is_udp(sock: &Sock) -> bool {
     sock.ty == libc::SOCK_DGRAM as u16 && sock.protocol == libc::IPPROTO_UDP as u16
@@ -177,8 +176,7 @@ pub fn ioctl(sk: SockRef<'_>, request: u64, header: usize) -> Result<i32> {
 /// recvmsg with MSG_ERRQUEUE, of any protocol: never waits. EAGAIN when nothing is queued. Linux: ip_recv_error,
 /// ipv6_recv_error.
 pub(crate) fn recv_error(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
-    let sock = g.sock;
-    let e = g.common.next_error(sock)?;
+    let mut e = g.sock.next_error()?;
     let n = msg.put(&e.payload);
     if msg.faulted() {
         return Err(Error::Fault);
@@ -188,12 +186,25 @@ pub(crate) fn recv_error(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Re
     }
     msg.out_flags |= libc::MSG_ERRQUEUE;
     msg.name = e.addr;
-    // An error of this host's own has no packet, and the time at which it is read.
-    timestamp(g, e.icmp.map_or(g.stack.now(), |p| p.now), msg);
-    if let Some(p) = e.icmp {
-        ip_control(&g.common, p.dst, (p.ifindex, Ipv4Addr::UNSPECIFIED), (p.ttl, p.tos), msg);
+    let before = msg.control.len();
+    tstamp::received(
+        g,
+        e.came.unwrap_or_else(|| g.stack.now()),
+        e.err.origin == origin::TIMESTAMPING,
+        &mut msg.control,
+    );
+    if e.opt_stats && msg.control.len() > before {
+        let (level, ty) = (libc::SOL_SOCKET, SCM_TIMESTAMPING_OPT_STATS);
+        msg.control.push(Control::Other { level, ty, data: std::mem::take(&mut e.payload) });
     }
-    msg.control.extend(e.control);
+    // Of a packet with a timestamp a socket of IPv4 is told only if it asks for that (ipv4_datagram_support_cmsg).
+    let cmsg = g.sock.tsflags.load(Ordering::Relaxed) & sof::OPT_CMSG != 0;
+    if e.err.origin == origin::TIMESTAMPING && g.sock.family == AF_INET && !cmsg {
+        (e.packet, e.err.offender) = (None, None);
+    }
+    if let Some(p) = e.packet {
+        ip_control(&g.common, p.dst, (p.ifindex, p.spec_dst), (p.ttl, p.tos), msg);
+    }
     msg.control.push(Control::RecvErr(e.err));
     Ok(n)
 }
@@ -224,19 +235,9 @@ pub(crate) fn arrived(g: &SockGuard<'_>, skb: &mut Skb) {
     skb.cb[CB_PKTINFO] = u64::from(rx.ifindex) << 32 | u64::from(own.to_bits());
 }
 
-/// When a packet came, where the socket asks for it (sock_recv_timestamp).
-fn timestamp(g: &SockGuard<'_>, came: Instant, msg: &mut RecvMsg<'_, '_>) {
-    let c = &g.common;
-    if c.flag(flag::TIMESTAMP) || c.flag(flag::TIMESTAMPNS) {
-        // The stack's clock and the wall clock run at the same rate, so the difference of one applies to the other.
-        let at = g.stack.clock.wall().saturating_sub(g.stack.now() - came);
-        msg.control.push(if c.flag(flag::TIMESTAMPNS) { Control::TimestampNs(at) } else { Control::Timestamp(at) });
-    }
-}
-
 fn control(g: &SockGuard<'_>, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
     let c = &g.common;
-    timestamp(g, skb.tstamp, msg);
+    tstamp::received(g, skb.tstamp, false, &mut msg.control);
     let drops = skb.cb[CB_DROPS] as u32;
     if c.flag(flag::RXQ_OVFL) && drops > 0 {
         msg.control.push(Control::RxqOvfl(drops));
@@ -312,17 +313,18 @@ pub fn icmp_error(g: &mut SockGuard<'_>, e: &IcmpError<'_>, to: SocketAddr, payl
     if sockopt::wants_errors(g, v4) {
         let err = SockExtendedErr {
             errno: e.errno.errno() as u32,
-            origin: if v4 { ORIGIN_ICMP } else { ORIGIN_ICMP6 },
+            origin: if v4 { origin::ICMP } else { origin::ICMP6 },
             ty: e.ty,
             code: e.code,
             info: e.info,
             data: 0,
             offender: Some(e.reporter),
         };
-        let icmp = IcmpPacket { dst: e.src, ifindex: e.ifindex, ttl: e.ttl, tos: e.tos, now: e.now };
-        let sock = g.sock;
-        let entry = ErrEntry { addr: Some(to), err, payload: payload.to_vec(), icmp: Some(icmp), control: Vec::new() };
-        g.common.queue_error(sock, entry);
+        let spec_dst = Ipv4Addr::UNSPECIFIED;
+        let packet = Some(IpPacket { dst: e.src, spec_dst, ifindex: e.ifindex, ttl: e.ttl, tos: e.tos });
+        let (payload, came) = (payload.to_vec(), Some(e.now));
+        let entry = ErrEntry { addr: Some(to), err, payload, packet, came, opt_stats: false };
+        g.sock.queue_error(entry);
     } else if !fatal || g.sock.state() != State::Established {
         return;
     }
@@ -351,10 +353,10 @@ pub fn local_too_long(g: &mut SockGuard<'_>, to: SocketAddr, mtu: u32) {
     let mut to = to;
     to.set_port(port);
     let errno = Error::MsgSize.errno() as u32;
-    let err = SockExtendedErr { errno, origin: ORIGIN_LOCAL, ty: 0, code: 0, info: mtu, data: 0, offender: None };
-    let sock = g.sock;
-    let entry = ErrEntry { addr: Some(to), err, payload: Vec::new(), icmp: None, control: Vec::new() };
-    g.common.queue_error(sock, entry);
+    let err = SockExtendedErr { errno, origin: origin::LOCAL, ty: 0, code: 0, info: mtu, data: 0, offender: None };
+    let (payload, packet, came) = (Vec::new(), None, None);
+    let entry = ErrEntry { addr: Some(to), err, payload, packet, came, opt_stats: false };
+    g.sock.queue_error(entry);
 }
 
 /// Length of a datagram that a program sends, bytes. Errors: EMSGSIZE, no IP packet holds so much; EOPNOTSUPP, MSG_OOB.
@@ -402,6 +404,10 @@ pub struct Plan {
     pub dont_frag: bool,
     /// UDP_SEGMENT of this call.
     pub segment: Option<u16>,
+    /// Which timestamps are reported.
+    pub(crate) stamps: Cookie,
+    /// When it leaves at the earliest (SCM_TXTIME), for a device that keeps departure times; `Instant::ZERO`: at once.
+    pub(crate) tx_time: Instant,
 }
 
 /// Decides how a datagram leaves. `to`: the call's name or the socket's peer, unmapped. Errors: EINVAL (control data,
@@ -486,11 +492,21 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
     let src = src.unwrap_or(dst.src);
     // A group cannot be the source address, although a socket may be bound to one to receive.
     let src = if src.is_multicast() { dst.src } else { src };
-    Ok(Plan { dst, src, to, tos, ttl, looped, dont_frag, segment: asked.segment })
+    Ok(Plan {
+        dst,
+        src,
+        to,
+        tos,
+        ttl,
+        looped,
+        dont_frag,
+        segment: asked.segment,
+        stamps: asked.stamps,
+        tx_time: asked.tx_time,
+    })
 }
 
 /// What control messages ask of one datagram.
-#[derive(Default)]
 struct Asked {
     src: Option<IpAddr>,
     /// Interface index; 0: none.
@@ -499,13 +515,25 @@ struct Asked {
     tos: Option<u8>,
     dont_frag: Option<bool>,
     segment: Option<u16>,
+    stamps: Cookie,
+    tx_time: Instant,
 }
 
 /// Reads control messages for a datagram over IPv4 (`v4`) or IPv6: those of the other family's level do not count, but
 /// for IPV6_PKTINFO with a v4-mapped address (ip_cmsg_send, ip6_datagram_send_ctl, udp_cmsg_send). Errors: EINVAL; over
 /// IPv4 ENODEV and ENETUNREACH for an interface and a source that are not here.
 fn asked_for(g: &SockGuard<'_>, v4: bool, control: &[Control]) -> Result<Asked> {
-    let (stack, c, mut asked) = (g.stack, &g.common, Asked::default());
+    let (stack, c, stamps) = (g.stack, &g.common, Cookie::of(g.sock));
+    let mut asked = Asked {
+        src: None,
+        oif: 0,
+        ttl: None,
+        tos: None,
+        dont_frag: None,
+        segment: None,
+        stamps,
+        tx_time: Instant::ZERO,
+    };
     let udp = is_udp(g.sock);
     let own_level = if v4 { libc::SOL_IP } else { libc::SOL_IPV6 };
     for item in control {
@@ -545,8 +573,11 @@ fn asked_for(g: &SockGuard<'_>, v4: bool, control: &[Control]) -> Result<Asked> 
             Control::HopLimit(_) | Control::Tclass(_) | Control::DontFrag(_) if v4 => {}
             Control::UdpSegment(n) if udp => asked.segment = Some(*n),
             Control::UdpSegment(_) => {}
+            Control::TxTime(0) if c.txtime.is_some() => {}
+            Control::TxTime(nanos) if c.txtime.is_some() => asked.tx_time = stack.clock.at_monotonic(*nanos),
             // A mark chooses no route here; as on a kernel without rules for it.
             Control::Mark(_) => {}
+            Control::Other { level: libc::SOL_SOCKET, ty, data } if asked.stamps.read(g.sock, *ty, data)? => {}
             Control::Other { level: libc::SOL_SOCKET, ty: libc::SCM_RIGHTS | libc::SCM_CREDENTIALS, .. } => {}
             // Devices here have one queue, in which all are of one priority.
             Control::Other { level: libc::SOL_SOCKET, ty: libc::SO_PRIORITY, data } if data.len() == 4 => {}
@@ -592,6 +623,7 @@ impl Plan {
     /// [`Plan::fit`] said. Errors: those of IP output.
     pub fn xmit(&self, g: &SockGuard<'_>, mut skb: Skb, protocol: u8, flow_label: u32, df: bool) -> Result<()> {
         skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
+        (skb.tx_stamp, skb.tx_time) = (self.stamps.stamp(g.sock), self.tx_time);
         let dst = self.to.ip();
         let tx = IpTx { src: self.src, dst, protocol, tos: self.tos, ttl: self.ttl, df, flow_label, now: g.now() };
         match dst.is_multicast() {
@@ -694,7 +726,7 @@ pub fn close(g: &mut SockGuard<'_>) {
         mem::uncharge_rmem(sock, &mut g.common, skb.truesize);
     }
     mem::reclaim(sock, &mut g.common);
-    g.common.error_queue = None;
+    sock.close_errors();
     g.common.dst = None;
     sockopt::leave_all(g);
     sock.set_state(State::Close);

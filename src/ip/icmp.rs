@@ -389,7 +389,7 @@ fn echo(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     skb.copy_out(0, &mut head);
     skb.pull(icmp::HEADER_LEN);
     let mut out = skb.share();
-    out.owner = None;
+    (out.owner, out.tx_stamp) = (None, None);
     out.csum = Csum::None;
     head[0] = kind::ECHO_REPLY;
     head[2..4].fill(0);

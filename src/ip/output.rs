@@ -7,7 +7,8 @@ use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
 use crate::device::gso;
 use crate::sock::dst::{Dst, DstKind};
-use crate::sock::skb::{Csum, GsoType, L3, Skb};
+use crate::sock::skb::{Csum, GsoType, L3, Skb, TxOwner};
+use crate::sock::tstamp::TxStamp;
 use crate::stack::Stack;
 use crate::wire::ip::{self, Ipv4Repr};
 use crate::wire::ipv6::{self, FragmentHeader, Ipv6Repr};
@@ -205,7 +206,9 @@ fn transmit(way: &Way<'_>, skb: Skb) -> Result<()> {
             && let Some(lo) = stack.netdevs.by_index(1)
         {
             // Linux: ip_dev_loopback_xmit. If the copy is dropped, the send still succeeds.
-            let _ = lo.xmit(stack, now, skb.share());
+            let mut copy = skb.share();
+            copy.tx_stamp = None;
+            let _ = lo.xmit(stack, now, copy);
         }
         if dst.kind == DstKind::Multicast && ttl == 0 {
             return Ok(());
@@ -254,7 +257,7 @@ fn fragment_v4(way: &Way<'_>, repr: Ipv4Repr, options: &[u8], mut skb: Skb) -> R
         return Err(Error::MsgSize);
     }
     gso::complete_checksum(&mut skb);
-    let owner = skb.owner.take();
+    let (owner, stamp) = (skb.owner.take(), skb.tx_stamp.take());
     let bytes = skb.to_vec();
     let mut offset = 0;
     let mut pieces: Vec<Skb> = Vec::new();
@@ -272,7 +275,7 @@ fn fragment_v4(way: &Way<'_>, repr: Ipv4Repr, options: &[u8], mut skb: Skb) -> R
     }
     stack.mib.inc(Mib::IpFragOKs);
     stack.mib.add(Mib::IpFragCreates, pieces.len() as u64);
-    send_pieces(way, pieces, owner)
+    send_pieces(way, pieces, owner, stamp)
 }
 
 fn fragment_v6(way: &Way<'_>, repr: Ipv6Repr, mut skb: Skb) -> Result<()> {
@@ -284,7 +287,7 @@ fn fragment_v6(way: &Way<'_>, repr: Ipv6Repr, mut skb: Skb) -> Result<()> {
         return Err(Error::MsgSize);
     }
     gso::complete_checksum(&mut skb);
-    let owner = skb.owner.take();
+    let (owner, stamp) = (skb.owner.take(), skb.tx_stamp.take());
     let bytes = skb.to_vec();
     // RFC 7739 §5: unpredictable. Never 0, which some middleboxes treat as unset.
     let id = net(stack).idents.next(stack, repr.src.into(), repr.dst.into(), repr.next_header, way.now).max(1);
@@ -305,11 +308,15 @@ fn fragment_v6(way: &Way<'_>, repr: Ipv6Repr, mut skb: Skb) -> Result<()> {
     }
     stack.mib.inc(Mib::Ip6FragOKs);
     stack.mib.add(Mib::Ip6FragCreates, pieces.len() as u64);
-    send_pieces(way, pieces, owner)
+    send_pieces(way, pieces, owner, stamp)
 }
 
-/// The charge to the sender moves to the last piece, so that it ends when the device has completed all.
-fn send_pieces(way: &Way<'_>, mut pieces: Vec<Skb>, owner: Option<crate::sock::skb::TxOwner>) -> Result<()> {
+/// The charge to the sender moves to the last piece, so that it ends when the device has completed all; the first one
+/// is that whose timestamps are reported.
+fn send_pieces(way: &Way<'_>, mut pieces: Vec<Skb>, owner: Option<TxOwner>, stamp: Option<TxStamp>) -> Result<()> {
+    if let Some(first) = pieces.first_mut() {
+        first.tx_stamp = stamp;
+    }
     if let Some(last) = pieces.last_mut() {
         last.owner = owner;
         last.gso_type = GsoType::None;

@@ -93,7 +93,7 @@ fn set_tos(g: &mut SockGuard<'_>, val: i32) {
 fn set_recverr(g: &mut SockGuard<'_>, bit: u32, on: bool) {
     g.common.set_flag(bit, on);
     if !on {
-        g.common.error_queue = None;
+        g.sock.purge_errors();
     }
 }
 

@@ -1,16 +1,28 @@
-//! The error queue: ICMP errors and local ones (IP_RECVERR), and later transmit timestamps, read with MSG_ERRQUEUE.
-//! Above: `ip::datagram::recv_error`. Below: `ip` error delivery. Linux: ip_icmp_error, ip_local_error, ip_recv_error.
+//! The error queue: ICMP errors and local ones (IP_RECVERR), completions of MSG_ZEROCOPY and transmit timestamps, read
+//! with MSG_ERRQUEUE. It has a lock of its own, because a device completes packets while a system call owns the sock.
+//! Above: `ip::datagram::recv_error`. Below: `ip` error delivery, `zerocopy`, `tstamp`. Linux: ip_icmp_error,
+//! ip_local_error, sock_queue_err_skb, sock_dequeue_err_skb, ip_recv_error.
 
-use super::msg::{Control, SockExtendedErr};
-use super::{Sock, SockCommon};
+use super::Sock;
+use super::msg::SockExtendedErr;
+use super::skb::SKB_OVERHEAD;
+use super::wait::Events;
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
+use crate::sys::lock::Mutex;
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Most errors a queue holds; further ones are dropped and counted in `Sock::drops` (Linux bounds the queue by the
-/// receive buffer).
-const MAX_ENTRIES: usize = 512;
+/// SO_EE_ORIGIN_*: who tells of an error.
+pub(crate) mod origin {
+    #![allow(missing_docs)]
+    pub(crate) const LOCAL: u8 = 1;
+    pub(crate) const ICMP: u8 = 2;
+    pub(crate) const ICMP6: u8 = 3;
+    pub(crate) const TIMESTAMPING: u8 = 4;
+    pub(crate) const ZEROCOPY: u8 = 5;
+}
 
 /// One queued error.
 #[derive(Debug, Clone)]
@@ -21,58 +33,171 @@ pub(crate) struct ErrEntry {
     pub err: SockExtendedErr,
     /// Payload of the packet that failed.
     pub payload: Vec<u8>,
-    /// The ICMP message that told of it; None: the error is this host's own.
-    pub icmp: Option<IcmpPacket>,
-    /// Further control data (timestamps).
-    pub control: Vec<Control>,
+    /// The ICMP message that told of it, or the packet whose timestamp it is; None: there is none.
+    pub packet: Option<IpPacket>,
+    /// When it happened; None: an error of this host's own, which has the time at which it is read.
+    pub came: Option<Instant>,
+    /// The payload is TCP's measurements, which are control data too (SCM_TIMESTAMPING_OPT_STATS).
+    pub opt_stats: bool,
 }
 
-/// What the program may ask of an ICMP message (IP_RECVTTL, IP_PKTINFO and their kin).
+/// What the program may ask of a packet (IP_RECVTTL, IP_PKTINFO and their kin).
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct IcmpPacket {
-    /// Where it was sent to: an address of ours.
+pub(crate) struct IpPacket {
+    /// Where it was sent to.
     pub dst: IpAddr,
-    /// Interface it arrived on.
+    /// ipi_spec_dst; unspecified for an ICMP message.
+    pub spec_dst: Ipv4Addr,
+    /// Interface it arrived on or left by.
     pub ifindex: u32,
     /// TTL or hop limit.
     pub ttl: u8,
     /// TOS or traffic class.
     pub tos: u8,
-    /// When it came.
-    pub now: Instant,
 }
 
-/// Queued errors, oldest first.
+/// A sock's queued errors; the list is allocated when the first one comes.
 #[derive(Debug, Default)]
-pub(crate) struct ErrQueue(VecDeque<ErrEntry>);
+pub(crate) struct ErrQueue {
+    list: Mutex<Option<Box<List>>>,
+    /// Whether the list has entries, for poll(2), which does not lock (skb_queue_empty_lockless).
+    waiting: AtomicBool,
+    /// The program has closed the socket: nobody will read what comes.
+    closed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    /// Oldest first.
+    errors: VecDeque<ErrEntry>,
+    /// Bytes of `Sock::rmem_alloc` that are the entries'.
+    rmem: i32,
+}
+
+impl ErrEntry {
+    /// Memory that the entry occupies, bytes. That of a completion was charged when the call began, as option memory;
+    /// that of any other error is receive memory.
+    fn truesize(&self) -> i32 {
+        (SKB_OVERHEAD as usize + self.payload.len()) as i32
+    }
+
+    fn is_completion(&self) -> bool {
+        self.err.origin == origin::ZEROCOPY
+    }
+}
 
 impl ErrQueue {
     /// Whether the queue is empty.
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        !self.waiting.load(Ordering::Acquire)
     }
 }
 
-impl SockCommon {
-    /// Queues an error. False when the queue is full; the sock's drop counter is then incremented.
-    pub(crate) fn queue_error(&mut self, sock: &Sock, e: ErrEntry) -> bool {
-        let q = self.error_queue.get_or_insert_default();
-        if q.0.len() >= MAX_ENTRIES {
-            sock.drops.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+impl Sock {
+    /// Queues an error and wakes who waits (sock_queue_err_skb). False: the receive buffer has no room, the error is
+    /// lost.
+    pub(crate) fn queue_error(&self, e: ErrEntry) -> bool {
+        let size = e.truesize();
+        let held = self.rmem_alloc.load(Ordering::Relaxed);
+        if self.errors.closed.load(Ordering::Acquire)
+            || held.saturating_add(size) >= self.rcvbuf.load(Ordering::Relaxed)
+        {
+            self.drops.fetch_add(1, Ordering::Relaxed);
             return false;
         }
-        q.0.push_back(e);
-        sock.wait.wake(super::wait::Events::ERR);
+        let mut list = self.errors.list.lock();
+        let queue = list.get_or_insert_default();
+        self.rmem_alloc.fetch_add(size, Ordering::Relaxed);
+        queue.rmem += size;
+        queue.errors.push_back(e);
+        self.errors.waiting.store(true, Ordering::Release);
+        drop(list);
+        self.wait.wake(Events::ERR);
         true
     }
 
-    /// The oldest error. EAGAIN when there is none. Afterwards SO_ERROR is that of the next queued error of ICMP
-    /// origin, or cleared (sock_dequeue_err_skb).
-    pub(crate) fn next_error(&mut self, sock: &Sock) -> Result<ErrEntry> {
-        let q = self.error_queue.as_mut().ok_or(Error::Again)?;
-        let e = q.0.pop_front().ok_or(Error::Again)?;
-        let next = q.0.front().filter(|n| n.err.origin == 2 || n.err.origin == 3).map_or(0, |n| n.err.errno as i32);
-        sock.err.store(next, std::sync::atomic::Ordering::Relaxed);
+    /// Queues the completion of MSG_ZEROCOPY calls, which owns `SKB_OVERHEAD` bytes of option memory, and wakes who
+    /// waits. One that continues the newest completion makes that longer instead (skb_zerocopy_notify_extend). After
+    /// close it is dropped.
+    pub(crate) fn queue_completion(&self, e: ErrEntry) {
+        let size = e.truesize();
+        if self.errors.closed.load(Ordering::Acquire) {
+            self.omem_alloc.fetch_sub(size, Ordering::Relaxed);
+            return;
+        }
+        let mut list = self.errors.list.lock();
+        let queue = &mut list.get_or_insert_default().errors;
+        let joins = |last: &ErrEntry| {
+            // A range of all 2^32 ids could not be told from an empty one.
+            let calls = u64::from(last.err.data.wrapping_sub(last.err.info)) + 1;
+            let more = u64::from(e.err.data.wrapping_sub(e.err.info)) + 1;
+            last.is_completion() && e.err.info == last.err.data.wrapping_add(1) && calls + more < 1 << 32
+        };
+        match queue.back_mut() {
+            Some(last) if joins(last) => {
+                last.err.data = e.err.data;
+                self.omem_alloc.fetch_sub(size, Ordering::Relaxed);
+            }
+            _ => queue.push_back(e),
+        }
+        self.errors.waiting.store(true, Ordering::Release);
+        drop(list);
+        self.wait.wake(Events::ERR);
+    }
+
+    /// The oldest error. EAGAIN when there is none. SO_ERROR becomes that of the next one if it is of ICMP origin; if
+    /// only this one was, it is cleared. Whoever waits is woken while more is queued (sock_dequeue_err_skb).
+    pub(crate) fn next_error(&self) -> Result<ErrEntry> {
+        let of_icmp = |e: &ErrEntry| matches!(e.err.origin, origin::ICMP | origin::ICMP6);
+        let mut list = self.errors.list.lock();
+        let queue = list.as_mut().ok_or(Error::Again)?;
+        let e = queue.errors.pop_front().ok_or(Error::Again)?;
+        self.uncharge(&e, &mut queue.rmem);
+        let next = queue.errors.front();
+        let more = next.is_some();
+        self.errors.waiting.store(more, Ordering::Release);
+        match next.filter(|n| of_icmp(n)) {
+            Some(next) => self.err.store(next.err.errno as i32, Ordering::Relaxed),
+            None if of_icmp(&e) => self.err.store(0, Ordering::Relaxed),
+            None => {}
+        }
+        drop(list);
+        if more {
+            self.wait.wake(Events::ERR);
+        }
         Ok(e)
+    }
+
+    /// Empties the queue.
+    pub(crate) fn purge_errors(&self) {
+        let mut list = self.errors.list.lock();
+        let Some(mut queue) = list.take() else { return };
+        for e in std::mem::take(&mut queue.errors) {
+            self.uncharge(&e, &mut queue.rmem);
+        }
+        self.errors.waiting.store(false, Ordering::Release);
+    }
+
+    /// The program has closed the socket: empties the queue, which takes no more.
+    pub(crate) fn close_errors(&self) {
+        self.errors.closed.store(true, Ordering::Release);
+        self.purge_errors();
+    }
+
+    /// Bytes of `rmem_alloc` that are not queued errors', for checks.
+    pub(crate) fn rmem_besides_errors(&self) -> i32 {
+        let list = self.errors.list.lock();
+        self.rmem_alloc.load(Ordering::Relaxed) - list.as_ref().map_or(0, |l| l.rmem)
+    }
+
+    fn uncharge(&self, e: &ErrEntry, rmem: &mut i32) {
+        let size = e.truesize();
+        if e.is_completion() {
+            self.omem_alloc.fetch_sub(size, Ordering::Relaxed);
+        } else {
+            self.rmem_alloc.fetch_sub(size, Ordering::Relaxed);
+            *rmem -= size;
+        }
     }
 }

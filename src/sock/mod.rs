@@ -20,7 +20,9 @@
 //! | `proto` | the table of operations, and the registry |
 //! | `sockopt` | SOL_SOCKET options |
 //! | `state` | the states |
+//! | `tstamp` | transmit timestamps |
 //! | `wait` | sleeping and readiness |
+//! | `zerocopy` | what a packet of a MSG_ZEROCOPY call carries, to tell its program when it is done with |
 
 pub mod accept;
 pub(crate) mod addr;
@@ -43,7 +45,9 @@ pub mod proto;
 pub mod skb;
 pub mod sockopt;
 pub mod state;
+pub(crate) mod tstamp;
 pub mod wait;
+pub(crate) mod zerocopy;
 
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
@@ -104,6 +108,16 @@ pub struct Sock {
     pub incoming_cpu: AtomicI32,
     /// Packets dropped at this sock.
     pub drops: AtomicU32,
+    /// Bytes of completions that are to come or wait to be read (sk_omem_alloc; net.core.optmem_max).
+    pub(crate) omem_alloc: AtomicI32,
+    /// Id of the next MSG_ZEROCOPY call (sk_zckey).
+    zckey: AtomicU32,
+    /// SO_TIMESTAMPING: bits of [`tstamp::sof`] (sk_tsflags).
+    pub(crate) tsflags: AtomicU32,
+    /// Id of the next datagram with SOF_TIMESTAMPING_OPT_ID; of a stream, the sequence number that ids count from.
+    pub(crate) tskey: AtomicU32,
+    /// Queued errors, completions and transmit timestamps (sk_error_queue).
+    pub(crate) errors: ErrQueue,
     /// A panic happened while the sock was owned, or a plug-in broke a rule of its interface: every call returns EIO.
     pub broken: AtomicBool,
     proto: ReadMostly<Arc<dyn Proto>>,
@@ -280,8 +294,12 @@ pub struct SockCommon {
     pub wmem_queued: i32,
     /// Bytes charged to the protocol's account and not used (sk_forward_alloc).
     pub forward_alloc: i32,
-    /// Bytes of options and other small memory (optmem).
-    pub omem_alloc: i32,
+    /// SO_TXTIME: its flags (SOF_TXTIME_*); its clock is CLOCK_MONOTONIC. None: not set.
+    pub(crate) txtime: Option<u32>,
+    /// SO_ZEROCOPY.
+    pub(crate) zerocopy: bool,
+    /// The last SO_TIMESTAMP, SO_TIMESTAMPNS or SO_TIMESTAMPING was that of a 64-bit time_t (SOCK_TSTAMP_NEW).
+    pub(crate) tstamp_new: bool,
     /// SO_RCVLOWAT.
     pub rcvlowat: i32,
     /// SO_LINGER's time; `Duration::MAX`: without limit.
@@ -308,8 +326,6 @@ pub struct SockCommon {
     pub max_ack_backlog: u32,
     /// Received packets for the program.
     pub receive_queue: VecDeque<Skb>,
-    /// Queued errors (IP_RECVERR, timestamps), allocated when first used.
-    pub(crate) error_queue: Option<Box<ErrQueue>>,
     /// Groups joined, by interface; allocated when first used.
     #[expect(clippy::box_collection, reason = "8 bytes of every sock, not 24")]
     pub(crate) multicast: Option<Box<Vec<(u32, IpAddr)>>>,
@@ -351,7 +367,9 @@ impl SockCommon {
             dst: None,
             wmem_queued: 0,
             forward_alloc: 0,
-            omem_alloc: 0,
+            txtime: None,
+            zerocopy: false,
+            tstamp_new: false,
             rcvlowat: 1,
             linger: Duration::ZERO,
             rcvtimeo: None,
@@ -365,7 +383,6 @@ impl SockCommon {
             ack_backlog: 0,
             max_ack_backlog: 0,
             receive_queue: VecDeque::new(),
-            error_queue: None,
             multicast: None,
             stamp: Instant::ZERO,
             timer: TimerSlot::default(),
@@ -427,6 +444,11 @@ impl Sock {
             wmem_alloc: AtomicU32::new(0),
             incoming_cpu: AtomicI32::new(-1),
             drops: AtomicU32::new(0),
+            omem_alloc: AtomicI32::new(0),
+            zckey: AtomicU32::new(0),
+            tsflags: AtomicU32::new(0),
+            tskey: AtomicU32::new(0),
+            errors: ErrQueue::default(),
             broken: AtomicBool::new(false),
             proto: ReadMostly::new(proto),
             proto_use,
@@ -581,8 +603,7 @@ impl Drop for Sock {
 pub fn datagram_poll(g: &SockGuard<'_>) -> Events {
     let sock = g.sock;
     let mut m = Events::NONE;
-    let has_errors = g.common.error_queue.as_ref().is_some_and(|q| !q.is_empty());
-    if sock.err.load(Ordering::Relaxed) != 0 || has_errors {
+    if sock.err.load(Ordering::Relaxed) != 0 || !sock.errors.is_empty() {
         m |= Events::ERR;
     }
     if sock.rcv_shutdown() {

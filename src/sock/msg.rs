@@ -75,6 +75,14 @@ pub enum Control {
     Timestamp(std::time::Duration),
     /// SO_TIMESTAMPNS: the same in nanoseconds.
     TimestampNs(std::time::Duration),
+    /// SO_TIMESTAMP_NEW, SO_TIMESTAMPNS_NEW: the same, under other numbers.
+    TimestampNew(std::time::Duration),
+    /// See `TimestampNew`.
+    TimestampNsNew(std::time::Duration),
+    /// SO_TIMESTAMPING: of a packet that came, or of an event that the error queue reports.
+    Timestamping(std::time::Duration),
+    /// SO_TIMESTAMPING_NEW.
+    TimestampingNew(std::time::Duration),
     /// TCP_CM_INQ (TCP_INQ): bytes left in the receive queue.
     Inq(i32),
     /// SO_RXQ_OVFL: packets dropped so far.
@@ -85,7 +93,7 @@ pub enum Control {
     UdpGro(i32),
     /// SO_MARK.
     Mark(u32),
-    /// SO_TXTIME's departure time, nanoseconds.
+    /// SCM_TXTIME: departure time by CLOCK_MONOTONIC, nanoseconds.
     TxTime(u64),
     /// IP_RECVERR, IPV6_RECVERR: a queued error.
     RecvErr(SockExtendedErr),

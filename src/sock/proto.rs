@@ -346,6 +346,14 @@ pub trait Proto: Any + Send + Sync {
         None
     }
 
+    /// What the ids of transmit timestamps count from when SOF_TIMESTAMPING_OPT_ID is set: of a stream, a sequence
+    /// number, with SOF_TIMESTAMPING_OPT_ID_TCP (`written`) that of the next byte to be written. EINVAL: in this state
+    /// there is none.
+    fn tskey(&self, sk: &mut SockGuard<'_>, written: bool) -> Result<u32> {
+        let _ = (sk, written);
+        Ok(0)
+    }
+
     /// Whether the protocol is connection oriented: `connect` waits for the handshake, `send` needs a connection.
     fn is_stream(&self) -> bool {
         false

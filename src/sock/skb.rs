@@ -8,6 +8,8 @@ use super::page::{CLASSES, Frag, Page, PageRef};
 use super::pool::{Local, Shared};
 use crate::base::env::Instant;
 use crate::sock::Sock;
+use crate::sock::tstamp::TxStamp;
+use crate::sock::zerocopy::ZeroCopy;
 use crate::sys::kept::{Keep, Kept};
 use crate::wire::checksum::{self, Checksum};
 use crate::wire::seq::{RawWindow, SeqNum};
@@ -109,8 +111,6 @@ pub(crate) struct TcpCb {
     pub ip_dsfield: u8,
     /// MSG_EOR ended this skb: nothing may be appended to it or merged with it.
     pub eor: bool,
-    /// The acknowledgement of the last byte reports a transmit timestamp.
-    pub txstamp_ack: bool,
     /// The connection was application limited when this skb was sent (rate sample).
     pub app_limited: bool,
     /// Received: TTL or hop limit of the IP header (IP_MINTTL).
@@ -215,6 +215,7 @@ impl Keep for Box<SkbInner> {
     #[inline]
     fn keep(mut self) {
         self.owner = None;
+        (self.zerocopy, self.tx_stamp) = (None, None);
         self.saved_header = None;
         self.frags.clear();
         if self.frags.capacity() > MAX_KEPT_FRAGS {
@@ -267,6 +268,11 @@ pub struct SkbInner {
     pub rx: Option<super::packet::PacketInfo>,
     /// The sock whose write memory this packet holds while a device has it.
     pub owner: Option<TxOwner>,
+    /// Has bytes of MSG_ZEROCOPY calls: freeing the packet completes them. A packet that shares these bytes does not
+    /// have it, because every device is given memory of the stack's own (skb_zcopy).
+    pub(crate) zerocopy: Option<ZeroCopy>,
+    /// Its events are reported to the program (SKBTX_ANY_TSTAMP, tskey).
+    pub(crate) tx_stamp: Option<TxStamp>,
     /// A copy of the IP header, if the socket needs it (raw sockets, IP_RECVERR, options).
     pub(crate) saved_header: Option<Box<[u8]>>,
 }
@@ -323,6 +329,7 @@ impl Skb {
         debug_assert_eq!(self.head_start, self.head_end);
         let mut rest = Skb::new();
         rest.tcp = self.tcp;
+        rest.zerocopy = self.zerocopy.clone();
         rest.l3 = self.l3;
         rest.tstamp = self.tstamp;
         rest.ifindex = self.ifindex;
@@ -375,6 +382,8 @@ impl SkbInner {
             cb: [0; CB_WORDS],
             rx: None,
             owner: None,
+            zerocopy: None,
+            tx_stamp: None,
             saved_header: None,
         }
     }
@@ -404,6 +413,8 @@ impl SkbInner {
             cb,
             rx,
             owner: _,
+            zerocopy: _,
+            tx_stamp: _,
             saved_header: _,
         } = &mut *kept;
         *head = [0; HEAD];
@@ -439,6 +450,7 @@ impl SkbInner {
         s.hash = self.hash;
         s.tcp = self.tcp;
         s.rx = self.rx;
+        s.tx_stamp = self.tx_stamp.clone();
         s.saved_header = self.saved_header.clone();
         s
     }
@@ -447,6 +459,11 @@ impl SkbInner {
     /// acknowledged (skb_cloned).
     pub(crate) fn is_cloned(&self) -> bool {
         self.frags.first().is_some_and(|f| f.page.is_shared())
+    }
+
+    /// Whether bytes of `next` may move to this packet: each packet of a MSG_ZEROCOPY call keeps its own (skb_shift).
+    pub(crate) fn may_take_from(&self, next: &Skb) -> bool {
+        self.zerocopy.is_none() && next.zerocopy.is_none()
     }
 
     /// Bytes in the packet, head and fragments.
@@ -687,6 +704,20 @@ impl SkbInner {
             self.push_frag(Frag { page, off: 0, len: n as u32 });
         }
         self.truesize - before
+    }
+
+    /// Appends by copying, as a fragment of its own, however short: the bytes of one iovec of a MSG_ZEROCOPY call. They
+    /// are charged by whole pages of the program's, which Linux pins (__zerocopy_sg_from_iter). Returns that charge.
+    pub(crate) fn append_zerocopy(&mut self, data: &[u8]) -> u32 {
+        const PAGE: usize = 4096;
+        let offset = data.as_ptr() as usize % PAGE;
+        let charge = (offset + data.len()).next_multiple_of(PAGE) as u32;
+        let before = self.truesize;
+        for frag in Frag::from_slice(data) {
+            self.push_frag(frag);
+        }
+        self.truesize = before + charge;
+        charge
     }
 
     /// Appends `other`'s bytes to this packet (coalescing): fragments are moved, not copied. `other` must have an empty

@@ -4,7 +4,7 @@
 use super::filter;
 use super::mem::{SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF};
 use super::proto::SockRef;
-use super::{Sock, SockCommon, SockGuard, flag};
+use super::{Sock, SockCommon, SockGuard, flag, tstamp};
 use crate::base::error::{Error, Result};
 use crate::stack::Stack;
 use std::sync::Arc;
@@ -63,6 +63,9 @@ const SO_COOKIE: i32 = 57;
 const SO_ZEROCOPY: i32 = 60;
 const SO_SNDBUFFORCE: i32 = 32;
 const SO_RCVBUFFORCE: i32 = 33;
+const SO_TXTIME: i32 = 61;
+const SO_TIMESTAMP_NEW: i32 = 63;
+const SO_TIMESTAMPNS_NEW: i32 = 64;
 const SO_TXREHASH: i32 = 74;
 const SO_RCVTIMEO_NEW: i32 = 66;
 const SO_SNDTIMEO_NEW: i32 = 67;
@@ -75,8 +78,14 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
     if name == libc::SO_BINDTODEVICE {
         return bind_to_device(sk, value);
     }
+    if let tstamp::TIMESTAMPING_OLD | tstamp::TIMESTAMPING_NEW = name {
+        return tstamp::set(sk, value, name == tstamp::TIMESTAMPING_NEW);
+    }
     if name == libc::SO_ATTACH_FILTER {
         return filter::attach(&mut sk.lock().common, value);
+    }
+    if name == SO_TXTIME {
+        return set_txtime(&mut sk.lock(), value);
     }
     let val = int(value)?;
     let on = val != 0;
@@ -116,14 +125,11 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
                 g.common.linger = u64::try_from(secs).map_or(Duration::MAX, Duration::from_secs);
             }
         }
-        libc::SO_TIMESTAMP => {
-            g.common.set_flag(flag::TIMESTAMP, on);
-            g.common.set_flag(flag::TIMESTAMPNS, false);
-            need_stamps(sk, on);
-        }
-        libc::SO_TIMESTAMPNS => {
-            g.common.set_flag(flag::TIMESTAMPNS, on);
-            g.common.set_flag(flag::TIMESTAMP, false);
+        libc::SO_TIMESTAMP | SO_TIMESTAMP_NEW | libc::SO_TIMESTAMPNS | SO_TIMESTAMPNS_NEW => {
+            let nanos = matches!(name, libc::SO_TIMESTAMPNS | SO_TIMESTAMPNS_NEW);
+            g.common.set_flag(flag::TIMESTAMP, on && !nanos);
+            g.common.set_flag(flag::TIMESTAMPNS, on && nanos);
+            g.common.tstamp_new = on && matches!(name, SO_TIMESTAMP_NEW | SO_TIMESTAMPNS_NEW);
             need_stamps(sk, on);
         }
         libc::SO_RCVLOWAT => {
@@ -159,10 +165,9 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
             }
             g.common.busy_poll_us = val as u32;
         }
-        // Zero copy is not implemented: it needs completions on the error queue.
+        SO_ZEROCOPY if !sends_zerocopy(sk.sock) => return Err(Error::OpNotSupp),
         SO_ZEROCOPY => match val {
-            0 => {}
-            1 => return Err(Error::OpNotSupp),
+            0 | 1 => g.common.zerocopy = on,
             _ => return Err(Error::Inval),
         },
         // Read only: Linux returns ENOPROTOOPT when they are set, as for unknown options.
@@ -183,9 +188,37 @@ fn is_tcp(sock: &Sock) -> bool {
     sock.ty == libc::SOCK_STREAM as u16 && sock.protocol == libc::IPPROTO_TCP as u16
 }
 
+/// SO_TXTIME: struct sock_txtime. EINVAL: another length, or an unknown flag. EPERM: a clock other than
+/// CLOCK_MONOTONIC, which needs a privilege.
+fn set_txtime(g: &mut SockGuard<'_>, value: &[u8]) -> Result<()> {
+    /// SOF_TXTIME_DEADLINE_MODE, SOF_TXTIME_REPORT_ERRORS: for a queue that drops what is late; there is none here.
+    const FLAGS: u32 = 3;
+    let (&[a, b, c, d, e, f, h, i], []) = value.split_first_chunk::<8>().ok_or(Error::Inval)? else {
+        return Err(Error::Inval);
+    };
+    let (clock, flags) = (i32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, h, i]));
+    if flags & !FLAGS != 0 {
+        return Err(Error::Inval);
+    }
+    if clock != libc::CLOCK_MONOTONIC {
+        return Err(Error::Perm);
+    }
+    g.common.txtime = Some(flags);
+    Ok(())
+}
+
 /// Whether the socket has SO_PEEK_OFF: streams and UDP do, raw and ping sockets do not (proto_ops.set_peek_off).
 fn peeks_at_offset(sock: &Sock) -> bool {
     sock.proto().is_stream() || sock.ty == libc::SOCK_DGRAM as u16 && sock.protocol == libc::IPPROTO_UDP as u16
+}
+
+/// Whether the socket has SO_ZEROCOPY: of TCP and UDP, and no other.
+fn sends_zerocopy(sock: &Sock) -> bool {
+    match i32::from(sock.ty) {
+        libc::SOCK_STREAM => i32::from(sock.protocol) == libc::IPPROTO_TCP,
+        libc::SOCK_DGRAM => i32::from(sock.protocol) == libc::IPPROTO_UDP,
+        _ => false,
+    }
 }
 
 /// SO_MAX_PACING_RATE, bytes a second, of 64 or 32 bits; in 32 bits, all ones means no limit.
@@ -250,7 +283,17 @@ fn get_bytes(sk: SockRef<'_>, c: &SockCommon, name: i32, value: &mut [u8]) -> Op
         },
         // With less room it is returned as an int.
         SO_MAX_PACING_RATE if value.len() >= 8 => put(value, &c.max_pacing_rate.to_ne_bytes()),
+        // struct so_timestamping; no clock of a device can be bound to.
+        tstamp::TIMESTAMPING_OLD | tstamp::TIMESTAMPING_NEW => {
+            let shown = name == tstamp::TIMESTAMPING_OLD || c.tstamp_new;
+            let flags = if shown { sock.tsflags.load(Ordering::Relaxed) } else { 0 };
+            put(value, &[flags, 0].map(u32::to_ne_bytes).concat())
+        }
         libc::SO_GET_FILTER => return Some(filter::get(c, value)),
+        SO_TXTIME => {
+            let clock = if c.txtime.is_some() { libc::CLOCK_MONOTONIC } else { libc::CLOCK_REALTIME };
+            put(value, &[clock as u32, c.txtime.unwrap_or(0)].map(u32::to_ne_bytes).concat())
+        }
         SO_MEMINFO => put(value, &meminfo(sock, c).map(u32::to_ne_bytes).concat()),
         SO_COOKIE => {
             if value.len() < 8 {
@@ -271,7 +314,7 @@ pub(crate) fn meminfo(sock: &Sock, c: &SockCommon) -> [u32; 9] {
         sock.sndbuf.load(Ordering::Relaxed) as u32,
         c.forward_alloc as u32,
         c.wmem_queued as u32,
-        c.omem_alloc as u32,
+        sock.omem_alloc.load(Ordering::Relaxed) as u32,
         sock.lock.backlog_bytes(),
         sock.drops.load(Ordering::Relaxed),
     ]
@@ -318,8 +361,11 @@ pub(crate) fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize>
         libc::SO_OOBINLINE => bit(flag::URGINLINE),
         libc::SO_NO_CHECK => bit(flag::NO_CHECK_TX),
         libc::SO_PRIORITY => c.priority as i32,
-        libc::SO_TIMESTAMP => bit(flag::TIMESTAMP),
-        libc::SO_TIMESTAMPNS => bit(flag::TIMESTAMPNS),
+        libc::SO_TIMESTAMP => i32::from(c.flag(flag::TIMESTAMP) && !c.tstamp_new),
+        libc::SO_TIMESTAMPNS => i32::from(c.flag(flag::TIMESTAMPNS) && !c.tstamp_new),
+        // Unlike its older number it also says yes to nanoseconds.
+        SO_TIMESTAMP_NEW => i32::from(c.flags & (flag::TIMESTAMP | flag::TIMESTAMPNS) != 0 && c.tstamp_new),
+        SO_TIMESTAMPNS_NEW => i32::from(c.flag(flag::TIMESTAMPNS) && c.tstamp_new),
         libc::SO_RCVLOWAT => c.rcvlowat,
         libc::SO_SNDLOWAT => 1,
         libc::SO_ACCEPTCONN => (sock.state() == super::state::State::Listen) as i32,
@@ -330,7 +376,7 @@ pub(crate) fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize>
         SO_MAX_PACING_RATE => c.max_pacing_rate.min(u32::MAX as u64) as u32 as i32,
         SO_INCOMING_CPU => sock.incoming_cpu.load(Ordering::Relaxed),
         SO_BUSY_POLL => c.busy_poll_us as i32,
-        SO_ZEROCOPY => 0,
+        SO_ZEROCOPY => i32::from(c.zerocopy),
         libc::SO_PEEK_OFF if peeks_at_offset(sock) => c.peek_off,
         libc::SO_PEEK_OFF => return Err(Error::OpNotSupp),
         _ => return Err(Error::NoProtoOpt),

@@ -399,7 +399,7 @@ impl Stack {
         let packets: usize = queues.iter().map(|(dev, q)| dev.receive(self, *q, now, budget)).sum();
         let mut n = packets + self.timers.expire(self, now);
         n += self.run_tsq(now);
-        n += self.netdevs.flush_tx(now);
+        n += self.netdevs.flush_tx(self, now);
         if n > 0 {
             self.run_pending();
         }
@@ -417,7 +417,7 @@ impl Stack {
             let mut n = self.receive(now);
             n += self.timers.expire(self, now);
             n += self.run_tsq(now);
-            n += self.netdevs.flush_tx(now);
+            n += self.netdevs.flush_tx(self, now);
             if n == 0 {
                 return any;
             }

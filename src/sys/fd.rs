@@ -258,6 +258,14 @@ impl Epoll {
     }
 }
 
+/// CLOCK_MONOTONIC, nanoseconds.
+pub(crate) fn monotonic() -> u64 {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `t` is writable; the clock exists on every Linux.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut t) };
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+}
+
 /// A one-shot timer of CLOCK_MONOTONIC that polls readable once it has fired.
 #[derive(Debug)]
 pub(crate) struct TimerFd(Fd);

@@ -401,15 +401,15 @@ sysctls! {
         "Packets a round of softirq takes.",
     netdev_max_backlog "net.core.netdev_max_backlog" int(I32_MIN, I32_MAX) "1000" Planned Rw
         "Packets waiting between a device and the stack.",
-    optmem_max "net.core.optmem_max" int(0, I32_MAX) "131072" Planned Rw
-        "Ancillary memory of a socket, bytes.",
+    optmem_max "net.core.optmem_max" int(0, I32_MAX) "131072" Live Rw
+        "Ancillary memory of a socket, bytes: completions of `MSG_ZEROCOPY`.",
     rmem_default "net.core.rmem_default" int(2304, I32_MAX) "212992" Live Rw
         "First receive buffer of a socket, bytes.",
     rmem_max "net.core.rmem_max" int(2304, I32_MAX) "4194304" Live Rw
         "Greatest `SO_RCVBUF`, bytes.",
     somaxconn "net.core.somaxconn" int(0, I32_MAX) "4096" Live Rw
         "Greatest backlog of listen(2).",
-    tstamp_allow_data "net.core.tstamp_allow_data" flag(0, 1) "1" Planned Rw
+    tstamp_allow_data "net.core.tstamp_allow_data" flag(0, 1) "1" Live Rw
         "Give transmit timestamps together with the data.",
     txrehash "net.core.txrehash" int(0, 1) "1" Live Rw
         "First `SO_TXREHASH` of a socket.",

@@ -6,7 +6,9 @@ use super::cong::{self, AckSample, ca_ack};
 use super::input::Seg;
 use super::queue::Pos;
 use super::tcb::{CaState, Cx, INFINITE_SSTHRESH, RateSample, TcpSock, XmitTimer};
-use super::{chrono, ecn, mtu, mtu_probe, output, probe, prr, rack, rate, recovery, retransmit, rtt, sack, timer};
+use super::{
+    chrono, ecn, mtu, mtu_probe, output, probe, prr, rack, rate, recovery, retransmit, rtt, sack, timer, tstamp,
+};
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
 use crate::sock::skb::sacked;
@@ -71,6 +73,8 @@ pub(crate) struct AckSt {
     pub sack_delivered: u32,
     /// The rate sample.
     pub rate: RateSample,
+    /// TTL or hop limit of the acknowledgement.
+    pub ttl: u8,
 }
 
 /// What to send after the acknowledgement.
@@ -145,7 +149,7 @@ fn ack_update_window(cx: &mut Cx<'_>, seg: &Seg, ack: SeqNum, ack_seq: SeqNum) -
 /// Processes the acknowledgement of a segment (tcp_ack). `flags`: DATA, SLOWPATH, UPDATE_TS_RECENT, NO_CHALLENGE_ACK.
 pub(crate) fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
     let mut flags = flags;
-    let mut st = AckSt::default();
+    let mut st = AckSt { ttl: seg.ttl, ..AckSt::default() };
     let prior_snd_una = cx.tp.snd_una;
     let is_sack_reneg = cx.tp.is_sack_reneg;
     let (ack_seq, ack) = (seg.seq, seg.ack_seq);
@@ -367,7 +371,7 @@ fn clean_rtx_queue(cx: &mut Cx<'_>, prior_fack: SeqNum, prior_snd_una: SeqNum, s
         fully_acked: true,
     };
     let prior_sacked = cx.tp.sacked_out;
-    while clean_head(cx, &mut c, st, ece) {}
+    while clean_head(cx, &mut c, st, (prior_snd_una, ece)) {}
     // A hint below `snd_una` refers to a segment that has been freed.
     if cx.tp.retransmit_hint.is_some_and(|h| h.before(cx.tp.snd_una)) {
         cx.tp.retransmit_hint = None;
@@ -429,7 +433,7 @@ fn clean_rtx_queue(cx: &mut Cx<'_>, prior_fack: SeqNum, prior_snd_una: SeqNum, s
 
 /// Takes the head off the retransmit queue if it is acknowledged, or cuts off what is. True: the next may be, too.
 #[inline]
-fn clean_head(cx: &mut Cx<'_>, c: &mut Cleaned, st: &mut AckSt, ece: bool) -> bool {
+fn clean_head(cx: &mut Cx<'_>, c: &mut Cleaned, st: &mut AckSt, (prior_snd_una, ece): (SeqNum, bool)) -> bool {
     let Some(skb) = cx.tp.rtx_queue.front() else { return false };
     let start_seq = skb.tcp.seq;
     let bits = skb.tcp.sacked;
@@ -443,6 +447,10 @@ fn clean_head(cx: &mut Cx<'_>, c: &mut Cleaned, st: &mut AckSt, ece: bool) -> bo
             return false;
         }
         c.fully_acked = false;
+    }
+    let Some(skb) = cx.tp.rtx_queue.front() else { return false };
+    if skb.tx_stamp.is_some() {
+        tstamp::ack_tstamp(cx, prior_snd_una, st.ttl);
     }
     let Some(skb) = cx.tp.rtx_queue.front() else { return false };
     let mut cb = skb.tcp;

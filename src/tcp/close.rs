@@ -108,6 +108,7 @@ fn purge_receive(cx: &mut Cx<'_>) -> bool {
 pub(super) fn orphan(cx: &mut Cx<'_>) {
     if !cx.sk.flag(flag::DEAD) {
         cx.sk.set_flag(flag::DEAD, true);
+        cx.sock.close_errors();
         cx.sock.accounts().orphans.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -210,7 +211,7 @@ pub(crate) fn destroy(cx: &mut Cx<'_>) {
     fastopen::blackhole::active_disable_ofo_check(cx);
     purge_receive(cx);
     purge_ooo(cx);
-    cx.sk.error_queue = None;
+    cx.sock.purge_errors();
     release_ca(cx);
     ulp::cleanup(cx);
     connect::put_port(cx);

@@ -871,7 +871,9 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     (s.pmtudisc, s.min_ttl, s.priority, s.mark, s.flow_label) =
         (l.pmtudisc, l.min_ttl, l.priority, l.mark, l.flow_label);
     (s.rcvlowat, s.linger, s.rcvtimeo, s.sndtimeo) = (l.rcvlowat, l.linger, l.rcvtimeo, l.sndtimeo);
-    s.peek_off = l.peek_off;
+    (s.peek_off, s.zerocopy, s.tstamp_new) = (l.peek_off, l.zerocopy, l.tstamp_new);
+    s.txtime = l.txtime;
+    child.tsflags.store(p.sock.tsflags.load(Ordering::Relaxed), Ordering::Relaxed);
     s.filter = l.filter.clone();
     s.max_pacing_rate = l.max_pacing_rate;
     s.txrehash = l.txrehash;

@@ -103,7 +103,7 @@ impl Out {
 }
 
 /// Bytes a second that the last rate sample delivered (tcp_compute_delivery_rate).
-fn delivery_rate(tp: &TcpSock) -> u64 {
+pub(super) fn delivery_rate(tp: &TcpSock) -> u64 {
     if tp.rate_delivered == 0 || tp.rate_interval_us == 0 {
         return 0;
     }

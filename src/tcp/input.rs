@@ -66,6 +66,8 @@ pub struct Seg {
     pub flag_word: u32,
     /// TOS or traffic class of the IP header.
     pub dsfield: u8,
+    /// TTL or hop limit of the IP header.
+    pub ttl: u8,
     /// Segments joined in this packet.
     pub rx_segs: u16,
     /// The peer's SACK blocks.
@@ -87,6 +89,7 @@ impl Seg {
             header_len: cb.header_len(),
             flag_word: cb.flag_word,
             dsfield: cb.ip_dsfield,
+            ttl: cb.ttl,
             rx_segs: skb.rx_segs,
             sack: o.sack,
         };

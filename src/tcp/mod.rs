@@ -17,6 +17,7 @@
 //! | `close`, `timewait` | close, shutdown, abort, orphans (RFC 9293 §3.10.4); TIME-WAIT records |
 //! | `sendmsg`, `output` | send: bytes join the queue; push now or later (RFC 9293 §3.7.4) |
 //! | `xmit`, `segment` | which segment, how long; its options and header |
+//! | `tstamp` | transmit timestamps: the byte that is reported, its acknowledgement |
 //! | `mtu`, `mtu_probe` | segment sizes and path MTU; probing for it (RFC 4821) |
 //! | `probe` | window and loss probes (RFC 9293 §3.8.6.1, RFC 8985 §7) |
 //! | `chrono`, `rate` | what limits a sender; delivery-rate samples |
@@ -93,6 +94,7 @@ pub(crate) mod testing;
 mod threats_test;
 pub(crate) mod timer;
 pub(crate) mod timewait;
+mod tstamp;
 pub mod ulp;
 pub(crate) mod undo;
 pub(crate) mod urgent;

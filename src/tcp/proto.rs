@@ -7,6 +7,7 @@ use super::tcb::{Cx, TcpSock};
 use super::timewait::TimeWait;
 use super::{
     close, connect, deferred, handshake, input, ioctl, listener, output, rcv, rcvbuf, recvmsg, sendmsg, sockopt, timer,
+    tstamp,
 };
 use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
@@ -353,6 +354,10 @@ impl Proto for Tcp {
             });
         }
         Some((libc::SOCK_STREAM as u16, libc::IPPROTO_TCP as u16))
+    }
+
+    fn tskey(&self, sk: &mut SockGuard<'_>, written: bool) -> Result<u32> {
+        tstamp::tskey(sk, written)
     }
 
     fn is_stream(&self) -> bool {

@@ -467,15 +467,14 @@ pub(super) fn error_of(icmp: &IcmpError<'_>) -> Option<Error> {
 }
 
 fn queue_icmp(cx: &mut Cx<'_>, icmp: &IcmpError<'_>, err: Error) {
-    use crate::sock::errqueue::{ErrEntry, IcmpPacket};
+    use crate::sock::errqueue::{ErrEntry, IpPacket, origin};
     use crate::sock::msg::SockExtendedErr;
     let dport = icmp.quoted.get(2..4).map_or(0, |b| u16::from_be_bytes([b[0], b[1]]));
     let entry = ErrEntry {
         addr: Some(to_family(std::net::SocketAddr::new(icmp.dst, dport), cx.sock.family)),
         err: SockExtendedErr {
             errno: err.errno() as u32,
-            // SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6.
-            origin: if icmp.src.is_ipv4() { 2 } else { 3 },
+            origin: if icmp.src.is_ipv4() { origin::ICMP } else { origin::ICMP6 },
             ty: icmp.ty,
             code: icmp.code,
             info: 0,
@@ -483,9 +482,15 @@ fn queue_icmp(cx: &mut Cx<'_>, icmp: &IcmpError<'_>, err: Error) {
             offender: Some(icmp.reporter),
         },
         payload: icmp.quoted.to_vec(),
-        icmp: Some(IcmpPacket { dst: icmp.src, ifindex: icmp.ifindex, ttl: icmp.ttl, tos: icmp.tos, now: icmp.now }),
-        control: Vec::new(),
+        packet: Some(IpPacket {
+            dst: icmp.src,
+            spec_dst: std::net::Ipv4Addr::UNSPECIFIED,
+            ifindex: icmp.ifindex,
+            ttl: icmp.ttl,
+            tos: icmp.tos,
+        }),
+        came: Some(icmp.now),
+        opt_stats: false,
     };
-    let sock = cx.sock;
-    cx.sk.queue_error(sock, entry);
+    cx.sock.queue_error(entry);
 }

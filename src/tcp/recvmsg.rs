@@ -13,9 +13,9 @@ use crate::sock::msg::{Control, RecvMsg};
 use crate::sock::proto::SockRef;
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
+use crate::sock::tstamp;
 use crate::sock::wait::Events;
-use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, SockCommon, SockGuard, flag, ip_flag};
-use crate::stack::Stack;
+use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, SockGuard, flag, ip_flag};
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::TcpFlags;
 use std::sync::atomic::Ordering;
@@ -128,16 +128,6 @@ pub(crate) fn recvmsg_locked(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -
     r.finish(g, msg, failed)
 }
 
-/// Receive timestamps, as SO_TIMESTAMP or SO_TIMESTAMPNS ask.
-fn timestamps(stack: &Stack, common: &SockCommon, at: Instant, now: Instant, msg: &mut RecvMsg<'_, '_>) {
-    let wall = || stack.clock.wall().saturating_sub(now.saturating_sub(at));
-    if common.flag(flag::TIMESTAMPNS) {
-        msg.control.push(Control::TimestampNs(wall()));
-    } else if common.flag(flag::TIMESTAMP) {
-        msg.control.push(Control::Timestamp(wall()));
-    }
-}
-
 impl Recv {
     /// A receive that has not taken anything yet.
     fn new(g: &mut SockGuard<'_>, msg: &RecvMsg<'_, '_>) -> Recv {
@@ -208,7 +198,7 @@ impl Recv {
             return Err(e);
         }
         if let Some(at) = self.stamp {
-            timestamps(g.stack, &g.common, at, g.now(), msg);
+            tstamp::received(g, at, false, &mut msg.control);
         }
         if let Some(n) = inq {
             msg.control.push(Control::Inq(n));
@@ -385,7 +375,6 @@ pub(crate) fn data_ready(cx: &mut Cx<'_>) {
 
 /// poll(2) of an owned sock. Linux: tcp_poll.
 pub(crate) fn poll_locked(g: &mut SockGuard<'_>) -> Events {
-    let errors = g.common.error_queue.as_ref().is_some_and(|q| !q.is_empty());
     let Some(cx) = Cx::new(&mut *g) else { return Events::ERR };
     let state = cx.state();
     if state == State::Listen {
@@ -423,7 +412,7 @@ pub(crate) fn poll_locked(g: &mut SockGuard<'_>) -> Events {
         // The first write(2) sends the SYN.
         m |= writable;
     }
-    if cx.sock.err.load(Ordering::Acquire) != 0 || errors {
+    if cx.sock.err.load(Ordering::Acquire) != 0 || !cx.sock.errors.is_empty() {
         m |= Events::ERR;
     }
     m

@@ -16,6 +16,7 @@ use crate::counters::Mib;
 use crate::sock::skb::{MAX_SKB_FRAGS, Skb, sacked};
 use crate::sock::state::State;
 use crate::sock::tsq;
+use crate::sock::tstamp::TxStamp;
 use crate::trace::{Event, Resend};
 use crate::wire::seq::SeqNum;
 use std::net::SocketAddr;
@@ -76,6 +77,7 @@ fn try_collapse(cx: &mut Cx<'_>, at: Pos, space: u32) {
             && to.tcp.gso_segs <= 1
             && next.tcp.gso_segs <= 1
             && next.tcp.sacked & sacked::SACKED_ACKED == 0
+            && to.may_take_from(next)
             && to.frags().len() + next.frags().len() <= MAX_SKB_FRAGS
             && !next.tcp.end_seq.after(end);
         if !fits {
@@ -90,7 +92,7 @@ fn try_collapse(cx: &mut Cx<'_>, at: Pos, space: u32) {
         to.tcp.end_seq = next.tcp.end_seq;
         to.tcp.flags |= next.tcp.flags;
         to.tcp.eor = next.tcp.eor;
-        to.tcp.txstamp_ack |= next.tcp.txstamp_ack;
+        to.tx_stamp = TxStamp::joined(to.tx_stamp.take(), next.tx_stamp.take());
         to.tcp.sacked |= tags & sacked::EVER_RETRANS;
         let delta = to.truesize as i32 - before;
         let seq = to.tcp.seq;

@@ -6,7 +6,7 @@
 use super::cong::CaEvent;
 use super::sock_ops::{self, HdrSeg, OutOptions, cb};
 use super::tcb::Cx;
-use super::{delack, ecn, mtu, output, prr, rate, window};
+use super::{delack, ecn, mtu, output, prr, rate, tstamp, window};
 use crate::base::env::{Duration, Instant};
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
@@ -317,6 +317,9 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     if payload > 0 || is_syn || flags.contains(TcpFlags::FIN) {
         // A pure acknowledgement is not charged to the sock: its completion must not resume sending.
         out.owner = Some(TxOwner::new(cx.sock, out.truesize));
+    }
+    if let Some(stamp) = out.tx_stamp.take() {
+        out.tx_stamp = Some(tstamp::stamp_leaves(cx, stamp, cb.mstamp));
     }
     let sent = to_ip(cx, out, ecn_bits);
     if sent.is_err() {

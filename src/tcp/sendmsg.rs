@@ -1,7 +1,7 @@
 //! sendmsg: bytes of the program join the send queue, with Linux's rules for blocking, for filling segments and for
 //! what is pushed when. Above: `inet` through the protocol table. Below: `output` (push), `sock::mem` (charging).
 //! Process context; owns the sock for the whole call but for sleeping. Linux: tcp_sendmsg_locked,
-//! sk_stream_wait_memory, sk_stream_wait_connect. RFC 9293 §3.10.2. Not here: zero copy, repair.
+//! sk_stream_wait_memory, sk_stream_wait_connect. RFC 9293 §3.10.2. Not here: repair.
 
 use super::chrono::{Chrono, chrono_stop};
 use super::mtu::send_mss;
@@ -10,7 +10,7 @@ use super::output::{
     push_pending_frames, sk_stream_memory_free, slow_start_after_idle_check,
 };
 use super::tcb::{Cx, nagle};
-use super::{fastopen, rate};
+use super::{fastopen, rate, tstamp};
 use crate::base::env::Duration;
 use crate::base::error::{Error, Result};
 use crate::sock::mem::{self, Kind};
@@ -18,8 +18,10 @@ use crate::sock::msg::{Control, SendMsg};
 use crate::sock::proto::SockRef;
 use crate::sock::skb::{MAX_SKB_FRAGS, SKB_OVERHEAD, Skb};
 use crate::sock::state::State;
+use crate::sock::tstamp::Cookie;
 use crate::sock::wait::Events;
-use crate::sock::{SockGuard, ip_flag};
+use crate::sock::zerocopy::ZeroCopy;
+use crate::sock::{Sock, SockGuard, ip_flag};
 use std::sync::atomic::Ordering;
 
 /// New packets after which a long send runs its backlog, so that acknowledgements are not kept waiting.
@@ -33,7 +35,7 @@ macro_rules! cx {
 }
 
 /// Sends; returns the bytes taken. Errors: EPIPE (the caller raises SIGPIPE unless MSG_NOSIGNAL), the sock's pending
-/// error, EAGAIN, EINTR, EINVAL (control message), those of connect(2) with MSG_FASTOPEN.
+/// error, EAGAIN, EINTR, EINVAL (control message), ENOBUFS (MSG_ZEROCOPY), those of connect(2) with MSG_FASTOPEN.
 pub(crate) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     sendmsg_locked(&mut sk.lock(), msg)
 }
@@ -139,11 +141,14 @@ fn wait_memory(g: &mut SockGuard<'_>, timeo: &mut Timeo) -> Result<()> {
 }
 
 /// Control messages as sock_cmsg_send judges them: those of other levels are not TCP's; of SOL_SOCKET, those whose
-/// feature is not switched on are EINVAL, SO_MARK needs a privilege that no program has here (EPERM).
-fn check_control(control: &[Control]) -> Result<()> {
+/// feature is not switched on are EINVAL, SO_MARK needs a privilege that no program has here (EPERM). Returns the
+/// timestamps that the call asks for.
+fn check_control(sock: &Sock, txtime: bool, control: &[Control]) -> Result<u32> {
+    let mut cookie = Cookie::of(sock);
     for c in control {
         match c {
             Control::Other { level, ty, data } if *level == libc::SOL_SOCKET => match *ty {
+                ty if cookie.read(sock, ty, data)? => {}
                 libc::SCM_RIGHTS | libc::SCM_CREDENTIALS => {}
                 // Devices here have one queue, in which all are of one priority.
                 libc::SO_PRIORITY if data.len() == 4 => {}
@@ -151,13 +156,15 @@ fn check_control(control: &[Control]) -> Result<()> {
             },
             Control::Malformed => return Err(Error::Inval),
             Control::Mark(_) => return Err(Error::Perm),
+            // A departure time is for datagrams: a stream's packets are not the program's.
+            Control::TxTime(_) if txtime => {}
             Control::Timestamp(_) | Control::TimestampNs(_) | Control::RxqOvfl(_) | Control::TxTime(_) => {
                 return Err(Error::Inval);
             }
             _ => {}
         }
     }
-    Ok(())
+    Ok(cookie.tsflags)
 }
 
 /// Charges for `size` bytes or says no; under pressure the send buffer shrinks to what is in use (sk_wmem_schedule).
@@ -210,17 +217,32 @@ enum Step {
     Restart,
 }
 
-/// Appends a run of the program's bytes to the last packet, or to a new one.
-fn append(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, size_goal: u32, since_flush: &mut u32) -> Result<Step> {
+/// Whether the packet at the end of the unsent queue takes bytes of this call: a packet completes calls of one
+/// [`ZeroCopy`] only (skb_zcopy_set).
+fn takes_call(cx: &Cx<'_>, zerocopy: Option<&ZeroCopy>) -> bool {
+    let Some(zc) = zerocopy else { return true };
+    cx.tp.write_queue.back().and_then(|s| s.zerocopy.as_ref()).is_none_or(|other| other.same(zc))
+}
+
+/// Appends a run of the program's bytes to the last packet, or to a new one. `zerocopy`: of a MSG_ZEROCOPY call.
+fn append(
+    g: &mut SockGuard<'_>,
+    msg: &mut SendMsg<'_>,
+    size_goal: u32,
+    since_flush: &mut u32,
+    zerocopy: Option<&ZeroCopy>,
+) -> Result<Step> {
     let room = |cx: &Cx<'_>| match cx.tp.write_queue.back() {
         Some(s) if !s.tcp.eor => (size_goal as usize).saturating_sub(s.len()),
         _ => 0,
     };
-    let full = |cx: &Cx<'_>| cx.tp.write_queue.back().is_none_or(|s| s.frags().len() >= MAX_SKB_FRAGS);
+    let full = |cx: &Cx<'_>| {
+        cx.tp.write_queue.back().is_none_or(|s| s.frags().len() >= MAX_SKB_FRAGS) || !takes_call(cx, zerocopy)
+    };
     let mut cx = Cx::new(&mut *g).ok_or(Error::Io)?;
     if room(&cx) == 0 || full(&cx) {
         if room(&cx) > 0 && full(&cx) {
-            // The packet has the greatest number of fragments: it takes no more.
+            // The packet has the greatest number of fragments, or bytes of another call: it takes no more.
             mark_push(cx.tp);
         }
         if !sk_stream_memory_free(&cx, false) {
@@ -244,12 +266,12 @@ fn append(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, size_goal: u32, since_fl
     let room = (size_goal as usize).saturating_sub(have).max(1);
     let want = left.min(room);
     let chunk = msg.chunk(want);
-    if chunk.len() < want {
+    if chunk.len() < want && zerocopy.is_none() {
         // Cut by the end of a buffer, or by memory that is not there: then nothing of this piece is taken.
         msg.begins(want)?;
     }
     if chunk.is_empty() {
-        return Ok(Step::Copied(0));
+        return if msg.faulted() { Err(Error::Fault) } else { Ok(Step::Copied(0)) };
     }
     // One page for all of it. For many small writes the page size doubles each time, so that a packet has few pages.
     let hint = want.max(have.min(room));
@@ -258,14 +280,19 @@ fn append(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, size_goal: u32, since_fl
     }
     let Some(skb) = cx.tp.write_queue.back_mut() else { return Ok(Step::NoSpace) };
     let (before, truesize) = (skb.len(), skb.truesize);
-    skb.append(chunk, hint);
-    let n = skb.len() - before;
-    // The send buffer is charged by bytes and not by pages, as in Linux, so that SO_SNDBUF lets a program write as much
-    // as there.
-    skb.truesize = truesize + n as u32;
+    if let Some(zc) = zerocopy {
+        skb.append_zerocopy(chunk);
+        skb.zerocopy = Some(zc.clone());
+    } else {
+        skb.append(chunk, hint);
+        // The send buffer is charged by bytes and not by pages, as in Linux, so that SO_SNDBUF lets a program write as
+        // much as there.
+        skb.truesize = truesize + (skb.len() - before) as u32;
+    }
+    let (n, charge) = (skb.len() - before, skb.truesize - truesize);
     skb.tcp.end_seq += n as u32;
     skb.tcp.gso_segs = 0;
-    adjust_wmem(cx, n as i32);
+    adjust_wmem(cx, charge as i32);
     cx.tp.write_seq += n as u32;
     msg.advance(n);
     Ok(Step::Copied(n))
@@ -273,6 +300,24 @@ fn append(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, size_goal: u32, since_fl
 
 /// The body of [`sendmsg`], for a sock that is owned.
 pub(crate) fn sendmsg_locked(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
+    let zerocopy = if msg.flags & libc::MSG_ZEROCOPY != 0 && msg.remaining() > 0 && g.common.zerocopy {
+        let (sock, cx) = (g.sock, cx!(g));
+        let last = cx.tp.write_queue.back().and_then(|s| s.zerocopy.as_ref());
+        Some(ZeroCopy::begin(sock, msg.remaining(), last)?)
+    } else {
+        None
+    };
+    let sent = send_bytes(g, msg, zerocopy.as_ref());
+    if let Some(zc) = zerocopy
+        && !matches!(sent, Ok(1..))
+    {
+        zc.abort(g.sock);
+    }
+    sent
+}
+
+/// What [`sendmsg_locked`] does once the call's completion is prepared.
+fn send_bytes(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, zerocopy: Option<&ZeroCopy>) -> Result<usize> {
     let mut flags = msg.flags;
     let mut copied = 0;
     if flags & libc::MSG_FASTOPEN != 0 || g.common.ip_flags & ip_flag::DEFER_CONNECT != 0 {
@@ -292,8 +337,8 @@ pub(crate) fn sendmsg_locked(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Re
     if !open && let Err(e) = wait_connect(g, &mut timeo) {
         return if copied > 0 { Ok(copied) } else { Err(failed(cx!(g), e)) };
     }
-    check_control(&msg.control)?;
-    let r = queue_all(g, msg, &mut flags, &mut timeo, &mut copied);
+    let tsflags = check_control(g.sock, g.common.txtime.is_some(), &msg.control)?;
+    let r = queue_all(g, msg, &mut flags, &mut timeo, &mut copied, zerocopy);
     let cx = cx!(g);
     let (mss, size_goal) = match r {
         Ok(sizes) => sizes,
@@ -306,6 +351,7 @@ pub(crate) fn sendmsg_locked(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Re
         }
     };
     if copied > 0 {
+        tstamp::tx_timestamp(cx, tsflags);
         let nonagle = cx.tp.nonagle;
         push(cx, flags, mss, nonagle, size_goal);
     }
@@ -319,13 +365,14 @@ fn queue_all(
     flags: &mut i32,
     timeo: &mut Timeo,
     copied: &mut usize,
+    zerocopy: Option<&ZeroCopy>,
 ) -> Result<(u32, u32)> {
     let mut since_flush = 0;
     'restart: loop {
         let (mut mss, mut size_goal) = send_mss(cx!(g), *flags);
         check_send(g)?;
         while msg.remaining() > 0 {
-            match append(g, msg, size_goal, &mut since_flush)? {
+            match append(g, msg, size_goal, &mut since_flush, zerocopy)? {
                 Step::Restart => continue 'restart,
                 Step::NoSpace => {
                     let cx = cx!(g);

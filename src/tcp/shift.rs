@@ -9,6 +9,7 @@ use super::sack::{Tagged, sacktag_one};
 use super::tcb::{Cx, SackBlock, TcpSock};
 use crate::counters::Mib;
 use crate::sock::skb::{MAX_SKB_FRAGS, SKB_OVERHEAD, Skb, sacked};
+use crate::sock::tstamp::TxStamp;
 
 /// Least size of a segment that a device is asked to cut (TCP_MIN_GSO_SIZE): the least MSS without all options.
 const MIN_GSO_SIZE: usize = 8;
@@ -95,6 +96,7 @@ fn has_room(to: &Skb, from: &Skb, len: u32, pcount: u32) -> bool {
     to.len() + (len as usize) < usize::from(u16::MAX) * MIN_GSO_SIZE
         && u32::from(to.tcp.gso_segs) + pcount <= u32::from(u16::MAX)
         && to.frags().len() + frags.count() <= MAX_SKB_FRAGS
+        && to.may_take_from(from)
 }
 
 /// Moves what `block` covers of the packet at `at` into the packet before it, and marks it; a hole that this closes
@@ -135,7 +137,8 @@ fn shift(cx: &mut Cx<'_>, st: &mut AckSt, at: Pos, p: &Part, dup_sack: bool) -> 
     sacktag_one(cx, st, &tagged, dup_sack);
     super::rate::rate_skb_delivered(cx.tp, &mut cb, &mut st.rate);
 
-    let Some(moved) = take_part(cx, at, p) else { return false };
+    let Some(mut moved) = take_part(cx, at, p) else { return false };
+    let stamp = moved.tx_stamp.take();
     let Some(to) = cx.tp.rtx_queue.get_mut(p.prev) else { return false };
     put_part(to, moved);
     if to.tcp.gso_size == 0 {
@@ -152,7 +155,7 @@ fn shift(cx: &mut Cx<'_>, st: &mut AckSt, at: Pos, p: &Part, dup_sack: bool) -> 
     to.tcp.end_seq = cb.end_seq;
     to.tcp.flags |= cb.flags;
     to.tcp.eor = cb.eor;
-    to.tcp.txstamp_ack |= cb.txstamp_ack;
+    to.tx_stamp = TxStamp::joined(to.tx_stamp.take(), stamp);
     to.tcp.delivered_mstamp = crate::base::env::Instant::ZERO;
     if cx.tp.retransmit_hint == Some(cb.seq) {
         cx.tp.retransmit_hint = Some(to.tcp.seq);

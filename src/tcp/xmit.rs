@@ -22,6 +22,7 @@ use crate::counters::Mib;
 use crate::sock::skb::{GSO_MAX_SIZE, MAX_SKB_FRAGS, SKB_OVERHEAD, Skb, sacked};
 use crate::sock::tsq;
 use crate::stack::TimerSlot;
+use crate::wire::seq::SeqNum;
 use std::sync::atomic::{Ordering, fence};
 
 /// Shift of the pacing rate: a super-packet carries what the rate sends in about a millisecond (sk_pacing_shift).
@@ -218,8 +219,10 @@ fn split(skb: &mut Skb, len: u32, mss: u32) -> Skb {
     skb.tcp.end_seq = rest.tcp.seq;
     skb.tcp.flags &= !(FIN | PSH);
     skb.tcp.eor = false;
-    // A transmit timestamp is asked for the last byte.
-    skb.tcp.txstamp_ack = false;
+    // A transmit timestamp goes with the byte that it is about (tcp_fragment_tstamp).
+    if skb.tx_stamp.as_ref().is_some_and(|t| !SeqNum(t.key()).before(rest.tcp.seq)) {
+        rest.tx_stamp = skb.tx_stamp.take();
+    }
     set_tso_segs(skb, mss);
     set_tso_segs(&mut rest, mss);
     rest
@@ -286,12 +289,16 @@ pub(super) fn split_head(cx: &mut Cx<'_>, skb: &mut Skb, len: u32, mss: u32) {
 /// Moves up to `amount` bytes of the next unsent packet into `skb`, the one about to leave, so that a super-packet goes
 /// out full (tcp_grow_skb).
 pub(super) fn grow_skb(cx: &mut Cx<'_>, skb: &mut Skb, amount: u32) {
-    if skb.tcp.eor || skb.tcp.flags & FIN != 0 {
+    if skb.tcp.eor || skb.tcp.flags & FIN != 0 || skb.tx_stamp.is_some() {
         return;
     }
     let Some(next) = cx.tp.write_queue.front_mut() else { return };
     let n = (next.len() as u32).min(amount);
-    if n == 0 || skb.frags().len() + next.frags().len() > MAX_SKB_FRAGS {
+    if n == 0 || !skb.may_take_from(next) || skb.frags().len() + next.frags().len() > MAX_SKB_FRAGS {
+        return;
+    }
+    if next.tx_stamp.is_some() && (n as usize) < next.len() {
+        // The stamp would not be with its byte.
         return;
     }
     let before = skb.truesize as i32 + next.truesize as i32;
@@ -310,7 +317,7 @@ pub(super) fn grow_skb(cx: &mut Cx<'_>, skb: &mut Skb, amount: u32) {
         skb.tcp.end_seq = next.tcp.end_seq;
         skb.tcp.flags |= next.tcp.flags;
         skb.tcp.eor = next.tcp.eor;
-        skb.tcp.txstamp_ack |= next.tcp.txstamp_ack;
+        skb.tx_stamp = taken.tx_stamp.take();
         cx.tp.write_queue.pop_front();
     } else {
         next.tcp.gso_segs = 0;

@@ -12,6 +12,7 @@ use crate::sock::msg::{MSG_PROBE, SendMsg};
 use crate::sock::proto::SockRef;
 use crate::sock::skb::{Csum, GsoType, Skb};
 use crate::sock::state::State;
+use crate::sock::zerocopy::ZeroCopy;
 use crate::sock::{SockGuard, flag};
 use crate::wire::{ip, ipv6, proto, udp};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -76,40 +77,68 @@ pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
         return Ok(len);
     }
     let corked = payload.is_some();
-    let mut payload = payload.unwrap_or_else(Skb::new);
+    let payload = payload.unwrap_or_else(Skb::new);
     let max = if plan.to.is_ipv4() { MAX_PAYLOAD.0 } else { MAX_PAYLOAD.1 };
     if payload.len() + len > max {
         datagram::local_too_long(&mut g, plan.to, plan.dst.mtu);
         return Err(Error::MsgSize);
     }
+    let zerocopy = match msg.flags & libc::MSG_ZEROCOPY != 0 && g.common.zerocopy {
+        true => Some(ZeroCopy::begin(g.sock, len, payload.zerocopy.as_ref())?),
+        false => None,
+    };
+    let sent = append(&mut g, msg, plan, payload, (corked, more), zerocopy.as_ref());
+    match (sent, zerocopy) {
+        (Err((e, true)), Some(zc)) => {
+            zc.abort(g.sock);
+            Err(e)
+        }
+        (Err((e, _)), _) => Err(e),
+        (Ok(()), _) => Ok(len),
+    }
+}
+
+/// The call's bytes join the datagram, which leaves unless it is corked. Err: why not, and whether no byte was taken.
+fn append(
+    g: &mut SockGuard<'_>,
+    msg: &mut SendMsg<'_>,
+    plan: Plan,
+    mut payload: Skb,
+    (corked, more): (bool, bool),
+    zerocopy: Option<&ZeroCopy>,
+) -> std::result::Result<(), (Error, bool)> {
+    let len = msg.remaining();
     // What fits behind the bytes that wait needs no room of its own.
     let header = HEADER + if plan.to.is_ipv4() { ip::HEADER_LEN } else { ipv6::HEADER_LEN };
     let behind = corked && payload.len() + len + header <= plan.dst.mtu as usize;
-    if !behind && let Err(e) = datagram::wait_for_room(&mut g, msg.dontwait()) {
+    if !behind && let Err(e) = datagram::wait_for_room(g, msg.dontwait()) {
         // The part under the cork stays, for another try.
         if !payload.is_empty() {
-            private(&mut g)?.pending = Some(Pending { plan, payload });
+            private(g).map_err(|e| (e, true))?.pending = Some(Pending { plan, payload });
         }
-        return Err(e);
+        return Err((e, true));
     }
     if len > 0 {
         // What waited is lost with it (udp_flush_pending_frames).
-        msg.readable()?;
+        msg.readable().map_err(|e| (e, true))?;
     }
     while msg.remaining() > 0 {
         let c = msg.chunk(usize::MAX);
         if c.is_empty() {
-            return Err(Error::Fault);
+            return Err((Error::Fault, true));
         }
         payload.append(c, msg.remaining());
         msg.advance(c.len());
     }
-    if more {
-        private(&mut g)?.pending = Some(Pending { plan, payload });
-    } else {
-        send(&mut g, plan, payload)?;
+    if let Some(zc) = zerocopy {
+        payload.zerocopy = Some(zc.clone());
     }
-    Ok(len)
+    if more {
+        private(g).map_err(|e| (e, false))?.pending = Some(Pending { plan, payload });
+        return Ok(());
+    }
+    // What is too long for its path is refused before bytes are taken, as Linux does it.
+    send(g, plan, payload).map_err(|e| (e, e == Error::MsgSize))
 }
 
 /// Sends the datagram that MSG_MORE held back, unless UDP_CORK is set (udp_splice_eof). There is no caller to return an

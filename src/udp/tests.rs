@@ -1,6 +1,7 @@
 use super::*;
+use crate::base::env::Instant;
 use crate::counters::{DropReason, Mib};
-use crate::device::capture_test::Bench;
+use crate::device::capture_test::{Bench, Capture};
 use crate::inet::Socket;
 use crate::ip;
 use crate::sock::msg::Control;
@@ -484,4 +485,22 @@ fn a_forged_fragmentation_needed_lowers_the_path_only_to_the_floor() {
     assert_eq!(recv_from(&c, 9, 0).err(), Some(Error::MsgSize));
     let d = crate::ip::route::lookup(&b.stack, "10.0.0.9".parse().unwrap(), None, 0).unwrap();
     assert_eq!((d.mtu, d.mtu_locked), (552, true));
+}
+
+#[test]
+fn a_datagram_has_the_departure_time_that_its_call_gives() {
+    let b = Bench::new(Capture::ip("wire", 1500), &["10.0.0.1/24"]);
+    let s = bound(&b, "10.0.0.1:5000");
+    let send = |control| send_to(&s, b"x", Some("10.0.0.2:7"), 0, control);
+    let option = |clock: i32, flags: u32| {
+        s.setsockopt(libc::SOL_SOCKET, libc::SO_TXTIME, &[clock as u32, flags].map(u32::to_ne_bytes).concat())
+    };
+    assert_eq!(send(vec![Control::TxTime(1)]), Err(Error::Inval));
+    assert_eq!(option(libc::CLOCK_TAI, 0), Err(Error::Perm));
+    assert_eq!(option(libc::CLOCK_MONOTONIC, 4), Err(Error::Inval));
+    option(libc::CLOCK_MONOTONIC, 0).unwrap();
+    for control in [vec![Control::TxTime(101_000_000_000)], vec![], vec![Control::TxTime(0)]] {
+        send(control).unwrap();
+    }
+    assert_eq!(b.wire.times(), [Instant::from_secs(101), Instant::ZERO, Instant::ZERO]);
 }

@@ -111,3 +111,12 @@ fn without_the_device_numbers_still_differ_from_each_other_and_between_processes
     pool.refill(closed);
     assert_ne!(first[..16], pool.bytes[..16], "a forked child repeats its parent");
 }
+
+#[test]
+fn times_of_the_system_s_monotonic_clock_are_the_stack_s() {
+    let clock = RealClock::new();
+    let before = clock.now();
+    let at = clock.at_monotonic(crate::sys::fd::monotonic());
+    assert!(before <= at + Duration::from_millis(1) && at <= clock.now() + Duration::from_millis(1));
+    assert_eq!(clock.at_monotonic(0), Instant::ZERO, "before the epoch");
+}

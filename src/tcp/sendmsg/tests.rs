@@ -1,7 +1,7 @@
 use super::super::output;
 use super::super::tcb::XmitTimer;
 use super::super::testing::{Bench, ISS, be_in};
-use super::super::{control, mtu, retransmit};
+use super::super::{control, mtu, retransmit, xmit};
 use super::*;
 use crate::counters::Mib;
 use crate::tcp::queue::Pos;
@@ -318,4 +318,166 @@ fn so_max_pacing_rate_spreads_a_burst_over_time() {
     }
     let took = (b.clock_now() - start).as_micros() as usize;
     assert!((rest * 9 / 10..=rest * 11 / 10).contains(&took), "{rest} bytes in {took} us");
+}
+
+/// Ids of the next completion on the error queue.
+fn completed(b: &Bench) -> Option<(u32, u32)> {
+    b.sock.next_error().ok().map(|e| (e.err.info, e.err.data))
+}
+
+#[test]
+fn zero_copy_calls_complete_when_their_last_byte_is_acknowledged() {
+    let b = Bench::established();
+    b.with(|cx| cx.sk.zerocopy = true);
+    for _ in 0..3 {
+        b.send(&[1; 2_920], libc::MSG_ZEROCOPY).unwrap();
+    }
+    b.ack(2_920);
+    assert_eq!((completed(&b), completed(&b)), (Some((0, 0)), None));
+    // A retransmission cut off the second call's packet carries it too.
+    b.with(|cx| xmit::fragment(cx, true, 0, 1_460, 1_460).unwrap());
+    b.ack(4_380);
+    assert_eq!(completed(&b), None);
+    b.ack(8_760);
+    assert_eq!((completed(&b), completed(&b)), (Some((1, 2)), None));
+    assert_eq!(b.sock.omem_alloc.load(Ordering::Relaxed), 0);
+    // Without the option the flag means nothing.
+    b.with(|cx| cx.sk.zerocopy = false);
+    b.send(&[1; 2_920], libc::MSG_ZEROCOPY).unwrap();
+    b.ack(11_680);
+    assert_eq!(completed(&b), None);
+}
+
+#[test]
+fn zero_copy_calls_that_share_a_packet_complete_together_and_their_packets_are_not_joined() {
+    let b = Bench::established();
+    b.with(|cx| cx.sk.zerocopy = true);
+    b.send(&[1; 100], 0).unwrap();
+    for flags in [libc::MSG_ZEROCOPY, libc::MSG_ZEROCOPY, 0] {
+        b.send(&[2; 100], flags | libc::MSG_MORE).unwrap();
+    }
+    b.with(|cx| {
+        assert_eq!(cx.tp.write_queue.len(), 1);
+        assert_eq!(cx.tp.write_queue.back().unwrap().zerocopy.iter().count(), 1);
+    });
+    assert_eq!(b.sock.omem_alloc.load(Ordering::Relaxed), SKB_OVERHEAD as i32);
+    b.with(output::push_pending);
+    b.send(&[3; 100], 0).unwrap();
+    b.with(|cx| {
+        // What MSG_MORE held back has left; a retransmission would otherwise gather all these small packets.
+        cx.tp.nonagle = nagle::OFF;
+        output::push_pending(cx);
+        let packets = cx.tp.rtx_queue.len();
+        retransmit::retransmit_skb(cx, 0, 1, crate::trace::Resend::Rto).unwrap();
+        assert_eq!(cx.tp.rtx_queue.len(), packets);
+    });
+    b.ack(500);
+    assert_eq!((completed(&b), completed(&b)), (Some((0, 1)), None));
+}
+
+#[test]
+fn a_zero_copy_call_without_option_memory_is_refused_and_one_that_took_nothing_has_no_id() {
+    let b = Bench::established();
+    b.with(|cx| cx.sk.zerocopy = true);
+    // The first takes 832 bytes; for the second 576 must be free.
+    b.stack.sysctl.set("net.core.optmem_max", "1407").unwrap();
+    b.send(&[1; 1_460], libc::MSG_ZEROCOPY).unwrap();
+    assert_eq!(b.send(&[1; 1_460], libc::MSG_ZEROCOPY), Err(Error::NoBufs));
+    b.stack.sysctl.set("net.core.optmem_max", "1408").unwrap();
+    b.sock.shutdown.store(crate::sock::SEND_SHUTDOWN, Ordering::Relaxed);
+    assert_eq!(b.send(&[1; 1_460], libc::MSG_ZEROCOPY), Err(Error::Pipe));
+    b.sock.shutdown.store(0, Ordering::Relaxed);
+    b.send(&[1; 1_460], libc::MSG_ZEROCOPY).unwrap();
+    b.ack(2_920);
+    assert_eq!((completed(&b), completed(&b)), (Some((0, 1)), None));
+    // A completion that waits to be read is still charged.
+    b.send(&[1; 1_460], libc::MSG_ZEROCOPY).unwrap();
+    b.ack(4_380);
+    assert_eq!(b.sock.omem_alloc.load(Ordering::Relaxed), SKB_OVERHEAD as i32);
+    b.sock.close_errors();
+    assert_eq!(b.sock.omem_alloc.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn each_iovec_of_a_zero_copy_call_is_a_fragment() {
+    let b = Bench::established();
+    b.with(|cx| cx.sk.zerocopy = true);
+    let bytes = [0u8; 18];
+    let slices: Vec<_> = bytes.chunks(1).map(IoSlice::new).collect();
+    let sk = SockRef { stack: &b.stack, sock: &b.sock };
+    let queued = |b: &Bench| b.with(|cx| cx.sk.wmem_queued);
+    sendmsg(sk, &mut SendMsg::new(&slices, libc::MSG_ZEROCOPY)).unwrap();
+    assert_eq!(b.shapes(), [shape(0, 17, "P.")]);
+    // Each is charged a page of the program's.
+    assert_eq!(queued(&b), 2 * SKB_OVERHEAD as i32 + 18 * 4096);
+    b.ack(17);
+    b.with(output::push_pending);
+    assert_eq!(b.shapes(), [shape(17, 1, "P.")]);
+    b.ack(18);
+    assert_eq!((completed(&b), queued(&b)), (Some((0, 0)), 0));
+}
+
+#[test]
+fn completions_are_coalesced_across_the_wrap_of_the_ids() {
+    let b = Bench::established();
+    b.with(|cx| cx.sk.zerocopy = true);
+    b.sock.set_zckey(u32::MAX);
+    for _ in 0..3 {
+        b.send(&[1; 1_460], libc::MSG_ZEROCOPY).unwrap();
+    }
+    b.ack(4_380);
+    assert_eq!((completed(&b), completed(&b)), (Some((u32::MAX, 1)), None));
+}
+
+/// Key and events of the stamps in the retransmit queue, with the bytes of each packet from ISS on.
+fn stamps(b: &Bench) -> Vec<(u32, u32, Option<u32>)> {
+    b.with(|cx| {
+        let at = |seq: SeqNum| seq.since(SeqNum(ISS));
+        let key = |s: &Skb| s.tx_stamp.as_ref().map(|t| at(SeqNum(t.key())));
+        cx.tp.rtx_queue.iter().map(|s| (at(s.tcp.seq), at(s.tcp.end_seq), key(s))).collect()
+    })
+}
+
+#[test]
+fn a_timestamp_stays_with_its_byte_when_packets_are_cut_and_joined() {
+    use crate::sock::tstamp::sof;
+    let b = Bench::established();
+    b.sock.tsflags.store(sof::TX_ACK | sof::SOFTWARE | sof::OPT_ID | sof::OPT_TSONLY, Ordering::Relaxed);
+    b.with(|cx| cx.sock.tskey.store(cx.tp.snd_una.0, Ordering::Relaxed));
+    b.send(&[1; 2_920], 0).unwrap();
+    assert_eq!(stamps(&b), [(0, 2_920, Some(2_919))]);
+    b.with(|cx| xmit::fragment(cx, true, 0, 1_460, 1_460).unwrap());
+    assert_eq!(stamps(&b), [(0, 1_460, None), (1_460, 2_920, Some(2_919))]);
+    b.ack(2_920);
+    // Of two calls in one packet the later is told.
+    b.with(|cx| cx.tp.nonagle = nagle::OFF);
+    for len in [100, 200] {
+        b.send(&vec![2; len], libc::MSG_MORE).unwrap();
+    }
+    b.with(|cx| output::push_pending_frames(cx, 1_460, nagle::PUSH));
+    assert_eq!(stamps(&b), [(2_920, 3_220, Some(3_219))]);
+    b.send(&[3; 100], 0).unwrap();
+    b.with(|cx| retransmit::retransmit_skb(cx, 0, 1, crate::trace::Resend::Rto).unwrap());
+    assert_eq!(stamps(&b), [(2_920, 3_320, Some(3_319))]);
+}
+
+#[test]
+fn a_stamp_is_in_the_segment_of_its_byte_when_the_stack_cuts() {
+    use crate::device::{Caps, gso};
+    use crate::sock::tstamp::{TxStamp, sof};
+    let b = Bench::established();
+    b.send(&[1; 4_380], 0).unwrap();
+    for (key, found) in [(0, 0), (1_459, 0), (1_460, 1), (4_379, 2)] {
+        let mut whole = b.with(|cx| cx.tp.rtx_queue.front().unwrap().share());
+        let mut header = [0; 40];
+        (header[0], header[9], header[32]) = (0x45, 6, 0x50);
+        header[2..4].copy_from_slice(&4_420u16.to_be_bytes());
+        whole.push(40).unwrap().copy_from_slice(&header);
+        (whole.gso_size, whole.gso_type, whole.nh_len) = (1_460, crate::sock::skb::GsoType::TcpV4, 20);
+        whole.tx_stamp = TxStamp::new(&b.sock, sof::TX_SOFTWARE, ISS.wrapping_add(key));
+        let at: Vec<_> = gso::segment(whole, &Caps::ip(1_500)).map(|s| s.tx_stamp.is_some()).collect();
+        assert_eq!(at.len(), 3);
+        assert_eq!(at.iter().position(|s| *s), Some(found), "{key}");
+        assert_eq!(at.iter().filter(|s| **s).count(), 1);
+    }
 }
