@@ -93,8 +93,8 @@ pub(crate) unsafe fn accept4(fd: c_int, addr: *mut libc::sockaddr, len: *mut lib
         return -1;
     }
     let named = boundary(|| {
-        let (_, ours) = found(fd).and(found(new))?;
-        let (_, peer) = ours.accepted.ok_or(Error::ConnAborted)?;
+        let server = SERVER.get().ok_or(Error::NetDown)?;
+        let peer = client::accepted(server, new)?;
         // SAFETY: the program vouches for both.
         unsafe { ptr::put_sockaddr(Some(peer), addr, len) }.map(|()| 0)
     });
@@ -299,7 +299,7 @@ pub(crate) unsafe fn ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_i
         let (server, ours) = found(fd)?;
         // SAFETY: the program vouches for it.
         let value = unsafe { ptr::value_mut(arg.cast::<c_int>()) }?;
-        *value = client::ioctl(server, fd, &ours, request)?;
+        *value = client::ioctl(server, &ours, request)?;
         Ok(0)
     })
 }

@@ -95,11 +95,17 @@ pub fn listen(instance: &Instance, fd: RawFd, socket: &Ours, backlog: c_int) -> 
 /// accept4(2): the descriptor and the peer's address.
 pub fn accept(instance: &Instance, fd: RawFd, flags: c_int) -> Result<(RawFd, SocketAddr)> {
     let new = sys::accept(fd, flags)?;
-    match ours(instance, new.raw()).and_then(|o| o.accepted) {
-        Some((_, peer)) => Ok((new.into_raw(), peer)),
-        // The server closed it meanwhile: a reset.
-        None => Err(Error::ConnAborted),
-    }
+    let peer = accepted(instance, new.raw())?;
+    Ok((new.into_raw(), peer))
+}
+
+/// What remains to be done for a descriptor that was accepted: the peer's address. A connection that was reset before
+/// is accepted, and its reads say so.
+pub fn accepted(instance: &Instance, new: RawFd) -> Result<SocketAddr> {
+    let (_, peer) = ours(instance, new).and_then(|o| o.accepted).ok_or(Error::ConnAborted)?;
+    // EPIPE: reset already.
+    let _ = sys::send(new, &instance.greeting(), libc::MSG_DONTWAIT);
+    Ok(peer)
 }
 
 /// What a connect that has begun is to do.
@@ -153,14 +159,17 @@ fn fill(fd: RawFd) -> Result<()> {
     Ok(())
 }
 
-/// SO_ERROR: what the server knows, which is more than the kernel's ECONNRESET of a closed AF_UNIX socket.
+/// SO_ERROR: what the server knows, which is more than the kernel's ECONNRESET of a closed AF_UNIX socket. A read may
+/// have told it before, and then it is told no more.
 fn take_error(instance: &Instance, fd: RawFd, socket: &Ours) -> Result<c_int> {
     let kernels = sys::option(fd, libc::SO_ERROR)?;
     let size = size_of::<c_int>() as u32;
     let known = ask(instance, socket, Request::GetOption(libc::SOL_SOCKET, libc::SO_ERROR, size));
-    match known.ok().and_then(|a| a.bytes.try_into().ok()).map(c_int::from_ne_bytes) {
-        None | Some(0) => Ok(kernels),
-        Some(errno) => Ok(errno),
+    let Ok(answer) = known else { return Ok(kernels) };
+    let by_descriptor = answer.value != 0;
+    match answer.bytes.try_into().map(c_int::from_ne_bytes) {
+        Ok(errno) if errno != 0 && (kernels != 0 || !by_descriptor) => Ok(errno),
+        _ => Ok(kernels),
     }
 }
 
@@ -231,10 +240,6 @@ pub const SIOCOUTQNSD: u64 = 0x894b;
 pub const SIOCATMARK: u64 = 0x8905;
 
 /// ioctl(2) of SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK. What the server has not read counts as not sent.
-pub fn ioctl(instance: &Instance, fd: RawFd, socket: &Ours, request: u64) -> Result<c_int> {
-    let held = ask(instance, socket, Request::Ioctl(request))?.value;
-    match request {
-        SIOCATMARK => Ok(held),
-        _ => Ok(held.saturating_add(sys::unread(fd).unwrap_or(0))),
-    }
+pub fn ioctl(instance: &Instance, socket: &Ours, request: u64) -> Result<c_int> {
+    ask(instance, socket, Request::Ioctl(request)).map(|answer| answer.value)
 }

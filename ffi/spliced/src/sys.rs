@@ -29,6 +29,11 @@ unsafe fn call<const N: usize>(number: c_long, args: [c_long; N]) -> Result<usiz
 pub struct Owned(RawFd);
 
 impl Owned {
+    /// Of a descriptor that is nobody else's.
+    #[cfg(test)]
+    pub(crate) fn new(fd: RawFd) -> Owned {
+        Owned(fd)
+    }
     /// The number.
     pub fn raw(&self) -> RawFd {
         self.0
@@ -169,32 +174,48 @@ pub fn send_mark(fd: RawFd, byte: u8) -> Result<()> {
     unsafe { call(libc::SYS_sendmsg, [fd as c_long, &raw const header as c_long, flags]) }.map(drop)
 }
 
-/// recv(2) without waiting; whether the last byte is one of [`send_mark`].
-pub fn recv_marked(fd: RawFd, bytes: &mut [u8]) -> Result<(usize, bool)> {
-    let mut control = Control::default();
-    let mut iov = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
-    let mut header = message(&mut iov, &mut control);
-    let flags = (libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC) as c_long;
-    // SAFETY: the header and what it points to are of this frame and the caller's slice.
+/// recvmsg(2) into these buffers without waiting; whether descriptors came with the last byte. They are not taken:
+/// without room for them the kernel closes them, and says so.
+/// # Safety
+/// Each of `iovs` is writable.
+unsafe fn recv_to(fd: RawFd, iovs: &mut [libc::iovec], flags: c_int) -> Result<(usize, bool)> {
+    // SAFETY: an all-zero msghdr has no name, no data, no control.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    (header.msg_iov, header.msg_iovlen) = (iovs.as_mut_ptr(), iovs.len());
+    let flags = (flags | libc::MSG_DONTWAIT) as c_long;
+    // SAFETY: the header is of this frame, and the caller vouches for what it points to.
     let n = unsafe { call(libc::SYS_recvmsg, [fd as c_long, &raw mut header as c_long, flags]) }?;
-    let mut marked = header.msg_flags & libc::MSG_CTRUNC != 0;
-    // SAFETY: the kernel has filled the control buffer up to msg_controllen.
-    let mut c = unsafe { libc::CMSG_FIRSTHDR(&header) };
-    while !c.is_null() {
-        // SAFETY: as above.
-        unsafe {
-            if ((*c).cmsg_level, (*c).cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
-                marked = true;
-                let data = libc::CMSG_DATA(c).cast::<RawFd>();
-                let len = (*c).cmsg_len - libc::CMSG_LEN(0) as usize;
-                for i in 0..len / size_of::<RawFd>() {
-                    drop(Owned(data.add(i).read_unaligned()));
-                }
-            }
-            c = libc::CMSG_NXTHDR(&header, c);
-        }
+    Ok((n, header.msg_flags & libc::MSG_CTRUNC != 0))
+}
+
+/// recv(2) without waiting; whether the last byte is one of [`send_mark`].
+pub fn recv_marked(fd: RawFd, bytes: &mut [u8], flags: c_int) -> Result<(usize, bool)> {
+    // SAFETY: `bytes` is writable.
+    unsafe { recv_to(fd, &mut [libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() }], flags) }
+}
+
+/// Reads at most `len` bytes, and forgets them; returns how many. It does not wait.
+pub fn discard(fd: RawFd, len: usize) -> Result<usize> {
+    const PIECE: usize = 4096;
+    let mut piece = [0u8; PIECE];
+    // Again and again into the same memory, which is small enough to stay in the processor's cache.
+    let base = piece.as_mut_ptr();
+    let mut left = len;
+    let mut iovs = [libc::iovec { iov_base: base.cast(), iov_len: 0 }; 16];
+    for iov in &mut iovs {
+        iov.iov_len = left.min(PIECE);
+        left -= iov.iov_len;
     }
-    Ok((n, marked))
+    // SAFETY: `piece` is writable, and outlives the call.
+    unsafe { recv_to(fd, &mut iovs, 0) }.map(|(n, _)| n)
+}
+
+/// Bytes that can be read (FIONREAD), those of all messages in the queue.
+pub fn queued(fd: RawFd) -> Result<usize> {
+    let mut value: c_int = 0;
+    // SAFETY: the request writes an int.
+    unsafe { call(libc::SYS_ioctl, [fd as c_long, libc::FIONREAD as c_long, &raw mut value as c_long]) }?;
+    Ok(value.max(0) as usize)
 }
 
 /// Sets an int at level SOL_SOCKET.
@@ -212,13 +233,6 @@ pub fn option(fd: RawFd, name: c_int) -> Result<c_int> {
     let args = [fd as c_long, level, name as c_long, &raw mut value as c_long, &raw mut len as c_long];
     // SAFETY: `value` and `len` are writable.
     unsafe { call(libc::SYS_getsockopt, args) }.map(|_| value)
-}
-
-/// Bytes that were sent and not read yet (SIOCOUTQ).
-pub fn unread(fd: RawFd) -> Result<c_int> {
-    let mut value: c_int = 0;
-    // SAFETY: the request writes an int.
-    unsafe { call(libc::SYS_ioctl, [fd as c_long, libc::TIOCOUTQ as c_long, &raw mut value as c_long]) }.map(|_| value)
 }
 
 /// Whether O_NONBLOCK is set.

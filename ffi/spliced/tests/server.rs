@@ -246,6 +246,125 @@ fn a_close_with_unread_data_and_a_linger_of_zero_reset() {
     assert_eq!(c.so_error(), Some(Error::ConnReset));
 }
 
+/// Closes a descriptor so that its peer gets a RST.
+fn reset(s: Socket<'_>) {
+    let linger = [1i32.to_ne_bytes(), 0i32.to_ne_bytes()].concat();
+    client::set_option(&s.server.instance, s.fd, &s.what, libc::SOL_SOCKET, libc::SO_LINGER, &linger).unwrap();
+}
+
+fn wait_for_hup(s: &Socket<'_>) {
+    while s.poll() & libc::POLLHUP == 0 {
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_reset_is_read_as_one_by_both_ends_after_the_bytes_before_it() {
+    let server = Running::new();
+    let echo = |from: &Socket<'_>, to: &Socket<'_>| {
+        (&from.file).write_all(b"ping").unwrap();
+        (&to.file).read_exact(&mut [0; 4]).unwrap();
+    };
+    // Nothing was sent; bytes went up, down, both ways; many.
+    for traffic in 0..5 {
+        for connected in [true, false] {
+            let (c, a) = server.pair();
+            let (survivor, other) = if connected { (c, a) } else { (a, c) };
+            if traffic & 1 != 0 {
+                echo(&survivor, &other);
+            }
+            if traffic & 2 != 0 {
+                echo(&other, &survivor);
+            }
+            for _ in 0..if traffic == 4 { 100 } else { 0 } {
+                echo(&survivor, &other);
+            }
+            (&other.file).write_all(b"last").unwrap();
+            sys::wait(survivor.fd, libc::POLLIN).unwrap();
+            reset(other);
+            wait_for_hup(&survivor);
+            let mut bytes = [0; 8];
+            assert_eq!((&survivor.file).read(&mut bytes).unwrap(), 4, "traffic {traffic}");
+            let error = (&survivor.file).read(&mut bytes).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ECONNRESET), "traffic {traffic}, connected {connected}");
+            // Told once; then it is the end.
+            assert_eq!(survivor.so_error(), None);
+            assert_eq!((&survivor.file).read(&mut bytes).unwrap(), 0);
+            assert_eq!(survivor.peer_addr().is_ok(), !connected, "an accepted one knows its peer by name");
+        }
+    }
+}
+
+#[test]
+fn so_error_tells_of_a_reset_instead_of_a_read() {
+    let server = Running::new();
+    for connected in [true, false] {
+        let (c, a) = server.pair();
+        let (survivor, other) = if connected { (c, a) } else { (a, c) };
+        reset(other);
+        wait_for_hup(&survivor);
+        assert_eq!(survivor.get(libc::IPPROTO_TCP, libc::TCP_NODELAY), Ok(0), "options are there still");
+        assert_eq!((survivor.so_error(), survivor.so_error()), (Some(Error::ConnReset), None));
+        assert_eq!(survivor.read_to_end().unwrap(), b"");
+    }
+}
+
+#[test]
+fn a_reset_after_the_end_of_the_stream_is_epipe() {
+    let server = Running::new();
+    let (c, a) = server.pair();
+    a.file.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(c.read_to_end().unwrap(), b"");
+    reset(a);
+    wait_for_hup(&c);
+    assert_eq!(c.read_to_end().unwrap(), b"");
+    assert_eq!((c.so_error(), c.so_error()), (Some(Error::Pipe), None));
+}
+
+#[test]
+fn a_program_that_accepts_by_itself_loses_no_byte() {
+    let server = Running::new();
+    let (listener, addr) = server.listener();
+    let c = server.socket(AF_INET);
+    c.connect(addr).unwrap();
+    // As io_uring does: not through the shim, which would send the greeting.
+    let fd = sys::accept(listener.fd, libc::SOCK_CLOEXEC).unwrap().into_raw();
+    let a = Socket::of(&server, fd);
+    for bytes in [&pattern(3)[..], &pattern(500_000)] {
+        thread::scope(|s| {
+            s.spawn(|| (&a.file).write_all(bytes).unwrap());
+            let mut got = vec![0; bytes.len()];
+            (&c.file).read_exact(&mut got).unwrap();
+            assert!(got == bytes);
+        });
+    }
+}
+
+#[test]
+fn unsent_bytes_are_counted_and_none_when_all_is_sent() {
+    let server = Running::new();
+    let (c, a) = server.pair();
+    let outq = |s: &Socket<'_>| client::ioctl(&server.instance, &s.what, libc::TIOCOUTQ).unwrap();
+    for s in [&c, &a] {
+        (&s.file).write_all(b"some").unwrap();
+    }
+    for s in [&c, &a] {
+        (&s.file).read_exact(&mut [0; 4]).unwrap();
+        while outq(s) != 0 {
+            thread::yield_now();
+        }
+    }
+    // The peer does not read: what both stacks and the descriptors hold, no more.
+    c.file.set_nonblocking(true).unwrap();
+    let mut sent = 0;
+    while let Ok(n) = (&c.file).write(&[7; 100_000]) {
+        sent += n as i32;
+        thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let held = outq(&c);
+    assert!(held > 100_000 && held <= sent, "{held} of {sent}");
+}
+
 #[test]
 fn options_are_the_stacks_and_come_after_what_was_written_before() {
     let server = Running::new();

@@ -5,12 +5,14 @@
 //! |---|---|
 //! | `requests` | what a program asks for, answered |
 //! | `stream` | a connection's bytes |
+//! | `end` | the server's end of a program's descriptor |
 //! | `ready` | sockets of the stack in which something happened |
 //!
 //! A socket's life: a request (bind, setsockopt, connect) makes it; connect gives it the server's end of the descriptor
 //! (`Name::Data`); it ends with the descriptor. A socket without an end has no sign of its descriptor but the name,
 //! which the kernel frees with the last descriptor: such sockets are swept, a few times a second.
 
+mod end;
 mod ready;
 mod requests;
 mod stream;
@@ -19,8 +21,9 @@ use crate::instance::Instance;
 use crate::name::Name;
 use crate::rpc::{Call, MAX_MESSAGE, encode_answer};
 use crate::sys::{self, Epoll, Owned, Result};
+use end::{EVENTS, End};
 use ready::{Ready, Signal};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +52,9 @@ const RETRY: Duration = Duration::from_millis(2);
 const MAX_LINES: usize = 1024;
 /// Of the server's ends: what a sender is ahead of its reader. The kernel caps it (net.core.wmem_max).
 const END_BUFFER: i32 = 1 << 20;
+/// Most accepted connections that have failed and are kept for their programs to ask why (SO_ERROR, TCP_INFO): that the
+/// descriptor is closed at last is not told to anybody.
+const MAX_FAILED: usize = 256;
 
 /// What a socket is used for.
 enum Role {
@@ -64,7 +70,7 @@ enum Role {
 struct Waiting {
     socket: Socket,
     id: u64,
-    end: Owned,
+    end: End,
 }
 
 /// A socket of a program.
@@ -116,6 +122,8 @@ pub struct Server {
     /// Connections of requests whose message has not come yet.
     lines: HashMap<RawFd, Owned>,
     next_id: u64,
+    /// Accepted connections that have failed, the oldest first.
+    failed: VecDeque<u64>,
     /// The devices' descriptors in `epoll`, with their events.
     watched: Vec<(RawFd, i16)>,
     scratch: Box<[u8]>,
@@ -153,6 +161,7 @@ impl Server {
             conns: HashMap::new(),
             lines: HashMap::new(),
             next_id: ACCEPTED,
+            failed: VecDeque::new(),
             watched: Vec::new(),
             scratch: vec![0; CHUNK].into_boxed_slice(),
             sweep_at: None,
@@ -244,24 +253,39 @@ impl Server {
         match &mut conn.role {
             Role::Plain => {}
             Role::Listener(_) => self.accept(id),
-            Role::Stream(stream) => match stream.turn(&conn.socket, &mut self.scratch) {
-                Fate::Waits => {
-                    if stream.has_failed() {
-                        self.ended(id);
-                    }
+            Role::Stream(stream) => {
+                let had_end = stream.end().is_some();
+                let fate = stream.turn(&conn.socket, &mut self.scratch);
+                if let Some((fd, events)) = stream.watch() {
+                    let _ = self.epoll.modify(fd, events, id);
                 }
-                Fate::Again => conn.signal.raise(),
-                fate => self.remove(id, fate == Fate::Reset),
-            },
+                match fate {
+                    Fate::Waits => {
+                        if had_end && stream.has_failed() {
+                            self.ended(id);
+                        }
+                    }
+                    Fate::Again => conn.signal.raise(),
+                    fate => self.remove(id, fate == Fate::Reset),
+                }
+            }
         }
     }
 
-    /// A connection whose descriptor is of no more use: a program that connected may ask for its error.
+    /// A connection whose descriptor is of no more use: the program may ask for its error.
     fn ended(&mut self, id: u64) {
-        if id & ACCEPTED != 0 {
-            self.remove(id, false);
-        } else {
-            self.sweep_later();
+        if id & ACCEPTED == 0 {
+            return self.sweep_later();
+        }
+        let asks = |c: &Conn| matches!(&c.role, Role::Stream(stream) if stream.has_error());
+        if !self.conns.get(&id).is_some_and(asks) {
+            return self.remove(id, false);
+        }
+        self.failed.push_back(id);
+        if self.failed.len() > MAX_FAILED
+            && let Some(oldest) = self.failed.pop_front()
+        {
+            self.remove(oldest, false);
         }
     }
 
@@ -297,12 +321,12 @@ impl Server {
 
     /// Removes sockets whose descriptors are gone.
     fn sweep(&mut self) {
-        let lacking = self.conns.iter().filter(|(_, c)| c.lacks_end());
+        let lacking = self.conns.iter().filter(|(id, c)| *id & ACCEPTED == 0 && c.lacks_end());
         let gone: Vec<u64> = lacking.filter(|(id, c)| self.is_gone(**id, c.family)).map(|(id, _)| *id).collect();
         for id in gone {
             self.remove(id, false);
         }
-        if self.conns.values().any(Conn::lacks_end) {
+        if self.conns.iter().any(|(id, c)| id & ACCEPTED == 0 && c.lacks_end()) {
             self.sweep_later();
         }
     }
@@ -322,7 +346,7 @@ impl Server {
             };
             let Some(Conn { role: Role::Stream(stream), .. }) = self.conns.get_mut(&id) else { continue };
             if let Some(end) = stream.attach(end)
-                && self.epoll.add(end.raw(), EDGES, id).is_ok()
+                && self.epoll.add(end.fd().raw(), EVENTS, id).is_ok()
             {
                 self.look(id);
             }
@@ -347,21 +371,18 @@ impl Server {
                         sys::set_option(end.raw(), libc::SO_SNDBUF, END_BUFFER)?;
                         let name = Name::Accepted { id: self.next_id, family, local, peer };
                         sys::bind(end.raw(), &name.encode(&self.instance))?;
-                        Ok(end)
+                        End::new(end)
                     });
                     // EMFILE: the server's limit; the peer sees a reset.
                     let Ok(end) = new else { continue };
                     Box::new(Waiting { socket: child, id: self.next_id, end })
                 }
             };
-            match sys::connect(new.end.raw(), &Name::Socket { id, family }.encode(&self.instance)) {
+            match sys::connect(new.end.fd().raw(), &Name::Socket { id, family }.encode(&self.instance)) {
                 Ok(()) => {
-                    let stream = Stream::accepted(None);
-                    let mut conn = Conn::new(new.id, family, new.socket, Role::Stream(stream), &self.ready);
-                    if let Role::Stream(stream) = &mut conn.role
-                        && let Some(end) = stream.attach(new.end)
-                        && self.epoll.add(end.raw(), EDGES, new.id).is_ok()
-                    {
+                    if self.epoll.add(new.end.fd().raw(), EVENTS, new.id).is_ok() {
+                        let role = Role::Stream(Stream::accepted(new.end, &self.instance));
+                        let conn = Conn::new(new.id, family, new.socket, role, &self.ready);
                         // Data may have come before it was watched.
                         conn.signal.raise();
                         self.conns.insert(new.id, conn);
@@ -413,9 +434,6 @@ impl Server {
         false
     }
 }
-
-/// Of a connection's end.
-const EDGES: u32 = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
 
 /// The kind of a token that has a descriptor in it.
 fn kind(token: u64) -> u64 {

@@ -40,7 +40,7 @@ impl Server {
                 let conn = self.conn(id)?;
                 let queued = conn.socket.ioctl(request)?;
                 let held = match &conn.role {
-                    Role::Stream(stream) if request != SIOCATMARK => stream.held_up(),
+                    Role::Stream(stream) if request != SIOCATMARK => stream.unsent(),
                     _ => 0,
                 };
                 value(queued.saturating_add(held as i32))
@@ -136,12 +136,10 @@ impl Server {
             Role::Stream(stream) if (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) => stream.take_error(),
             _ => None,
         };
-        if let Some(error) = noted {
-            let errno = error.errno().to_ne_bytes();
-            bytes.truncate(errno.len());
-            let n = bytes.len();
-            bytes.copy_from_slice(&errno[..n]);
-            return Ok(Answer { value: 0, bytes });
+        if let Some((error, told)) = noted {
+            bytes = error.errno().to_ne_bytes().to_vec();
+            bytes.truncate(room);
+            return Ok(Answer { value: told.into(), bytes });
         }
         let n = conn.socket.getsockopt(level, name, &mut bytes)?;
         bytes.truncate(n);

@@ -1,9 +1,12 @@
 //! A connection: bytes between the program's descriptor, of which the server has the other end, and the stack's socket.
 
+use super::end::{End, Read};
 use crate::client::FILLER;
 use crate::inband;
+use crate::instance::{GREETING, Instance};
 use crate::sys::{self, Owned};
 use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::RawFd;
 use usersock::error::Error;
 use usersock::net::Socket;
 use usersock::sock::msg::{RecvMsg, SendMsg};
@@ -41,7 +44,9 @@ impl Pending {
 
     fn keep(&mut self, bytes: &[u8]) {
         debug_assert!(self.left().is_empty());
-        self.bytes.clear();
+        if bytes.is_empty() {
+            return;
+        }
         self.bytes.extend_from_slice(bytes);
         self.from = 0;
     }
@@ -59,19 +64,14 @@ impl Pending {
 #[derive(Debug)]
 pub(super) struct Stream {
     /// Our end; None before a connecting program has sent it, and after a failure.
-    end: Option<Owned>,
+    end: Option<End>,
     connecting: bool,
     /// The program's connect waits, and so learns of the connection in the same call.
     waits: bool,
     /// Bytes to discard: a connecting descriptor was filled.
     filler: usize,
-    /// epoll said so, and no call has said EAGAIN since.
-    readable: bool,
-    writable: bool,
-    /// The program will send no more: the end follows its last bytes.
-    ends: bool,
-    /// The program has closed the descriptor, or shut it down both ways.
-    hung_up: bool,
+    /// What the shim's accept sends before the program can send anything, so that there is a byte to leave unread.
+    greeting: Option<[u8; GREETING]>,
     up: Pending,
     /// An option that the program set behind the bytes of `up`.
     option: Option<u8>,
@@ -84,25 +84,28 @@ pub(super) struct Stream {
     down_ended: bool,
     /// Why it failed, for SO_ERROR.
     error: Option<Error>,
+    /// The descriptor tells the program, too.
+    told: bool,
 }
 
 impl Stream {
     /// A connection that the stack begins; `waits`: in the program, a call waits for it.
     pub(super) fn connecting(waits: bool) -> Stream {
-        Stream { connecting: true, waits, filler: FILLER, ..Stream::accepted(None) }
+        Stream { connecting: true, waits, filler: FILLER, ..Stream::idle() }
     }
 
-    /// One that is there.
-    pub(super) fn accepted(end: Option<Owned>) -> Stream {
+    /// One that is there, with our end of it.
+    pub(super) fn accepted(end: End, instance: &Instance) -> Stream {
+        Stream { end: Some(end), greeting: Some(instance.greeting()), ..Stream::idle() }
+    }
+
+    fn idle() -> Stream {
         Stream {
-            end,
+            end: None,
             connecting: false,
             waits: false,
             filler: 0,
-            readable: false,
-            writable: false,
-            ends: false,
-            hung_up: false,
+            greeting: None,
             up: Pending::default(),
             option: None,
             up_ended: false,
@@ -110,18 +113,25 @@ impl Stream {
             down: Pending::default(),
             down_ended: false,
             error: None,
+            told: false,
         }
     }
 
     /// Our end of the descriptor, if there is one.
-    pub(super) fn end(&self) -> Option<&Owned> {
+    pub(super) fn end(&self) -> Option<&End> {
         self.end.as_ref()
     }
 
-    /// Takes the end that a connecting program made. None: it is not expected.
-    pub(super) fn attach(&mut self, end: Owned) -> Option<&Owned> {
+    /// Takes the end that a connecting program made. None: it is not expected, or the kernel does not let us use it.
+    pub(super) fn attach(&mut self, fd: Owned) -> Option<&End> {
         let expected = self.end.is_none() && self.error.is_none();
-        expected.then(|| &*self.end.insert(end))
+        let end = End::new(fd).ok().filter(|_| expected)?;
+        Some(self.end.insert(end))
+    }
+
+    /// Why it failed is to be told yet.
+    pub(super) fn has_error(&self) -> bool {
+        self.error.is_some()
     }
 
     /// It has failed, and the descriptor with it.
@@ -129,9 +139,9 @@ impl Stream {
         self.end.is_none() && !self.connecting
     }
 
-    /// SO_ERROR of a failure, once.
-    pub(super) fn take_error(&mut self) -> Option<Error> {
-        self.error.take()
+    /// SO_ERROR of a failure, once, and whether the descriptor told the program, too.
+    pub(super) fn take_error(&mut self) -> Option<(Error, bool)> {
+        self.error.take().map(|error| (error, self.told))
     }
 
     /// Bytes of the program that the stack does not have yet.
@@ -139,18 +149,28 @@ impl Stream {
         self.up.left().len()
     }
 
+    /// The same, with those that the server has not read.
+    pub(super) fn unsent(&self) -> usize {
+        let filler = if self.connecting { self.filler } else { 0 };
+        self.held_up() + self.end.as_ref().map_or(0, End::unread).saturating_sub(filler)
+    }
+
     /// Whether a call of the program waits for the connection now.
     pub(super) fn waits(&mut self, waits: bool) {
         self.waits = waits;
     }
 
+    /// The descriptor of our end, and what epoll is to tell of it from now on; None: as before.
+    pub(super) fn watch(&mut self) -> Option<(RawFd, u32)> {
+        let end = self.end.as_mut()?;
+        end.watch().map(|events| (end.fd().raw(), events))
+    }
+
     /// Notes what epoll said of the end.
     pub(super) fn epoll(&mut self, events: u32) {
-        let has = |bits: i32| events & bits as u32 != 0;
-        self.readable |= has(libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR);
-        self.writable |= has(libc::EPOLLOUT);
-        self.ends |= has(libc::EPOLLRDHUP | libc::EPOLLHUP);
-        self.hung_up |= has(libc::EPOLLHUP);
+        if let Some(end) = &mut self.end {
+            end.epoll(events);
+        }
     }
 
     /// Moves what can be moved.
@@ -161,19 +181,23 @@ impl Stream {
         if self.end.is_none() {
             return Fate::Waits;
         }
-        let moved = self.discard(scratch).and_then(|()| {
+        let moved = self.discard().and_then(|()| {
             let up = self.send_up(socket, scratch)?;
             Ok(up | self.send_down(socket, scratch)?)
         });
         match moved {
             Err(Error::ConnReset) if self.error.is_none() => Fate::Reset,
             Err(_) => {
-                // The program reads what it has, and then ECONNRESET or the end: of unread bytes the kernel says so.
-                self.end = None;
+                self.leave();
                 Fate::Waits
             }
-            Ok(_) if self.hung_up && self.up_ended && self.held_up() == 0 => match self.down.left() {
-                [] => Fate::Closed,
+            Ok(_) if self.hung_up() && self.up_ended && self.held_up() == 0 => match self.down.left() {
+                [] => {
+                    // The program has closed the descriptor, or has it still, with both directions at their ends.
+                    self.down_ended = true;
+                    self.leave();
+                    Fate::Closed
+                }
                 _ => Fate::Reset,
             },
             Ok(true) => Fate::Again,
@@ -188,7 +212,7 @@ impl Stream {
             self.connecting = false;
             self.fail(socket_error(socket).unwrap_or(Error::ConnRefused));
             // The filler stays unread: poll says IN, OUT, ERR and HUP of the descriptor, as of a refused TCP socket.
-            self.end = None;
+            self.leave();
             return false;
         }
         self.connecting = !events.intersects(Events::OUT);
@@ -202,9 +226,24 @@ impl Stream {
         !self.connecting
     }
 
+    /// Closes our end after an error: the program reads what it has, and then ECONNRESET; the end of the stream, if the
+    /// peer has sent its FIN before.
+    fn leave(&mut self) {
+        if let Some(mut end) = self.end.take() {
+            self.told = !self.down_ended;
+            if self.down_ended {
+                end.quiet();
+            }
+        }
+    }
+
+    fn hung_up(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| end.hung_up)
+    }
+
     /// A program that closes a connecting descriptor ends the attempt.
     fn gave_up(&self) -> Fate {
-        if self.hung_up && self.end.is_some() { Fate::Closed } else { Fate::Waits }
+        if self.hung_up() { Fate::Closed } else { Fate::Waits }
     }
 
     fn fail(&mut self, error: Error) -> Error {
@@ -213,14 +252,13 @@ impl Stream {
     }
 
     /// Reads the filler away: the descriptor becomes writable.
-    fn discard(&mut self, scratch: &mut [u8]) -> sys::Result<()> {
-        let Some(end) = &self.end else { return Ok(()) };
-        while self.filler > 0 && self.readable {
-            let room = self.filler.min(scratch.len());
-            match sys::recv(end.raw(), &mut scratch[..room], libc::MSG_DONTWAIT) {
+    fn discard(&mut self) -> sys::Result<()> {
+        let Some(end) = &mut self.end else { return Ok(()) };
+        while self.filler > 0 && end.readable() {
+            match end.skip(self.filler) {
                 Ok(0) => self.filler = 0,
                 Ok(n) => self.filler -= n,
-                Err(Error::Again) => self.readable = false,
+                Err(Error::Again) => {}
                 Err(e) => return Err(e),
             }
         }
@@ -246,35 +284,40 @@ impl Stream {
             }
             if self.up_ended && !self.up_shut {
                 self.up_shut = true;
-                if !self.hung_up {
+                if !self.hung_up() {
                     // ENOTCONN: the connection has ended meanwhile, which the other direction tells.
                     let _ = socket.shutdown(libc::SHUT_WR);
                 }
             }
-            let Some(end) = self.end.as_ref().filter(|_| self.readable && !self.up_ended) else { return Ok(false) };
-            match sys::recv_marked(end.raw(), scratch) {
-                Ok((0, _)) => self.up_ended = true,
-                Ok((n, marked)) => {
-                    // A short read has emptied the queue; what comes later is another edge, but not the end that is
-                    // there.
-                    self.readable = n == scratch.len() || self.ends || marked;
-                    let n = n - usize::from(marked);
+            let Some(end) = self.end.as_mut().filter(|end| end.readable() && !self.up_ended) else { return Ok(false) };
+            match end.read(scratch) {
+                Ok(Read { len: 0, .. }) => self.up_ended = true,
+                Ok(Read { len, marked }) => {
+                    let n = len - usize::from(marked);
                     self.option = marked.then(|| scratch[n]);
                     moved += n;
-                    let sent = match send(socket, &scratch[..n]) {
+                    let bytes = self.greeted(&scratch[..n]);
+                    let sent = match send(socket, bytes) {
                         Ok(sent) => sent,
                         Err(Error::Again) => 0,
                         Err(e) => return self.send_failed(socket, e),
                     };
-                    if sent < n {
-                        self.up.keep(&scratch[sent..n]);
-                    }
+                    self.up.keep(&bytes[sent..]);
                 }
-                Err(Error::Again) => self.readable = false,
+                Err(Error::Again) => {}
                 Err(e) => return Err(e),
             }
         }
         Ok(moved >= TURN)
+    }
+
+    /// What of a connection's first bytes is the program's. One that accepts without the shim (io_uring) sends no
+    /// greeting.
+    fn greeted<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        match self.greeting.take() {
+            Some(greeting) => bytes.strip_prefix(&greeting).unwrap_or(bytes),
+            None => bytes,
+        }
     }
 
     /// The stack takes no more: why is noted, and what the program sends is discarded with the descriptor.
@@ -294,12 +337,11 @@ impl Stream {
         {
             return Err(self.fail(error));
         }
-        while self.writable && !self.down_ended && moved < TURN {
-            let Some(end) = &self.end else { return Ok(false) };
+        while !self.down_ended && moved < TURN {
+            let Some(end) = self.end.as_mut().filter(|end| end.writable()) else { return Ok(false) };
             if !self.down.left().is_empty() {
-                match sys::send(end.raw(), self.down.left(), libc::MSG_DONTWAIT) {
+                match end.write(self.down.left()) {
                     Ok(n) => self.down.taken(n),
-                    Err(Error::Again) => self.writable = false,
                     Err(e) => return self.receiver_gone(e),
                 }
                 continue;
@@ -307,8 +349,7 @@ impl Stream {
             let n = match receive(socket, scratch) {
                 Ok(0) => {
                     self.down_ended = true;
-                    // Not closed: the program may go on sending.
-                    sys::shutdown(end.raw(), libc::SHUT_WR)?;
+                    end.finish()?;
                     continue;
                 }
                 Ok(n) => n,
@@ -316,17 +357,12 @@ impl Stream {
                 Err(e) => return Err(self.fail(e)),
             };
             moved += n;
-            let sent = match sys::send(end.raw(), &scratch[..n], libc::MSG_DONTWAIT) {
-                Ok(sent) => sent,
-                Err(Error::Again) => 0,
+            match end.write(&scratch[..n]) {
+                Ok(sent) => self.down.keep(&scratch[sent..n]),
                 Err(e) => {
                     self.down.keep(&scratch[..n]);
                     return self.receiver_gone(e);
                 }
-            };
-            if sent < n {
-                self.writable = false;
-                self.down.keep(&scratch[sent..n]);
             }
         }
         Ok(moved >= TURN)
@@ -336,7 +372,7 @@ impl Stream {
     /// so, and the bytes that are left make it a reset.
     fn receiver_gone(&mut self, error: Error) -> sys::Result<bool> {
         match error {
-            Error::Pipe if !self.hung_up => {
+            Error::Pipe if !self.hung_up() => {
                 self.down = Pending::default();
                 Ok(true)
             }
