@@ -29,13 +29,15 @@ impl Server {
                 Ok(Answer { value: 0, bytes: ptr::sockaddr_bytes(addr) })
             }
             Request::SetOption(level, name, bytes) => {
-                // What the program wrote before comes before.
-                self.look(id);
+                self.catch_up(id);
                 self.conn(id)?.socket.setsockopt(level, name, bytes)?;
                 self.look(id);
                 value(0)
             }
-            Request::GetOption(level, name, room) => self.option(id, level, name, room as usize),
+            Request::GetOption(level, name, room) => {
+                self.catch_up(id);
+                self.option(id, level, name, room as usize)
+            }
             Request::Ioctl(request) => {
                 let conn = self.conn(id)?;
                 let queued = conn.socket.ioctl(request)?;
@@ -45,6 +47,14 @@ impl Server {
                 };
                 value(queued.saturating_add(held as i32))
             }
+        }
+    }
+
+    /// Takes what the program has written before it asked, options among it: epoll may tell of both in any order.
+    fn catch_up(&mut self, id: u64) {
+        if let Some(Conn { role: Role::Stream(stream), .. }) = self.conns.get_mut(&id) {
+            stream.epoll(libc::EPOLLIN as u32);
+            self.look(id);
         }
     }
 
