@@ -255,7 +255,7 @@ fn append(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, size_goal: u32, since_fl
     }
     let Some(skb) = cx.tp.write_queue.back_mut() else { return Ok(Step::NoSpace) };
     let (before, truesize) = (skb.len(), skb.truesize);
-    skb.append(chunk, hint);
+    msg.append_to(skb, chunk, hint);
     let n = skb.len() - before;
     // The send buffer is charged by bytes and not by pages, as in Linux, so that SO_SNDBUF lets a program write as much
     // as there.

@@ -2,6 +2,7 @@
 
 use crate::name::{Encoded, MAX};
 use std::ffi::{c_int, c_long};
+use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::RawFd;
 use std::time::Duration;
 use usersock::error::Error;
@@ -192,6 +193,23 @@ unsafe fn recv_to(fd: RawFd, iovs: &mut [libc::iovec], flags: c_int) -> Result<(
 pub fn recv_marked(fd: RawFd, bytes: &mut [u8], flags: c_int) -> Result<(usize, bool)> {
     // SAFETY: `bytes` is writable.
     unsafe { recv_to(fd, &mut [libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() }], flags) }
+}
+
+/// As [`recv_marked`], into several slices.
+pub fn recv_vectored(fd: RawFd, slices: &mut [IoSliceMut<'_>], flags: c_int) -> Result<(usize, bool)> {
+    // SAFETY: an IoSliceMut is an iovec (its documentation promises it), of memory that is writable.
+    unsafe { recv_to(fd, &mut *(slices as *mut [IoSliceMut<'_>] as *mut [libc::iovec]), flags) }
+}
+
+/// sendmsg(2) of several slices without SIGPIPE.
+pub fn send_vectored(fd: RawFd, slices: &[IoSlice<'_>], flags: c_int) -> Result<usize> {
+    // SAFETY: an all-zero msghdr has no name, no data, no control.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    // An IoSlice is an iovec (its documentation promises it).
+    (header.msg_iov, header.msg_iovlen) = (slices.as_ptr() as *mut libc::iovec, slices.len());
+    let flags = (flags | libc::MSG_NOSIGNAL) as c_long;
+    // SAFETY: the header is of this frame, and the slices are readable.
+    unsafe { call(libc::SYS_sendmsg, [fd as c_long, &raw const header as c_long, flags]) }
 }
 
 /// Reads at most `len` bytes, and forgets them; returns how many. It does not wait.

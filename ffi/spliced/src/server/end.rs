@@ -3,10 +3,14 @@
 //! all but the last. Above: `stream`.
 
 use crate::sys::{self, Owned};
+use std::io::IoSlice;
 use usersock::error::Error;
+use usersock::sock::pages::Pages;
 
 /// Bytes that one read looks at, before it asks how many there are.
-const LOOK: usize = 16 << 10;
+pub(super) const LOOK: usize = 16 << 10;
+/// Most bytes that one read takes.
+pub(super) const CHUNK: usize = 256 << 10;
 /// Bytes and reads after which what was taken is removed: until then the kernel counts it as the program's, which has
 /// 208 KiB by default, and finds its socket not writable above a quarter of that.
 const KEPT_MAX: usize = 8 << 10;
@@ -42,10 +46,12 @@ pub(super) const EVENTS: u32 = (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET
 /// The result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Read {
-    /// Bytes; 0 at the end.
+    /// Bytes taken from the queue; 0 at its end.
     pub(super) len: usize,
-    /// The last of them is a mark.
-    pub(super) marked: bool,
+    /// Bytes of the program, behind those that went into pages, that are in the memory for few.
+    pub(super) few: usize,
+    /// The mark that follows them.
+    pub(super) mark: Option<u8>,
 }
 
 impl End {
@@ -99,11 +105,12 @@ impl End {
         changed.then_some(self.interest)
     }
 
-    /// Reads what comes next. EAGAIN; ECONNRESET: the program has closed the descriptor with data unread.
-    pub(super) fn read(&mut self, room: &mut [u8]) -> sys::Result<Read> {
+    /// Reads what comes next: many bytes into `pages`, few into `few`, which has room for [`LOOK`]. EAGAIN; ECONNRESET:
+    /// the program has closed the descriptor with data unread.
+    pub(super) fn read(&mut self, few: &mut [u8], pages: &mut Pages) -> sys::Result<Read> {
         let read = match self.bulk {
-            true => self.read_bulk(room),
-            false => self.look(room),
+            true => self.read_bulk(few, pages),
+            false => self.look(few),
         };
         if let Err(Error::Again) = read {
             self.readable = false;
@@ -111,8 +118,8 @@ impl End {
         read
     }
 
-    /// Looks at what comes next: at least two bytes of room.
-    fn peek(&mut self, room: &mut [u8]) -> sys::Result<Read> {
+    /// Looks at what comes next: how many bytes; whether the last is a mark.
+    fn peek(&mut self, room: &mut [u8]) -> sys::Result<(usize, bool)> {
         let (mut n, mut marked) = sys::recv_marked(self.fd.raw(), room, libc::MSG_PEEK)?;
         // A short read has emptied the queue: what comes later is another edge, but not the end that is there.
         self.readable = n == room.len() || marked || self.ends;
@@ -123,38 +130,42 @@ impl End {
             sys::set_option(self.fd.raw(), libc::SO_PEEK_OFF, (self.kept + n) as i32)?;
         }
         self.kept += n;
-        Ok(Read { len: n, marked })
+        Ok((n, marked))
     }
 
     /// Looks at what comes next, and leaves it in the queue.
-    fn look(&mut self, room: &mut [u8]) -> sys::Result<Read> {
-        let len = room.len().min(LOOK);
-        let Read { len: n, marked } = self.peek(&mut room[..len])?;
+    fn look(&mut self, few: &mut [u8]) -> sys::Result<Read> {
+        let (len, marked) = self.peek(&mut few[..LOOK])?;
         self.reads += 1;
-        self.bulk = n + 1 >= LOOK;
+        self.bulk = len + 1 >= LOOK;
         let enough = self.kept > KEPT_MAX || self.reads >= READS_MAX;
         if self.kept > 1 && enough && !self.bulk {
             self.forget(1)?;
         }
-        Ok(Read { len: n, marked })
+        let n = len - usize::from(marked);
+        Ok(Read { len, few: n, mark: marked.then(|| few[n]) })
     }
 
     /// Removes what comes next from the queue, all but the last byte, at which it looks.
-    fn read_bulk(&mut self, room: &mut [u8]) -> sys::Result<Read> {
+    fn read_bulk(&mut self, few: &mut [u8], pages: &mut Pages) -> sys::Result<Read> {
         let new = sys::queued(self.fd.raw())?.saturating_sub(self.kept);
         if new <= LOOK {
             self.bulk = false;
-            return self.look(room);
+            return self.look(few);
         }
         self.forget(0)?;
-        let want = room.len().min(new - 1);
-        let (mut n, mut marked) = sys::recv_marked(self.fd.raw(), &mut room[..want], 0)?;
-        if n == want && room.len() - n >= 2 && !marked {
-            let len = (room.len() - n).min(LOOK);
-            let rest = self.peek(&mut room[n..n + len])?;
-            (n, marked) = (n + rest.len, rest.marked);
+        let want = CHUNK.min(new - 1);
+        let mut room = pages.reserve(want);
+        let (len, marked) = sys::recv_vectored(self.fd.raw(), &mut room, 0)?;
+        let mark = marked.then(|| room.iter().flat_map(|slice| slice.iter()).nth(len - 1).copied()).flatten();
+        drop(room);
+        pages.commit(len - usize::from(marked));
+        if len < want || want == CHUNK || marked {
+            return Ok(Read { len, few: 0, mark });
         }
-        Ok(Read { len: n, marked })
+        let (more, marked) = self.peek(&mut few[..LOOK])?;
+        let n = more - usize::from(marked);
+        Ok(Read { len: len + more, few: n, mark: marked.then(|| few[n]) })
     }
 
     /// Removes what was taken, all but `leave` bytes.
@@ -191,13 +202,13 @@ impl End {
         sys::queued(self.fd.raw()).unwrap_or(0).saturating_sub(self.kept)
     }
 
-    /// Writes; returns how many bytes were taken. EPIPE: the program reads no more.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> sys::Result<usize> {
-        let r = match sys::send(self.fd.raw(), bytes, libc::MSG_DONTWAIT) {
+    /// Writes `len` bytes; returns how many were taken. EPIPE: the program reads no more.
+    pub(super) fn write(&mut self, bytes: &[IoSlice<'_>], len: usize) -> sys::Result<usize> {
+        let r = match sys::send_vectored(self.fd.raw(), bytes, libc::MSG_DONTWAIT) {
             Err(Error::Again) => Ok(0),
             r => r,
         };
-        if r.is_ok_and(|n| n < bytes.len()) {
+        if r.is_ok_and(|n| n < len) {
             self.writable = false;
             self.interest = EVENTS | libc::EPOLLOUT as u32;
         }
@@ -235,14 +246,24 @@ mod tests {
         (program, end)
     }
 
+    /// The bytes of one read, and its mark.
+    fn read(end: &mut End) -> sys::Result<(Vec<u8>, Option<u8>)> {
+        let (mut few, mut pages) = ([0; LOOK], Pages::default());
+        let read = end.read(&mut few, &mut pages)?;
+        let mut bytes: Vec<u8> = pages.slices().iter().flat_map(|slice| slice.to_vec()).collect();
+        bytes.extend_from_slice(&few[..read.few]);
+        assert_eq!(bytes.len() + usize::from(read.mark.is_some()), read.len);
+        Ok((bytes, read.mark))
+    }
+
     fn read_all(end: &mut End) -> Vec<u8> {
-        let (mut all, mut room) = (Vec::new(), vec![0; 256 << 10]);
-        loop {
-            match end.read(&mut room) {
-                Ok(Read { len, .. }) if len > 0 => all.extend_from_slice(&room[..len]),
-                _ => return all,
-            }
+        let mut all = Vec::new();
+        while let Ok((bytes, _)) = read(end)
+            && !bytes.is_empty()
+        {
+            all.extend(bytes);
         }
+        all
     }
 
     #[test]
@@ -283,15 +304,14 @@ mod tests {
                 }
             }
         });
-        let (mut room, mut since, mut piece) = (vec![0; 256 << 10], 0, 0);
+        let (mut since, mut piece) = (0, 0);
         while piece < pieces {
             end.epoll(libc::EPOLLIN as u32);
-            let Ok(Read { len, marked }) = end.read(&mut room) else { continue };
-            let data = len - usize::from(marked);
-            assert!(room[..data].iter().all(|byte| *byte == 1), "piece {piece}");
-            since += data;
-            if marked {
-                assert_eq!((room[data], since), (9, 1 + piece * 7919 % 100_000), "piece {piece}");
+            let Ok((bytes, mark)) = read(&mut end) else { continue };
+            assert!(bytes.iter().all(|byte| *byte == 1), "piece {piece}");
+            since += bytes.len();
+            if let Some(mark) = mark {
+                assert_eq!((mark, since), (9, 1 + piece * 7919 % 100_000), "piece {piece}");
                 (since, piece) = (0, piece + 1);
             }
         }
@@ -323,22 +343,20 @@ mod tests {
     fn descriptors_that_a_program_passes_are_not_taken() {
         let (program, mut end) = pair();
         sys::send_mark(program.as_raw_fd(), 3).unwrap();
-        let mut room = [0; 8];
-        assert_eq!(end.read(&mut room), Ok(Read { len: 1, marked: true }));
+        assert_eq!(read(&mut end), Ok((vec![], Some(3))));
         // The lowest free number is the same as before.
         let before = UnixStream::pair().unwrap().0.into_raw_fd();
         // SAFETY: the descriptor was given up above.
         drop(unsafe { OwnedFd::from_raw_fd(before) });
         sys::send_mark(program.as_raw_fd(), 4).unwrap();
-        assert_eq!(end.read(&mut room), Ok(Read { len: 1, marked: true }));
-        assert_eq!(room[0], 4);
+        assert_eq!(read(&mut end), Ok((vec![], Some(4))));
     }
 
     #[test]
     fn room_is_waited_for_only_while_a_write_needs_it() {
         let (mut program, mut end) = pair();
         assert_eq!((end.watch(), EVENTS & libc::EPOLLOUT as u32), (None, 0));
-        let n = end.write(&vec![0; 1 << 20]).unwrap();
+        let n = end.write(&[IoSlice::new(&[0; 1 << 20])], 1 << 20).unwrap();
         assert!(n < 1 << 20 && !end.writable());
         assert_eq!(end.watch(), Some(EVENTS | libc::EPOLLOUT as u32));
         program.read_exact(&mut vec![0; n]).unwrap();

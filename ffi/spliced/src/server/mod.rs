@@ -21,14 +21,14 @@ use crate::instance::Instance;
 use crate::name::Name;
 use crate::rpc::{Call, MAX_MESSAGE, encode_answer};
 use crate::sys::{self, Epoll, Owned, Result};
-use end::{EVENTS, End};
+use end::{EVENTS, End, LOOK};
 use ready::{Ready, Signal};
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use stream::{CHUNK, Fate, Stream};
+use stream::{Fate, Stream};
 use usersock::driver::EventLoop;
 use usersock::env::Instant;
 use usersock::error::Error;
@@ -126,7 +126,8 @@ pub struct Server {
     failed: VecDeque<u64>,
     /// The devices' descriptors in `epoll`, with their events.
     watched: Vec<(RawFd, i16)>,
-    scratch: Box<[u8]>,
+    /// Memory for short reads.
+    few: Box<[u8]>,
     sweep_at: Option<Instant>,
     /// When to try full listeners again, and which.
     retry_at: Option<Instant>,
@@ -163,7 +164,7 @@ impl Server {
             next_id: ACCEPTED,
             failed: VecDeque::new(),
             watched: Vec::new(),
-            scratch: vec![0; CHUNK].into_boxed_slice(),
+            few: vec![0; LOOK].into_boxed_slice(),
             sweep_at: None,
             retry_at: None,
             full: Vec::new(),
@@ -255,7 +256,7 @@ impl Server {
             Role::Listener(_) => self.accept(id),
             Role::Stream(stream) => {
                 let had_end = stream.end().is_some();
-                let fate = stream.turn(&conn.socket, &mut self.scratch);
+                let fate = stream.turn(&conn.socket, &mut self.few);
                 if let Some((fd, events)) = stream.watch() {
                     let _ = self.epoll.modify(fd, events, id);
                 }

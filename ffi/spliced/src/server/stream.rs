@@ -1,19 +1,18 @@
 //! A connection: bytes between the program's descriptor, of which the server has the other end, and the stack's socket.
 
-use super::end::{End, Read};
+use super::end::{CHUNK, End, Read};
 use crate::client::FILLER;
 use crate::inband;
 use crate::instance::{GREETING, Instance};
 use crate::sys::{self, Owned};
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSlice;
 use std::os::fd::RawFd;
 use usersock::error::Error;
 use usersock::net::Socket;
-use usersock::sock::msg::{RecvMsg, SendMsg};
+use usersock::sock::msg::SendMsg;
+use usersock::sock::pages::Pages;
 use usersock::sock::wait::Events;
 
-/// Bytes read at once.
-pub(super) const CHUNK: usize = 256 << 10;
 /// Most bytes each way before others have their turn.
 const TURN: usize = 4 * CHUNK;
 
@@ -30,36 +29,6 @@ pub(super) enum Fate {
     Reset,
 }
 
-/// Bytes that were read and could not be written yet.
-#[derive(Debug, Default)]
-struct Pending {
-    bytes: Vec<u8>,
-    from: usize,
-}
-
-impl Pending {
-    fn left(&self) -> &[u8] {
-        &self.bytes[self.from..]
-    }
-
-    fn keep(&mut self, bytes: &[u8]) {
-        debug_assert!(self.left().is_empty());
-        if bytes.is_empty() {
-            return;
-        }
-        self.bytes.extend_from_slice(bytes);
-        self.from = 0;
-    }
-
-    fn taken(&mut self, n: usize) {
-        self.from += n;
-        if self.left().is_empty() {
-            // Idle connections hold no memory.
-            *self = Pending::default();
-        }
-    }
-}
-
 /// Both directions. "Up" is from the program to the network, "down" to the program.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -72,14 +41,16 @@ pub(super) struct Stream {
     filler: usize,
     /// What the shim's accept sends before the program can send anything, so that there is a byte to leave unread.
     greeting: Option<[u8; GREETING]>,
-    up: Pending,
+    /// Bytes of the program that the stack has not taken.
+    up: Pages,
     /// An option that the program set behind the bytes of `up`.
     option: Option<u8>,
     /// Its end has been read.
     up_ended: bool,
     /// And the stack knows.
     up_shut: bool,
-    down: Pending,
+    /// Bytes of the stack that the descriptor has not taken.
+    down: Pages,
     /// The peer has sent its FIN, and the program knows.
     down_ended: bool,
     /// Why it failed, for SO_ERROR.
@@ -106,11 +77,11 @@ impl Stream {
             waits: false,
             filler: 0,
             greeting: None,
-            up: Pending::default(),
+            up: Pages::default(),
             option: None,
             up_ended: false,
             up_shut: false,
-            down: Pending::default(),
+            down: Pages::default(),
             down_ended: false,
             error: None,
             told: false,
@@ -146,7 +117,7 @@ impl Stream {
 
     /// Bytes of the program that the stack does not have yet.
     pub(super) fn held_up(&self) -> usize {
-        self.up.left().len()
+        self.up.len()
     }
 
     /// The same, with those that the server has not read.
@@ -173,8 +144,8 @@ impl Stream {
         }
     }
 
-    /// Moves what can be moved.
-    pub(super) fn turn(&mut self, socket: &Socket, scratch: &mut [u8]) -> Fate {
+    /// Moves what can be moved. `few`: memory for short reads, of no meaning before and after.
+    pub(super) fn turn(&mut self, socket: &Socket, few: &mut [u8]) -> Fate {
         if self.connecting && !self.has_connected(socket) {
             return self.gave_up();
         }
@@ -182,8 +153,8 @@ impl Stream {
             return Fate::Waits;
         }
         let moved = self.discard().and_then(|()| {
-            let up = self.send_up(socket, scratch)?;
-            Ok(up | self.send_down(socket, scratch)?)
+            let up = self.send_up(socket, few)?;
+            Ok(up | self.send_down(socket)?)
         });
         match moved {
             Err(Error::ConnReset) if self.error.is_none() => Fate::Reset,
@@ -191,14 +162,14 @@ impl Stream {
                 self.leave();
                 Fate::Waits
             }
-            Ok(_) if self.hung_up() && self.up_ended && self.held_up() == 0 => match self.down.left() {
-                [] => {
+            Ok(_) if self.hung_up() && self.up_ended && self.up.is_empty() => match self.down.is_empty() {
+                true => {
                     // The program has closed the descriptor, or has it still, with both directions at their ends.
                     self.down_ended = true;
                     self.leave();
                     Fate::Closed
                 }
-                _ => Fate::Reset,
+                false => Fate::Reset,
             },
             Ok(true) => Fate::Again,
             Ok(false) => Fate::Waits,
@@ -267,12 +238,12 @@ impl Stream {
 
     /// From the program to the stack. Whether there may be more. ECONNRESET with no error noted: the program has closed
     /// the descriptor with data unread.
-    fn send_up(&mut self, socket: &Socket, scratch: &mut [u8]) -> sys::Result<bool> {
+    fn send_up(&mut self, socket: &Socket, few: &mut [u8]) -> sys::Result<bool> {
         let mut moved = 0;
         while self.filler == 0 && moved < TURN {
-            if self.held_up() > 0 {
-                match send(socket, self.up.left()) {
-                    Ok(n) => self.up.taken(n),
+            if !self.up.is_empty() {
+                match socket.send_pages(&mut self.up, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) {
+                    Ok(_) => {}
                     Err(Error::Again) => return Ok(false),
                     Err(e) => return self.send_failed(socket, e),
                 }
@@ -290,19 +261,22 @@ impl Stream {
                 }
             }
             let Some(end) = self.end.as_mut().filter(|end| end.readable() && !self.up_ended) else { return Ok(false) };
-            match end.read(scratch) {
+            match end.read(few, &mut self.up) {
                 Ok(Read { len: 0, .. }) => self.up_ended = true,
-                Ok(Read { len, marked }) => {
-                    let n = len - usize::from(marked);
-                    self.option = marked.then(|| scratch[n]);
-                    moved += n;
-                    let bytes = self.greeted(&scratch[..n]);
-                    let sent = match send(socket, bytes) {
-                        Ok(sent) => sent,
-                        Err(Error::Again) => 0,
-                        Err(e) => return self.send_failed(socket, e),
+                Ok(Read { len, few: n, mark }) => {
+                    self.option = mark;
+                    moved += len;
+                    let bytes = self.greeted(&few[..n]);
+                    // What is in pages comes before.
+                    let sent = match self.up.is_empty() {
+                        true => send(socket, bytes),
+                        false => Ok(0),
                     };
-                    self.up.keep(&bytes[sent..]);
+                    match sent {
+                        Ok(sent) => self.up.put(&bytes[sent..]),
+                        Err(Error::Again) => self.up.put(bytes),
+                        Err(e) => return self.send_failed(socket, e),
+                    }
                 }
                 Err(Error::Again) => {}
                 Err(e) => return Err(e),
@@ -328,7 +302,7 @@ impl Stream {
     }
 
     /// From the stack to the program.
-    fn send_down(&mut self, socket: &Socket, scratch: &mut [u8]) -> sys::Result<bool> {
+    fn send_down(&mut self, socket: &Socket) -> sys::Result<bool> {
         let mut moved = 0;
         // No read tells of a reset that comes after the peer's FIN.
         if self.down_ended
@@ -339,30 +313,22 @@ impl Stream {
         }
         while !self.down_ended && moved < TURN {
             let Some(end) = self.end.as_mut().filter(|end| end.writable()) else { return Ok(false) };
-            if !self.down.left().is_empty() {
-                match end.write(self.down.left()) {
-                    Ok(n) => self.down.taken(n),
+            if !self.down.is_empty() {
+                let written = end.write(&self.down.slices(), self.down.len());
+                match written {
+                    Ok(n) => self.down.advance(n),
                     Err(e) => return self.receiver_gone(e),
                 }
                 continue;
             }
-            let n = match receive(socket, scratch) {
+            match socket.recv_pages(&mut self.down, CHUNK, libc::MSG_DONTWAIT) {
                 Ok(0) => {
                     self.down_ended = true;
                     end.finish()?;
-                    continue;
                 }
-                Ok(n) => n,
+                Ok(n) => moved += n,
                 Err(Error::Again) => return Ok(false),
                 Err(e) => return Err(self.fail(e)),
-            };
-            moved += n;
-            match end.write(&scratch[..n]) {
-                Ok(sent) => self.down.keep(&scratch[sent..n]),
-                Err(e) => {
-                    self.down.keep(&scratch[..n]);
-                    return self.receiver_gone(e);
-                }
             }
         }
         Ok(moved >= TURN)
@@ -373,7 +339,7 @@ impl Stream {
     fn receiver_gone(&mut self, error: Error) -> sys::Result<bool> {
         match error {
             Error::Pipe if !self.hung_up() => {
-                self.down = Pending::default();
+                self.down = Pages::default();
                 Ok(true)
             }
             Error::Pipe => Ok(false),
@@ -395,9 +361,4 @@ fn send(socket: &Socket, bytes: &[u8]) -> sys::Result<usize> {
     }
     let slices = [IoSlice::new(bytes)];
     socket.sendmsg(&mut SendMsg::new(&slices, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL))
-}
-
-fn receive(socket: &Socket, bytes: &mut [u8]) -> sys::Result<usize> {
-    let mut slices = [IoSliceMut::new(bytes)];
-    socket.recvmsg(&mut RecvMsg::new(&mut slices, libc::MSG_DONTWAIT))
 }
