@@ -159,14 +159,12 @@ fn send_timeout(fd: c_int) -> c_int {
 pub(crate) unsafe fn address(fd: c_int, addr: *mut libc::sockaddr, len: *mut libc::socklen_t, peer: bool) -> c_int {
     boundary(|| {
         let (server, ours) = found(fd)?;
-        let bytes = match peer {
+        let a = match peer {
             true => client::peer_addr(server, &ours)?,
             false => client::local_addr(server, &ours)?,
         };
-        // SAFETY: a sockaddr's bytes.
-        let a = unsafe { ptr::sockaddr(bytes.as_ptr().cast(), bytes.len() as libc::socklen_t) }?;
         // SAFETY: the program vouches for both.
-        unsafe { ptr::put_name(a, addr, len) }.map(|()| 0)
+        unsafe { ptr::put_name(Some(a), addr, len) }.map(|()| 0)
     })
 }
 
@@ -216,11 +214,12 @@ pub(crate) unsafe fn getsockopt(
         if (*len as c_int) < 0 {
             return Err(Error::Inval);
         }
-        let bytes = client::option(server, fd, &ours, level, name, *len as usize)?;
-        // SAFETY: the program vouches for `value`.
-        unsafe { ptr::to_write(value, bytes.len()) }?.copy_from_slice(&bytes);
-        *len = bytes.len() as libc::socklen_t;
-        Ok(0)
+        client::option(server, fd, &ours, (level, name), *len as usize, |bytes| {
+            // SAFETY: the program vouches for `value`.
+            unsafe { ptr::to_write(value, bytes.len()) }?.copy_from_slice(bytes);
+            *len = bytes.len() as libc::socklen_t;
+            Ok(0)
+        })
     })
 }
 

@@ -1,152 +1,18 @@
 //! A server and its clients in one process, over the stack's loopback: the calls as the shim makes them, the data by
 //! the kernel's own calls.
 
+mod common;
+
+use common::{Running, Socket};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
-use std::os::fd::{FromRawFd, IntoRawFd, RawFd};
+use std::os::fd::{FromRawFd, IntoRawFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
-use std::thread::{self, JoinHandle};
-use usersock::config::Config;
-use usersock::driver::EventLoop;
+use std::thread;
 use usersock::error::Error;
 use usersock::internal::sock::{AF_INET, AF_INET6};
-use usersock_ffi::ptr::sockaddr_bytes;
-use usersock_spliced::client::{self, Connect, Ours};
-use usersock_spliced::instance::Instance;
-use usersock_spliced::server::Server;
+use usersock_spliced::client;
 use usersock_spliced::sys;
-
-/// A server in a thread of its own.
-struct Running {
-    instance: Instance,
-    driver: Arc<EventLoop>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<usize>>,
-}
-
-impl Running {
-    fn new() -> Running {
-        let instance = Instance::new(sys::random().unwrap());
-        let driver = Arc::new(EventLoop::new().unwrap());
-        let stop = Arc::new(AtomicBool::new(false));
-        let (up, is_up) = mpsc::channel();
-        let (d, s) = (driver.clone(), stop.clone());
-        let thread = thread::spawn(move || {
-            let stack = Config::parse("").unwrap().build_driven_by(d.clone()).unwrap();
-            let mut server = Server::new(stack, d, instance).unwrap();
-            up.send(()).unwrap();
-            server.run(&s).unwrap();
-            server.sockets()
-        });
-        is_up.recv().unwrap();
-        Running { instance, driver, stop, thread: Some(thread) }
-    }
-
-    fn socket(&self, family: u16) -> Socket<'_> {
-        let fd = client::socket(&self.instance, family, libc::SOCK_CLOEXEC).unwrap();
-        Socket::of(self, fd)
-    }
-
-    /// A listener at a free port of the loopback.
-    fn listener(&self) -> (Socket<'_>, SocketAddr) {
-        let s = self.socket(AF_INET);
-        s.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        s.listen(16).unwrap();
-        let addr = s.local_addr();
-        (s, addr)
-    }
-
-    fn pair(&self) -> (Socket<'_>, Socket<'_>) {
-        let (listener, addr) = self.listener();
-        let c = self.socket(AF_INET);
-        c.connect(addr).unwrap();
-        let (a, peer) = listener.accept();
-        assert_eq!(peer, c.local_addr());
-        (c, a)
-    }
-
-    /// Ends it; returns how many sockets it had.
-    fn end(mut self) -> usize {
-        self.stop.store(true, Ordering::SeqCst);
-        self.driver.wake();
-        self.thread.take().unwrap().join().unwrap()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        self.driver.wake();
-    }
-}
-
-/// A descriptor as a program has it.
-struct Socket<'a> {
-    server: &'a Running,
-    what: Ours,
-    /// Reads, writes and closes as the program does.
-    file: UnixStream,
-    fd: RawFd,
-}
-
-impl<'a> Socket<'a> {
-    fn of(server: &'a Running, fd: RawFd) -> Socket<'a> {
-        let what = client::ours(&server.instance, fd).expect("a socket of ours");
-        // SAFETY: the descriptor was made for this value.
-        let file = unsafe { UnixStream::from_raw_fd(fd) };
-        Socket { server, what, file, fd }
-    }
-    fn bind(&self, addr: SocketAddr) -> Result<(), Error> {
-        client::bind(&self.server.instance, &self.what, &sockaddr_bytes(addr))
-    }
-    fn listen(&self, backlog: i32) -> Result<(), Error> {
-        client::listen(&self.server.instance, self.fd, &self.what, backlog)
-    }
-    fn connect(&self, addr: SocketAddr) -> Result<(), Error> {
-        let instance = &self.server.instance;
-        match client::connect(instance, self.fd, &self.what, &sockaddr_bytes(addr))? {
-            Connect::Done => Ok(()),
-            Connect::Waits => {
-                let events = sys::wait(self.fd, libc::POLLOUT)?;
-                client::connected(instance, self.fd, &self.what, events)
-            }
-        }
-    }
-    fn accept(&self) -> (Socket<'a>, SocketAddr) {
-        let (fd, peer) = client::accept(&self.server.instance, self.fd, libc::SOCK_CLOEXEC).unwrap();
-        (Socket::of(self.server, fd), peer)
-    }
-    fn local_addr(&self) -> SocketAddr {
-        addr(&client::local_addr(&self.server.instance, &self.what).unwrap())
-    }
-    fn peer_addr(&self) -> Result<SocketAddr, Error> {
-        client::peer_addr(&self.server.instance, &self.what).map(|bytes| addr(&bytes))
-    }
-    fn set(&self, level: i32, name: i32, value: i32) -> Result<(), Error> {
-        client::set_option(&self.server.instance, self.fd, &self.what, level, name, &value.to_ne_bytes())
-    }
-    fn get(&self, level: i32, name: i32) -> Result<i32, Error> {
-        let bytes = client::option(&self.server.instance, self.fd, &self.what, level, name, 4)?;
-        Ok(i32::from_ne_bytes(bytes.try_into().unwrap()))
-    }
-    fn so_error(&self) -> Option<Error> {
-        Error::try_from_errno(self.get(libc::SOL_SOCKET, libc::SO_ERROR).unwrap())
-    }
-    fn poll(&self) -> i16 {
-        sys::wait(self.fd, libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP).unwrap()
-    }
-    fn read_to_end(&self) -> std::io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        (&self.file).read_to_end(&mut bytes).map(|_| bytes)
-    }
-}
-
-fn addr(bytes: &[u8]) -> SocketAddr {
-    // SAFETY: the pointer and length are a slice's.
-    unsafe { usersock_ffi::ptr::sockaddr(bytes.as_ptr().cast(), bytes.len() as u32) }.unwrap().unwrap()
-}
 
 /// Bytes that show loss, order and repetition.
 fn pattern(len: usize) -> Vec<u8> {

@@ -19,7 +19,7 @@ mod stream;
 
 use crate::instance::Instance;
 use crate::name::Name;
-use crate::rpc::{Call, MAX_MESSAGE, encode_answer};
+use crate::rpc::{Call, MAX_MESSAGE, MAX_VALUE, encode_answer};
 use crate::sys::{self, Epoll, Owned, Result};
 use end::{EVENTS, End, LOOK};
 use ready::{Ready, Signal};
@@ -119,8 +119,8 @@ pub struct Server {
     data: Owned,
     ready: Arc<Ready>,
     conns: HashMap<u64, Conn>,
-    /// Connections of requests whose message has not come yet.
-    lines: HashMap<RawFd, Owned>,
+    /// Connections of requests whose message has not come yet, the oldest first.
+    lines: VecDeque<Owned>,
     next_id: u64,
     /// Accepted connections that have failed, the oldest first.
     failed: VecDeque<u64>,
@@ -132,6 +132,8 @@ pub struct Server {
     /// When to try full listeners again, and which.
     retry_at: Option<Instant>,
     full: Vec<u64>,
+    /// The server's own listeners are not watched: it has no descriptors left (EMFILE).
+    paused: bool,
 }
 
 impl Server {
@@ -160,7 +162,7 @@ impl Server {
             requests,
             data,
             conns: HashMap::new(),
-            lines: HashMap::new(),
+            lines: VecDeque::new(),
             next_id: ACCEPTED,
             failed: VecDeque::new(),
             watched: Vec::new(),
@@ -168,6 +170,7 @@ impl Server {
             sweep_at: None,
             retry_at: None,
             full: Vec::new(),
+            paused: false,
         })
     }
 
@@ -235,9 +238,7 @@ impl Server {
             REQUESTS => self.accept_lines(),
             DATA => self.accept_data(),
             _ if kind(token) == DEVICE => {}
-            _ if kind(token) == LINE => {
-                self.answer(token as u32 as RawFd);
-            }
+            _ if kind(token) == LINE => self.answer_line(token as u32 as RawFd),
             id => {
                 if let Some(Conn { role: Role::Stream(stream), .. }) = self.conns.get_mut(&id) {
                     stream.epoll(events);
@@ -317,6 +318,29 @@ impl Server {
             for id in std::mem::take(&mut self.full) {
                 self.accept(id);
             }
+            if std::mem::take(&mut self.paused) {
+                self.watch_listeners(libc::EPOLLIN as u32);
+            }
+        }
+    }
+
+    fn watch_listeners(&self, events: u32) {
+        let _ = self.epoll.modify(self.requests.raw(), events, REQUESTS);
+        let _ = self.epoll.modify(self.data.raw(), events, DATA);
+    }
+
+    /// Takes a connection of one of the server's own listeners. Where there are no descriptors left, programs wait in
+    /// the kernel until there are, and the loop does not run in circles.
+    fn take(&mut self, listener: RawFd) -> Option<Owned> {
+        match sys::accept(listener, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) {
+            Ok(end) => Some(end),
+            Err(Error::MFile | Error::NFile | Error::NoMem | Error::NoBufs) => {
+                self.watch_listeners(0);
+                self.paused = true;
+                self.retry_at = Some(self.stack.now().saturating_add(RETRY));
+                None
+            }
+            Err(_) => None,
         }
     }
 
@@ -340,7 +364,7 @@ impl Server {
 
     /// Takes the ends that connecting programs have made.
     fn accept_data(&mut self) {
-        while let Ok(end) = sys::accept(self.data.raw(), libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) {
+        while let Some(end) = self.take(self.data.raw()) {
             let Ok(Some(Name::Socket { id, .. })) = sys::peer_name(end.raw(), |n| Name::decode(n, &self.instance))
             else {
                 continue;
@@ -405,19 +429,28 @@ impl Server {
 
     /// Takes connections of requests, and answers those whose message is there.
     fn accept_lines(&mut self) {
-        while let Ok(line) = sys::accept(self.requests.raw(), libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) {
+        while let Some(line) = self.take(self.requests.raw()) {
             let fd = line.raw();
-            if self.lines.len() >= MAX_LINES {
-                continue;
+            if self.answer(fd) && self.epoll.add(fd, libc::EPOLLIN as u32, LINE | fd as u64).is_ok() {
+                self.lines.push_back(line);
             }
-            self.lines.insert(fd, line);
-            if self.answer(fd) && self.epoll.add(fd, libc::EPOLLIN as u32, LINE | fd as u64).is_err() {
-                self.lines.remove(&fd);
+            if self.lines.len() > MAX_LINES {
+                // Whoever says nothing gives way to those who do.
+                self.lines.pop_front();
             }
         }
     }
 
-    /// Answers a request and closes its connection. Whether its message has still to come.
+    /// A connection has its message now, or has ended.
+    fn answer_line(&mut self, fd: RawFd) {
+        if !self.answer(fd)
+            && let Some(at) = self.lines.iter().position(|line| line.raw() == fd)
+        {
+            self.lines.remove(at);
+        }
+    }
+
+    /// Answers a request, if its message is there. Whether it has still to come.
     fn answer(&mut self, fd: RawFd) -> bool {
         let mut message = [0; MAX_MESSAGE];
         match sys::recv(fd, &mut message, libc::MSG_DONTWAIT) {
@@ -426,12 +459,12 @@ impl Server {
             Ok(n) => {
                 // What is no request of this instance's gets no answer.
                 if let Some(call) = Call::decode(&message[..n], &self.instance.clone()) {
-                    let answer = encode_answer(&self.request(&call));
-                    let _ = sys::send(fd, &answer, libc::MSG_DONTWAIT);
+                    let mut room = [0; MAX_VALUE];
+                    let answer = encode_answer(&self.request(&call, &mut room));
+                    let _ = sys::send(fd, answer.bytes(), libc::MSG_DONTWAIT);
                 }
             }
         }
-        self.lines.remove(&fd);
         false
     }
 }

@@ -11,22 +11,22 @@ use usersock::net::Socket;
 use usersock_ffi::ptr;
 
 impl Server {
-    /// Does what a program asks for. Never waits.
-    pub(super) fn request(&mut self, call: &Call<'_>) -> Result<Answer> {
+    /// Does what a program asks for. Never waits. `room` is for the bytes of the answer.
+    pub(super) fn request<'a>(&mut self, call: &Call<'_>, room: &'a mut [u8; MAX_VALUE]) -> Result<Answer<'a>> {
         let id = call.id;
         self.make(id, call.family)?;
-        let value = |value| Ok(Answer { value, bytes: Vec::new() });
+        let value = |value| Ok(Answer { value, bytes: &[] });
         match call.request {
             Request::Bind(addr) => self.bind(id, addr).and_then(|()| value(0)),
             Request::Listen(backlog) => self.listen(id, backlog).and_then(|()| value(0)),
             Request::Connect(addr, waits) => self.connect(id, addr, waits).and_then(|new| value(i32::from(new))),
             Request::LocalAddr => {
                 let addr = self.conn(id)?.socket.local_addr()?;
-                Ok(Answer { value: 0, bytes: ptr::sockaddr_bytes(addr) })
+                Ok(put(0, &ptr::sockaddr_bytes(addr), room))
             }
             Request::PeerAddr => {
                 let addr = self.conn(id)?.socket.peer_addr()?;
-                Ok(Answer { value: 0, bytes: ptr::sockaddr_bytes(addr) })
+                Ok(put(0, &ptr::sockaddr_bytes(addr), room))
             }
             Request::SetOption(level, name, bytes) => {
                 self.catch_up(id);
@@ -34,9 +34,10 @@ impl Server {
                 self.look(id);
                 value(0)
             }
-            Request::GetOption(level, name, room) => {
+            Request::GetOption(level, name, len) => {
                 self.catch_up(id);
-                self.option(id, level, name, room as usize)
+                let room = &mut room[..MAX_VALUE.min(len as usize)];
+                self.option(id, level, name, room)
             }
             Request::Ioctl(request) => {
                 let conn = self.conn(id)?;
@@ -139,20 +140,23 @@ impl Server {
         Ok(false)
     }
 
-    fn option(&mut self, id: u64, level: i32, name: i32, room: usize) -> Result<Answer> {
+    fn option<'a>(&mut self, id: u64, level: i32, name: i32, room: &'a mut [u8]) -> Result<Answer<'a>> {
         let conn = self.conn(id)?;
-        let mut bytes = vec![0; room.min(MAX_VALUE)];
         let noted = match &mut conn.role {
             Role::Stream(stream) if (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) => stream.take_error(),
             _ => None,
         };
         if let Some((error, told)) = noted {
-            bytes = error.errno().to_ne_bytes().to_vec();
-            bytes.truncate(room);
-            return Ok(Answer { value: told.into(), bytes });
+            return Ok(put(told.into(), &error.errno().to_ne_bytes(), room));
         }
-        let n = conn.socket.getsockopt(level, name, &mut bytes)?;
-        bytes.truncate(n);
-        Ok(Answer { value: 0, bytes })
+        let n = conn.socket.getsockopt(level, name, room)?;
+        Ok(Answer { value: 0, bytes: &room[..n] })
     }
+}
+
+/// An answer with these bytes, as far as there is room.
+fn put<'a>(value: i32, bytes: &[u8], room: &'a mut [u8]) -> Answer<'a> {
+    let n = bytes.len().min(room.len());
+    room[..n].copy_from_slice(&bytes[..n]);
+    Answer { value, bytes: &room[..n] }
 }
