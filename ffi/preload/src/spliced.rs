@@ -122,7 +122,7 @@ pub(crate) unsafe fn connect(fd: c_int, addr: *const libc::sockaddr, len: libc::
     }
     let mut writable = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
     // SAFETY: one pollfd.
-    match unsafe { ready::real::poll(&mut writable, 1, send_timeout(fd)) } {
+    match unsafe { ready::real::poll(&mut writable, 1, client::connect_timeout(fd)) } {
         -1 => return -1,
         // SO_SNDTIMEO limits connect, too (socket(7)).
         0 => {
@@ -135,22 +135,6 @@ pub(crate) unsafe fn connect(fd: c_int, addr: *const libc::sockaddr, len: libc::
         let (server, ours) = found(fd)?;
         client::connected(server, fd, &ours, writable.revents).map(|()| 0)
     })
-}
-
-/// SO_SNDTIMEO, which is the descriptor's own, as poll(2) takes it.
-fn send_timeout(fd: c_int) -> c_int {
-    let mut timeout = libc::timeval { tv_sec: 0, tv_usec: 0 };
-    let mut len = size_of::<libc::timeval>() as libc::socklen_t;
-    // SAFETY: `timeout` is writable for `len` bytes.
-    let r = unsafe {
-        control::real::getsockopt(fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, (&raw mut timeout).cast(), &mut len)
-    };
-    match (r, timeout.tv_sec, timeout.tv_usec) {
-        (-1, ..) | (0, 0, 0) => -1,
-        (_, s, us) => {
-            s.saturating_mul(1000).saturating_add(us.div_euclid(1000)).clamp(1, i64::from(c_int::MAX)) as c_int
-        }
-    }
 }
 
 /// getsockname(2), or getpeername(2) where `peer`.

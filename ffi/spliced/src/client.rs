@@ -5,7 +5,7 @@
 use crate::inband;
 use crate::instance::Instance;
 use crate::name::Name;
-use crate::rpc::{Answer, Call, MAX_VALUE, Request, decode_answer};
+use crate::rpc::{AGAIN, Answer, Call, MAX_VALUE, Request, decode_answer};
 use crate::sys::{self, Result};
 use std::ffi::c_int;
 use std::net::SocketAddr;
@@ -135,7 +135,10 @@ pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Re
         Err(Error::Already) if waits => {}
         Err(e) => return Err(e),
         Ok(0) => return Ok(Connect::Done),
-        Ok(_) => {
+        Ok(how) => {
+            if how == AGAIN {
+                renew(instance, fd, socket, !waits)?;
+            }
             sys::connect(fd, &Name::Data.encode(instance)).map_err(|_| Error::NetDown)?;
             fill(fd)?;
         }
@@ -151,6 +154,29 @@ pub fn connected(instance: &Instance, fd: RawFd, socket: &Ours, events: i16) -> 
     match take_error(instance, fd, socket)? {
         0 => Ok(()),
         errno => Err(Error::try_from_errno(errno).unwrap_or(Error::ConnRefused)),
+    }
+}
+
+/// Puts a new AF_UNIX socket of the same name in the place of one whose connect failed.
+fn renew(instance: &Instance, fd: RawFd, socket: &Ours, nonblocking: bool) -> Result<()> {
+    let new = sys::socket(libc::SOCK_STREAM | libc::SOCK_CLOEXEC | if nonblocking { libc::SOCK_NONBLOCK } else { 0 })?;
+    for name in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
+        sys::set_timeout(new.raw(), name, sys::timeout(fd, name)?)?;
+    }
+    sys::duplicate(new.raw(), fd, sys::cloexec(fd)?)?;
+    // EADDRINUSE: the old one has other descriptors still, by which it goes on to be the failed one.
+    sys::bind(fd, &Name::Socket { id: socket.id, family: socket.family }.encode(instance))
+        .map_err(|_| Error::ConnAborted)
+}
+
+/// SO_SNDTIMEO, which limits connect(2), too (socket(7)), as poll(2) takes it.
+pub fn connect_timeout(fd: RawFd) -> c_int {
+    match sys::timeout(fd, libc::SO_SNDTIMEO) {
+        Ok(t) if t.tv_sec != 0 || t.tv_usec != 0 => {
+            let ms = t.tv_sec.saturating_mul(1000).saturating_add(t.tv_usec.div_euclid(1000));
+            ms.clamp(1, i64::from(c_int::MAX)) as c_int
+        }
+        _ => -1,
     }
 }
 

@@ -11,6 +11,10 @@ pub(crate) const MAX_VALUE: usize = 1024;
 /// Longest message.
 pub(crate) const MAX_MESSAGE: usize = MAX_VALUE + 64;
 
+/// Values of connect's answer.
+pub(crate) const NEW: i32 = 1;
+pub(crate) const AGAIN: i32 = 2;
+
 /// A message in the making.
 pub(crate) struct Message {
     bytes: [u8; MAX_MESSAGE],
@@ -46,8 +50,10 @@ pub(crate) enum Request<'a> {
     Bind(&'a [u8]),
     /// listen(2) with this backlog.
     Listen(i32),
-    /// connect(2) to a sockaddr's bytes, and whether the client's call waits; this one never does. The value is 1 if
-    /// the socket is new to connecting: the client then connects to the server's `Name::Data` and fills the descriptor.
+    /// connect(2) to a sockaddr's bytes, and whether the client's call waits; this one never does. The value is [`NEW`]
+    /// if the socket is new to connecting: the client then connects to the server's `Name::Data` and fills the
+    /// descriptor; [`AGAIN`] if an attempt has failed before: an AF_UNIX socket connects once, so the client does it
+    /// with another.
     Connect(&'a [u8], bool),
     /// getsockname(2).
     LocalAddr,

@@ -260,6 +260,37 @@ pub fn nonblocking(fd: RawFd) -> Result<bool> {
     Ok(flags as c_int & libc::O_NONBLOCK != 0)
 }
 
+/// Whether FD_CLOEXEC is set.
+pub fn cloexec(fd: RawFd) -> Result<bool> {
+    // SAFETY: three numbers.
+    let flags = unsafe { call(libc::SYS_fcntl, [fd as c_long, libc::F_GETFD as c_long, 0]) }?;
+    Ok(flags as c_int & libc::FD_CLOEXEC != 0)
+}
+
+/// dup3(2): `to` becomes a duplicate of `from`.
+pub fn duplicate(from: RawFd, to: RawFd, cloexec: bool) -> Result<()> {
+    let flags = if cloexec { libc::O_CLOEXEC } else { 0 };
+    // SAFETY: three numbers; what `to` was the caller gives up.
+    unsafe { call(libc::SYS_dup3, [from as c_long, to as c_long, flags as c_long]) }.map(drop)
+}
+
+/// Reads SO_RCVTIMEO or SO_SNDTIMEO.
+pub fn timeout(fd: RawFd, name: c_int) -> Result<libc::timeval> {
+    let (mut value, mut len) = (libc::timeval { tv_sec: 0, tv_usec: 0 }, size_of::<libc::timeval>() as libc::socklen_t);
+    let level = libc::SOL_SOCKET as c_long;
+    let args = [fd as c_long, level, name as c_long, &raw mut value as c_long, &raw mut len as c_long];
+    // SAFETY: `value` and `len` are writable.
+    unsafe { call(libc::SYS_getsockopt, args) }.map(|_| value)
+}
+
+/// Sets one.
+pub fn set_timeout(fd: RawFd, name: c_int, value: libc::timeval) -> Result<()> {
+    let (level, len) = (libc::SOL_SOCKET as c_long, size_of::<libc::timeval>() as c_long);
+    // SAFETY: `value` is a timeval.
+    unsafe { call(libc::SYS_setsockopt, [fd as c_long, level, name as c_long, &raw const value as c_long, len]) }
+        .map(drop)
+}
+
 /// Waits until `fd` has one of `events`; EINTR.
 pub fn wait(fd: RawFd, events: i16) -> Result<i16> {
     let mut poll = libc::pollfd { fd, events, revents: 0 };

@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::os::unix::net::UnixStream;
 use std::thread;
+use std::time::Duration;
 use usersock::error::Error;
 use usersock::internal::sock::{AF_INET, AF_INET6};
 use usersock_spliced::client;
@@ -72,7 +73,65 @@ fn a_refused_connection_says_so_whether_the_socket_waits_or_not() {
     let events = c.poll();
     assert_eq!(events, libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP | libc::POLLERR | libc::POLLHUP);
     assert_eq!((c.so_error(), c.so_error()), (Some(Error::ConnRefused), None));
-    assert_eq!(c.connect(free), Err(Error::ConnAborted), "documented: it cannot connect again");
+}
+
+#[test]
+fn a_socket_whose_connect_failed_connects_again() {
+    let server = Running::new();
+    let (listener, addr) = server.listener();
+    let other = server.socket(AF_INET);
+    other.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    // A port where nobody listens.
+    let free = other.local_addr();
+    for nonblocking in [false, true] {
+        let c = server.socket(AF_INET);
+        c.set(libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1).unwrap();
+        c.file.set_nonblocking(nonblocking).unwrap();
+        c.file.set_read_timeout(Some(Duration::from_secs(7))).unwrap();
+        for _ in 0..3 {
+            let refused = c.connect(free);
+            if nonblocking {
+                assert_eq!(refused, Err(Error::InProgress));
+                wait_for_hup(&c);
+                assert_eq!(c.so_error(), Some(Error::ConnRefused));
+                assert_eq!(c.connect(free), Err(Error::ConnAborted), "Linux says so once");
+                assert_eq!(c.connect(free), Err(Error::InProgress));
+                wait_for_hup(&c);
+                assert_eq!(c.connect(free), Err(Error::ConnRefused), "what SO_ERROR has not told");
+            } else {
+                assert_eq!(refused, Err(Error::ConnRefused));
+            }
+        }
+        let connected = c.connect(addr);
+        assert_eq!(connected, if nonblocking { Err(Error::InProgress) } else { Ok(()) });
+        let (a, peer) = listener.accept();
+        assert_eq!(sys::wait(c.fd, libc::POLLOUT), Ok(libc::POLLOUT));
+        assert_eq!(peer, c.local_addr());
+        (&c.file).write_all(b"again").unwrap();
+        let mut bytes = [0; 5];
+        (&a.file).read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"again");
+        assert_eq!(c.get(libc::SOL_SOCKET, libc::SO_KEEPALIVE), Ok(1), "options stay");
+        assert_eq!(c.file.read_timeout().unwrap(), Some(Duration::from_secs(7)));
+        assert_eq!(sys::nonblocking(c.fd), Ok(nonblocking));
+        assert_eq!(sys::cloexec(c.fd), Ok(true));
+    }
+}
+
+#[test]
+fn so_sndtimeo_limits_connect() {
+    let server = Running::new();
+    let c = server.socket(AF_INET);
+    assert_eq!(client::connect_timeout(c.fd), -1, "it waits for ever");
+    for (set, want) in [(Duration::from_millis(1500), 1500), (Duration::from_micros(300), 1), (Duration::MAX, i32::MAX)]
+    {
+        let tv_sec = i64::try_from(set.as_secs()).unwrap_or(i64::MAX / 1000);
+        let timeout = libc::timeval { tv_sec, tv_usec: set.subsec_micros().into() };
+        sys::set_timeout(c.fd, libc::SO_SNDTIMEO, timeout).unwrap();
+        let got = client::connect_timeout(c.fd);
+        // The kernel rounds to its own clock, and a time beyond it is for ever.
+        assert!(got >= want && got <= want.saturating_add(4) || want == i32::MAX && got == -1, "{set:?}: {got}");
+    }
 }
 
 #[test]
@@ -225,7 +284,7 @@ fn unsent_bytes_are_counted_and_none_when_all_is_sent() {
     let mut sent = 0;
     while let Ok(n) = (&c.file).write(&[7; 100_000]) {
         sent += n as i32;
-        thread::sleep(std::time::Duration::from_millis(1));
+        thread::sleep(Duration::from_millis(1));
     }
     let held = outq(&c);
     assert!(held > 100_000 && held <= sent, "{held} of {sent}");

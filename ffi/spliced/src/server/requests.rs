@@ -2,7 +2,7 @@
 
 use super::{ACCEPTED, Conn, Role, Server};
 use crate::client::SIOCATMARK;
-use crate::rpc::{Answer, Call, MAX_VALUE, Request};
+use crate::rpc::{AGAIN, Answer, Call, MAX_VALUE, NEW, Request};
 use crate::server::stream::Stream;
 use crate::sys::Result;
 use usersock::error::Error;
@@ -19,7 +19,7 @@ impl Server {
         match call.request {
             Request::Bind(addr) => self.bind(id, addr).and_then(|()| value(0)),
             Request::Listen(backlog) => self.listen(id, backlog).and_then(|()| value(0)),
-            Request::Connect(addr, waits) => self.connect(id, addr, waits).and_then(|new| value(i32::from(new))),
+            Request::Connect(addr, waits) => self.connect(id, addr, waits).and_then(value),
             Request::LocalAddr => {
                 let addr = self.conn(id)?.socket.local_addr()?;
                 Ok(put(0, &ptr::sockaddr_bytes(addr), room))
@@ -112,32 +112,33 @@ impl Server {
         Ok(())
     }
 
-    /// Whether the program is to make the connection's descriptor.
-    fn connect(&mut self, id: u64, addr: &[u8], waits: bool) -> Result<bool> {
+    /// Begins; what the program is to do about the descriptor: nothing (0), or rpc's values.
+    fn connect(&mut self, id: u64, addr: &[u8], waits: bool) -> Result<i32> {
         let conn = self.conn(id)?;
-        if let Role::Stream(stream) = &conn.role
-            && stream.has_failed()
-        {
-            // An AF_UNIX socket connects once; POSIX leaves open what a second connect of a socket that failed does.
-            return Err(Error::ConnAborted);
-        }
         // SAFETY: the pointer and length are a slice's.
         let addr = unsafe { ptr::connect_name(&conn.socket, addr.as_ptr().cast(), addr.len() as u32) }?;
         let unspecified = addr == Ok(None);
         match conn.socket.connect_to(addr) {
-            Ok(()) if unspecified => return Ok(false),
+            Ok(()) if unspecified => return Ok(0),
             Ok(()) | Err(Error::InProgress) => {}
-            Err(e) => return Err(e),
+            // Of the attempt that failed before, if nobody was told.
+            Err(e) => match &mut conn.role {
+                Role::Stream(stream) => return Err(stream.take_error().map_or(e, |(error, _)| error)),
+                _ => return Err(e),
+            },
         }
-        match &mut conn.role {
-            Role::Stream(stream) => stream.waits(waits),
-            Role::Listener(_) => {}
-            Role::Plain => {
-                conn.role = Role::Stream(Stream::connecting(waits));
-                return Ok(true);
+        let how = match &mut conn.role {
+            Role::Stream(stream) if stream.has_failed() => AGAIN,
+            Role::Stream(stream) => {
+                stream.waits(waits);
+                return Ok(0);
             }
-        }
-        Ok(false)
+            Role::Listener(_) => return Ok(0),
+            Role::Plain => NEW,
+        };
+        conn.role = Role::Stream(Stream::connecting(waits));
+        self.sweep_later();
+        Ok(how)
     }
 
     fn option<'a>(&mut self, id: u64, level: i32, name: i32, room: &'a mut [u8]) -> Result<Answer<'a>> {

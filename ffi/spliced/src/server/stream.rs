@@ -181,7 +181,13 @@ impl Stream {
         let events = socket.poll();
         if events.intersects(Events::ERR | Events::HUP) {
             self.connecting = false;
-            self.fail(socket_error(socket).unwrap_or(Error::ConnRefused));
+            // The call that waits returns the error, and the next begins anew; of one that did not wait, the next says
+            // ECONNABORTED if SO_ERROR has told the error.
+            let error = match (self.waits, socket.local_addr()) {
+                (true, Ok(any)) => socket.connect(Some(any)).err(),
+                _ => socket_error(socket),
+            };
+            self.fail(error.unwrap_or(Error::ConnRefused));
             // The filler stays unread: poll says IN, OUT, ERR and HUP of the descriptor, as of a refused TCP socket.
             self.leave();
             return false;
