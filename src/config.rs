@@ -371,11 +371,18 @@ impl Config {
 
     /// Creates the stack, in real time, with a driver of the caller's, as [`EventLoop`](crate::driver::EventLoop).
     pub fn build_driven_by(&self, runner: Arc<dyn Runner>) -> Result<Arc<Stack>, ConfigError> {
+        self.build_opened(runner, || {})
+    }
+
+    /// The same; `opened` is called as soon as the device and the files of the configuration are open, before any
+    /// thread is started: what needs privileges is done.
+    pub fn build_opened(&self, runner: Arc<dyn Runner>, opened: impl FnOnce()) -> Result<Arc<Stack>, ConfigError> {
         let entropy = Arc::new(OsEntropy::new().map_err(plain("randomness"))?);
         let device = self.open(&entropy)?;
         let stack = self.bare(entropy, runner)?;
         let device = if device.is_none() { self.open_plugged(&stack)? } else { device };
         self.equip(&stack, device)?;
+        opened();
         if let Some(path) = &self.control {
             control::serve(&stack, path).map_err(Config::control_error)?;
         }

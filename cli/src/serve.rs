@@ -1,5 +1,6 @@
 //! `usersock serve`: the stack server. Below: `usersock_spliced::server`.
 
+use crate::sys::drop_capabilities;
 use crate::{Failure, On, out};
 use std::io::Write;
 use std::sync::Arc;
@@ -42,7 +43,10 @@ pub fn serve(config: &str, instance: Instance, ready: impl FnOnce() -> Result<()
     let signals = sys::Signals::hold(&[libc::SIGINT, libc::SIGTERM]);
     let driver = EventLoop::new().map_err(|e| Failure::Broken(format!("eventfd: {e}")))?;
     let driver = Arc::new(driver);
-    let stack = Config::parse(config)?.build_driven_by(driver.clone())?;
+    // A device that is open needs no privilege any more, and packets of anybody are read from it.
+    let mut dropped = Ok(());
+    let stack = Config::parse(config)?.build_opened(driver.clone(), || dropped = drop_capabilities())?;
+    dropped.map_err(|e| Failure::Broken(format!("capabilities: {e}")))?;
     let mut server = Server::new(stack, driver.clone(), instance).map_err(broken("server"))?;
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = stop.clone();

@@ -101,6 +101,16 @@ pub(crate) fn keep_capabilities(caps: &[u32]) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives up all capabilities of this thread and of those that it starts, and the way to new ones by execve(2).
+pub(crate) fn drop_capabilities() -> io::Result<()> {
+    // SAFETY: PR_SET_NO_NEW_PRIVS takes numbers.
+    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1u64, 0u64, 0u64, 0u64) }.into())?;
+    let mut header = [LINUX_CAPABILITY_VERSION_3, 0];
+    let sets = [0u32; 6];
+    // SAFETY: capset of version 3 reads a header of two words and six.
+    check(unsafe { libc::syscall(libc::SYS_capset, header.as_mut_ptr(), sets.as_ptr()) }).map(drop)
+}
+
 /// Puts this process, and what it executes, under a seccomp filter. EACCES without PR_SET_NO_NEW_PRIVS.
 pub(crate) fn seccomp(program: &mut [libc::sock_filter]) -> io::Result<()> {
     let fprog = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::DirBuilderExt;
 use std::process::{Command, Output, Stdio};
 
 fn usersock(args: &[&str]) -> Output {
@@ -48,6 +49,34 @@ fn protocols_are_listed_with_what_makes_them() {
     assert_eq!(tcp[9..], ["no", "ipv4/stream:6", "ipv6/stream:6"]);
     assert!(tcp[1].parse::<usize>().unwrap() > 500 && tcp[7] != "0", "{all}");
     assert!(["UDP", "PING", "RAW"].iter().all(|name| all.lines().any(|l| l.starts_with(name))), "{all}");
+}
+
+#[test]
+fn the_stack_server_gives_up_its_privileges_in_every_thread() {
+    let mut dir = std::env::temp_dir();
+    dir.push(format!("usersock-serve-{}", std::process::id()));
+    fs::DirBuilder::new().mode(0o700).create(&dir).unwrap();
+    let config = format!("control={}", dir.join("control").display());
+    let mut serve = Command::new(env!("CARGO_BIN_EXE_usersock"));
+    serve.args(["serve", "--config", &config]).env_remove("USERSOCK_SERVER").stdout(Stdio::piped());
+    let mut server = serve.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("USERSOCK_SERVER="), "{line}");
+    let mut threads = 0;
+    for task in fs::read_dir(format!("/proc/{}/task", server.id())).unwrap() {
+        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).unwrap().trim().to_owned();
+        for set in ["CapPrm:", "CapEff:", "CapAmb:"] {
+            assert_eq!(field(set), "0000000000000000", "{set}");
+        }
+        assert_eq!(field("NoNewPrivs:"), "1");
+        threads += 1;
+    }
+    assert!(threads >= 3, "the loop, the control socket, the signals: {threads}");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(server.id() as i32), nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert!(server.wait().unwrap().success());
+    fs::remove_dir_all(&dir).unwrap();
 }
 
 #[test]

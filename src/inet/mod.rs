@@ -11,6 +11,7 @@ use crate::ip::datagram::name_of;
 use crate::sock::addr::{AF_INET, AF_INET6, to_family, unmap, unspecified};
 use crate::sock::connect::SocketState;
 use crate::sock::msg::{RecvMsg, SendMsg};
+use crate::sock::pages::Pages;
 use crate::sock::proto::SockRef;
 use crate::sock::state::State;
 use crate::sock::wait::Events;
@@ -187,6 +188,18 @@ impl Socket {
         }
         self.autobind()?;
         self.done(self.restarting(|c| c.sndtimeo, || self.sock.proto().sendmsg(self.sk(), msg)))
+    }
+
+    /// Sends from the front of `pages`; what was taken is removed, and returned how much it was. TCP takes the pages
+    /// themselves. Errors as `sendmsg`.
+    pub fn send_pages(&self, pages: &mut Pages, flags: i32) -> Result<usize> {
+        pages.send(flags, |msg| self.sendmsg(msg))
+    }
+
+    /// Receives at most `len` bytes to the end of `pages`; returns how many. What TCP has received is not copied.
+    /// Errors as `recvmsg`.
+    pub fn recv_pages(&self, pages: &mut Pages, len: usize, flags: i32) -> Result<usize> {
+        self.recvmsg(&mut RecvMsg::into_pages(pages, len, flags))
     }
 
     /// Sends bytes of a file or a pipe, as sendfile(2) and splice(2) do; returns how many were taken. `flags`: MSG_*.

@@ -17,6 +17,7 @@
 //! | `msg` | what a send or receive call carries |
 //! | `packet` | what IP tells a protocol of a packet or of an ICMP error |
 //! | `page`, `pool`, `skb` | packets, the pages of their payload, and caches of both |
+//! | `pages` | bytes in pages, in the hands of a program |
 //! | `proto` | the table of operations, and the registry |
 //! | `sockopt` | SOL_SOCKET options |
 //! | `state` | the states |
@@ -38,6 +39,7 @@ pub mod mem;
 pub mod msg;
 pub mod packet;
 pub(crate) mod page;
+pub mod pages;
 #[cfg(test)]
 mod panic_test;
 mod pool;

@@ -1,6 +1,8 @@
 //! What a send or receive call carries: the program's memory, name, control data and flags. Above: `ffi` and the Rust
 //! API, which build it. Below: `sendmsg` and `recvmsg` of the protocols. Linux: struct msghdr with its iov_iter.
 
+use super::pages::{Pages, Runs};
+use super::skb::{Skb, SkbInner};
 use crate::base::error::{Error, Result};
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -33,6 +35,8 @@ fn all_good(_at: usize, len: usize) -> usize {
 /// A message to send: consumed from the front as bytes are taken.
 pub struct SendMsg<'a> {
     slices: &'a [IoSlice<'a>],
+    /// The pages that the slices are in, where a packet can share them.
+    runs: Option<Runs<'a>>,
     index: usize,
     offset: usize,
     remaining: usize,
@@ -135,8 +139,22 @@ impl<'a> SendMsg<'a> {
     pub fn new(slices: &'a [IoSlice<'a>], flags: i32) -> SendMsg<'a> {
         let remaining = slices.iter().map(|s| s.len()).fold(0usize, usize::saturating_add);
         let (probe, control) = (all_good as Probe, Vec::new());
-        let (name, odd_name) = (None, None);
-        SendMsg { slices, index: 0, offset: 0, remaining, probe, faulted: false, name, odd_name, flags, control }
+        let (name, odd_name, runs) = (None, None, None);
+        SendMsg { slices, runs, index: 0, offset: 0, remaining, probe, faulted: false, name, odd_name, flags, control }
+    }
+
+    /// A message of slices that are in pages, each at its place in `runs`.
+    pub(super) fn in_pages(slices: &'a [IoSlice<'a>], runs: Runs<'a>, flags: i32) -> SendMsg<'a> {
+        SendMsg { runs: Some(runs), ..SendMsg::new(slices, flags) }
+    }
+
+    /// Appends `chunk`, which [`SendMsg::chunk`] returned, to a packet. `hint`: as [`Skb::append`].
+    #[inline]
+    pub(crate) fn append_to(&self, skb: &mut Skb, chunk: &[u8], hint: usize) {
+        match self.runs {
+            Some(runs) => runs.append(skb, self.index, self.offset, chunk.len()),
+            None => drop(skb.append(chunk, hint)),
+        }
     }
 
     /// Has `probe` check all memory before it is read: for slices made of addresses that another process gave.
@@ -232,6 +250,8 @@ impl<'a> SendMsg<'a> {
 /// A receive call: filled from the front.
 pub struct RecvMsg<'a, 'b> {
     slices: &'a mut [IoSliceMut<'b>],
+    /// Takes the bytes instead of the slices.
+    pages: Option<&'a mut Pages>,
     index: usize,
     offset: usize,
     remaining: usize,
@@ -256,6 +276,7 @@ impl<'a, 'b> RecvMsg<'a, 'b> {
         let remaining = slices.iter().map(|s| s.len()).fold(0usize, usize::saturating_add);
         RecvMsg {
             slices,
+            pages: None,
             index: 0,
             offset: 0,
             remaining,
@@ -268,6 +289,11 @@ impl<'a, 'b> RecvMsg<'a, 'b> {
             control: Vec::new(),
             out_flags: 0,
         }
+    }
+
+    /// A receive of at most `len` bytes into pages.
+    pub(crate) fn into_pages(pages: &'a mut Pages, len: usize, flags: i32) -> RecvMsg<'a, 'b> {
+        RecvMsg { pages: Some(pages), remaining: len, capacity: len, ..RecvMsg::new(&mut [], flags) }
     }
 
     /// Has `probe` check all memory before it is written: for slices made of addresses that another process gave.
@@ -297,6 +323,12 @@ impl<'a, 'b> RecvMsg<'a, 'b> {
     /// Copies as much of `data` as there is room for; returns how much. If that is less than both: see `faulted`.
     #[inline]
     pub fn put(&mut self, data: &[u8]) -> usize {
+        if let Some(pages) = &mut self.pages {
+            let n = data.len().min(self.remaining);
+            pages.put(&data[..n]);
+            self.remaining -= n;
+            return n;
+        }
         let mut done = 0;
         while done < data.len() {
             let Some(s) = self.slices.get_mut(self.index) else { break };
@@ -320,7 +352,13 @@ impl<'a, 'b> RecvMsg<'a, 'b> {
     }
 
     /// Copies bytes `from..from + len` of a packet, as far as there is room; returns how many.
-    pub fn put_skb(&mut self, skb: &super::skb::SkbInner, from: usize, len: usize) -> usize {
+    pub fn put_skb(&mut self, skb: &SkbInner, from: usize, len: usize) -> usize {
+        if let Some(pages) = &mut self.pages {
+            let n = len.min(skb.len() - from).min(self.remaining);
+            pages.take(skb, from, n);
+            self.remaining -= n;
+            return n;
+        }
         let (mut skip, mut left, mut done) = (from, len, 0);
         for s in skb.slices() {
             if skip >= s.len() {

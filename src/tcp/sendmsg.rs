@@ -284,7 +284,7 @@ fn append(
         skb.append_zerocopy(chunk);
         skb.zerocopy = Some(zc.clone());
     } else {
-        skb.append(chunk, hint);
+        msg.append_to(skb, chunk, hint);
         // The send buffer is charged by bytes and not by pages, as in Linux, so that SO_SNDBUF lets a program write as
         // much as there.
         skb.truesize = truesize + (skb.len() - before) as u32;

@@ -93,8 +93,8 @@ pub(crate) unsafe fn accept4(fd: c_int, addr: *mut libc::sockaddr, len: *mut lib
         return -1;
     }
     let named = boundary(|| {
-        let (_, ours) = found(fd).and(found(new))?;
-        let (_, peer) = ours.accepted.ok_or(Error::ConnAborted)?;
+        let server = SERVER.get().ok_or(Error::NetDown)?;
+        let peer = client::accepted(server, new)?;
         // SAFETY: the program vouches for both.
         unsafe { ptr::put_sockaddr(Some(peer), addr, len) }.map(|()| 0)
     });
@@ -122,7 +122,7 @@ pub(crate) unsafe fn connect(fd: c_int, addr: *const libc::sockaddr, len: libc::
     }
     let mut writable = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
     // SAFETY: one pollfd.
-    match unsafe { ready::real::poll(&mut writable, 1, send_timeout(fd)) } {
+    match unsafe { ready::real::poll(&mut writable, 1, client::connect_timeout(fd)) } {
         -1 => return -1,
         // SO_SNDTIMEO limits connect, too (socket(7)).
         0 => {
@@ -137,36 +137,18 @@ pub(crate) unsafe fn connect(fd: c_int, addr: *const libc::sockaddr, len: libc::
     })
 }
 
-/// SO_SNDTIMEO, which is the descriptor's own, as poll(2) takes it.
-fn send_timeout(fd: c_int) -> c_int {
-    let mut timeout = libc::timeval { tv_sec: 0, tv_usec: 0 };
-    let mut len = size_of::<libc::timeval>() as libc::socklen_t;
-    // SAFETY: `timeout` is writable for `len` bytes.
-    let r = unsafe {
-        control::real::getsockopt(fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, (&raw mut timeout).cast(), &mut len)
-    };
-    match (r, timeout.tv_sec, timeout.tv_usec) {
-        (-1, ..) | (0, 0, 0) => -1,
-        (_, s, us) => {
-            s.saturating_mul(1000).saturating_add(us.div_euclid(1000)).clamp(1, i64::from(c_int::MAX)) as c_int
-        }
-    }
-}
-
 /// getsockname(2), or getpeername(2) where `peer`.
 /// # Safety
 /// As getsockname(2).
 pub(crate) unsafe fn address(fd: c_int, addr: *mut libc::sockaddr, len: *mut libc::socklen_t, peer: bool) -> c_int {
     boundary(|| {
         let (server, ours) = found(fd)?;
-        let bytes = match peer {
+        let a = match peer {
             true => client::peer_addr(server, &ours)?,
             false => client::local_addr(server, &ours)?,
         };
-        // SAFETY: a sockaddr's bytes.
-        let a = unsafe { ptr::sockaddr(bytes.as_ptr().cast(), bytes.len() as libc::socklen_t) }?;
         // SAFETY: the program vouches for both.
-        unsafe { ptr::put_name(a, addr, len) }.map(|()| 0)
+        unsafe { ptr::put_name(Some(a), addr, len) }.map(|()| 0)
     })
 }
 
@@ -216,11 +198,12 @@ pub(crate) unsafe fn getsockopt(
         if (*len as c_int) < 0 {
             return Err(Error::Inval);
         }
-        let bytes = client::option(server, fd, &ours, level, name, *len as usize)?;
-        // SAFETY: the program vouches for `value`.
-        unsafe { ptr::to_write(value, bytes.len()) }?.copy_from_slice(&bytes);
-        *len = bytes.len() as libc::socklen_t;
-        Ok(0)
+        client::option(server, fd, &ours, (level, name), *len as usize, |bytes| {
+            // SAFETY: the program vouches for `value`.
+            unsafe { ptr::to_write(value, bytes.len()) }?.copy_from_slice(bytes);
+            *len = bytes.len() as libc::socklen_t;
+            Ok(0)
+        })
     })
 }
 
@@ -299,7 +282,7 @@ pub(crate) unsafe fn ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_i
         let (server, ours) = found(fd)?;
         // SAFETY: the program vouches for it.
         let value = unsafe { ptr::value_mut(arg.cast::<c_int>()) }?;
-        *value = client::ioctl(server, fd, &ours, request)?;
+        *value = client::ioctl(server, &ours, request)?;
         Ok(0)
     })
 }

@@ -1,18 +1,18 @@
 //! The calls of a program, as the preload shim makes them. Whatever is not here (read, write, poll, epoll, close, dup,
-//! shutdown, sendfile ...) the program does with the kernel. Nothing is kept between calls, and nothing is allocated
-//! that a signal could find half done: each request is a connection of its own.
+//! shutdown, sendfile ...) the program does with the kernel. Nothing is kept between calls, and nothing is allocated:
+//! each request is a connection of its own.
 
 use crate::inband;
 use crate::instance::Instance;
 use crate::name::Name;
-use crate::rpc::{Answer, Call, MAX_MESSAGE, MAX_VALUE, Request, decode_answer};
+use crate::rpc::{AGAIN, Answer, Call, MAX_VALUE, Request, decode_answer};
 use crate::sys::{self, Result};
 use std::ffi::c_int;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use usersock::error::Error;
-use usersock_ffi::ptr::sockaddr_bytes;
+use usersock_ffi::ptr;
 
 /// Bytes that a connecting socket sends before its connection is there, and the server discards once it is: meanwhile
 /// the descriptor is not writable, as a TCP socket is not. Above a quarter of any buffer Linux gives AF_UNIX sockets by
@@ -57,26 +57,36 @@ pub fn socket(instance: &Instance, family: u16, flags: c_int) -> Result<RawFd> {
     }
 }
 
-/// Asks the server. ENETDOWN: it is gone.
-fn ask(instance: &Instance, socket: &Ours, request: Request<'_>) -> Result<Answer> {
+/// Asks the server, and passes the answer to `f`. ENETDOWN: it is gone.
+fn ask<T>(
+    instance: &Instance,
+    socket: &Ours,
+    request: Request<'_>,
+    f: impl FnOnce(Answer<'_>) -> Result<T>,
+) -> Result<T> {
     let call = Call { id: socket.id, family: socket.family, request };
     let line = sys::socket(libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC)?;
     sys::connect(line.raw(), &Name::Requests.encode(instance)).map_err(|_| Error::NetDown)?;
-    sys::send(line.raw(), &call.encode(instance), 0).map_err(|_| Error::NetDown)?;
-    let mut message = [0; MAX_MESSAGE];
+    let mut message = call.encode(instance);
+    sys::send(line.raw(), message.bytes(), 0).map_err(|_| Error::NetDown)?;
     loop {
-        match sys::recv(line.raw(), &mut message, 0) {
+        match sys::recv(line.raw(), message.room(), 0) {
             // The server answers at once: it never waits for anything but work.
             Err(Error::Intr) => {}
             Err(_) => return Err(Error::NetDown),
-            Ok(n) => return decode_answer(&message[..n]),
+            Ok(n) => return f(decode_answer(&message.room()[..n])?),
         }
     }
 }
 
+/// What a request returns that is done or not.
+fn done(_: Answer<'_>) -> Result<()> {
+    Ok(())
+}
+
 /// bind(2) to the bytes of a sockaddr.
 pub fn bind(instance: &Instance, socket: &Ours, addr: &[u8]) -> Result<()> {
-    ask(instance, socket, Request::Bind(name_of(addr)?)).map(drop)
+    ask(instance, socket, Request::Bind(name_of(addr)?), done)
 }
 
 fn name_of(addr: &[u8]) -> Result<&[u8]> {
@@ -89,17 +99,23 @@ pub fn listen(instance: &Instance, fd: RawFd, socket: &Ours, backlog: c_int) -> 
         return Err(Error::Inval);
     }
     sys::listen(fd, backlog)?;
-    ask(instance, socket, Request::Listen(backlog)).map(drop)
+    ask(instance, socket, Request::Listen(backlog), done)
 }
 
 /// accept4(2): the descriptor and the peer's address.
 pub fn accept(instance: &Instance, fd: RawFd, flags: c_int) -> Result<(RawFd, SocketAddr)> {
     let new = sys::accept(fd, flags)?;
-    match ours(instance, new.raw()).and_then(|o| o.accepted) {
-        Some((_, peer)) => Ok((new.into_raw(), peer)),
-        // The server closed it meanwhile: a reset.
-        None => Err(Error::ConnAborted),
-    }
+    let peer = accepted(instance, new.raw())?;
+    Ok((new.into_raw(), peer))
+}
+
+/// What remains to be done for a descriptor that was accepted: the peer's address. A connection that was reset before
+/// is accepted, and its reads say so.
+pub fn accepted(instance: &Instance, new: RawFd) -> Result<SocketAddr> {
+    let (_, peer) = ours(instance, new).and_then(|o| o.accepted).ok_or(Error::ConnAborted)?;
+    // EPIPE: reset already.
+    let _ = sys::send(new, &instance.greeting(), libc::MSG_DONTWAIT);
+    Ok(peer)
 }
 
 /// What a connect that has begun is to do.
@@ -114,12 +130,15 @@ pub enum Connect {
 /// Begins connect(2) to the bytes of a sockaddr. EINPROGRESS for a socket that does not wait.
 pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Result<Connect> {
     let waits = !sys::nonblocking(fd)?;
-    match ask(instance, socket, Request::Connect(name_of(addr)?, waits)) {
+    match ask(instance, socket, Request::Connect(name_of(addr)?, waits), |a| Ok(a.value)) {
         // The first call of a blocking socket was interrupted.
         Err(Error::Already) if waits => {}
         Err(e) => return Err(e),
-        Ok(answer) if answer.value == 0 => return Ok(Connect::Done),
-        Ok(_) => {
+        Ok(0) => return Ok(Connect::Done),
+        Ok(how) => {
+            if how == AGAIN {
+                renew(instance, fd, socket, !waits)?;
+            }
             sys::connect(fd, &Name::Data.encode(instance)).map_err(|_| Error::NetDown)?;
             fill(fd)?;
         }
@@ -138,6 +157,29 @@ pub fn connected(instance: &Instance, fd: RawFd, socket: &Ours, events: i16) -> 
     }
 }
 
+/// Puts a new AF_UNIX socket of the same name in the place of one whose connect failed.
+fn renew(instance: &Instance, fd: RawFd, socket: &Ours, nonblocking: bool) -> Result<()> {
+    let new = sys::socket(libc::SOCK_STREAM | libc::SOCK_CLOEXEC | if nonblocking { libc::SOCK_NONBLOCK } else { 0 })?;
+    for name in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
+        sys::set_timeout(new.raw(), name, sys::timeout(fd, name)?)?;
+    }
+    sys::duplicate(new.raw(), fd, sys::cloexec(fd)?)?;
+    // EADDRINUSE: the old one has other descriptors still, by which it goes on to be the failed one.
+    sys::bind(fd, &Name::Socket { id: socket.id, family: socket.family }.encode(instance))
+        .map_err(|_| Error::ConnAborted)
+}
+
+/// SO_SNDTIMEO, which limits connect(2), too (socket(7)), as poll(2) takes it.
+pub fn connect_timeout(fd: RawFd) -> c_int {
+    match sys::timeout(fd, libc::SO_SNDTIMEO) {
+        Ok(t) if t.tv_sec != 0 || t.tv_usec != 0 => {
+            let ms = t.tv_sec.saturating_mul(1000).saturating_add(t.tv_usec.div_euclid(1000));
+            ms.clamp(1, i64::from(c_int::MAX)) as c_int
+        }
+        _ => -1,
+    }
+}
+
 /// Sends the filler. The queue is empty, so it takes all at once.
 fn fill(fd: RawFd) -> Result<()> {
     static ZEROES: [u8; FILLER] = [0; FILLER];
@@ -153,31 +195,42 @@ fn fill(fd: RawFd) -> Result<()> {
     Ok(())
 }
 
-/// SO_ERROR: what the server knows, which is more than the kernel's ECONNRESET of a closed AF_UNIX socket.
+/// SO_ERROR: what the server knows, which is more than the kernel's ECONNRESET of a closed AF_UNIX socket. A read may
+/// have told it before, and then it is told no more.
 fn take_error(instance: &Instance, fd: RawFd, socket: &Ours) -> Result<c_int> {
     let kernels = sys::option(fd, libc::SO_ERROR)?;
     let size = size_of::<c_int>() as u32;
-    let known = ask(instance, socket, Request::GetOption(libc::SOL_SOCKET, libc::SO_ERROR, size));
-    match known.ok().and_then(|a| a.bytes.try_into().ok()).map(c_int::from_ne_bytes) {
-        None | Some(0) => Ok(kernels),
-        Some(errno) => Ok(errno),
+    let known = ask(instance, socket, Request::GetOption(libc::SOL_SOCKET, libc::SO_ERROR, size), |answer| {
+        let errno = answer.bytes.try_into().map_or(0, c_int::from_ne_bytes);
+        let by_descriptor = answer.value != 0;
+        Ok(if kernels != 0 || !by_descriptor { errno } else { 0 })
+    });
+    match known {
+        Ok(errno) if errno != 0 => Ok(errno),
+        _ => Ok(kernels),
     }
 }
 
-/// getsockname(2): the bytes of a sockaddr.
-pub fn local_addr(instance: &Instance, socket: &Ours) -> Result<Vec<u8>> {
+/// getsockname(2).
+pub fn local_addr(instance: &Instance, socket: &Ours) -> Result<SocketAddr> {
     match socket.accepted {
-        Some((local, _)) => Ok(sockaddr_bytes(local)),
-        None => ask(instance, socket, Request::LocalAddr).map(|a| a.bytes),
+        Some((local, _)) => Ok(local),
+        None => ask(instance, socket, Request::LocalAddr, addr_of),
     }
 }
 
-/// getpeername(2): the bytes of a sockaddr. ENOTCONN.
-pub fn peer_addr(instance: &Instance, socket: &Ours) -> Result<Vec<u8>> {
+/// getpeername(2). ENOTCONN.
+pub fn peer_addr(instance: &Instance, socket: &Ours) -> Result<SocketAddr> {
     match socket.accepted {
-        Some((_, peer)) => Ok(sockaddr_bytes(peer)),
-        None => ask(instance, socket, Request::PeerAddr).map(|a| a.bytes),
+        Some((_, peer)) => Ok(peer),
+        None => ask(instance, socket, Request::PeerAddr, addr_of),
     }
+}
+
+fn addr_of(answer: Answer<'_>) -> Result<SocketAddr> {
+    // SAFETY: the pointer and length are a slice's.
+    let addr = unsafe { ptr::sockaddr(answer.bytes.as_ptr().cast(), answer.bytes.len() as libc::socklen_t) }?;
+    addr.ok_or(Error::NetDown)
 }
 
 /// setsockopt(2).
@@ -198,7 +251,7 @@ pub fn set_option(
     }
     // No option is as long; those that are lists end there.
     let value = &value[..value.len().min(MAX_VALUE)];
-    ask(instance, socket, Request::SetOption(level, name, value)).map(drop)
+    ask(instance, socket, Request::SetOption(level, name, value), done)
 }
 
 /// Whether an option belongs to the descriptor, and so to the kernel: how its calls wait.
@@ -207,22 +260,21 @@ pub fn is_kernels(level: c_int, name: c_int) -> bool {
         && matches!(name, libc::SO_RCVTIMEO | libc::SO_SNDTIMEO | libc::SO_TYPE | libc::SO_ACCEPTCONN)
 }
 
-/// getsockopt(2): the value's bytes, at most `room`.
-pub fn option(
+/// getsockopt(2): passes the value's bytes, at most `room`, to `f`.
+pub fn option<T>(
     instance: &Instance,
     fd: RawFd,
     socket: &Ours,
-    level: c_int,
-    name: c_int,
+    (level, name): (c_int, c_int),
     room: usize,
-) -> Result<Vec<u8>> {
+    f: impl FnOnce(&[u8]) -> Result<T>,
+) -> Result<T> {
     if level == libc::SOL_SOCKET && name == libc::SO_ERROR {
-        let mut bytes = take_error(instance, fd, socket)?.to_ne_bytes().to_vec();
-        bytes.truncate(room);
-        return Ok(bytes);
+        let bytes = take_error(instance, fd, socket)?.to_ne_bytes();
+        return f(&bytes[..room.min(bytes.len())]);
     }
     let room = room.min(MAX_VALUE) as u32;
-    ask(instance, socket, Request::GetOption(level, name, room)).map(|a| a.bytes)
+    ask(instance, socket, Request::GetOption(level, name, room), |a| f(a.bytes))
 }
 
 /// ioctl(2)'s request for bytes that are not sent yet.
@@ -231,10 +283,6 @@ pub const SIOCOUTQNSD: u64 = 0x894b;
 pub const SIOCATMARK: u64 = 0x8905;
 
 /// ioctl(2) of SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK. What the server has not read counts as not sent.
-pub fn ioctl(instance: &Instance, fd: RawFd, socket: &Ours, request: u64) -> Result<c_int> {
-    let held = ask(instance, socket, Request::Ioctl(request))?.value;
-    match request {
-        SIOCATMARK => Ok(held),
-        _ => Ok(held.saturating_add(sys::unread(fd).unwrap_or(0))),
-    }
+pub fn ioctl(instance: &Instance, socket: &Ours, request: u64) -> Result<c_int> {
+    ask(instance, socket, Request::Ioctl(request), |answer| Ok(answer.value))
 }

@@ -9,6 +9,8 @@ pub const VARIABLE: &str = "USERSOCK_SERVER";
 /// Bytes of the identifier and of the secret.
 const ID: usize = 8;
 const SECRET: usize = 16;
+/// Bytes of what accept(2) sends.
+pub(crate) const GREETING: usize = SECRET;
 
 /// A server. The identifier is in every name of a descriptor; the secret is in every request, since any process of the
 /// network namespace can connect to an abstract name.
@@ -28,6 +30,11 @@ impl Instance {
         instance.id.copy_from_slice(id);
         instance.secret.copy_from_slice(secret);
         instance
+    }
+
+    /// What accept(2) of the shim sends before the program can send anything. No program sends the secret by chance.
+    pub(crate) fn greeting(&self) -> [u8; GREETING] {
+        self.secret
     }
 }
 

@@ -1,13 +1,47 @@
 //! Requests of clients, and their answers: each is one message of a SOCK_SEQPACKET connection, which is made for one
-//! request. So they need no state, no lock, and no thought for fork, signals or threads.
+//! request. So they need no state, no lock, and no thought for fork, signals or threads. A client allocates nothing: a
+//! signal may have interrupted malloc, and a child of vfork shares its parent's memory.
 
 use crate::instance::Instance;
 use usersock::error::Error;
 
-/// Longest value of an option and longest name.
-pub(crate) const MAX_VALUE: usize = 4096;
+/// Longest value of an option and longest name. No option of TCP is as long; messages are on the stacks of programs,
+/// which are small where signals are handled.
+pub(crate) const MAX_VALUE: usize = 1024;
 /// Longest message.
 pub(crate) const MAX_MESSAGE: usize = MAX_VALUE + 64;
+
+/// Values of connect's answer.
+pub(crate) const NEW: i32 = 1;
+pub(crate) const AGAIN: i32 = 2;
+
+/// A message in the making.
+pub(crate) struct Message {
+    bytes: [u8; MAX_MESSAGE],
+    len: usize,
+}
+
+impl Message {
+    pub(crate) fn new() -> Message {
+        Message { bytes: [0; MAX_MESSAGE], len: 0 }
+    }
+
+    /// As much as there is room for, which is all of what clients send.
+    fn put(&mut self, bytes: &[u8]) {
+        let n = bytes.len().min(MAX_MESSAGE - self.len);
+        self.bytes[self.len..self.len + n].copy_from_slice(&bytes[..n]);
+        self.len += n;
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// The memory, for an answer.
+    pub(crate) fn room(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
 
 /// What a client asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,8 +50,10 @@ pub(crate) enum Request<'a> {
     Bind(&'a [u8]),
     /// listen(2) with this backlog.
     Listen(i32),
-    /// connect(2) to a sockaddr's bytes, and whether the client's call waits; this one never does. The value is 1 if
-    /// the socket is new to connecting: the client then connects to the server's `Name::Data` and fills the descriptor.
+    /// connect(2) to a sockaddr's bytes, and whether the client's call waits; this one never does. The value is [`NEW`]
+    /// if the socket is new to connecting: the client then connects to the server's `Name::Data` and fills the
+    /// descriptor; [`AGAIN`] if an attempt has failed before: an AF_UNIX socket connects once, so the client does it
+    /// with another.
     Connect(&'a [u8], bool),
     /// getsockname(2).
     LocalAddr,
@@ -43,40 +79,26 @@ pub(crate) struct Call<'a> {
 
 impl Call<'_> {
     /// The message.
-    pub(crate) fn encode(&self, instance: &Instance) -> Vec<u8> {
-        let mut out = instance.secret.to_vec();
-        out.extend(self.id.to_ne_bytes());
-        out.extend(self.family.to_ne_bytes());
-        let words = |out: &mut Vec<u8>, tag: u8, a: i32, b: i32| {
-            out.push(tag);
-            out.extend(a.to_ne_bytes());
-            out.extend(b.to_ne_bytes());
+    pub(crate) fn encode(&self, instance: &Instance) -> Message {
+        let (tag, a, b, number, bytes): (u8, i32, i32, &[u8], &[u8]) = match self.request {
+            Request::Bind(addr) => (b'b', 0, 0, &[], addr),
+            Request::Listen(backlog) => (b'l', backlog, 0, &[], &[]),
+            Request::Connect(addr, waits) => (b'c', waits.into(), 0, &[], addr),
+            Request::LocalAddr => (b'n', 0, 0, &[], &[]),
+            Request::PeerAddr => (b'p', 0, 0, &[], &[]),
+            Request::SetOption(level, name, value) => (b's', level, name, &[], value),
+            Request::GetOption(level, name, room) => (b'g', level, name, &room.to_ne_bytes(), &[]),
+            Request::Ioctl(request) => (b'i', 0, 0, &request.to_ne_bytes(), &[]),
         };
-        match self.request {
-            Request::Bind(addr) => {
-                words(&mut out, b'b', 0, 0);
-                out.extend(addr);
-            }
-            Request::Listen(backlog) => words(&mut out, b'l', backlog, 0),
-            Request::Connect(addr, waits) => {
-                words(&mut out, b'c', waits.into(), 0);
-                out.extend(addr);
-            }
-            Request::LocalAddr => words(&mut out, b'n', 0, 0),
-            Request::PeerAddr => words(&mut out, b'p', 0, 0),
-            Request::SetOption(level, name, value) => {
-                words(&mut out, b's', level, name);
-                out.extend(value);
-            }
-            Request::GetOption(level, name, room) => {
-                words(&mut out, b'g', level, name);
-                out.extend(room.to_ne_bytes());
-            }
-            Request::Ioctl(request) => {
-                words(&mut out, b'i', 0, 0);
-                out.extend(request.to_ne_bytes());
-            }
-        }
+        let mut out = Message::new();
+        out.put(&instance.secret);
+        out.put(&self.id.to_ne_bytes());
+        out.put(&self.family.to_ne_bytes());
+        out.put(&[tag]);
+        out.put(&a.to_ne_bytes());
+        out.put(&b.to_ne_bytes());
+        out.put(number);
+        out.put(bytes);
         out
     }
 
@@ -110,27 +132,31 @@ impl Call<'_> {
 }
 
 /// The answer: a value with bytes, or an errno.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Answer {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Answer<'a> {
     pub(crate) value: i32,
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: &'a [u8],
 }
 
 /// The message of an answer.
-pub(crate) fn encode_answer(answer: &Result<Answer, Error>) -> Vec<u8> {
+pub(crate) fn encode_answer(answer: &Result<Answer<'_>, Error>) -> Message {
     let (errno, value, bytes) = match answer {
-        Ok(a) => (0, a.value, &a.bytes[..]),
+        Ok(a) => (0, a.value, a.bytes),
         Err(e) => (e.errno(), 0, &[][..]),
     };
-    [&errno.to_ne_bytes()[..], &value.to_ne_bytes(), bytes].concat()
+    let mut out = Message::new();
+    out.put(&errno.to_ne_bytes());
+    out.put(&value.to_ne_bytes());
+    out.put(bytes);
+    out
 }
 
 /// Reads it. ENETDOWN: there is none, the server is gone.
-pub(crate) fn decode_answer(message: &[u8]) -> Result<Answer, Error> {
+pub(crate) fn decode_answer(message: &[u8]) -> Result<Answer<'_>, Error> {
     let parts = message.split_first_chunk().and_then(|(e, rest)| Some((e, rest.split_first_chunk()?)));
     let (errno, (value, bytes)) = parts.ok_or(Error::NetDown)?;
     match i32::from_ne_bytes(*errno) {
-        0 => Ok(Answer { value: i32::from_ne_bytes(*value), bytes: bytes.to_vec() }),
+        0 => Ok(Answer { value: i32::from_ne_bytes(*value), bytes }),
         errno => Err(Error::try_from_errno(errno).unwrap_or(Error::NetDown)),
     }
 }
@@ -156,8 +182,9 @@ mod tests {
         for request in requests {
             let call = Call { id: 9, family: 2, request };
             let message = call.encode(&instance);
-            assert_eq!(Call::decode(&message, &instance), Some(call));
-            assert_eq!(Call::decode(&message, &Instance::new([6; 24])), None);
+            let message = message.bytes();
+            assert_eq!(Call::decode(message, &instance), Some(call));
+            assert_eq!(Call::decode(message, &Instance::new([6; 24])), None);
             for cut in 0..message.len().min(35) {
                 assert_eq!(Call::decode(&message[..cut], &instance), None);
             }
@@ -166,8 +193,8 @@ mod tests {
 
     #[test]
     fn an_answer_is_a_value_or_an_errno() {
-        for answer in [Ok(Answer { value: -1, bytes: vec![1, 2] }), Err(Error::InProgress)] {
-            assert_eq!(decode_answer(&encode_answer(&answer)), answer);
+        for answer in [Ok(Answer { value: -1, bytes: &[1, 2] }), Err(Error::InProgress)] {
+            assert_eq!(decode_answer(encode_answer(&answer).bytes()), answer);
         }
         assert_eq!(decode_answer(&[]), Err(Error::NetDown));
         assert_eq!(decode_answer(&[0; 7]), Err(Error::NetDown));

@@ -2,6 +2,7 @@
 
 use crate::name::{Encoded, MAX};
 use std::ffi::{c_int, c_long};
+use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::RawFd;
 use std::time::Duration;
 use usersock::error::Error;
@@ -29,6 +30,11 @@ unsafe fn call<const N: usize>(number: c_long, args: [c_long; N]) -> Result<usiz
 pub struct Owned(RawFd);
 
 impl Owned {
+    /// Of a descriptor that is nobody else's.
+    #[cfg(test)]
+    pub(crate) fn new(fd: RawFd) -> Owned {
+        Owned(fd)
+    }
     /// The number.
     pub fn raw(&self) -> RawFd {
         self.0
@@ -169,32 +175,65 @@ pub fn send_mark(fd: RawFd, byte: u8) -> Result<()> {
     unsafe { call(libc::SYS_sendmsg, [fd as c_long, &raw const header as c_long, flags]) }.map(drop)
 }
 
-/// recv(2) without waiting; whether the last byte is one of [`send_mark`].
-pub fn recv_marked(fd: RawFd, bytes: &mut [u8]) -> Result<(usize, bool)> {
-    let mut control = Control::default();
-    let mut iov = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
-    let mut header = message(&mut iov, &mut control);
-    let flags = (libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC) as c_long;
-    // SAFETY: the header and what it points to are of this frame and the caller's slice.
+/// recvmsg(2) into these buffers without waiting; whether descriptors came with the last byte. They are not taken:
+/// without room for them the kernel closes them, and says so.
+/// # Safety
+/// Each of `iovs` is writable.
+unsafe fn recv_to(fd: RawFd, iovs: &mut [libc::iovec], flags: c_int) -> Result<(usize, bool)> {
+    // SAFETY: an all-zero msghdr has no name, no data, no control.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    (header.msg_iov, header.msg_iovlen) = (iovs.as_mut_ptr(), iovs.len());
+    let flags = (flags | libc::MSG_DONTWAIT) as c_long;
+    // SAFETY: the header is of this frame, and the caller vouches for what it points to.
     let n = unsafe { call(libc::SYS_recvmsg, [fd as c_long, &raw mut header as c_long, flags]) }?;
-    let mut marked = header.msg_flags & libc::MSG_CTRUNC != 0;
-    // SAFETY: the kernel has filled the control buffer up to msg_controllen.
-    let mut c = unsafe { libc::CMSG_FIRSTHDR(&header) };
-    while !c.is_null() {
-        // SAFETY: as above.
-        unsafe {
-            if ((*c).cmsg_level, (*c).cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
-                marked = true;
-                let data = libc::CMSG_DATA(c).cast::<RawFd>();
-                let len = (*c).cmsg_len - libc::CMSG_LEN(0) as usize;
-                for i in 0..len / size_of::<RawFd>() {
-                    drop(Owned(data.add(i).read_unaligned()));
-                }
-            }
-            c = libc::CMSG_NXTHDR(&header, c);
-        }
+    Ok((n, header.msg_flags & libc::MSG_CTRUNC != 0))
+}
+
+/// recv(2) without waiting; whether the last byte is one of [`send_mark`].
+pub fn recv_marked(fd: RawFd, bytes: &mut [u8], flags: c_int) -> Result<(usize, bool)> {
+    // SAFETY: `bytes` is writable.
+    unsafe { recv_to(fd, &mut [libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() }], flags) }
+}
+
+/// As [`recv_marked`], into several slices.
+pub fn recv_vectored(fd: RawFd, slices: &mut [IoSliceMut<'_>], flags: c_int) -> Result<(usize, bool)> {
+    // SAFETY: an IoSliceMut is an iovec (its documentation promises it), of memory that is writable.
+    unsafe { recv_to(fd, &mut *(slices as *mut [IoSliceMut<'_>] as *mut [libc::iovec]), flags) }
+}
+
+/// sendmsg(2) of several slices without SIGPIPE.
+pub fn send_vectored(fd: RawFd, slices: &[IoSlice<'_>], flags: c_int) -> Result<usize> {
+    // SAFETY: an all-zero msghdr has no name, no data, no control.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    // An IoSlice is an iovec (its documentation promises it).
+    (header.msg_iov, header.msg_iovlen) = (slices.as_ptr() as *mut libc::iovec, slices.len());
+    let flags = (flags | libc::MSG_NOSIGNAL) as c_long;
+    // SAFETY: the header is of this frame, and the slices are readable.
+    unsafe { call(libc::SYS_sendmsg, [fd as c_long, &raw const header as c_long, flags]) }
+}
+
+/// Reads at most `len` bytes, and forgets them; returns how many. It does not wait.
+pub fn discard(fd: RawFd, len: usize) -> Result<usize> {
+    const PIECE: usize = 4096;
+    let mut piece = [0u8; PIECE];
+    // Again and again into the same memory, which is small enough to stay in the processor's cache.
+    let base = piece.as_mut_ptr();
+    let mut left = len;
+    let mut iovs = [libc::iovec { iov_base: base.cast(), iov_len: 0 }; 16];
+    for iov in &mut iovs {
+        iov.iov_len = left.min(PIECE);
+        left -= iov.iov_len;
     }
-    Ok((n, marked))
+    // SAFETY: `piece` is writable, and outlives the call.
+    unsafe { recv_to(fd, &mut iovs, 0) }.map(|(n, _)| n)
+}
+
+/// Bytes that can be read (FIONREAD), those of all messages in the queue.
+pub fn queued(fd: RawFd) -> Result<usize> {
+    let mut value: c_int = 0;
+    // SAFETY: the request writes an int.
+    unsafe { call(libc::SYS_ioctl, [fd as c_long, libc::FIONREAD as c_long, &raw mut value as c_long]) }?;
+    Ok(value.max(0) as usize)
 }
 
 /// Sets an int at level SOL_SOCKET.
@@ -214,18 +253,42 @@ pub fn option(fd: RawFd, name: c_int) -> Result<c_int> {
     unsafe { call(libc::SYS_getsockopt, args) }.map(|_| value)
 }
 
-/// Bytes that were sent and not read yet (SIOCOUTQ).
-pub fn unread(fd: RawFd) -> Result<c_int> {
-    let mut value: c_int = 0;
-    // SAFETY: the request writes an int.
-    unsafe { call(libc::SYS_ioctl, [fd as c_long, libc::TIOCOUTQ as c_long, &raw mut value as c_long]) }.map(|_| value)
-}
-
 /// Whether O_NONBLOCK is set.
 pub fn nonblocking(fd: RawFd) -> Result<bool> {
     // SAFETY: three numbers.
     let flags = unsafe { call(libc::SYS_fcntl, [fd as c_long, libc::F_GETFL as c_long, 0]) }?;
     Ok(flags as c_int & libc::O_NONBLOCK != 0)
+}
+
+/// Whether FD_CLOEXEC is set.
+pub fn cloexec(fd: RawFd) -> Result<bool> {
+    // SAFETY: three numbers.
+    let flags = unsafe { call(libc::SYS_fcntl, [fd as c_long, libc::F_GETFD as c_long, 0]) }?;
+    Ok(flags as c_int & libc::FD_CLOEXEC != 0)
+}
+
+/// dup3(2): `to` becomes a duplicate of `from`.
+pub fn duplicate(from: RawFd, to: RawFd, cloexec: bool) -> Result<()> {
+    let flags = if cloexec { libc::O_CLOEXEC } else { 0 };
+    // SAFETY: three numbers; what `to` was the caller gives up.
+    unsafe { call(libc::SYS_dup3, [from as c_long, to as c_long, flags as c_long]) }.map(drop)
+}
+
+/// Reads SO_RCVTIMEO or SO_SNDTIMEO.
+pub fn timeout(fd: RawFd, name: c_int) -> Result<libc::timeval> {
+    let (mut value, mut len) = (libc::timeval { tv_sec: 0, tv_usec: 0 }, size_of::<libc::timeval>() as libc::socklen_t);
+    let level = libc::SOL_SOCKET as c_long;
+    let args = [fd as c_long, level, name as c_long, &raw mut value as c_long, &raw mut len as c_long];
+    // SAFETY: `value` and `len` are writable.
+    unsafe { call(libc::SYS_getsockopt, args) }.map(|_| value)
+}
+
+/// Sets one.
+pub fn set_timeout(fd: RawFd, name: c_int, value: libc::timeval) -> Result<()> {
+    let (level, len) = (libc::SOL_SOCKET as c_long, size_of::<libc::timeval>() as c_long);
+    // SAFETY: `value` is a timeval.
+    unsafe { call(libc::SYS_setsockopt, [fd as c_long, level, name as c_long, &raw const value as c_long, len]) }
+        .map(drop)
 }
 
 /// Waits until `fd` has one of `events`; EINTR.

@@ -1,152 +1,19 @@
 //! A server and its clients in one process, over the stack's loopback: the calls as the shim makes them, the data by
 //! the kernel's own calls.
 
+mod common;
+
+use common::{Running, Socket};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
-use std::os::fd::{FromRawFd, IntoRawFd, RawFd};
+use std::os::fd::{FromRawFd, IntoRawFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
-use std::thread::{self, JoinHandle};
-use usersock::config::Config;
-use usersock::driver::EventLoop;
+use std::thread;
+use std::time::Duration;
 use usersock::error::Error;
 use usersock::internal::sock::{AF_INET, AF_INET6};
-use usersock_ffi::ptr::sockaddr_bytes;
-use usersock_spliced::client::{self, Connect, Ours};
-use usersock_spliced::instance::Instance;
-use usersock_spliced::server::Server;
+use usersock_spliced::client;
 use usersock_spliced::sys;
-
-/// A server in a thread of its own.
-struct Running {
-    instance: Instance,
-    driver: Arc<EventLoop>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<usize>>,
-}
-
-impl Running {
-    fn new() -> Running {
-        let instance = Instance::new(sys::random().unwrap());
-        let driver = Arc::new(EventLoop::new().unwrap());
-        let stop = Arc::new(AtomicBool::new(false));
-        let (up, is_up) = mpsc::channel();
-        let (d, s) = (driver.clone(), stop.clone());
-        let thread = thread::spawn(move || {
-            let stack = Config::parse("").unwrap().build_driven_by(d.clone()).unwrap();
-            let mut server = Server::new(stack, d, instance).unwrap();
-            up.send(()).unwrap();
-            server.run(&s).unwrap();
-            server.sockets()
-        });
-        is_up.recv().unwrap();
-        Running { instance, driver, stop, thread: Some(thread) }
-    }
-
-    fn socket(&self, family: u16) -> Socket<'_> {
-        let fd = client::socket(&self.instance, family, libc::SOCK_CLOEXEC).unwrap();
-        Socket::of(self, fd)
-    }
-
-    /// A listener at a free port of the loopback.
-    fn listener(&self) -> (Socket<'_>, SocketAddr) {
-        let s = self.socket(AF_INET);
-        s.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        s.listen(16).unwrap();
-        let addr = s.local_addr();
-        (s, addr)
-    }
-
-    fn pair(&self) -> (Socket<'_>, Socket<'_>) {
-        let (listener, addr) = self.listener();
-        let c = self.socket(AF_INET);
-        c.connect(addr).unwrap();
-        let (a, peer) = listener.accept();
-        assert_eq!(peer, c.local_addr());
-        (c, a)
-    }
-
-    /// Ends it; returns how many sockets it had.
-    fn end(mut self) -> usize {
-        self.stop.store(true, Ordering::SeqCst);
-        self.driver.wake();
-        self.thread.take().unwrap().join().unwrap()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        self.driver.wake();
-    }
-}
-
-/// A descriptor as a program has it.
-struct Socket<'a> {
-    server: &'a Running,
-    what: Ours,
-    /// Reads, writes and closes as the program does.
-    file: UnixStream,
-    fd: RawFd,
-}
-
-impl<'a> Socket<'a> {
-    fn of(server: &'a Running, fd: RawFd) -> Socket<'a> {
-        let what = client::ours(&server.instance, fd).expect("a socket of ours");
-        // SAFETY: the descriptor was made for this value.
-        let file = unsafe { UnixStream::from_raw_fd(fd) };
-        Socket { server, what, file, fd }
-    }
-    fn bind(&self, addr: SocketAddr) -> Result<(), Error> {
-        client::bind(&self.server.instance, &self.what, &sockaddr_bytes(addr))
-    }
-    fn listen(&self, backlog: i32) -> Result<(), Error> {
-        client::listen(&self.server.instance, self.fd, &self.what, backlog)
-    }
-    fn connect(&self, addr: SocketAddr) -> Result<(), Error> {
-        let instance = &self.server.instance;
-        match client::connect(instance, self.fd, &self.what, &sockaddr_bytes(addr))? {
-            Connect::Done => Ok(()),
-            Connect::Waits => {
-                let events = sys::wait(self.fd, libc::POLLOUT)?;
-                client::connected(instance, self.fd, &self.what, events)
-            }
-        }
-    }
-    fn accept(&self) -> (Socket<'a>, SocketAddr) {
-        let (fd, peer) = client::accept(&self.server.instance, self.fd, libc::SOCK_CLOEXEC).unwrap();
-        (Socket::of(self.server, fd), peer)
-    }
-    fn local_addr(&self) -> SocketAddr {
-        addr(&client::local_addr(&self.server.instance, &self.what).unwrap())
-    }
-    fn peer_addr(&self) -> Result<SocketAddr, Error> {
-        client::peer_addr(&self.server.instance, &self.what).map(|bytes| addr(&bytes))
-    }
-    fn set(&self, level: i32, name: i32, value: i32) -> Result<(), Error> {
-        client::set_option(&self.server.instance, self.fd, &self.what, level, name, &value.to_ne_bytes())
-    }
-    fn get(&self, level: i32, name: i32) -> Result<i32, Error> {
-        let bytes = client::option(&self.server.instance, self.fd, &self.what, level, name, 4)?;
-        Ok(i32::from_ne_bytes(bytes.try_into().unwrap()))
-    }
-    fn so_error(&self) -> Option<Error> {
-        Error::try_from_errno(self.get(libc::SOL_SOCKET, libc::SO_ERROR).unwrap())
-    }
-    fn poll(&self) -> i16 {
-        sys::wait(self.fd, libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP).unwrap()
-    }
-    fn read_to_end(&self) -> std::io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        (&self.file).read_to_end(&mut bytes).map(|_| bytes)
-    }
-}
-
-fn addr(bytes: &[u8]) -> SocketAddr {
-    // SAFETY: the pointer and length are a slice's.
-    unsafe { usersock_ffi::ptr::sockaddr(bytes.as_ptr().cast(), bytes.len() as u32) }.unwrap().unwrap()
-}
 
 /// Bytes that show loss, order and repetition.
 fn pattern(len: usize) -> Vec<u8> {
@@ -206,7 +73,65 @@ fn a_refused_connection_says_so_whether_the_socket_waits_or_not() {
     let events = c.poll();
     assert_eq!(events, libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP | libc::POLLERR | libc::POLLHUP);
     assert_eq!((c.so_error(), c.so_error()), (Some(Error::ConnRefused), None));
-    assert_eq!(c.connect(free), Err(Error::ConnAborted), "documented: it cannot connect again");
+}
+
+#[test]
+fn a_socket_whose_connect_failed_connects_again() {
+    let server = Running::new();
+    let (listener, addr) = server.listener();
+    let other = server.socket(AF_INET);
+    other.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    // A port where nobody listens.
+    let free = other.local_addr();
+    for nonblocking in [false, true] {
+        let c = server.socket(AF_INET);
+        c.set(libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1).unwrap();
+        c.file.set_nonblocking(nonblocking).unwrap();
+        c.file.set_read_timeout(Some(Duration::from_secs(7))).unwrap();
+        for _ in 0..3 {
+            let refused = c.connect(free);
+            if nonblocking {
+                assert_eq!(refused, Err(Error::InProgress));
+                wait_for_hup(&c);
+                assert_eq!(c.so_error(), Some(Error::ConnRefused));
+                assert_eq!(c.connect(free), Err(Error::ConnAborted), "Linux says so once");
+                assert_eq!(c.connect(free), Err(Error::InProgress));
+                wait_for_hup(&c);
+                assert_eq!(c.connect(free), Err(Error::ConnRefused), "what SO_ERROR has not told");
+            } else {
+                assert_eq!(refused, Err(Error::ConnRefused));
+            }
+        }
+        let connected = c.connect(addr);
+        assert_eq!(connected, if nonblocking { Err(Error::InProgress) } else { Ok(()) });
+        let (a, peer) = listener.accept();
+        assert_eq!(sys::wait(c.fd, libc::POLLOUT), Ok(libc::POLLOUT));
+        assert_eq!(peer, c.local_addr());
+        (&c.file).write_all(b"again").unwrap();
+        let mut bytes = [0; 5];
+        (&a.file).read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"again");
+        assert_eq!(c.get(libc::SOL_SOCKET, libc::SO_KEEPALIVE), Ok(1), "options stay");
+        assert_eq!(c.file.read_timeout().unwrap(), Some(Duration::from_secs(7)));
+        assert_eq!(sys::nonblocking(c.fd), Ok(nonblocking));
+        assert_eq!(sys::cloexec(c.fd), Ok(true));
+    }
+}
+
+#[test]
+fn so_sndtimeo_limits_connect() {
+    let server = Running::new();
+    let c = server.socket(AF_INET);
+    assert_eq!(client::connect_timeout(c.fd), -1, "it waits for ever");
+    for (set, want) in [(Duration::from_millis(1500), 1500), (Duration::from_micros(300), 1), (Duration::MAX, i32::MAX)]
+    {
+        let tv_sec = i64::try_from(set.as_secs()).unwrap_or(i64::MAX / 1000);
+        let timeout = libc::timeval { tv_sec, tv_usec: set.subsec_micros().into() };
+        sys::set_timeout(c.fd, libc::SO_SNDTIMEO, timeout).unwrap();
+        let got = client::connect_timeout(c.fd);
+        // The kernel rounds to its own clock, and a time beyond it is for ever.
+        assert!(got >= want && got <= want.saturating_add(4) || want == i32::MAX && got == -1, "{set:?}: {got}");
+    }
 }
 
 #[test]
@@ -244,6 +169,125 @@ fn a_close_with_unread_data_and_a_linger_of_zero_reset() {
         thread::yield_now();
     }
     assert_eq!(c.so_error(), Some(Error::ConnReset));
+}
+
+/// Closes a descriptor so that its peer gets a RST.
+fn reset(s: Socket<'_>) {
+    let linger = [1i32.to_ne_bytes(), 0i32.to_ne_bytes()].concat();
+    client::set_option(&s.server.instance, s.fd, &s.what, libc::SOL_SOCKET, libc::SO_LINGER, &linger).unwrap();
+}
+
+fn wait_for_hup(s: &Socket<'_>) {
+    while s.poll() & libc::POLLHUP == 0 {
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_reset_is_read_as_one_by_both_ends_after_the_bytes_before_it() {
+    let server = Running::new();
+    let echo = |from: &Socket<'_>, to: &Socket<'_>| {
+        (&from.file).write_all(b"ping").unwrap();
+        (&to.file).read_exact(&mut [0; 4]).unwrap();
+    };
+    // Nothing was sent; bytes went up, down, both ways; many.
+    for traffic in 0..5 {
+        for connected in [true, false] {
+            let (c, a) = server.pair();
+            let (survivor, other) = if connected { (c, a) } else { (a, c) };
+            if traffic & 1 != 0 {
+                echo(&survivor, &other);
+            }
+            if traffic & 2 != 0 {
+                echo(&other, &survivor);
+            }
+            for _ in 0..if traffic == 4 { 100 } else { 0 } {
+                echo(&survivor, &other);
+            }
+            (&other.file).write_all(b"last").unwrap();
+            sys::wait(survivor.fd, libc::POLLIN).unwrap();
+            reset(other);
+            wait_for_hup(&survivor);
+            let mut bytes = [0; 8];
+            assert_eq!((&survivor.file).read(&mut bytes).unwrap(), 4, "traffic {traffic}");
+            let error = (&survivor.file).read(&mut bytes).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ECONNRESET), "traffic {traffic}, connected {connected}");
+            // Told once; then it is the end.
+            assert_eq!(survivor.so_error(), None);
+            assert_eq!((&survivor.file).read(&mut bytes).unwrap(), 0);
+            assert_eq!(survivor.peer_addr().is_ok(), !connected, "an accepted one knows its peer by name");
+        }
+    }
+}
+
+#[test]
+fn so_error_tells_of_a_reset_instead_of_a_read() {
+    let server = Running::new();
+    for connected in [true, false] {
+        let (c, a) = server.pair();
+        let (survivor, other) = if connected { (c, a) } else { (a, c) };
+        reset(other);
+        wait_for_hup(&survivor);
+        assert_eq!(survivor.get(libc::IPPROTO_TCP, libc::TCP_NODELAY), Ok(0), "options are there still");
+        assert_eq!((survivor.so_error(), survivor.so_error()), (Some(Error::ConnReset), None));
+        assert_eq!(survivor.read_to_end().unwrap(), b"");
+    }
+}
+
+#[test]
+fn a_reset_after_the_end_of_the_stream_is_epipe() {
+    let server = Running::new();
+    let (c, a) = server.pair();
+    a.file.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(c.read_to_end().unwrap(), b"");
+    reset(a);
+    wait_for_hup(&c);
+    assert_eq!(c.read_to_end().unwrap(), b"");
+    assert_eq!((c.so_error(), c.so_error()), (Some(Error::Pipe), None));
+}
+
+#[test]
+fn a_program_that_accepts_by_itself_loses_no_byte() {
+    let server = Running::new();
+    let (listener, addr) = server.listener();
+    let c = server.socket(AF_INET);
+    c.connect(addr).unwrap();
+    // As io_uring does: not through the shim, which would send the greeting.
+    let fd = sys::accept(listener.fd, libc::SOCK_CLOEXEC).unwrap().into_raw();
+    let a = Socket::of(&server, fd);
+    for bytes in [&pattern(3)[..], &pattern(500_000)] {
+        thread::scope(|s| {
+            s.spawn(|| (&a.file).write_all(bytes).unwrap());
+            let mut got = vec![0; bytes.len()];
+            (&c.file).read_exact(&mut got).unwrap();
+            assert!(got == bytes);
+        });
+    }
+}
+
+#[test]
+fn unsent_bytes_are_counted_and_none_when_all_is_sent() {
+    let server = Running::new();
+    let (c, a) = server.pair();
+    let outq = |s: &Socket<'_>| client::ioctl(&server.instance, &s.what, libc::TIOCOUTQ).unwrap();
+    for s in [&c, &a] {
+        (&s.file).write_all(b"some").unwrap();
+    }
+    for s in [&c, &a] {
+        (&s.file).read_exact(&mut [0; 4]).unwrap();
+        while outq(s) != 0 {
+            thread::yield_now();
+        }
+    }
+    // The peer does not read: what both stacks and the descriptors hold, no more.
+    c.file.set_nonblocking(true).unwrap();
+    let mut sent = 0;
+    while let Ok(n) = (&c.file).write(&[7; 100_000]) {
+        sent += n as i32;
+        thread::sleep(Duration::from_millis(1));
+    }
+    let held = outq(&c);
+    assert!(held > 100_000 && held <= sent, "{held} of {sent}");
 }
 
 #[test]

@@ -5,27 +5,30 @@
 //! |---|---|
 //! | `requests` | what a program asks for, answered |
 //! | `stream` | a connection's bytes |
+//! | `end` | the server's end of a program's descriptor |
 //! | `ready` | sockets of the stack in which something happened |
 //!
 //! A socket's life: a request (bind, setsockopt, connect) makes it; connect gives it the server's end of the descriptor
 //! (`Name::Data`); it ends with the descriptor. A socket without an end has no sign of its descriptor but the name,
 //! which the kernel frees with the last descriptor: such sockets are swept, a few times a second.
 
+mod end;
 mod ready;
 mod requests;
 mod stream;
 
 use crate::instance::Instance;
 use crate::name::Name;
-use crate::rpc::{Call, MAX_MESSAGE, encode_answer};
+use crate::rpc::{Call, MAX_MESSAGE, MAX_VALUE, encode_answer};
 use crate::sys::{self, Epoll, Owned, Result};
+use end::{EVENTS, End, LOOK};
 use ready::{Ready, Signal};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use stream::{CHUNK, Fate, Stream};
+use stream::{Fate, Stream};
 use usersock::driver::EventLoop;
 use usersock::env::Instant;
 use usersock::error::Error;
@@ -49,6 +52,9 @@ const RETRY: Duration = Duration::from_millis(2);
 const MAX_LINES: usize = 1024;
 /// Of the server's ends: what a sender is ahead of its reader. The kernel caps it (net.core.wmem_max).
 const END_BUFFER: i32 = 1 << 20;
+/// Most accepted connections that have failed and are kept for their programs to ask why (SO_ERROR, TCP_INFO): that the
+/// descriptor is closed at last is not told to anybody.
+const MAX_FAILED: usize = 256;
 
 /// What a socket is used for.
 enum Role {
@@ -64,7 +70,7 @@ enum Role {
 struct Waiting {
     socket: Socket,
     id: u64,
-    end: Owned,
+    end: End,
 }
 
 /// A socket of a program.
@@ -113,16 +119,21 @@ pub struct Server {
     data: Owned,
     ready: Arc<Ready>,
     conns: HashMap<u64, Conn>,
-    /// Connections of requests whose message has not come yet.
-    lines: HashMap<RawFd, Owned>,
+    /// Connections of requests whose message has not come yet, the oldest first.
+    lines: VecDeque<Owned>,
     next_id: u64,
+    /// Accepted connections that have failed, the oldest first.
+    failed: VecDeque<u64>,
     /// The devices' descriptors in `epoll`, with their events.
     watched: Vec<(RawFd, i16)>,
-    scratch: Box<[u8]>,
+    /// Memory for short reads.
+    few: Box<[u8]>,
     sweep_at: Option<Instant>,
     /// When to try full listeners again, and which.
     retry_at: Option<Instant>,
     full: Vec<u64>,
+    /// The server's own listeners are not watched: it has no descriptors left (EMFILE).
+    paused: bool,
 }
 
 impl Server {
@@ -151,13 +162,15 @@ impl Server {
             requests,
             data,
             conns: HashMap::new(),
-            lines: HashMap::new(),
+            lines: VecDeque::new(),
             next_id: ACCEPTED,
+            failed: VecDeque::new(),
             watched: Vec::new(),
-            scratch: vec![0; CHUNK].into_boxed_slice(),
+            few: vec![0; LOOK].into_boxed_slice(),
             sweep_at: None,
             retry_at: None,
             full: Vec::new(),
+            paused: false,
         })
     }
 
@@ -225,9 +238,7 @@ impl Server {
             REQUESTS => self.accept_lines(),
             DATA => self.accept_data(),
             _ if kind(token) == DEVICE => {}
-            _ if kind(token) == LINE => {
-                self.answer(token as u32 as RawFd);
-            }
+            _ if kind(token) == LINE => self.answer_line(token as u32 as RawFd),
             id => {
                 if let Some(Conn { role: Role::Stream(stream), .. }) = self.conns.get_mut(&id) {
                     stream.epoll(events);
@@ -244,24 +255,39 @@ impl Server {
         match &mut conn.role {
             Role::Plain => {}
             Role::Listener(_) => self.accept(id),
-            Role::Stream(stream) => match stream.turn(&conn.socket, &mut self.scratch) {
-                Fate::Waits => {
-                    if stream.has_failed() {
-                        self.ended(id);
-                    }
+            Role::Stream(stream) => {
+                let had_end = stream.end().is_some();
+                let fate = stream.turn(&conn.socket, &mut self.few);
+                if let Some((fd, events)) = stream.watch() {
+                    let _ = self.epoll.modify(fd, events, id);
                 }
-                Fate::Again => conn.signal.raise(),
-                fate => self.remove(id, fate == Fate::Reset),
-            },
+                match fate {
+                    Fate::Waits => {
+                        if had_end && stream.has_failed() {
+                            self.ended(id);
+                        }
+                    }
+                    Fate::Again => conn.signal.raise(),
+                    fate => self.remove(id, fate == Fate::Reset),
+                }
+            }
         }
     }
 
-    /// A connection whose descriptor is of no more use: a program that connected may ask for its error.
+    /// A connection whose descriptor is of no more use: the program may ask for its error.
     fn ended(&mut self, id: u64) {
-        if id & ACCEPTED != 0 {
-            self.remove(id, false);
-        } else {
-            self.sweep_later();
+        if id & ACCEPTED == 0 {
+            return self.sweep_later();
+        }
+        let asks = |c: &Conn| matches!(&c.role, Role::Stream(stream) if stream.has_error());
+        if !self.conns.get(&id).is_some_and(asks) {
+            return self.remove(id, false);
+        }
+        self.failed.push_back(id);
+        if self.failed.len() > MAX_FAILED
+            && let Some(oldest) = self.failed.pop_front()
+        {
+            self.remove(oldest, false);
         }
     }
 
@@ -292,17 +318,40 @@ impl Server {
             for id in std::mem::take(&mut self.full) {
                 self.accept(id);
             }
+            if std::mem::take(&mut self.paused) {
+                self.watch_listeners(libc::EPOLLIN as u32);
+            }
+        }
+    }
+
+    fn watch_listeners(&self, events: u32) {
+        let _ = self.epoll.modify(self.requests.raw(), events, REQUESTS);
+        let _ = self.epoll.modify(self.data.raw(), events, DATA);
+    }
+
+    /// Takes a connection of one of the server's own listeners. Where there are no descriptors left, programs wait in
+    /// the kernel until there are, and the loop does not run in circles.
+    fn take(&mut self, listener: RawFd) -> Option<Owned> {
+        match sys::accept(listener, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) {
+            Ok(end) => Some(end),
+            Err(Error::MFile | Error::NFile | Error::NoMem | Error::NoBufs) => {
+                self.watch_listeners(0);
+                self.paused = true;
+                self.retry_at = Some(self.stack.now().saturating_add(RETRY));
+                None
+            }
+            Err(_) => None,
         }
     }
 
     /// Removes sockets whose descriptors are gone.
     fn sweep(&mut self) {
-        let lacking = self.conns.iter().filter(|(_, c)| c.lacks_end());
+        let lacking = self.conns.iter().filter(|(id, c)| *id & ACCEPTED == 0 && c.lacks_end());
         let gone: Vec<u64> = lacking.filter(|(id, c)| self.is_gone(**id, c.family)).map(|(id, _)| *id).collect();
         for id in gone {
             self.remove(id, false);
         }
-        if self.conns.values().any(Conn::lacks_end) {
+        if self.conns.iter().any(|(id, c)| id & ACCEPTED == 0 && c.lacks_end()) {
             self.sweep_later();
         }
     }
@@ -315,14 +364,14 @@ impl Server {
 
     /// Takes the ends that connecting programs have made.
     fn accept_data(&mut self) {
-        while let Ok(end) = sys::accept(self.data.raw(), libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) {
+        while let Some(end) = self.take(self.data.raw()) {
             let Ok(Some(Name::Socket { id, .. })) = sys::peer_name(end.raw(), |n| Name::decode(n, &self.instance))
             else {
                 continue;
             };
             let Some(Conn { role: Role::Stream(stream), .. }) = self.conns.get_mut(&id) else { continue };
             if let Some(end) = stream.attach(end)
-                && self.epoll.add(end.raw(), EDGES, id).is_ok()
+                && self.epoll.add(end.fd().raw(), EVENTS, id).is_ok()
             {
                 self.look(id);
             }
@@ -347,21 +396,18 @@ impl Server {
                         sys::set_option(end.raw(), libc::SO_SNDBUF, END_BUFFER)?;
                         let name = Name::Accepted { id: self.next_id, family, local, peer };
                         sys::bind(end.raw(), &name.encode(&self.instance))?;
-                        Ok(end)
+                        End::new(end)
                     });
                     // EMFILE: the server's limit; the peer sees a reset.
                     let Ok(end) = new else { continue };
                     Box::new(Waiting { socket: child, id: self.next_id, end })
                 }
             };
-            match sys::connect(new.end.raw(), &Name::Socket { id, family }.encode(&self.instance)) {
+            match sys::connect(new.end.fd().raw(), &Name::Socket { id, family }.encode(&self.instance)) {
                 Ok(()) => {
-                    let stream = Stream::accepted(None);
-                    let mut conn = Conn::new(new.id, family, new.socket, Role::Stream(stream), &self.ready);
-                    if let Role::Stream(stream) = &mut conn.role
-                        && let Some(end) = stream.attach(new.end)
-                        && self.epoll.add(end.raw(), EDGES, new.id).is_ok()
-                    {
+                    if self.epoll.add(new.end.fd().raw(), EVENTS, new.id).is_ok() {
+                        let role = Role::Stream(Stream::accepted(new.end, &self.instance));
+                        let conn = Conn::new(new.id, family, new.socket, role, &self.ready);
                         // Data may have come before it was watched.
                         conn.signal.raise();
                         self.conns.insert(new.id, conn);
@@ -383,19 +429,28 @@ impl Server {
 
     /// Takes connections of requests, and answers those whose message is there.
     fn accept_lines(&mut self) {
-        while let Ok(line) = sys::accept(self.requests.raw(), libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) {
+        while let Some(line) = self.take(self.requests.raw()) {
             let fd = line.raw();
-            if self.lines.len() >= MAX_LINES {
-                continue;
+            if self.answer(fd) && self.epoll.add(fd, libc::EPOLLIN as u32, LINE | fd as u64).is_ok() {
+                self.lines.push_back(line);
             }
-            self.lines.insert(fd, line);
-            if self.answer(fd) && self.epoll.add(fd, libc::EPOLLIN as u32, LINE | fd as u64).is_err() {
-                self.lines.remove(&fd);
+            if self.lines.len() > MAX_LINES {
+                // Whoever says nothing gives way to those who do.
+                self.lines.pop_front();
             }
         }
     }
 
-    /// Answers a request and closes its connection. Whether its message has still to come.
+    /// A connection has its message now, or has ended.
+    fn answer_line(&mut self, fd: RawFd) {
+        if !self.answer(fd)
+            && let Some(at) = self.lines.iter().position(|line| line.raw() == fd)
+        {
+            self.lines.remove(at);
+        }
+    }
+
+    /// Answers a request, if its message is there. Whether it has still to come.
     fn answer(&mut self, fd: RawFd) -> bool {
         let mut message = [0; MAX_MESSAGE];
         match sys::recv(fd, &mut message, libc::MSG_DONTWAIT) {
@@ -404,18 +459,15 @@ impl Server {
             Ok(n) => {
                 // What is no request of this instance's gets no answer.
                 if let Some(call) = Call::decode(&message[..n], &self.instance.clone()) {
-                    let answer = encode_answer(&self.request(&call));
-                    let _ = sys::send(fd, &answer, libc::MSG_DONTWAIT);
+                    let mut room = [0; MAX_VALUE];
+                    let answer = encode_answer(&self.request(&call, &mut room));
+                    let _ = sys::send(fd, answer.bytes(), libc::MSG_DONTWAIT);
                 }
             }
         }
-        self.lines.remove(&fd);
         false
     }
 }
-
-/// Of a connection's end.
-const EDGES: u32 = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
 
 /// The kind of a token that has a descriptor in it.
 fn kind(token: u64) -> u64 {

@@ -2,7 +2,7 @@
 
 use super::{ACCEPTED, Conn, Role, Server};
 use crate::client::SIOCATMARK;
-use crate::rpc::{Answer, Call, MAX_VALUE, Request};
+use crate::rpc::{AGAIN, Answer, Call, MAX_VALUE, NEW, Request};
 use crate::server::stream::Stream;
 use crate::sys::Result;
 use usersock::error::Error;
@@ -11,40 +11,51 @@ use usersock::net::Socket;
 use usersock_ffi::ptr;
 
 impl Server {
-    /// Does what a program asks for. Never waits.
-    pub(super) fn request(&mut self, call: &Call<'_>) -> Result<Answer> {
+    /// Does what a program asks for. Never waits. `room` is for the bytes of the answer.
+    pub(super) fn request<'a>(&mut self, call: &Call<'_>, room: &'a mut [u8; MAX_VALUE]) -> Result<Answer<'a>> {
         let id = call.id;
         self.make(id, call.family)?;
-        let value = |value| Ok(Answer { value, bytes: Vec::new() });
+        let value = |value| Ok(Answer { value, bytes: &[] });
         match call.request {
             Request::Bind(addr) => self.bind(id, addr).and_then(|()| value(0)),
             Request::Listen(backlog) => self.listen(id, backlog).and_then(|()| value(0)),
-            Request::Connect(addr, waits) => self.connect(id, addr, waits).and_then(|new| value(i32::from(new))),
+            Request::Connect(addr, waits) => self.connect(id, addr, waits).and_then(value),
             Request::LocalAddr => {
                 let addr = self.conn(id)?.socket.local_addr()?;
-                Ok(Answer { value: 0, bytes: ptr::sockaddr_bytes(addr) })
+                Ok(put(0, &ptr::sockaddr_bytes(addr), room))
             }
             Request::PeerAddr => {
                 let addr = self.conn(id)?.socket.peer_addr()?;
-                Ok(Answer { value: 0, bytes: ptr::sockaddr_bytes(addr) })
+                Ok(put(0, &ptr::sockaddr_bytes(addr), room))
             }
             Request::SetOption(level, name, bytes) => {
-                // What the program wrote before comes before.
-                self.look(id);
+                self.catch_up(id);
                 self.conn(id)?.socket.setsockopt(level, name, bytes)?;
                 self.look(id);
                 value(0)
             }
-            Request::GetOption(level, name, room) => self.option(id, level, name, room as usize),
+            Request::GetOption(level, name, len) => {
+                self.catch_up(id);
+                let room = &mut room[..MAX_VALUE.min(len as usize)];
+                self.option(id, level, name, room)
+            }
             Request::Ioctl(request) => {
                 let conn = self.conn(id)?;
                 let queued = conn.socket.ioctl(request)?;
                 let held = match &conn.role {
-                    Role::Stream(stream) if request != SIOCATMARK => stream.held_up(),
+                    Role::Stream(stream) if request != SIOCATMARK => stream.unsent(),
                     _ => 0,
                 };
                 value(queued.saturating_add(held as i32))
             }
+        }
+    }
+
+    /// Takes what the program has written before it asked, options among it: epoll may tell of both in any order.
+    fn catch_up(&mut self, id: u64) {
+        if let Some(Conn { role: Role::Stream(stream), .. }) = self.conns.get_mut(&id) {
+            stream.epoll(libc::EPOLLIN as u32);
+            self.look(id);
         }
     }
 
@@ -101,50 +112,52 @@ impl Server {
         Ok(())
     }
 
-    /// Whether the program is to make the connection's descriptor.
-    fn connect(&mut self, id: u64, addr: &[u8], waits: bool) -> Result<bool> {
+    /// Begins; what the program is to do about the descriptor: nothing (0), or rpc's values.
+    fn connect(&mut self, id: u64, addr: &[u8], waits: bool) -> Result<i32> {
         let conn = self.conn(id)?;
-        if let Role::Stream(stream) = &conn.role
-            && stream.has_failed()
-        {
-            // An AF_UNIX socket connects once; POSIX leaves open what a second connect of a socket that failed does.
-            return Err(Error::ConnAborted);
-        }
         // SAFETY: the pointer and length are a slice's.
         let addr = unsafe { ptr::connect_name(&conn.socket, addr.as_ptr().cast(), addr.len() as u32) }?;
         let unspecified = addr == Ok(None);
         match conn.socket.connect_to(addr) {
-            Ok(()) if unspecified => return Ok(false),
+            Ok(()) if unspecified => return Ok(0),
             Ok(()) | Err(Error::InProgress) => {}
-            Err(e) => return Err(e),
+            // Of the attempt that failed before, if nobody was told.
+            Err(e) => match &mut conn.role {
+                Role::Stream(stream) => return Err(stream.take_error().map_or(e, |(error, _)| error)),
+                _ => return Err(e),
+            },
         }
-        match &mut conn.role {
-            Role::Stream(stream) => stream.waits(waits),
-            Role::Listener(_) => {}
-            Role::Plain => {
-                conn.role = Role::Stream(Stream::connecting(waits));
-                return Ok(true);
+        let how = match &mut conn.role {
+            Role::Stream(stream) if stream.has_failed() => AGAIN,
+            Role::Stream(stream) => {
+                stream.waits(waits);
+                return Ok(0);
             }
-        }
-        Ok(false)
+            Role::Listener(_) => return Ok(0),
+            Role::Plain => NEW,
+        };
+        conn.role = Role::Stream(Stream::connecting(waits));
+        self.sweep_later();
+        Ok(how)
     }
 
-    fn option(&mut self, id: u64, level: i32, name: i32, room: usize) -> Result<Answer> {
+    fn option<'a>(&mut self, id: u64, level: i32, name: i32, room: &'a mut [u8]) -> Result<Answer<'a>> {
         let conn = self.conn(id)?;
-        let mut bytes = vec![0; room.min(MAX_VALUE)];
         let noted = match &mut conn.role {
             Role::Stream(stream) if (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) => stream.take_error(),
             _ => None,
         };
-        if let Some(error) = noted {
-            let errno = error.errno().to_ne_bytes();
-            bytes.truncate(errno.len());
-            let n = bytes.len();
-            bytes.copy_from_slice(&errno[..n]);
-            return Ok(Answer { value: 0, bytes });
+        if let Some((error, told)) = noted {
+            return Ok(put(told.into(), &error.errno().to_ne_bytes(), room));
         }
-        let n = conn.socket.getsockopt(level, name, &mut bytes)?;
-        bytes.truncate(n);
-        Ok(Answer { value: 0, bytes })
+        let n = conn.socket.getsockopt(level, name, room)?;
+        Ok(Answer { value: 0, bytes: &room[..n] })
     }
+}
+
+/// An answer with these bytes, as far as there is room.
+fn put<'a>(value: i32, bytes: &[u8], room: &'a mut [u8]) -> Answer<'a> {
+    let n = bytes.len().min(room.len());
+    room[..n].copy_from_slice(&bytes[..n]);
+    Answer { value, bytes: &room[..n] }
 }

@@ -1,16 +1,18 @@
 //! A connection: bytes between the program's descriptor, of which the server has the other end, and the stack's socket.
 
+use super::end::{CHUNK, End, Read};
 use crate::client::FILLER;
 use crate::inband;
+use crate::instance::{GREETING, Instance};
 use crate::sys::{self, Owned};
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSlice;
+use std::os::fd::RawFd;
 use usersock::error::Error;
 use usersock::net::Socket;
-use usersock::sock::msg::{RecvMsg, SendMsg};
+use usersock::sock::msg::SendMsg;
+use usersock::sock::pages::Pages;
 use usersock::sock::wait::Events;
 
-/// Bytes read at once.
-pub(super) const CHUNK: usize = 256 << 10;
 /// Most bytes each way before others have their turn.
 const TURN: usize = 4 * CHUNK;
 
@@ -27,101 +29,80 @@ pub(super) enum Fate {
     Reset,
 }
 
-/// Bytes that were read and could not be written yet.
-#[derive(Debug, Default)]
-struct Pending {
-    bytes: Vec<u8>,
-    from: usize,
-}
-
-impl Pending {
-    fn left(&self) -> &[u8] {
-        &self.bytes[self.from..]
-    }
-
-    fn keep(&mut self, bytes: &[u8]) {
-        debug_assert!(self.left().is_empty());
-        self.bytes.clear();
-        self.bytes.extend_from_slice(bytes);
-        self.from = 0;
-    }
-
-    fn taken(&mut self, n: usize) {
-        self.from += n;
-        if self.left().is_empty() {
-            // Idle connections hold no memory.
-            *self = Pending::default();
-        }
-    }
-}
-
 /// Both directions. "Up" is from the program to the network, "down" to the program.
 #[derive(Debug)]
 pub(super) struct Stream {
     /// Our end; None before a connecting program has sent it, and after a failure.
-    end: Option<Owned>,
+    end: Option<End>,
     connecting: bool,
     /// The program's connect waits, and so learns of the connection in the same call.
     waits: bool,
     /// Bytes to discard: a connecting descriptor was filled.
     filler: usize,
-    /// epoll said so, and no call has said EAGAIN since.
-    readable: bool,
-    writable: bool,
-    /// The program will send no more: the end follows its last bytes.
-    ends: bool,
-    /// The program has closed the descriptor, or shut it down both ways.
-    hung_up: bool,
-    up: Pending,
+    /// What the shim's accept sends before the program can send anything, so that there is a byte to leave unread.
+    greeting: Option<[u8; GREETING]>,
+    /// Bytes of the program that the stack has not taken.
+    up: Pages,
     /// An option that the program set behind the bytes of `up`.
     option: Option<u8>,
     /// Its end has been read.
     up_ended: bool,
     /// And the stack knows.
     up_shut: bool,
-    down: Pending,
+    /// Bytes of the stack that the descriptor has not taken.
+    down: Pages,
     /// The peer has sent its FIN, and the program knows.
     down_ended: bool,
     /// Why it failed, for SO_ERROR.
     error: Option<Error>,
+    /// The descriptor tells the program, too.
+    told: bool,
 }
 
 impl Stream {
     /// A connection that the stack begins; `waits`: in the program, a call waits for it.
     pub(super) fn connecting(waits: bool) -> Stream {
-        Stream { connecting: true, waits, filler: FILLER, ..Stream::accepted(None) }
+        Stream { connecting: true, waits, filler: FILLER, ..Stream::idle() }
     }
 
-    /// One that is there.
-    pub(super) fn accepted(end: Option<Owned>) -> Stream {
+    /// One that is there, with our end of it.
+    pub(super) fn accepted(end: End, instance: &Instance) -> Stream {
+        Stream { end: Some(end), greeting: Some(instance.greeting()), ..Stream::idle() }
+    }
+
+    fn idle() -> Stream {
         Stream {
-            end,
+            end: None,
             connecting: false,
             waits: false,
             filler: 0,
-            readable: false,
-            writable: false,
-            ends: false,
-            hung_up: false,
-            up: Pending::default(),
+            greeting: None,
+            up: Pages::default(),
             option: None,
             up_ended: false,
             up_shut: false,
-            down: Pending::default(),
+            down: Pages::default(),
             down_ended: false,
             error: None,
+            told: false,
         }
     }
 
     /// Our end of the descriptor, if there is one.
-    pub(super) fn end(&self) -> Option<&Owned> {
+    pub(super) fn end(&self) -> Option<&End> {
         self.end.as_ref()
     }
 
-    /// Takes the end that a connecting program made. None: it is not expected.
-    pub(super) fn attach(&mut self, end: Owned) -> Option<&Owned> {
+    /// Takes the end that a connecting program made. None: it is not expected, or the kernel does not let us use it.
+    pub(super) fn attach(&mut self, fd: Owned) -> Option<&End> {
         let expected = self.end.is_none() && self.error.is_none();
-        expected.then(|| &*self.end.insert(end))
+        let end = End::new(fd).ok().filter(|_| expected)?;
+        Some(self.end.insert(end))
+    }
+
+    /// Why it failed is to be told yet.
+    pub(super) fn has_error(&self) -> bool {
+        self.error.is_some()
     }
 
     /// It has failed, and the descriptor with it.
@@ -129,14 +110,20 @@ impl Stream {
         self.end.is_none() && !self.connecting
     }
 
-    /// SO_ERROR of a failure, once.
-    pub(super) fn take_error(&mut self) -> Option<Error> {
-        self.error.take()
+    /// SO_ERROR of a failure, once, and whether the descriptor told the program, too.
+    pub(super) fn take_error(&mut self) -> Option<(Error, bool)> {
+        self.error.take().map(|error| (error, self.told))
     }
 
     /// Bytes of the program that the stack does not have yet.
     pub(super) fn held_up(&self) -> usize {
-        self.up.left().len()
+        self.up.len()
+    }
+
+    /// The same, with those that the server has not read.
+    pub(super) fn unsent(&self) -> usize {
+        let filler = if self.connecting { self.filler } else { 0 };
+        self.held_up() + self.end.as_ref().map_or(0, End::unread).saturating_sub(filler)
     }
 
     /// Whether a call of the program waits for the connection now.
@@ -144,37 +131,45 @@ impl Stream {
         self.waits = waits;
     }
 
-    /// Notes what epoll said of the end.
-    pub(super) fn epoll(&mut self, events: u32) {
-        let has = |bits: i32| events & bits as u32 != 0;
-        self.readable |= has(libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR);
-        self.writable |= has(libc::EPOLLOUT);
-        self.ends |= has(libc::EPOLLRDHUP | libc::EPOLLHUP);
-        self.hung_up |= has(libc::EPOLLHUP);
+    /// The descriptor of our end, and what epoll is to tell of it from now on; None: as before.
+    pub(super) fn watch(&mut self) -> Option<(RawFd, u32)> {
+        let end = self.end.as_mut()?;
+        end.watch().map(|events| (end.fd().raw(), events))
     }
 
-    /// Moves what can be moved.
-    pub(super) fn turn(&mut self, socket: &Socket, scratch: &mut [u8]) -> Fate {
+    /// Notes what epoll said of the end.
+    pub(super) fn epoll(&mut self, events: u32) {
+        if let Some(end) = &mut self.end {
+            end.epoll(events);
+        }
+    }
+
+    /// Moves what can be moved. `few`: memory for short reads, of no meaning before and after.
+    pub(super) fn turn(&mut self, socket: &Socket, few: &mut [u8]) -> Fate {
         if self.connecting && !self.has_connected(socket) {
             return self.gave_up();
         }
         if self.end.is_none() {
             return Fate::Waits;
         }
-        let moved = self.discard(scratch).and_then(|()| {
-            let up = self.send_up(socket, scratch)?;
-            Ok(up | self.send_down(socket, scratch)?)
+        let moved = self.discard().and_then(|()| {
+            let up = self.send_up(socket, few)?;
+            Ok(up | self.send_down(socket)?)
         });
         match moved {
             Err(Error::ConnReset) if self.error.is_none() => Fate::Reset,
             Err(_) => {
-                // The program reads what it has, and then ECONNRESET or the end: of unread bytes the kernel says so.
-                self.end = None;
+                self.leave();
                 Fate::Waits
             }
-            Ok(_) if self.hung_up && self.up_ended && self.held_up() == 0 => match self.down.left() {
-                [] => Fate::Closed,
-                _ => Fate::Reset,
+            Ok(_) if self.hung_up() && self.up_ended && self.up.is_empty() => match self.down.is_empty() {
+                true => {
+                    // The program has closed the descriptor, or has it still, with both directions at their ends.
+                    self.down_ended = true;
+                    self.leave();
+                    Fate::Closed
+                }
+                false => Fate::Reset,
             },
             Ok(true) => Fate::Again,
             Ok(false) => Fate::Waits,
@@ -186,9 +181,15 @@ impl Stream {
         let events = socket.poll();
         if events.intersects(Events::ERR | Events::HUP) {
             self.connecting = false;
-            self.fail(socket_error(socket).unwrap_or(Error::ConnRefused));
+            // The call that waits returns the error, and the next begins anew; of one that did not wait, the next says
+            // ECONNABORTED if SO_ERROR has told the error.
+            let error = match (self.waits, socket.local_addr()) {
+                (true, Ok(any)) => socket.connect(Some(any)).err(),
+                _ => socket_error(socket),
+            };
+            self.fail(error.unwrap_or(Error::ConnRefused));
             // The filler stays unread: poll says IN, OUT, ERR and HUP of the descriptor, as of a refused TCP socket.
-            self.end = None;
+            self.leave();
             return false;
         }
         self.connecting = !events.intersects(Events::OUT);
@@ -202,9 +203,24 @@ impl Stream {
         !self.connecting
     }
 
+    /// Closes our end after an error: the program reads what it has, and then ECONNRESET; the end of the stream, if the
+    /// peer has sent its FIN before.
+    fn leave(&mut self) {
+        if let Some(mut end) = self.end.take() {
+            self.told = !self.down_ended;
+            if self.down_ended {
+                end.quiet();
+            }
+        }
+    }
+
+    fn hung_up(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| end.hung_up)
+    }
+
     /// A program that closes a connecting descriptor ends the attempt.
     fn gave_up(&self) -> Fate {
-        if self.hung_up && self.end.is_some() { Fate::Closed } else { Fate::Waits }
+        if self.hung_up() { Fate::Closed } else { Fate::Waits }
     }
 
     fn fail(&mut self, error: Error) -> Error {
@@ -213,14 +229,13 @@ impl Stream {
     }
 
     /// Reads the filler away: the descriptor becomes writable.
-    fn discard(&mut self, scratch: &mut [u8]) -> sys::Result<()> {
-        let Some(end) = &self.end else { return Ok(()) };
-        while self.filler > 0 && self.readable {
-            let room = self.filler.min(scratch.len());
-            match sys::recv(end.raw(), &mut scratch[..room], libc::MSG_DONTWAIT) {
+    fn discard(&mut self) -> sys::Result<()> {
+        let Some(end) = &mut self.end else { return Ok(()) };
+        while self.filler > 0 && end.readable() {
+            match end.skip(self.filler) {
                 Ok(0) => self.filler = 0,
                 Ok(n) => self.filler -= n,
-                Err(Error::Again) => self.readable = false,
+                Err(Error::Again) => {}
                 Err(e) => return Err(e),
             }
         }
@@ -229,12 +244,12 @@ impl Stream {
 
     /// From the program to the stack. Whether there may be more. ECONNRESET with no error noted: the program has closed
     /// the descriptor with data unread.
-    fn send_up(&mut self, socket: &Socket, scratch: &mut [u8]) -> sys::Result<bool> {
+    fn send_up(&mut self, socket: &Socket, few: &mut [u8]) -> sys::Result<bool> {
         let mut moved = 0;
         while self.filler == 0 && moved < TURN {
-            if self.held_up() > 0 {
-                match send(socket, self.up.left()) {
-                    Ok(n) => self.up.taken(n),
+            if !self.up.is_empty() {
+                match socket.send_pages(&mut self.up, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) {
+                    Ok(_) => {}
                     Err(Error::Again) => return Ok(false),
                     Err(e) => return self.send_failed(socket, e),
                 }
@@ -246,35 +261,43 @@ impl Stream {
             }
             if self.up_ended && !self.up_shut {
                 self.up_shut = true;
-                if !self.hung_up {
+                if !self.hung_up() {
                     // ENOTCONN: the connection has ended meanwhile, which the other direction tells.
                     let _ = socket.shutdown(libc::SHUT_WR);
                 }
             }
-            let Some(end) = self.end.as_ref().filter(|_| self.readable && !self.up_ended) else { return Ok(false) };
-            match sys::recv_marked(end.raw(), scratch) {
-                Ok((0, _)) => self.up_ended = true,
-                Ok((n, marked)) => {
-                    // A short read has emptied the queue; what comes later is another edge, but not the end that is
-                    // there.
-                    self.readable = n == scratch.len() || self.ends || marked;
-                    let n = n - usize::from(marked);
-                    self.option = marked.then(|| scratch[n]);
-                    moved += n;
-                    let sent = match send(socket, &scratch[..n]) {
-                        Ok(sent) => sent,
-                        Err(Error::Again) => 0,
-                        Err(e) => return self.send_failed(socket, e),
+            let Some(end) = self.end.as_mut().filter(|end| end.readable() && !self.up_ended) else { return Ok(false) };
+            match end.read(few, &mut self.up) {
+                Ok(Read { len: 0, .. }) => self.up_ended = true,
+                Ok(Read { len, few: n, mark }) => {
+                    self.option = mark;
+                    moved += len;
+                    let bytes = self.greeted(&few[..n]);
+                    // What is in pages comes before.
+                    let sent = match self.up.is_empty() {
+                        true => send(socket, bytes),
+                        false => Ok(0),
                     };
-                    if sent < n {
-                        self.up.keep(&scratch[sent..n]);
+                    match sent {
+                        Ok(sent) => self.up.put(&bytes[sent..]),
+                        Err(Error::Again) => self.up.put(bytes),
+                        Err(e) => return self.send_failed(socket, e),
                     }
                 }
-                Err(Error::Again) => self.readable = false,
+                Err(Error::Again) => {}
                 Err(e) => return Err(e),
             }
         }
         Ok(moved >= TURN)
+    }
+
+    /// What of a connection's first bytes is the program's. One that accepts without the shim (io_uring) sends no
+    /// greeting.
+    fn greeted<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        match self.greeting.take() {
+            Some(greeting) => bytes.strip_prefix(&greeting).unwrap_or(bytes),
+            None => bytes,
+        }
     }
 
     /// The stack takes no more: why is noted, and what the program sends is discarded with the descriptor.
@@ -285,7 +308,7 @@ impl Stream {
     }
 
     /// From the stack to the program.
-    fn send_down(&mut self, socket: &Socket, scratch: &mut [u8]) -> sys::Result<bool> {
+    fn send_down(&mut self, socket: &Socket) -> sys::Result<bool> {
         let mut moved = 0;
         // No read tells of a reset that comes after the peer's FIN.
         if self.down_ended
@@ -294,39 +317,24 @@ impl Stream {
         {
             return Err(self.fail(error));
         }
-        while self.writable && !self.down_ended && moved < TURN {
-            let Some(end) = &self.end else { return Ok(false) };
-            if !self.down.left().is_empty() {
-                match sys::send(end.raw(), self.down.left(), libc::MSG_DONTWAIT) {
-                    Ok(n) => self.down.taken(n),
-                    Err(Error::Again) => self.writable = false,
+        while !self.down_ended && moved < TURN {
+            let Some(end) = self.end.as_mut().filter(|end| end.writable()) else { return Ok(false) };
+            if !self.down.is_empty() {
+                let written = end.write(&self.down.slices(), self.down.len());
+                match written {
+                    Ok(n) => self.down.advance(n),
                     Err(e) => return self.receiver_gone(e),
                 }
                 continue;
             }
-            let n = match receive(socket, scratch) {
+            match socket.recv_pages(&mut self.down, CHUNK, libc::MSG_DONTWAIT) {
                 Ok(0) => {
                     self.down_ended = true;
-                    // Not closed: the program may go on sending.
-                    sys::shutdown(end.raw(), libc::SHUT_WR)?;
-                    continue;
+                    end.finish()?;
                 }
-                Ok(n) => n,
+                Ok(n) => moved += n,
                 Err(Error::Again) => return Ok(false),
                 Err(e) => return Err(self.fail(e)),
-            };
-            moved += n;
-            let sent = match sys::send(end.raw(), &scratch[..n], libc::MSG_DONTWAIT) {
-                Ok(sent) => sent,
-                Err(Error::Again) => 0,
-                Err(e) => {
-                    self.down.keep(&scratch[..n]);
-                    return self.receiver_gone(e);
-                }
-            };
-            if sent < n {
-                self.writable = false;
-                self.down.keep(&scratch[sent..n]);
             }
         }
         Ok(moved >= TURN)
@@ -336,8 +344,8 @@ impl Stream {
     /// so, and the bytes that are left make it a reset.
     fn receiver_gone(&mut self, error: Error) -> sys::Result<bool> {
         match error {
-            Error::Pipe if !self.hung_up => {
-                self.down = Pending::default();
+            Error::Pipe if !self.hung_up() => {
+                self.down = Pages::default();
                 Ok(true)
             }
             Error::Pipe => Ok(false),
@@ -359,9 +367,4 @@ fn send(socket: &Socket, bytes: &[u8]) -> sys::Result<usize> {
     }
     let slices = [IoSlice::new(bytes)];
     socket.sendmsg(&mut SendMsg::new(&slices, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL))
-}
-
-fn receive(socket: &Socket, bytes: &mut [u8]) -> sys::Result<usize> {
-    let mut slices = [IoSliceMut::new(bytes)];
-    socket.recvmsg(&mut RecvMsg::new(&mut slices, libc::MSG_DONTWAIT))
 }

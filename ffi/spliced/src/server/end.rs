@@ -1,0 +1,369 @@
+//! The server's end of a program's descriptor. A reset is told by read(2) of the program only where this end is closed
+//! with bytes unread, so there always is one: bytes are looked at (MSG_PEEK from SO_PEEK_OFF on), and removed later,
+//! all but the last. Above: `stream`.
+
+use crate::sys::{self, Owned};
+use std::io::IoSlice;
+use usersock::error::Error;
+use usersock::sock::pages::Pages;
+
+/// Bytes that one read looks at, before it asks how many there are.
+pub(super) const LOOK: usize = 16 << 10;
+/// Most bytes that one read takes.
+pub(super) const CHUNK: usize = 256 << 10;
+/// Bytes and reads after which what was taken is removed: until then the kernel counts it as the program's, which has
+/// 208 KiB by default, and finds its socket not writable above a quarter of that.
+const KEPT_MAX: usize = 8 << 10;
+const READS_MAX: u32 = 16;
+
+/// What the kernel tells the server about a descriptor, and what the server has taken of its bytes.
+#[derive(Debug)]
+pub(super) struct End {
+    fd: Owned,
+    /// Bytes at the front of the queue that were taken already; SO_PEEK_OFF is the same.
+    kept: usize,
+    /// Reads since some were removed.
+    reads: u32,
+    /// The last read found many bytes.
+    bulk: bool,
+    /// epoll said so, and no read has found the queue empty since.
+    readable: bool,
+    /// No write has found the queue full since epoll said so.
+    writable: bool,
+    /// The program will send no more: the end follows its last bytes.
+    pub(super) ends: bool,
+    /// The program has closed the descriptor, or shut it down both ways.
+    pub(super) hung_up: bool,
+    /// What epoll is to tell, and what it has been told to.
+    interest: u32,
+    watched: u32,
+}
+
+/// What is watched of every end. That the program has read something is told only where a write waits for it: else each
+/// of its reads would wake the server.
+pub(super) const EVENTS: u32 = (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
+
+/// The result of a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Read {
+    /// Bytes taken from the queue; 0 at its end.
+    pub(super) len: usize,
+    /// Bytes of the program, behind those that went into pages, that are in the memory for few.
+    pub(super) few: usize,
+    /// The mark that follows them.
+    pub(super) mark: Option<u8>,
+}
+
+impl End {
+    /// Of a connection to `fd`, watched for [`EVENTS`].
+    pub(super) fn new(fd: Owned) -> sys::Result<End> {
+        sys::set_option(fd.raw(), libc::SO_PEEK_OFF, 0)?;
+        Ok(End {
+            fd,
+            kept: 0,
+            reads: 0,
+            bulk: false,
+            readable: false,
+            writable: true,
+            ends: false,
+            hung_up: false,
+            interest: EVENTS,
+            watched: EVENTS,
+        })
+    }
+
+    /// The descriptor.
+    pub(super) fn fd(&self) -> &Owned {
+        &self.fd
+    }
+
+    /// Whether a read may find something.
+    pub(super) fn readable(&self) -> bool {
+        self.readable
+    }
+
+    /// Whether a write may be taken.
+    pub(super) fn writable(&self) -> bool {
+        self.writable
+    }
+
+    /// Notes what epoll said.
+    pub(super) fn epoll(&mut self, events: u32) {
+        let has = |bits: i32| events & bits as u32 != 0;
+        self.readable |= has(libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR);
+        if has(libc::EPOLLOUT) && std::mem::replace(&mut self.writable, true) {
+            // Nobody waited for it.
+            self.interest = EVENTS;
+        }
+        self.ends |= has(libc::EPOLLRDHUP | libc::EPOLLHUP);
+        self.hung_up |= has(libc::EPOLLHUP);
+    }
+
+    /// What is to be watched from now on; None: what is watched already.
+    pub(super) fn watch(&mut self) -> Option<u32> {
+        let changed = std::mem::replace(&mut self.watched, self.interest) != self.interest;
+        changed.then_some(self.interest)
+    }
+
+    /// Reads what comes next: many bytes into `pages`, few into `few`, which has room for [`LOOK`]. EAGAIN; ECONNRESET:
+    /// the program has closed the descriptor with data unread.
+    pub(super) fn read(&mut self, few: &mut [u8], pages: &mut Pages) -> sys::Result<Read> {
+        let read = match self.bulk {
+            true => self.read_bulk(few, pages),
+            false => self.look(few),
+        };
+        if let Err(Error::Again) = read {
+            self.readable = false;
+        }
+        read
+    }
+
+    /// Looks at what comes next: how many bytes; whether the last is a mark.
+    fn peek(&mut self, room: &mut [u8]) -> sys::Result<(usize, bool)> {
+        let (mut n, mut marked) = sys::recv_marked(self.fd.raw(), room, libc::MSG_PEEK)?;
+        // A short read has emptied the queue: what comes later is another edge, but not the end that is there.
+        self.readable = n == room.len() || marked || self.ends;
+        if n == room.len() && marked {
+            // Linux 6.18 walks on through the queue when there is no room left, and so tells of any mark in it. If one
+            // is the last byte here, the next read says so.
+            (n, marked) = (n - 1, false);
+            sys::set_option(self.fd.raw(), libc::SO_PEEK_OFF, (self.kept + n) as i32)?;
+        }
+        self.kept += n;
+        Ok((n, marked))
+    }
+
+    /// Looks at what comes next, and leaves it in the queue.
+    fn look(&mut self, few: &mut [u8]) -> sys::Result<Read> {
+        let (len, marked) = self.peek(&mut few[..LOOK])?;
+        self.reads += 1;
+        self.bulk = len + 1 >= LOOK;
+        let enough = self.kept > KEPT_MAX || self.reads >= READS_MAX;
+        if self.kept > 1 && enough && !self.bulk {
+            self.forget(1)?;
+        }
+        let n = len - usize::from(marked);
+        Ok(Read { len, few: n, mark: marked.then(|| few[n]) })
+    }
+
+    /// Removes what comes next from the queue, all but the last byte, at which it looks.
+    fn read_bulk(&mut self, few: &mut [u8], pages: &mut Pages) -> sys::Result<Read> {
+        let new = sys::queued(self.fd.raw())?.saturating_sub(self.kept);
+        if new <= LOOK {
+            self.bulk = false;
+            return self.look(few);
+        }
+        self.forget(0)?;
+        let want = CHUNK.min(new - 1);
+        let mut room = pages.reserve(want);
+        let (len, marked) = sys::recv_vectored(self.fd.raw(), &mut room, 0)?;
+        let mark = marked.then(|| room.iter().flat_map(|slice| slice.iter()).nth(len - 1).copied()).flatten();
+        drop(room);
+        pages.commit(len - usize::from(marked));
+        if len < want || want == CHUNK || marked {
+            return Ok(Read { len, few: 0, mark });
+        }
+        let (more, marked) = self.peek(&mut few[..LOOK])?;
+        let n = more - usize::from(marked);
+        Ok(Read { len: len + more, few: n, mark: marked.then(|| few[n]) })
+    }
+
+    /// Removes what was taken, all but `leave` bytes.
+    fn forget(&mut self, leave: usize) -> sys::Result<()> {
+        while self.kept > leave {
+            match sys::discard(self.fd.raw(), self.kept - leave)? {
+                0 => break,
+                n => self.kept -= n,
+            }
+        }
+        self.reads = 0;
+        Ok(())
+    }
+
+    /// Removes bytes that nobody wants to read, all but the last, at which it looks; returns how many.
+    pub(super) fn skip(&mut self, len: usize) -> sys::Result<usize> {
+        // The buffer that the last byte is in is large: worth removing soon.
+        self.reads = READS_MAX;
+        let r = match len {
+            1 => sys::recv_marked(self.fd.raw(), &mut [0], libc::MSG_PEEK).map(|(n, _)| {
+                self.kept += n;
+                n
+            }),
+            _ => sys::discard(self.fd.raw(), len - 1),
+        };
+        if let Err(Error::Again) = r {
+            self.readable = false;
+        }
+        r
+    }
+
+    /// Bytes that the program has written, and that were not taken.
+    pub(super) fn unread(&self) -> usize {
+        sys::queued(self.fd.raw()).unwrap_or(0).saturating_sub(self.kept)
+    }
+
+    /// Writes `len` bytes; returns how many were taken. EPIPE: the program reads no more.
+    pub(super) fn write(&mut self, bytes: &[IoSlice<'_>], len: usize) -> sys::Result<usize> {
+        let r = match sys::send_vectored(self.fd.raw(), bytes, libc::MSG_DONTWAIT) {
+            Err(Error::Again) => Ok(0),
+            r => r,
+        };
+        if r.is_ok_and(|n| n < len) {
+            self.writable = false;
+            self.interest = EVENTS | libc::EPOLLOUT as u32;
+        }
+        r
+    }
+
+    /// The program reads the end of the stream. Not closed: it may go on sending.
+    pub(super) fn finish(&self) -> sys::Result<()> {
+        sys::shutdown(self.fd.raw(), libc::SHUT_WR)
+    }
+
+    /// Removes everything, so that the program is told of no reset when this end is closed.
+    pub(super) fn quiet(&mut self) {
+        let mut left = sys::queued(self.fd.raw()).unwrap_or(0);
+        while left > 0
+            && let Ok(n @ 1..) = sys::discard(self.fd.raw(), left)
+        {
+            left = left.saturating_sub(n);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Write};
+    use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+    use std::os::unix::net::UnixStream;
+
+    /// The program's descriptor and the server's end of it.
+    fn pair() -> (UnixStream, End) {
+        let (program, server) = UnixStream::pair().unwrap();
+        let mut end = End::new(Owned::new(server.into_raw_fd())).unwrap();
+        end.epoll(libc::EPOLLIN as u32);
+        (program, end)
+    }
+
+    /// The bytes of one read, and its mark.
+    fn read(end: &mut End) -> sys::Result<(Vec<u8>, Option<u8>)> {
+        let (mut few, mut pages) = ([0; LOOK], Pages::default());
+        let read = end.read(&mut few, &mut pages)?;
+        let mut bytes: Vec<u8> = pages.slices().iter().flat_map(|slice| slice.to_vec()).collect();
+        bytes.extend_from_slice(&few[..read.few]);
+        assert_eq!(bytes.len() + usize::from(read.mark.is_some()), read.len);
+        Ok((bytes, read.mark))
+    }
+
+    fn read_all(end: &mut End) -> Vec<u8> {
+        let mut all = Vec::new();
+        while let Ok((bytes, _)) = read(end)
+            && !bytes.is_empty()
+        {
+            all.extend(bytes);
+        }
+        all
+    }
+
+    #[test]
+    fn what_was_read_leaves_a_byte_and_the_close_is_a_reset() {
+        for sizes in [&[1usize][..], &[5; 100], &[LOOK; 3], &[3, 100_000, 2, 60_000], &[150_000]] {
+            let (mut program, mut end) = pair();
+            let mut sent = Vec::new();
+            for (i, size) in sizes.iter().enumerate() {
+                let bytes: Vec<u8> = (0..*size).map(|at| (at ^ at >> 8 ^ i) as u8).collect();
+                program.write_all(&bytes).unwrap();
+                sent.extend_from_slice(&bytes);
+                if i % 2 == 0 {
+                    end.epoll(libc::EPOLLIN as u32);
+                    continue;
+                }
+                let got = read_all(&mut end);
+                assert!(sent == got, "{sizes:?}: {} of {}", got.len(), sent.len());
+                sent.clear();
+            }
+            end.epoll(libc::EPOLLIN as u32);
+            assert!(read_all(&mut end) == sent, "{sizes:?}");
+            assert_eq!(end.unread(), 0, "{sizes:?}");
+            drop(end);
+            let error = program.read(&mut [0]).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{sizes:?}");
+        }
+    }
+
+    #[test]
+    fn marks_stand_where_they_were_set_however_fast_the_program_writes() {
+        let (program, mut end) = pair();
+        let pieces = 400;
+        let writer = std::thread::spawn(move || {
+            for piece in 0..pieces {
+                (&program).write_all(&vec![1; 1 + piece * 7919 % 100_000]).unwrap();
+                while sys::send_mark(program.as_raw_fd(), 9).is_err() {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        let (mut since, mut piece) = (0, 0);
+        while piece < pieces {
+            end.epoll(libc::EPOLLIN as u32);
+            let Ok((bytes, mark)) = read(&mut end) else { continue };
+            assert!(bytes.iter().all(|byte| *byte == 1), "piece {piece}");
+            since += bytes.len();
+            if let Some(mark) = mark {
+                assert_eq!((mark, since), (9, 1 + piece * 7919 % 100_000), "piece {piece}");
+                (since, piece) = (0, piece + 1);
+            }
+        }
+        writer.join().unwrap();
+    }
+
+    #[test]
+    fn a_program_whose_bytes_were_read_can_write_as_much_as_before() {
+        let (mut program, mut end) = pair();
+        for _ in 0..1000 {
+            program.write_all(&[7; 100]).unwrap();
+            end.epoll(libc::EPOLLIN as u32);
+            assert_eq!(read_all(&mut end).len(), 100);
+            assert_eq!(sys::wait(program.as_raw_fd(), libc::POLLOUT), Ok(libc::POLLOUT));
+            assert!(end.kept <= KEPT_MAX && end.reads < READS_MAX);
+        }
+    }
+
+    #[test]
+    fn an_emptied_end_closes_without_a_reset() {
+        let (mut program, mut end) = pair();
+        program.write_all(&[7; 100_000]).unwrap();
+        end.quiet();
+        drop(end);
+        assert_eq!(program.read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn descriptors_that_a_program_passes_are_not_taken() {
+        let (program, mut end) = pair();
+        sys::send_mark(program.as_raw_fd(), 3).unwrap();
+        assert_eq!(read(&mut end), Ok((vec![], Some(3))));
+        // The lowest free number is the same as before.
+        let before = UnixStream::pair().unwrap().0.into_raw_fd();
+        // SAFETY: the descriptor was given up above.
+        drop(unsafe { OwnedFd::from_raw_fd(before) });
+        sys::send_mark(program.as_raw_fd(), 4).unwrap();
+        assert_eq!(read(&mut end), Ok((vec![], Some(4))));
+    }
+
+    #[test]
+    fn room_is_waited_for_only_while_a_write_needs_it() {
+        let (mut program, mut end) = pair();
+        assert_eq!((end.watch(), EVENTS & libc::EPOLLOUT as u32), (None, 0));
+        let n = end.write(&[IoSlice::new(&[0; 1 << 20])], 1 << 20).unwrap();
+        assert!(n < 1 << 20 && !end.writable());
+        assert_eq!(end.watch(), Some(EVENTS | libc::EPOLLOUT as u32));
+        program.read_exact(&mut vec![0; n]).unwrap();
+        end.epoll(libc::EPOLLOUT as u32);
+        assert!(end.writable());
+        assert_eq!(end.watch(), None, "a write may follow");
+        end.epoll(libc::EPOLLOUT as u32);
+        assert_eq!(end.watch(), Some(EVENTS), "none did");
+    }
+}

@@ -1,0 +1,145 @@
+//! A server and sockets of its programs, in one process.
+
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{FromRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use usersock::config::Config;
+use usersock::driver::EventLoop;
+use usersock::error::Error;
+use usersock::internal::sock::AF_INET;
+use usersock_ffi::ptr::sockaddr_bytes;
+use usersock_spliced::client::{self, Connect, Ours};
+use usersock_spliced::instance::Instance;
+use usersock_spliced::server::Server;
+use usersock_spliced::sys;
+
+/// A server in a thread of its own.
+pub struct Running {
+    pub instance: Instance,
+    driver: Arc<EventLoop>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<usize>>,
+}
+
+impl Running {
+    pub fn new() -> Running {
+        let instance = Instance::new(sys::random().unwrap());
+        let driver = Arc::new(EventLoop::new().unwrap());
+        let stop = Arc::new(AtomicBool::new(false));
+        let (up, is_up) = mpsc::channel();
+        let (d, s) = (driver.clone(), stop.clone());
+        let thread = thread::spawn(move || {
+            let stack = Config::parse("").unwrap().build_driven_by(d.clone()).unwrap();
+            let mut server = Server::new(stack, d, instance).unwrap();
+            up.send(()).unwrap();
+            server.run(&s).unwrap();
+            server.sockets()
+        });
+        is_up.recv().unwrap();
+        Running { instance, driver, stop, thread: Some(thread) }
+    }
+
+    pub fn socket(&self, family: u16) -> Socket<'_> {
+        let fd = client::socket(&self.instance, family, libc::SOCK_CLOEXEC).unwrap();
+        Socket::of(self, fd)
+    }
+
+    /// A listener at a free port of the loopback.
+    pub fn listener(&self) -> (Socket<'_>, SocketAddr) {
+        let s = self.socket(AF_INET);
+        s.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        s.listen(16).unwrap();
+        let addr = s.local_addr();
+        (s, addr)
+    }
+
+    pub fn pair(&self) -> (Socket<'_>, Socket<'_>) {
+        let (listener, addr) = self.listener();
+        let c = self.socket(AF_INET);
+        c.connect(addr).unwrap();
+        let (a, peer) = listener.accept();
+        assert_eq!(peer, c.local_addr());
+        (c, a)
+    }
+
+    /// Ends it; returns how many sockets it had.
+    pub fn end(mut self) -> usize {
+        self.stop.store(true, Ordering::SeqCst);
+        self.driver.wake();
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.driver.wake();
+    }
+}
+
+/// A descriptor as a program has it.
+pub struct Socket<'a> {
+    pub server: &'a Running,
+    pub what: Ours,
+    /// Reads, writes and closes as the program does.
+    pub file: UnixStream,
+    pub fd: RawFd,
+}
+
+impl<'a> Socket<'a> {
+    pub fn of(server: &'a Running, fd: RawFd) -> Socket<'a> {
+        let what = client::ours(&server.instance, fd).expect("a socket of ours");
+        // SAFETY: the descriptor was made for this value.
+        let file = unsafe { UnixStream::from_raw_fd(fd) };
+        Socket { server, what, file, fd }
+    }
+    pub fn bind(&self, addr: SocketAddr) -> Result<(), Error> {
+        client::bind(&self.server.instance, &self.what, &sockaddr_bytes(addr))
+    }
+    pub fn listen(&self, backlog: i32) -> Result<(), Error> {
+        client::listen(&self.server.instance, self.fd, &self.what, backlog)
+    }
+    pub fn connect(&self, addr: SocketAddr) -> Result<(), Error> {
+        let instance = &self.server.instance;
+        match client::connect(instance, self.fd, &self.what, &sockaddr_bytes(addr))? {
+            Connect::Done => Ok(()),
+            Connect::Waits => {
+                let events = sys::wait(self.fd, libc::POLLOUT)?;
+                client::connected(instance, self.fd, &self.what, events)
+            }
+        }
+    }
+    pub fn accept(&self) -> (Socket<'a>, SocketAddr) {
+        let (fd, peer) = client::accept(&self.server.instance, self.fd, libc::SOCK_CLOEXEC).unwrap();
+        (Socket::of(self.server, fd), peer)
+    }
+    pub fn local_addr(&self) -> SocketAddr {
+        client::local_addr(&self.server.instance, &self.what).unwrap()
+    }
+    pub fn peer_addr(&self) -> Result<SocketAddr, Error> {
+        client::peer_addr(&self.server.instance, &self.what)
+    }
+    pub fn set(&self, level: i32, name: i32, value: i32) -> Result<(), Error> {
+        client::set_option(&self.server.instance, self.fd, &self.what, level, name, &value.to_ne_bytes())
+    }
+    pub fn get(&self, level: i32, name: i32) -> Result<i32, Error> {
+        let read = |bytes: &[u8]| Ok(i32::from_ne_bytes(bytes.try_into().unwrap()));
+        client::option(&self.server.instance, self.fd, &self.what, (level, name), 4, read)
+    }
+    pub fn so_error(&self) -> Option<Error> {
+        Error::try_from_errno(self.get(libc::SOL_SOCKET, libc::SO_ERROR).unwrap())
+    }
+    pub fn poll(&self) -> i16 {
+        sys::wait(self.fd, libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP).unwrap()
+    }
+    pub fn read_to_end(&self) -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        (&self.file).read_to_end(&mut bytes).map(|_| bytes)
+    }
+}

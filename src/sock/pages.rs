@@ -1,0 +1,256 @@
+//! Bytes in pages of packets, in the hands of a program: what it sends from them and what it receives in them is not
+//! copied. Above: programs that pass bytes on, as the stack server. Below: `page`, `msg`. Linux: MSG_SPLICE_PAGES, and
+//! the pages that splice(2) takes from a socket.
+
+use super::msg::SendMsg;
+use super::page::{CLASSES, Frag, Page, PageRef};
+use super::skb::{Skb, SkbInner};
+use crate::base::error::Result;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::io::{IoSlice, IoSliceMut};
+
+/// Runs of at most so many bytes are copied, so that many small ones do not hold a page each.
+const COPYBREAK: usize = 1024;
+/// The largest page for bytes that are copied; where few are in the queue, it is a smaller one.
+const OWN_PAGE: usize = 16 * 1024;
+
+/// Slices of one call, as many as fit without an allocation.
+pub type Slices<'a> = SmallVec<[IoSlice<'a>; 32]>;
+
+/// A queue of bytes.
+#[derive(Debug, Default)]
+pub struct Pages {
+    frags: VecDeque<Frag>,
+    len: usize,
+    /// Pages without bytes, to be filled.
+    room: Vec<PageRef>,
+}
+
+impl Pages {
+    /// Bytes in the queue.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Memory for `len` bytes, in the order in which [`Pages::commit`] takes it.
+    pub fn reserve(&mut self, len: usize) -> SmallVec<[IoSliceMut<'_>; 8]> {
+        let mut left = len;
+        let mut pages = 0;
+        while left > 0 {
+            if pages == self.room.len() {
+                self.room.push(Page::alloc(left.min(CLASSES[CLASSES.len() - 1])));
+            }
+            left = left.saturating_sub(self.room[pages].size());
+            pages += 1;
+        }
+        let mut left = len;
+        let room = self.room[..pages].iter_mut().filter_map(|page| page.get_mut());
+        room.map(|page| {
+            let n = page.size().min(left);
+            left -= n;
+            IoSliceMut::new(&mut page.bytes_mut()[..n])
+        })
+        .collect()
+    }
+
+    /// The first `len` bytes of what [`Pages::reserve`] gave are written, and join the queue; the rest is given back.
+    pub fn commit(&mut self, len: usize) {
+        let mut left = len;
+        let mut used = 0;
+        while left > 0
+            && let Some(page) = self.room.get(used)
+        {
+            let n = left.min(page.size());
+            self.frags.push_back(Frag { page: page.clone(), off: 0, len: n as u32 });
+            (left, used) = (left - n, used + 1);
+        }
+        self.len += len - left;
+        self.room.clear();
+    }
+
+    /// Copies bytes to the end of the queue: into the last page as far as nobody else has it.
+    pub fn put(&mut self, mut bytes: &[u8]) {
+        let size = self.len.min(OWN_PAGE);
+        self.len += bytes.len();
+        while !bytes.is_empty() {
+            if let Some(last) = self.frags.back_mut()
+                && let Some(page) = last.page.get_mut()
+            {
+                let at = (last.off + last.len) as usize;
+                let n = bytes.len().min(page.size() - at);
+                page.bytes_mut()[at..at + n].copy_from_slice(&bytes[..n]);
+                last.len += n as u32;
+                bytes = &bytes[n..];
+                if n > 0 {
+                    continue;
+                }
+            }
+            self.frags.push_back(Frag { page: Page::alloc(bytes.len().max(size)), off: 0, len: 0 });
+        }
+    }
+
+    /// Takes bytes `from..from + len` of a packet that was received; those after a short run by reference.
+    pub(super) fn take(&mut self, skb: &SkbInner, from: usize, len: usize) {
+        let (mut skip, mut left) = (from, len);
+        let mut next = |n: usize| {
+            let at = skip.min(n);
+            skip -= at;
+            let n = (n - at).min(left);
+            left -= n;
+            (at, n)
+        };
+        let (at, n) = next(skb.head_len());
+        if n > 0 {
+            self.put(&skb.linear()[at..at + n]);
+        }
+        for frag in skb.frags() {
+            let (at, n) = next(frag.len as usize);
+            if n > COPYBREAK {
+                self.frags.push_back(Frag { page: frag.page.clone(), off: frag.off + at as u32, len: n as u32 });
+                self.len += n;
+            } else if n > 0 {
+                self.put(&frag.bytes()[at..at + n]);
+            }
+        }
+    }
+
+    /// The bytes from the front on, as far as one call takes them: 1024 runs (UIO_MAXIOV) at most.
+    pub fn slices(&self) -> Slices<'_> {
+        self.frags.iter().take(1024).map(|frag| IoSlice::new(frag.bytes())).collect()
+    }
+
+    /// Removes bytes at the front.
+    pub fn advance(&mut self, n: usize) {
+        let mut left = n.min(self.len);
+        self.len -= left;
+        while let Some(first) = self.frags.front_mut()
+            && left >= first.len as usize
+        {
+            left -= first.len as usize;
+            self.frags.pop_front();
+        }
+        if let Some(first) = self.frags.front_mut() {
+            first.off += left as u32;
+            first.len -= left as u32;
+        }
+    }
+
+    /// Passes the queue to `f` as a message to send, and removes what that took, which `f` returns.
+    pub(crate) fn send(&mut self, flags: i32, f: impl FnOnce(&mut SendMsg<'_>) -> Result<usize>) -> Result<usize> {
+        self.frags.make_contiguous();
+        let (frags, _) = self.frags.as_slices();
+        let slices: Slices<'_> = frags.iter().map(|frag| IoSlice::new(frag.bytes())).collect();
+        let n = f(&mut SendMsg::in_pages(&slices, Runs(frags), flags))?;
+        drop(slices);
+        self.advance(n);
+        Ok(n)
+    }
+}
+
+/// Where the slices of a message are.
+#[derive(Clone, Copy)]
+pub(super) struct Runs<'a>(&'a [Frag]);
+
+impl Runs<'_> {
+    /// Appends `len` bytes of a slice to a packet.
+    pub(super) fn append(&self, skb: &mut Skb, slice: usize, offset: usize, len: usize) {
+        if let Some(frag) = self.0.get(slice) {
+            skb.push_frag(Frag { page: frag.page.clone(), off: frag.off + offset as u32, len: len as u32 });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::net::{TcpListener, TcpStream};
+    use std::net::Ipv4Addr;
+
+    fn pattern(len: usize) -> Vec<u8> {
+        (0..len).map(|i| (i ^ i >> 8 ^ i >> 16) as u8).collect()
+    }
+
+    fn fill(pages: &mut Pages, bytes: &[u8]) {
+        let mut left = bytes;
+        for slice in &mut pages.reserve(bytes.len()) {
+            let n = slice.len().min(left.len());
+            slice[..n].copy_from_slice(&left[..n]);
+            left = &left[n..];
+        }
+        assert!(left.is_empty());
+        pages.commit(bytes.len());
+    }
+
+    fn content(pages: &Pages) -> Vec<u8> {
+        pages.slices().iter().flat_map(|s| s.to_vec()).collect()
+    }
+
+    #[test]
+    fn bytes_leave_in_the_order_in_which_they_came() {
+        let mut pages = Pages::default();
+        let mut want = Vec::new();
+        for len in [1, 300, 5000, 200_000, 1, 70_000, 16_384] {
+            let bytes = pattern(len);
+            if len % 2 == 0 {
+                fill(&mut pages, &bytes)
+            } else {
+                pages.put(&bytes)
+            }
+            want.extend(bytes);
+            let n = len / 3;
+            pages.advance(n);
+            want.drain(..n);
+            assert_eq!(pages.len(), want.len());
+            assert!(content(&pages) == want, "{len}");
+        }
+        pages.advance(usize::MAX);
+        assert!(pages.is_empty() && content(&pages).is_empty());
+        pages.put(b"again");
+        assert_eq!(content(&pages), b"again");
+    }
+
+    #[test]
+    fn room_is_as_large_as_was_asked_for_and_joins_the_queue_as_far_as_it_was_written() {
+        let mut pages = Pages::default();
+        pages.reserve(200_000)[2][0] = 7;
+        pages.commit(0);
+        assert!(pages.is_empty() && pages.room.is_empty());
+        pages.reserve(3)[0].copy_from_slice(b"abc");
+        pages.commit(2);
+        assert_eq!(content(&pages), b"ab");
+        assert_eq!(pages.reserve(150_000).iter().map(|s| s.len()).sum::<usize>(), 150_000);
+    }
+
+    #[test]
+    fn bytes_pass_through_sockets_and_pages_are_not_written_while_packets_have_them() {
+        let stack = Config::parse("").unwrap().build().unwrap();
+        let listener = TcpListener::bind_on(&stack, (Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let c = TcpStream::connect_on(&stack, listener.local_addr().unwrap()).unwrap();
+        let (a, _) = listener.accept().unwrap();
+        let (mut out, mut back) = (Pages::default(), Pages::default());
+        let mut received: Vec<u8> = Vec::new();
+        let all = pattern(3 << 20);
+        let mut left = &all[..];
+        while received.len() < all.len() {
+            let n = left.len().min(150_001);
+            if out.len() < 100_000 && n > 0 {
+                fill(&mut out, &left[..n - 1]);
+                out.put(&left[n - 1..n]);
+                left = &left[n..];
+            }
+            let _ = c.socket().send_pages(&mut out, libc::MSG_DONTWAIT);
+            a.socket().recv_pages(&mut back, 200_000, 0).unwrap();
+            let n = if left.is_empty() { back.len() } else { back.len() / 2 + 1 };
+            received.extend(&content(&back)[..n]);
+            back.advance(n);
+        }
+        assert!(received == all);
+    }
+}
