@@ -1,6 +1,7 @@
 use super::*;
-use crate::base::env::{OsEntropy, RealClock};
+use crate::base::env::{OsEntropy, RealClock, VirtualClock};
 use crate::device::{Caps, DevStats, Device, Xmit};
+use crate::driver::EventLoop;
 use crate::sock::skb::Skb;
 use crate::stack::{StackConfig, TimerCall, TimerSlot};
 use crate::standard;
@@ -127,10 +128,10 @@ fn the_background_thread_checks_by_itself_while_the_lease_is_used_and_then_rests
     let (shard, thread, mut last) = (Shard::new(), Arc::new(Waiter::new()), Checks::new());
     let use_it = || {
         assert!(shard.acquire(&thread));
-        shard.release(true);
+        shard.release(true, &RealClock::new());
     };
     assert_eq!(shard.check(&mut last), Check::Taken);
-    shard.release(true);
+    shard.release(true, &RealClock::new());
     assert_eq!(shard.check(&mut last), Check::Later(GRACE));
     for _ in 0..3 {
         use_it();
@@ -141,7 +142,7 @@ fn the_background_thread_checks_by_itself_while_the_lease_is_used_and_then_rests
     assert!(shard.acquire(&thread));
     assert_eq!(shard.check(&mut last), Check::Later(GRACE_MAX), "held now, and used since");
     assert_eq!(shard.check(&mut last), Check::Rest);
-    shard.release(true);
+    shard.release(true, &RealClock::new());
     // The release has armed the timer, or this would not end.
     let timer = shard.timer.as_ref().unwrap();
     assert_eq!(crate::sys::fd::poll(&mut [PollFd::new(timer.raw(), libc::POLLIN)], None).unwrap(), 1);
@@ -156,14 +157,14 @@ fn a_lease_that_is_taken_again_before_the_thread_it_is_offered_to_runs_is_offere
     assert!(shard.acquire(&quick));
     assert!(!shard.acquire(&parked));
     for _ in 0..VAIN {
-        shard.release(true);
+        shard.release(true, &RealClock::new());
         assert!(shard.acquire(&quick));
         // It runs now: it was offered the lease, and finds it held.
         let vain = shard.state.lock().vain;
         assert!(!shard.acquire(&parked));
         assert_eq!(shard.state.lock().vain, vain + 1);
     }
-    shard.release(true);
+    shard.release(true, &RealClock::new());
     assert!(!parked.take_nudge());
     // The background thread offers it when nobody uses it.
     assert_eq!(shard.check(&mut last), Check::Later(GRACE));
@@ -312,4 +313,196 @@ fn a_signal_interrupts_a_wait_in_either_place() {
         }
         assert_eq!(t.join().unwrap(), Woken::Interrupted);
     }
+}
+
+/// A shard in which `main` holds the lease and `worker`'s packets come: it waits so often that it is to get the lease.
+fn held_by_the_wrong_thread() -> (Shard, Arc<Waiter>, Arc<Waiter>) {
+    let (shard, main, worker) = (Shard::new(), Arc::new(Waiter::new()), Arc::new(Waiter::new()));
+    assert!(shard.acquire(&main));
+    for _ in 1..FOREIGN {
+        assert!(!shard.acquire(&worker));
+        shard.leave(&worker, &VirtualClock::new());
+        assert!(!main.take_nudge());
+    }
+    assert!(!shard.acquire(&worker));
+    (shard, main, worker)
+}
+
+#[test]
+fn the_lease_moves_to_the_thread_whose_packets_come_and_is_not_offered_back() {
+    let clock = VirtualClock::new();
+    let (shard, main, worker) = held_by_the_wrong_thread();
+    assert!(main.take_nudge() && shard.pass_on(&main) && worker.is_called());
+    assert!(!shard.acquire(&main), "it is the worker's before that has woken");
+    assert!(shard.acquire(&worker));
+    clock.advance(GRACE);
+    for offered in [true, false] {
+        // The first release after a long time, and one soon after it.
+        shard.release(true, &clock);
+        assert_eq!(main.take_nudge(), offered);
+        assert!(shard.acquire(&worker));
+    }
+}
+
+#[test]
+fn a_lease_passed_to_a_thread_that_waits_no_longer_is_free() {
+    let clock = VirtualClock::new();
+    let (shard, main, worker) = held_by_the_wrong_thread();
+    shard.leave(&worker, &clock);
+    assert!(!shard.pass_on(&main), "it has left before");
+    assert!(Arc::ptr_eq(shard.state.lock().holder.as_ref().unwrap(), &main));
+    let (shard, main, worker) = held_by_the_wrong_thread();
+    assert!(shard.pass_on(&main));
+    shard.leave(&worker, &clock);
+    assert!(shard.state.lock().holder.is_none());
+    assert!(shard.acquire(&main));
+}
+
+#[test]
+fn a_thread_that_waits_for_rare_packets_gets_the_lease_of_one_whose_packets_come_no_more() {
+    let s = stack(1);
+    let (bell, rung) = Bell::new(1);
+    s.add_device(bell.clone()).unwrap();
+    let (ready, go) = channel();
+    let main = Arc::new(Waiter::new());
+    let holder = named("main", {
+        let (s, main) = (s.clone(), main.clone());
+        move || s.block(&main, None)
+    });
+    // Not in its first wait: the holder learns whose packets come.
+    let worker = named("worker", {
+        let (s, bell) = (s.clone(), bell.clone());
+        move || {
+            for _ in 0..500 {
+                let w = Waiter::current();
+                *bell.waiter.lock() = Some(w.clone());
+                if ready.send(()).is_err() {
+                    break;
+                }
+                assert_eq!(s.block(&w, None), Woken::Event);
+                *bell.waiter.lock() = None;
+            }
+        }
+    });
+    let mut last = String::new();
+    while go.recv().is_ok() {
+        std::thread::sleep(Duration::from_micros(300));
+        bell.fd.signal();
+        last = rung.recv().unwrap();
+        if last == "worker" {
+            break;
+        }
+    }
+    assert_eq!(last, "worker");
+    drop(go);
+    worker.join().unwrap();
+    // Only main waits for packets now, and gets its own.
+    *bell.waiter.lock() = Some(main);
+    bell.fd.signal();
+    assert_eq!(holder.join().unwrap(), Woken::Event);
+}
+
+#[test]
+fn a_thread_that_need_not_wait_takes_the_lease_from_the_background_thread_once() {
+    let (s, shard, mut last) = (stack(1), Shard::new(), Checks::new());
+    assert_eq!(shard.check(&mut last), Check::Taken);
+    for asked in [true, false] {
+        shard.at_once(&s, 0, 1);
+        assert_eq!(shard.background.take_nudge(), asked);
+    }
+    shard.release(true, &*s.clock);
+    assert_eq!(shard.check(&mut last), Check::Later(GRACE), "the lease counts as used");
+}
+
+/// A device whose descriptor is an eventfd that is signalled once for many packets. Nobody else reads from it.
+#[derive(Debug)]
+struct Full {
+    fd: EventFd,
+    left: AtomicUsize,
+    reads: AtomicUsize,
+}
+
+impl Device for Full {
+    fn name(&self) -> &str {
+        "full0"
+    }
+    fn caps(&self) -> Caps {
+        Caps::ip(1500)
+    }
+    fn recv(&self, _: u16, _: Instant, budget: usize, _: &mut dyn FnMut(Skb)) -> io::Result<usize> {
+        self.fd.drain();
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        let left = self.left.load(Ordering::SeqCst);
+        self.left.store(left - budget.min(left), Ordering::SeqCst);
+        Ok(budget.min(left))
+    }
+    fn xmit(&self, _: u16, _: Instant, _: Skb) -> Xmit {
+        Xmit::Sent
+    }
+    fn poll_fd(&self, _: u16) -> Option<RawFd> {
+        Some(self.fd.raw())
+    }
+    fn stats(&self) -> DevStats {
+        DevStats::default()
+    }
+}
+
+/// A stack with such a device; its own driver has no threads.
+fn stack_with_full(left: usize) -> (Arc<Stack>, Arc<Full>) {
+    let config = StackConfig {
+        clock: Arc::new(RealClock::new()),
+        entropy: Arc::new(OsEntropy::new().unwrap()),
+        runner: Arc::new(EventLoop::new().unwrap()),
+    };
+    let (s, fd) = (standard::stack(config).unwrap(), EventFd::new().unwrap());
+    let full = Arc::new(Full { fd, left: AtomicUsize::new(left), reads: AtomicUsize::new(0) });
+    s.add_device(full.clone()).unwrap();
+    (s, full)
+}
+
+/// As `Lease::block` of a thread that holds the lease, for 20 ms.
+fn hold(shard: &Shard, s: &Arc<Stack>, waiter: &Arc<Waiter>, extra: &mut [PollFd]) -> Option<Woken> {
+    shard.hold(s, 0, 1, waiter, Some(s.now() + Duration::from_millis(20)), extra, &mut true)
+}
+
+#[test]
+fn a_holder_whose_read_was_full_reads_on_without_a_wait() {
+    let (s, full) = stack_with_full(25);
+    let (shard, w) = (Shard::new(), Arc::new(Waiter::new()));
+    full.fd.signal();
+    assert!(shard.acquire(&w));
+    assert_eq!(hold(&shard, &s, &w, &mut []), Some(Woken::TimedOut));
+    assert_eq!((full.left.load(Ordering::SeqCst), full.reads.load(Ordering::SeqCst)), (0, 4), "2, 4, 8, 11");
+}
+
+#[test]
+fn a_thread_that_need_not_wait_reads_if_nobody_has_for_a_while_and_the_lease_is_free() {
+    let (s, full) = stack_with_full(0);
+    let (shard, w) = (Shard::new(), Arc::new(Waiter::new()));
+    let reads = |want: usize| {
+        shard.at_once(&s, 0, 1);
+        assert_eq!(full.reads.load(Ordering::SeqCst), want);
+    };
+    std::thread::sleep(LAG);
+    assert!(shard.acquire(&w));
+    reads(0);
+    shard.release(true, &*s.clock);
+    reads(1);
+    shard.served.store(s.now().as_nanos() + 1_000_000_000, Ordering::SeqCst);
+    reads(1);
+}
+
+#[test]
+fn busy_polling_reads_without_a_wait_and_ends_with_a_descriptor_of_the_kernel() {
+    let (s, full) = stack_with_full(0);
+    let (shard, w, e) = (Shard::new(), Arc::new(Waiter::new()), EventFd::new().unwrap());
+    s.sysctl.set("net.core.busy_poll", "5000").unwrap();
+    assert!(shard.acquire(&w));
+    assert_eq!(hold(&shard, &s, &w, &mut []), Some(Woken::TimedOut));
+    assert!(full.reads.load(Ordering::SeqCst) > 10);
+    s.sysctl.set("net.core.busy_poll", "2000000000").unwrap();
+    e.signal();
+    let mut extra = [PollFd::new(e.raw(), libc::POLLIN)];
+    assert_eq!(shard.hold(&s, 0, 1, &w, None, &mut extra, &mut true), Some(Woken::Event));
+    assert_eq!(extra[0].revents(), libc::POLLIN);
 }
