@@ -483,7 +483,6 @@ impl Epoll {
         }
         let n = self.report_if_ours(out)?;
         if n > 0 {
-            stack.runner().at_once(stack);
             return Ok(n);
         }
         let deadline = timeout.map(|t| stack.now() + t);

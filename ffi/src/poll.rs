@@ -225,8 +225,6 @@ pub(crate) fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> R
         let n = p.look_at_kernels()?;
         if n == 0 {
             kernel::signal_due()?;
-        } else if timeout != Some(Duration::ZERO) {
-            stack.runner().at_once(&stack);
         }
         return Ok(at_once(n));
     }

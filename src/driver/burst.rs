@@ -1,8 +1,7 @@
 //! How many packets the holder of a lease reads after one wait. Where requests come one by one, a second read would
 //! only find the queue empty, and the thread's own packet is usually the first; where packets come in bursts, a wait
 //! for each would cost as much as the read. So the number follows the bursts: a read that finds fewer is the new
-//! number, and now and then one asks for twice as many, which finds out whether there are more. A read that found all
-//! the packets it asked for, and more than one, is followed by another without a wait. Above: `lease`.
+//! number, and now and then one asks for twice as many, which finds out whether there are more. Above: `lease`.
 
 /// Fruitless attempts to read more leave the next so many reads as they are, at most.
 const PAUSE_MAX: u32 = 64;
@@ -15,13 +14,11 @@ pub(super) struct Burst {
     /// Reads until the next attempt to read more, and how many follow a fruitless one.
     until: u32,
     pause: u32,
-    /// The last read found a burst, and all of it: there are probably more packets.
-    more: bool,
 }
 
 impl Default for Burst {
     fn default() -> Burst {
-        Burst { size: 1, until: 0, pause: 0, more: false }
+        Burst { size: 1, until: 0, pause: 0 }
     }
 }
 
@@ -31,20 +28,8 @@ impl Burst {
         (if self.until == 0 { 2 * self.size } else { self.size }).min(limit)
     }
 
-    /// Whether a read is likely to find packets that no wait has announced.
-    pub(super) fn more(&self) -> bool {
-        self.more
-    }
-
-    /// A read that no wait has announced found `got` of `asked` packets. Fewer say nothing about the size of bursts.
-    pub(super) fn note_unannounced(&mut self, asked: usize, got: usize) {
-        self.more = got == asked && got > 1;
-        self.size = self.size.max(got);
-    }
-
     /// Of `asked` packets there were `got`.
     pub(super) fn note(&mut self, asked: usize, got: usize) {
-        self.more = got == asked && got > 1;
         if got > self.size {
             (self.until, self.pause) = (0, 0);
         } else if self.until == 0 {
@@ -97,24 +82,6 @@ mod tests {
         assert_eq!(repeat(&mut b, 65, 10), (650 + 1, 65));
         // And when they have ended, one read finds that out.
         assert_eq!((cost(&mut b, 1), cost(&mut b, 1).0), ((2, 1), 1));
-    }
-
-    #[test]
-    fn more_is_expected_after_a_full_burst_and_not_after_a_single_packet_or_a_short_read() {
-        let mut b = Burst::default();
-        for (asked, got, more) in [(1, 1, false), (2, 2, true), (4, 3, false), (3, 3, true), (3, 0, false)] {
-            b.note(asked, got);
-            assert_eq!(b.more(), more, "{got} of {asked}");
-        }
-    }
-
-    #[test]
-    fn a_read_without_a_wait_that_finds_little_leaves_the_number_as_it_is() {
-        let mut b = Burst { size: 8, more: true, ..Burst::default() };
-        b.note_unannounced(8, 0);
-        assert_eq!((b.size, b.more()), (8, false));
-        b.note_unannounced(16, 16);
-        assert_eq!((b.size, b.more()), (16, true));
     }
 
     #[test]

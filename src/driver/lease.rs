@@ -16,8 +16,7 @@
 //!
 //! A thread that waits while another holds the lease is woken by it when its packets come, which costs two context
 //! switches; so the lease moves to the threads whose packets come ([`FOREIGN`]), and is offered to those whose packets
-//! came lately ([`RECENT`]). A thread that has something to do whenever it asks takes the lease from the background
-//! thread, and reads from the devices itself ([`LAG`]). What the holder does is in `hold`.
+//! came lately ([`RECENT`]). What the holder does is in `hold`.
 //!
 //! After fork(2) the stack belongs to the parent alone (`Stack::is_inherited`): no thread of the child waits for it or
 //! works for it.
@@ -44,12 +43,11 @@ const GRACE_MAX: Duration = Duration::from_millis(2);
 /// timer.
 const VAIN: u32 = 2;
 
-/// A thread that need not wait reads from the devices itself if nobody has for this long: sooner than the background
-/// thread takes the lease.
-const LAG: Duration = Duration::from_micros(500);
-/// After so many waits by other threads during one hold, the holder passes the lease to the thread that waits then: the
-/// packets are for others, and each costs a wake-up.
+/// After so many waits by other threads during one hold, for each of which the holder received no more than
+/// [`WORTH_A_WAKE`] packets, it passes the lease to the thread that waits then: the packets are for others, and each
+/// costs a wake-up. Where more packets come, the holder works beside the threads that they are for.
 const FOREIGN: u32 = 8;
+const WORTH_A_WAKE: u64 = 3;
 /// A thread that has waited for more releases than this is not offered the lease as long as releases are frequent: its
 /// packets are rare.
 const RECENT: u64 = 16;
@@ -79,10 +77,8 @@ struct Shard {
     timer: Option<TimerFd>,
     /// Used by the holder alone.
     burst: Mutex<Burst>,
-    /// The background thread holds the lease, and was not yet asked to release it.
-    background_holds: AtomicBool,
-    /// When the devices were last read, in nanoseconds.
-    served: AtomicU64,
+    /// Packets that holders have received.
+    packets: AtomicU64,
 }
 
 /// A thread that waits without the lease.
@@ -100,8 +96,9 @@ struct State {
     parked: VecDeque<Parked>,
     /// The parked thread that the holder is to pass the lease to.
     heir: Option<Arc<Waiter>>,
-    /// How often others began to wait during this hold.
+    /// How often others began to wait during this hold, and `Shard::packets` when that was first counted.
     foreign: u32,
+    foreign_since: u64,
     /// When the lease was last released while threads were parked.
     released: Instant,
     /// The background thread is awake, sleeps for a period, or its timer is armed: no release has to arm it.
@@ -202,14 +199,6 @@ impl Runner for Lease {
             shard.release(false, &*stack.clock);
         } else {
             shard.leave(waiter, &*stack.clock);
-        }
-    }
-
-    fn at_once(&self, stack: &Arc<Stack>) {
-        let shared = &self.shared;
-        let i = thread_number() % shared.shards.len();
-        if !stack.is_inherited() {
-            shared.shards[i].at_once(stack, i, shared.shards.len());
         }
     }
 
@@ -339,8 +328,7 @@ impl Shard {
             background: Arc::new(Waiter::new()),
             timer: TimerFd::new().ok(),
             burst: Mutex::default(),
-            background_holds: AtomicBool::new(false),
-            served: AtomicU64::new(0),
+            packets: AtomicU64::new(0),
         }
     }
 
@@ -367,12 +355,20 @@ impl Shard {
         if !s.parked.iter().any(|p| Arc::ptr_eq(&p.waiter, waiter)) {
             let since = Some(s.releases);
             s.parked.push_back(Parked { waiter: waiter.clone(), since });
+            if s.foreign == 0 {
+                s.foreign_since = self.packets.load(Ordering::Relaxed);
+            }
             s.foreign += 1;
         }
         let background = Arc::ptr_eq(&holder, &self.background);
-        let inherits = !background && s.foreign >= FOREIGN;
+        let mut inherits = false;
+        if s.foreign >= FOREIGN {
+            s.foreign = 0;
+            let packets = self.packets.load(Ordering::Relaxed) - s.foreign_since;
+            inherits = !background && packets <= u64::from(FOREIGN) * WORTH_A_WAKE;
+        }
         if inherits {
-            (s.heir, s.foreign) = (Some(waiter.clone()), 0);
+            s.heir = Some(waiter.clone());
         }
         drop(s);
         if background || inherits {
@@ -400,7 +396,6 @@ impl Shard {
     /// check, and waking another thread for them would cost two context switches in each exchange between two threads.
     fn release(&self, urgent: bool, clock: &dyn Clock) {
         let mut s = self.state.lock();
-        self.background_holds.store(false, Ordering::Relaxed);
         s.holder = None;
         s.heir = None;
         s.releases += 1;
@@ -431,33 +426,6 @@ impl Shard {
         }
     }
 
-    /// A thread of the program returns from a wait without having waited. It takes the lease from the background
-    /// thread, or else uses it for one burst when nobody has read for [`LAG`]: while a program always has something to
-    /// do, its own thread reads now and then, without a switch to another.
-    fn at_once(&self, stack: &Arc<Stack>, i: usize, shards: usize) {
-        if self.background_holds.load(Ordering::Relaxed) {
-            if self.background_holds.swap(false, Ordering::Relaxed) {
-                self.background.nudge();
-            }
-            return;
-        }
-        let now = stack.now().as_nanos();
-        if now.saturating_sub(self.served.load(Ordering::Relaxed)) < LAG.as_nanos() as u64 {
-            return;
-        }
-        let mut s = self.state.lock();
-        if s.holder.is_some() {
-            return;
-        }
-        s.holder = Some(Waiter::current());
-        drop(s);
-        let mut queues = Queues::new();
-        gather(stack, i, shards, &mut queues, &mut PollSet::new());
-        queues.retain(|q| has_fd(&&*q));
-        self.receive_unannounced(stack, &queues);
-        self.release(true, &*stack.clock);
-    }
-
     /// The background thread's check: whether the lease is used.
     fn check(&self, last: &mut Checks) -> Check {
         let mut s = self.state.lock();
@@ -482,7 +450,6 @@ impl Shard {
             }
             None => {
                 s.holder = Some(self.background.clone());
-                self.background_holds.store(true, Ordering::Relaxed);
                 Check::Taken
             }
         }
@@ -506,6 +473,6 @@ impl Shard {
 }
 
 mod hold;
-use hold::{gather, has_fd};
+use hold::gather;
 #[cfg(test)]
 mod tests;

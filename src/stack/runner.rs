@@ -21,10 +21,6 @@ pub trait Runner: Send + Sync {
     /// as in virtual time.
     fn busy_poll(&self, _stack: &Arc<Stack>, _waiter: &Arc<Waiter>, _time: Duration) {}
 
-    /// Called when a thread, asked to wait for several descriptors, returns at once because one is ready. Default:
-    /// nothing.
-    fn at_once(&self, _stack: &Arc<Stack>) {}
-
     /// Called when an earlier timer deadline or softirq work appears while possibly no thread is waiting for it.
     fn kick(&self, stack: &Arc<Stack>);
 }

@@ -10,8 +10,6 @@ use crate::stack::{Stack, WEIGHT};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-/// So often in a row a thread reads from a device that was full without looking at its other descriptors.
-const UNANNOUNCED: u32 = 4;
 /// So many times a thread that busy-polls reads from the devices before it looks at its other descriptors.
 const SPINS_PER_LOOK: u32 = 16;
 
@@ -31,7 +29,6 @@ impl Shard {
     ) -> Option<Woken> {
         let busy_poll = Duration::from_micros(stack.sysctl.busy_poll() as u64);
         let mut queues = Queues::new();
-        let mut unannounced = 0;
         loop {
             let nudged = waiter.take_nudge();
             if waiter.take() {
@@ -48,12 +45,6 @@ impl Shard {
             gather(stack, i, shards, &mut queues, &mut fds);
             let devices = fds.len();
             *urgent = devices > 0 || stack.netdevs.next_event().is_some();
-            if devices == 1 && unannounced < UNANNOUNCED && self.burst.lock().more() {
-                unannounced += 1;
-                self.receive_unannounced(stack, &queues.iter().filter(has_fd).cloned().collect());
-                continue;
-            }
-            unannounced = 0;
             if !busy_poll.is_zero() && devices > 0 {
                 let until = deadline.map_or(now + busy_poll, |d| d.min(now + busy_poll));
                 if self.spin(stack, &queues, waiter, until, extra) {
@@ -97,7 +88,7 @@ impl Shard {
             if now >= until || waiter.is_called() {
                 return false;
             }
-            stack.poll_queues(now, queues, WEIGHT);
+            self.poll_queues(stack, queues, WEIGHT);
             round = round.wrapping_add(1);
             if !extra.is_empty()
                 && round.is_multiple_of(SPINS_PER_LOOK)
@@ -117,8 +108,7 @@ impl Shard {
         while !stop.load(Ordering::SeqCst) {
             let Some(strong) = stack.upgrade() else { break };
             me.take_nudge();
-            // A thread waits, or has asked for the lease.
-            if !self.state.lock().parked.is_empty() || !self.background_holds.load(Ordering::Relaxed) {
+            if !self.state.lock().parked.is_empty() {
                 break;
             }
             let mut fds = PollSet::new();
@@ -200,17 +190,10 @@ impl Shard {
         got
     }
 
-    /// As `receive`, from queues that may be empty.
-    pub(super) fn receive_unannounced(&self, stack: &Arc<Stack>, queues: &Queues) {
-        let asked = self.burst.lock().ask(WEIGHT);
-        let got = self.poll_queues(stack, queues, asked);
-        self.burst.lock().note_unannounced(asked, got.div_ceil(queues.len().max(1)));
-    }
-
     fn poll_queues(&self, stack: &Arc<Stack>, queues: &Queues, budget: usize) -> usize {
-        let now = stack.now();
-        self.served.store(now.as_nanos(), Ordering::Relaxed);
-        stack.poll_queues(now, queues, budget)
+        let got = stack.poll_queues(stack.now(), queues, budget);
+        self.packets.fetch_add(got as u64, Ordering::Relaxed);
+        got
     }
 
     /// Timers that are due, and packets of devices in memory; those of others are received when their descriptors are

@@ -345,6 +345,18 @@ fn the_lease_moves_to_the_thread_whose_packets_come_and_is_not_offered_back() {
 }
 
 #[test]
+fn a_holder_that_receives_many_packets_for_each_wake_up_keeps_the_lease() {
+    let (shard, main, worker) = (Shard::new(), Arc::new(Waiter::new()), Arc::new(Waiter::new()));
+    assert!(shard.acquire(&main));
+    for round in 0..3 * FOREIGN {
+        assert!(!shard.acquire(&worker));
+        assert!(!main.take_nudge(), "{round}");
+        shard.leave(&worker, &VirtualClock::new());
+        shard.packets.fetch_add(2 * WORTH_A_WAKE, Ordering::Relaxed);
+    }
+}
+
+#[test]
 fn a_lease_passed_to_a_thread_that_waits_no_longer_is_free() {
     let clock = VirtualClock::new();
     let (shard, main, worker) = held_by_the_wrong_thread();
@@ -395,6 +407,10 @@ fn a_thread_that_waits_for_rare_packets_gets_the_lease_of_one_whose_packets_come
     }
     assert_eq!(last, "worker");
     drop(go);
+    while !worker.is_finished() {
+        bell.fd.signal();
+        std::thread::sleep(Duration::from_millis(1));
+    }
     worker.join().unwrap();
     // Only main waits for packets now, and gets its own.
     *bell.waiter.lock() = Some(main);
@@ -403,106 +419,49 @@ fn a_thread_that_waits_for_rare_packets_gets_the_lease_of_one_whose_packets_come
 }
 
 #[test]
-fn a_thread_that_need_not_wait_takes_the_lease_from_the_background_thread_once() {
-    let (s, shard, mut last) = (stack(1), Shard::new(), Checks::new());
-    assert_eq!(shard.check(&mut last), Check::Taken);
-    for asked in [true, false] {
-        shard.at_once(&s, 0, 1);
-        assert_eq!(shard.background.take_nudge(), asked);
-    }
-    shard.release(true, &*s.clock);
-    assert_eq!(shard.check(&mut last), Check::Later(GRACE), "the lease counts as used");
-}
-
-/// A device whose descriptor is an eventfd that is signalled once for many packets. Nobody else reads from it.
-#[derive(Debug)]
-struct Full {
-    fd: EventFd,
-    left: AtomicUsize,
-    reads: AtomicUsize,
-}
-
-impl Device for Full {
-    fn name(&self) -> &str {
-        "full0"
-    }
-    fn caps(&self) -> Caps {
-        Caps::ip(1500)
-    }
-    fn recv(&self, _: u16, _: Instant, budget: usize, _: &mut dyn FnMut(Skb)) -> io::Result<usize> {
-        self.fd.drain();
-        self.reads.fetch_add(1, Ordering::SeqCst);
-        let left = self.left.load(Ordering::SeqCst);
-        self.left.store(left - budget.min(left), Ordering::SeqCst);
-        Ok(budget.min(left))
-    }
-    fn xmit(&self, _: u16, _: Instant, _: Skb) -> Xmit {
-        Xmit::Sent
-    }
-    fn poll_fd(&self, _: u16) -> Option<RawFd> {
-        Some(self.fd.raw())
-    }
-    fn stats(&self) -> DevStats {
-        DevStats::default()
-    }
-}
-
-/// A stack with such a device; its own driver has no threads.
-fn stack_with_full(left: usize) -> (Arc<Stack>, Arc<Full>) {
+fn busy_polling_reads_without_a_wait_and_ends_with_a_descriptor_of_the_kernel() {
     let config = StackConfig {
         clock: Arc::new(RealClock::new()),
         entropy: Arc::new(OsEntropy::new().unwrap()),
+        // Has no thread, which would read as well.
         runner: Arc::new(EventLoop::new().unwrap()),
     };
-    let (s, fd) = (standard::stack(config).unwrap(), EventFd::new().unwrap());
-    let full = Arc::new(Full { fd, left: AtomicUsize::new(left), reads: AtomicUsize::new(0) });
-    s.add_device(full.clone()).unwrap();
-    (s, full)
-}
-
-/// As `Lease::block` of a thread that holds the lease, for 20 ms.
-fn hold(shard: &Shard, s: &Arc<Stack>, waiter: &Arc<Waiter>, extra: &mut [PollFd]) -> Option<Woken> {
-    shard.hold(s, 0, 1, waiter, Some(s.now() + Duration::from_millis(20)), extra, &mut true)
-}
-
-#[test]
-fn a_holder_whose_read_was_full_reads_on_without_a_wait() {
-    let (s, full) = stack_with_full(25);
-    let (shard, w) = (Shard::new(), Arc::new(Waiter::new()));
-    full.fd.signal();
-    assert!(shard.acquire(&w));
-    assert_eq!(hold(&shard, &s, &w, &mut []), Some(Woken::TimedOut));
-    assert_eq!((full.left.load(Ordering::SeqCst), full.reads.load(Ordering::SeqCst)), (0, 4), "2, 4, 8, 11");
-}
-
-#[test]
-fn a_thread_that_need_not_wait_reads_if_nobody_has_for_a_while_and_the_lease_is_free() {
-    let (s, full) = stack_with_full(0);
-    let (shard, w) = (Shard::new(), Arc::new(Waiter::new()));
-    let reads = |want: usize| {
-        shard.at_once(&s, 0, 1);
-        assert_eq!(full.reads.load(Ordering::SeqCst), want);
-    };
-    std::thread::sleep(LAG);
-    assert!(shard.acquire(&w));
-    reads(0);
-    shard.release(true, &*s.clock);
-    reads(1);
-    shard.served.store(s.now().as_nanos() + 1_000_000_000, Ordering::SeqCst);
-    reads(1);
-}
-
-#[test]
-fn busy_polling_reads_without_a_wait_and_ends_with_a_descriptor_of_the_kernel() {
-    let (s, full) = stack_with_full(0);
+    let (s, (bell, rung)) = (standard::stack(config).unwrap(), Bell::new(1));
+    s.add_device(bell.clone()).unwrap();
     let (shard, w, e) = (Shard::new(), Arc::new(Waiter::new()), EventFd::new().unwrap());
-    s.sysctl.set("net.core.busy_poll", "5000").unwrap();
     assert!(shard.acquire(&w));
-    assert_eq!(hold(&shard, &s, &w, &mut []), Some(Woken::TimedOut));
-    assert!(full.reads.load(Ordering::SeqCst) > 10);
+    let hold = |deadline, extra: &mut [PollFd]| shard.hold(&s, 0, 1, &w, deadline, extra, &mut true);
+    s.sysctl.set("net.core.busy_poll", "5000").unwrap();
+    assert_eq!(hold(Some(s.now() + Duration::from_millis(20)), &mut []), Some(Woken::TimedOut));
+    assert!(bell.reads.load(Ordering::SeqCst) > 10);
     s.sysctl.set("net.core.busy_poll", "2000000000").unwrap();
+    *bell.waiter.lock() = Some(w.clone());
+    bell.fd.signal();
+    assert_eq!(hold(None, &mut []), Some(Woken::Event), "its packet");
+    rung.recv().unwrap();
     e.signal();
     let mut extra = [PollFd::new(e.raw(), libc::POLLIN)];
-    assert_eq!(shard.hold(&s, 0, 1, &w, None, &mut extra, &mut true), Some(Woken::Event));
+    assert_eq!(hold(None, &mut extra), Some(Woken::Event));
     assert_eq!(extra[0].revents(), libc::POLLIN);
+}
+
+#[test]
+fn a_thread_that_busy_polls_in_recv_is_the_only_one_that_its_packets_wake() {
+    let s = stack(1);
+    let (bell, rung) = Bell::new(1);
+    s.add_device(bell.clone()).unwrap();
+    let w = Waiter::current();
+    // The background thread may have the lease when it begins; it gives it up to a thread that waits.
+    for _ in 0..1000 {
+        assert_eq!(s.block(&w, Some(s.now() + Duration::from_millis(1))), Woken::TimedOut);
+        *bell.waiter.lock() = Some(w.clone());
+        bell.fd.signal();
+        s.runner().busy_poll(&s, &w, Duration::from_secs(1));
+        assert_eq!(s.block(&w, None), Woken::Event);
+        *bell.waiter.lock() = None;
+        if rung.recv().unwrap() != "usersock-q0" {
+            return;
+        }
+    }
+    panic!("the background thread received every packet");
 }
