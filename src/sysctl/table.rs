@@ -185,7 +185,7 @@ sysctls! {
     tcp_reflect_tos "net.ipv4.tcp_reflect_tos" flag(0, 1) "0" Planned Rw
         "Answer a SYN with its own TOS.",
     // TCP: acknowledgements.
-    tcp_backlog_ack_defer "net.ipv4.tcp_backlog_ack_defer" flag(0, 1) "1" Planned Rw
+    tcp_backlog_ack_defer "net.ipv4.tcp_backlog_ack_defer" flag(0, 1) "1" Live Rw
         "One ACK for a whole backlog.",
     tcp_challenge_ack_limit "net.ipv4.tcp_challenge_ack_limit" int(I32_MIN, I32_MAX) "2147483647" Live Rw
         "Challenge ACKs a second, all connections together; the greatest integer means unlimited (CVE-2016-5696).",

@@ -59,6 +59,8 @@ pub(crate) struct AckState {
     pingpong: u8,
     /// Acknowledgements held back since the last one left (compressed_ack).
     compressed: u8,
+    /// The packet that is processed comes from the backlog of a system call (sock_owned_by_user).
+    pub(super) owned_by_user: bool,
     /// Duplicate acknowledgements sent at `compressed_rcv_nxt`.
     dup_ack_counter: u8,
     /// Size of the last incoming segment that was shorter than `rcv_mss`; 0: none.
@@ -224,11 +226,32 @@ pub(super) fn ack_snd_check_always(cx: &mut Cx<'_>, ofo_possible: bool) {
         || in_quickack_mode(cx)
         || cx.tp.ack.pending & pending::NOW != 0;
     if now {
-        send_ack(cx);
+        if !defer_ack(cx) {
+            send_ack(cx);
+        }
     } else if !ofo_possible || cx.tp.ooo_queue.is_empty() {
         send_delayed_ack(cx);
     } else {
         ack_out_of_order(cx);
+    }
+}
+
+/// A system call owns the sock and processes its backlog: one acknowledgement, when it releases the sock, does for all
+/// the packets that gathered there (`net.ipv4.tcp_backlog_ack_defer`). False: the acknowledgement leaves now. Linux:
+/// the middle of __tcp_ack_snd_check.
+fn defer_ack(cx: &mut Cx<'_>) -> bool {
+    if !cx.tp.ack.owned_by_user || !cx.stack.sysctl.tcp_backlog_ack_defer() {
+        return false;
+    }
+    cx.sock.defer(cx.stack, deferred::ACK, cx.now);
+    true
+}
+
+/// The backlog was processed; a segment that left meanwhile may have carried the acknowledgement. Linux:
+/// tcp_release_cb.
+pub(super) fn send_deferred_ack(cx: &mut Cx<'_>) {
+    if cx.tp.ack.is_scheduled() {
+        send_ack(cx);
     }
 }
 

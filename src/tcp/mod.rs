@@ -111,6 +111,8 @@ pub mod deferred {
     pub const PACING: u32 = 32;
     /// A listener's requests: SYN-ACK retransmission.
     pub const SYNACK_TIMER: u32 = 64;
+    /// The backlog was processed: the acknowledgement of all its packets (TCP_ACK_DEFERRED).
+    pub const ACK: u32 = 128;
 }
 
 /// Moves the connection along an arrow of Figure 5 (`State::next`) and keeps the counters that go with it

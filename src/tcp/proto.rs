@@ -195,7 +195,9 @@ impl Proto for Tcp {
     }
 
     fn backlog_rcv(&self, sk: &mut SockGuard<'_>, skb: Skb) {
+        let owned = !sk.in_softirq();
         let Ok(mut cx) = Tcp::cx(sk) else { return };
+        cx.tp.ack.owned_by_user = owned;
         do_rcv(&mut cx, skb);
     }
 

@@ -565,6 +565,9 @@ pub(crate) fn run_deferred(cx: &mut Cx<'_>, bits: u32) {
     if bits & deferred::DELACK_TIMER != 0 {
         delack::delack_timer(cx);
     }
+    if bits & deferred::ACK != 0 {
+        delack::send_deferred_ack(cx);
+    }
     if bits & deferred::KEEPALIVE_TIMER != 0 {
         keepalive_timer(cx);
     }

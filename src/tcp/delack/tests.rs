@@ -99,3 +99,35 @@ fn a_delayed_acknowledgement_and_compressed_ones_leave_at_the_earlier_time() {
         assert_eq!((b.clock_now() - now, b.sent().len()), (Duration::from_micros(want_us), 1));
     }
 }
+
+/// Each of three segments calls for an acknowledgement; how many leave while the sock is owned, and how many once it is
+/// released.
+#[test]
+fn the_segments_of_a_backlog_draw_one_acknowledgement_when_the_sock_is_released() {
+    for (owned_by_user, sysctl, want) in [(true, "1", (0, 1)), (true, "0", (3, 0)), (false, "1", (3, 0))] {
+        let b = settled_receiver();
+        b.stack.sysctl.set("net.ipv4.tcp_backlog_ack_defer", sysctl).unwrap();
+        let at_once = b.with(|cx| {
+            cx.tp.ack.owned_by_user = owned_by_user;
+            for _ in 0..3 {
+                cx.tp.rcv_nxt += 100;
+                cx.tp.ack.schedule();
+                cx.tp.ack.ack_now();
+                ack_snd_check(cx);
+            }
+            b.sent().len()
+        });
+        assert_eq!((at_once, b.sent().len()), want, "backlog: {owned_by_user}, sysctl: {sysctl}");
+    }
+    // Data of our own that leaves in between carries it.
+    let b = settled_receiver();
+    b.with(|cx| {
+        cx.tp.ack.owned_by_user = true;
+        cx.tp.ack.schedule();
+        cx.tp.ack.ack_now();
+        ack_snd_check(cx);
+
+        send_ack(cx);
+    });
+    assert_eq!(b.sent().len(), 1);
+}
