@@ -607,7 +607,7 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     (s.pmtudisc, s.min_ttl, s.priority, s.mark, s.flow_label) =
         (l.pmtudisc, l.min_ttl, l.priority, l.mark, l.flow_label);
     (s.rcvlowat, s.linger, s.rcvtimeo, s.sndtimeo) = (l.rcvlowat, l.linger, l.rcvtimeo, l.sndtimeo);
-    s.peek_off = l.peek_off;
+    (s.peek_off, s.busy_poll_us) = (l.peek_off, l.busy_poll_us);
     s.filter = l.filter.clone();
     s.max_pacing_rate = l.max_pacing_rate;
     super::close::copy_options(c.tp, p.tp);

@@ -446,7 +446,7 @@ fn busy_polling_reads_without_a_wait_and_ends_with_a_descriptor_of_the_kernel() 
 }
 
 #[test]
-fn a_thread_that_busy_polls_in_recv_is_the_only_one_that_its_packets_wake() {
+fn a_thread_that_busy_polls_in_recv_receives_its_packet_itself() {
     let s = stack(1);
     let (bell, rung) = Bell::new(1);
     s.add_device(bell.clone()).unwrap();
