@@ -69,6 +69,7 @@ int main(void)
     OK(set_int(l, IPPROTO_TCP, TCP_KEEPIDLE, 77));
     OK(set_int(l, IPPROTO_IP, IP_TTL, 44));
     OK(set_int(l, SOL_SOCKET, SO_PRIORITY, 3));
+    OK(set_int(l, SOL_SOCKET, SO_BUSY_POLL, 7));
     struct linger lg = {1, 5};
     OK(usk_setsockopt(l, SOL_SOCKET, SO_LINGER, &lg, sizeof lg));
     c = connected(SOCK_STREAM, to);
@@ -77,6 +78,7 @@ int main(void)
     EQ(get_int(a, IPPROTO_TCP, TCP_NODELAY), 1);
     EQ(get_int(a, IPPROTO_TCP, TCP_KEEPIDLE), 77);
     EQ(get_int(a, IPPROTO_IP, IP_TTL), 44);
+    EQ(get_int(a, SOL_SOCKET, SO_BUSY_POLL), 7);
     EQ(get_int(a, SOL_SOCKET, SO_ACCEPTCONN), 0);
     EQ(get_int(l, SOL_SOCKET, SO_ACCEPTCONN), 1);
     socklen_t len = sizeof lg;

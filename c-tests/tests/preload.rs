@@ -273,6 +273,21 @@ fn over_tun(name: &str, needs: &[&str], script: &str) {
 }
 
 #[test]
+fn a_program_whose_owner_has_ended_waits_until_the_device_is_free() {
+    over_tun(
+        "orphan",
+        &[],
+        r#"
+        $U sleep 60 & OWNER=$!; PIDS=$OWNER
+        for i in $(seq 200); do ip link show tun0 | grep -q LOWER_UP && break; sleep 0.05; done
+        code=0; $U true || code=$?; [ $code = 2 ]
+        (sleep 0.3; kill $OWNER) &
+        env USERSOCK_OWNER=999999999.5 $U true
+        "#,
+    );
+}
+
+#[test]
 fn curl_and_wget_download_from_the_kernel() {
     over_tun(
         "clients",

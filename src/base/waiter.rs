@@ -125,6 +125,11 @@ impl Waiter {
         self.bits.load(Ordering::SeqCst) & WOKEN != 0
     }
 
+    /// Whether `wake` or `nudge` was called since the last `take` of each.
+    pub(crate) fn is_called(&self) -> bool {
+        self.bits.load(Ordering::SeqCst) != 0
+    }
+
     /// Reads and clears the flag.
     pub fn take(&self) -> bool {
         self.bits.fetch_and(!WOKEN, Ordering::SeqCst) & WOKEN != 0

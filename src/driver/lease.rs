@@ -14,15 +14,19 @@
 //! or a thread has been told to take it; so packets and timers wait at most two periods, 4 ms (a jiffy where HZ is
 //! 250), while the program computes.
 //!
+//! A thread that waits while another holds the lease is woken by it when its packets come, which costs two context
+//! switches; so the lease moves to the threads whose packets come ([`FOREIGN`]), and is offered to those whose packets
+//! came lately ([`RECENT`]). What the holder does is in `hold`.
+//!
 //! After fork(2) the stack belongs to the parent alone (`Stack::is_inherited`): no thread of the child waits for it or
 //! works for it.
 
 use super::burst::Burst;
-use crate::base::env::{Duration, Instant};
+use crate::base::env::{Clock, Duration, Instant};
 use crate::base::waiter::{PollSet, Slept, Waiter, Woken};
 use crate::device::netdev::NetDev;
+use crate::stack::Stack;
 use crate::stack::runner::{PollFd, Runner};
-use crate::stack::{Stack, WEIGHT};
 use crate::sys::fd::TimerFd;
 use crate::sys::lock::Mutex;
 use crate::sys::thread;
@@ -38,6 +42,15 @@ const GRACE_MAX: Duration = Duration::from_millis(2);
 /// After this many failed hand-overs (the lease was taken again before the woken thread ran) the next is left to the
 /// timer.
 const VAIN: u32 = 2;
+
+/// After so many waits by other threads during one hold, for each of which the holder received no more than
+/// [`WORTH_A_WAKE`] packets, it passes the lease to the thread that waits then: the packets are for others, and each
+/// costs a wake-up. Where more packets come, the holder works beside the threads that they are for.
+const FOREIGN: u32 = 8;
+const WORTH_A_WAKE: u64 = 3;
+/// A thread that has waited for more releases than this is not offered the lease as long as releases are frequent: its
+/// packets are rare.
+const RECENT: u64 = 16;
 
 /// Device queues that a lease holder serves.
 type Queues = SmallVec<[(Arc<NetDev>, u16); 4]>;
@@ -64,13 +77,30 @@ struct Shard {
     timer: Option<TimerFd>,
     /// Used by the holder alone.
     burst: Mutex<Burst>,
+    /// Packets that holders have received.
+    packets: AtomicU64,
+}
+
+/// A thread that waits without the lease.
+struct Parked {
+    waiter: Arc<Waiter>,
+    /// `State::releases` when it began to wait. None: it held the lease, and the packets were for others.
+    since: Option<u64>,
 }
 
 #[derive(Default)]
 struct State {
+    /// It sleeps or runs softirq; a thread that was passed the lease may not have woken yet.
     holder: Option<Arc<Waiter>>,
     /// Threads that wait without the lease, longest first.
-    parked: VecDeque<Arc<Waiter>>,
+    parked: VecDeque<Parked>,
+    /// The parked thread that the holder is to pass the lease to.
+    heir: Option<Arc<Waiter>>,
+    /// How often others began to wait during this hold, and `Shard::packets` when that was first counted.
+    foreign: u32,
+    foreign_since: u64,
+    /// When the lease was last released while threads were parked.
+    released: Instant,
     /// The background thread is awake, sleeps for a period, or its timer is armed: no release has to arm it.
     checked: bool,
     /// Number of times the lease was released; tells the background thread whether it was in use.
@@ -127,8 +157,12 @@ impl Runner for Lease {
             if shard.acquire(waiter) {
                 let mut urgent = true;
                 let woken = shard.hold(stack, i, shared.shards.len(), waiter, deadline, extra, &mut urgent);
-                shard.release(urgent);
-                return woken;
+                if let Some(woken) = woken {
+                    shard.release(urgent, &*stack.clock);
+                    return woken;
+                }
+                // The lease was passed to another thread.
+                continue;
             }
             let now = stack.now();
             let timeout = deadline.map(|d| d.saturating_sub(now));
@@ -143,18 +177,28 @@ impl Runner for Lease {
                 _ => None,
             };
             if let Some(woken) = over {
-                shard.leave(waiter);
+                shard.leave(waiter, &*stack.clock);
                 return woken;
             }
         }
     }
 
     fn busy_poll(&self, stack: &Arc<Stack>, waiter: &Arc<Waiter>, time: Duration) {
-        let until = stack.now() + time;
-        while !waiter.is_woken() && stack.now() < until {
-            if !stack.poll(stack.now()) {
-                std::hint::spin_loop();
-            }
+        if stack.is_inherited() {
+            return;
+        }
+        let shared = &self.shared;
+        shared.start(stack);
+        let i = thread_number() % shared.shards.len();
+        let shard = &shared.shards[i];
+        // With the lease, so that no other thread is woken by the same packets.
+        if shard.acquire(waiter) {
+            let mut queues = Queues::new();
+            gather(stack, i, shared.shards.len(), &mut queues, &mut PollSet::new());
+            shard.spin(stack, &queues, waiter, stack.now() + time, &mut []);
+            shard.release(false, &*stack.clock);
+        } else {
+            shard.leave(waiter, &*stack.clock);
         }
     }
 
@@ -257,6 +301,24 @@ enum Check {
     Rest,
 }
 
+impl State {
+    /// The parked thread that is offered the lease after a release. Where releases are frequent, only one that began to
+    /// wait lately: to wake a thread whose packets are rare, for each request of another, would cost more than the
+    /// request, and should a packet for it come, the background thread's next check offers it the lease.
+    fn next(&mut self, clock: &dyn Clock) -> Option<Arc<Waiter>> {
+        let last = self.parked.back()?;
+        let now = clock.now();
+        let rare = now - std::mem::replace(&mut self.released, now) >= GRACE;
+        let recent = last.since.is_some_and(|at| self.releases - at <= RECENT);
+        (rare || recent).then(|| last.waiter.clone())
+    }
+
+    /// The thread that began to wait last.
+    fn latest(&self) -> Option<Arc<Waiter>> {
+        self.parked.back().map(|p| p.waiter.clone())
+    }
+}
+
 impl Shard {
     fn new() -> Shard {
         Shard {
@@ -266,6 +328,7 @@ impl Shard {
             background: Arc::new(Waiter::new()),
             timer: TimerFd::new().ok(),
             burst: Mutex::default(),
+            packets: AtomicU64::new(0),
         }
     }
 
@@ -273,40 +336,70 @@ impl Shard {
     fn acquire(&self, waiter: &Arc<Waiter>) -> bool {
         let mut s = self.state.lock();
         let nudged = waiter.take_nudge();
-        match &s.holder {
-            None => {
-                s.parked.retain(|w| !Arc::ptr_eq(w, waiter));
+        let holder = match &s.holder {
+            Some(holder) if !Arc::ptr_eq(holder, waiter) => holder.clone(),
+            // Free, or passed to this thread.
+            _ => {
+                s.parked.retain(|p| !Arc::ptr_eq(&p.waiter, waiter));
                 s.holder = Some(waiter.clone());
+                (s.heir, s.foreign) = (None, 0);
                 if nudged {
                     s.vain = 0;
                 }
-                true
+                return true;
             }
-            Some(holder) => {
-                let holder = holder.clone();
-                if !s.parked.iter().any(|w| Arc::ptr_eq(w, waiter)) {
-                    s.parked.push_back(waiter.clone());
-                }
-                if nudged {
-                    s.vain += 1;
-                }
-                drop(s);
-                if Arc::ptr_eq(&holder, &self.background) {
-                    holder.nudge();
-                }
-                false
-            }
+        };
+        if nudged {
+            s.vain += 1;
         }
+        if !s.parked.iter().any(|p| Arc::ptr_eq(&p.waiter, waiter)) {
+            let since = Some(s.releases);
+            s.parked.push_back(Parked { waiter: waiter.clone(), since });
+            if s.foreign == 0 {
+                s.foreign_since = self.packets.load(Ordering::Relaxed);
+            }
+            s.foreign += 1;
+        }
+        let background = Arc::ptr_eq(&holder, &self.background);
+        let mut inherits = false;
+        if s.foreign >= FOREIGN {
+            s.foreign = 0;
+            let packets = self.packets.load(Ordering::Relaxed) - s.foreign_since;
+            inherits = !background && packets <= u64::from(FOREIGN) * WORTH_A_WAKE;
+        }
+        if inherits {
+            s.heir = Some(waiter.clone());
+        }
+        drop(s);
+        if background || inherits {
+            holder.nudge();
+        }
+        false
+    }
+
+    /// The holder was nudged: passes the lease to the heir, if there is one and it still waits, and parks.
+    fn pass_on(&self, waiter: &Arc<Waiter>) -> bool {
+        let mut s = self.state.lock();
+        let Some(heir) = s.heir.take() else { return false };
+        let Some(at) = s.parked.iter().position(|p| Arc::ptr_eq(&p.waiter, &heir)) else { return false };
+        s.parked.remove(at);
+        s.parked.push_front(Parked { waiter: waiter.clone(), since: None });
+        s.holder = Some(heir.clone());
+        s.releases += 1;
+        drop(s);
+        heir.nudge();
+        true
     }
 
     /// The holder's wait is over: another blocked thread takes the lease, or the background thread does later. Not
     /// `urgent` if every thread that sends serves all devices: timers can then wait for the background thread's next
     /// check, and waking another thread for them would cost two context switches in each exchange between two threads.
-    fn release(&self, urgent: bool) {
+    fn release(&self, urgent: bool, clock: &dyn Clock) {
         let mut s = self.state.lock();
         s.holder = None;
+        s.heir = None;
         s.releases += 1;
-        let next = if urgent && s.vain < VAIN { s.parked.front().cloned() } else { None };
+        let next = if urgent && s.vain < VAIN { s.next(clock) } else { None };
         let rested = !std::mem::replace(&mut s.checked, true);
         drop(s);
         if rested {
@@ -317,11 +410,16 @@ impl Shard {
         }
     }
 
-    /// A thread stops waiting without the lease; if it was offered the lease, the next waiter gets the offer.
-    fn leave(&self, waiter: &Arc<Waiter>) {
+    /// A thread stops waiting without the lease; if it was offered or passed the lease, the next waiter gets the offer.
+    fn leave(&self, waiter: &Arc<Waiter>, clock: &dyn Clock) {
         let mut s = self.state.lock();
-        s.parked.retain(|w| !Arc::ptr_eq(w, waiter));
-        let next = if waiter.take_nudge() && s.holder.is_none() { s.parked.front().cloned() } else { None };
+        s.parked.retain(|p| !Arc::ptr_eq(&p.waiter, waiter));
+        if s.holder.as_ref().is_some_and(|h| Arc::ptr_eq(h, waiter)) {
+            drop(s);
+            waiter.take_nudge();
+            return self.release(true, clock);
+        }
+        let next = if waiter.take_nudge() && s.holder.is_none() { s.latest() } else { None };
         drop(s);
         if let Some(next) = next {
             next.nudge();
@@ -343,7 +441,7 @@ impl Shard {
             return Check::Later(std::mem::replace(&mut last.grace, grace));
         }
         last.grace = GRACE;
-        match s.parked.front().cloned() {
+        match s.latest() {
             Some(next) => {
                 s.vain = 0;
                 drop(s);
@@ -372,181 +470,9 @@ impl Shard {
             self.background.nudge();
         }
     }
-
-    /// Work of a program's thread that holds the lease, until its wait is over. `urgent` is returned false when the
-    /// only devices are in memory and deliver packets at once.
-    #[allow(clippy::too_many_arguments)] // what the thread waits for, and where
-    fn hold(
-        &self,
-        stack: &Arc<Stack>,
-        i: usize,
-        shards: usize,
-        waiter: &Arc<Waiter>,
-        deadline: Option<Instant>,
-        extra: &mut [PollFd],
-        urgent: &mut bool,
-    ) -> Woken {
-        let busy_poll = Duration::from_micros(stack.sysctl.busy_poll() as u64);
-        let mut queues = Queues::new();
-        loop {
-            waiter.take_nudge();
-            if waiter.take() {
-                return Woken::Event;
-            }
-            let now = stack.now();
-            if deadline.is_some_and(|d| d <= now) {
-                return Woken::TimedOut;
-            }
-            let mut fds = PollSet::new();
-            gather(stack, i, shards, &mut queues, &mut fds);
-            let devices = fds.len();
-            *urgent = devices > 0 || stack.netdevs.next_event().is_some();
-            if !busy_poll.is_zero() && devices > 0 {
-                let until = now + busy_poll;
-                while stack.now() < until && !waiter.is_woken() {
-                    stack.poll_queues(stack.now(), &queues, WEIGHT);
-                    std::hint::spin_loop();
-                }
-                if waiter.is_woken() {
-                    continue;
-                }
-            }
-            fds.extend_from_slice(extra);
-            let slept = self.sleep(stack, waiter, deadline, &mut fds);
-            extra.copy_from_slice(&fds[devices..devices + extra.len()]);
-            match slept {
-                None => self.run_due(stack, &queues),
-                Some(Slept::Interrupted) => return Woken::Interrupted,
-                Some(Slept::Ready) => {
-                    self.serve(stack, &queues, &fds[..devices]);
-                    if extra.iter().any(|p| p.revents() != 0) {
-                        return Woken::Event;
-                    }
-                }
-                Some(Slept::Look | Slept::TimedOut) => {}
-            }
-        }
-    }
-
-    /// Work of the background thread that holds the lease, until a thread of the program asks for it or the stack is
-    /// gone.
-    fn hold_background(&self, stack: &Weak<Stack>, i: usize, shards: usize, stop: &AtomicBool) {
-        let me = &self.background;
-        let mut queues = Queues::new();
-        while !stop.load(Ordering::SeqCst) {
-            let Some(strong) = stack.upgrade() else { break };
-            me.take_nudge();
-            if !self.state.lock().parked.is_empty() {
-                break;
-            }
-            let mut fds = PollSet::new();
-            gather(&strong, i, shards, &mut queues, &mut fds);
-            let devices = fds.len();
-            let Some(timeout) = self.plan(&strong, None) else {
-                self.run_due(&strong, &queues);
-                continue;
-            };
-            // While it sleeps it holds no reference to the stack, so that the program can drop the stack.
-            drop(strong);
-            queues.clear();
-            let slept = me.sleep(&mut fds, timeout);
-            self.sleep_until.store(0, Ordering::SeqCst);
-            let Some(strong) = stack.upgrade() else { break };
-            if slept == Slept::Ready {
-                let mut again = PollSet::new();
-                gather(&strong, i, shards, &mut queues, &mut again);
-                // The set of devices has changed: the next iteration gathers them again.
-                if again.len() == devices {
-                    self.serve(&strong, &queues, &fds[..devices]);
-                }
-            }
-        }
-        self.release(true);
-    }
-
-    /// Publishes until when the holder will sleep, and returns for how long. None: something is due now.
-    fn plan(&self, stack: &Arc<Stack>, deadline: Option<Instant>) -> Option<Option<Duration>> {
-        let until = [stack.next_event(), deadline].into_iter().flatten().min();
-        let now = stack.now();
-        if until.is_some_and(|t| t <= now) && deadline.is_none_or(|d| d > now) {
-            return None;
-        }
-        let mark = until.map_or(u64::MAX, Instant::as_nanos).max(1);
-        self.sleep_until.store(mark, Ordering::SeqCst);
-        // An event that appeared before the mark was stored woke nobody, so the events are read again.
-        if stack.next_event().is_some_and(|t| t.as_nanos() < mark) {
-            self.sleep_until.store(0, Ordering::SeqCst);
-            return Some(Some(Duration::ZERO));
-        }
-        Some(until.map(|t| t.saturating_sub(now)))
-    }
-
-    fn sleep(
-        &self,
-        stack: &Arc<Stack>,
-        waiter: &Arc<Waiter>,
-        deadline: Option<Instant>,
-        fds: &mut PollSet,
-    ) -> Option<Slept> {
-        let timeout = self.plan(stack, deadline)?;
-        let slept = waiter.sleep(fds, timeout);
-        self.sleep_until.store(0, Ordering::SeqCst);
-        Some(slept)
-    }
-
-    /// Receives from the queues whose descriptors are ready, as many packets as the last bursts had; more would be
-    /// found by the next wait, and a further read often finds the queue empty.
-    fn serve(&self, stack: &Arc<Stack>, queues: &Queues, fds: &[PollFd]) {
-        let fd_queues = queues.iter().filter(|(d, q)| d.device().poll_fd(*q).is_some());
-        let ready: Queues = fd_queues.zip(fds).filter(|(_, p)| p.revents() != 0).map(|(q, _)| q.clone()).collect();
-        if ready.is_empty() {
-            return;
-        }
-        let asked = self.burst.lock().ask(WEIGHT);
-        let got = stack.poll_queues(stack.now(), &ready, asked);
-        self.burst.lock().note(asked, got.div_ceil(ready.len()));
-        if got == 0 && fds.iter().any(|p| p.revents() & FAILED != 0) {
-            take_down_failed(&ready);
-        }
-    }
-
-    /// Timers that are due, and packets of devices in memory; those of others are received when their descriptors are
-    /// ready.
-    fn run_due(&self, stack: &Arc<Stack>, queues: &Queues) {
-        let memory = queues.iter().filter(|(d, q)| d.device().poll_fd(*q).is_none());
-        stack.poll_queues(stack.now(), &memory.cloned().collect::<Queues>(), WEIGHT);
-    }
 }
 
-/// Poll events of a descriptor that has failed.
-const FAILED: i16 = libc::POLLERR | libc::POLLNVAL | libc::POLLHUP;
-
-/// An AF_PACKET socket reports once that its interface went down; a deleted TUN device reports an error for ever, and
-/// polling it would spin. A device that still fails after its error was read is brought down.
-fn take_down_failed(queues: &Queues) {
-    for (dev, q) in queues {
-        let Some(fd) = dev.device().poll_fd(*q) else { continue };
-        let mut p = [PollFd::new(fd, libc::POLLIN)];
-        if crate::sys::fd::poll(&mut p, Some(Duration::ZERO)).is_ok() && p[0].revents() & FAILED != 0 {
-            dev.set_up(false);
-        }
-    }
-}
-
-/// Lists the queues of lease `i` of `n`, and the descriptors of those that have one, in the same order.
-fn gather(stack: &Stack, i: usize, n: usize, queues: &mut Queues, fds: &mut PollSet) {
-    queues.clear();
-    for dev in stack.netdevs.iter().filter(|d| d.is_up()) {
-        let device = dev.device();
-        let out = if dev.tx_backlog() > 0 { libc::POLLOUT } else { 0 };
-        for q in (0..device.caps().queues).skip(i).step_by(n) {
-            queues.push((dev.clone(), q));
-            if let Some(fd) = device.poll_fd(q) {
-                fds.push(PollFd::new(fd, libc::POLLIN | out));
-            }
-        }
-    }
-}
-
+mod hold;
+use hold::gather;
 #[cfg(test)]
 mod tests;

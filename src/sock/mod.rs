@@ -430,8 +430,9 @@ impl Sock {
         proto_use: ProtoUse,
     ) -> Arc<Sock> {
         let (rcvbuf, sndbuf) = (proto.sysctl_rmem(stack)[1], proto.sysctl_wmem(stack)[1]);
+        let common = SockCommon { busy_poll_us: stack.sysctl.busy_read() as u32, ..SockCommon::new(family) };
         Arc::new(Sock {
-            lock: SockLock::new(SockState { common: SockCommon::new(family), private: Box::new(()) }),
+            lock: SockLock::new(SockState { common, private: Box::new(()) }),
             wait: WaitQueue::default(),
             family,
             ty,

@@ -338,6 +338,14 @@ mod tests {
         assert_eq!(counts(), [2, 1, 1, 0]);
     }
 
+    #[test]
+    fn a_new_sock_busy_polls_as_long_as_busy_read_says() {
+        let stack = crate::config::build("").unwrap();
+        stack.sysctl.set("net.core.busy_read", "50").unwrap();
+        let socket = crate::inet::Socket::new(&stack, libc::AF_INET, libc::SOCK_DGRAM, 0).unwrap();
+        assert_eq!(socket.sock().lock(&stack).common.busy_poll_us, 50);
+    }
+
     /// A device that reports pending packets but returns none: as a queue does while another thread receives from it.
     #[derive(Debug)]
     struct Busy;

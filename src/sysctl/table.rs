@@ -395,7 +395,7 @@ sysctls! {
     // All protocols.
     busy_poll "net.core.busy_poll" int(0, I32_MAX) "0" Live Rw
         "Busy polling in poll and select, microseconds.",
-    busy_read "net.core.busy_read" int(0, I32_MAX) "0" Planned Rw
+    busy_read "net.core.busy_read" int(0, I32_MAX) "0" Live Rw
         "First `SO_BUSY_POLL` of a socket, microseconds.",
     netdev_budget "net.core.netdev_budget" int(I32_MIN, I32_MAX) "300" Planned Rw
         "Packets a round of softirq takes.",

@@ -872,7 +872,7 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
         (l.pmtudisc, l.min_ttl, l.priority, l.mark, l.flow_label);
     (s.rcvlowat, s.linger, s.rcvtimeo, s.sndtimeo) = (l.rcvlowat, l.linger, l.rcvtimeo, l.sndtimeo);
     (s.peek_off, s.zerocopy, s.tstamp_new) = (l.peek_off, l.zerocopy, l.tstamp_new);
-    s.txtime = l.txtime;
+    (s.txtime, s.busy_poll_us) = (l.txtime, l.busy_poll_us);
     child.tsflags.store(p.sock.tsflags.load(Ordering::Relaxed), Ordering::Relaxed);
     s.filter = l.filter.clone();
     s.max_pacing_rate = l.max_pacing_rate;

@@ -5,7 +5,9 @@
 //!
 //! A program that this one starts inherits LD_PRELOAD and USERSOCK_CONFIG, but not the device, which its parent has.
 //! So the owner names itself in the environment, USERSOCK_OWNER, by its process and the time it started; while it
-//! lives, the others leave the device alone. The same process after exec(2) finds itself named, and attaches again.
+//! lives, the others leave the device alone. The same process after exec(2) finds itself named, and attaches again. So
+//! does a program whose owner has ended; children of the owner that have not yet called exec(2), and its last threads,
+//! keep the device open a moment longer, so it waits for that.
 
 use crate::role::{self, Role, role, say};
 use crate::{control, data, descriptors, end, environment, names, process, ready, real, signals, spliced, streams};
@@ -14,6 +16,9 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use usersock::internal::sys::raw;
 
 const OWNER: &CStr = c"USERSOCK_OWNER";
+/// How long a program whose owner has ended waits for the device, milliseconds, and how often it tries.
+const HANDED_ON_MS: u32 = 2000;
+const TRY_MS: u32 = 5;
 /// The thread that loads.
 static LOADER: AtomicI32 = AtomicI32::new(0);
 /// Only TCP is ours: USERSOCK_SOCKETS=tcp.
@@ -82,13 +87,14 @@ fn load() -> Role {
         role::decide(Role::Spliced, me);
         return Role::Spliced;
     }
-    if let Some(owner) = std::env::var_os("USERSOCK_OWNER").and_then(|text| living(text.to_str()?))
-        && owner != me
-    {
+    let mark = std::env::var_os("USERSOCK_OWNER");
+    let owner = mark.as_ref().and_then(|text| living(text.to_str()?));
+    if let Some(owner) = owner.filter(|owner| *owner != me) {
         role::decide(Role::Helper, owner);
         return Role::Helper;
     }
-    if let Err(line) = attach(me) {
+    let orphan = mark.is_some() && owner.is_none();
+    if let Err(line) = attach(me, if orphan { HANDED_ON_MS } else { 0 }) {
         refuse(&line);
     }
     role::decide(Role::Owner, me);
@@ -102,15 +108,22 @@ fn refuse(line: &str) {
     unsafe { raw::call(libc::SYS_exit_group, [2, 0, 0, 0, 0, 0]) };
 }
 
-/// Makes the stack, and names this process as its owner.
-fn attach(me: c_int) -> Result<(), String> {
+/// Makes the stack, and names this process as its owner. While the device is another process's, tries again for
+/// `patience_ms`.
+fn attach(me: c_int, patience_ms: u32) -> Result<(), String> {
     match std::env::var_os("USERSOCK_SOCKETS").as_ref().map(|text| text.to_str()) {
         None | Some(Some("all")) => {}
         Some(Some("tcp")) => TCP_ONLY.store(true, Ordering::Relaxed),
         Some(_) => return Err("USERSOCK_SOCKETS: it is \"all\", or \"tcp\" to leave UDP to the kernel".to_owned()),
     }
+    let mut left = patience_ms / TRY_MS;
     // SAFETY: null takes the configuration from the environment.
-    if unsafe { usersock_ffi::admin::usk_init(std::ptr::null()) } != 0 {
+    while unsafe { usersock_ffi::admin::usk_init(std::ptr::null()) } != 0 {
+        if left > 0 && usersock_ffi::boundary::errno() == libc::EBUSY {
+            left -= 1;
+            std::thread::sleep(std::time::Duration::from_millis(u64::from(TRY_MS)));
+            continue;
+        }
         // SAFETY: a string, valid until this thread's next such call.
         return Err(unsafe { CStr::from_ptr(usersock_ffi::admin::usk_config_error()) }.to_string_lossy().into_owned());
     }

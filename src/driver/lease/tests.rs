@@ -1,6 +1,7 @@
 use super::*;
-use crate::base::env::{OsEntropy, RealClock};
+use crate::base::env::{OsEntropy, RealClock, VirtualClock};
 use crate::device::{Caps, DevStats, Device, Xmit};
+use crate::driver::EventLoop;
 use crate::sock::skb::Skb;
 use crate::stack::{StackConfig, TimerCall, TimerSlot};
 use crate::standard;
@@ -127,10 +128,10 @@ fn the_background_thread_checks_by_itself_while_the_lease_is_used_and_then_rests
     let (shard, thread, mut last) = (Shard::new(), Arc::new(Waiter::new()), Checks::new());
     let use_it = || {
         assert!(shard.acquire(&thread));
-        shard.release(true);
+        shard.release(true, &RealClock::new());
     };
     assert_eq!(shard.check(&mut last), Check::Taken);
-    shard.release(true);
+    shard.release(true, &RealClock::new());
     assert_eq!(shard.check(&mut last), Check::Later(GRACE));
     for _ in 0..3 {
         use_it();
@@ -141,7 +142,7 @@ fn the_background_thread_checks_by_itself_while_the_lease_is_used_and_then_rests
     assert!(shard.acquire(&thread));
     assert_eq!(shard.check(&mut last), Check::Later(GRACE_MAX), "held now, and used since");
     assert_eq!(shard.check(&mut last), Check::Rest);
-    shard.release(true);
+    shard.release(true, &RealClock::new());
     // The release has armed the timer, or this would not end.
     let timer = shard.timer.as_ref().unwrap();
     assert_eq!(crate::sys::fd::poll(&mut [PollFd::new(timer.raw(), libc::POLLIN)], None).unwrap(), 1);
@@ -156,14 +157,14 @@ fn a_lease_that_is_taken_again_before_the_thread_it_is_offered_to_runs_is_offere
     assert!(shard.acquire(&quick));
     assert!(!shard.acquire(&parked));
     for _ in 0..VAIN {
-        shard.release(true);
+        shard.release(true, &RealClock::new());
         assert!(shard.acquire(&quick));
         // It runs now: it was offered the lease, and finds it held.
         let vain = shard.state.lock().vain;
         assert!(!shard.acquire(&parked));
         assert_eq!(shard.state.lock().vain, vain + 1);
     }
-    shard.release(true);
+    shard.release(true, &RealClock::new());
     assert!(!parked.take_nudge());
     // The background thread offers it when nobody uses it.
     assert_eq!(shard.check(&mut last), Check::Later(GRACE));
@@ -312,4 +313,155 @@ fn a_signal_interrupts_a_wait_in_either_place() {
         }
         assert_eq!(t.join().unwrap(), Woken::Interrupted);
     }
+}
+
+/// A shard in which `main` holds the lease and `worker`'s packets come: it waits so often that it is to get the lease.
+fn held_by_the_wrong_thread() -> (Shard, Arc<Waiter>, Arc<Waiter>) {
+    let (shard, main, worker) = (Shard::new(), Arc::new(Waiter::new()), Arc::new(Waiter::new()));
+    assert!(shard.acquire(&main));
+    for _ in 1..FOREIGN {
+        assert!(!shard.acquire(&worker));
+        shard.leave(&worker, &VirtualClock::new());
+        assert!(!main.take_nudge());
+    }
+    assert!(!shard.acquire(&worker));
+    (shard, main, worker)
+}
+
+#[test]
+fn the_lease_moves_to_the_thread_whose_packets_come_and_is_not_offered_back() {
+    let clock = VirtualClock::new();
+    let (shard, main, worker) = held_by_the_wrong_thread();
+    assert!(main.take_nudge() && shard.pass_on(&main) && worker.is_called());
+    assert!(!shard.acquire(&main), "it is the worker's before that has woken");
+    assert!(shard.acquire(&worker));
+    clock.advance(GRACE);
+    for offered in [true, false] {
+        // The first release after a long time, and one soon after it.
+        shard.release(true, &clock);
+        assert_eq!(main.take_nudge(), offered);
+        assert!(shard.acquire(&worker));
+    }
+}
+
+#[test]
+fn a_holder_that_receives_many_packets_for_each_wake_up_keeps_the_lease() {
+    let (shard, main, worker) = (Shard::new(), Arc::new(Waiter::new()), Arc::new(Waiter::new()));
+    assert!(shard.acquire(&main));
+    for round in 0..3 * FOREIGN {
+        assert!(!shard.acquire(&worker));
+        assert!(!main.take_nudge(), "{round}");
+        shard.leave(&worker, &VirtualClock::new());
+        shard.packets.fetch_add(2 * WORTH_A_WAKE, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_lease_passed_to_a_thread_that_waits_no_longer_is_free() {
+    let clock = VirtualClock::new();
+    let (shard, main, worker) = held_by_the_wrong_thread();
+    shard.leave(&worker, &clock);
+    assert!(!shard.pass_on(&main), "it has left before");
+    assert!(Arc::ptr_eq(shard.state.lock().holder.as_ref().unwrap(), &main));
+    let (shard, main, worker) = held_by_the_wrong_thread();
+    assert!(shard.pass_on(&main));
+    shard.leave(&worker, &clock);
+    assert!(shard.state.lock().holder.is_none());
+    assert!(shard.acquire(&main));
+}
+
+#[test]
+fn a_thread_that_waits_for_rare_packets_gets_the_lease_of_one_whose_packets_come_no_more() {
+    let s = stack(1);
+    let (bell, rung) = Bell::new(1);
+    s.add_device(bell.clone()).unwrap();
+    let (ready, go) = channel();
+    let main = Arc::new(Waiter::new());
+    let holder = named("main", {
+        let (s, main) = (s.clone(), main.clone());
+        move || s.block(&main, None)
+    });
+    // Not in its first wait: the holder learns whose packets come.
+    let worker = named("worker", {
+        let (s, bell) = (s.clone(), bell.clone());
+        move || {
+            for _ in 0..500 {
+                let w = Waiter::current();
+                *bell.waiter.lock() = Some(w.clone());
+                if ready.send(()).is_err() {
+                    break;
+                }
+                assert_eq!(s.block(&w, None), Woken::Event);
+                *bell.waiter.lock() = None;
+            }
+        }
+    });
+    let mut last = String::new();
+    while go.recv().is_ok() {
+        std::thread::sleep(Duration::from_micros(300));
+        bell.fd.signal();
+        last = rung.recv().unwrap();
+        if last == "worker" {
+            break;
+        }
+    }
+    assert_eq!(last, "worker");
+    drop(go);
+    while !worker.is_finished() {
+        bell.fd.signal();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    worker.join().unwrap();
+    // Only main waits for packets now, and gets its own.
+    *bell.waiter.lock() = Some(main);
+    bell.fd.signal();
+    assert_eq!(holder.join().unwrap(), Woken::Event);
+}
+
+#[test]
+fn busy_polling_reads_without_a_wait_and_ends_with_a_descriptor_of_the_kernel() {
+    let config = StackConfig {
+        clock: Arc::new(RealClock::new()),
+        entropy: Arc::new(OsEntropy::new().unwrap()),
+        // Has no thread, which would read as well.
+        runner: Arc::new(EventLoop::new().unwrap()),
+    };
+    let (s, (bell, rung)) = (standard::stack(config).unwrap(), Bell::new(1));
+    s.add_device(bell.clone()).unwrap();
+    let (shard, w, e) = (Shard::new(), Arc::new(Waiter::new()), EventFd::new().unwrap());
+    assert!(shard.acquire(&w));
+    let hold = |deadline, extra: &mut [PollFd]| shard.hold(&s, 0, 1, &w, deadline, extra, &mut true);
+    s.sysctl.set("net.core.busy_poll", "5000").unwrap();
+    assert_eq!(hold(Some(s.now() + Duration::from_millis(20)), &mut []), Some(Woken::TimedOut));
+    assert!(bell.reads.load(Ordering::SeqCst) > 10);
+    s.sysctl.set("net.core.busy_poll", "2000000000").unwrap();
+    *bell.waiter.lock() = Some(w.clone());
+    bell.fd.signal();
+    assert_eq!(hold(None, &mut []), Some(Woken::Event), "its packet");
+    rung.recv().unwrap();
+    e.signal();
+    let mut extra = [PollFd::new(e.raw(), libc::POLLIN)];
+    assert_eq!(hold(None, &mut extra), Some(Woken::Event));
+    assert_eq!(extra[0].revents(), libc::POLLIN);
+}
+
+#[test]
+fn a_thread_that_busy_polls_in_recv_receives_its_packet_itself() {
+    let s = stack(1);
+    let (bell, rung) = Bell::new(1);
+    s.add_device(bell.clone()).unwrap();
+    let w = Waiter::current();
+    // The background thread may have the lease when it begins; it gives it up to a thread that waits.
+    for _ in 0..1000 {
+        assert_eq!(s.block(&w, Some(s.now() + Duration::from_millis(1))), Woken::TimedOut);
+        *bell.waiter.lock() = Some(w.clone());
+        bell.fd.signal();
+        s.runner().busy_poll(&s, &w, Duration::from_secs(1));
+        assert_eq!(s.block(&w, None), Woken::Event);
+        *bell.waiter.lock() = None;
+        if rung.recv().unwrap() != "usersock-q0" {
+            return;
+        }
+    }
+    panic!("the background thread received every packet");
 }

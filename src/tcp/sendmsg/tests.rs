@@ -335,7 +335,7 @@ fn zero_copy_calls_complete_when_their_last_byte_is_acknowledged() {
     b.ack(2_920);
     assert_eq!((completed(&b), completed(&b)), (Some((0, 0)), None));
     // A retransmission cut off the second call's packet carries it too.
-    b.with(|cx| xmit::fragment(cx, true, 0, 1_460, 1_460).unwrap());
+    b.with(|cx| xmit::fragment(cx, true, Pos::FRONT, 1_460, 1_460).unwrap());
     b.ack(4_380);
     assert_eq!(completed(&b), None);
     b.ack(8_760);
@@ -368,7 +368,7 @@ fn zero_copy_calls_that_share_a_packet_complete_together_and_their_packets_are_n
         cx.tp.nonagle = nagle::OFF;
         output::push_pending(cx);
         let packets = cx.tp.rtx_queue.len();
-        retransmit::retransmit_skb(cx, 0, 1, crate::trace::Resend::Rto).unwrap();
+        retransmit::retransmit_skb(cx, Pos::FRONT, 1, crate::trace::Resend::Rto).unwrap();
         assert_eq!(cx.tp.rtx_queue.len(), packets);
     });
     b.ack(500);
@@ -446,7 +446,7 @@ fn a_timestamp_stays_with_its_byte_when_packets_are_cut_and_joined() {
     b.with(|cx| cx.sock.tskey.store(cx.tp.snd_una.0, Ordering::Relaxed));
     b.send(&[1; 2_920], 0).unwrap();
     assert_eq!(stamps(&b), [(0, 2_920, Some(2_919))]);
-    b.with(|cx| xmit::fragment(cx, true, 0, 1_460, 1_460).unwrap());
+    b.with(|cx| xmit::fragment(cx, true, Pos::FRONT, 1_460, 1_460).unwrap());
     assert_eq!(stamps(&b), [(0, 1_460, None), (1_460, 2_920, Some(2_919))]);
     b.ack(2_920);
     // Of two calls in one packet the later is told.
@@ -457,7 +457,7 @@ fn a_timestamp_stays_with_its_byte_when_packets_are_cut_and_joined() {
     b.with(|cx| output::push_pending_frames(cx, 1_460, nagle::PUSH));
     assert_eq!(stamps(&b), [(2_920, 3_220, Some(3_219))]);
     b.send(&[3; 100], 0).unwrap();
-    b.with(|cx| retransmit::retransmit_skb(cx, 0, 1, crate::trace::Resend::Rto).unwrap());
+    b.with(|cx| retransmit::retransmit_skb(cx, Pos::FRONT, 1, crate::trace::Resend::Rto).unwrap());
     assert_eq!(stamps(&b), [(2_920, 3_320, Some(3_319))]);
 }
 

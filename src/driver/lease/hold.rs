@@ -1,0 +1,240 @@
+//! What the holder of a lease does: waits in the devices' descriptors and runs softirq, or busy-polls. Above: `lease`,
+//! which decides who holds it. Below: `Stack::poll_queues`, poll(2).
+
+use super::{Queues, Shard};
+use crate::base::env::{Duration, Instant};
+use crate::base::waiter::{PollSet, Slept, Waiter, Woken};
+use crate::device::netdev::NetDev;
+use crate::stack::runner::PollFd;
+use crate::stack::{Stack, WEIGHT};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+/// So many times a thread that busy-polls reads from the devices before it looks at its other descriptors.
+const SPINS_PER_LOOK: u32 = 16;
+
+impl Shard {
+    /// Work of a program's thread that holds the lease, until its wait is over; None: it has passed the lease to
+    /// another thread. `urgent` is returned false when the only devices are in memory and deliver packets at once.
+    #[allow(clippy::too_many_arguments)] // what the thread waits for, and where
+    pub(super) fn hold(
+        &self,
+        stack: &Arc<Stack>,
+        i: usize,
+        shards: usize,
+        waiter: &Arc<Waiter>,
+        deadline: Option<Instant>,
+        extra: &mut [PollFd],
+        urgent: &mut bool,
+    ) -> Option<Woken> {
+        let busy_poll = Duration::from_micros(stack.sysctl.busy_poll() as u64);
+        let mut queues = Queues::new();
+        loop {
+            let nudged = waiter.take_nudge();
+            if waiter.take() {
+                return Some(Woken::Event);
+            }
+            if nudged && self.pass_on(waiter) {
+                return None;
+            }
+            let now = stack.now();
+            if deadline.is_some_and(|d| d <= now) {
+                return Some(Woken::TimedOut);
+            }
+            let mut fds = PollSet::new();
+            gather(stack, i, shards, &mut queues, &mut fds);
+            let devices = fds.len();
+            *urgent = devices > 0 || stack.netdevs.next_event().is_some();
+            if !busy_poll.is_zero() && devices > 0 {
+                let until = deadline.map_or(now + busy_poll, |d| d.min(now + busy_poll));
+                if self.spin(stack, &queues, waiter, until, extra) {
+                    return Some(Woken::Event);
+                }
+                if waiter.is_woken() || deadline.is_some_and(|d| d <= stack.now()) {
+                    continue;
+                }
+            }
+            fds.extend_from_slice(extra);
+            let slept = self.sleep(stack, waiter, deadline, &mut fds);
+            extra.copy_from_slice(&fds[devices..devices + extra.len()]);
+            match slept {
+                None => self.run_due(stack, &queues),
+                Some(Slept::Interrupted) => return Some(Woken::Interrupted),
+                Some(Slept::Ready) => {
+                    self.serve(stack, &queues, &fds[..devices]);
+                    if extra.iter().any(|p| p.revents() != 0) {
+                        return Some(Woken::Event);
+                    }
+                }
+                Some(Slept::Look | Slept::TimedOut) => {}
+            }
+        }
+    }
+
+    /// Busy polling: reads from the queues until the waiter is woken or nudged, or `until`. True: a descriptor of
+    /// `extra`, at which it looks now and then, is ready. Linux: napi_busy_loop, whose end is ep_busy_loop_end or
+    /// sk_busy_loop_end.
+    pub(super) fn spin(
+        &self,
+        stack: &Arc<Stack>,
+        queues: &Queues,
+        waiter: &Arc<Waiter>,
+        until: Instant,
+        extra: &mut [PollFd],
+    ) -> bool {
+        let mut round = 0u32;
+        loop {
+            let now = stack.now();
+            if now >= until || waiter.is_called() {
+                return false;
+            }
+            self.poll_queues(stack, queues, WEIGHT);
+            round = round.wrapping_add(1);
+            if !extra.is_empty()
+                && round.is_multiple_of(SPINS_PER_LOOK)
+                && crate::sys::fd::poll(extra, Some(Duration::ZERO)).is_ok_and(|n| n > 0)
+            {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Work of the background thread that holds the lease, until a thread of the program asks for it or the stack is
+    /// gone.
+    pub(super) fn hold_background(&self, stack: &Weak<Stack>, i: usize, shards: usize, stop: &AtomicBool) {
+        let me = &self.background;
+        let mut queues = Queues::new();
+        while !stop.load(Ordering::SeqCst) {
+            let Some(strong) = stack.upgrade() else { break };
+            me.take_nudge();
+            if !self.state.lock().parked.is_empty() {
+                break;
+            }
+            let mut fds = PollSet::new();
+            gather(&strong, i, shards, &mut queues, &mut fds);
+            let devices = fds.len();
+            let Some(timeout) = self.plan(&strong, None) else {
+                self.run_due(&strong, &queues);
+                continue;
+            };
+            // While it sleeps it holds no reference to the stack, so that the program can drop the stack.
+            drop(strong);
+            queues.clear();
+            let slept = me.sleep(&mut fds, timeout);
+            self.sleep_until.store(0, Ordering::SeqCst);
+            let Some(strong) = stack.upgrade() else { break };
+            if slept == Slept::Ready {
+                let mut again = PollSet::new();
+                gather(&strong, i, shards, &mut queues, &mut again);
+                // The set of devices has changed: the next iteration gathers them again.
+                if again.len() == devices {
+                    self.serve(&strong, &queues, &fds[..devices]);
+                }
+            }
+        }
+        if let Some(strong) = stack.upgrade() {
+            self.release(true, &*strong.clock);
+        }
+    }
+
+    /// Publishes until when the holder will sleep, and returns for how long. None: something is due now.
+    fn plan(&self, stack: &Arc<Stack>, deadline: Option<Instant>) -> Option<Option<Duration>> {
+        let until = [stack.next_event(), deadline].into_iter().flatten().min();
+        let now = stack.now();
+        if until.is_some_and(|t| t <= now) && deadline.is_none_or(|d| d > now) {
+            return None;
+        }
+        let mark = until.map_or(u64::MAX, Instant::as_nanos).max(1);
+        self.sleep_until.store(mark, Ordering::SeqCst);
+        // An event that appeared before the mark was stored woke nobody, so the events are read again.
+        if stack.next_event().is_some_and(|t| t.as_nanos() < mark) {
+            self.sleep_until.store(0, Ordering::SeqCst);
+            return Some(Some(Duration::ZERO));
+        }
+        Some(until.map(|t| t.saturating_sub(now)))
+    }
+
+    fn sleep(
+        &self,
+        stack: &Arc<Stack>,
+        waiter: &Arc<Waiter>,
+        deadline: Option<Instant>,
+        fds: &mut PollSet,
+    ) -> Option<Slept> {
+        let timeout = self.plan(stack, deadline)?;
+        let slept = waiter.sleep(fds, timeout);
+        self.sleep_until.store(0, Ordering::SeqCst);
+        Some(slept)
+    }
+
+    /// Receives from the queues whose descriptors are ready, as many packets as the last bursts had; more would be
+    /// found by the next wait, and a further read often finds the queue empty.
+    fn serve(&self, stack: &Arc<Stack>, queues: &Queues, fds: &[PollFd]) {
+        let fd_queues = queues.iter().filter(has_fd);
+        let ready: Queues = fd_queues.zip(fds).filter(|(_, p)| p.revents() != 0).map(|(q, _)| q.clone()).collect();
+        if ready.is_empty() {
+            return;
+        }
+        let got = self.receive(stack, &ready);
+        if got == 0 && fds.iter().any(|p| p.revents() & FAILED != 0) {
+            take_down_failed(&ready);
+        }
+    }
+
+    /// Receives a burst from each queue that is ready; returns how many packets there were.
+    fn receive(&self, stack: &Arc<Stack>, queues: &Queues) -> usize {
+        let asked = self.burst.lock().ask(WEIGHT);
+        let got = self.poll_queues(stack, queues, asked);
+        self.burst.lock().note(asked, got.div_ceil(queues.len().max(1)));
+        got
+    }
+
+    fn poll_queues(&self, stack: &Arc<Stack>, queues: &Queues, budget: usize) -> usize {
+        let got = stack.poll_queues(stack.now(), queues, budget);
+        self.packets.fetch_add(got as u64, Ordering::Relaxed);
+        got
+    }
+
+    /// Timers that are due, and packets of devices in memory; those of others are received when their descriptors are
+    /// ready.
+    fn run_due(&self, stack: &Arc<Stack>, queues: &Queues) {
+        let memory = queues.iter().filter(|q| !has_fd(q));
+        stack.poll_queues(stack.now(), &memory.cloned().collect::<Queues>(), WEIGHT);
+    }
+}
+
+/// Poll events of a descriptor that has failed.
+const FAILED: i16 = libc::POLLERR | libc::POLLNVAL | libc::POLLHUP;
+
+/// An AF_PACKET socket reports once that its interface went down; a deleted TUN device reports an error for ever, and
+/// polling it would spin. A device that still fails after its error was read is brought down.
+fn take_down_failed(queues: &Queues) {
+    for (dev, q) in queues {
+        let Some(fd) = dev.device().poll_fd(*q) else { continue };
+        let mut p = [PollFd::new(fd, libc::POLLIN)];
+        if crate::sys::fd::poll(&mut p, Some(Duration::ZERO)).is_ok() && p[0].revents() & FAILED != 0 {
+            dev.set_up(false);
+        }
+    }
+}
+
+/// Whether a queue has a descriptor: its device is not one in memory.
+pub(super) fn has_fd((dev, queue): &&(Arc<NetDev>, u16)) -> bool {
+    dev.device().poll_fd(*queue).is_some()
+}
+
+/// Lists the queues of lease `i` of `n`, and the descriptors of those that have one, in the same order.
+pub(super) fn gather(stack: &Stack, i: usize, n: usize, queues: &mut Queues, fds: &mut PollSet) {
+    queues.clear();
+    for dev in stack.netdevs.iter().filter(|d| d.is_up()) {
+        let device = dev.device();
+        let out = if dev.tx_backlog() > 0 { libc::POLLOUT } else { 0 };
+        for q in (0..device.caps().queues).skip(i).step_by(n) {
+            queues.push((dev.clone(), q));
+            if let Some(fd) = device.poll_fd(q) {
+                fds.push(PollFd::new(fd, libc::POLLIN | out));
+            }
+        }
+    }
+}
