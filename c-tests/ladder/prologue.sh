@@ -90,4 +90,6 @@ finish() {
         until_ok no_sockets ${stack%:*}
         kill ${stack#*:}; wait ${stack#*:}
     done
+    # What a sanitizer has to say of any process.
+    if ls /run/report.* > /dev/null 2>&1; then head -n 60 /run/report.*; return 1; fi
 }

@@ -12,7 +12,8 @@ use crate::{Failure, Outcome, cargo, sanitize, setup};
 /// Arguments of `cargo xtask programs`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Rungs whose names contain one of these words; none: all
+    /// Rungs whose number is one of these words, or whose name contains one; none: all
+    #[arg(value_name = "RUNG")]
     filter: Vec<String>,
     /// Percent of the packets that the link loses; may be repeated; none: 0 and 1
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=50))]
@@ -73,7 +74,7 @@ pub fn run(args: &Args) -> Outcome {
     setup::tools();
     let mut command = cargo::cargo();
     command.args(["test", "--quiet", "--package", "usersock-c-tests", "--test", "ladder", "--no-fail-fast", "--"]);
-    command.args(&args.filter).args(["--test-threads", &args.jobs.to_string()]);
+    command.args(["--test-threads", &args.jobs.to_string()]);
     command.env("USERSOCK_LADDER", words(args)).env("PATH", setup::system_path());
     if let Some(sanitizer) = args.sanitizer {
         sanitize::build(sanitizer)?.set(&mut command);
@@ -90,7 +91,8 @@ pub fn run(args: &Args) -> Outcome {
 fn words(args: &Args) -> String {
     let losses = args.loss.iter().map(|loss| format!("loss={loss}"));
     let forms = args.form.iter().map(|form| format!("form={form}"));
-    losses.chain(forms).chain([format!("seed={}", args.seed)]).collect::<Vec<_>>().join(" ")
+    let rungs = args.filter.iter().map(|word| format!("rung={word}"));
+    rungs.chain(losses).chain(forms).chain([format!("seed={}", args.seed)]).collect::<Vec<_>>().join(" ")
 }
 
 /// Runs the tests; prints rows as they come, and what failed tests said.

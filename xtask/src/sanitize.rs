@@ -1,8 +1,8 @@
-//! The stack server and the shim built with a sanitizer. Stable Rust has none: the nightly toolchain builds them, with
-//! the standard library as it is. The shim finds the sanitizer's run-time library in the program that it is loaded into
-//! only when that is loaded first: gcc's shared one, in front of it in LD_PRELOAD.
+//! The stack server and the shim, built with a sanitizer. Stable Rust has none: the nightly toolchain builds them. The
+//! server has the sanitizer's run-time library in it. The shim, which is loaded into programs that have none, needs a
+//! shared one in front of it in LD_PRELOAD.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::{Failure, broken, cargo};
@@ -30,12 +30,12 @@ impl Sanitizer {
 pub struct Built {
     /// Where the command and the shim are.
     dir: PathBuf,
-    /// gcc's run-time library.
+    /// The shared run-time library.
     runtime: PathBuf,
 }
 
 impl Built {
-    /// Tells the ladder what to run, and how a report ends a program.
+    /// Tells the ladder what to run.
     pub fn set(&self, command: &mut Command) {
         command.env("USERSOCK_LADDER_BIN", &self.dir).env("USERSOCK_LADDER_RUNTIME", &self.runtime);
     }
@@ -44,46 +44,75 @@ impl Built {
 /// Builds the command and the shim, below `target/SANITIZER`.
 ///
 /// # Errors
-/// There is no nightly toolchain, or no run-time library of gcc's, or the build failed.
+/// There is no nightly toolchain, or no run-time library, or the build failed.
 pub fn build(sanitizer: Sanitizer) -> Result<Built, Failure> {
-    let target = host()?;
-    let folder = cargo::root().join("target").join(sanitizer.name());
-    println!("building the stack server and the shim with -Zsanitizer={}", sanitizer.name());
-    let status = Command::new("rustup")
-        .args(["run", "nightly", "cargo", "build", "--package", "usersock-cli", "--package", "usersock-preload"])
-        .args(["--target", &target, "--target-dir"])
-        .arg(&folder)
-        .env("RUSTFLAGS", format!("-Zsanitizer={}", sanitizer.name()))
-        // The cargo that runs this is of another toolchain.
-        .env_remove("CARGO")
-        .env_remove("RUSTUP_TOOLCHAIN")
-        .current_dir(cargo::root())
-        .stdin(Stdio::null())
-        .status()?;
-    if !status.success() {
-        return Err(broken("the build with a sanitizer failed; it needs `rustup toolchain install nightly`"));
+    let name = sanitizer.name();
+    let (host, library) = (nightly(&["-vV"])?, nightly(&["--print", "target-libdir"])?);
+    let host = host.lines().find_map(|line| line.strip_prefix("host: "));
+    let host = host.ok_or_else(|| broken("rustc -vV names no host"))?;
+    let folder = cargo::root().join("target").join(name);
+    println!("building the stack server and the shim with -Zsanitizer={name}, in {}", folder.display());
+    let mut command = Command::new("rustup");
+    command.args(["run", "nightly", "cargo", "build", "--package", "usersock-cli", "--package", "usersock-preload"]);
+    // A target that is named leaves build scripts and procedural macros, which rustc loads, without the sanitizer.
+    command.args(["--target", host, "--target-dir"]).arg(&folder);
+    if sanitizer == Sanitizer::Thread {
+        // What the standard library does with atomics must be seen: the fence of `Arc`, of which the sanitizer knows
+        // nothing, is another operation there when it is built for it. It needs the component rust-src.
+        command.arg("-Zbuild-std");
     }
-    Ok(Built { dir: folder.join(target).join("debug"), runtime: runtime(sanitizer)? })
-}
-
-/// The target that rustc builds for without being told. A sanitizer's build names it, so that build scripts and
-/// procedural macros, which rustc itself loads, are built without.
-fn host() -> Result<String, Failure> {
-    let output = Command::new("rustc").arg("-vV").output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(str::to_owned).ok_or_else(|| broken("rustc -vV names no host"))
-}
-
-/// Where gcc has the shared run-time library.
-fn runtime(sanitizer: Sanitizer) -> Result<PathBuf, Failure> {
-    let name = match sanitizer {
-        Sanitizer::Address => "libasan.so",
-        Sanitizer::Thread => "libtsan.so",
+    command.env("RUSTFLAGS", format!("-Zsanitizer={name}"));
+    if !as_outside(&mut command).status()?.success() {
+        return Err(broken("the build failed; it needs: rustup toolchain install nightly --component rust-src"));
+    }
+    let runtime = match sanitizer {
+        Sanitizer::Address => shared(Path::new(library.trim()), &folder)?,
+        Sanitizer::Thread => of_gcc("libtsan.so")?,
     };
+    Ok(Built { dir: folder.join(host).join("debug"), runtime })
+}
+
+/// Without what the cargo that runs this, of another toolchain, has set.
+fn as_outside(command: &mut Command) -> &mut Command {
+    command.env_remove("CARGO").env_remove("RUSTC").env_remove("RUSTUP_TOOLCHAIN");
+    command.current_dir(cargo::root()).stdin(Stdio::null())
+}
+
+/// What the nightly rustc says.
+fn nightly(args: &[&str]) -> Result<String, Failure> {
+    let mut command = Command::new("rustup");
+    command.args(["run", "nightly", "rustc"]).args(args);
+    let output = as_outside(&mut command).output()?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(broken("there is no nightly toolchain; it is had by: rustup toolchain install nightly --component rust-src"))
+}
+
+/// Makes a shared library of the toolchain's archive. gcc's would do, but for wget, which waits for ever under it even
+/// without the shim.
+fn shared(library: &Path, folder: &Path) -> Result<PathBuf, Failure> {
+    let (archive, made) = (folder.join("runtime.a"), folder.join("librustc_asan.so"));
+    std::fs::copy(library.join("librustc-nightly_rt.asan.a"), &archive)?;
+    // This part runs before all constructors, which only an executable's can.
+    let mut trim = Command::new("ar");
+    trim.arg("d").arg(&archive).arg("asan_preinit.cpp.o");
+    let mut link = Command::new("cc");
+    link.arg("-shared").arg("-o").arg(&made).arg("-Wl,--whole-archive").arg(&archive).arg("-Wl,--no-whole-archive");
+    link.args(["-lpthread", "-ldl", "-lm", "-lrt"]);
+    for command in [&mut trim, &mut link] {
+        if !command.status()?.success() {
+            return Err(broken("no shared library can be made of librustc-nightly_rt.asan.a"));
+        }
+    }
+    Ok(made)
+}
+
+/// The toolchain's archive of the thread sanitizer cannot become a shared library; gcc has one.
+fn of_gcc(name: &str) -> Result<PathBuf, Failure> {
     let output = Command::new("cc").arg(format!("-print-file-name={name}")).output()?;
-    let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
     // cc repeats the name of a file that it does not have.
+    let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
     let found = path.is_absolute().then(|| path.canonicalize().ok()).flatten();
     found.ok_or_else(|| broken(format!("gcc has no {name}")))
 }

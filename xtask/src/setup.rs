@@ -15,6 +15,7 @@ const TOOLS: &[Tool] = &[
     Tool { program: "cc", package: "gcc" },
     Tool { program: "git", package: "git" },
     Tool { program: "readelf", package: "binutils" },
+    Tool { program: "ar", package: "binutils" },
     Tool { program: "nm", package: "binutils" },
     Tool { program: "make", package: "make" },
     Tool { program: "pkg-config", package: "pkg-config" },

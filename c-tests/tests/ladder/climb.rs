@@ -1,8 +1,8 @@
 //! Which forms of a rung are played, and the comparison with the kernel's. Above: the rungs. Below: `play`.
 //!
 //! Without a word the part that belongs to every test run is played: usersock on either side, without loss, and on both
-//! with 1 %. USERSOCK_LADDER, which `cargo xtask programs` sets, plays the whole, or what its words choose (`form=U-K`,
-//! `loss=1`, `seed=7`), prints a line for each play, and takes a rung that cannot run for one that failed.
+//! with 1 %. USERSOCK_LADDER, which `cargo xtask programs` sets, plays the whole, or what its words choose (`rung=12`,
+//! `form=U-K`, `loss=1`, `seed=7`), prints a line for each play, and takes a rung that cannot run for one that failed.
 
 use crate::harness::skip;
 use crate::play::{Form, Setting, Side, missing, namespaces, play};
@@ -30,6 +30,8 @@ pub(crate) struct Rung {
 
 /// What is to be played.
 struct Plan {
+    /// Words of which a rung's name has one, or its number is one; none: all rungs.
+    rungs: Vec<String>,
     forms: Vec<Form>,
     losses: Vec<u32>,
     seed: u64,
@@ -40,10 +42,11 @@ struct Plan {
 impl Plan {
     fn of_environment() -> Plan {
         let text = std::env::var("USERSOCK_LADDER").ok();
-        let mut plan = Plan { forms: vec![], losses: vec![], seed: 7, whole: text.is_some() };
+        let mut plan = Plan { rungs: vec![], forms: vec![], losses: vec![], seed: 7, whole: text.is_some() };
         for word in text.unwrap_or_default().split_whitespace() {
             let (key, value) = word.split_once('=').unwrap_or((word, ""));
             match key {
+                "rung" => plan.rungs.push(value.to_owned()),
                 "form" => plan.forms.extend(Form::ALL.into_iter().filter(|form| form.to_string() == value)),
                 "loss" => plan.losses.push(value.parse().expect("loss in percent")),
                 "seed" => plan.seed = value.parse().expect("a number"),
@@ -51,6 +54,16 @@ impl Plan {
             }
         }
         plan
+    }
+
+    /// Whether a rung is played at all.
+    fn names(&self, rung: &Rung) -> bool {
+        let number = |word: &str| word.parse::<u32>().is_ok();
+        let fits = |word: &String| match rung.name.split_once('-') {
+            Some((n, _)) if number(word) => n == word,
+            _ => rung.name.contains(word.as_str()),
+        };
+        self.rungs.is_empty() || self.rungs.iter().any(fits)
     }
 
     /// Whether a rung is played in this form over a link with this loss.
@@ -86,6 +99,9 @@ impl Plan {
 /// Plays a rung in all forms of the plan. The test fails with all that went wrong.
 pub(crate) fn climb(rung: &Rung) {
     let plan = Plan::of_environment();
+    if !plan.names(rung) {
+        return;
+    }
     let lacking = missing(rung.needs);
     let cannot = match namespaces() {
         _ if !lacking.is_empty() => Some(format!("{} not installed", lacking.join(", "))),
