@@ -73,7 +73,7 @@
 //!
 //! # Not implemented
 //! Linux features that this version lacks behave as in a kernel built without them. The larger ones: MSG_ZEROCOPY,
-//! TCP_REPAIR, TCP Fast Open, MTU probing, TCP-MD5 and TCP-AO, SYN cookies, transmit timestamps, accurate ECN, the
+//! TCP_REPAIR, TCP Fast Open, TCP-MD5 and TCP-AO, SYN cookies, transmit timestamps, accurate ECN, the
 //! metrics cache; IGMP and MLD reports, router advertisements, IP options in sent packets. A sysctl of a missing
 //! feature accepts only its default and the value that disables the feature (`sysctl`, `Support::Planned`); `usersock
 //! sysctl -ad` lists these.

@@ -211,7 +211,7 @@ static void westwood(const char *dir)
     snprintf(path, sizeof path, "%s/westwood.so", dir);
     usk_plugin_t *plugin = usk_plugin_load(stack, path);
     CHECK(plugin != NULL);
-    available_is("westwood reno cubic");
+    available_is("westwood reno cubic bbr dctcp");
     CHECK(usk_plugin_load(stack, path) == NULL);
     EQ(errno, EEXIST);
     CHECK(strstr(usk_config_error(), "westwood"));
@@ -244,7 +244,7 @@ static void westwood(const char *dir)
     CHECK(transfer(&p, 4));
     closed(&p);
     unloaded(plugin);
-    available_is("reno cubic");
+    available_is("reno cubic bbr dctcp");
     int fd = (int)OK(usk_socket_on(stack, AF_INET, SOCK_STREAM, 0));
     ERR(usk_setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "westwood", 8), ENOENT);
     ERR(usk_sysctl_set(stack, "net.ipv4.tcp_congestion_control", "westwood"), ENOENT);
@@ -294,7 +294,7 @@ static void lifecycle(void)
     EQ(calls.release, 2);
     ERR(usk_mib_read(stack, "CountedAvoids", &n), ENOENT);
     ERR(usk_sysctl_set(stack, "net.counted.step", "4"), ENOENT);
-    available_is("reno cubic");
+    available_is("reno cubic bbr dctcp");
     unloaded(plugin);
 }
 
@@ -543,7 +543,7 @@ static void hostile_tables(void)
     newer.later[3] = &newer;
     CHECK(attach(&newer.ops) == NULL);
     EQ(errno, EINVAL);
-    available_is("reno cubic");
+    available_is("reno cubic bbr dctcp");
 }
 
 int main(int argc, char **argv)

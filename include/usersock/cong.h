@@ -40,6 +40,12 @@
 #define USK_CONG_NEEDS_ECN 1
 
 /*
+ With USK_CONG_NEEDS_ECN: the receiver echoes the CE mark of each segment, not a mark until the sender's CWR (RFC
+ 8257 §3.2), so that the sender counts what was marked.
+ */
+#define USK_CONG_EXACT_ECE 2
+
+/*
  Congestion states (enum tcp_ca_state): no congestion.
  */
 #define USK_CA_OPEN 0
@@ -516,7 +522,7 @@ typedef struct usk_cong_ops {
    */
   const usk_sysctl_t *sysctls;
   /*
-   USK_CONG_NEEDS_ECN, or 0.
+   USK_CONG_ bits, or 0.
    */
   uint32_t flags;
   /*

@@ -240,17 +240,17 @@ sysctls! {
     tcp_stdurg "net.ipv4.tcp_stdurg" flag(0, 255) "0" Live Rw
         "Urgent pointer points at (1) instead of after (0) the urgent byte (RFC 6093).",
     // TCP: MSS and path MTU.
-    tcp_base_mss "net.ipv4.tcp_base_mss" int(I32_MIN, I32_MAX) "1024" Planned Rw
+    tcp_base_mss "net.ipv4.tcp_base_mss" int(I32_MIN, I32_MAX) "1024" Live Rw
         "First MSS that MTU probing tries.",
     tcp_min_snd_mss "net.ipv4.tcp_min_snd_mss" int(48, 65535) "48" Live Rw
         "Least MSS we send by, options included (CVE-2019-11479).",
-    tcp_mtu_probe_floor "net.ipv4.tcp_mtu_probe_floor" int(48, 65535) "48" Planned Rw
+    tcp_mtu_probe_floor "net.ipv4.tcp_mtu_probe_floor" int(48, 65535) "48" Live Rw
         "Least MSS that MTU probing falls to.",
-    tcp_mtu_probing "net.ipv4.tcp_mtu_probing" int(0, 255) "0" Planned Rw
+    tcp_mtu_probing "net.ipv4.tcp_mtu_probing" int(0, 255) "0" Live Rw
         "MTU probing (RFC 4821): 0 off, 1 when a black hole shows, 2 always.",
-    tcp_probe_interval "net.ipv4.tcp_probe_interval" secs(0, 17179869) "600" Planned Rw
+    tcp_probe_interval "net.ipv4.tcp_probe_interval" secs(0, 17179869) "600" Live Rw
         "Wait before MTU probing tries larger again.",
-    tcp_probe_threshold "net.ipv4.tcp_probe_threshold" int(I32_MIN, I32_MAX) "8" Planned Rw
+    tcp_probe_threshold "net.ipv4.tcp_probe_threshold" int(I32_MIN, I32_MAX) "8" Live Rw
         "MTU probing stops when the search range is narrower, bytes.",
     // TCP: loss and timers.
     tcp_early_retrans "net.ipv4.tcp_early_retrans" int(0, 4) "3" Live Rw

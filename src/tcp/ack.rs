@@ -5,7 +5,7 @@
 use super::cong::{self, AckSample, ca_ack};
 use super::input::Seg;
 use super::tcb::{CaState, Cx, RateSample, XmitTimer};
-use super::{chrono, ecn, mtu, output, probe, prr, rack, rate, recovery, retransmit, rtt, sack, timer};
+use super::{chrono, ecn, mtu, mtu_probe, output, probe, prr, rack, rate, recovery, retransmit, rtt, sack, timer};
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
 use crate::sock::skb::sacked;
@@ -496,6 +496,7 @@ fn clean_head(cx: &mut Cx<'_>, c: &mut Cleaned, st: &mut AckSt, ece: bool) -> bo
 #[inline]
 fn after_progress(cx: &mut Cx<'_>, c: &mut Cleaned, prior_fack: SeqNum, ece: bool) {
     c.flags |= flag::SET_XMIT_TIMER;
+    mtu_probe::acked(cx);
     if sack::is_sack(cx.tp) {
         // A hole that was never retransmitted got filled: reordering.
         if c.reord.before(prior_fack) {

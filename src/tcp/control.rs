@@ -5,11 +5,11 @@
 
 use super::mtu::{current_mss, default_advmss, sync_mss};
 use super::output::{ACK, FIN, RST, SYN, charge_wmem, push_pending_frames, wnd_end, write_queue_purge};
-use super::segment::{route, transmit_bare, transmit_skb};
+use super::segment::{route, transmit_ack, transmit_bare, transmit_skb};
 use super::tcb::{Cx, XmitTimer, nagle};
 use super::timer::{micros, reset_xmit_timer};
 use super::xmit::queue_skb;
-use super::{cong, ecn, rcvbuf, sock_ops, window};
+use super::{cong, ecn, mtu_probe, rcvbuf, sock_ops, window};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
@@ -57,6 +57,7 @@ pub fn connect_init(cx: &mut Cx<'_>) {
         Some(d) => (d.mtu, default_advmss(cx.stack, d, cx.sk.daddr.is_ipv6()), d.metrics.window, d.metrics.initrwnd),
         None => (576, super::tcb::MSS_DEFAULT, 0, 0),
     };
+    mtu_probe::init(cx);
     sync_mss(cx, mtu);
     cong::dst_init(cx);
     if cx.tp.window_clamp == 0 {
@@ -195,7 +196,7 @@ pub fn send_active_reset(cx: &mut Cx<'_>) {
     }
 }
 
-/// Sends an acknowledgement of `rcv_nxt` whose sequence number is `seq` (__tcp_send_ack). Nothing in CLOSED.
+/// Sends an acknowledgement of `rcv_nxt` whose sequence number is `seq`. Nothing in CLOSED.
 pub(super) fn send_ack_at(cx: &mut Cx<'_>, seq: SeqNum) {
     if cx.state() == State::Close {
         return;
@@ -203,6 +204,14 @@ pub(super) fn send_ack_at(cx: &mut Cx<'_>, seq: SeqNum) {
     let skb = nondata_skb(seq, ACK);
     // An acknowledgement that a full device drops is replaced by the next one, as one lost on the wire.
     let _ = transmit_bare(cx, skb);
+}
+
+/// Acknowledges what was received up to `rcv_nxt`, which may be less than all: what is due for the rest stays due
+/// (__tcp_send_ack).
+pub(super) fn send_ack_of(cx: &mut Cx<'_>, rcv_nxt: SeqNum) {
+    let skb = nondata_skb(acceptable_seq(cx), ACK);
+    // As in `send_ack_at`: the next acknowledgement replaces one that is dropped.
+    let _ = transmit_ack(cx, skb, rcv_nxt);
 }
 
 /// Acknowledges what was received (tcp_send_ack).

@@ -88,6 +88,11 @@ impl AckState {
         self.pending & pending::SCHED != 0
     }
 
+    /// Whether one waits for its timer.
+    pub(super) fn is_delayed(&self) -> bool {
+        self.pending & pending::TIMER != 0
+    }
+
     /// The next check sends the acknowledgement at once.
     #[inline]
     pub(super) fn ack_now(&mut self) {

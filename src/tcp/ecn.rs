@@ -4,6 +4,7 @@
 //! Below: `delack`. Not here: accurate ECN (RFC 9768). Linux: the tcp_ecn_* functions.
 
 use super::cong;
+use super::control;
 use super::delack::enter_quickack_mode;
 use super::input::Seg;
 use super::sock_ops::{self, Ends};
@@ -159,6 +160,7 @@ pub(super) fn data_ecn_check(cx: &mut Cx<'_>, seg: &Seg) {
         Ecn::Ce => {
             if cx.tp.ca.ops.needs_ecn() {
                 cong::ca_event(cx, cong::CaEvent::EcnIsCe);
+                echo_exactly(cx, true);
             }
             if cx.tp.ecn.0 & EcnFlags::DEMAND_CWR == 0 {
                 enter_quickack_mode(cx, QUICKACKS);
@@ -168,10 +170,48 @@ pub(super) fn data_ecn_check(cx: &mut Cx<'_>, seg: &Seg) {
         Ecn::Ect0 | Ecn::Ect1 => {
             if cx.tp.ca.ops.needs_ecn() {
                 cong::ca_event(cx, cong::CaEvent::EcnNoCe);
+                echo_exactly(cx, false);
             }
         }
     }
     cx.tp.ecn.0 |= EcnFlags::SEEN;
+}
+
+/// The echo of each segment's mark (RFC 8257 §3.2; Linux: dctcp_ece_ack.h).
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct EceEcho {
+    /// The last segment that arrived was marked.
+    pub(crate) ce: bool,
+    /// `rcv_nxt` after it.
+    rcv_nxt: SeqNum,
+}
+
+/// The algorithm begins: what was received before says nothing.
+pub(super) fn init_echo(cx: &mut Cx<'_>) {
+    cx.tp.ece_echo = EceEcho { ce: false, rcv_nxt: cx.tp.rcv_nxt };
+}
+
+/// A segment arrived, with a mark or without. Where that changes, what came before is acknowledged by itself, with the
+/// echo that it had, and this one at once: so the sender can count marked bytes in spite of delayed acknowledgements
+/// (RFC 8257 §3.2; dctcp_ece_ack_update).
+fn echo_exactly(cx: &mut Cx<'_>, ce: bool) {
+    if !cx.tp.ca.ops.exact_ece() {
+        return;
+    }
+    let before = cx.tp.ece_echo;
+    if before.ce != ce {
+        if cx.tp.ack.is_delayed() {
+            set_echo(cx, before.ce);
+            control::send_ack_of(cx, before.rcv_nxt);
+        }
+        cx.tp.ack.ack_now();
+    }
+    cx.tp.ece_echo = EceEcho { ce, rcv_nxt: cx.tp.rcv_nxt };
+    set_echo(cx, ce);
+}
+
+fn set_echo(cx: &mut Cx<'_>, ce: bool) {
+    cx.tp.ecn.0 = cx.tp.ecn.0 & !EcnFlags::DEMAND_CWR | if ce { EcnFlags::DEMAND_CWR } else { 0 };
 }
 
 /// The peer has reduced its window: the echo ends. Data that says so is acknowledged at once, for that window may be

@@ -13,7 +13,8 @@ use super::tcb::{Cx, TcpSock};
 use super::timewait::TIMEWAIT_LEN;
 use super::urgent::urg;
 use super::{
-    close, cong, control, ecn, mtu, output, rcv, rcvbuf, recvmsg, rtt, sack, synsent, timer, timewait, undo, window,
+    close, cong, control, ecn, mtu, mtu_probe, output, rcv, rcvbuf, recvmsg, rtt, sack, synsent, timer, timewait, undo,
+    window,
 };
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
@@ -630,6 +631,7 @@ fn fin_acked(cx: &mut Cx<'_>, seg: &Seg) -> Option<Verdict> {
 /// The connection is established: sets the window, buffers and congestion control; tells hooks, with the options of the
 /// segment that completed the handshake (tcp_init_transfer).
 pub(super) fn init_transfer(cx: &mut Cx<'_>, how: Opened, options: &[u8]) {
+    mtu_probe::init(cx);
     ack::init_metrics(cx);
     ack::set_initial_cwnd(cx);
     sock_ops::established(cx, how, options);
@@ -669,5 +671,6 @@ pub(super) fn take_ts_from_advmss(cx: &mut Cx<'_>) {
 
 /// After the handshake's options: the MSS we send by.
 pub(super) fn sync_mss(cx: &mut Cx<'_>) {
+    mtu_probe::init(cx);
     mtu::sync_mss(cx, cx.tp.pmtu_cookie);
 }

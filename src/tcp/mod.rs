@@ -14,7 +14,8 @@
 //! | `close`, `timewait` | close, shutdown, abort, orphans (RFC 9293 §3.10.4); TIME-WAIT records |
 //! | `sendmsg`, `output` | send: bytes join the queue; push now or later (RFC 9293 §3.7.4) |
 //! | `xmit`, `segment` | which segment, how long; its options and header |
-//! | `mtu`, `probe` | segment sizes and path MTU; probes (RFC 9293 §3.8.6.1, RFC 8985 §7) |
+//! | `mtu`, `mtu_probe` | segment sizes and path MTU; probing for it (RFC 4821) |
+//! | `probe` | window and loss probes (RFC 9293 §3.8.6.1, RFC 8985 §7) |
 //! | `chrono`, `rate` | what limits a sender; delivery-rate samples |
 //! | `rcv`, `input`, `challenge` | a segment to its sock; its steps (RFC 9293 §3.10.7.4); what is not acceptable (RFC 5961) |
 //! | `reassembly`, `prune` | received data: its queues; when memory is short |
@@ -22,6 +23,7 @@
 //! | `delack` | when an acknowledgement leaves (RFC 9293 §3.8.6.3) |
 //! | `window`, `rcvbuf` | the window that is offered (RFC 7323 §2); the buffer behind it |
 //! | `ack`, `sack`, `rtt` | what an acknowledgement does; the scoreboard (RFC 2018); RTT and RTO (RFC 6298) |
+//! | `minmax` | the best sample of a sliding window |
 //! | `recovery`, `rack` | the states of recovery; which segments are lost (RFC 8985) |
 //! | `retransmit`, `prr`, `undo` | sending again; at which rate (RFC 6937); undoing a reduction |
 //! | `ecn`, `cong` | congestion notification (RFC 3168); congestion control, a file an algorithm |
@@ -48,7 +50,9 @@ pub mod invariants;
 pub mod ioctl;
 pub mod listener;
 pub mod lookup;
+pub(crate) mod minmax;
 pub mod mtu;
+mod mtu_probe;
 pub mod net;
 pub mod output;
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Segment sizes: path MTU to MSS and back, what a super-packet may hold, and what happens when ICMP lowers the path
 //! MTU. Above: `sendmsg`, `xmit`, `rcv` (ICMP). Below: routes. Linux: tcp_sync_mss, tcp_current_mss, tcp_send_mss,
-//! tcp_v4_mtu_reduced. RFC 9293 §3.7, RFC 1191. Not here: probing for a larger MTU (RFC 4821).
+//! tcp_v4_mtu_reduced. RFC 9293 §3.7, RFC 1191.
 
+use super::mtu_probe;
 use super::recovery;
 use super::segment;
 use super::sock_ops;
@@ -31,6 +32,11 @@ pub fn mtu_to_mss(cx: &Cx<'_>, pmtu: u32) -> u32 {
     (mss - (i64::from(cx.tp.tcp_header_len) - HEADER_LEN as i64)).max(1) as u32
 }
 
+/// The packet that a segment of `mss` bytes makes (tcp_mss_to_mtu).
+pub(super) fn mss_to_mtu(cx: &Cx<'_>, mss: u32) -> u32 {
+    mss.saturating_add(u32::from(cx.tp.tcp_header_len) + net_header_len(cx))
+}
+
 /// Most bytes of one packet's TCP header and payload: what the path's MTU and the peer's MSS allow (RFC 6691).
 pub fn max_segment(cx: &Cx<'_>) -> usize {
     let by_path = cx.tp.pmtu_cookie.saturating_sub(net_header_len(cx));
@@ -51,8 +57,11 @@ pub fn bound_to_half_wnd(tp: &TcpSock, size: u32) -> u32 {
 
 /// Recomputes `mss_cache` for a path MTU of `pmtu` bytes and returns it (tcp_sync_mss).
 pub fn sync_mss(cx: &mut Cx<'_>, pmtu: u32) -> u32 {
-    let mss = bound_to_half_wnd(cx.tp, mtu_to_mss(cx, pmtu));
+    let mut mss = bound_to_half_wnd(cx.tp, mtu_to_mss(cx, pmtu));
     cx.tp.pmtu_cookie = pmtu;
+    if let Some(proven) = mtu_probe::limit(cx, pmtu) {
+        mss = mss.min(mtu_to_mss(cx, proven));
+    }
     cx.tp.mss_cache = mss;
     mss
 }

@@ -10,7 +10,7 @@ use super::prr::{end_cwnd_reduction, enter_cwr, init_cwnd_reduction};
 use super::rack::{mark_skb_lost, rack_mark_lost};
 use super::tcb::{CaState, Cx, TcpSock, XmitTimer};
 use super::undo::{any_retrans_done, clear_retrans_hints, init_undo, retrans_stamp_cleanup};
-use super::{ecn, mtu, output, retransmit, sack, timer, xmit};
+use super::{ecn, mtu, mtu_probe, output, retransmit, sack, timer, xmit};
 use crate::base::env::{Duration, Instant};
 use crate::counters::Mib;
 use crate::sock::skb::sacked;
@@ -222,6 +222,9 @@ pub(crate) fn fastretrans_alert(
     if cx.tp.lost_out == 0 {
         try_to_open(cx, flag0);
         return;
+    }
+    if cx.tp.ca_state < CaState::Cwr && mtu_probe::lost(cx) {
+        return simple_retransmit(cx);
     }
     enter_recovery(cx, ece);
     *rexmit = Rexmit::Lost;

@@ -9,7 +9,7 @@ use super::segment::{route, transmit_skb};
 use super::tcb::{CaState, Cx, XmitTimer};
 use super::timer::{micros, reset_xmit_timer};
 use super::xmit::{adjust_pcount, fragment, pacing_check, set_tso_segs, small_queue_check, tso_segs};
-use super::{ecn, sock_ops};
+use super::{ecn, mtu_probe, sock_ops};
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
 use crate::sock::skb::{MAX_SKB_FRAGS, Skb, sacked};
@@ -105,6 +105,7 @@ fn try_collapse(cx: &mut Cx<'_>, i: usize, space: u32) {
 /// the first copy is still in the device; EAGAIN beyond the peer's window; EHOSTUNREACH; ENOBUFS local congestion;
 /// ENOMEM. `why` is for the trace. Linux: __tcp_retransmit_skb.
 pub(crate) fn retransmit_skb_quiet(cx: &mut Cx<'_>, i: usize, segs: u32, why: Resend) -> Result<()> {
+    mtu_probe::inconclusive(cx);
     if still_in_host_queue(cx, i) {
         return Err(Error::Busy);
     }

@@ -1,11 +1,10 @@
 //! Round-trip time: samples, smoothing, windowed minimum and the retransmission timeout. Above: `ack`, handshake.
 //! RFC 6298 with Linux's changes: the deviation falls slowly, rises at once, has a floor of the least RTO, and a
-//! falling RTT does not raise it. RFC 7323 §4 (samples from timestamps). Linux: tcp_rtt_estimator, tcp_ack_update_rtt,
-//! win_minmax.c.
+//! falling RTT does not raise it. RFC 7323 §4 (samples from timestamps). Linux: tcp_rtt_estimator, tcp_ack_update_rtt.
 
 use super::ack::flag;
 use super::sock_ops;
-use super::tcb::{Cx, MinRtt, RateSample, TcpSock};
+use super::tcb::{Cx, RateSample, TcpSock};
 use crate::base::env::Instant;
 
 /// RTO after a handshake that gave no sample, microseconds (RFC 6298 §5.7).
@@ -35,7 +34,7 @@ fn micros(d: core::time::Duration) -> u32 {
 /// Least RTT of the last `tcp_min_rtt_wlen`, microseconds; `u32::MAX` without a sample.
 #[inline]
 pub fn min_rtt(tp: &TcpSock) -> u32 {
-    tp.rtt_min.0[0].0
+    tp.rtt_min.get()
 }
 
 /// RTO of the estimate as it stands, held to the greatest one. Whole milliseconds, rounded up: the granularity G of
@@ -143,37 +142,6 @@ fn update_rtt_min(cx: &mut Cx<'_>, rtt_us: i64, flags: u32) {
     cx.tp.rtt_min.running_min(window_ms, cx.now.as_millis() as u32, value);
 }
 
-impl MinRtt {
-    /// Adds a sample; keeps the best, second and third best of a sliding window of `window_ms`, each later than the one
-    /// before (Kathleen Nichols' algorithm; minmax_running_min).
-    pub(crate) fn running_min(&mut self, window_ms: u32, now_ms: u32, value_us: u32) {
-        let s = &mut self.0;
-        let new = (value_us, now_ms);
-        if value_us <= s[0].0 || now_ms.wrapping_sub(s[2].1) > window_ms {
-            *s = [new; 3];
-            return;
-        }
-        if value_us <= s[1].0 {
-            s[1] = new;
-            s[2] = new;
-        } else if value_us <= s[2].0 {
-            s[2] = new;
-        }
-        let age = now_ms.wrapping_sub(s[0].1);
-        if age > window_ms {
-            *s = [s[1], s[2], new];
-            if now_ms.wrapping_sub(s[0].1) > window_ms {
-                *s = [s[1], s[2], new];
-            }
-        } else if s[1].1 == s[0].1 && age > window_ms / 4 {
-            s[1] = new;
-            s[2] = new;
-        } else if s[2].1 == s[1].1 && age > window_ms / 2 {
-            s[2] = new;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,19 +177,6 @@ mod tests {
             rtt_estimator(cx, 400_000);
             assert!(cx.tp.mdev_us - before <= 50_000, "{} {}", before, cx.tp.mdev_us);
         });
-    }
-
-    #[test]
-    fn the_minimum_forgets_after_its_window() {
-        let mut m = MinRtt::default();
-        m.running_min(1000, 0, 50);
-        m.running_min(1000, 100, 80);
-        m.running_min(1000, 600, 70);
-        assert_eq!(m.0[0].0, 50);
-        m.running_min(1000, 1001, 90);
-        assert_eq!(m.0[0].0, 70);
-        m.running_min(1000, 5000, 200);
-        assert_eq!(m.0[0].0, 200);
     }
 
     #[test]

@@ -184,17 +184,22 @@ pub(crate) fn transmit_skb(cx: &mut Cx<'_>, skb: &mut Skb) -> Result<()> {
     skb.tcp.mstamp = cx.tp.wstamp;
     skb.tcp.in_flight = skb.tcp.end_seq.since(cx.tp.snd_una);
     let out = skb.share();
-    send(cx, out)?;
+    send(cx, out, cx.tp.rcv_nxt)?;
     pace(cx, skb.len() as u64, prior);
     rate::rate_skb_sent(cx.tp, &mut skb.tcp);
     Ok(())
 }
 
 /// Sends a segment that need not be kept: an acknowledgement, a reset, a probe.
-pub(crate) fn transmit_bare(cx: &mut Cx<'_>, mut skb: Skb) -> Result<()> {
+pub(crate) fn transmit_bare(cx: &mut Cx<'_>, skb: Skb) -> Result<()> {
+    transmit_ack(cx, skb, cx.tp.rcv_nxt)
+}
+
+/// The same, with an acknowledgement number that may be less than `rcv_nxt`.
+pub(crate) fn transmit_ack(cx: &mut Cx<'_>, mut skb: Skb, ack: SeqNum) -> Result<()> {
     advance_wstamp(cx);
     skb.tcp.mstamp = cx.tp.wstamp;
-    send(cx, skb)
+    send(cx, skb, ack)
 }
 
 /// Advances the earliest departure time to now; it never goes back. Returns the time before.
@@ -205,8 +210,8 @@ fn advance_wstamp(cx: &mut Cx<'_>) -> Instant {
     prior
 }
 
-/// Header, then IP; and all that a sent segment changes in the connection.
-fn send(cx: &mut Cx<'_>, mut out: Skb) -> Result<()> {
+/// Header, then IP; and all that a sent segment changes in the connection. `ack`: what it acknowledges, if it does.
+fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     let cb = out.tcp;
     let payload = out.len() as u64;
     let segs = u32::from(cb.gso_segs.max(1));
@@ -243,7 +248,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb) -> Result<()> {
         src_port: cx.sk.sport,
         dst_port: cx.sk.dport,
         seq: cb.seq,
-        ack: if flags.contains(TcpFlags::ACK) { cx.tp.rcv_nxt } else { SeqNum(0) },
+        ack: if flags.contains(TcpFlags::ACK) { ack } else { SeqNum(0) },
         flags,
         window,
         urgent,
@@ -253,7 +258,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb) -> Result<()> {
     let more = more.as_ref().map_or(&[][..], |m| m.bytes());
     put_header(&mut out, cx.sk.saddr, cx.sk.daddr, repr, &options, more)?;
 
-    if flags.contains(TcpFlags::ACK) {
+    if flags.contains(TcpFlags::ACK) && ack == cx.tp.rcv_nxt {
         delack::event_ack_sent(cx);
     }
     if payload > 0 {

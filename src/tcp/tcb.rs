@@ -6,8 +6,10 @@ use super::challenge::ChallengeBudget;
 use super::chrono::Chrono;
 use super::cong::CongState;
 use super::delack::AckState;
-use super::ecn::EcnFlags;
+use super::ecn::{EceEcho, EcnFlags};
 use super::listener::Listener;
+use super::minmax::MinMax;
+use super::mtu_probe::MtuProbing;
 use super::net::TcpNet;
 use super::queue::SegQueue;
 use super::sock_ops::HookSlot;
@@ -180,16 +182,6 @@ pub(crate) struct Rack {
     pub advanced: bool,
 }
 
-/// Windowed minimum of the RTT (tcp_min_rtt), three samples (value µs, time ms).
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct MinRtt(pub [(u32, u32); 3]);
-
-impl Default for MinRtt {
-    fn default() -> Self {
-        MinRtt([(u32::MAX, 0); 3])
-    }
-}
-
 /// Rate sample taken at each acknowledgement (struct rate_sample).
 #[derive(Debug, Default, Clone, Copy)]
 #[non_exhaustive]
@@ -323,6 +315,8 @@ zero {
     pub(crate) tcp_header_len: u16,
     /// Path MTU that the MSS was computed from (icsk_pmtu_cookie).
     pub(crate) pmtu_cookie: u32,
+    /// The search for a path MTU, when it is on.
+    pub(crate) mtu_probing: Option<Box<MtuProbing>>,
     /// Largest size of a super-packet in segments (gso_segs).
     pub(crate) gso_segs: u16,
     /// Largest payload of a super-packet on the current route, bytes; 0: not known yet (sk_gso_max_size).
@@ -431,8 +425,8 @@ zero {
     pub rttvar_us: u32,
     /// Sequence number that ends the RTT period.
     pub(crate) rtt_seq: SeqNum,
-    /// Windowed minimum of the RTT.
-    pub(crate) rtt_min: MinRtt,
+    /// Windowed minimum of the RTT: microseconds, by time in milliseconds.
+    pub(crate) rtt_min: MinMax<u32>,
     /// RTO, microseconds (icsk_rto).
     pub rto_us: u32,
     /// Backoff count.
@@ -520,6 +514,8 @@ zero {
     // Options and limits.
     /// Explicit congestion notification.
     pub ecn: EcnFlags,
+    /// The echo of marks segment by segment, for an algorithm that asks for it.
+    pub(crate) ece_echo: EceEcho,
     /// TCP_SYNCNT; 0: sysctl.
     pub(crate) syn_retries: u8,
     /// TCP_KEEPCNT; 0: sysctl.
@@ -628,6 +624,7 @@ impl TcpSock {
         tp.snd_ssthresh = INFINITE_SSTHRESH;
         tp.reordering = stack.sysctl.tcp_reordering().max(0) as u32;
         tp.rack.reo_wnd_steps = 1;
+        tp.rtt_min = MinMax::new(u32::MAX, 0);
         tp.pacing_rate = u64::MAX;
         // Application limited until the first full flight.
         tp.app_limited = u32::MAX;

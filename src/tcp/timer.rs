@@ -9,7 +9,9 @@ use super::retransmit::retransmit_skb;
 use super::sack::is_sack;
 use super::tcb::{CaState, Cx, TIMEOUT_INIT_US, TcpSock, XmitTimer};
 use super::timewait::TIMEWAIT_LEN;
-use super::{close, control, deferred, delack, probe, rack, recovery, rtt, segment, sock_ops, timewait, xmit};
+use super::{
+    close, control, deferred, delack, mtu_probe, probe, rack, recovery, rtt, segment, sock_ops, timewait, xmit,
+};
 use crate::base::env::{Duration, Instant};
 use crate::base::error::Error;
 use crate::counters::Mib;
@@ -226,7 +228,8 @@ pub(crate) fn write_timeout(cx: &mut Cx<'_>) -> bool {
         expired = u32::from(cx.tp.retransmits) >= most;
     } else {
         if retransmits_timed_out(cx, sysctl.tcp_retries1().max(0) as u32, None) {
-            // R1: the route may be wrong, so it is looked up again.
+            // R1: the path may drop large segments, and the route may be wrong, so it is looked up again.
+            mtu_probe::black_hole(cx);
             segment::reset_dst(cx);
         }
         retry_until = sysctl.tcp_retries2().max(0) as u32;

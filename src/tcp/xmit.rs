@@ -5,11 +5,13 @@
 use super::chrono::{Chrono, chrono_start, chrono_stop};
 use super::deferred;
 use super::mtu::gso_limits;
+use super::mtu_probe::{Probe, mtu_probe};
 use super::output::{
     FIN, PSH, add_write_queue_tail, adjust_wmem, cwnd_validate, in_cwnd_reduction, packets_in_flight, wnd_end,
 };
 use super::probe::schedule_loss_probe;
 use super::rcvbuf;
+use super::rtt;
 use super::sack::is_sack;
 use super::segment::{paces, paces_itself, transmit_skb, urg_mode};
 use super::tcb::{CaState, Cx, TcpSock, XmitTimer, nagle};
@@ -22,7 +24,7 @@ use crate::stack::TimerSlot;
 use std::sync::atomic::{Ordering, fence};
 
 /// Shift of the pacing rate: a super-packet carries what the rate sends in about a millisecond (sk_pacing_shift).
-const PACING_SHIFT: u32 = 10;
+pub(super) const PACING_SHIFT: u32 = 10;
 /// Segments that deferral waits for when tcp_tso_win_divisor is 0 (tcp_max_tso_deferred_mss).
 const MAX_DEFERRED_MSS: u64 = 3;
 
@@ -48,7 +50,7 @@ pub(crate) fn tso_segs(cx: &mut Cx<'_>, mss: u32) -> u32 {
     let least = least.unwrap_or(cx.stack.sysctl.tcp_min_tso_segs() as u32);
     let (max_size, max_segs) = gso_limits(cx);
     let rate = if paces(cx) { cx.tp.pacing_rate.min(cx.sk.max_pacing_rate) } else { cx.tp.pacing_rate };
-    let min_rtt = cx.tp.rtt_min.0[0].0;
+    let min_rtt = rtt::min_rtt(cx.tp);
     tso_segs_of(rate, min_rtt, cx.stack.sysctl.tcp_tso_rtt_log() as u32, mss, least, max_size, max_segs)
 }
 
@@ -271,9 +273,18 @@ pub(crate) fn fragment(cx: &mut Cx<'_>, rtx: bool, i: usize, len: u32, mss: u32)
     Ok(())
 }
 
+/// Cuts `skb`, which was taken from the head of the unsent queue, after `len` bytes; the rest is the head
+/// (tso_fragment).
+pub(super) fn split_head(cx: &mut Cx<'_>, skb: &mut Skb, len: u32, mss: u32) {
+    let old = skb.truesize as i32;
+    let rest = split(skb, len, mss);
+    adjust_wmem(cx, skb.truesize as i32 + rest.truesize as i32 - old);
+    cx.tp.write_queue.push_front(rest);
+}
+
 /// Moves up to `amount` bytes of the next unsent packet into `skb`, the one about to leave, so that a super-packet goes
 /// out full (tcp_grow_skb).
-fn grow_skb(cx: &mut Cx<'_>, skb: &mut Skb, amount: u32) {
+pub(super) fn grow_skb(cx: &mut Cx<'_>, skb: &mut Skb, amount: u32) {
     if skb.tcp.eor || skb.tcp.flags & FIN != 0 {
         return;
     }
@@ -396,10 +407,7 @@ fn send_head(
         if limit == 0 {
             return Head::Stays(skb);
         }
-        let old = skb.truesize as i32;
-        let rest = split(&mut skb, limit, mss);
-        adjust_wmem(cx, skb.truesize as i32 + rest.truesize as i32 - old);
-        cx.tp.write_queue.push_front(rest);
+        split_head(cx, &mut skb, limit, mss);
     }
     if small_queue_check(cx, skb.truesize, 0) {
         return Head::Stays(skb);
@@ -427,6 +435,13 @@ pub(super) fn write_xmit(cx: &mut Cx<'_>, mss: u32, nonagle: u8, push: Push) -> 
     cx.refresh_clock();
     let max_segs = tso_segs(cx, mss);
     let mut sent = 0;
+    if push == Push::All {
+        match mtu_probe(cx) {
+            Probe::None => {}
+            Probe::Wait => return false,
+            Probe::Sent => sent = 1,
+        }
+    }
     let mut limits = Limits::default();
     while let Some(skb) = cx.tp.write_queue.pop_front() {
         match send_head(cx, skb, mss, max_segs, nonagle, push, &mut limits) {

@@ -32,6 +32,9 @@ pub const USK_CONG_INFO_MAX: usize = 64;
 /// usk_cong_ops.flags: the algorithm needs ECN (TCP_CONG_NEEDS_ECN): SYNs request it whatever net.ipv4.tcp_ecn is, and
 /// are sent ECT(0); if both ends agree (usk_tcp_t.ecn_ok), so is every packet.
 pub const USK_CONG_NEEDS_ECN: u32 = 1;
+/// With USK_CONG_NEEDS_ECN: the receiver echoes the CE mark of each segment, not a mark until the sender's CWR (RFC
+/// 8257 §3.2), so that the sender counts what was marked.
+pub const USK_CONG_EXACT_ECE: u32 = 2;
 
 /// Congestion states (enum tcp_ca_state): no congestion.
 pub const USK_CA_OPEN: u8 = 0;
@@ -100,7 +103,7 @@ pub struct usk_cong_ops {
     /// Its sysctls (usk_sysctl), called net.NAME. and their names; the list ends with a null name; null: none.
     pub sysctls: *const usk_sysctl_t,
 
-    /// USK_CONG_NEEDS_ECN, or 0.
+    /// USK_CONG_ bits, or 0.
     pub flags: u32,
     /// Bytes of `priv_`, at most USK_CONG_PRIV_MAX.
     pub priv_size: u32,
@@ -174,8 +177,11 @@ unsafe impl Registered for usk_cong_ops {
         if name.is_empty() || name.len() > 15 || !name.bytes().all(|b| b.is_ascii_graphic()) {
             return lacks("a name is 1 to 15 printable characters");
         }
-        if self.flags & !USK_CONG_NEEDS_ECN != 0 {
+        if self.flags & !(USK_CONG_NEEDS_ECN | USK_CONG_EXACT_ECE) != 0 {
             return lacks("unknown flags");
+        }
+        if self.flags & (USK_CONG_NEEDS_ECN | USK_CONG_EXACT_ECE) == USK_CONG_EXACT_ECE {
+            return lacks("USK_CONG_EXACT_ECE without USK_CONG_NEEDS_ECN");
         }
         if self.priv_size > USK_CONG_PRIV_MAX {
             return lacks("priv_size above 1024");
@@ -238,6 +244,9 @@ impl CongOps for Entry {
     }
     fn needs_ecn(&self) -> bool {
         self.0.table.flags & USK_CONG_NEEDS_ECN != 0
+    }
+    fn exact_ece(&self) -> bool {
+        self.0.table.flags & USK_CONG_EXACT_ECE != 0
     }
     fn start(&self, cx: &mut Cx<'_>) -> Box<dyn CongAlgo> {
         let words = (self.0.table.priv_size as usize).div_ceil(16);

@@ -4,7 +4,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `cubic`, `reno` | the algorithms |
+//! | `cubic`, `reno`, `bbr`, `dctcp` | the algorithms |
 //! | `borrowed` | an algorithm for a protocol that is not TCP |
 //!
 //! ```
@@ -54,8 +54,10 @@
 //! # }
 //! ```
 
+pub(crate) mod bbr;
 pub mod borrowed;
 pub(crate) mod cubic;
+pub(crate) mod dctcp;
 pub(crate) mod reno;
 
 pub use super::ecn::EcnFlags;
@@ -162,6 +164,11 @@ pub trait CongOps: Send + Sync {
     fn needs_ecn(&self) -> bool {
         false
     }
+    /// Whether the receiver's side is to echo each segment's mark, not a mark until CWR (RFC 8257 §3.2); with
+    /// `needs_ecn` only.
+    fn exact_ece(&self) -> bool {
+        false
+    }
     /// Creates its state for a connection that starts (tcp_congestion_ops.init).
     fn start(&self, cx: &mut Cx<'_>) -> Box<dyn CongAlgo>;
 }
@@ -186,9 +193,11 @@ pub(crate) struct CongRegistry {
 }
 
 impl Default for CongRegistry {
-    /// A registry with Reno and CUBIC.
+    /// A registry with the algorithms of this folder.
     fn default() -> CongRegistry {
-        CongRegistry { list: RwLock::new(vec![Arc::new(cubic::CubicOps), Arc::new(reno::RenoOps)]) }
+        let own: Vec<Arc<dyn CongOps>> =
+            vec![Arc::new(dctcp::DctcpOps), Arc::new(bbr::BbrOps), Arc::new(cubic::CubicOps), Arc::new(reno::RenoOps)];
+        CongRegistry { list: RwLock::new(own) }
     }
 }
 
@@ -331,6 +340,7 @@ pub(crate) fn init_congestion_control(cx: &mut Cx<'_>) {
     let ops = cx.tp.ca.ops.clone();
     let algo = ops.start(cx);
     cx.tp.ca.algo = Some(algo);
+    ecn::init_echo(cx);
     // If the peer did not agree to ECN, it ignores marks, so packets must not say that they are ECN-capable.
     ecn::set_ecn_capable(cx.sk, ops.needs_ecn() && cx.tp.ecn.is_ok());
 }

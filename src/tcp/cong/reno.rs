@@ -7,7 +7,7 @@ pub(crate) struct RenoOps;
 
 /// Reno has no state of its own.
 #[derive(Debug)]
-struct Reno;
+pub(super) struct Reno;
 
 impl CongOps for RenoOps {
     fn name(&self) -> &str {

@@ -72,7 +72,7 @@ fn an_algorithm_in_use_is_ebusy_and_one_that_is_not_goes() {
     let cong = &net.cong;
     assert_eq!(cong.register(Arc::new(Other)), Ok(()));
     assert_eq!(cong.register(Arc::new(Other)), Err(Error::Exist));
-    assert_eq!(cong.names(), "other reno cubic");
+    assert_eq!(cong.names(), "other reno cubic bbr dctcp");
     c.with(|cx| super::set_congestion_control(cx, "other")).unwrap();
     assert_eq!(cong.unregister("other"), Err(Error::Busy));
     c.with(|cx| super::set_congestion_control(cx, "reno")).unwrap();
@@ -226,5 +226,51 @@ fn the_algorithm_that_a_route_names_comes_before_those_of_sysctl_and_listener() 
         let g = active.sock().lock(&h.bench.stack);
         let tp = g.private.downcast_ref::<crate::tcp::tcb::TcpSock>().unwrap();
         assert_eq!(tp.ca.ops.name(), want, "active, {named:?}");
+    }
+}
+
+/// RFC 8257 §3.2: where marks begin or end, what came before is acknowledged by itself, with its own echo; in between
+/// acknowledgements are delayed as ever. A CWR does not end the echo.
+#[test]
+fn an_exact_echo_tells_marked_segments_from_others() {
+    const ECT: u8 = 2;
+    const CE: u8 = 3;
+    let b = Bench::established();
+    b.with(|cx| {
+        cx.tp.ecn = EcnFlags::new(true);
+        super::set_congestion_control(cx, "dctcp").unwrap();
+        cx.tp.ack.rcv_mss = 2_000;
+        // Acknowledgements wait for replies.
+        crate::tcp::delack::enter_pingpong_mode(cx);
+        cx.tp.rcv_wup = cx.tp.rcv_nxt;
+        cx.tp.copied_seq = cx.tp.rcv_nxt;
+    });
+    let first = b.with(|cx| cx.tp.rcv_nxt);
+    let cwr = TcpFlags::ACK | TcpFlags::CWR;
+    // Codepoint and flags of each 500 bytes; the acknowledgements that leave, and whether they echo.
+    for (i, (tos, flags, want)) in [
+        (ECT, TcpFlags::ACK, &[][..]),
+        (CE, TcpFlags::ACK, &[(500, false), (1_000, true)]),
+        (CE, TcpFlags::ACK, &[]),
+        (CE, cwr, &[(2_000, true)]),
+        (CE, TcpFlags::ACK, &[]),
+        (ECT, TcpFlags::ACK, &[(2_500, true), (3_000, false)]),
+        (ECT, TcpFlags::ACK, &[]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        b.with(|cx| {
+            let (seq, ack, window) = (first + 500 * i as u32, cx.tp.snd_una, RawWindow(8_192));
+            let mut bytes = vec![0; 520];
+            TcpRepr { src_port: 2000, dst_port: 1000, seq, ack, flags, window, urgent: 0, options_len: 0 }
+                .emit(&mut bytes);
+            let mut skb = Skb::from_slice(&bytes);
+            crate::tcp::rcv::fill_cb(&mut skb, tos, 64, cx.now).unwrap();
+            input::rcv_established(cx, skb);
+        });
+        let left: Vec<_> =
+            b.sent().iter().map(|o| (o.ack.wrapping_sub(first.0), o.flags.contains(TcpFlags::ECE))).collect();
+        assert_eq!(left, want, "segment {i}");
     }
 }
