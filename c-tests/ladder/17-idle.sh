@@ -1,6 +1,6 @@
-# Ten thousand connections that wait, and each of which still works. Names of ports: 28,000 are free for one peer.
+# Ten thousand connections that wait, and each of which still works.
 ulimit -n $(ulimit -Hn)
-N=${WHOLE:+10}000; if [ $N = 000 ]; then N=2000; fi
+N=2000; if [ -n "$WHOLE" ]; then N=10000; fi
 if [ $(ulimit -n) -lt $((N + 100)) ]; then echo "ulimit -n is $(ulimit -n), too few for $N connections"; exit 1; fi
 serve S 7000 python3 "$LADDER/idle.py" serve $S $N
 took idle $UC python3 "$LADDER/idle.py" ask $S $N

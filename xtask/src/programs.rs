@@ -28,7 +28,11 @@ pub struct Args {
     /// Rungs that are played at a time
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     jobs: u32,
-    /// Build the stack server and the shim with a sanitizer of the nightly toolchain; what it reports fails the rung
+    /// Loads as short as those of `cargo xtask test`
+    #[arg(long)]
+    short: bool,
+    /// Build the stack server and the shim with a sanitizer of the nightly toolchain; what it reports fails the rung.
+    /// The loads are short
     #[arg(long, value_enum)]
     sanitizer: Option<sanitize::Sanitizer>,
 }
@@ -92,7 +96,8 @@ fn words(args: &Args) -> String {
     let losses = args.loss.iter().map(|loss| format!("loss={loss}"));
     let forms = args.form.iter().map(|form| format!("form={form}"));
     let rungs = args.filter.iter().map(|word| format!("rung={word}"));
-    rungs.chain(losses).chain(forms).chain([format!("seed={}", args.seed)]).collect::<Vec<_>>().join(" ")
+    let short = (args.short || args.sanitizer.is_some()).then(|| "short".to_owned());
+    rungs.chain(losses).chain(forms).chain(short).chain([format!("seed={}", args.seed)]).collect::<Vec<_>>().join(" ")
 }
 
 /// Runs the tests; prints rows as they come, and what failed tests said.

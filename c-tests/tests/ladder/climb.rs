@@ -2,7 +2,8 @@
 //!
 //! Without a word the part that belongs to every test run is played: usersock on either side, without loss, and on both
 //! with 1 %. USERSOCK_LADDER, which `cargo xtask programs` sets, plays the whole, or what its words choose (`rung=12`,
-//! `form=U-K`, `loss=1`, `seed=7`), prints a line for each play, and takes a rung that cannot run for one that failed.
+//! `form=U-K`, `loss=1`, `seed=7`, `short` loads), prints a line for each play, and takes a rung that cannot run for one
+//! that failed.
 
 use crate::harness::skip;
 use crate::play::{Form, Setting, Side, missing, namespaces, play};
@@ -37,18 +38,28 @@ struct Plan {
     seed: u64,
     /// Chosen by USERSOCK_LADDER.
     whole: bool,
+    /// With the loads of every test run.
+    short: bool,
 }
 
 impl Plan {
     fn of_environment() -> Plan {
         let text = std::env::var("USERSOCK_LADDER").ok();
-        let mut plan = Plan { rungs: vec![], forms: vec![], losses: vec![], seed: 7, whole: text.is_some() };
+        let mut plan = Plan {
+            rungs: vec![],
+            forms: vec![],
+            losses: vec![],
+            seed: 7,
+            whole: text.is_some(),
+            short: text.is_none(),
+        };
         for word in text.unwrap_or_default().split_whitespace() {
             let (key, value) = word.split_once('=').unwrap_or((word, ""));
             match key {
                 "rung" => plan.rungs.push(value.to_owned()),
                 "form" => plan.forms.extend(Form::ALL.into_iter().filter(|form| form.to_string() == value)),
                 "loss" => plan.losses.push(value.parse().expect("loss in percent")),
+                "short" => plan.short = true,
                 "seed" => plan.seed = value.parse().expect("a number"),
                 _ => panic!("USERSOCK_LADDER: {word}"),
             }
@@ -114,7 +125,7 @@ pub(crate) fn climb(rung: &Rung) {
         return skip(rung.name, &why);
     }
     let first = if let Sides::Only(form) = rung.sides { form } else { Form::ORACLE };
-    let setting = Setting { form: first, loss: 0, seed: plan.seed, whole: plan.whole };
+    let setting = Setting { form: first, loss: 0, seed: plan.seed, whole: !plan.short };
     let oracle = match play(rung.name, setting, rung.script) {
         Ok(played) => played,
         Err(said) => {
