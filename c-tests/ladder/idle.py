@@ -2,8 +2,8 @@
 import socket, sys
 
 role, address, count = sys.argv[1], (sys.argv[2], 7000), int(sys.argv[3])
-# So many at a time: with a segment of each at once the 500 packets of a TUN device's queue would be lost and sent again,
-# by timers that go off at once, for minutes.
+# So many at a time: with a segment of each at once the 500 packets of a TUN device's queue would be too few, and what
+# is lost would be sent again by timers that go off at once, for minutes.
 BATCH = 200
 if role == "serve":
     listener = socket.create_server(address, backlog=128)

@@ -2,6 +2,7 @@
 //! server has the sanitizer's run-time library in it. The shim, which is loaded into programs that have none, needs a
 //! shared one in front of it in LD_PRELOAD.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -30,8 +31,8 @@ impl Sanitizer {
 pub struct Built {
     /// Where the command and the shim are.
     dir: PathBuf,
-    /// The shared run-time library.
-    runtime: PathBuf,
+    /// The shared run-time library, as LD_PRELOAD has it.
+    runtime: OsString,
 }
 
 impl Built {
@@ -66,8 +67,8 @@ pub fn build(sanitizer: Sanitizer) -> Result<Built, Failure> {
         return Err(broken("the build failed; it needs: rustup toolchain install nightly --component rust-src"));
     }
     let runtime = match sanitizer {
-        Sanitizer::Address => shared(Path::new(library.trim()), &folder)?,
-        Sanitizer::Thread => of_gcc("libtsan.so")?,
+        Sanitizer::Address => shared(Path::new(library.trim()), &folder)?.into_os_string(),
+        Sanitizer::Thread => of_gcc("libtsan.so", &folder)?,
     };
     Ok(Built { dir: folder.join(host).join("debug"), runtime })
 }
@@ -108,11 +109,22 @@ fn shared(library: &Path, folder: &Path) -> Result<PathBuf, Failure> {
     Ok(made)
 }
 
-/// The toolchain's archive of the thread sanitizer cannot become a shared library; gcc has one.
-fn of_gcc(name: &str) -> Result<PathBuf, Failure> {
+/// The toolchain's archive of the thread sanitizer cannot become a shared library. gcc has one, and `tsan.c` what it
+/// lacks.
+fn of_gcc(name: &str, folder: &Path) -> Result<OsString, Failure> {
     let output = Command::new("cc").arg(format!("-print-file-name={name}")).output()?;
     // cc repeats the name of a file that it does not have.
     let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
     let found = path.is_absolute().then(|| path.canonicalize().ok()).flatten();
-    found.ok_or_else(|| broken(format!("gcc has no {name}")))
+    let found = found.ok_or_else(|| broken(format!("gcc has no {name}")))?;
+    let more = folder.join("tsan.so");
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-O1", "-fno-builtin", "-o"]).arg(&more);
+    if !cc.arg(cargo::root().join("c-tests/ladder/tsan.c")).status()?.success() {
+        return Err(broken("c-tests/ladder/tsan.c does not compile"));
+    }
+    let mut runtime = found.into_os_string();
+    runtime.push(":");
+    runtime.push(more);
+    Ok(runtime)
 }

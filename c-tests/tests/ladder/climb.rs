@@ -2,8 +2,8 @@
 //!
 //! Without a word the part that belongs to every test run is played: usersock on either side, without loss, and on both
 //! with 1 %. USERSOCK_LADDER, which `cargo xtask programs` sets, plays the whole, or what its words choose (`rung=12`,
-//! `form=U-K`, `loss=1`, `seed=7`, `short` loads), prints a line for each play, and takes a rung that cannot run for one
-//! that failed.
+//! `form=U-K`, `loss=1`, `seed=7`, `short` loads), prints a line for each play, and takes a rung that cannot run for
+//! one that failed.
 
 use crate::harness::skip;
 use crate::play::{Form, Setting, Side, missing, namespaces, play};

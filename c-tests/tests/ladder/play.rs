@@ -158,7 +158,10 @@ pub(crate) fn command(dir: &Path, words: &[&str]) -> Command {
         shim = format!("{runtime}:{shim}");
         // Programs were not built for it: what they leave allocated, or free by another name, is not asked.
         command.env("ASAN_OPTIONS", "detect_leaks=0:alloc_dealloc_mismatch=0:exitcode=99:log_path=/run/report");
-        command.env("TSAN_OPTIONS", "exitcode=99:ignore_noninstrumented_modules=1:log_path=/run/report");
+        // Its handlers of signals would be set by the shim's sigaction, before the sanitizer is there to serve it.
+        let signals = ["segv", "sigbus", "abort", "sigill", "sigfpe"].map(|signal| format!(":handle_{signal}=0"));
+        let options = "exitcode=99:ignore_noninstrumented_modules=1:log_path=/run/report".to_owned();
+        command.env("TSAN_OPTIONS", options + &signals.concat());
     }
     command.env("SHIM", shim).env("USERSOCK", usersock).env("STRICT", strict());
     command.env("LADDER", scripts()).env("DIR", dir);
