@@ -114,6 +114,7 @@ cases! {
     sendfile_splice,
     shutdown_rules,
     sigio,
+    socket_filter,
     sockopt,
     tcp_info,
     threads_share,

@@ -232,6 +232,10 @@ pub unsafe extern "C-unwind" fn usk_getsockopt(
         let len = unsafe { ptr::value_mut(len) }?;
         // Level SOL_IPV6 takes a negative length for a large one; its values are ints.
         let room = match *len as i32 {
+            // Its length counts instructions.
+            n @ 0.. if (level, name) == (libc::SOL_SOCKET, libc::SO_GET_FILTER) => {
+                n as usize * size_of::<libc::sock_filter>()
+            }
             ..0 if level == libc::SOL_IPV6 => size_of::<c_int>(),
             ..0 => return Err(negative_length(&s, level, name)),
             n => n as usize,
@@ -286,10 +290,29 @@ pub unsafe extern "C-unwind" fn usk_setsockopt(
             return Err(Error::Inval);
         }
         // SAFETY: the caller vouches for `value` and `len`.
-        let v = unsafe { ptr::bytes(value, len as usize) }?;
+        let mut v = unsafe { ptr::bytes(value, len as usize) }?;
+        if (level, name) == (libc::SOL_SOCKET, libc::SO_ATTACH_FILTER) {
+            // SAFETY: the caller vouches for the program that the value points to.
+            v = unsafe { filter_program(v) }?;
+        }
         s.setsockopt(level, name, v)?;
         Ok(0)
     })
+}
+
+/// The instructions that a `struct sock_fprog` points to. EINVAL: the value has another size, or names none; EFAULT.
+///
+/// # Safety
+/// The pointer in it is null or points to as many instructions as it says.
+unsafe fn filter_program<'a>(value: &[u8]) -> Result<&'a [u8]> {
+    let Ok(bytes) = <&[u8; size_of::<libc::sock_fprog>()]>::try_from(value) else { return Err(Error::Inval) };
+    // SAFETY: a structure of a number and a pointer, for which any bytes are valid; read unaligned.
+    let program = unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast::<libc::sock_fprog>()) };
+    if program.filter.is_null() || program.len == 0 {
+        return Err(Error::Inval);
+    }
+    // SAFETY: the caller vouches for the instructions.
+    unsafe { ptr::bytes(program.filter.cast(), usize::from(program.len) * size_of::<libc::sock_filter>()) }
 }
 
 /// As dup(2), for any descriptor.

@@ -17,6 +17,7 @@ use crate::ip::slots::PingRcv;
 use crate::ip::{bind, datagram, icmp as icmp4, icmpv6, net, route, sockopt};
 use crate::sock::addr::unmap;
 use crate::sock::diag::Dumped;
+use crate::sock::filter;
 use crate::sock::msg::{MSG_PROBE, RecvMsg, SendMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
@@ -27,6 +28,7 @@ use crate::sys::group;
 use crate::wire::{icmp, icmpv6 as wire6, ip, proto};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Longest ICMP message that an IPv4 packet holds.
 const MAX_MESSAGE: usize = 65_535 - ip::HEADER_LEN;
@@ -257,6 +259,10 @@ impl Proto for Ping {
         // An answer counts whoever it is from: ping_lookup does not look at the peer.
         if !bound || (c.bound_dev_if != 0 && c.bound_dev_if != rx.ifindex) {
             return sk.stack.mib.drop(DropReason::NoSocket);
+        }
+        if !filter::admits(sk.stack, &sk.common, &mut skb, 1) {
+            sk.sock.drops.fetch_add(1, Ordering::Relaxed);
+            return sk.stack.mib.drop(DropReason::SocketFilter);
         }
         datagram::arrived(sk, &mut skb);
         if let Err(reason) = datagram::queue(sk, skb) {

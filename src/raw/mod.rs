@@ -23,6 +23,7 @@ use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
 use crate::ip::{self, datagram, net};
 use crate::sock::diag::Dumped;
+use crate::sock::filter;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::packet::IcmpError;
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
@@ -196,6 +197,10 @@ impl Proto for Raw {
                 sk.sock.drops.fetch_add(1, Ordering::Relaxed);
                 return sk.stack.mib.drop(DropReason::SkbCsum);
             }
+        }
+        if !filter::admits(sk.stack, &sk.common, &mut skb, 1) {
+            sk.sock.drops.fetch_add(1, Ordering::Relaxed);
+            return sk.stack.mib.drop(DropReason::SocketFilter);
         }
         datagram::arrived(sk, &mut skb);
         if let Err(reason) = datagram::queue(sk, skb) {

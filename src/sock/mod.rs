@@ -10,6 +10,7 @@
 //! | `diag` | the sockets of a stack, as a list |
 //! | `dst` | a resolved route |
 //! | `errqueue` | the error queue |
+//! | `filter` | classic BPF programs on sockets |
 //! | `layer` | a protocol on top of another |
 //! | `mem` | memory accounts |
 //! | `msg` | what a send or receive call carries |
@@ -26,6 +27,7 @@ mod ctl;
 pub mod diag;
 pub mod dst;
 pub(crate) mod errqueue;
+pub mod filter;
 pub mod layer;
 pub(crate) mod lock;
 pub mod mem;
@@ -286,6 +288,8 @@ pub struct SockCommon {
     pub max_pacing_rate: u64,
     /// SO_PEEK_OFF: offset of the next MSG_PEEK from the next byte to be read; -1: always 0.
     pub peek_off: i32,
+    /// SO_ATTACH_FILTER, SO_LOCK_FILTER.
+    pub(crate) filter: Option<Box<filter::Attached>>,
     /// SO_BUSY_POLL: how long a blocking call spins on the devices before it sleeps, µs.
     pub busy_poll_us: u32,
     /// Last soft error (sk_err_soft): reported when the connection times out.
@@ -345,6 +349,7 @@ impl SockCommon {
             sndtimeo: None,
             max_pacing_rate: u64::MAX,
             peek_off: -1,
+            filter: None,
             busy_poll_us: 0,
             err_soft: 0,
             ack_backlog: 0,

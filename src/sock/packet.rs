@@ -30,6 +30,34 @@ pub struct PacketInfo {
     pub now: Instant,
 }
 
+impl PacketInfo {
+    /// An IP header made from what IP passes on, in front of `len` bytes. Identification, flags and options are zero.
+    pub(crate) fn header(&self, len: usize) -> Vec<u8> {
+        let mut v = Vec::with_capacity(40);
+        match (self.src, self.dst) {
+            (IpAddr::V4(s), IpAddr::V4(d)) => {
+                v.extend_from_slice(&[0x45, self.tos]);
+                v.extend_from_slice(&((len + 20) as u16).to_be_bytes());
+                v.extend_from_slice(&[0, 0, 0, 0, self.ttl, self.protocol, 0, 0]);
+                v.extend_from_slice(&s.octets());
+                v.extend_from_slice(&d.octets());
+                let sum = crate::wire::checksum::finish(crate::wire::checksum::sum(&v, 0));
+                v[10..12].copy_from_slice(&sum.to_be_bytes());
+            }
+            (IpAddr::V6(s), IpAddr::V6(d)) => {
+                let word = 6 << 28 | u32::from(self.tos) << 20 | (self.flow_label & 0xf_ffff);
+                v.extend_from_slice(&word.to_be_bytes());
+                v.extend_from_slice(&(len as u16).to_be_bytes());
+                v.extend_from_slice(&[self.protocol, self.ttl]);
+                v.extend_from_slice(&s.octets());
+                v.extend_from_slice(&d.octets());
+            }
+            _ => {}
+        }
+        v
+    }
+}
+
 /// An ICMP error that quotes a packet of ours.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]

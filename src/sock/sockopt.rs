@@ -1,6 +1,7 @@
 //! SOL_SOCKET options, for every protocol. Above: `inet::Socket`. Values are the C structures' bytes in host order.
 //! Linux: net/core/sock.c sk_setsockopt, sk_getsockopt, with the same ranges and clamps.
 
+use super::filter;
 use super::mem::{SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF};
 use super::proto::SockRef;
 use super::{Sock, SockCommon, SockGuard, flag};
@@ -71,6 +72,9 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
     if name == libc::SO_BINDTODEVICE {
         return bind_to_device(sk, value);
     }
+    if name == libc::SO_ATTACH_FILTER {
+        return filter::attach(&mut sk.lock().common, value);
+    }
     let val = int(value)?;
     let on = val != 0;
     let mut g = sk.lock();
@@ -133,6 +137,8 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
         libc::SO_PEEK_OFF if !peeks_at_offset(sk.sock) => return Err(Error::OpNotSupp),
         libc::SO_PEEK_OFF => g.common.peek_off = val,
         libc::SO_RXQ_OVFL => g.common.set_flag(flag::RXQ_OVFL, on),
+        libc::SO_DETACH_FILTER => filter::detach(&mut g.common)?,
+        libc::SO_LOCK_FILTER => filter::lock(&mut g.common, on)?,
         SO_MAX_PACING_RATE => g.common.max_pacing_rate = pacing_rate(val, value),
         SO_INCOMING_CPU => g.sock.incoming_cpu.store(val, Ordering::Relaxed),
         SO_BUSY_POLL => {
@@ -247,6 +253,7 @@ fn get_bytes(sk: SockRef<'_>, c: &SockCommon, name: i32, value: &mut [u8]) -> Op
         },
         // With less room it is returned as an int.
         SO_MAX_PACING_RATE if value.len() >= 8 => put(value, &c.max_pacing_rate.to_ne_bytes()),
+        libc::SO_GET_FILTER => return Some(filter::get(c, value)),
         SO_MEMINFO => put(value, &meminfo(sock, c).map(u32::to_ne_bytes).concat()),
         SO_COOKIE => {
             if value.len() < 8 {
@@ -292,6 +299,7 @@ pub(crate) fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize>
     let bit = |b: u32| c.flag(b) as i32;
     let n = match name {
         libc::SO_DEBUG => bit(flag::DEBUG),
+        libc::SO_LOCK_FILTER => filter::is_locked(c).into(),
         libc::SO_DONTROUTE => bit(flag::LOCALROUTE),
         libc::SO_BROADCAST => bit(flag::BROADCAST),
         libc::SO_SNDBUF => sock.sndbuf.load(Ordering::Relaxed),

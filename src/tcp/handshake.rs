@@ -207,29 +207,8 @@ fn init_rwin(cx: &mut Cx<'_>, dst: &Dst, ends: Ends, ts: bool, wscale_ok: bool) 
 /// TCP_SAVE_SYN: an IP header made from what IP passes on, then the TCP header as received. Fields that IP does not
 /// pass on (identification, options) are zero.
 fn saved_syn(skb: &Skb, info: &PacketInfo) -> Box<[u8]> {
-    let total = skb.len();
     let tcp_len = skb.linear().get(12).map_or(0, |b| usize::from(b >> 4) * 4);
-    let mut v = Vec::with_capacity(40 + tcp_len);
-    match (info.src, info.dst) {
-        (IpAddr::V4(s), IpAddr::V4(d)) => {
-            v.extend_from_slice(&[0x45, info.tos]);
-            v.extend_from_slice(&((total + 20) as u16).to_be_bytes());
-            v.extend_from_slice(&[0, 0, 0, 0, info.ttl, 6, 0, 0]);
-            v.extend_from_slice(&s.octets());
-            v.extend_from_slice(&d.octets());
-            let sum = crate::wire::checksum::finish(crate::wire::checksum::sum(&v, 0));
-            v[10..12].copy_from_slice(&sum.to_be_bytes());
-        }
-        (IpAddr::V6(s), IpAddr::V6(d)) => {
-            let word = 6 << 28 | u32::from(info.tos) << 20 | (info.flow_label & 0xf_ffff);
-            v.extend_from_slice(&word.to_be_bytes());
-            v.extend_from_slice(&(total as u16).to_be_bytes());
-            v.extend_from_slice(&[6, info.ttl]);
-            v.extend_from_slice(&s.octets());
-            v.extend_from_slice(&d.octets());
-        }
-        _ => {}
-    }
+    let mut v = info.header(skb.len());
     v.extend_from_slice(&skb.linear()[..tcp_len.min(skb.linear().len())]);
     v.into_boxed_slice()
 }
@@ -629,6 +608,7 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
         (l.pmtudisc, l.min_ttl, l.priority, l.mark, l.flow_label);
     (s.rcvlowat, s.linger, s.rcvtimeo, s.sndtimeo) = (l.rcvlowat, l.linger, l.rcvtimeo, l.sndtimeo);
     s.peek_off = l.peek_off;
+    s.filter = l.filter.clone();
     s.max_pacing_rate = l.max_pacing_rate;
     super::close::copy_options(c.tp, p.tp);
     if !p.tp.ca_setsockopt {

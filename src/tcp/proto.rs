@@ -13,6 +13,7 @@ use crate::counters::{DropReason, Mib};
 use crate::ip::bind;
 use crate::sock::addr::unmap;
 use crate::sock::diag::Dumped;
+use crate::sock::filter;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{IpHandler, Proto, ProtoAccounts, ProtoSwitch, RegisterError, SockRef};
@@ -21,6 +22,7 @@ use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{Sock, SockGuard, SockState};
 use crate::stack::Stack;
+use crate::wire::seq::SeqNum;
 use crate::wire::tcp::TcpHeader;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -330,8 +332,12 @@ impl Proto for Tcp {
 }
 
 /// A segment for an owned sock, by state. Linux: tcp_v4_do_rcv.
-fn do_rcv(cx: &mut Cx<'_>, skb: Skb) {
+fn do_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
     let state = cx.state();
+    if cx.sk.filter.is_some() && !filtered(cx, &mut skb) {
+        cx.sock.drops.fetch_add(1, Ordering::Relaxed);
+        return cx.stack.mib.drop(DropReason::SocketFilter);
+    }
     if state == State::Listen {
         return handshake::listen_rcv(cx, skb);
     }
@@ -349,6 +355,14 @@ fn do_rcv(cx: &mut Cx<'_>, skb: Skb) {
         rcv::reset_from_sock(cx, &cb);
         cx.stack.mib.drop(reason);
     }
+}
+
+/// Whether the socket's filter lets a segment through, which it may cut behind its header (tcp_filter).
+fn filtered(cx: &Cx<'_>, skb: &mut Skb) -> bool {
+    let (len, header) = (skb.len(), skb.tcp.header_len());
+    let admitted = filter::admits(cx.stack, cx.sk, skb, header);
+    skb.tcp.end_seq = SeqNum(skb.tcp.end_seq.0.wrapping_sub((len - skb.len()) as u32));
+    admitted
 }
 
 impl IpHandler for Tcp {

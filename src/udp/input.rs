@@ -7,6 +7,7 @@ use super::{Udp, UdpSock, private};
 use crate::base::error::Result;
 use crate::counters::{DropReason, Mib};
 use crate::ip::{datagram, icmp, net};
+use crate::sock::filter;
 use crate::sock::msg::{Control, RecvMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{IpHandler, SockRef};
@@ -153,6 +154,10 @@ pub(super) fn queue(g: &mut SockGuard<'_>, skb: Skb) {
 }
 
 fn queue_one(g: &mut SockGuard<'_>, mut skb: Skb, v4: bool) {
+    if !filter::admits(g.stack, &g.common, &mut skb, HEADER) {
+        g.sock.drops.fetch_add(1, Ordering::Relaxed);
+        return bad(g.stack, v4, DropReason::SocketFilter);
+    }
     datagram::arrived(g, &mut skb);
     if let Err(reason) = datagram::queue(g, skb) {
         match reason {
