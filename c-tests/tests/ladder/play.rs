@@ -148,7 +148,7 @@ fn strict() -> PathBuf {
 }
 
 /// A command in a folder and namespaces of its own, with what scripts need in its environment.
-pub(crate) fn command(dir: &Path, words: &[&str]) -> Command {
+fn command(dir: &Path, words: &[&str]) -> Command {
     let (usersock, shim) = programs();
     let mut command = Command::new("timeout");
     command.args(["-s", "KILL", &LIMIT.as_secs().to_string()]).args(words);
@@ -175,9 +175,9 @@ pub(crate) fn command(dir: &Path, words: &[&str]) -> Command {
     command
 }
 
-/// An empty folder for a test.
-pub(crate) fn folder(name: &str) -> PathBuf {
-    let dir = out_dir().join("ladder").join(name);
+/// An empty folder for a script, another one in each run of the tests.
+fn folder(name: &str) -> PathBuf {
+    let dir = out_dir().join("ladder").join(format!("{name}-{}", std::process::id()));
     let _ = fs::remove_dir_all(&dir);
     fs::create_dir_all(&dir).expect("folder");
     dir
