@@ -26,4 +26,4 @@ else:
         for i in some:
             connections[i].shutdown(socket.SHUT_WR)
         ended += sum(connections[i].recv(16) == b"" for i in some)
-    print(count, "connections,", wrong, "wrong,", ended, "ended")
+    print(wrong, "wrong,", count - ended, "not ended")
