@@ -33,6 +33,7 @@ const TOOLS: &[Tool] = &[
     Tool { program: "python3", package: "python3" },
     Tool { program: "tshark", package: "tshark" },
     Tool { program: "sha256sum", package: "coreutils" },
+    Tool { program: "timeout", package: "coreutils" },
     // Unmodified programs under the preload shim.
     Tool { program: "bash", package: "bash" },
     Tool { program: "gawk", package: "gawk" },
