@@ -4,7 +4,7 @@
 //! `cargo bench` measures everything in a few minutes; `cargo bench -- FILTER` only what has FILTER in its name;
 //! `cargo bench -- --readme` also puts the table into README.md. All of it happens in a network namespace of its own,
 //! which needs root or user namespaces, and for TUN a readable /dev/net/tun; what cannot be measured is listed below
-//! the table.
+//! the table. Unmodified programs on usersock are measured by `programs/main.rs`.
 
 mod alloc;
 mod bulk;
@@ -13,6 +13,7 @@ mod locks;
 mod measure;
 mod memory;
 mod net;
+mod readme;
 mod report;
 mod requests;
 mod rpc;
@@ -24,7 +25,6 @@ use bulk::Stream;
 use measure::{Bench, NOW, note_panics};
 use net::{Kernel, Net, Ours, pair};
 use report::{Report, Row, Target, Unit};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The whole run is aborted after this time.
@@ -71,7 +71,7 @@ fn main() {
         load.split(' ').next().unwrap_or_default()
     ));
     println!("\n{}", report.markdown());
-    if readme && let Err(e) = report.write_readme(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"))) {
+    if readme && let Err(e) = report.write_readme() {
         eprintln!("{e}");
         std::process::exit(1);
     }

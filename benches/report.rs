@@ -1,7 +1,6 @@
 //! The results as one table, one line per claim: ours, the kernel's and the peer's, the ratio, the target.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 /// Lines between which the README keeps the table.
 const MARKS: (&str, &str) = ("<!-- cargo bench: begin -->", "<!-- cargo bench: end -->");
@@ -140,12 +139,8 @@ impl Report {
         out
     }
 
-    /// Puts the table between the marks of the README.
-    pub fn write_readme(&self, path: &Path) -> Result<(), String> {
-        let old = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let (begin, rest) = old.split_once(MARKS.0).ok_or_else(|| format!("{}: no {}", path.display(), MARKS.0))?;
-        let (_, end) = rest.split_once(MARKS.1).ok_or_else(|| format!("{}: no {}", path.display(), MARKS.1))?;
-        let new = format!("{begin}{}\n{}{}{end}", MARKS.0, self.markdown(), MARKS.1);
-        std::fs::write(path, new).map_err(|e| format!("{}: {e}", path.display()))
+    /// Puts the table into the README.
+    pub fn write_readme(&self) -> Result<(), String> {
+        crate::readme::replace(MARKS, &self.markdown())
     }
 }

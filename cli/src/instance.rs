@@ -2,9 +2,10 @@
 //! `trace`, `plot`. Below: the protocol of `usersock::control`.
 
 use crate::Failure;
-use crate::launch::instance::base;
+use crate::launch::instance::existing;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,14 +25,14 @@ pub(crate) struct Which {
     pub(crate) name: Option<String>,
 }
 
-/// The sockets of instances that answer, by name.
-fn running() -> Vec<(String, PathBuf)> {
-    // A directory that others could change is not looked into.
-    let entries = base().ok().and_then(|dir| fs::read_dir(dir).ok()).into_iter().flatten().flatten();
+/// The sockets of instances that answer, by name. A directory that others could change is not looked into.
+fn running() -> Result<Vec<(String, PathBuf)>, Failure> {
+    let dir = existing().map_err(|refusal| Failure::Broken(refusal.message))?;
+    let entries = dir.and_then(|dir| fs::read_dir(dir).ok()).into_iter().flatten().flatten();
     let named = entries.filter_map(|e| Some((e.file_name().into_string().ok()?, e.path().join("control"))));
     let mut found: Vec<_> = named.filter(|(_, path)| UnixStream::connect(path).is_ok()).collect();
     found.sort();
-    found
+    Ok(found)
 }
 
 impl Which {
@@ -40,13 +41,13 @@ impl Which {
             if name.contains('/') {
                 return Ok(PathBuf::from(name));
             }
-            let known = running();
+            let known = running()?;
             return match known.iter().find(|(n, _)| n == name) {
                 Some((_, path)) => Ok(path.clone()),
                 None => Err(Failure::Usage(format!("-N {name}: no such instance runs; {}", list(&known)))),
             };
         }
-        let mut known = running();
+        let mut known = running()?;
         match known.len() {
             1 => Ok(known.remove(0).1),
             0 => Err(Failure::Broken(
@@ -60,9 +61,14 @@ impl Which {
     pub(crate) fn open(&self) -> Result<Peer, Failure> {
         let path = self.path()?;
         let what = path.display().to_string();
+        if fs::metadata(&path).is_ok_and(|meta| !meta.file_type().is_socket()) {
+            return Err(Failure::Usage(format!("{what}: is no socket")));
+        }
         let stream = UnixStream::connect(&path).map_err(|e| match e.kind() {
             ErrorKind::ConnectionRefused => Failure::Broken(format!("{what}: its stack has ended")),
             ErrorKind::NotFound => Failure::Usage(format!("{what}: there is no such socket")),
+            // Longer than sockaddr_un has room for.
+            ErrorKind::InvalidInput => Failure::Usage(format!("{what}: {e}")),
             _ => Failure::Broken(format!("{what}: {e}")),
         })?;
         Peer::greet(stream, what)

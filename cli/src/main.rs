@@ -67,7 +67,20 @@ impl From<ConfigError> for Failure {
 }
 
 #[derive(Parser)]
-#[command(name = "usersock", version, about = "TCP sockets in user space", disable_help_subcommand = true)]
+#[command(
+    name = "usersock",
+    version,
+    about = "TCP sockets in user space",
+    disable_help_subcommand = true,
+    after_help = "\
+Examples:
+  usersock run --instance web -- nginx -g 'daemon off;'   # an unmodified program, on usersock
+  usersock exec web -- curl http://10.0.0.2/              # its peer, on the kernel's TCP
+  usersock ss -N web -ti                                  # what the stack knows of the connections
+  usersock run --in-process --outside -- curl https://example.org/
+
+`usersock COMMAND --help` has more of each."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -130,10 +143,22 @@ enum Command {
     /// Print settings of a stack as sysctl(8) does; with NAME=VALUE, set first
     Sysctl(settings::Args),
     /// List the protocols of a stack, as /proc/net/protocols does: sizes, sockets, memory, what socket(2) makes them of
+    #[command(after_help = "\
+Examples:
+  usersock protocols
+  usersock protocols --plugin ./tiny.so          # with those of a plug-in")]
     Protocols(On),
     /// Say whether a stack would start from a configuration string, without opening its device: status 2 and a line
     /// when not; a warning, and status 0, of what is probably not meant
-    #[command(name = "check-config")]
+    #[command(
+        name = "check-config",
+        after_help = "\
+Examples:
+  usersock check-config tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1
+  usersock check-config --plugin ./tiny.so sysctl.net.ipv4.tcp_sack=0
+
+docs/config.md and usersock(7) have every key."
+    )]
     CheckConfig {
         /// As tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1,sysctl.net.ipv4.tcp_sack=1
         config: String,
@@ -142,8 +167,19 @@ enum Command {
         plugin: Vec<String>,
     },
     /// Connect; standard input goes to the peer, what the peer sends to standard output
+    #[command(after_help = "\
+Examples:
+  usersock shell                                 # a namespace with the kernel at 10.0.0.1; in it:
+  python3 -m http.server -b 10.0.0.1 80 &
+  printf 'GET / HTTP/1.0\\r\\n\\r\\n' | usersock connect 10.0.0.1:80
+  usersock connect --config tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1 --counters 10.0.0.1:80")]
     Connect(Pipe),
     /// Wait for one connection, then as connect
+    #[command(after_help = "\
+Examples:
+  usersock shell                                 # a namespace with the kernel at 10.0.0.1; in it:
+  printf 'HTTP/1.0 200 OK\\r\\n\\r\\nhello\\n' | usersock listen 10.0.0.2:80 &
+  curl http://10.0.0.2/")]
     Listen(Pipe),
     /// Run an unmodified program on usersock, in a network namespace of its own
     Run(run::Run),

@@ -84,6 +84,53 @@ pub(crate) fn completions(args: &Completions) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
+    /// The words of a line as a shell takes them, to the first operator or comment.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = vec![String::new()];
+        let (mut quote, mut blank) = (false, true);
+        for c in line.chars() {
+            match c {
+                '\'' => quote = !quote,
+                '|' | '>' | '&' if !quote => break,
+                '#' if !quote && blank => break,
+                ' ' if !quote => words.push(String::new()),
+                _ => words.last_mut().unwrap().push(c),
+            }
+            blank = c == ' ';
+        }
+        words.retain(|word| !word.is_empty());
+        words
+    }
+
+    fn check_examples(name: &str, c: &clap::Command) {
+        let text = c.get_after_help().map(|help| help.to_string()).unwrap_or_default();
+        assert!(
+            text.starts_with("Examples:\n") || c.has_subcommands() && name != "usersock pcap",
+            "{name}: no example"
+        );
+        for line in text.lines().filter(|line| line.starts_with("  ")) {
+            // A comment is behind three blanks, or a #.
+            let typed = line.trim_start();
+            let typed = typed.split_once("   ").map_or(typed, |(typed, _)| typed);
+            let Some(at) = typed.find("usersock ").filter(|at| *at == 0 || typed[..*at].ends_with(['|', '$', ' ']))
+            else {
+                continue;
+            };
+            let words = words(&typed[at..]);
+            if let Err(e) = <Cli as clap::Parser>::try_parse_from(&words) {
+                panic!("{name}: {words:?}: {e}");
+            }
+        }
+        for inner in c.get_subcommands().filter(|c| !c.is_hide_set()) {
+            check_examples(&format!("{name} {}", inner.get_name()), inner);
+        }
+    }
+
+    #[test]
+    fn every_command_has_examples_and_they_are_taken() {
+        check_examples("usersock", &Cli::command());
+    }
+
     #[test]
     fn pages_have_every_command_option_and_key() {
         let pages = pages();

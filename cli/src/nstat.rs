@@ -90,7 +90,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let drops: Vec<(String, u64)> = drops.filter(|_| args.drops).collect();
     if args.json {
         let map = |list: Vec<(String, u64)>| Value::Object(list.into_iter().map(|(k, n)| (k, n.into())).collect());
-        let mut all = Map::from_iter([("usersock".to_owned(), map(counters))]);
+        // The key that nstat(8) has: what reads its JSON reads ours.
+        let mut all = Map::from_iter([("kernel".to_owned(), map(counters))]);
         if args.drops {
             all.insert("drops".to_owned(), map(drops));
         }

@@ -19,6 +19,10 @@ pub(crate) struct Args {
 #[derive(clap::Subcommand)]
 enum What {
     /// Begin to capture to a file, which the stack's process makes; one that exists is emptied
+    #[command(after_help = "\
+Examples:
+  usersock pcap start conn.pcap
+  usersock pcap start -N web -d lo lo.pcap       # the loopback of the instance `web`")]
     Start {
         #[command(flatten)]
         which: Which,
@@ -29,6 +33,10 @@ enum What {
         file: PathBuf,
     },
     /// End the capture; the file is complete when this returns
+    #[command(after_help = "\
+Examples:
+  usersock pcap stop
+  usersock pcap stop -N web -d lo")]
     Stop {
         #[command(flatten)]
         which: Which,

@@ -113,7 +113,14 @@ impl Samples {
     }
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
+/// Replaces the file. A device or a pipe is not replaced: it is written, and at the end only. Of a link, what it leads
+/// to is meant.
+fn write(path: &Path, text: &str, end: bool) -> Result<(), Failure> {
+    if fs::metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
+        let done = if end { fs::write(path, text) } else { Ok(()) };
+        return done.map_err(|e| Failure::Broken(format!("{}: {e}", path.display())));
+    }
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut temporary = path.as_os_str().to_os_string();
     temporary.push(format!(".{}", std::process::id()));
     let temporary = Path::new(&temporary);
@@ -141,7 +148,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let title = format!("{} (pid {}): {}", peer.program, peer.pid, first.ends());
     let (start, mut samples, mut interval) = (Instant::now(), Samples::default(), Duration::from_millis(args.interval));
     samples.take(Duration::ZERO, &first);
-    write(&args.output, &svg::draw(&title, &samples.panels()))?;
+    write(&args.output, &svg::draw(&title, &samples.panels()), false)?;
     let end = args.seconds.map(|n| start + Duration::from_secs(n));
     let (mut next, mut written) = (start, start);
     let why = loop {
@@ -164,10 +171,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             interval *= 2;
         }
         if written.elapsed() >= WRITE {
-            write(&args.output, &svg::draw(&title, &samples.panels()))?;
+            write(&args.output, &svg::draw(&title, &samples.panels()), false)?;
             written = Instant::now();
         }
     };
-    write(&args.output, &svg::draw(&title, &samples.panels()))?;
+    write(&args.output, &svg::draw(&title, &samples.panels()), true)?;
     out::print(|out| writeln!(out, "{}: {} samples; {why}", args.output.display(), samples.0.len()))
 }

@@ -15,11 +15,13 @@ use usersock_spliced::sys;
 /// Which stack, and for whom.
 #[derive(clap::Args)]
 #[command(after_help = "\
-The server prints a line NAME=VALUE for the environment of its programs as soon as they can be started. If the variable
-USERSOCK_SERVER is set already, it is for those. Programs must be in the same network namespace.
+Examples:
+  usersock serve --config tun=tun0,addr=10.0.0.2/24 > server.env &
+  env $(cat server.env) LD_PRELOAD=/usr/local/lib/libusersock_preload.so nginx
 
-    usersock serve --config tun=tun0,addr=10.0.0.2/24 > server.env &
-    env $(cat server.env) LD_PRELOAD=libusersock_preload.so nginx")]
+The server prints a line NAME=VALUE for the environment of its programs as soon as they can be started. If the variable
+USERSOCK_SERVER is set already, it is for those. Programs must be in the same network namespace. `usersock run` does all
+this, with a namespace and a device.")]
 pub struct Args {
     #[command(flatten)]
     on: On,

@@ -183,6 +183,38 @@ fn a_full_disk_is_one_line_and_status_1() {
 }
 
 #[test]
+fn what_names_instances_and_the_library_is_looked_at() {
+    const HEADINGS: &str = "NAME  PID  MODE  DEVICE  ADDRESS  PROGRAM\n";
+    let dir = std::env::temp_dir().join(format!("usersock-c-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    let dir_text = dir.to_str().unwrap();
+    for (variable, value, args, want) in [
+        // Nothing is made by who only looks.
+        ("XDG_RUNTIME_DIR", dir_text, &["ps"][..], (0, HEADINGS, "")),
+        ("XDG_RUNTIME_DIR", dir_text, &["ss"], (1, "", "no instance runs: `usersock run` starts one")),
+        ("USERSOCK_DIR", "run", &["ps"], (2, "", "USERSOCK_DIR=run: no absolute path")),
+        ("USERSOCK_DIR", dir_text, &["ss"], (1, "", "may be entered by others")),
+        ("USERSOCK_DIR", dir_text, &["nstat"], (1, "", "USERSOCK_DIR names another place")),
+        ("USERSOCK_DIR", "/dev/null", &["ps"], (125, "", "/dev/null: is no directory")),
+        ("USERSOCK_PRELOAD", "/etc/passwd", &["run", "--", "true"], (125, "", "no library for this machine")),
+        ("USERSOCK_PRELOAD", "/nonexistent", &["run", "--", "true"], (125, "", "there is no such file")),
+        ("USERSOCK_PRELOAD", "", &["run", "--", ""], (127, "", "the program's name is empty")),
+        ("XDG_RUNTIME_DIR", dir_text, &["ss", "-N", "/etc/passwd"], (2, "", "/etc/passwd: is no socket")),
+        ("XDG_RUNTIME_DIR", dir_text, &["ss", "-N", &format!("/{}", "x".repeat(200))], (2, "", "SUN_LEN")),
+    ] {
+        let mut c = Command::new(env!("CARGO_BIN_EXE_usersock"));
+        c.args(args).env_remove("USERSOCK_DIR").env_remove("USERSOCK_INSTANCE").env(variable, value);
+        let out = c.output().unwrap();
+        let (said, printed) = (String::from_utf8_lossy(&out.stderr), String::from_utf8_lossy(&out.stdout));
+        let (status, text, line) = want;
+        assert_eq!((out.status.code(), &*printed), (Some(status), text), "{variable}={value} {args:?}: {said}");
+        assert!(said.contains(line) && said.lines().count() == usize::from(status != 0), "{args:?}: {said}");
+    }
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "nothing is left");
+    fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
 fn listen_takes_a_name() {
     let mut c = Command::new(env!("CARGO_BIN_EXE_usersock"));
     c.args(["listen", "localhost:700"]).env_remove("USERSOCK_CONFIG").stdin(Stdio::null()).stderr(Stdio::piped());

@@ -143,8 +143,30 @@ fn ss_s_options_print_the_words_of_ss() {
          bytes_acked:N segs_out:N segs_in:N data_segs_out:N send Nbps pacing_rate Nbps delivery_rate Nbps delivered:N \
          app_limited rcv_space:N rcv_ssthresh:N minrtt:N snd_wnd:N rcv_wnd:N"
     );
-    assert!(r.lines(&["ss", "-HtnioO", "sport = :40001"])[0].contains(" ts sack cubic "));
+    for options in ["-HtnioO", "-HtnieO"] {
+        assert!(r.lines(&["ss", options, "sport = :40001"])[0].contains(" ts sack cubic "), "{options}");
+    }
+    assert!(r.lines(&["ss", "-Htne", "sport = :40002"])[0].contains(" timer:(keepalive,"), "-e has what -o has");
     assert!(r.stdout(&["ss", "-tl", "-i"]).contains("\t cubic cwnd:10\n"));
+}
+
+#[test]
+fn algorithms_are_shown_in_their_own_words() {
+    let r = Run::new("algorithms", "web");
+    for (port, name, begins) in [("9005", "bbr", "bbr:(bw:"), ("9006", "dctcp", "dctcp:(ce_state:0,alpha:")] {
+        r.stack.sysctl.set("net.ipv4.tcp_congestion_control", name).unwrap();
+        // dctcp needs a listener that takes its ECT on the SYN.
+        let to = format!("127.0.0.1:{port}");
+        let _listener = TcpListener::bind_on(&r.stack, &to).unwrap();
+        let c = connect(&r.stack, "127.0.0.1:0", &to);
+        (&c).write_all(b"hello").unwrap();
+        let line = &r.lines(&["ss", "-HtniO", &format!("dport = :{port}")])[0];
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let at = words.iter().position(|w| w.starts_with(begins)).unwrap_or_else(|| panic!("{line}"));
+        // Between these two, as ss(8) has it.
+        assert!(words[at - 1].starts_with("data_segs_") && words[at + 1] == "send", "{line}");
+        assert!(words.contains(&name), "{line}");
+    }
 }
 
 /// The lines that iproute2's ss prints of the same sockets of the kernel's.
@@ -220,9 +242,9 @@ fn nstat_prints_what_has_grown_since_its_last_call() {
     }
     assert_eq!(r.stdout(&["nstat", "-a", "TcpActive*"]), format!("#usersock\n{}", row("TcpActiveOpens", 2)));
     assert_eq!(r.stdout(&["nstat", "-z", "TcpActive*"]), format!("#usersock\n{}", row("TcpActiveOpens", 0)));
-    assert_eq!(r.stdout(&["nstat", "-r", "-j", "TcpActive*"]), "{\"usersock\":{\"TcpActiveOpens\":2}}\n");
+    assert_eq!(r.stdout(&["nstat", "-r", "-j", "TcpActive*"]), "{\"kernel\":{\"TcpActiveOpens\":2}}\n");
     let pretty = r.stdout(&["nstat", "-ajp", "TcpActive*"]);
-    assert_eq!(pretty, "{\n  \"usersock\": {\n    \"TcpActiveOpens\": 2\n  }\n}\n");
+    assert_eq!(pretty, "{\n  \"kernel\": {\n    \"TcpActiveOpens\": 2\n  }\n}\n");
     let refused = connect_refused(&r.stack);
     assert_eq!(refused, Some(libc::ECONNREFUSED));
     assert_eq!(r.stdout(&["nstat", "-n"]), "");
@@ -318,6 +340,47 @@ fn trace_follows_connections_until_it_has_enough_or_nobody_reads() {
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert!(status.success() && said.is_empty(), "{status}: {said}");
+}
+
+/// What sock:inet_sock_set_state says on Linux 6.18 of the same calls.
+#[test]
+fn trace_has_the_state_changes_of_linux_s_tracepoint() {
+    let r = Run::new("states", "web");
+    let mut child = r.command(&["trace", "-j", "--only", "state"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    std::thread::scope(|t| {
+        let reader = t.spawn(|| lines.next().unwrap().unwrap());
+        // It listens when a state change reaches it: until then, more are made.
+        while !reader.is_finished() {
+            let _ = connect_refused(&r.stack);
+        }
+        reader.join().unwrap()
+    });
+    let client = connect(&r.stack, "127.0.0.1:40003", "127.0.0.1:8080");
+    let (server, _) = r.listener.accept().unwrap();
+    drop(client);
+    let mut buf = [0; 1];
+    assert_eq!((&server).read(&mut buf).unwrap(), 0);
+    drop(server);
+    let mut of = [Vec::new(), Vec::new()];
+    let closed = |list: &[String]| list.last().is_some_and(|l| l.ends_with(" CLOSE"));
+    while !of.iter().all(|list| closed(list)) {
+        let v: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        let which = ["local_port", "peer_port"].iter().position(|end| v[end] == 40003);
+        let state = |key: &str| v[key].as_str().unwrap().trim_start_matches("TCP_").to_owned();
+        if let Some(which) = which {
+            of[which].push(format!("{} {}", state("oldstate"), state("newstate")));
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let [client, server] = of;
+    let opened = ["CLOSE SYN_SENT", "SYN_SENT ESTABLISHED"];
+    let ended = ["ESTABLISHED FIN_WAIT1", "FIN_WAIT1 FIN_WAIT2", "FIN_WAIT2 CLOSE"];
+    assert_eq!(client, [&opened[..], &ended].concat());
+    let opened = ["LISTEN SYN_RECV", "SYN_RECV ESTABLISHED"];
+    let ended = ["ESTABLISHED CLOSE_WAIT", "CLOSE_WAIT LAST_ACK", "LAST_ACK CLOSE"];
+    assert_eq!(server, [&opened[..], &ended].concat());
 }
 
 #[test]
@@ -451,6 +514,14 @@ fn plot_draws_one_connection_over_time() {
     let first = svg.split("<polyline points=\"").nth(1).unwrap().split('"').next().unwrap();
     assert_eq!(first.split(' ').count(), samples);
     assert!(samples > 1, "{line}");
+    // A pipe is written, once, and what a link leads to is replaced, not the link.
+    let piped = r.stdout(&["plot", "-o", "/dev/fd/1", "-s", "2", "sport = :40001"]);
+    assert!(piped.starts_with("<svg ") && piped.matches("</svg>").count() == 1, "{piped}");
+    let link = r.base.join("link.svg");
+    std::os::unix::fs::symlink("conn.svg", &link).unwrap();
+    r.stdout(&["plot", "-o", link.to_str().unwrap(), "-s", "1", "sport = :40001"]);
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    let svg = fs::read_to_string(&file).unwrap();
     // The end of the connection ends it.
     let mut child = r.command(&["plot", "-o", name, "sport = :40001"]);
     let child = child.stdout(Stdio::piped()).spawn().unwrap();

@@ -139,8 +139,15 @@ fn full(stack: &Arc<Stack>, d: &SockDiag, sock: &Arc<Sock>, holders: &Holders) -
     };
     let words = SKMEM.iter().zip(mem);
     let o = o.object("skmem", words.fold(Object::new(), |o, (name, n)| o.plain(name, n)));
-    let Some(TcpDiag { info, cong, ulp, timer }) = tcp else { return o };
+    let Some(TcpDiag { info, cong, cong_info, ulp, timer }) = tcp else { return o };
     let o = with_timer(o, timer).text("cong", &cong);
+    let o = match cong_info {
+        Some((attr, bytes)) => {
+            let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+            o.object("cong_info", Object::new().plain("attr", attr).text("bytes", &hex))
+        }
+        None => o,
+    };
     let o = match ulp {
         Some(name) => o.text("ulp", &name),
         None => o,

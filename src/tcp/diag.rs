@@ -50,6 +50,8 @@ pub(crate) struct TcpDiag {
     pub info: [u8; TCP_INFO_LEN],
     /// The congestion control algorithm.
     pub cong: String,
+    /// What it says of itself: INET_DIAG_* attribute, 0 for one of its own, and its bytes (get_info).
+    pub cong_info: Option<(i32, Vec<u8>)>,
     /// The upper-layer protocol, if there is one.
     pub ulp: Option<String>,
     /// The timer.
@@ -71,10 +73,11 @@ fn timer(tp: &TcpSock, keepalive: Option<Instant>, now: Instant) -> Option<Armed
 /// What is shown of a sock; None when it is not TCP's.
 pub(crate) fn diag(stack: &Arc<Stack>, sock: &Arc<Sock>) -> Option<TcpDiag> {
     let mut g = sock.lock(stack);
-    let cx = Cx::new(&mut g)?;
+    let mut cx = Cx::new(&mut g)?;
     let timer = timer(cx.tp, cx.sk.timer.at(), cx.now);
     let ulp = ulp::name(cx.tp).map(str::to_owned);
-    Some(TcpDiag { info: tcp_info(&cx), cong: cx.tp.ca.ops.name().to_owned(), ulp, timer })
+    let cong_info = cx.with_ca(|a, cx| a.get_info(cx)).flatten();
+    Some(TcpDiag { info: tcp_info(&cx), cong: cx.tp.ca.ops.name().to_owned(), cong_info, ulp, timer })
 }
 
 fn tuple(local: SocketAddr, peer: SocketAddr) -> Tuple {

@@ -125,7 +125,11 @@ pub fn set_state(cx: &mut Cx<'_>, new: State) {
     sock_ops::state(cx, old, new);
     if old != new {
         let (protocol, local, peer) = (cx.sock.protocol, cx.sk.local(), cx.sk.peer());
-        cx.stack.mib.trace.point(|| Event::SetState { protocol, local, peer, old: old as u8, new: new as u8 });
+        cx.stack.mib.trace.point(|| {
+            // Linux copies an accepted connection from its listener (inet_csk_clone_lock): it comes from LISTEN.
+            let old = if (old, new) == (State::Close, State::SynRecv) { State::Listen } else { old };
+            Event::SetState { protocol, local, peer, old: old as u8, new: new as u8 }
+        });
     }
     match new {
         State::Established if old != State::Established => cx.stack.mib.inc(Mib::TcpCurrEstab),

@@ -1,14 +1,17 @@
 //! `cargo xtask demo`: an unmodified curl, on the kernel's TCP, downloads a file from a C web server on usersock; then
-//! a C client on usersock downloads it from python's http.server. Both directions cross a device inside a network
-//! namespace that the demo makes and that disappears with it.
+//! a C client on usersock downloads it from python's http.server; then unmodified programs are on usersock themselves
+//! (`unmodified`). All of it crosses devices inside network namespaces that the demo makes and that disappear with it.
 //!
 //! Three ways, the first that works here (or the one named by `--via`):
 //! - `tun`: kernel 10.0.0.1, usersock 10.0.0.2 behind a TUN device; as root, or rootless in a user namespace.
 //! - `packet`: the same addresses across a veth pair, usersock on a raw socket (AF_PACKET) at its far end.
-//! - `loopback`: without a namespace; C server and client in one process over usersock's in-memory loopback.
+//! - `loopback`: without a namespace; C server and client in one process over usersock's in-memory loopback, and an
+//!   unmodified python3 that asks itself.
+
+mod unmodified;
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -30,6 +33,24 @@ pub struct Args {
     /// Size of the file, in MB (10^6 bytes)
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=4000))]
     mb: u32,
+    /// Where the picture goes [default: usersock-demo.svg in the target directory]
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+}
+
+/// The programs that the demo calls.
+pub fn programs() -> impl Iterator<Item = &'static &'static str> + Clone {
+    ["cc", "ip", "curl", "python3", "sha256sum"].iter().chain(&unmodified::PROGRAMS)
+}
+
+/// What curl prints of a download: seconds until it was connected, and in all.
+const CURL_TIMES: &str = "%{time_connect} %{time_total}";
+
+/// From the established connection on: the data alone.
+fn curl_seconds(printed: &[u8]) -> Option<f64> {
+    let text = String::from_utf8_lossy(printed);
+    let times: Vec<f64> = text.split_whitespace().filter_map(|time| time.parse().ok()).collect();
+    if let [connect, total] = times[..] { Some(total - connect) } else { None }
 }
 
 /// Arguments of the hidden command that runs in the namespace.
@@ -155,24 +176,36 @@ fn choose(how: How, wanted: Option<Via>) -> Result<(Via, String), Failure> {
 /// # Errors
 /// The way that was asked for is refused here, a build failed, a tool is missing, or a program did not start.
 pub fn run(args: &Args) -> Outcome {
-    setup::tools();
+    if !setup::programs(programs()) {
+        return Ok(false);
+    }
     let how = How::available();
     let (via, why) = choose(how, args.via)?;
+    let plot = args.plot.as_ref().map(std::path::absolute).transpose()?;
     let dir = std::env::temp_dir().join(format!("usersock-demo-{}", std::process::id()));
     fs::create_dir_all(dir.join("www"))?;
-    let outcome = prepare(args.mb, via, &dir).and_then(|()| {
+    let outcome = prepare(args.mb, via, &dir).and_then(|usersock| {
         let who = if how == How::Root { "root" } else { "an ordinary user" };
         let because = if why.is_empty() { String::new() } else { format!(" ({why})") };
         match via {
             Via::Loopback => {
                 println!("demo: as {who}, over usersock's in-memory loopback{because}: no network, no privileges");
-                loopback(&dir)
+                let good = loopback(&dir)? & python_asks_itself(&dir, &usersock)?;
+                println!("demo: not run: nginx, curl and wrk on usersock, which need a namespace with a device");
+                println!("demo: {}", if good { "right" } else { "FAILED" });
+                Ok(good)
             }
             _ => {
                 let place = if how == How::Root { "a network namespace" } else { "a user and network namespace" };
                 println!("demo: as {who}, in {place}, via {}{because}", via.name());
                 let mut command = netns::myself(&["demo-inside", "--how", how.arg(), "--via", via.name()]);
-                Ok(command.arg(&dir).env("PATH", setup::system_path()).stdin(Stdio::null()).status()?.success())
+                command.arg(&dir).env("PATH", setup::system_path()).stdin(Stdio::null());
+                let good = command.status()?.success();
+                let plot = plot.unwrap_or_else(|| unmodified::plot_file(&usersock));
+                let programs = unmodified::Unmodified { usersock: &usersock, dir: &dir, via, plot: &plot };
+                let good = programs.run()? & good;
+                println!("\ndemo: {}; the picture is {}", if good { "all right" } else { "FAILED" }, plot.display());
+                Ok(good)
             }
         }
     });
@@ -180,10 +213,13 @@ pub fn run(args: &Args) -> Outcome {
     outcome
 }
 
-/// Builds the library and the C programs, and writes the file.
-fn prepare(mb: u32, via: Via, dir: &Path) -> Result<(), Failure> {
-    println!("demo: building libusersock.a (release) and the C programs");
+/// Builds the library, the command with the preload library beside it, and the C programs, and writes the file. Returns
+/// the command.
+fn prepare(mb: u32, via: Via, dir: &Path) -> Result<PathBuf, Failure> {
+    println!("demo: building libusersock.a, usersock and its preload library (release), and the C programs");
     let library = cargo::build_c_library()?;
+    let usersock = cargo::build_release("usersock-cli", &[])?.with_extension("")?.clone();
+    cargo::build_release("usersock-preload", &[])?;
     let sources: &[&str] = match via {
         Via::Loopback => &["xtask/demo/loopback_demo.c"],
         _ => &["c-tests/cases/webserver.c", "c-tests/cases/download.c"],
@@ -208,7 +244,7 @@ fn prepare(mb: u32, via: Via, dir: &Path) -> Result<(), Failure> {
     }
     println!("demo: writing a file of {mb} MB");
     write_file(&dir.join("www/file.bin"), u64::from(mb) * 1_000_000)?;
-    Ok(())
+    Ok(usersock)
 }
 
 /// `length` bytes in which no part repeats (xorshift64, Marsaglia 2003), so that a lost or moved block is detected.
@@ -263,6 +299,15 @@ impl Guard {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+
+    /// What it prints to its piped standard output until it ends.
+    fn output(mut self) -> Result<String, Failure> {
+        let mut text = String::new();
+        if let Some(stdout) = &mut self.0.stdout {
+            stdout.read_to_string(&mut text)?;
+        }
+        Ok(text)
+    }
 }
 
 impl Drop for Guard {
@@ -285,7 +330,6 @@ pub fn inside(args: &InsideArgs) -> Outcome {
     let want = sha256(&args.dir.join("www/file.bin"))?;
     let served = curl_from_usersock(&args.dir, &config, &want)?;
     let fetched = usersock_from_python(&args.dir, &config, &want)?;
-    println!("demo: {}", if served && fetched { "both directions right" } else { "FAILED" });
     Ok(served && fetched)
 }
 
@@ -306,18 +350,14 @@ fn curl_from_usersock(dir: &Path, config: &str, want: &str) -> Outcome {
     let output = Command::new("curl")
         .args(["--noproxy", "*", "--silent", "--show-error", "--fail", "--connect-timeout", "10"])
         .args(["--speed-limit", "1000", "--speed-time", "20"])
-        .args(["--write-out", "%{time_connect} %{time_total}", "--output"])
+        .args(["--write-out", CURL_TIMES, "--output"])
         .arg(&out)
         .arg(&url)
         .stderr(Stdio::inherit())
         .stdin(Stdio::null())
         .output()
         .map_err(|error| broken(format!("curl: {error}")))?;
-    // From the established connection on: the data alone.
-    let times: Vec<f64> =
-        String::from_utf8_lossy(&output.stdout).split_whitespace().filter_map(|time| time.parse().ok()).collect();
-    let seconds = if let [connect, total] = times[..] { total - connect } else { f64::NAN };
-    let good = output.status.success() && compare(&url, &out, want, seconds)?;
+    let good = output.status.success() && compare(&url, &out, want, curl_seconds(&output.stdout))?;
     // After its one request it prints the connection's tcp_info and ends.
     let ended = match server.wait(Duration::from_secs(10))? {
         Some(true) => true,
@@ -362,7 +402,7 @@ fn usersock_from_python(dir: &Path, config: &str, want: &str) -> Outcome {
     if !success {
         println!("demo: the client ended with an error");
     }
-    Ok(success && compare(&format!("http://{KERNEL}:8000/file.bin"), &out, want, begin.elapsed().as_secs_f64())?)
+    Ok(success && compare(&format!("http://{KERNEL}:8000/file.bin"), &out, want, Some(begin.elapsed().as_secs_f64()))?)
 }
 
 /// Server and client in one process over the in-memory loopback. The program prints the connection's tcp_info.
@@ -375,24 +415,57 @@ fn loopback(dir: &Path) -> Outcome {
     let mut program =
         Guard::start(Command::new(dir.join("loopback_demo")).arg(&file).arg(&out).env_remove("USERSOCK_CONFIG"))?;
     let good = match program.wait(Duration::from_secs(300))? {
-        Some(true) => compare("loopback", &out, &want, begin.elapsed().as_secs_f64())?,
+        Some(true) => compare("loopback", &out, &want, Some(begin.elapsed().as_secs_f64()))?,
         Some(false) => false,
         None => {
             println!("demo: loopback_demo did not end within 300 s");
             false
         }
     };
-    println!("demo: {}", if good { "right" } else { "FAILED" });
     Ok(good)
 }
 
+/// An unmodified python3 with the stack in its process: a server in one thread, a client in another. What it received
+/// is in out.bin.
+fn python_asks_itself(dir: &Path, usersock: &Path) -> Outcome {
+    const SCRIPT: &str = "\
+import functools, http.server, shutil, sys, threading, urllib.request
+handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory='www')
+server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+with opener.open('http://127.0.0.1:%d/file.bin' % server.server_port) as page, open('out.bin', 'wb') as out:
+    shutil.copyfileobj(page, out)
+";
+    println!("\n== an unmodified python3 under the preload library: http.server and urllib in one process");
+    // What stands in PATH may be a script that starts others, and the stack would be the script's.
+    let python = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output()?;
+    let python = String::from_utf8_lossy(&python.stdout).trim().to_owned();
+    let preload = usersock.with_file_name("libusersock_preload.so");
+    let want = sha256(&dir.join("www/file.bin"))?;
+    println!("$ LD_PRELOAD={} USERSOCK_CONFIG= {python} -c ...", preload.display());
+    let begin = Instant::now();
+    let mut python = Guard::start(
+        Command::new(&python)
+            .args(["-c", SCRIPT])
+            .current_dir(dir)
+            .env("LD_PRELOAD", preload)
+            .env("USERSOCK_CONFIG", "")
+            .env_remove("USERSOCK_OWNER")
+            .env_remove("USERSOCK_SERVER")
+            .stderr(Stdio::null()),
+    )?;
+    let ended = python.wait(Duration::from_secs(300))? == Some(true);
+    Ok(ended && compare("python3", &dir.join("out.bin"), &want, Some(begin.elapsed().as_secs_f64()))?)
+}
+
 /// Prints what was received and whether it is correct.
-fn compare(what: &str, file: &Path, want: &str, seconds: f64) -> Outcome {
+fn compare(what: &str, file: &Path, want: &str, seconds: Option<f64>) -> Outcome {
     let length = fs::metadata(file).map_err(|error| broken(format!("{what}: nothing was written: {error}")))?.len();
     let got = sha256(file)?;
     fs::remove_file(file)?;
-    let rate = length as f64 * 8.0 / seconds / 1e6;
-    println!("{what}: {length} bytes in {seconds:.3} s, {rate:.0} Mbit/s");
+    let rate = |seconds: f64| format!(" in {seconds:.3} s, {:.0} Mbit/s", length as f64 * 8.0 / seconds / 1e6);
+    println!("{what}: {length} bytes{}", seconds.map_or_else(String::new, rate));
     println!("  sha256 sent     {want}\n  sha256 received {got}  {}", if got == want { "equal" } else { "DIFFERENT" });
     Ok(got == want)
 }

@@ -66,7 +66,7 @@ enum Command {
     Header,
     /// Draw docs/images/westwood-cubic.svg anew: the window of a congestion control in C against CUBIC's
     Plot,
-    /// curl downloads from a C web server on usersock across a TUN device, then a C client on usersock from python
+    /// Show usersock at work: C programs, then nginx, curl and wrk unmodified, looked into and drawn while they run
     Demo(demo::Args),
     /// Build in release mode and install libusersock, its headers, its pkg-config file and the usersock command
     Install {

@@ -78,30 +78,40 @@ pub fn system_path() -> std::ffi::OsString {
     path
 }
 
-/// Packages whose programs are missing, each once.
-fn missing() -> Vec<&'static str> {
-    let mut packages: Vec<_> =
-        TOOLS.iter().filter(|tool| find(tool.program, None).is_none()).map(|tool| tool.package).collect();
+/// Packages whose programs are missing, each once, of those that `wanted` accepts.
+fn missing(wanted: &dyn Fn(&str) -> bool) -> Vec<&'static str> {
+    let absent = |tool: &&Tool| wanted(tool.program) && find(tool.program, None).is_none();
+    let mut packages: Vec<_> = TOOLS.iter().filter(absent).map(|tool| tool.package).collect();
     packages.sort_unstable();
     packages.dedup();
     packages
 }
 
-/// Installs missing programs if possible, and otherwise prints one line. Returns whether all are there now; the caller
-/// goes on either way, and tests that need a missing program are skipped.
-pub fn tools() -> bool {
-    let wanted = missing();
-    if wanted.is_empty() {
+/// Installs what is missing of all programs; the caller goes on either way, and tests that need a missing program are
+/// skipped.
+pub fn tools() {
+    provide(&|_| true);
+}
+
+/// Installs what is missing of these programs; returns whether all are there now.
+pub fn programs<'a>(names: impl Iterator<Item = &'a &'a str> + Clone) -> bool {
+    provide(&|program| names.clone().any(|name| *name == program))
+}
+
+/// Installs missing programs if possible, and otherwise prints one line. Returns whether all are there now.
+fn provide(wanted: &dyn Fn(&str) -> bool) -> bool {
+    let packages = missing(wanted);
+    if packages.is_empty() {
         return true;
     }
     if nix::unistd::geteuid().is_root() && find("apt-get", None).is_some() {
-        println!("set-up: installing {}", wanted.join(" "));
+        println!("set-up: installing {}", packages.join(" "));
         apt(&["update"]);
         let mut install = vec!["install", "--yes", "--no-install-recommends"];
-        install.extend(&wanted);
+        install.extend(&packages);
         apt(&install);
     }
-    let left = missing();
+    let left = missing(wanted);
     if !left.is_empty() {
         println!("set-up: please install: {}", left.join(" "));
     }
@@ -170,6 +180,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_the_demo_wants_is_known_and_nothing_else_is_looked_for() {
+        for program in crate::demo::programs() {
+            assert!(TOOLS.iter().any(|tool| tool.program == *program), "{program}");
+        }
+        assert_eq!(missing(&|_| false), Vec::<&str>::new());
     }
 
     #[test]

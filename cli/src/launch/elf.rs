@@ -85,9 +85,17 @@ impl Elf {
     }
 }
 
+/// Whether a file is an ELF file of this word size.
+pub(crate) fn is_elf(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| Elf::read(&file).is_ok())
+}
+
 /// The file that execvp(3) would run for `program`.
 pub(crate) fn find(program: &OsStr) -> Result<PathBuf, Refusal> {
     let shown = program.to_string_lossy();
+    if program.is_empty() {
+        return Err(Refusal { status: NOT_FOUND, message: "the program's name is empty".to_owned() });
+    }
     let refuse = |status, why: &str| Refusal { status, message: format!("{shown}: {why}") };
     let executable = |path: &Path| nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok() && path.is_file();
     let mut seen = false;

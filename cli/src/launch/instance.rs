@@ -62,38 +62,64 @@ impl Info {
     }
 }
 
-/// The directory of all instances of this user: as USERSOCK_DIR has it, which the programs of an instance find in their
+/// Where the instances of this user are: the directories that only this user may enter, the last of which is meant, and
+/// the variable that names another place. It is as USERSOCK_DIR has it, which the programs of an instance find in their
 /// environment, since they may be another user to themselves; else in XDG_RUNTIME_DIR, /run/user/UID, or
-/// /tmp/usersock-UID, which is made. Refused when another user could change what stands in it.
-pub(crate) fn base() -> Result<PathBuf, Refusal> {
-    if let Some(dir) = std::env::var_os("USERSOCK_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute()) {
-        private(&dir)?;
-        return Ok(dir);
+/// /tmp/usersock-UID.
+fn place() -> Result<(Vec<PathBuf>, &'static str), Refusal> {
+    if let Some(dir) = std::env::var_os("USERSOCK_DIR").map(PathBuf::from).filter(|dir| !dir.as_os_str().is_empty()) {
+        if !dir.is_absolute() {
+            return Err(Refusal::usage(format!("USERSOCK_DIR={}: no absolute path", dir.display())));
+        }
+        return Ok((vec![dir], "USERSOCK_DIR"));
     }
     let user = nix::unistd::geteuid().as_raw();
+    // One that is not absolute is to be ignored (XDG Base Directory Specification).
     let given = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute() && dir.is_dir());
     let system = PathBuf::from(format!("/run/user/{user}"));
-    let parent = match given.or_else(|| system.is_dir().then_some(system)) {
-        Some(dir) => dir,
+    let dirs = match given.or_else(|| system.is_dir().then_some(system)) {
+        Some(parent) => vec![parent.join("usersock")],
         None => {
-            let dir = PathBuf::from(format!("/tmp/usersock-{user}"));
-            private(&dir)?;
-            dir
+            let parent = PathBuf::from(format!("/tmp/usersock-{user}"));
+            vec![parent.clone(), parent.join("usersock")]
         }
     };
-    let dir = parent.join("usersock");
-    private(&dir)?;
-    Ok(dir)
+    Ok((dirs, "XDG_RUNTIME_DIR"))
 }
 
-/// Makes a directory that only this user can enter; one that is there must be such a one.
-fn private(dir: &Path) -> Result<(), Refusal> {
-    let refuse =
-        |why: String| Refusal::broken(format!("{}: {why}; XDG_RUNTIME_DIR names another place", dir.display()));
-    match DirBuilder::new().mode(0o700).create(dir) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(refuse(format!("cannot be made: {e}"))),
-        _ => {}
+/// The directory of all instances of this user, which is made. Refused when another user could change what stands in
+/// it.
+pub(crate) fn base() -> Result<PathBuf, Refusal> {
+    let (dirs, variable) = place()?;
+    let mut last = PathBuf::new();
+    for dir in dirs {
+        match DirBuilder::new().mode(0o700).create(&dir) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                let why = format!("{}: cannot be made: {e}; {variable} names another place", dir.display());
+                return Err(Refusal::broken(why));
+            }
+            _ => private(&dir, variable)?,
+        }
+        last = dir;
     }
+    Ok(last)
+}
+
+/// The same for who only looks: None when there is no directory, and so no instance.
+pub(crate) fn existing() -> Result<Option<PathBuf>, Refusal> {
+    let (dirs, variable) = place()?;
+    for dir in &dirs {
+        if fs::symlink_metadata(dir).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+            return Ok(None);
+        }
+        private(dir, variable)?;
+    }
+    Ok(dirs.into_iter().next_back())
+}
+
+/// Refuses a directory that another user could enter.
+fn private(dir: &Path, variable: &str) -> Result<(), Refusal> {
+    let refuse = |why: String| Refusal::broken(format!("{}: {why}; {variable} names another place", dir.display()));
     // Not what a link leads to.
     let meta = fs::symlink_metadata(dir).map_err(|e| refuse(e.to_string()))?;
     if !meta.is_dir() {
@@ -104,7 +130,7 @@ fn private(dir: &Path) -> Result<(), Refusal> {
     }
     match meta.mode() & 0o077 {
         0 => Ok(()),
-        _ => Err(refuse(format!("may be entered by others (mode {:o}); `chmod 700` it", meta.mode() & 0o777))),
+        _ => Err(refuse(format!("may be entered by others (mode {:o}) and must be of mode 700", meta.mode() & 0o777))),
     }
 }
 
@@ -147,8 +173,11 @@ impl Instance {
     pub(crate) fn register(name: &str) -> Result<Instance, Refusal> {
         let base = base()?;
         let dir = base.join(name);
-        if dir.join("control").as_os_str().len() > SUN_PATH || dir.to_string_lossy().contains(',') {
-            let why = "the control socket's path must have no comma and at most 107 bytes; XDG_RUNTIME_DIR shortens it";
+        // It is a part of a configuration.
+        let plain = dir.to_str().is_some_and(|text| !text.contains(','));
+        if dir.join("control").as_os_str().len() > SUN_PATH || !plain {
+            let why = "the control socket's path must be UTF-8 without a comma, of at most 107 bytes; XDG_RUNTIME_DIR \
+                       shortens it";
             return Err(Refusal::broken(format!("{}: {why}", dir.display())));
         }
         let _all = lock_all(&base)?;
@@ -204,7 +233,7 @@ fn look(base: &Path, name: &str) -> Option<Info> {
 
 /// The instances that live, by name.
 pub(crate) fn all() -> Result<Vec<(String, Info)>, Refusal> {
-    let base = base()?;
+    let Some(base) = existing()? else { return Ok(Vec::new()) };
     let _all = lock_all(&base)?;
     let entries = fs::read_dir(&base).map_err(|e| Refusal::broken(format!("{}: {e}", base.display())))?;
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());

@@ -1,6 +1,6 @@
 //! Where the preload library is, and what LD_PRELOAD becomes. Above: `run`. ld.so(8).
 
-use crate::launch::Refusal;
+use crate::launch::{Refusal, elf};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -30,10 +30,13 @@ pub(super) fn value() -> Result<OsString, Refusal> {
 fn find() -> Result<PathBuf, Refusal> {
     if let Some(file) = std::env::var_os("USERSOCK_PRELOAD").filter(|file| !file.is_empty()) {
         let path = std::path::absolute(&file).unwrap_or_else(|_| PathBuf::from(&file));
-        if path.is_file() {
-            return Ok(path);
-        }
-        return Err(Refusal::broken(format!("USERSOCK_PRELOAD={}: there is no such file", path.display())));
+        // The dynamic linker would go on without it, and the program on the kernel's TCP.
+        let why = match path.is_file() {
+            true if elf::is_elf(&path) => return Ok(path),
+            true => "no library for this machine",
+            false => "there is no such file",
+        };
+        return Err(Refusal::broken(format!("USERSOCK_PRELOAD={}: {why}", path.display())));
     }
     let command = std::env::current_exe().map_err(|e| Refusal::broken(format!("/proc/self/exe: {e}")))?;
     let beside = command.parent().unwrap_or(&command);

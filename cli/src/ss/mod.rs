@@ -1,6 +1,7 @@
 //! `usersock ss` and `usersock kill`: the sockets of a running stack, as ss(8) prints the kernel's. Above: the command.
-//! Below: `filter` chooses, `sock` has the words, `instance` asks.
+//! Below: `filter` chooses, `sock` has the words, `cong` those of algorithms, `instance` asks.
 
+mod cong;
 mod filter;
 mod sock;
 
@@ -43,7 +44,7 @@ pub(crate) struct Args {
     /// The timer that runs, and the options that the ends have agreed on
     #[arg(short, long)]
     options: bool,
-    /// User, cookie, which halves are open
+    /// User, cookie, which halves are open; and what -o shows
     #[arg(short, long)]
     extended: bool,
     /// Memory: skmem
@@ -267,7 +268,7 @@ impl Table<'_> {
         let a = self.args;
         let mut rest: Vec<String> = Vec::new();
         rest.extend(s.users().filter(|_| a.processes));
-        rest.extend(s.timer().filter(|_| a.options));
+        rest.extend(s.timer().filter(|_| a.options || a.extended));
         if a.extended {
             rest.extend(s.extended());
         }
@@ -292,7 +293,7 @@ impl Table<'_> {
     /// What stands on the second line, if anything does.
     fn second(&self, s: &Sock) -> Option<String> {
         let memory = s.memory().filter(|_| self.args.memory);
-        let info = s.info(self.args.options).filter(|_| self.args.info);
+        let info = s.info(self.args.options || self.args.extended).filter(|_| self.args.info);
         let words: Vec<String> = memory.into_iter().chain(info).collect();
         (!words.is_empty()).then(|| words.join(" "))
     }

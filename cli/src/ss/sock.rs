@@ -1,6 +1,7 @@
 //! A socket as the control socket's list has it, and what ss(8) prints of it: the two ends, and the words of its
 //! options -o, -e, -p, -m and -i.
 
+use super::cong;
 use serde_json::Value;
 use std::net::IpAddr;
 
@@ -30,7 +31,7 @@ fn time(ms: u64) -> String {
 }
 
 /// A number as C's %g with six digits prints it, for what is neither huge nor tiny.
-fn short(value: f64) -> String {
+pub(super) fn short(value: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }
@@ -195,7 +196,9 @@ impl Sock {
         }
         self.timing(&mut words);
         self.amounts(&mut words);
-        self.rates(&mut words);
+        let algorithm = cong::Info::of(&self.v["cong_info"], self.text("cong"));
+        words.extend(algorithm.as_ref().and_then(cong::Info::words));
+        self.rates(&mut words, algorithm.as_ref().and_then(cong::Info::rtt));
         self.limits(&mut words);
         self.losses(&mut words);
         self.receiving(&mut words);
@@ -236,8 +239,9 @@ impl Sock {
         self.some(words, &["data_segs_out", "data_segs_in"].map(|name| (name, name)));
     }
 
-    fn rates(&self, words: &mut Vec<String>) {
-        let (rtt, cwnd) = (self.tcpi("rtt"), self.tcpi("snd_cwnd"));
+    /// `rtt`: the algorithm's own.
+    fn rates(&self, words: &mut Vec<String>, rtt: Option<u64>) {
+        let (rtt, cwnd) = (rtt.unwrap_or_else(|| self.tcpi("rtt")), self.tcpi("snd_cwnd"));
         if rtt != 0 && cwnd != 0 {
             let bits = cwnd as f64 * self.tcpi("snd_mss") as f64 * 8_000_000.0 / rtt as f64;
             words.push(format!("send {bits:.0}bps"));
