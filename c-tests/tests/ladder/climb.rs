@@ -1,9 +1,10 @@
 //! Which forms of a rung are played, and the comparison with the kernel's. Above: the rungs. Below: `play`.
 //!
-//! Without a word the part that belongs to every test run is played: usersock on either side, without loss, and on both
-//! with 1 %. USERSOCK_LADDER, which `cargo xtask programs` sets, plays the whole, or what its words choose (`rung=12`,
-//! `form=U-K`, `loss=1`, `seed=7`, `short` loads), prints a line for each play, and takes a rung that cannot run for
-//! one that failed.
+//! Without a word the part that belongs to every test run is played: stack servers on both sides with 1 % loss, and
+//! against the kernel, without loss, the stack in the process on either side, or, where that cannot be, a stack server
+//! on the server's. USERSOCK_LADDER, which `cargo xtask programs` sets, plays the whole, or what its words choose
+//! (`rung=12`, `form=U-K`, `loss=1`, `seed=7`, `short` loads), prints a line for each play, and takes a rung that cannot
+//! run for one that failed.
 
 use crate::harness::skip;
 use crate::play::{Form, Setting, Side, missing, namespaces, play};
@@ -80,16 +81,16 @@ impl Plan {
     /// Whether a rung is played in this form over a link with this loss.
     fn has(&self, rung: &Rung, form: Form, loss: u32) -> bool {
         let both = form == Form(Side::Usersock, Side::Usersock);
-        let sides = match rung.sides {
-            Sides::Single => true,
-            Sides::Forks => !form.in_process(),
-            Sides::Only(_) => false,
+        let (sides, part) = match rung.sides {
+            Sides::Single => (true, form.in_process()),
+            Sides::Forks => (!form.in_process(), form == Form(Side::Usersock, Side::Kernel)),
+            Sides::Only(_) => (false, false),
         };
         let chosen = if self.whole {
             (self.forms.is_empty() || self.forms.contains(&form))
                 && (self.losses.is_empty() || self.losses.contains(&loss))
         } else {
-            both == (loss > 0)
+            if loss == 0 { part } else { both }
         };
         sides && chosen
     }
