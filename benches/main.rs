@@ -20,6 +20,7 @@ mod rpc;
 mod smol;
 mod space;
 mod tables;
+mod windows;
 
 use bulk::Stream;
 use measure::{Bench, NOW, note_panics};
@@ -56,6 +57,7 @@ fn main() {
     locks::timers(&mut bench, &mut report);
     tables::run(&mut bench, &mut report);
     datapath::run(&mut bench, &mut report);
+    windows::run(&mut bench, &mut report);
     let readme = bench.readme;
     bench.finish();
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());

@@ -32,7 +32,6 @@ use table::{Row, TABLE};
 const WITHOUT: &[(&str, &str)] = &[
     ("net.ipv4.tcp_syncookies", "0"),
     ("net.ipv4.tcp_fastopen", "0"),
-    ("net.ipv4.tcp_backlog_ack_defer", "0"),
     ("net.ipv4.tcp_no_metrics_save", "1"),
     ("net.ipv4.tcp_ecn_option", "0"),
     ("net.ipv4.tcp_early_demux", "0"),

@@ -86,6 +86,12 @@ int main(void)
     EQ(await(fd[1], POLLIN), POLLIN);
     EXPECT(fd[1], "abcd");
     OK(set_int(fd[1], SOL_SOCKET, SO_RCVLOWAT, 1));
+    /* A mark beyond half of the buffer makes buffer and window grow. */
+    EQ(get_int(fd[1], SOL_SOCKET, SO_RCVBUF), 131072);
+    OK(set_int(fd[1], SOL_SOCKET, SO_RCVLOWAT, 100000));
+    EQ(get_int(fd[1], SOL_SOCKET, SO_RCVBUF), 200000);
+    EQ(get_int(fd[1], IPPROTO_TCP, TCP_WINDOW_CLAMP), 100000);
+    OK(set_int(fd[1], SOL_SOCKET, SO_RCVLOWAT, 1));
 
     /* MSG_MORE holds a short segment back until a send without it. */
     OK(usk_send(fd[0], "mo", 2, MSG_MORE));
@@ -148,6 +154,11 @@ int main(void)
     tcp_pair(AF_INET, fd);
     EQ(usk_send(fd[0], "z", 1, MSG_CONFIRM | MSG_DONTROUTE), 1);
     EXPECT(fd[1], "z");
+    /* Disconnecting forgets the offset of peeks. */
+    OK(set_int(fd[1], SOL_SOCKET, SO_PEEK_OFF, 3));
+    struct sockaddr none = {.sa_family = AF_UNSPEC};
+    OK(usk_connect(fd[1], &none, sizeof none));
+    EQ(get_int(fd[1], SOL_SOCKET, SO_PEEK_OFF), -1);
     close_pair(fd);
     OK(close(p[0]));
     OK(close(p[1]));

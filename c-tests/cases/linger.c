@@ -90,6 +90,11 @@ int main(void)
     EQ(l.l_onoff, 0);
     EQ(l.l_linger, 30); /* switching off keeps the time */
     ERR(usk_setsockopt(fd[0], SOL_SOCKET, SO_LINGER, &l, sizeof l - 1), EINVAL);
+    set_linger(fd[0], 1, -1);
+    OK(usk_getsockopt(fd[0], SOL_SOCKET, SO_LINGER, &l, &len));
+    EQ(l.l_onoff, 1);
+    CHECK(l.l_linger != 0 && l.l_linger != -1); /* the longest time there is, cut to an int */
+    set_linger(fd[0], 0, 0);
     /* Truncated get. */
     struct linger part = {-1, -1};
     len = 4;

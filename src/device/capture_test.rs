@@ -21,6 +21,8 @@ pub(crate) struct Capture {
     name: &'static str,
     caps: Caps,
     sent: Mutex<Vec<Vec<u8>>>,
+    /// Transmit hashes of all that was sent.
+    pub(crate) hashes: Mutex<Vec<u32>>,
     waiting: Mutex<VecDeque<Skb>>,
 }
 
@@ -37,7 +39,7 @@ impl Capture {
 
     /// A device with these capabilities.
     pub(crate) fn with_caps(name: &'static str, caps: Caps) -> Arc<Capture> {
-        Arc::new(Capture { name, caps, sent: Mutex::default(), waiting: Mutex::default() })
+        Arc::new(Capture { name, caps, sent: Mutex::default(), hashes: Mutex::default(), waiting: Mutex::default() })
     }
 
     /// Packets sent since the last call.
@@ -67,6 +69,7 @@ impl Device for Capture {
         Ok(budget)
     }
     fn xmit(&self, _: u16, _: Instant, skb: Skb) -> Xmit {
+        self.hashes.lock().push(skb.hash);
         self.sent.lock().push(skb.to_vec());
         Xmit::Sent
     }

@@ -18,6 +18,7 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
+const URG: u8 = 0x20;
 const CWR: u8 = 0x80;
 
 /// Where the headers of a TCP or UDP packet are, in bytes from its first byte.
@@ -261,6 +262,7 @@ impl Cut {
             }
             if self.index > 0 {
                 h[l.th + 13] &= !CWR;
+                self.move_urgent_pointer(&mut h[l.th..]);
             }
         } else {
             put(h, l.th + 4, (8 + n) as u16);
@@ -276,6 +278,22 @@ impl Cut {
         sum.push(&h[l.th..l.payload]);
         sum.push_partial(payload, n);
         put(h, field, nonzero(l.proto, sum.finish()));
+    }
+}
+
+impl Cut {
+    /// The urgent pointer counts from a segment's own first byte (RFC 9293 §3.1): in a later one it is shorter, and
+    /// what lies behind it is not urgent.
+    fn move_urgent_pointer(&self, tcp: &mut [u8]) {
+        if tcp[13] & URG == 0 {
+            return;
+        }
+        let pointer = u16::from_be_bytes([tcp[18], tcp[19]]);
+        let ahead = usize::from(pointer).saturating_sub(self.done) as u16;
+        if ahead == 0 {
+            tcp[13] &= !URG;
+        }
+        tcp[18..20].copy_from_slice(&ahead.to_be_bytes());
     }
 }
 

@@ -467,8 +467,8 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
     if dst.kind == DstKind::Broadcast && !c.flag(flag::BROADCAST) {
         return Err(Error::Acces);
     }
-    if (flags & libc::MSG_DONTROUTE != 0 || c.flag(flag::LOCALROUTE)) && dst.gateway.is_some() {
-        return Err(Error::NetUnreach);
+    if flags & libc::MSG_DONTROUTE != 0 || c.flag(flag::LOCALROUTE) {
+        route::on_link(g.stack, &dst)?;
     }
     if flags & libc::MSG_CONFIRM != 0 {
         super::neigh::confirm(g.stack, &dst.dev, dst.gateway.unwrap_or(to.ip()), g.now());

@@ -500,14 +500,26 @@ fn update(stack: &Arc<Stack>, dev: &Arc<NetDev>, news: News, now: Instant) {
     }
 }
 
+/// Confirmations closer than this to the last are not noted, so that a busy connection does not write the table for
+/// each acknowledgement.
+const CONFIRM_GRAIN: Duration = Duration::from_secs(1);
+
 /// An upper layer made progress through this next hop, which confirms it (dst_confirm, RFC 4861 §7.3.1).
 pub fn confirm(stack: &Arc<Stack>, dev: &NetDev, next_hop: IpAddr, now: Instant) {
+    if dev.caps().link == LinkType::Ip {
+        return;
+    }
+    let until = now + params(stack, next_hop.is_ipv4()).base_reachable / 2;
+    let known = |e: &Entry| e.state == State::Reachable && e.reachable_until + CONFIRM_GRAIN > until;
+    if net(stack).neigh.table.read().get(&(dev.ifindex, next_hop)).is_some_and(known) {
+        return;
+    }
     let mut table = net(stack).neigh.table.write();
     if let Some(e) = table.get_mut(&(dev.ifindex, next_hop))
         && matches!(e.state, State::Reachable | State::Stale | State::Delay | State::Probe)
     {
         e.state = State::Reachable;
-        e.reachable_until = e.reachable_until.max(now + params(stack, next_hop.is_ipv4()).base_reachable / 2);
+        e.reachable_until = e.reachable_until.max(until);
         stack.timers.cancel(&mut e.timer);
     }
 }

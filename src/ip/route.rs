@@ -380,6 +380,15 @@ pub(crate) fn lookup_for_answer(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpA
     Ok(found)
 }
 
+/// SO_DONTROUTE, MSG_DONTROUTE: refuses a route through a gateway. IPv6 ignores both, as in Linux (ip_sock_rt_scope).
+pub(crate) fn on_link(stack: &Stack, dst: &Dst) -> Result<()> {
+    if dst.gateway.is_none() || dst.src.is_ipv6() {
+        return Ok(());
+    }
+    stack.mib.inc(Mib::IpOutNoRoutes);
+    Err(Error::NetUnreach)
+}
+
 /// What a destination stands for: the unspecified address means this host, as in BSD and Linux. Over IPv4 that is the
 /// address the packet comes from: `src`, else one of the interface `oif`, else 127.0.0.1
 /// (ip_route_output_key_hash_rcu); over IPv6 it is ::1 (udpv6_sendmsg, ip6_datagram_connect). Any other address stands

@@ -64,6 +64,8 @@ pub(super) enum Arrival<O, P> {
     Yours(O, P),
     /// The owner will process it before it releases the sock.
     Queued,
+    /// The packet queued last took what this one carried; the rest is returned.
+    Joined(P),
     /// The backlog is full; the packet is returned.
     Full(P),
 }
@@ -121,26 +123,45 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
         self.inside.try_own().or_else(|| self.monitor.with(|_| self.inside.own_or_mark()))
     }
 
-    /// Softirq: delivers a packet of `bytes`. The packet is returned when more than `limit()` bytes are already queued.
+    /// Softirq: delivers a packet of `bytes`. The packet is returned when more than `limit()` bytes are already queued,
+    /// unless `join` moves what it carries to the packet queued last.
     #[inline]
-    pub(super) fn arrive(&self, packet: P, bytes: u32, limit: impl FnOnce() -> u32) -> Arrival<Owner<'_, T, W>, P> {
+    pub(super) fn arrive(
+        &self,
+        packet: P,
+        bytes: u32,
+        limit: impl FnOnce() -> u32,
+        join: impl FnOnce(&mut P, &mut P) -> bool,
+    ) -> Arrival<Owner<'_, T, W>, P> {
         match self.inside.try_own() {
             Some(owner) => Arrival::Yours(owner, packet),
-            None => self.arrive_slow(packet, bytes, limit()),
+            None => self.arrive_slow(packet, bytes, limit(), join),
         }
     }
 
     #[cold]
-    fn arrive_slow(&self, packet: P, bytes: u32, limit: u32) -> Arrival<Owner<'_, T, W>, P> {
-        self.monitor.with(|ctl| match self.inside.own_or_mark() {
-            // A sock is only released with an empty backlog, so this packet overtakes no other.
-            Some(owner) => Arrival::Yours(owner, packet),
-            None if ctl.bytes > limit => Arrival::Full(packet),
-            None => {
-                ctl.bytes = ctl.bytes.saturating_add(bytes);
-                ctl.backlog.push_back(packet);
-                Arrival::Queued
+    fn arrive_slow(
+        &self,
+        mut packet: P,
+        bytes: u32,
+        limit: u32,
+        join: impl FnOnce(&mut P, &mut P) -> bool,
+    ) -> Arrival<Owner<'_, T, W>, P> {
+        self.monitor.with(|ctl| {
+            if let Some(owner) = self.inside.own_or_mark() {
+                // A sock is only released with an empty backlog, so this packet overtakes no other.
+                return Arrival::Yours(owner, packet);
             }
+            let joined = ctl.backlog.back_mut().is_some_and(|last| join(last, &mut packet));
+            if !joined && ctl.bytes > limit {
+                return Arrival::Full(packet);
+            }
+            ctl.bytes = ctl.bytes.saturating_add(bytes);
+            if joined {
+                return Arrival::Joined(packet);
+            }
+            ctl.backlog.push_back(packet);
+            Arrival::Queued
         })
     }
 
@@ -161,6 +182,11 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
     /// Owner: takes all queued packets, if any. Their bytes still count until `flushed` or the release.
     pub(super) fn take_backlog(&self, owner: &Owner<'_, T, W>) -> VecDeque<P> {
         if owner.is_marked() { self.monitor.with(|ctl| std::mem::take(&mut ctl.backlog)) } else { VecDeque::new() }
+    }
+
+    /// Owner, in the middle of a long call: takes the work that was deferred.
+    pub(super) fn take_deferred(&self, owner: &Owner<'_, T, W>) -> u32 {
+        if owner.is_marked() { self.monitor.with(|ctl| std::mem::take(&mut ctl.deferred)) } else { 0 }
     }
 
     /// Owner, in the middle of a long call: the backlog has been processed, so the byte count starts again at zero.

@@ -161,10 +161,12 @@ passed_on! {
     fn setsockopt(sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()>;
     fn bypass_getsockopt(level: i32, name: i32) -> bool;
     fn keepalive(sk: &mut SockGuard<'_>, on: bool);
+    fn set_rcvlowat(sk: &mut SockGuard<'_>, val: i32);
     fn sendmsg_locked(sk: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<usize>;
     fn recvmsg_locked(sk: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize>;
     fn poll_locked(sk: &mut SockGuard<'_>) -> Events;
     fn backlog_rcv(sk: &mut SockGuard<'_>, skb: Skb);
+    fn join_backlog(stack: &Stack, sock: &Sock, last: &mut Skb, skb: &mut Skb) -> bool;
     fn release_cb(sk: &mut SockGuard<'_>, bits: u32);
     fn splice_eof(sk: SockRef<'_>);
     fn bind(sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()>;

@@ -146,7 +146,8 @@ impl Sock {
                 .saturating_add(BACKLOG_EXTRA)
                 .saturating_sub(queued)
         };
-        match self.lock.0.arrive(skb, bytes, limit) {
+        let join = |last: &mut Skb, skb: &mut Skb| self.proto().join_backlog(stack, self, last, skb);
+        match self.lock.0.arrive(skb, bytes, limit, join) {
             Arrival::Yours(owner, skb) => {
                 self.contained(|proto| {
                     let mut guard = self.softirq(stack, now, owner);
@@ -154,7 +155,7 @@ impl Sock {
                 });
                 Delivered::Processed
             }
-            Arrival::Queued => Delivered::Queued,
+            Arrival::Queued | Arrival::Joined(_) => Delivered::Queued,
             Arrival::Full(skb) => {
                 drop(skb);
                 self.drops.fetch_add(1, Ordering::Relaxed);
@@ -199,6 +200,12 @@ impl Sock {
 }
 
 impl<'a> SockGuard<'a> {
+    /// Whether a packet or a timer owns the sock, and no system call.
+    #[inline]
+    pub(crate) fn is_softirq(&self) -> bool {
+        self.softirq
+    }
+
     /// Whether this is packet or timer context: nothing may sleep.
     pub fn in_softirq(&self) -> bool {
         self.softirq
@@ -220,11 +227,15 @@ impl<'a> SockGuard<'a> {
         })
     }
 
-    /// Runs the backlog without releasing the sock (sk_flush_backlog). True when there was something to run.
+    /// Runs the backlog and deferred work without releasing the sock (sk_flush_backlog). True when there was a packet.
     pub fn flush_backlog(&mut self) -> bool {
         let any = self.drain_backlog();
         if any {
             self.sock.lock.0.flushed();
+            let bits = self.state.as_ref().map_or(0, |owner| self.sock.lock.0.take_deferred(owner));
+            if bits != 0 {
+                self.sock.proto().release_cb(self, bits);
+            }
         }
         any
     }

@@ -278,7 +278,7 @@ pub struct SockCommon {
     pub omem_alloc: i32,
     /// SO_RCVLOWAT.
     pub rcvlowat: i32,
-    /// SO_LINGER's time.
+    /// SO_LINGER's time; `Duration::MAX`: without limit.
     pub linger: Duration,
     /// SO_RCVTIMEO; None: for ever.
     pub rcvtimeo: Option<Duration>,
@@ -286,6 +286,8 @@ pub struct SockCommon {
     pub sndtimeo: Option<Duration>,
     /// SO_MAX_PACING_RATE, bytes a second.
     pub max_pacing_rate: u64,
+    /// SO_TXREHASH: whether a connection changes its transmit hash when the way seems broken.
+    pub txrehash: bool,
     /// SO_PEEK_OFF: offset of the next MSG_PEEK from the next byte to be read; -1: always 0.
     pub peek_off: i32,
     /// SO_ATTACH_FILTER, SO_LOCK_FILTER.
@@ -348,6 +350,7 @@ impl SockCommon {
             rcvtimeo: None,
             sndtimeo: None,
             max_pacing_rate: u64::MAX,
+            txrehash: false,
             peek_off: -1,
             filter: None,
             busy_poll_us: 0,

@@ -182,6 +182,12 @@ pub trait Proto: Any + Send + Sync {
     /// SO_KEEPALIVE changed. Process context, owned. Default: nothing.
     fn keepalive(&self, sk: &mut SockGuard<'_>, on: bool) {}
 
+    /// SO_RCVLOWAT: `val` bytes make the sock readable, at least 1. Process context, owned. Default: notes it. (In
+    /// Linux a member of struct proto_ops.)
+    fn set_rcvlowat(&self, sk: &mut SockGuard<'_>, val: i32) {
+        sk.common.rcvlowat = val;
+    }
+
     /// Sends; returns the bytes taken. Process context, not owned.
     fn sendmsg(&self, sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize>;
 
@@ -229,6 +235,12 @@ pub trait Proto: Any + Send + Sync {
 
     /// Processes one packet. Softirq context, or process context from the backlog; owned. Must not sleep.
     fn backlog_rcv(&self, sk: &mut SockGuard<'_>, skb: Skb);
+
+    /// Moves what a packet that meets an owner carries to the last packet of the backlog; false: it waits for itself.
+    /// Softirq context, not owned; a lock of the sock is held. Default: false. (Part of tcp_add_backlog in Linux.)
+    fn join_backlog(&self, stack: &Stack, sock: &Sock, last: &mut Skb, skb: &mut Skb) -> bool {
+        false
+    }
 
     /// Runs timers, and work that was deferred while the sock was owned. The protocol defines the `bits`, which it
     /// passes to `Sock::defer` and to timers; in a protocol that throttles its socks, bit 0 resumes them

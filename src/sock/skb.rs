@@ -133,6 +133,12 @@ pub(crate) struct TcpCb {
     pub first_tx_mstamp: Instant,
     /// Time at which `delivered` was reached.
     pub delivered_mstamp: Instant,
+    /// Sent: whether it is in the list in order of sending; TCP's `rtx` has the list.
+    pub in_sent_list: bool,
+    /// Sequence number of the packet sent before it; its own: none.
+    pub sent_prev: SeqNum,
+    /// Sequence number of the packet sent after it; its own: none.
+    pub sent_next: SeqNum,
 }
 
 impl TcpCb {
@@ -713,15 +719,22 @@ impl SkbInner {
         self.truesize = SKB_OVERHEAD + need as u32;
     }
 
-    /// Charges a packet that a device received what Linux charges for it: the sk_buff, and the smallest memory that
-    /// holds the packet, its headers and skb_shared_info: up to two pages of kmalloc's sizes, above that whole pages.
-    /// Seen over TUN: 1,448 bytes are 2,304, 4,000 are 8,448, 9,000 12,544, 40,000 41,216.
-    pub(crate) fn charge_received(&mut self) {
+    /// Charges a packet that a device received, of `len` bytes with all its headers, what Linux charges for it: the
+    /// sk_buff, and the smallest memory that holds the packet, the room in front of it and skb_shared_info: up to two
+    /// pages of the small heads' size and then kmalloc's, above that whole pages.
+    pub(crate) fn charge_received(&mut self, len: usize) {
         const SK_BUFF: u32 = 256;
+        /// NET_SKB_PAD.
+        const PAD: u32 = 64;
         const SHARED_INFO: u32 = 320;
+        /// SKB_SMALL_HEAD_CACHE_SIZE.
+        const SMALL_HEAD: u32 = 576;
         const PAGE: u32 = 4096;
-        let need = self.len() as u32 + SHARED_INFO;
-        let memory = if need <= 2 * PAGE { need.next_power_of_two() } else { need.next_multiple_of(PAGE) };
+        let memory = match PAD + len as u32 + SHARED_INFO {
+            ..=SMALL_HEAD => SMALL_HEAD,
+            need @ ..=8192 => need.next_power_of_two(),
+            need => need.next_multiple_of(PAGE),
+        };
         self.truesize = SK_BUFF + memory;
     }
 }
@@ -744,6 +757,30 @@ mod tests {
         assert!(s.pull(28));
         assert_eq!(s.to_vec(), bytes(100));
         assert!(!s.pull(101));
+    }
+
+    /// What SO_MEMINFO of the kernel says for segments without options over TUN.
+    #[test]
+    fn a_received_packet_is_charged_as_on_linux() {
+        let mut s = Skb::new();
+        for (payload, want) in [
+            (1, 832),
+            (150, 832),
+            (160, 1_280),
+            (600, 1_280),
+            (601, 2_304),
+            (1_624, 2_304),
+            (1_625, 4_352),
+            (3_672, 4_352),
+            (3_673, 8_448),
+            (7_768, 8_448),
+            (7_769, 12_544),
+            (12_000, 16_640),
+            (60_000, 61_696),
+        ] {
+            s.charge_received(40 + payload);
+            assert_eq!(s.truesize, want, "{payload}");
+        }
     }
 
     #[test]

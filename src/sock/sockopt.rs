@@ -63,8 +63,11 @@ const SO_COOKIE: i32 = 57;
 const SO_ZEROCOPY: i32 = 60;
 const SO_SNDBUFFORCE: i32 = 32;
 const SO_RCVBUFFORCE: i32 = 33;
+const SO_TXREHASH: i32 = 74;
 const SO_RCVTIMEO_NEW: i32 = 66;
 const SO_SNDTIMEO_NEW: i32 = 67;
+/// How SO_LINGER reads when its time is without limit: MAX_SCHEDULE_TIMEOUT / HZ as an int, with 250 ticks a second.
+const LINGER_FOREVER: i32 = (i64::MAX / 250) as i32;
 
 /// setsockopt(fd, SOL_SOCKET, ...). Errors: EINVAL (length, range), EDOM (timeval), ENOPROTOOPT (unknown, or read
 /// only).
@@ -109,7 +112,8 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
             let secs = int(value.get(4..).ok_or(Error::Inval)?)?;
             g.common.set_flag(flag::LINGER, on);
             if on {
-                g.common.linger = Duration::from_secs(secs.max(0) as u64);
+                // A negative time is a very long one, as it is unsigned in Linux.
+                g.common.linger = u64::try_from(secs).map_or(Duration::MAX, Duration::from_secs);
             }
         }
         libc::SO_TIMESTAMP => {
@@ -123,8 +127,8 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
             need_stamps(sk, on);
         }
         libc::SO_RCVLOWAT => {
-            g.common.rcvlowat = if val < 0 { i32::MAX } else { val.max(1) };
-            bound_rcvlowat(&mut g);
+            let val = if val < 0 { i32::MAX } else { val.max(1) };
+            sk.sock.proto().set_rcvlowat(&mut g, val);
         }
         libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => g.common.rcvtimeo = timeout(value)?,
         libc::SO_SNDTIMEO | SO_SNDTIMEO_NEW => g.common.sndtimeo = timeout(value)?,
@@ -140,6 +144,14 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
         libc::SO_DETACH_FILTER => filter::detach(&mut g.common)?,
         libc::SO_LOCK_FILTER => filter::lock(&mut g.common, on)?,
         SO_MAX_PACING_RATE => g.common.max_pacing_rate = pacing_rate(val, value),
+        SO_TXREHASH if !is_tcp(sk.sock) => return Err(Error::OpNotSupp),
+        SO_TXREHASH => {
+            g.common.txrehash = match val {
+                -1 => sysctl.txrehash() != 0,
+                0 | 1 => on,
+                _ => return Err(Error::Inval),
+            }
+        }
         SO_INCOMING_CPU => g.sock.incoming_cpu.store(val, Ordering::Relaxed),
         SO_BUSY_POLL => {
             if val < 0 {
@@ -164,6 +176,11 @@ fn need_stamps(sk: SockRef<'_>, on: bool) {
     if on {
         sk.stack.netstamp_needed.store(true, Ordering::Relaxed);
     }
+}
+
+/// Whether it is a TCP socket (sk_is_tcp).
+fn is_tcp(sock: &Sock) -> bool {
+    sock.ty == libc::SOCK_STREAM as u16 && sock.protocol == libc::IPPROTO_TCP as u16
 }
 
 /// Whether the socket has SO_PEEK_OFF: streams and UDP do, raw and ping sockets do not (proto_ops.set_peek_off).
@@ -193,27 +210,6 @@ fn set_rcvbuf(g: &mut SockGuard<'_>, val: i32) {
     g.sock.rcvbuf.store((val * 2).max(SOCK_MIN_RCVBUF), Ordering::Relaxed);
 }
 
-/// A receive low-water mark above half the buffer would never be reached: the buffer grows with it or, when the program
-/// has set the buffer's size, the mark is lowered (tcp_set_rcvlowat).
-fn bound_rcvlowat(g: &mut SockGuard<'_>) {
-    if !g.sock.proto().is_stream() {
-        return;
-    }
-    let fixed = g.common.flag(flag::RCVBUF_LOCK);
-    let most = if fixed { g.sock.rcvbuf.load(Ordering::Relaxed) } else { g.sock.proto().sysctl_rmem(g.stack)[2] };
-    let val = g.common.rcvlowat.min(most >> 1).max(1);
-    g.common.rcvlowat = val;
-    if fixed {
-        g.sock.wait.wake(super::wait::Events::IN);
-        return;
-    }
-    let space = val.saturating_mul(2);
-    if space > g.sock.rcvbuf.load(Ordering::Relaxed) {
-        g.sock.rcvbuf.store(space, Ordering::Relaxed);
-    }
-    g.sock.wait.wake(super::wait::Events::IN);
-}
-
 fn bind_to_device(sk: SockRef<'_>, value: &[u8]) -> Result<()> {
     let name = value.split(|&b| b == 0).next().unwrap_or_default();
     let name = std::str::from_utf8(&name[..name.len().min(15)]).map_err(|_| Error::NoDev)?;
@@ -235,7 +231,8 @@ fn get_bytes(sk: SockRef<'_>, c: &SockCommon, name: i32, value: &mut [u8]) -> Op
         libc::SO_LINGER => {
             let mut b = [0u8; 8];
             b[..4].copy_from_slice(&i32::from(c.flag(flag::LINGER)).to_ne_bytes());
-            b[4..].copy_from_slice(&(c.linger.as_secs() as i32).to_ne_bytes());
+            let secs = if c.linger == Duration::MAX { LINGER_FOREVER } else { c.linger.as_secs() as i32 };
+            b[4..].copy_from_slice(&secs.to_ne_bytes());
             put(value, &b)
         }
         libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => put_timeout(value, c.rcvtimeo),
@@ -328,6 +325,8 @@ pub(crate) fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize>
         libc::SO_ACCEPTCONN => (sock.state() == super::state::State::Listen) as i32,
         libc::SO_MARK => c.mark as i32,
         libc::SO_RXQ_OVFL => bit(flag::RXQ_OVFL),
+        SO_TXREHASH if !is_tcp(sock) => return Err(Error::OpNotSupp),
+        SO_TXREHASH => i32::from(c.txrehash),
         SO_MAX_PACING_RATE => c.max_pacing_rate.min(u32::MAX as u64) as u32 as i32,
         SO_INCOMING_CPU => sock.incoming_cpu.load(Ordering::Relaxed),
         SO_BUSY_POLL => c.busy_poll_us as i32,

@@ -182,10 +182,10 @@ sysctls! {
         "Timestamps (RFC 7323): 0 off, 1 with a random offset per connection, 2 without.",
     tcp_window_scaling "net.ipv4.tcp_window_scaling" flag(0, 255) "1" Live Rw
         "Window scaling (RFC 7323).",
-    tcp_reflect_tos "net.ipv4.tcp_reflect_tos" flag(0, 1) "0" Planned Rw
+    tcp_reflect_tos "net.ipv4.tcp_reflect_tos" flag(0, 1) "0" Live Rw
         "Answer a SYN with its own TOS.",
     // TCP: acknowledgements.
-    tcp_backlog_ack_defer "net.ipv4.tcp_backlog_ack_defer" flag(0, 1) "1" Planned Rw
+    tcp_backlog_ack_defer "net.ipv4.tcp_backlog_ack_defer" flag(0, 1) "1" Live Rw
         "One ACK for a whole backlog.",
     tcp_challenge_ack_limit "net.ipv4.tcp_challenge_ack_limit" int(I32_MIN, I32_MAX) "2147483647" Live Rw
         "Challenge ACKs a second, all connections together; the greatest integer means unlimited (CVE-2016-5696).",
@@ -411,7 +411,7 @@ sysctls! {
         "Greatest backlog of listen(2).",
     tstamp_allow_data "net.core.tstamp_allow_data" flag(0, 1) "1" Planned Rw
         "Give transmit timestamps together with the data.",
-    txrehash "net.core.txrehash" int(0, 1) "1" Planned Rw
+    txrehash "net.core.txrehash" int(0, 1) "1" Live Rw
         "First `SO_TXREHASH` of a socket.",
     wmem_default "net.core.wmem_default" int(4608, I32_MAX) "212992" Live Rw
         "First send buffer of a socket, bytes.",

@@ -4,7 +4,8 @@
 
 use super::cong::{self, AckSample, ca_ack};
 use super::input::Seg;
-use super::tcb::{CaState, Cx, RateSample, XmitTimer};
+use super::queue::Pos;
+use super::tcb::{CaState, Cx, INFINITE_SSTHRESH, RateSample, TcpSock, XmitTimer};
 use super::{chrono, ecn, mtu, mtu_probe, output, probe, prr, rack, rate, recovery, retransmit, rtt, sack, timer};
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
@@ -214,6 +215,9 @@ pub(crate) fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
     if flags & flag::SET_XMIT_TIMER != 0 {
         set_xmit_timer(cx);
     }
+    if flags & flag::FORWARD_PROGRESS != 0 || flags & flag::NOT_DUP == 0 {
+        cx.tp.dst_pending_confirm = true;
+    }
     let delivered = newly_delivered(cx, delivered, flags);
     let lost = cx.tp.lost.wrapping_sub(lost);
     st.rate.is_ack_delayed = flags & flag::ACK_MAYBE_DELAYED != 0;
@@ -223,14 +227,19 @@ pub(crate) fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
     AckResult::New
 }
 
-/// An acknowledgement below `snd_una` (old_ack of tcp_ack): only its SACK blocks are news. Too far below, it is
-/// answered and dropped (RFC 5961 §5.2).
+/// Whether an acknowledgement lies so far below `snd_una` that the peer cannot have sent it (RFC 5961 §5.2). The number
+/// of bytes acknowledged so far is another bound on what a blind attacker may hit.
+#[inline]
+pub(super) fn is_too_old(tp: &TcpSock, ack_seq: SeqNum) -> bool {
+    ack_seq.before(tp.snd_una - u64::from(tp.max_window).min(tp.bytes_acked) as u32)
+}
+
+/// An acknowledgement below `snd_una` (old_ack of tcp_ack): only its SACK blocks are news, and as in Linux what they
+/// report is not counted as delivered. Too far below, it is answered and dropped (RFC 5961 §5.2).
 #[cold]
 fn old_ack(cx: &mut Cx<'_>, seg: &Seg, mut flags: u32, st: &mut AckSt) -> AckResult {
     let prior_snd_una = cx.tp.snd_una;
-    // The number of bytes acknowledged so far is another bound on what a blind attacker may hit.
-    let max_window = u64::from(cx.tp.max_window).min(cx.tp.bytes_acked) as u32;
-    if seg.ack_seq.before(prior_snd_una - max_window) {
+    if is_too_old(cx.tp, seg.ack_seq) {
         if flags & flag::NO_CHALLENGE_ACK == 0 {
             super::challenge::send_challenge_ack(cx);
         }
@@ -239,7 +248,6 @@ fn old_ack(cx: &mut Cx<'_>, seg: &Seg, mut flags: u32, st: &mut AckSt) -> AckRes
     if !seg.sack.is_empty() && sack::is_sack(cx.tp) {
         let (delivered, mut rexmit) = (cx.tp.delivered, Rexmit::None);
         flags |= sack::sacktag_write_queue(cx, seg, prior_snd_una, st);
-        count_delivered(cx, st.sack_delivered, false);
         recovery::fastretrans_alert(cx, prior_snd_una, 0, &mut flags, &mut rexmit);
         newly_delivered(cx, delivered, flags);
         xmit_recovery(cx, rexmit);
@@ -323,7 +331,7 @@ fn tso_acked(cx: &mut Cx<'_>) -> u32 {
     let before = skb.tcp.gso_segs.max(1) as u32;
     let acked = una.since(skb.tcp.seq);
     // SYN and FIN take no byte; a super-packet has no SYN, and its FIN is at the end, which is not acknowledged.
-    if !output::trim_head(cx, 0, acked) {
+    if !output::trim_head(cx, Pos::FRONT, acked) {
         return 0;
     }
     let Some(skb) = cx.tp.rtx_queue.front_mut() else { return 0 };
@@ -609,6 +617,10 @@ pub(crate) fn init_metrics(cx: &mut Cx<'_>) {
     if m.cwnd_lock != 0 {
         cx.tp.snd_cwnd_clamp = m.cwnd_lock;
     }
+    // The peer has answered.
+    cx.tp.dst_pending_confirm = true;
+    // A handshake that lost a SYN says nothing about how much the path carries.
+    cx.tp.snd_ssthresh = INFINITE_SSTHRESH;
     if m.ssthresh != 0 {
         cx.tp.snd_ssthresh = m.ssthresh.min(cx.tp.snd_cwnd_clamp);
     }

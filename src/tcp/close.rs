@@ -45,10 +45,10 @@ pub(crate) fn close(sk: SockRef<'_>) {
         wait = begin_close(&mut cx);
     }
     if let Some(time) = linger.filter(|t| wait && !t.is_zero()) {
-        let deadline = g.now() + time;
+        let deadline = (time != Duration::MAX).then(|| g.now() + time);
         while sk.sock.state().is_one_of(&[State::FinWait1, State::Closing, State::LastAck]) {
             // The timeout is over, or a signal arrived: the connection closes in the background.
-            if g.sleep(Events::ALL, false, Some(deadline)).is_err() {
+            if g.sleep(Events::ALL, false, deadline).is_err() {
                 break;
             }
         }
@@ -283,6 +283,7 @@ pub(super) fn reset_connection(cx: &mut Cx<'_>) {
     keep_history(&mut new, cx.tp);
     new.bound = cx.tp.bound.take();
     new.destroyed = cx.tp.destroyed;
+    new.write_pending = cx.tp.write_pending;
     new.rto_us = TIMEOUT_INIT_US;
     *cx.tp = new;
     cx.sk.dport = 0;
@@ -291,6 +292,7 @@ pub(super) fn reset_connection(cx: &mut Cx<'_>) {
     cx.sock.shutdown.store(0, Ordering::Relaxed);
     cx.sk.set_flag(flag::DONE, false);
     cx.sk.err_soft = 0;
+    cx.sk.peek_off = -1;
     cx.sk.dst = None;
     mem::reclaim(cx.sock, cx.sk);
 }

@@ -6,7 +6,7 @@
 use super::lookup::{Bound, Entry, Holder, tuple_of_sock};
 use super::tcb::{Cx, MSS_DEFAULT};
 use super::timewait::{self, TimeWait};
-use super::{close, control, listener, set_state};
+use super::{close, control, listener, segment, set_state};
 use crate::base::error::{Error, Result};
 use crate::base::hash::{Tuple, addr128};
 use crate::counters::Mib;
@@ -48,16 +48,7 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
         // A source that no packet may have; only a v4-mapped one comes as far (ip_route_output_key).
         return Err(Error::Inval);
     }
-    let dst = match ip::route::lookup(cx.stack, peer, own, cx.sk.bound_dev_if) {
-        Ok(d) => d,
-        Err(e) => {
-            if e == Error::NetUnreach {
-                let mib = if peer.is_ipv4() { Mib::IpOutNoRoutes } else { Mib::Ip6OutNoRoutes };
-                cx.stack.mib.inc(mib);
-            }
-            return Err(e);
-        }
-    };
+    let dst = segment::route_to(cx, peer, own)?;
     if cx.sock.family == AF_INET6 && cx.sk.rcv_saddr.is_ipv4() && peer.is_ipv6() {
         // A v4-mapped source to a peer of IPv6 (ip6_dst_lookup_tail).
         return Err(Error::AfNoSupport);
@@ -89,6 +80,7 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
             cx.tp.write_seq = SeqNum(cx.stack.keys.isn(cx.now, &tuple));
         }
         cx.tp.tsoffset = ts_offset(cx.stack, &tuple);
+        segment::set_txhash(cx);
         control::connect(cx)
     });
     if r.is_err() {

@@ -45,6 +45,8 @@ pub(crate) mod pending {
     pub(crate) const NOW: u8 = 16;
     /// A segment was dropped for want of memory: the acknowledgement closes the window.
     pub(crate) const NOMEM: u8 = 32;
+    /// It leaves when the system call that processes the backlog releases the sock.
+    pub(crate) const DEFERRED: u8 = 64;
 }
 
 /// Delayed, quick and compressed acknowledgements of a connection (icsk_ack; compressed_ack and its neighbours in
@@ -229,11 +231,32 @@ pub(super) fn ack_snd_check_always(cx: &mut Cx<'_>, ofo_possible: bool) {
         || in_quickack_mode(cx)
         || cx.tp.ack.pending & pending::NOW != 0;
     if now {
-        send_ack(cx);
+        ack_or_defer(cx);
     } else if !ofo_possible || cx.tp.ooo_queue.is_empty() {
         send_delayed_ack(cx);
     } else {
         ack_out_of_order(cx);
+    }
+}
+
+/// Acknowledges, or lets the system call whose backlog is processed send one acknowledgement for all of it when it
+/// releases the sock (`net.ipv4.tcp_backlog_ack_defer`).
+fn ack_or_defer(cx: &mut Cx<'_>) {
+    if cx.softirq || !cx.stack.sysctl.tcp_backlog_ack_defer() {
+        return send_ack(cx);
+    }
+    if cx.tp.ack.pending & pending::DEFERRED == 0 {
+        cx.tp.ack.pending |= pending::DEFERRED;
+        cx.sock.defer(cx.stack, deferred::ACK, cx.now);
+    }
+}
+
+/// The backlog is processed: sends the acknowledgement that it asked for, if none has left since (TCPF_ACK_DEFERRED of
+/// tcp_release_cb).
+pub(super) fn send_deferred(cx: &mut Cx<'_>) {
+    cx.tp.ack.pending &= !pending::DEFERRED;
+    if cx.tp.ack.is_scheduled() {
+        send_ack(cx);
     }
 }
 
@@ -400,10 +423,10 @@ pub(super) fn cleanup_rbuf(cx: &mut Cx<'_>, copied: usize) {
         let offered = window::receive_window(cx.tp);
         // No window is larger than the clamp.
         let most = cx.tp.window_clamp;
-        if offered.saturating_mul(2) <= most || window::ends_silence(cx.tp, offered, most) {
+        if offered.saturating_mul(2) <= most || window::ends_silence(cx, offered, most) {
             let new = window::new_window(cx);
             let doubled = new != 0 && new >= offered.saturating_mul(2);
-            now = doubled || window::ends_silence(cx.tp, offered, new);
+            now = doubled || window::ends_silence(cx, offered, new);
         }
     }
     if now {

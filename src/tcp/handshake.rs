@@ -10,7 +10,7 @@ use super::input::{self, Verdict};
 use super::listener::{self, ReqKey, Request};
 use super::lookup::{Bound, Entry, Holder, tuple_of};
 use super::rcv::{self, Reply};
-use super::segment::Options;
+use super::segment::{self, Options};
 use super::sock_ops::{self, Ends, HdrSeg, cb};
 use super::tcb::{Cx, TcpSock};
 use super::timewait::{in_window, paws_reject};
@@ -19,6 +19,7 @@ use crate::base::env::Instant;
 use crate::base::hash::Tuple;
 use crate::counters::{DropReason, Mib};
 use crate::ip;
+use crate::ip::sockopt::flow_label;
 use crate::sock::accept::acceptq_is_full;
 use crate::sock::addr::AF_INET6;
 use crate::sock::dst::{Dst, DstKind};
@@ -117,6 +118,9 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
     }
     let opt = TcpOptions::parse(rcv::option_bytes(&skb));
     let dst = match ip::route::lookup(cx.stack, info.src, Some(info.dst), oif(cx.sk, info)) {
+        Ok(d) if cx.sk.flag(flag::LOCALROUTE) && ip::route::on_link(cx.stack, &d).is_err() => {
+            return listendrop(cx, DropReason::IpOutNoRoutes);
+        }
         Ok(d) if matches!(d.kind, DstKind::Unicast | DstKind::Local) => d,
         _ => return listendrop(cx, DropReason::IpOutNoRoutes),
     };
@@ -144,6 +148,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         mss,
         ts_recent: timestamps.map_or(0, |t| t.0),
         ts_off: if timestamps.is_some() { ts_offset(cx.stack, &key.tuple) } else { 0 },
+        txhash: segment::rnd_txhash(cx.stack),
         tstamp_ok: timestamps.is_some(),
         sack_ok: opt.sack_permitted && sysctl.tcp_sack(),
         wscale_ok: wscale.is_some(),
@@ -160,6 +165,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         num_timeout: 0,
         num_retrans: 0,
         timeout_us,
+        syn_tos: skb.tcp.ip_dsfield,
         saved_syn: if cx.tp.save_syn != 0 { Some(saved_syn(&skb, info)) } else { None },
         syn_options: cx.tp.net.sock_ops.any().then(|| rcv::option_bytes(&skb).into()),
         deadline: Default::default(),
@@ -223,7 +229,9 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
     let mss = mss_for(cx, &dst, v6);
     let mut flags = TcpFlags::SYN | TcpFlags::ACK;
     let codepoint = ecn::make_synack(cx, ecn_ok, ends, &mut flags);
+    let tos = if v6 { cx.sk.tclass } else { cx.sk.tos };
     let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) else { return false };
+    let tos = if stack.sysctl.tcp_reflect_tos() { req.syn_tos } else { tos };
     let tsval = (now.as_millis() as u32).wrapping_add(req.ts_off);
     if req.snt_synack.is_none() {
         req.snt_synack = Some(now);
@@ -254,10 +262,11 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
         repr,
         options,
         more: &[],
-        tos: ecn::with_codepoint(if v6 { cx.sk.tclass } else { cx.sk.tos }, codepoint),
+        tos: ecn::with_codepoint(tos, codepoint),
         ttl: if v6 { cx.sk.hops } else { cx.sk.ttl },
         oif: req.oif,
-        flow_label: 0,
+        flow_label: if v6 { flow_label(stack, cx.sk, || req.txhash) } else { 0 },
+        txhash: req.txhash,
     };
     let more = if cx.tp.sock_ops_flags & cb::WRITE_HDR_OPT != 0 {
         let syn = req.syn_options.clone().unwrap_or_default();
@@ -274,6 +283,11 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
 
 /// Sends a SYN-ACK again (tcp_rtx_synack).
 fn rtx_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
+    if cx.sk.txrehash
+        && let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key))
+    {
+        req.txhash = segment::rnd_txhash(cx.stack);
+    }
     if !send_synack(cx, key) {
         return false;
     }
@@ -535,7 +549,10 @@ fn send_ack(stack: &Arc<Stack>, req: &Request, dsfield: u8, now: Instant) {
     };
     let (src, dst, tos) = (req.saddr, req.daddr, ecn::with_codepoint(dsfield, 0));
     let options = rcv::with_timestamps(ts);
-    rcv::send_reply(stack, &Reply { src, dst, repr, options, more: &[], tos, ttl: -1, oif: req.oif, flow_label: 0 });
+    rcv::send_reply(
+        stack,
+        &Reply { src, dst, repr, options, more: &[], tos, ttl: -1, oif: req.oif, flow_label: 0, txhash: req.txhash },
+    );
 }
 
 /// The third segment of the handshake: a child sock replaces the request, processes the segment, and joins the accept
@@ -610,6 +627,7 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     s.peek_off = l.peek_off;
     s.filter = l.filter.clone();
     s.max_pacing_rate = l.max_pacing_rate;
+    s.txrehash = l.txrehash;
     super::close::copy_options(c.tp, p.tp);
     if !p.tp.ca_setsockopt {
         // The listener's algorithm was the default when the listener was made: the child takes the present default
@@ -625,6 +643,10 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw
     (sk.saddr, sk.rcv_saddr, sk.daddr) = (req.saddr, req.saddr, req.daddr);
     (sk.sport, sk.dport, sk.bound_dev_if) = (req.sport, req.dport, req.oif);
     sk.dst = Some(req.dst.clone());
+    if c.stack.sysctl.tcp_reflect_tos() {
+        let own = if req.daddr.is_ipv6() { &mut sk.tclass } else { &mut sk.tos };
+        *own = ecn::with_codepoint(req.syn_tos, 0);
+    }
     cong::dst_init(c);
     let now_ms = c.now.as_millis() as u32;
     let tp = &mut *c.tp;
@@ -650,6 +672,7 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw
     tp.snd_wnd = raw_window.scale(tp.rx_opt.snd_wscale);
     tp.max_window = tp.snd_wnd;
     tp.tsoffset = req.ts_off;
+    tp.txhash = req.txhash;
     tp.tcp_header_len = 20;
     if req.tstamp_ok {
         tp.rx_opt.ts_recent = req.ts_recent;
@@ -661,10 +684,15 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw
         tp.undo_marker = req.snt_isn;
         tp.undo_valid = true;
         tp.retrans_stamp = req.snt_synack.unwrap_or(c.now);
+        // The child's RTO statistics begin with the SYN-ACK's (RFC 4898, tcpi_total_rto).
+        tp.total_rto = u16::from(req.num_timeout);
+        tp.total_rto_recoveries = 1;
+        tp.total_rto_time_ms = (c.now - tp.retrans_stamp).as_millis().min(u128::from(u32::MAX)) as u32;
     }
     if len >= u32::from(super::tcb::MSS_DEFAULT) + u32::from(tp.tcp_header_len) {
         tp.ack.last_seg_size = (len - u32::from(tp.tcp_header_len)).min(0xffff) as u16;
     }
+    tp.not_accepted = true;
     tp.rx_opt.mss_clamp = req.mss;
     tp.ecn = EcnFlags::new(req.ecn_ok);
     if let Some(syn) = &req.saved_syn {

@@ -67,7 +67,7 @@ pub(crate) const FIELDS: &[(&str, usize)] = &[
     ("rcv_ooopack", 4),
     ("snd_wnd", 4),
     ("rcv_wnd", 4),
-    ("-rehash", 4),
+    ("rehash", 4),
     ("total_rto", 2),
     ("total_rto_recoveries", 2),
     ("total_rto_time", 4),
@@ -216,7 +216,7 @@ pub fn tcp_info(cx: &Cx<'_>) -> [u8; TCP_INFO_LEN] {
     o.u32(tp.rcv_ooopack);
     o.u32(tp.snd_wnd);
     o.u32(tp.rcv_wnd);
-    o.u32(0);
+    o.u32(u32::from(tp.timeout_rehash));
     o.u16(tp.total_rto);
     o.u16(tp.total_rto_recoveries);
     let episode = if tp.rto_stamp_ms != 0 { ms_since(tp.rto_stamp_ms) } else { 0 };

@@ -34,8 +34,9 @@ const TS_LEN: u16 = 12;
 /// Bits of the flag word that header prediction does not compare: reserved bits and PSH.
 const HP_IGNORE: u32 = 0x0f00_0000 | (TcpFlags::PSH.bits() as u32) << 16;
 
-/// Age from which on TS.Recent is invalid, seconds (RFC 7323 §5.5).
-const PAWS_24DAYS: u32 = 24 * 24 * 60 * 60;
+/// Age from which on TS.Recent is invalid, seconds (RFC 7323 §5.5): a clock of microseconds goes half way round in it
+/// (TCP_PAWS_WRAP).
+const PAWS_WRAP: i32 = i32::MAX / 1_000_000;
 
 /// What the caller has to do after a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,16 +167,21 @@ pub fn store_ts_recent(cx: &mut Cx<'_>) {
     cx.tp.rx_opt.ts_recent_stamp = now_secs(cx);
 }
 
-/// Whether PAWS accepts the segment in hand, with `window` ticks of leniency (RFC 7323 §5.3; tcp_paws_check).
-pub fn paws_check(cx: &Cx<'_>, window: i32) -> bool {
-    let r = &cx.tp.rx_opt;
-    if r.ts_recent.wrapping_sub(r.rcv_tsval) as i32 <= window {
+/// Whether PAWS accepts a segment with `tsval`, with `window` ticks of leniency (RFC 7323 §5.3). `recent`, TS.Recent,
+/// was taken at `stamp`. Linux: tcp_paws_check.
+pub(super) fn paws_accepts(recent: u32, stamp: u32, tsval: u32, now_secs: u32, window: i32) -> bool {
+    if recent.wrapping_sub(tsval) as i32 <= window {
         return true;
     }
-    let age = now_secs(cx).wrapping_sub(r.ts_recent_stamp) as i32;
     // The connection was idle for so long that the peer's clock may have wrapped; or the peer sent 0 in its SYN, as
     // some do.
-    age >= PAWS_24DAYS as i32 || r.ts_recent == 0
+    now_secs.wrapping_sub(stamp) as i32 >= PAWS_WRAP || recent == 0
+}
+
+/// The same for the segment in hand.
+pub fn paws_check(cx: &Cx<'_>, window: i32) -> bool {
+    let r = &cx.tp.rx_opt;
+    paws_accepts(r.ts_recent, r.ts_recent_stamp, r.rcv_tsval, now_secs(cx), window)
 }
 
 /// Updates TS.Recent from a segment at the left edge of what was last acknowledged (RFC 7323 §4.3;
@@ -241,14 +247,15 @@ pub fn data_snd_check(cx: &mut Cx<'_>) {
 /// Why a segment does not lie in the window (RFC 9293 §3.10.7.4, first; tcp_sequence). The widest window that was ever
 /// offered counts, because the peer may not have seen it shrink (RFC 7323 §2.4). Otherwise two ends that shrank their
 /// windows at the same time would refuse each other's acknowledgements for ever. Departure, a guess that was not played
-/// on the kernel: Linux 6.18 looks at the window offered last, later versions at the widest. A segment that ends beyond
-/// the window is taken when the receive queue is empty.
+/// on the kernel: Linux 6.18 looks at the window offered last, later versions at the widest. A FIN alone may lie beyond
+/// the window, because some peers do not count it. A segment that ends beyond the window is taken when the receive
+/// queue is empty.
 fn sequence(cx: &Cx<'_>, seg: &Seg) -> Option<DropReason> {
     if seg.end_seq.before(cx.tp.rcv_wup) {
         return Some(DropReason::TcpOldSequence);
     }
     let right = cx.tp.rcv_nxt + window::max_receive_window(cx.tp);
-    if seg.end_seq.after(right) {
+    if (seg.end_seq - seg.fin()).after(right) {
         if seg.seq.after(right) {
             return Some(DropReason::TcpInvalidSequence);
         }
@@ -373,8 +380,11 @@ pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
         if seg.flag_word & !HP_IGNORE != cx.tp.pred_flags
             || seg.seq != cx.tp.rcv_nxt
             || seg.ack_seq.after(cx.tp.snd_nxt)
-            // An old acknowledgement may be forged: it is checked before the data is taken (RFC 5961 §5.2).
-            || seg.ack_seq.before(cx.tp.snd_una)
+            // Departure: Linux takes the data of a predicted segment with whatever old acknowledgement, and then
+            // answers with a challenge ACK. One that is too old may be forged: the slow path drops it (RFC 5961 §5.2).
+            || ack::is_too_old(cx.tp, seg.ack_seq)
+            // Data beyond the window: the slow path decides.
+            || seg.end_seq.after(cx.tp.rcv_nxt + window::receive_window(cx.tp))
             || cx.tp.pred_flags == 0
             || sock_ops::wants_options(cx, o.saw_unknown)
         {
@@ -674,3 +684,6 @@ pub(super) fn sync_mss(cx: &mut Cx<'_>) {
     mtu_probe::init(cx);
     mtu::sync_mss(cx, cx.tp.pmtu_cookie);
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,6 +47,18 @@ fn assert_scoreboard(tp: &TcpSock) {
     assert!(tp.sacked_out + tp.lost_out <= tp.packets_out, "more left the network than is in it");
 }
 
+/// The list in order of sending is whole. What is selectively acknowledged is not in it; of a connection that has lost
+/// nothing, all else is.
+fn assert_sent_list(tp: &TcpSock) {
+    tp.rtx_queue.assert_sent_order();
+    for skb in tp.rtx_queue.iter() {
+        let sacked = skb.tcp.sacked & sacked::SACKED_ACKED != 0;
+        assert!(!sacked || !skb.tcp.in_sent_list, "SACKed and in the list: {:?}", skb.tcp.seq);
+        // What was found lost is in no list until it is sent again, even if that is undone.
+        assert!(sacked || skb.tcp.in_sent_list || tp.lost != 0, "not in the list: {:?}", skb.tcp.seq);
+    }
+}
+
 fn assert_sorted(ooo: &SegQueue, tp: &TcpSock) {
     let mut last = tp.rcv_nxt;
     for skb in ooo.iter() {
@@ -86,6 +98,7 @@ pub fn check(sock: &Sock, st: &SockState, tp: &TcpSock) {
     }
     assert!(!tp.snd_nxt.after(tp.write_seq), "sent beyond what was written");
     assert_scoreboard(tp);
+    assert_sent_list(tp);
     assert_contiguous("rtx_queue", tp.rtx_queue.iter(), tp.snd_nxt);
     assert_contiguous("write_queue", tp.write_queue.iter(), tp.write_seq);
     if let (Some(first), Some(next)) = (tp.rtx_queue.front(), tp.write_queue.front()) {

@@ -50,6 +50,8 @@ pub(super) struct Request {
     pub mss: u16,
     pub ts_recent: u32,
     pub ts_off: u32,
+    /// Transmit hash of the SYN-ACK, and of the connection that comes of it.
+    pub txhash: u32,
     pub tstamp_ok: bool,
     pub sack_ok: bool,
     pub wscale_ok: bool,
@@ -73,6 +75,8 @@ pub(super) struct Request {
     pub num_retrans: u8,
     /// First RTO of the SYN-ACK, µs.
     pub timeout_us: u32,
+    /// TOS or traffic class of the SYN.
+    pub syn_tos: u8,
     pub saved_syn: Option<Box<[u8]>>,
     /// Option bytes of the SYN, kept where hooks are registered.
     pub syn_options: Option<Box<[u8]>>,
@@ -231,6 +235,9 @@ pub fn accept(sk: SockRef<'_>, nonblock: bool) -> Result<Arc<Sock>> {
         let cx = Cx::new(g)?;
         let child = cx.tp.listener.as_mut()?.accept.pop_front()?;
         cx.sk.ack_backlog -= 1;
+        if let Some(c) = Cx::new(&mut child.lock(cx.stack)) {
+            c.tp.not_accepted = false;
+        }
         Some(child)
     })
 }

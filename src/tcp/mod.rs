@@ -7,6 +7,7 @@
 //! | `proto` | the table of operations; `release_cb`; a segment to the sock by its state |
 //! | `net`, `lookup` | what TCP keeps for a stack; the tables of connections, listeners and ports |
 //! | `tcb`, `state`, `queue` | the variables of a connection; the arrows of RFC 9293 Figure 5; queues of segments |
+//! | `rtx`, `shift` | the retransmit queue, in order of sending too; what was SACKed joins its neighbour there |
 //! | `sockopt`, `ioctl`, `info` | IPPROTO_TCP options, ioctl(2), `struct tcp_info` |
 //! | `diag` | what ss(8) shows of a connection, and ends |
 //! | `connect`, `control`, `synsent` | active open: route and port; SYN and FIN; the answer (RFC 9293 §3.10.7.3) |
@@ -71,9 +72,11 @@ pub(crate) mod recovery;
 pub(crate) mod recvmsg;
 pub(crate) mod retransmit;
 pub(crate) mod rtt;
+pub(crate) mod rtx;
 pub(crate) mod sack;
 pub(crate) mod segment;
 pub(crate) mod sendmsg;
+pub(crate) mod shift;
 pub mod sock_ops;
 pub(crate) mod sockopt;
 pub(crate) mod state;
@@ -115,6 +118,8 @@ pub mod deferred {
     pub const PACING: u32 = 32;
     /// A listener's requests: SYN-ACK retransmission.
     pub const SYNACK_TIMER: u32 = 64;
+    /// The backlog asked for an acknowledgement.
+    pub const ACK: u32 = 128;
 }
 
 /// Moves the connection along an arrow of Figure 5 (`State::next`) and keeps the counters that go with it

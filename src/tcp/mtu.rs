@@ -148,9 +148,9 @@ pub fn advertise_mss(cx: &mut Cx<'_>) -> u16 {
     cx.tp.advmss
 }
 
-/// The path MTU was lowered by ICMP, and the route table has it: takes the new size and retransmits what does not fit
-/// (tcp_v4_mtu_reduced). Ignored where the program wants no path MTU discovery.
-pub fn mtu_reduced(cx: &mut Cx<'_>) {
+/// The path MTU was lowered to `told` by ICMP, and the route table has it: takes the new size and retransmits what does
+/// not fit (tcp_v4_mtu_reduced). Ignored where the program wants no path MTU discovery.
+pub fn mtu_reduced(cx: &mut Cx<'_>, told: u32) {
     if matches!(cx.state(), State::Listen | State::Close) {
         return;
     }
@@ -159,7 +159,12 @@ pub fn mtu_reduced(cx: &mut Cx<'_>) {
     if segment::route(cx).is_err() {
         return;
     }
-    let Some(mtu) = cx.sk.dst.as_ref().map(|d| d.mtu) else { return };
+    let Some((mtu, locked)) = cx.sk.dst.as_ref().map(|d| (d.mtu, d.mtu_locked)) else { return };
+    if cx.sk.daddr.is_ipv4() && told < mtu && segment::dont_fragment(cx.sk.pmtudisc, locked) {
+        // The route does not go below its least MTU, and packets of that size will not pass: should the connection time
+        // out, this is why.
+        cx.sk.err_soft = libc::EMSGSIZE;
+    }
     let wanted = i32::from(cx.sk.pmtudisc) != libc::IP_PMTUDISC_DONT;
     // IP_PMTUDISC_INTERFACE (4) and OMIT (5) trust the interface and not what ICMP says.
     let accepts = cx.sk.pmtudisc < 4;

@@ -7,6 +7,7 @@ use super::ack::init_cwnd;
 use super::chrono::{Chrono, chrono_start, chrono_stop};
 use super::cong::{CaEvent, has_cong_control, in_slow_start};
 use super::mtu::current_mss;
+use super::queue::Pos;
 use super::tcb::{CaState, Cx, TcpSock, nagle};
 use super::timer::check_probe_timer;
 use super::xmit::{Push, write_xmit};
@@ -124,17 +125,17 @@ pub fn wmem_free_skb(cx: &mut Cx<'_>, skb: Skb) {
     drop(skb);
 }
 
-/// The first `n` bytes of the packet at `i` of the retransmit queue are acknowledged: removes them and gives their
+/// The first `n` bytes of the packet at `at` of the retransmit queue are acknowledged: removes them and gives their
 /// memory back, so that a writer need not wait until the whole super-packet is acknowledged. False, and no change, when
 /// the packet has fewer (tcp_trim_head).
-pub(super) fn trim_head(cx: &mut Cx<'_>, i: usize, n: u32) -> bool {
-    let Some(skb) = cx.tp.rtx_queue.get_mut(i) else { return false };
+pub(super) fn trim_head(cx: &mut Cx<'_>, at: Pos, n: u32) -> bool {
+    let Some(skb) = cx.tp.rtx_queue.get_mut(at) else { return false };
     if !skb.pull(n as usize) {
         return false;
     }
-    skb.tcp.seq += n;
     let freed = n.min(skb.truesize.saturating_sub(SKB_OVERHEAD));
     skb.truesize -= freed;
+    cx.tp.rtx_queue.advance_seq(at, n);
     adjust_wmem(cx, -(freed as i32));
     true
 }

@@ -19,6 +19,7 @@ pub(super) const PORT: u16 = 80;
 /// The peer's initial sequence number: its first data crosses the wrap.
 pub(super) const ISS: u32 = 0xffff_ff00;
 
+pub(super) const FIN: u8 = 1;
 pub(super) const SYN: u8 = 2;
 pub(super) const RST: u8 = 4;
 pub(super) const PSH: u8 = 8;

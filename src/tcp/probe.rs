@@ -5,6 +5,7 @@
 use super::control::nondata_skb;
 use super::mtu::current_mss;
 use super::output::{ACK, PSH, wnd_end};
+use super::queue::Pos;
 use super::retransmit::{retransmit_skb_quiet, still_in_host_queue};
 use super::rtt;
 use super::sack::is_sack;
@@ -49,7 +50,7 @@ pub(crate) fn write_wakeup(cx: &mut Cx<'_>, mib: Mib) -> Result<()> {
             skb.tcp.flags |= PSH;
             let cut = room.min(mss);
             if cut < len || (cut == len && cut < span) {
-                fragment(cx, false, 0, cut, mss)?;
+                fragment(cx, false, Pos::FRONT, cut, mss)?;
             }
         } else if skb.tcp.gso_segs == 0 {
             set_tso_segs(skb, mss);
@@ -147,7 +148,7 @@ fn try_loss_probe(cx: &mut Cx<'_>) -> bool {
         write_xmit(cx, mss, nagle::OFF, Push::LossProbe);
         return cx.tp.packets_out > before;
     }
-    let Some(mut last) = cx.tp.rtx_queue.len().checked_sub(1) else { return false };
+    let Some(mut last) = cx.tp.rtx_queue.last() else { return false };
     if still_in_host_queue(cx, last) {
         return false;
     }
@@ -155,12 +156,10 @@ fn try_loss_probe(cx: &mut Cx<'_>) -> bool {
     let segs = u32::from(skb.tcp.gso_segs);
     let all_but_one = segs.saturating_sub(1) * mss;
     if segs > 1 && skb.len() as u32 > all_but_one {
-        if fragment(cx, true, last, all_but_one, mss).is_err() {
-            return false;
-        }
-        last += 1;
+        let Ok(first) = fragment(cx, true, last, all_but_one, mss) else { return false };
+        last = cx.tp.rtx_queue.next(first);
     }
-    if retransmit_skb_quiet(cx, last, 1, Resend::Tlp).is_err() {
+    if retransmit_skb_quiet(cx, &mut last, 1, Resend::Tlp).is_err() {
         return false;
     }
     cx.tp.tlp_retrans = true;

@@ -6,7 +6,7 @@ use super::net::TcpNet;
 use super::tcb::{Cx, TcpSock};
 use super::timewait::TimeWait;
 use super::{
-    close, connect, deferred, handshake, input, ioctl, listener, output, rcv, recvmsg, sendmsg, sockopt, timer,
+    close, connect, deferred, handshake, input, ioctl, listener, output, rcv, rcvbuf, recvmsg, sendmsg, sockopt, timer,
 };
 use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
@@ -105,6 +105,7 @@ impl Proto for Tcp {
 
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
         sk.private = Box::new(TcpSock::new(&self.0, sk.stack));
+        sk.common.txrehash = sk.stack.sysctl.txrehash() != 0;
         Ok(())
     }
 
@@ -162,6 +163,12 @@ impl Proto for Tcp {
         level == libc::IPPROTO_TCP && name == 35
     }
 
+    fn set_rcvlowat(&self, sk: &mut SockGuard<'_>, val: i32) {
+        if let Ok(mut cx) = Tcp::cx(sk) {
+            rcvbuf::set_rcvlowat(&mut cx, val);
+        }
+    }
+
     fn keepalive(&self, sk: &mut SockGuard<'_>, on: bool) {
         if let Ok(mut cx) = Tcp::cx(sk) {
             timer::set_keepalive(&mut cx, on);
@@ -201,7 +208,15 @@ impl Proto for Tcp {
         do_rcv(&mut cx, skb);
     }
 
+    fn join_backlog(&self, stack: &Stack, sock: &Sock, last: &mut Skb, skb: &mut Skb) -> bool {
+        rcv::join_backlog(stack, sock, last, skb)
+    }
+
     fn release_cb(&self, sk: &mut SockGuard<'_>, bits: u32) {
+        if bits & deferred::DELACK_TIMER != 0 && !sk.is_softirq() {
+            // The timer met a system call.
+            sk.stack.mib.inc(Mib::TcpExtDelayedACKLocked);
+        }
         let Ok(mut cx) = Tcp::cx(sk) else { return };
         if bits & deferred::MTU_REDUCED != 0 {
             rcv::mtu_deferred(&mut cx);
@@ -345,7 +360,9 @@ fn do_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
         cx.stack.mib.inc(Mib::TcpExtTCPMinTTLDrop);
         return cx.stack.mib.drop(DropReason::TcpMinTtl);
     }
-    debug_assert!(TcpHeader::parse(skb.linear()).is_ok_and(|th| th.flag_word() == skb.tcp.flag_word));
+    // Of joined segments the header is the first one's, with the flags and the window of all.
+    let read = || TcpHeader::parse(skb.linear()).is_ok_and(|th| th.flag_word() == skb.tcp.flag_word);
+    debug_assert!(skb.rx_segs > 1 || read());
     count_in(cx, &skb);
     if state == State::Established {
         return input::rcv_established(cx, skb);

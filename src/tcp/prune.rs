@@ -56,10 +56,12 @@ fn prune_queue(cx: &mut Cx<'_>, incoming: &Skb) -> bool {
     if can_ingest(cx) {
         return true;
     }
-    collapse_ofo_queue(cx);
-    collapse_receive_queue(cx);
-    if can_ingest(cx) {
-        return true;
+    if may_collapse(cx) {
+        collapse_ofo_queue(cx);
+        collapse_receive_queue(cx);
+        if can_ingest(cx) {
+            return true;
+        }
     }
     prune_ofo_queue(cx, incoming);
     if can_ingest(cx) {
@@ -69,6 +71,19 @@ fn prune_queue(cx: &mut Cx<'_>, incoming: &Skb) -> bool {
     // The buffer is over its limit, so packets are dropped. Header prediction is off until there is room.
     cx.tp.pred_flags = 0;
     false
+}
+
+/// Whether so many segments have arrived since the queues were last collapsed that each pays for a look at `LOOKS`
+/// packets: a peer that keeps the buffer full must not make us walk all of it for each segment. Departure: Linux walks
+/// at each; queues of few packets are walked at each here, too.
+fn may_collapse(cx: &mut Cx<'_>) -> bool {
+    const LOOKS: usize = 8;
+    let paid = cx.tp.segs_in.wrapping_sub(cx.tp.collapse_segs) as usize * LOOKS;
+    if cx.tp.ooo_queue.len() + cx.sk.receive_queue.len() > paid.max(8 * LOOKS) {
+        return false;
+    }
+    cx.tp.collapse_segs = cx.tp.segs_in;
+    true
 }
 
 /// Drops out-of-order data from the end, an eighth of the buffer at a time; never data before the packet that needs the
@@ -250,10 +265,33 @@ fn collapse_receive_queue(cx: &mut Cx<'_>) {
     uncharge(cx, before, after);
 }
 
+/// Bytes from which on a run of one packet is collapsed.
+const LEAST_RUN: u32 = 4096;
+
+/// Whether the out-of-order queue has a run worth collapsing before its tiny ones add up to `limit` bytes.
+fn has_run(tp: &TcpSock, limit: i64) -> bool {
+    let (mut tiny, mut last): (i64, Option<SeqNum>) = (0, None);
+    for skb in tp.ooo_queue.iter() {
+        let (cb, follows) = (&skb.tcp, last.is_some_and(|end| !skb.tcp.seq.after(end)));
+        if follows || cb.end_seq.since(cb.seq) >= LEAST_RUN {
+            return true;
+        }
+        tiny += i64::from(skb.truesize);
+        if tiny > limit {
+            return false;
+        }
+        last = Some(cb.end_seq);
+    }
+    false
+}
+
 /// The same for out-of-order data. Runs that are tiny are left alone once they add up to an eighth of the buffer, so
 /// that a peer of many tiny holes cannot make us copy them again and again (CVE-2018-5390; tcp_collapse_ofo_queue).
 fn collapse_ofo_queue(cx: &mut Cx<'_>) {
     let limit = (rcvbuf(cx) >> 3) as i64;
+    if !has_run(cx.tp, limit) {
+        return;
+    }
     let before = truesize(cx.tp.ooo_queue.iter());
     let all: Vec<Skb> = cx.tp.ooo_queue.drain().collect();
     let tp = &*cx.tp;
@@ -265,7 +303,7 @@ fn collapse_ofo_queue(cx: &mut Cx<'_>) {
         let span = last.tcp.end_seq.since(first.tcp.seq);
         if tiny > limit {
             out.append(run);
-        } else if run.len() > 1 || span >= 4096 {
+        } else if run.len() > 1 || span >= LEAST_RUN {
             let (c, n) = collapse(tp, run.drain(..), None);
             gone += n;
             out.extend(c);

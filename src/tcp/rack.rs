@@ -1,6 +1,7 @@
 //! RACK (RFC 8985): a segment is lost when one sent sufficiently later was delivered. Above: `recovery`, `timer`.
 //! Linux: net/ipv4/tcp_recovery.c, tcp_mark_skb_lost.
 
+use super::queue::Pos;
 use super::recovery::{self, pcount};
 use super::tcb::{CaState, Cx, RateSample, TcpSock, XmitTimer};
 use super::{output, prr, rate, retransmit, rtt, timer};
@@ -54,38 +55,34 @@ fn reo_wnd(cx: &Cx<'_>) -> u32 {
     wnd.min((tp.srtt_us >> 3) as u64) as u32
 }
 
-/// Microseconds until skb `i` counts as lost; zero or less: now.
-pub(super) fn skb_timeout(cx: &Cx<'_>, i: usize, reo_wnd: u32) -> i64 {
-    let Some(s) = cx.tp.rtx_queue.get(i) else { return 0 };
+/// Microseconds until the packet at `at` counts as lost; zero or less: now (tcp_rack_skb_timeout).
+pub(super) fn skb_timeout(cx: &Cx<'_>, at: Pos, reo_wnd: u32) -> i64 {
+    let Some(s) = cx.tp.rtx_queue.get(at) else { return 0 };
     cx.tp.rack.rtt_us as i64 + reo_wnd as i64 - (cx.now - s.tcp.mstamp).as_micros().min(i64::MAX as u128) as i64
 }
 
-/// Marks lost segments; returns microseconds until others may be lost (0: none; tcp_rack_detect_loss). Walks the queue
-/// in sequence order and stops at a segment that was sent only once, and after the latest delivered one: those behind
-/// it were sent later.
+/// Marks lost segments; returns microseconds until others may be lost (0: none; tcp_rack_detect_loss). Walks the list
+/// in order of sending and stops at the first packet sent after the latest delivered one. What it finds lost leaves the
+/// list until it is sent again.
 fn detect_loss(cx: &mut Cx<'_>) -> u64 {
     let mut wait = 0u64;
     let reo_wnd = reo_wnd(cx);
-    let mut i = 0;
-    while let Some(s) = cx.tp.rtx_queue.get(i) {
-        let cb = s.tcp;
-        let here = i;
-        i += 1;
-        if cb.sacked & sacked::SACKED_ACKED != 0 {
+    let mut next = cx.tp.rtx_queue.sent_first();
+    while let Some(at) = next
+        && let Some(s) = cx.tp.rtx_queue.get(at)
+    {
+        let (bits, mstamp, end_seq) = (s.tcp.sacked, s.tcp.mstamp, s.tcp.end_seq);
+        next = cx.tp.rtx_queue.sent_after(at);
+        if bits & sacked::LOST != 0 && bits & sacked::SACKED_RETRANS == 0 {
             continue;
         }
-        if cb.sacked & sacked::LOST != 0 && cb.sacked & sacked::SACKED_RETRANS == 0 {
-            continue;
+        if !rate::sent_after(cx.tp.rack.mstamp, mstamp, cx.tp.rack.end_seq, end_seq) {
+            break;
         }
-        if !rate::sent_after(cx.tp.rack.mstamp, cb.mstamp, cx.tp.rack.end_seq, cb.end_seq) {
-            if cb.sacked & sacked::RETRANS == 0 {
-                break;
-            }
-            continue;
-        }
-        let remaining = skb_timeout(cx, here, reo_wnd);
+        let remaining = skb_timeout(cx, at, reo_wnd);
         if remaining <= 0 {
-            mark_skb_lost(cx, here);
+            mark_skb_lost(cx, at);
+            cx.tp.rtx_queue.unlink(at);
         } else {
             wait = wait.max(remaining as u64);
         }
@@ -149,12 +146,12 @@ pub(crate) fn rack_update_reo_wnd(cx: &mut Cx<'_>, rs: &RateSample) {
     }
 }
 
-/// Marks skb `i` of the retransmit queue lost; if it was marked and retransmitted, the retransmission counts as lost
-/// (tcp_mark_skb_lost).
-pub(crate) fn mark_skb_lost(cx: &mut Cx<'_>, i: usize) {
-    let n = pcount(cx.tp, i);
+/// Marks the packet at `at` of the retransmit queue lost; if it was marked and retransmitted, the retransmission counts
+/// as lost (tcp_mark_skb_lost).
+pub(crate) fn mark_skb_lost(cx: &mut Cx<'_>, at: Pos) {
+    let n = pcount(cx.tp, at);
     let tp = &mut *cx.tp;
-    let Some(s) = tp.rtx_queue.get_mut(i) else { return };
+    let Some(s) = tp.rtx_queue.get_mut(at) else { return };
     if s.tcp.sacked & sacked::SACKED_ACKED != 0 {
         return;
     }

@@ -5,7 +5,7 @@
 
 use super::lookup::{Entry, tuple_of};
 use super::net::TcpNet;
-use super::segment::{Options, flow_hash, put_header};
+use super::segment::{Options, put_header};
 use super::tcb::Cx;
 use super::{close, deferred, ecn, handshake, timewait};
 use crate::base::env::Instant;
@@ -17,7 +17,7 @@ use crate::ip::output::{IpTx, default_ttl, xmit};
 use crate::sock::addr::to_family;
 use crate::sock::dst::Dst;
 use crate::sock::packet::{IcmpError, PacketInfo};
-use crate::sock::skb::{Skb, TcpCb};
+use crate::sock::skb::{GSO_MAX_SIZE, MAX_SKB_FRAGS, Skb, TcpCb};
 use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{Delivered, Sock, SockGuard, flag};
@@ -46,6 +46,13 @@ pub(super) struct Reply<'a> {
     /// Interface to leave by, 0 for any.
     pub oif: u32,
     pub flow_label: u32,
+    /// Transmit hash.
+    pub txhash: u32,
+}
+
+/// The transmit hash of what has no connection: that of the two ports.
+fn flow_hash(sport: u16, dport: u16) -> u32 {
+    (u32::from(sport) << 16 | u32::from(dport)).wrapping_mul(0x9e37_79b1).rotate_left(15)
 }
 
 /// Options of a reply: timestamps, if there are any (value, echo).
@@ -84,7 +91,7 @@ pub(super) fn send_reply_by(stack: &Arc<Stack>, dst: &Arc<Dst>, r: &Reply<'_>) -
         flow_label: r.flow_label,
         now: stack.now(),
     };
-    skb.hash = flow_hash(r.repr.src_port, r.repr.dst_port);
+    skb.hash = r.txhash;
     xmit(stack, dst, &tx, skb).is_ok()
 }
 
@@ -130,6 +137,7 @@ pub(super) fn send_reset(
         ttl: -1,
         oif: if link_local(src) { info.ifindex } else { 0 },
         flow_label: 0,
+        txhash: flow_hash(dport, sport),
     };
     if send_reply(stack, &r) {
         stack.mib.inc(Mib::TcpOutRsts);
@@ -267,6 +275,62 @@ pub(super) fn add_backlog(stack: &Arc<Stack>, sock: &Arc<Sock>, skb: Skb, now: I
     }
 }
 
+/// Whether a segment goes on where the last one of the backlog ends, and says the same otherwise.
+fn continues(last: &Skb, skb: &Skb) -> bool {
+    let (a, b) = (&last.tcp, &skb.tcp);
+    let (fa, fb) = (a.all_flags(), b.all_flags());
+    let special = TcpFlags::SYN | TcpFlags::RST | TcpFlags::URG;
+    let same = (TcpFlags::ECE | TcpFlags::CWR | TcpFlags::AE | TcpFlags::ACK).bits();
+    a.end_seq == b.seq
+        && a.ip_dsfield == b.ip_dsfield
+        && !(fa | fb).intersects(special)
+        && !fa.contains(TcpFlags::FIN)
+        && fa.contains(TcpFlags::ACK)
+        && fa.bits() & same == fb.bits() & same
+        && a.header_len() == b.header_len()
+        && option_bytes(last) == option_bytes(skb)
+}
+
+/// Joins a segment to the last one of a backlog, so that the owner processes both as one. Packets whose memory is
+/// shared stay as they are, and so do those of a listener, whose backlog holds segments of many peers. Linux: the first
+/// half of tcp_add_backlog.
+pub(super) fn join_backlog(stack: &Stack, sock: &Sock, last: &mut Skb, skb: &mut Skb) -> bool {
+    if sock.state() == State::Listen || !continues(last, skb) || last.is_cloned() || skb.is_cloned() {
+        return false;
+    }
+    let header_len = skb.tcp.header_len();
+    if last.frags().len() + skb.frags().len() > MAX_SKB_FRAGS
+        || last.len() + skb.len() > GSO_MAX_SIZE as usize
+        || !skb.pull(header_len)
+    {
+        return false;
+    }
+    if skb.head_len() != 0 {
+        skb.unpull(header_len);
+        return false;
+    }
+    let size = |s: &Skb, header: usize| match s.gso_size {
+        0 => (s.len() - header).min(usize::from(u16::MAX)) as u16,
+        n => n,
+    };
+    last.gso_size = size(last, header_len).max(size(skb, 0));
+    last.rx_segs = last.rx_segs.max(1).saturating_add(skb.rx_segs.max(1));
+    let truesize = last.truesize + skb.truesize;
+    last.append_frags(skb);
+    last.truesize = truesize;
+    let (a, b) = (&mut last.tcp, &skb.tcp);
+    a.end_seq = b.end_seq;
+    a.flags |= b.flags;
+    a.flag_word |= b.flag_word & 0xffff_0000;
+    if !b.ack_seq.before(a.ack_seq) {
+        a.ack_seq = b.ack_seq;
+        a.flag_word = a.flag_word & 0xffff_0000 | b.flag_word & 0xffff;
+    }
+    last.tstamp = skb.tstamp;
+    stack.mib.inc(Mib::TcpExtTCPBacklogCoalesce);
+    true
+}
+
 /// A listener also needs the addresses, and may keep the segment in its backlog.
 fn to_listener(stack: &Arc<Stack>, l: &Arc<Sock>, mut skb: Skb, info: &PacketInfo) {
     skb.rx = Some(*info);
@@ -342,7 +406,7 @@ fn mtu_err(cx: &mut Cx<'_>, seq: SeqNum, mtu: u32) {
     // IP_PMTUDISC_INTERFACE (4) and IP_PMTUDISC_OMIT (5) ignore ICMP.
     if cx.sk.pmtudisc < 4 {
         ip::route::update_pmtu(cx.stack, cx.sk.daddr, mtu, cx.now);
-        super::mtu::mtu_reduced(cx);
+        super::mtu::mtu_reduced(cx, mtu);
     }
 }
 
@@ -367,12 +431,15 @@ fn owned_err(g: &mut SockGuard<'_>, seq: SeqNum, icmp: &IcmpError<'_>) {
         super::timer::ld_rto_revert(cx, seq);
     }
     let wants = cx.sk.flag(if v4 { flag::RECVERR } else { flag::RECVERR6 });
-    if wants {
-        queue_icmp(cx, icmp, err);
-    }
     match cx.state() {
-        // A connection that is not established yet fails with the first error.
-        State::SynSent | State::SynRecv => close::done_with_error(cx, err),
+        // A connection that is not established yet fails with the first error, which it also finds in its error queue:
+        // over IPv4 whether or not it asked for that.
+        State::SynSent | State::SynRecv => {
+            if v4 || wants {
+                queue_icmp(cx, icmp, err);
+            }
+            close::done_with_error(cx, err);
+        }
         // An established one continues; the error is reported if it times out (RFC 1122 §4.2.3.9, RFC 5461).
         _ if !wants => cx.sk.err_soft = err.errno(),
         _ => {

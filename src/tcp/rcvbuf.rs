@@ -6,7 +6,7 @@ use super::chrono::{Chrono, chrono_stop};
 use super::input::Seg;
 use super::rtt::rtt_tsopt_us;
 use super::tcb::{Cx, INIT_CWND, MSS_DEFAULT, TcpSock};
-use super::{output, window};
+use super::{output, recvmsg, window};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::sock::skb::Skb;
@@ -202,12 +202,34 @@ pub(crate) fn set_window_clamp(cx: &mut Cx<'_>, val: i32) -> Result<()> {
     Ok(())
 }
 
-/// Grows the receive buffer to twice what is read a round trip, out-of-order data beside (tcp_rcvbuf_grow).
-pub(crate) fn rcvbuf_grow(cx: &mut Cx<'_>) {
+/// SO_RCVLOWAT. A mark above half of the buffer would never be reached: buffer and window grow with it or, where the
+/// program has set the buffer's size, the mark is lowered (tcp_set_rcvlowat).
+pub(crate) fn set_rcvlowat(cx: &mut Cx<'_>, val: i32) {
+    let fixed = cx.sk.flag(flag::RCVBUF_LOCK);
+    let most = if fixed { rcvbuf(cx) } else { cx.stack.sysctl.tcp_rmem()[2] };
+    let val = val.min(most >> 1).max(1);
+    cx.sk.rcvlowat = val;
+    recvmsg::data_ready(cx);
+    let space = window::space_from_win(cx.tp, val);
+    if !fixed && space > rcvbuf(cx) {
+        cx.sock.rcvbuf.store(space, Ordering::Relaxed);
+        if cx.tp.window_clamp != 0 {
+            cx.tp.window_clamp = cx.tp.window_clamp.max(val as u32);
+        }
+    }
+}
+
+/// `space` bytes were read in a round trip: grows the receive buffer to twice that, because the measure is a round trip
+/// late; to more where it grew since the last one, so that a sender in slow start can double its rate; and to what the
+/// out-of-order data takes beside (tcp_rcvbuf_grow).
+pub(crate) fn rcvbuf_grow(cx: &mut Cx<'_>, space: u32) {
+    let old = std::mem::replace(&mut cx.tp.rcvq_space, space);
     if !cx.stack.sysctl.tcp_moderate_rcvbuf() || cx.sk.flag(flag::RCVBUF_LOCK) {
         return;
     }
-    let mut win = (cx.tp.rcvq_space as u64) << 1;
+    let mut win = u64::from(space) << 1;
+    let grown = u64::from(space.saturating_sub(old));
+    win += (win * grown / u64::from(old.max(1))) << 1;
     if let Some(last) = cx.tp.ooo_queue.back() {
         win += last.tcp.end_seq.since(cx.tp.rcv_nxt) as u64;
     }
@@ -229,8 +251,7 @@ pub(crate) fn rcv_space_adjust(cx: &mut Cx<'_>) {
     let inq = cx.tp.rcv_nxt.since(cx.tp.copied_seq) as i64;
     let copied = cx.tp.copied_seq.since(cx.tp.rcvq_seq) as i64 - inq;
     if copied > cx.tp.rcvq_space as i64 {
-        cx.tp.rcvq_space = copied as u32;
-        rcvbuf_grow(cx);
+        rcvbuf_grow(cx, copied as u32);
     }
     cx.tp.rcvq_seq = cx.tp.copied_seq;
     cx.tp.rcvq_time = cx.now;
@@ -289,6 +310,9 @@ fn rcv_rtt_update(tp: &mut TcpSock, sample_us: u32, win_dep: bool) {
         sample
     } else if win_dep {
         // A window may take longer than a round trip: such samples only lower the estimate.
+        return;
+    } else if tp.rcv_nxt != tp.copied_seq {
+        // The program is late, and with it the peer's data.
         return;
     } else {
         old - (old >> 3) + sample_us as u64

@@ -5,13 +5,14 @@
 use super::delack::{self, MAX_QUICKACKS, enter_quickack_mode};
 use super::input::{Seg, fast_path_check};
 use super::prune::try_rmem_schedule;
+use super::queue::Pos;
 use super::recvmsg::data_ready;
 use super::tcb::Cx;
 use super::{close, control, ecn, rcvbuf, sack, timewait, window};
 use crate::base::env::Duration;
 use crate::counters::{DropReason, Mib};
 use crate::sock::dst::DstKind;
-use crate::sock::skb::{MAX_SKB_FRAGS, SKB_OVERHEAD, Skb};
+use crate::sock::skb::{L3, MAX_SKB_FRAGS, SKB_OVERHEAD, Skb};
 use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, flag, mem};
@@ -123,12 +124,14 @@ impl DataRecv {
     }
 }
 
-/// Decides what a packet is charged. A small one in a large page is copied, so that it is charged what it needs; what
-/// this stack sent to itself is charged as it was sent.
+/// Decides what a packet with its TCP header in place is charged. A small one in a large page is copied, so that it is
+/// charged what it needs; what this stack sent to itself is charged as it was sent.
 pub(super) fn charge(cx: &Cx<'_>, skb: &mut Skb) {
     skb.shrink();
     if !from_here(cx) {
-        skb.charge_received();
+        let ip_header = if skb.l3 == L3::V6 { 40 } else { 20 };
+        let len = ip_header + skb.len();
+        skb.charge_received(len);
     }
 }
 
@@ -137,10 +140,10 @@ pub(crate) fn data_queue(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
     if seg.seq == seg.end_seq {
         return;
     }
+    charge(cx, &mut skb);
     if !skb.pull(seg.header_len) {
         return drop_skb(cx, skb, DropReason::PktTooSmall);
     }
-    charge(cx, &mut skb);
     sack::dsack_clear(cx.tp);
     let rwnd = window::receive_window(cx.tp);
 
@@ -218,18 +221,15 @@ fn queue_and_out(cx: &mut Cx<'_>, seg: &Seg, skb: Skb) {
 
 /// Moves what has come in order out of the out-of-order queue (tcp_ofo_queue).
 fn ofo_queue(cx: &mut Cx<'_>) {
-    let mut dsack_high = cx.tp.rcv_nxt;
+    // Where the data that filled the hole ended: what lies before it and is queued here came twice.
+    let dsack_high = cx.tp.rcv_nxt;
     while let Some(first) = cx.tp.ooo_queue.front() {
         let (seq, end_seq) = (first.tcp.seq, first.tcp.end_seq);
         if seq.after(cx.tp.rcv_nxt) {
             break;
         }
         if seq.before(dsack_high) {
-            let dup_end = dsack_high;
-            if end_seq.before(dsack_high) {
-                dsack_high = end_seq;
-            }
-            sack::dsack_extend(cx, seq, dup_end);
+            sack::dsack_extend(cx, seq, end_seq.earlier(dsack_high));
         }
         let Some(mut skb) = cx.tp.ooo_queue.pop_front() else { break };
         let truesize = skb.truesize;
@@ -260,18 +260,18 @@ fn ofo_queue(cx: &mut Cx<'_>) {
     cx.tp.ooo_queue.shrink();
 }
 
-/// Coalesces in the out-of-order queue; true: `skb`'s bytes have moved into the packet at `i` (tcp_ooo_try_coalesce).
-fn ooo_try_coalesce(cx: &mut Cx<'_>, i: usize, skb: &mut Skb) -> bool {
+/// Coalesces in the out-of-order queue; true: `skb`'s bytes have moved into the packet at `at` (tcp_ooo_try_coalesce).
+fn ooo_try_coalesce(cx: &mut Cx<'_>, at: Pos, skb: &mut Skb) -> bool {
     let local = from_here(cx);
-    let Some(to) = cx.tp.ooo_queue.get_mut(i) else { return false };
+    let Some(to) = cx.tp.ooo_queue.get_mut(at) else { return false };
     let Some(grown) = try_coalesce(to, skb, local) else { return false };
     mem::charge_rmem(cx.sock, cx.sk, grown);
     cx.stack.mib.inc(Mib::TcpExtTCPRcvCoalesce);
     true
 }
 
-fn remove_ooo(cx: &mut Cx<'_>, i: usize) {
-    if let Some(old) = cx.tp.ooo_queue.remove(i) {
+fn remove_ooo(cx: &mut Cx<'_>, at: Pos) {
+    if let Some(old) = cx.tp.ooo_queue.remove(at) {
         mem::uncharge_rmem(cx.sock, cx.sk, old.truesize);
         cx.stack.mib.inc(Mib::TcpExtTCPOFOMerge);
         drop_skb(cx, old, DropReason::TcpOfoMerge);
@@ -297,50 +297,44 @@ fn data_queue_ofo(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
     let (len, truesize) = (skb.len() as u32, skb.truesize);
     let is_sack = sack::is_sack(cx.tp);
 
-    'place: {
-        if cx.tp.ooo_queue.is_empty() {
-            cx.tp.num_sacks = 0;
-            break 'place;
+    if cx.tp.ooo_queue.is_empty() {
+        cx.tp.num_sacks = 0;
+    }
+    // The usual case: more behind the hole.
+    if let Some(last) = cx.tp.ooo_queue.last()
+        && ooo_try_coalesce(cx, last, &mut skb)
+    {
+        return coalesced(cx, seq, end_seq, len, truesize);
+    }
+    // No packet of the queue covers another, so both their starts and their ends ascend: of those that start no later
+    // than this one, only the last can cover it or end where it starts.
+    let mut at = cx.tp.ooo_queue.find_start(seq + 1);
+    if let Some(before) = cx.tp.ooo_queue.prev(at)
+        && let Some((seq1, end1)) = cx.tp.ooo_queue.get(before).map(|s| (s.tcp.seq, s.tcp.end_seq))
+    {
+        if seq.before(end1) && !end_seq.after(end1) {
+            cx.stack.mib.inc(Mib::TcpExtTCPOFOMerge);
+            drop_skb(cx, skb, DropReason::TcpOfoMerge);
+            sack::dsack_set(cx, seq, end_seq);
+            if is_sack {
+                sack::sack_new_ofo_skb(cx, seq, end_seq);
+            }
+            return grow_after_ofo(cx);
         }
-        let last = cx.tp.ooo_queue.len() - 1;
-        // The usual case: more behind the hole.
-        if ooo_try_coalesce(cx, last, &mut skb) {
-            return coalesced(cx, seq, end_seq, len, truesize);
-        }
-        // The first packet that ends after `seq`: those before it end at or before it.
-        let at = cx.tp.ooo_queue.find(seq);
-        if at > 0 && at <= last && ooo_try_coalesce(cx, at - 1, &mut skb) {
+        if seq == seq1 {
+            // The new one covers it: goes before it, and removes it.
+            at = before;
+        } else if seq.before(end1) {
+            sack::dsack_set(cx, seq, end1);
+        } else if ooo_try_coalesce(cx, before, &mut skb) {
             // It may now reach into the packets behind it.
-            merge_right(cx, at - 1, end_seq);
+            merge_right(cx, before, end_seq);
             return coalesced(cx, seq, end_seq, len, truesize);
-        }
-        // Among those that start no later one may cover it, even if the one before overlaps it as well.
-        let mut at = at;
-        while let Some((seq1, end1)) = cx.tp.ooo_queue.get(at).map(|s| (s.tcp.seq, s.tcp.end_seq))
-            && !seq1.after(seq)
-        {
-            if !end_seq.after(end1) {
-                cx.stack.mib.inc(Mib::TcpExtTCPOFOMerge);
-                drop_skb(cx, skb, DropReason::TcpOfoMerge);
-                sack::dsack_set(cx, seq, end_seq);
-                if is_sack {
-                    sack::sack_new_ofo_skb(cx, seq, end_seq);
-                }
-                return grow_after_ofo(cx);
-            }
-            if seq.after(seq1) {
-                sack::dsack_set(cx, seq, end1);
-            }
-            // If both start together, the new one covers the old, which is removed below.
-            at += 1;
         }
     }
-    // Behind everything that starts before it.
-    let at = cx.tp.ooo_queue.find_start(seq);
     mem::charge_rmem(cx.sock, cx.sk, skb.truesize);
-    cx.tp.ooo_queue.insert(at, skb);
+    let at = cx.tp.ooo_queue.insert(at, skb);
     merge_right(cx, at, end_seq);
-    cx.tp.ooo_last = cx.tp.ooo_queue.back().map_or(seq, |s| s.tcp.seq);
     if is_sack {
         sack::sack_new_ofo_skb(cx, seq, end_seq);
         // Without SACK the window does not grow, so that each acknowledgement is an exact duplicate.
@@ -359,13 +353,15 @@ fn coalesced(cx: &mut Cx<'_>, seq: SeqNum, end_seq: SeqNum, len: u32, truesize: 
 
 fn grow_after_ofo(cx: &mut Cx<'_>) {
     if !cx.sk.flag(flag::DEAD) && !cx.tp.not_accepted {
-        rcvbuf::rcvbuf_grow(cx);
+        rcvbuf::rcvbuf_grow(cx, cx.tp.rcvq_space);
     }
 }
 
-/// Removes packets behind `i` that end at or before `end_seq`; reports the overlap.
-fn merge_right(cx: &mut Cx<'_>, i: usize, end_seq: SeqNum) {
-    while let Some(next) = cx.tp.ooo_queue.get(i + 1) {
+/// Removes packets behind the one at `at` that end at or before `end_seq`; reports the overlap.
+fn merge_right(cx: &mut Cx<'_>, at: Pos, end_seq: SeqNum) {
+    loop {
+        let behind = cx.tp.ooo_queue.next(at);
+        let Some(next) = cx.tp.ooo_queue.get(behind) else { break };
         let (s, e) = (next.tcp.seq, next.tcp.end_seq);
         if !end_seq.after(s) {
             break;
@@ -375,7 +371,7 @@ fn merge_right(cx: &mut Cx<'_>, i: usize, end_seq: SeqNum) {
             break;
         }
         sack::dsack_extend(cx, s, e);
-        remove_ooo(cx, i + 1);
+        remove_ooo(cx, behind);
     }
 }
 

@@ -7,6 +7,7 @@ use super::ack::{self, Rexmit, flag};
 use super::cong::{self, CaEvent};
 use super::output::in_cwnd_reduction;
 use super::prr::{end_cwnd_reduction, enter_cwr, init_cwnd_reduction};
+use super::queue::Pos;
 use super::rack::{mark_skb_lost, rack_mark_lost};
 use super::tcb::{CaState, Cx, TcpSock, XmitTimer};
 use super::undo::{any_retrans_done, clear_retrans_hints, init_undo, retrans_stamp_cleanup};
@@ -16,14 +17,15 @@ use crate::counters::Mib;
 use crate::sock::skb::sacked;
 use crate::wire::seq::SeqNum;
 
-/// Cuts skb `i` of the retransmit queue at `len` bytes; None: no memory, or not possible.
-pub(crate) fn fragment_rtx(cx: &mut Cx<'_>, i: usize, len: u32, mss: u32) -> Option<()> {
-    xmit::fragment(cx, true, i, len, mss).ok()
+/// Cuts the packet at `at` of the retransmit queue at `len` bytes; returns where it is then. None: no memory, or not
+/// possible.
+pub(crate) fn fragment_rtx(cx: &mut Cx<'_>, at: Pos, len: u32, mss: u32) -> Option<Pos> {
+    xmit::fragment(cx, true, at, len, mss).ok()
 }
 
-/// Segment count of skb `i` of the retransmit queue.
-pub(super) fn pcount(tp: &TcpSock, i: usize) -> u32 {
-    tp.rtx_queue.get(i).map_or(0, |s| s.tcp.gso_segs.max(1) as u32)
+/// Segment count of the packet at `at` of the retransmit queue.
+pub(super) fn pcount(tp: &TcpSock, at: Pos) -> u32 {
+    tp.rtx_queue.get(at).map_or(0, |s| s.tcp.gso_segs.max(1) as u32)
 }
 
 // ---- Without SACK: duplicates stand for segments that arrived (RFC 5681 §3.2, RFC 6582).
@@ -90,9 +92,9 @@ fn newreno_mark_lost(cx: &mut Cx<'_>, snd_una_advanced: bool) {
     if head.tcp.gso_segs > 1 && mss != 0 && head.len() > mss as usize {
         // Only the first segment of a super-packet is marked. If it cannot be cut, more than necessary is
         // retransmitted.
-        let _ = fragment_rtx(cx, 0, mss, mss);
+        let _ = fragment_rtx(cx, Pos::FRONT, mss, mss);
     }
-    mark_skb_lost(cx, 0);
+    mark_skb_lost(cx, Pos::FRONT);
 }
 
 /// Detects losses by RACK, or without SACK by duplicates (tcp_identify_packet_loss).
@@ -332,15 +334,18 @@ fn timeout_mark_lost(cx: &mut Cx<'_>) {
     } else if !is_sack {
         cx.tp.sacked_out = 0;
     }
-    for i in 0..cx.tp.rtx_queue.len() {
+    let mut next = Pos::FRONT;
+    while cx.tp.rtx_queue.get(next).is_some() {
+        let at = next;
+        next = cx.tp.rtx_queue.next(at);
         if reneg {
-            if let Some(s) = cx.tp.rtx_queue.get_mut(i) {
+            if let Some(s) = cx.tp.rtx_queue.get_mut(at) {
                 s.tcp.sacked &= !sacked::SACKED_ACKED;
             }
-        } else if is_sack && i != 0 && super::rack::skb_timeout(cx, i, 0) > 0 {
+        } else if is_sack && at != Pos::FRONT && super::rack::skb_timeout(cx, at, 0) > 0 {
             continue;
         }
-        mark_skb_lost(cx, i);
+        mark_skb_lost(cx, at);
     }
     clear_retrans_hints(cx.tp);
 }
@@ -381,14 +386,12 @@ pub(crate) fn enter_loss(cx: &mut Cx<'_>) {
 /// tcp_simple_retransmit).
 pub(crate) fn simple_retransmit(cx: &mut Cx<'_>) {
     let mss = mtu::current_mss(cx) as usize;
-    for i in 0..cx.tp.rtx_queue.len() {
-        let too_large = cx.tp.rtx_queue.get(i).is_some_and(|s| {
-            let seg = if s.tcp.gso_segs > 1 { s.tcp.gso_size as usize } else { s.len() };
-            seg > mss
-        });
-        if too_large {
-            mark_skb_lost(cx, i);
+    let mut at = Pos::FRONT;
+    while let Some(s) = cx.tp.rtx_queue.get(at) {
+        if super::shift::seglen(s) as usize > mss {
+            mark_skb_lost(cx, at);
         }
+        at = cx.tp.rtx_queue.next(at);
     }
     if cx.tp.lost_out == 0 {
         return;
@@ -428,4 +431,4 @@ pub(crate) fn process_tlp_ack(cx: &mut Cx<'_>, ack: SeqNum, flags: u32) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -51,6 +51,8 @@ struct Recv {
     peek_at: u32,
     /// MSG_TRUNC: bytes are dropped.
     trunc: bool,
+    /// Urgent bytes that were skipped, which are not among the copied ones.
+    urg_hole: u32,
     /// When the last packet taken from arrived.
     stamp: Option<Instant>,
 }
@@ -152,6 +154,7 @@ impl Recv {
             peek,
             peek_at,
             trunc: msg.flags & libc::MSG_TRUNC != 0,
+            urg_hole: 0,
             stamp: None,
         }
     }
@@ -186,7 +189,7 @@ impl Recv {
     fn follow(&mut self, g: &mut SockGuard<'_>) {
         if self.peek
             && let Some(cx) = Cx::new(g)
-            && self.seq - self.copied as u32 - self.peek_at != cx.tp.copied_seq
+            && self.seq - self.copied as u32 - self.peek_at - self.urg_hole != cx.tp.copied_seq
         {
             self.seq = cx.tp.copied_seq + self.peek_at;
         }
@@ -247,6 +250,7 @@ impl Recv {
                 if !cx.sk.flag(flag::URGINLINE) {
                     // The urgent byte is not part of the stream: it is skipped.
                     self.seq += 1;
+                    self.urg_hole += 1;
                     offset += 1;
                     used = used.saturating_sub(1);
                 }

@@ -5,6 +5,7 @@
 
 use super::mtu::current_mss;
 use super::output::{self, SYN, adjust_wmem, in_cwnd_reduction, packets_in_flight, wnd_end};
+use super::queue::Pos;
 use super::segment::{route, transmit_skb};
 use super::tcb::{CaState, Cx, XmitTimer};
 use super::timer::{micros, reset_xmit_timer};
@@ -23,7 +24,7 @@ use std::sync::atomic::Ordering;
 /// Whether the first copy of this packet has not left the machine yet, so that retransmitting it is useless. Estimated
 /// from the bytes that the device holds of this sock: the packet and all that was sent after it. Linux:
 /// skb_still_in_host_queue.
-pub(super) fn still_in_host_queue(cx: &mut Cx<'_>, skb_at: usize) -> bool {
+pub(super) fn still_in_host_queue(cx: &mut Cx<'_>, skb_at: Pos) -> bool {
     let Some(skb) = cx.tp.rtx_queue.get(skb_at) else { return false };
     let behind = if skb.tcp.sacked & sacked::EVER_RETRANS != 0 {
         // It was sent out of order: only the last of the queue can be judged.
@@ -47,9 +48,9 @@ pub(super) fn still_in_host_queue(cx: &mut Cx<'_>, skb_at: usize) -> bool {
 }
 
 /// Removes acknowledged bytes from the front of a packet, and recomputes its segment count.
-fn trim_acked(cx: &mut Cx<'_>, i: usize, n: u32) {
-    output::trim_head(cx, i, n);
-    let Some(skb) = cx.tp.rtx_queue.get_mut(i) else { return };
+fn trim_acked(cx: &mut Cx<'_>, at: Pos, n: u32) {
+    output::trim_head(cx, at, n);
+    let Some(skb) = cx.tp.rtx_queue.get_mut(at) else { return };
     if skb.tcp.gso_segs > 1 {
         let (mss, old, tags) = (u32::from(skb.tcp.gso_size), i32::from(skb.tcp.gso_segs), skb.tcp.sacked);
         let new = set_tso_segs(skb, mss) as i32;
@@ -59,15 +60,16 @@ fn trim_acked(cx: &mut Cx<'_>, i: usize, n: u32) {
     }
 }
 
-/// Fills a small packet at `i` with those behind it, to `space` bytes: small segments are retransmitted as one
+/// Fills a small packet at `at` with those behind it, to `space` bytes: small segments are retransmitted as one
 /// (tcp_retrans_try_collapse).
-fn try_collapse(cx: &mut Cx<'_>, i: usize, space: u32) {
+fn try_collapse(cx: &mut Cx<'_>, at: Pos, space: u32) {
     if !cx.stack.sysctl.tcp_retrans_collapse() {
         return;
     }
     loop {
         let end = wnd_end(cx.tp);
-        let (Some(to), Some(next)) = (cx.tp.rtx_queue.get(i), cx.tp.rtx_queue.get(i + 1)) else { return };
+        let behind = cx.tp.rtx_queue.next(at);
+        let (Some(to), Some(next)) = (cx.tp.rtx_queue.get(at), cx.tp.rtx_queue.get(behind)) else { return };
         let fits = to.len() + next.len() <= space as usize
             && to.tcp.flags & SYN == 0
             && !to.tcp.eor
@@ -79,10 +81,10 @@ fn try_collapse(cx: &mut Cx<'_>, i: usize, space: u32) {
         if !fits {
             return;
         }
-        let Some(mut next) = cx.tp.rtx_queue.remove(i + 1) else { return };
+        let Some(mut next) = cx.tp.rtx_queue.remove(behind) else { return };
         let tags = next.tcp.sacked;
         let segs = i32::from(next.tcp.gso_segs.max(1));
-        let Some(to) = cx.tp.rtx_queue.get_mut(i) else { return };
+        let Some(to) = cx.tp.rtx_queue.get_mut(at) else { return };
         let before = to.truesize as i32 + next.truesize as i32;
         to.append_frags(&mut next);
         to.tcp.end_seq = next.tcp.end_seq;
@@ -100,12 +102,13 @@ fn try_collapse(cx: &mut Cx<'_>, i: usize, space: u32) {
     }
 }
 
-/// Sends the packet at position `i` of the retransmit queue again, at most `segs` segments of it; the rest, if cut, is
-/// at `i + 1`. Marks it as ever retransmitted, but not as a retransmission in flight: for loss probes. Errors: EBUSY
-/// the first copy is still in the device; EAGAIN beyond the peer's window; EHOSTUNREACH; ENOBUFS local congestion;
-/// ENOMEM. `why` is for the trace. Linux: __tcp_retransmit_skb.
-pub(crate) fn retransmit_skb_quiet(cx: &mut Cx<'_>, i: usize, segs: u32, why: Resend) -> Result<()> {
+/// Sends the packet at `at` of the retransmit queue again, at most `segs` segments of it; the rest, if cut, is behind
+/// it. `at` is then where the packet is. Marks it as ever retransmitted, but not as a retransmission in flight: for
+/// loss probes. Errors: EBUSY the first copy is still in the device; EAGAIN beyond the peer's window; EHOSTUNREACH;
+/// ENOBUFS local congestion; ENOMEM. `why` is for the trace. Linux: __tcp_retransmit_skb.
+pub(crate) fn retransmit_skb_quiet(cx: &mut Cx<'_>, at: &mut Pos, segs: u32, why: Resend) -> Result<()> {
     mtu_probe::inconclusive(cx);
+    let i = *at;
     if still_in_host_queue(cx, i) {
         return Err(Error::Busy);
     }
@@ -114,8 +117,9 @@ pub(crate) fn retransmit_skb_quiet(cx: &mut Cx<'_>, i: usize, segs: u32, why: Re
     if skb.tcp.seq.before(una) && skb.tcp.flags & SYN != 0 {
         // The SYN of a SYN with data was acknowledged.
         skb.tcp.flags &= !SYN;
-        skb.tcp.seq += 1;
+        cx.tp.rtx_queue.advance_seq(i, 1);
     }
+    let Some(skb) = cx.tp.rtx_queue.get(i) else { return Err(Error::Inval) };
     if skb.tcp.seq.before(una) {
         if skb.tcp.end_seq.before(una) {
             return Err(Error::Inval);
@@ -144,7 +148,7 @@ pub(crate) fn retransmit_skb_quiet(cx: &mut Cx<'_>, i: usize, segs: u32, why: Re
         }
     }
     if skb.len() as u32 > len {
-        fragment(cx, true, i, len, mss)?;
+        *at = fragment(cx, true, i, len, mss)?;
     } else {
         let (old, tags) = (i32::from(skb.tcp.gso_segs), skb.tcp.sacked);
         let new = set_tso_segs(skb, mss) as i32;
@@ -156,6 +160,7 @@ pub(crate) fn retransmit_skb_quiet(cx: &mut Cx<'_>, i: usize, segs: u32, why: Re
             try_collapse(cx, i, avail.min(mss));
         }
     }
+    let i = *at;
     let Some(slot) = cx.tp.rtx_queue.get_mut(i) else { return Err(Error::Inval) };
     ecn::clear_syn(cx.stack, slot);
     let n = u32::from(slot.tcp.gso_segs.max(1));
@@ -172,6 +177,9 @@ pub(crate) fn retransmit_skb_quiet(cx: &mut Cx<'_>, i: usize, segs: u32, why: Re
     let r = transmit_skb(cx, &mut skb);
     if let Some(slot) = cx.tp.rtx_queue.get_mut(i) {
         *slot = skb;
+    }
+    if r.is_ok() {
+        cx.tp.rtx_queue.sent_again(i);
     }
     sock_ops::retrans(cx, seq, n, r);
     trace(cx, seq, bytes as u32, if is_syn { syn_or_synack(cx) } else { why }, r);
@@ -199,9 +207,9 @@ fn trace(cx: &Cx<'_>, seq: SeqNum, len: u32, why: Resend, sent: Result<()>) {
 }
 
 /// As [`retransmit_skb_quiet`], and counts it as a retransmission in flight (tcp_retransmit_skb).
-pub(crate) fn retransmit_skb(cx: &mut Cx<'_>, i: usize, segs: u32, why: Resend) -> Result<()> {
-    let r = retransmit_skb_quiet(cx, i, segs, why);
-    let Some(skb) = cx.tp.rtx_queue.get_mut(i) else { return r };
+pub(crate) fn retransmit_skb(cx: &mut Cx<'_>, mut at: Pos, segs: u32, why: Resend) -> Result<()> {
+    let r = retransmit_skb_quiet(cx, &mut at, segs, why);
+    let Some(skb) = cx.tp.rtx_queue.get_mut(at) else { return r };
     let n = u32::from(skb.tcp.gso_segs.max(1));
     let stamp = skb.tcp.mstamp;
     if r.is_ok() {
@@ -229,15 +237,16 @@ pub(crate) fn xmit_retransmit_queue(cx: &mut Cx<'_>) {
     }
     let mss = current_mss(cx);
     let max_segs = tso_segs(cx, mss);
-    let mut i = cx.tp.retransmit_hint.map_or(0, |seq| cx.tp.rtx_queue.find_start(seq));
-    if i >= cx.tp.rtx_queue.len() {
-        i = 0;
+    let mut at = cx.tp.retransmit_hint.map_or(Pos::FRONT, |seq| cx.tp.rtx_queue.find_start(seq));
+    if cx.tp.rtx_queue.get(at).is_none() {
+        at = Pos::FRONT;
     }
     let mut hole = false;
     let mut rearm = false;
     let why = if cx.tp.ca_state == CaState::Loss { Resend::SlowStart } else { Resend::FastRetransmit };
-    while let Some(skb) = cx.tp.rtx_queue.get(i) {
-        let (seq, tags, truesize) = (skb.tcp.seq, skb.tcp.sacked, skb.truesize);
+    while let Some(skb) = cx.tp.rtx_queue.get(at) {
+        let (cb, truesize) = (&skb.tcp, skb.truesize);
+        let (seq, last_seq, tags) = (cb.seq, cb.end_seq - 1, cb.sacked);
         if pacing_check(cx) {
             break;
         }
@@ -252,27 +261,30 @@ pub(crate) fn xmit_retransmit_queue(cx: &mut Cx<'_>) {
             if tags & (sacked::SACKED_RETRANS | sacked::SACKED_ACKED) == 0 {
                 hole = true;
             }
-            i += 1;
+            at = cx.tp.rtx_queue.next(at);
             continue;
         }
         if tags & (sacked::SACKED_ACKED | sacked::SACKED_RETRANS) != 0 {
-            i += 1;
+            at = cx.tp.rtx_queue.next(at);
             continue;
         }
-        if small_queue_check(cx, truesize, 1) || retransmit_skb(cx, i, quota.min(max_segs), why).is_err() {
+        if small_queue_check(cx, truesize, 1) || retransmit_skb(cx, at, quota.min(max_segs), why).is_err() {
             break;
         }
-        let n = cx.tp.rtx_queue.get(i).map_or(1, |s| u32::from(s.tcp.gso_segs.max(1)));
+        // It may have lost its acknowledged front, been cut or been filled with the next ones: only the first of these
+        // moves where it starts.
+        at = cx.tp.rtx_queue.find(seq.later(cx.tp.snd_una).earlier(last_seq));
+        let n = cx.tp.rtx_queue.get(at).map_or(1, |s| u32::from(s.tcp.gso_segs.max(1)));
         let mib =
             if cx.tp.ca_state == CaState::Loss { Mib::TcpExtTCPSlowStartRetrans } else { Mib::TcpExtTCPFastRetrans };
         cx.stack.mib.add(mib, u64::from(n));
         if in_cwnd_reduction(cx.tp) {
             cx.tp.prr_out += n;
         }
-        if i == 0 && cx.tp.pending != XmitTimer::ReoTimeout {
+        if at == Pos::FRONT && cx.tp.pending != XmitTimer::ReoTimeout {
             rearm = true;
         }
-        i += 1;
+        at = cx.tp.rtx_queue.next(at);
     }
     if rearm {
         let rto = micros(cx.tp.rto_us);

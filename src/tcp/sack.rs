@@ -4,11 +4,13 @@
 
 use super::ack::{AckSt, flag};
 use super::input::Seg;
+use super::queue::Pos;
+use super::shift::{self, Shifted};
 use super::tcb::{CaState, Cx, SackBlock, SackState, TcpSock};
 use super::{delack, rack, recovery};
 use crate::base::env::Instant;
 use crate::counters::Mib;
-use crate::sock::skb::sacked;
+use crate::sock::skb::{Skb, sacked};
 use crate::wire::seq::SeqNum;
 
 /// Bit of `RxOpt::sack_ok`: SACK agreed.
@@ -125,15 +127,33 @@ pub(crate) fn check_sack_reordering(cx: &mut Cx<'_>, low_seq: SeqNum, ts: bool) 
     cx.stack.mib.inc(if ts { Mib::TcpExtTCPTSReorder } else { Mib::TcpExtTCPSACKReorder });
 }
 
-/// Marks one skb as covered by a block (tcp_sacktag_one). `i` is its place in the retransmit queue.
-fn sacktag_one(cx: &mut Cx<'_>, st: &mut AckSt, i: usize, dup_sack: bool) {
+/// What is marked: a packet of the retransmit queue, or a part of one.
+#[derive(Clone, Copy)]
+pub(super) struct Tagged {
+    /// Its marks so far, bits of [`sacked`].
+    pub bits: u8,
+    pub start: SeqNum,
+    pub end: SeqNum,
+    /// Segments.
+    pub pcount: u32,
+    /// When it was last sent.
+    pub mstamp: Instant,
+}
+
+impl Tagged {
+    pub(super) fn of(skb: &Skb) -> Tagged {
+        let cb = &skb.tcp;
+        let pcount = u32::from(cb.gso_segs.max(1));
+        Tagged { bits: cb.sacked, start: cb.seq, end: cb.end_seq, pcount, mstamp: cb.mstamp }
+    }
+}
+
+/// Counts what a block covers; returns its marks afterwards (tcp_sacktag_one).
+pub(super) fn sacktag_one(cx: &mut Cx<'_>, st: &mut AckSt, t: &Tagged, dup_sack: bool) -> u8 {
     let highest = highest_sack_seq(cx.tp);
     let now = cx.now;
     let tp = &mut *cx.tp;
-    let Some(skb) = tp.rtx_queue.get(i) else { return };
-    let cb = skb.tcp;
-    let (start, end, pcount) = (cb.seq, cb.end_seq, cb.gso_segs.max(1) as u32);
-    let mut bits = cb.sacked;
+    let Tagged { mut bits, start, end, pcount, mstamp } = *t;
     if dup_sack && bits & sacked::RETRANS != 0 {
         if tp.undo_valid && tp.undo_retrans > 0 && end.after(tp.undo_marker) {
             tp.undo_retrans = (tp.undo_retrans - pcount as i32).max(0);
@@ -142,66 +162,75 @@ fn sacktag_one(cx: &mut Cx<'_>, st: &mut AckSt, i: usize, dup_sack: bool) {
             st.reord = start;
         }
     }
-    // The skb is about to be removed from the queue: nothing to account.
-    if end.after(tp.snd_una) {
-        if bits & sacked::SACKED_ACKED == 0 {
-            rack::rack_advance(tp, now, bits, end, cb.mstamp);
-            if bits & sacked::SACKED_RETRANS != 0 {
-                // Not marked lost: the retransmission is still believed to be in flight.
-                if bits & sacked::LOST != 0 {
-                    bits &= !(sacked::LOST | sacked::SACKED_RETRANS);
-                    tp.lost_out = tp.lost_out.saturating_sub(pcount);
-                    tp.retrans_out = tp.retrans_out.saturating_sub(pcount);
-                }
-            } else {
-                if bits & sacked::RETRANS == 0 {
-                    // It was sent once and acknowledged after later data: reordering.
-                    if start.before(highest) && start.before(st.reord) {
-                        st.reord = start;
-                    }
-                    if !end.after(tp.high_seq) {
-                        st.flag |= flag::ORIG_SACK_ACKED;
-                    }
-                    if st.first_sackt == Instant::ZERO {
-                        st.first_sackt = cb.mstamp;
-                    }
-                    st.last_sackt = cb.mstamp;
-                }
-                if bits & sacked::LOST != 0 {
-                    bits &= !sacked::LOST;
-                    tp.lost_out = tp.lost_out.saturating_sub(pcount);
-                }
+    // It is about to be removed from the queue: nothing to account.
+    if !end.after(tp.snd_una) {
+        return bits;
+    }
+    if bits & sacked::SACKED_ACKED == 0 {
+        rack::rack_advance(tp, now, bits, end, mstamp);
+        if bits & sacked::SACKED_RETRANS != 0 {
+            // Not marked lost: the retransmission is still believed to be in flight.
+            if bits & sacked::LOST != 0 {
+                bits &= !(sacked::LOST | sacked::SACKED_RETRANS);
+                tp.lost_out = tp.lost_out.saturating_sub(pcount);
+                tp.retrans_out = tp.retrans_out.saturating_sub(pcount);
             }
-            bits |= sacked::SACKED_ACKED;
-            st.flag |= flag::DATA_SACKED;
-            tp.sacked_out += pcount;
-            st.sack_delivered += pcount;
+        } else {
+            if bits & sacked::RETRANS == 0 {
+                // It was sent once and acknowledged after later data: reordering.
+                if start.before(highest) && start.before(st.reord) {
+                    st.reord = start;
+                }
+                if !end.after(tp.high_seq) {
+                    st.flag |= flag::ORIG_SACK_ACKED;
+                }
+                if st.first_sackt == Instant::ZERO {
+                    st.first_sackt = mstamp;
+                }
+                st.last_sackt = mstamp;
+            }
+            if bits & sacked::LOST != 0 {
+                bits &= !sacked::LOST;
+                tp.lost_out = tp.lost_out.saturating_sub(pcount);
+            }
         }
-        // The DSACK shows that the retransmission has arrived as well.
-        if dup_sack && bits & sacked::SACKED_RETRANS != 0 {
-            bits &= !sacked::SACKED_RETRANS;
-            tp.retrans_out = tp.retrans_out.saturating_sub(pcount);
-        }
+        bits |= sacked::SACKED_ACKED;
+        st.flag |= flag::DATA_SACKED;
+        tp.sacked_out += pcount;
+        st.sack_delivered += pcount;
     }
-    if let Some(skb) = tp.rtx_queue.get_mut(i) {
-        let mut cb = skb.tcp;
-        cb.sacked = bits;
-        super::rate::rate_skb_delivered(tp, &mut cb, &mut st.rate);
-        if let Some(skb) = tp.rtx_queue.get_mut(i) {
-            skb.tcp = cb;
-        }
+    // The DSACK shows that the retransmission has arrived as well.
+    if dup_sack && bits & sacked::SACKED_RETRANS != 0 {
+        bits &= !sacked::SACKED_RETRANS;
+        tp.retrans_out = tp.retrans_out.saturating_sub(pcount);
     }
-    // `highest` was taken before this skb counted: with nothing sacked it is snd_una, and every skb is at or above it.
+    // `highest` was taken before this counted: with nothing sacked it is snd_una, and every packet is at or above it.
     if !start.before(highest) && bits & sacked::SACKED_ACKED != 0 {
         tp.highest_sack = end;
     }
+    bits
 }
 
-/// Whether the block covers skb `i`; a super-packet is cut where the block begins or ends, at segment boundaries. None:
-/// it could not be cut (tcp_match_skb_to_sack).
-fn match_skb(cx: &mut Cx<'_>, i: usize, start: SeqNum, end: SeqNum) -> Option<bool> {
-    let skb = cx.tp.rtx_queue.get(i)?;
-    let cb = skb.tcp;
+/// Marks the packet at `at`, which a block covers, and takes it off the list in order of sending.
+fn tag_skb(cx: &mut Cx<'_>, st: &mut AckSt, at: Pos, dup_sack: bool) {
+    let Some(skb) = cx.tp.rtx_queue.get(at) else { return };
+    let (tagged, mut cb) = (Tagged::of(skb), skb.tcp);
+    cb.sacked = sacktag_one(cx, st, &tagged, dup_sack);
+    super::rate::rate_skb_delivered(cx.tp, &mut cb, &mut st.rate);
+    if let Some(skb) = cx.tp.rtx_queue.get_mut(at) {
+        skb.tcp = cb;
+    }
+    if cb.sacked & sacked::SACKED_ACKED != 0 {
+        cx.tp.rtx_queue.unlink(at);
+    }
+}
+
+/// Whether the block covers the packet at `at`; a super-packet is cut where the block begins or ends, at segment
+/// boundaries. None: it could not be cut (tcp_match_skb_to_sack).
+fn match_skb(cx: &mut Cx<'_>, at: &mut Pos, block: SackBlock) -> Option<bool> {
+    let SackBlock { start, end } = block;
+    let skb = cx.tp.rtx_queue.get(*at)?;
+    let cb = &skb.tcp;
     let len = cb.end_seq.since(cb.seq);
     let in_sack = !start.after(cb.seq) && !end.before(cb.end_seq);
     if cb.gso_segs <= 1 || in_sack || !cb.end_seq.after(start) {
@@ -230,22 +259,23 @@ fn match_skb(cx: &mut Cx<'_>, i: usize, start: SeqNum, end: SeqNum) -> Option<bo
         return Some(false);
     }
     if pkt_len < len {
-        recovery::fragment_rtx(cx, i, pkt_len, mss)?;
+        *at = recovery::fragment_rtx(cx, *at, pkt_len, mss)?;
     }
     Some(from_start)
 }
 
-/// Marks what one block covers, from position `i` on; returns where it stopped (tcp_sacktag_walk). `next_dup` is a
-/// duplicate block that starts inside.
+/// Marks what one block covers, from the packet at `at` on; returns where it stopped, None behind the last packet
+/// (tcp_sacktag_walk). `next_dup` is a duplicate block that starts inside.
 fn walk(
     cx: &mut Cx<'_>,
     st: &mut AckSt,
-    mut i: usize,
+    at: Option<Pos>,
     next_dup: Option<SackBlock>,
     block: SackBlock,
     dup_sack: bool,
-) -> usize {
-    while let Some(skb) = cx.tp.rtx_queue.get(i) {
+) -> Option<Pos> {
+    let mut at = at?;
+    while let Some(skb) = cx.tp.rtx_queue.get(at) {
         let seq = skb.tcp.seq;
         if !seq.before(block.end) {
             break;
@@ -255,20 +285,27 @@ fn walk(
         if let Some(d) = next_dup
             && seq.before(d.end)
         {
-            covered = match_skb(cx, i, d.start, d.end);
+            covered = match_skb(cx, &mut at, d);
             dup |= covered == Some(true);
         }
         if covered != Some(true) {
-            covered = match_skb(cx, i, block.start, block.end);
+            covered = match shift::shift_skb_data(cx, st, at, block, dup) {
+                Shifted::Into(prev) => {
+                    at = cx.tp.rtx_queue.next(prev);
+                    continue;
+                }
+                Shifted::Nothing => Some(false),
+                Shifted::Fallback => match_skb(cx, &mut at, block),
+            };
         }
         match covered {
             None => break,
-            Some(true) => sacktag_one(cx, st, i, dup),
+            Some(true) => tag_skb(cx, st, at, dup),
             Some(false) => {}
         }
-        i += 1;
+        at = cx.tp.rtx_queue.next(at);
     }
-    i
+    cx.tp.rtx_queue.get(at).map(|_| at)
 }
 
 /// The valid blocks of a segment, in order of sequence.
@@ -364,16 +401,7 @@ pub(crate) fn sacktag_write_queue(cx: &mut Cx<'_>, seg: &Seg, prior_snd_una: Seq
         Some(s) if cx.tp.sacked_out != 0 => s.recv_sack_cache,
         _ => [SackBlock::default(); NUM_SACKS],
     };
-    let used = blocks.as_slice();
-    for (i, &block) in used.iter().enumerate() {
-        let dup = blocks.dup == Some(i);
-        let next_dup = if blocks.dup == Some(i + 1) { used.get(i + 1).copied() } else { None };
-        let at = if dup { block.start } else { walk_outside_cache(cx, st, &cache, next_dup, block) };
-        if at.before(block.end) {
-            let from = cx.tp.rtx_queue.find(at);
-            walk(cx, st, from, next_dup, SackBlock { start: at, end: block.end }, dup);
-        }
-    }
+    tag_blocks(cx, st, &blocks, &cache);
     sack_state(cx.tp).recv_sack_cache = blocks.to_cache();
 
     if cx.tp.ca_state != CaState::Loss || cx.tp.undo_valid {
@@ -382,31 +410,53 @@ pub(crate) fn sacktag_write_queue(cx: &mut Cx<'_>, seg: &Seg, prior_snd_una: Seq
     st.flag
 }
 
-/// Marks what of `block` lies before and between the blocks of the cache; returns where the rest of it begins.
-fn walk_outside_cache(
-    cx: &mut Cx<'_>,
-    st: &mut AckSt,
-    cache: &[SackBlock; NUM_SACKS],
-    next_dup: Option<SackBlock>,
-    block: SackBlock,
-) -> SeqNum {
-    let mut at = block.start;
-    for c in cache.iter().filter(|c| c.start != c.end) {
-        if !at.before(block.end) || !c.start.before(block.end) || !c.end.after(at) {
-            continue;
+/// Marks what the blocks cover. Only goes forward, so that what was marked as a duplicate while the walk passed it is
+/// not again when its own block is reached (the loop of tcp_sacktag_write_queue).
+fn tag_blocks(cx: &mut Cx<'_>, st: &mut AckSt, blocks: &Blocks, cache: &[SackBlock; NUM_SACKS]) {
+    let used = blocks.as_slice();
+    let mut cached = cache.iter().filter(|c| c.start != c.end).peekable();
+    let (mut i, mut at) = (0, None);
+    while let Some(&block) = used.get(i) {
+        let dup = blocks.dup == Some(i);
+        let next_dup = used.get(i + 1).copied().filter(|_| blocks.dup == Some(i + 1));
+        while cached.next_if(|c| !block.start.before(c.end)).is_some() {}
+        match cached.peek() {
+            Some(c) if !dup && block.end.after(c.start) => {
+                if block.start.before(c.start) {
+                    at = skip(cx.tp, at, block.start);
+                    at = walk(cx, st, at, next_dup, SackBlock { end: c.start, ..block }, false);
+                }
+                if !block.end.after(c.end) {
+                    i += 1;
+                    continue;
+                }
+                if let Some(d) = next_dup.filter(|d| d.start.before(c.end)) {
+                    at = skip(cx.tp, at, d.start);
+                    at = walk(cx, st, at, None, d, true);
+                }
+                at = skip(cx.tp, at, c.end);
+                if at.is_none() {
+                    break;
+                }
+                cached.next();
+            }
+            _ => {
+                at = skip(cx.tp, at, block.start);
+                at = walk(cx, st, at, next_dup, block, dup);
+                i += 1;
+            }
         }
-        if at.before(c.start) {
-            let piece = SackBlock { start: at, end: c.start };
-            let from = cx.tp.rtx_queue.find(at);
-            walk(cx, st, from, next_dup, piece, false);
-        }
-        if let Some(d) = next_dup {
-            let from = cx.tp.rtx_queue.find(d.start);
-            walk(cx, st, from, None, d, true);
-        }
-        at = at.later(c.end.earlier(block.end));
     }
-    at
+}
+
+/// Where the packet that contains `to` is, unless the walk is beyond it already; None: there is none
+/// (tcp_sacktag_skip).
+fn skip(tp: &TcpSock, at: Option<Pos>, to: SeqNum) -> Option<Pos> {
+    let starts = |at: Pos| tp.rtx_queue.get(at).map(|s| s.tcp.seq);
+    if at.and_then(starts).is_some_and(|seq| seq.after(to)) {
+        return at;
+    }
+    Some(tp.rtx_queue.find(to)).filter(|at| starts(*at).is_some_and(|seq| !seq.after(to)))
 }
 
 // ---- Our blocks.

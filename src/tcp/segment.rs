@@ -4,7 +4,6 @@
 //! Linux: __tcp_transmit_skb, tcp_syn_options, tcp_established_options, tcp_synack_options. RFC 9293 §3.1, RFC 7323 §3.
 
 use super::cong::CaEvent;
-use super::lookup::tuple_of_sock;
 use super::sock_ops::{self, HdrSeg, OutOptions, cb};
 use super::tcb::Cx;
 use super::{delack, ecn, mtu, output, prr, rate, window};
@@ -15,12 +14,15 @@ use crate::ip;
 use crate::ip::output::{IpTx, default_ttl};
 use crate::ip::sockopt::flow_label;
 use crate::sock::dst::Dst;
+use crate::sock::flag;
 use crate::sock::skb::{Csum, GsoType, Skb, TxOwner};
+use crate::stack::Stack;
 use crate::wire::proto;
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{self, CHECKSUM_OFFSET, TcpFlags, TcpRepr};
 use crate::wire::tcp_options::{EstablishedOptions, SynOptions};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Options of a segment, of either kind.
 #[derive(Debug, Clone, Copy)]
@@ -81,11 +83,24 @@ pub(crate) fn put_header(
     Ok(())
 }
 
-/// What the device queue of a connection is chosen by: the same for all its packets, with or without a sock, so that
-/// none overtakes another (sk_txhash).
-#[inline]
-pub(super) fn flow_hash(sport: u16, dport: u16) -> u32 {
-    (u32::from(sport) << 16 | u32::from(dport)).wrapping_mul(0x9e37_79b1).rotate_left(15)
+/// A transmit hash, never 0 (net_tx_rndhash).
+pub(super) fn rnd_txhash(stack: &Stack) -> u32 {
+    stack.entropy.next_u32().max(1)
+}
+
+/// Chooses the connection's transmit hash: device queues, and in IPv6 routers by the flow label, send what has the same
+/// one the same way, so that nothing overtakes (sk_set_txhash).
+pub(crate) fn set_txhash(cx: &mut Cx<'_>) {
+    cx.tp.txhash = rnd_txhash(cx.stack);
+}
+
+/// The present way seems broken: chooses another, unless SO_TXREHASH forbids. True: it did (sk_rethink_txhash).
+pub(super) fn rethink_txhash(cx: &mut Cx<'_>) -> bool {
+    if cx.tp.txhash == 0 || !cx.sk.txrehash {
+        return false;
+    }
+    set_txhash(cx);
+    true
 }
 
 /// Our timestamp clock at the moment a segment leaves: milliseconds plus the connection's random offset
@@ -142,15 +157,32 @@ pub(crate) fn check_dst(cx: &mut Cx<'_>) {
     }
 }
 
-/// Makes sure there is a valid route in `sk.dst` (inet_sk_rebuild_header). Errors: those of `ip::route::lookup`.
+/// The sock's route to `peer`. Errors: those of `ip::route::lookup`; ENETUNREACH also where SO_DONTROUTE forbids it.
+pub(super) fn route_to(cx: &Cx<'_>, peer: IpAddr, own: Option<IpAddr>) -> Result<Arc<Dst>> {
+    let dst = ip::route::lookup(cx.stack, peer, own, cx.sk.bound_dev_if)?;
+    if cx.sk.flag(flag::LOCALROUTE) {
+        ip::route::on_link(cx.stack, &dst)?;
+    }
+    Ok(dst)
+}
+
+/// Makes sure there is a valid route in `sk.dst` (inet_sk_rebuild_header). Errors: those of [`route_to`].
 pub(crate) fn route(cx: &mut Cx<'_>) -> Result<()> {
     check_dst(cx);
     if cx.sk.dst.is_none() {
-        let dst = ip::route::lookup(cx.stack, cx.sk.daddr, Some(cx.sk.saddr), cx.sk.bound_dev_if)?;
-        cx.sk.dst = Some(dst);
+        cx.sk.dst = Some(route_to(cx, cx.sk.daddr, Some(cx.sk.saddr))?);
         cx.tp.gso_max_size = 0;
     }
     Ok(())
+}
+
+/// Whether IPv4 may not fragment the packets of a sock whose IP_MTU_DISCOVER is `pmtudisc` (ip_dont_fragment).
+pub(super) fn dont_fragment(pmtudisc: u8, mtu_locked: bool) -> bool {
+    match i32::from(pmtudisc) {
+        libc::IP_PMTUDISC_DO => true,
+        libc::IP_PMTUDISC_WANT => !mtu_locked,
+        _ => false,
+    }
 }
 
 /// What the IP header of this connection's packets says; `codepoint`: the ECN bits of this packet.
@@ -159,8 +191,7 @@ pub(crate) fn ip_tx(cx: &Cx<'_>, dst: &Dst, codepoint: u8) -> IpTx {
     let v4 = sk.daddr.is_ipv4();
     let (tos, ttl) = if v4 { (sk.tos, sk.ttl) } else { (sk.tclass, sk.hops) };
     let ttl = if ttl > 0 { ttl.min(255) as u8 } else { default_ttl(cx.stack, dst, v4) };
-    let pmtudisc = i32::from(sk.pmtudisc);
-    let df = pmtudisc == libc::IP_PMTUDISC_DO || (pmtudisc == libc::IP_PMTUDISC_WANT && !dst.mtu_locked);
+    let df = dont_fragment(sk.pmtudisc, dst.mtu_locked);
     IpTx {
         src: sk.saddr,
         dst: sk.daddr,
@@ -170,7 +201,7 @@ pub(crate) fn ip_tx(cx: &Cx<'_>, dst: &Dst, codepoint: u8) -> IpTx {
         df: df || !v4,
         flow_label: match v4 {
             true => 0,
-            false => flow_label(cx.stack, sk, || cx.stack.keys.ehash(&tuple_of_sock(sk))),
+            false => flow_label(cx.stack, sk, || cx.tp.txhash),
         },
         now: cx.now,
     }
@@ -278,7 +309,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
         out.gso_size = 0;
         out.gso_type = GsoType::None;
     }
-    out.hash = flow_hash(cx.sk.sport, cx.sk.dport);
+    out.hash = cx.tp.txhash;
     if cx.tp.departure_times {
         out.tx_time = cx.tp.wstamp;
     }
@@ -318,6 +349,9 @@ fn urgent_pointer(cx: &Cx<'_>, seq: SeqNum, flags: &mut TcpFlags) -> u16 {
 fn to_ip(cx: &mut Cx<'_>, out: Skb, ecn_bits: u8) -> Result<()> {
     route(cx)?;
     let Some(dst) = cx.sk.dst.take() else { return Err(Error::HostUnreach) };
+    if std::mem::take(&mut cx.tp.dst_pending_confirm) {
+        ip::neigh::confirm(cx.stack, &dst.dev, dst.gateway.unwrap_or(cx.sk.daddr), cx.now);
+    }
     let tx = ip_tx(cx, &dst, ecn_bits);
     let sent = ip::output::xmit(cx.stack, &dst, &tx, out);
     cx.sk.dst = Some(dst);

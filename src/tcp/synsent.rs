@@ -119,8 +119,8 @@ fn syn_ack(cx: &mut Cx<'_>, seg: Seg, skb: Skb) -> Verdict {
     if !cx.sk.flag(sflag::DEAD) {
         cx.sock.wait.wake(Events::OUT | Events::IN);
     }
-    // Our first data, or the program's reply, can carry the handshake's last acknowledgement.
-    if !cx.tp.write_queue.is_empty() || cx.tp.defer_accept != 0 || delack::in_pingpong_mode(cx) {
+    // A sender that waits, or the program's reply, can carry the handshake's last acknowledgement.
+    if cx.tp.write_pending != 0 || cx.tp.defer_accept != 0 || delack::in_pingpong_mode(cx) {
         delack::delay_handshake_ack(cx);
         drop(skb);
         return Verdict::Ok;

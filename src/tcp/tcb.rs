@@ -12,6 +12,7 @@ use super::minmax::MinMax;
 use super::mtu_probe::MtuProbing;
 use super::net::TcpNet;
 use super::queue::SegQueue;
+use super::rtx::RtxQueue;
 use super::sock_ops::HookSlot;
 use super::ulp::UlpState;
 use crate::base::env::Instant;
@@ -34,6 +35,8 @@ pub struct Cx<'a> {
     pub tp: &'a mut TcpSock,
     /// Time of the event being processed (tcp_mstamp).
     pub now: Instant,
+    /// A packet or a timer owns the sock, and no system call (not sock_owned_by_user).
+    pub(crate) softirq: bool,
 }
 
 impl<'a> Cx<'a> {
@@ -43,16 +46,16 @@ impl<'a> Cx<'a> {
     where
         'g: 'a,
     {
-        let (stack, sock, now) = (g.stack, g.sock, g.now());
+        let (stack, sock, now, softirq) = (g.stack, g.sock, g.now(), g.is_softirq());
         let st: &'a mut crate::sock::SockState = &mut *g;
         let tp = st.private.downcast_mut::<TcpSock>()?;
-        Some(Cx { stack, sock, sk: &mut st.common, tp, now })
+        Some(Cx { stack, sock, sk: &mut st.common, tp, now, softirq })
     }
 
     /// The same, for callers that need it by value.
     #[inline]
     pub(crate) fn reborrow(&mut self) -> Cx<'_> {
-        Cx { stack: self.stack, sock: self.sock, sk: self.sk, tp: self.tp, now: self.now }
+        Cx { stack: self.stack, sock: self.sock, sk: self.sk, tp: self.tp, now: self.now, softirq: self.softirq }
     }
 
     /// Reads the clock again (tcp_mstamp_refresh).
@@ -327,12 +330,16 @@ zero {
     pub(crate) departure_times: bool,
     /// A writer or poll found the send buffer full and must be woken when there is room (SOCK_NOSPACE).
     pub(crate) nospace: bool,
+    /// The peer has shown progress: the next segment confirms the next hop (sk_dst_pending_confirm).
+    pub(crate) dst_pending_confirm: bool,
+    /// Number of senders that sleep (sk_write_pending).
+    pub(crate) write_pending: u32,
     /// Control of Nagle's algorithm: bits of `nagle`.
     pub(crate) nonagle: u8,
     /// Unsent segments.
     pub(crate) write_queue: SegQueue,
     /// Segments sent and not yet acknowledged.
-    pub(crate) rtx_queue: SegQueue,
+    pub(crate) rtx_queue: RtxQueue,
     /// Segments sent and not cumulatively acknowledged.
     pub packets_out: u32,
     /// Retransmissions in flight.
@@ -451,6 +458,10 @@ zero {
     pub(crate) retransmit_timer: TimerSlot,
     /// Pacing timer.
     pub(crate) pacing_timer: TimerSlot,
+    /// What paths and device queues are chosen by, in IPv6 the flow label; 0: none yet (sk_txhash).
+    pub(crate) txhash: u32,
+    /// Times that a timeout changed it (timeout_rehash).
+    pub(crate) timeout_rehash: u16,
     /// Earliest departure time of the next packet (tcp_wstamp_ns).
     pub(crate) wstamp: Instant,
 
@@ -478,8 +489,8 @@ zero {
     pub(crate) pred_flags: u32,
     /// Out-of-order segments.
     pub(crate) ooo_queue: SegQueue,
-    /// Sequence number of the last segment inserted into it.
-    pub(crate) ooo_last: SeqNum,
+    /// `segs_in` when the receive queues were last collapsed.
+    pub(crate) collapse_segs: u32,
     /// Ratio of payload to truesize in 1/256 (scaling_ratio).
     pub(crate) scaling_ratio: u8,
     /// Urgent data, 0: none. A constant of `urgent`; with VALID, the byte is in the low eight bits.

@@ -133,6 +133,8 @@ pub(crate) struct Bench {
     pub clock: Arc<VirtualClock>,
     pub sock: Arc<Sock>,
     pub wire: Arc<Wire>,
+    /// Window field of the acknowledgements that tests make.
+    pub window: std::cell::Cell<u16>,
 }
 
 /// Puts a connection into a state that no arrow may lead to from its own.
@@ -169,7 +171,7 @@ impl Bench {
             let mut g = sock.lock(&stack);
             proto.init(&mut g).unwrap();
         }
-        let b = Bench { stack, clock, sock, wire };
+        let b = Bench { stack, clock, sock, wire, window: std::cell::Cell::new(8192) };
         b.with(|cx| {
             cx.sk.saddr = HERE;
             cx.sk.rcv_saddr = HERE;

@@ -3,9 +3,11 @@
 use crate::base::env::{Clock, Duration, SeededEntropy, VirtualClock};
 use crate::base::error::Error;
 use crate::counters::Mib;
+use crate::device::capture_test::Bench;
 use crate::device::pcap;
 use crate::driver::Parked;
 use crate::inet::Socket;
+use crate::ip::route::{RouteSpec, add_route};
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::wait::Events;
 use crate::stack::{Stack, StackConfig};
@@ -239,6 +241,32 @@ fn a_refusal_has_the_traffic_class_of_what_it_refuses_and_a_time_wait_that_of_it
     }
 }
 
+/// `tcp_reflect_tos`: the SYN-ACK and the connection take the SYN's class, without its ECN bits, and not the
+/// listener's.
+#[test]
+fn a_connection_reflects_the_traffic_class_of_its_syn_where_that_is_asked_for() {
+    for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)] {
+        for (reflect, want) in [("0", [0x10, 0x10]), ("1", [0x28, 0x28])] {
+            let net = net();
+            net.stack.sysctl.set("net.ipv4.tcp_reflect_tos", reflect).expect("sysctl");
+            let (l, at) = net.listener(ip, 1);
+            set_class(&l, ip, 0x10);
+            let c = net.socket(if ip.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 });
+            set_class(&c, ip, 0x28);
+            let mut got = classes(&net, TcpFlags::SYN, || {
+                assert_eq!(c.connect(Some(at)), Err(Error::InProgress));
+                net.run(Duration::from_millis(1));
+            });
+            let (s, _) = l.accept().expect("accept");
+            got.extend(classes(&net, TcpFlags::PSH, || {
+                send(&s, b"hello").expect("send");
+                net.run(Duration::from_millis(1));
+            }));
+            assert_eq!(got[1..], want, "{ip} {reflect}");
+        }
+    }
+}
+
 #[test]
 fn a_closed_port_refuses() {
     let n = net();
@@ -382,4 +410,50 @@ fn the_time_under_memory_pressure_is_counted_in_milliseconds() {
     assert_eq!(pressures(), (1, 1234));
     n.run(Duration::from_secs(100));
     assert_eq!(pressures(), (1, 1234));
+}
+
+/// Over IPv4 a host behind a gateway is unreachable, for a SYN that arrives as well; IPv6 ignores the option. As the
+/// kernel, each refusal counts once.
+#[test]
+fn so_dontroute_reaches_only_hosts_on_the_link_over_ipv4() {
+    let b = Bench::on_ip();
+    for (all, gateway) in [("0.0.0.0/0", "10.0.0.254"), ("::/0", "fd00::254")] {
+        add_route(&b.stack, RouteSpec::new(all.parse().unwrap()).via(gateway.parse().unwrap())).unwrap();
+    }
+    let (stream, dgram) = (libc::SOCK_STREAM, libc::SOCK_DGRAM);
+    let (v4, v6) = (libc::AF_INET, libc::AF_INET6);
+    let syn_sent = Err(Error::InProgress);
+    for (family, kind, to, want) in [
+        (v4, stream, "203.0.113.5:80", Err(Error::NetUnreach)),
+        (v6, stream, "[::ffff:203.0.113.5]:80", Err(Error::NetUnreach)),
+        (v4, stream, "10.0.0.9:80", syn_sent),
+        (v6, stream, "[2001:db8::5]:80", syn_sent),
+        (v4, dgram, "203.0.113.5:80", Err(Error::NetUnreach)),
+        (v6, dgram, "[::ffff:203.0.113.5]:80", Err(Error::NetUnreach)),
+        (v4, dgram, "10.0.0.9:80", Ok(())),
+        (v6, dgram, "[2001:db8::5]:80", Ok(())),
+    ] {
+        let s = Socket::new(&b.stack, family, kind, 0).unwrap();
+        s.set_nonblocking(true);
+        s.setsockopt(libc::SOL_SOCKET, libc::SO_DONTROUTE, &1i32.to_ne_bytes()).unwrap();
+        let before = b.stack.mib.get(Mib::IpOutNoRoutes);
+        assert_eq!(s.connect(Some(to.parse().unwrap())), want, "{kind} {to}");
+        let refused = u64::from(want == Err(Error::NetUnreach));
+        assert_eq!(b.stack.mib.get(Mib::IpOutNoRoutes) - before, refused, "{kind} {to}");
+    }
+}
+
+#[test]
+fn syn_ack_and_data_have_one_transmit_hash_which_a_retransmission_changes() {
+    use super::peer_test::{ACK, Host, ISS, SYN, SYN_OPTIONS, Seg};
+    let host = Host::new(5);
+    let answer = host.put(&Seg { options: SYN_OPTIONS.to_vec(), ..Seg::new(4000, SYN, ISS, 0) });
+    assert_eq!(host.wait(std::time::Duration::from_secs(1)).len(), 1, "the SYN-ACK again");
+    let (seq, ack) = (ISS.wrapping_add(1), answer[0].seq.wrapping_add(1));
+    host.put(&Seg::new(4000, ACK, seq, ack));
+    host.put(&Seg { data: vec![1; 10], ..Seg::new(4000, ACK, seq, ack) });
+    host.wait(std::time::Duration::from_millis(50));
+    let hashes = host.bench.wire.hashes.lock().clone();
+    let [first, again, acknowledgement] = hashes[..] else { panic!("{hashes:?}") };
+    assert!(first != again && again == acknowledgement && again != 0, "{hashes:?}");
 }

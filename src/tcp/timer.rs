@@ -5,6 +5,7 @@
 //! (ICMP and backoff).
 
 use super::output;
+use super::queue::Pos;
 use super::retransmit::retransmit_skb;
 use super::sack::is_sack;
 use super::tcb::{CaState, Cx, TIMEOUT_INIT_US, TcpSock, XmitTimer};
@@ -248,6 +249,9 @@ pub(crate) fn write_timeout(cx: &mut Cx<'_>) -> bool {
     sock_ops::rto(cx, expired);
     if expired {
         write_err(cx);
+    } else if segment::rethink_txhash(cx) {
+        cx.tp.timeout_rehash = cx.tp.timeout_rehash.wrapping_add(1);
+        cx.stack.mib.inc(Mib::TcpExtTcpTimeoutRehash);
     }
     expired
 }
@@ -312,7 +316,7 @@ pub(crate) fn retransmit_timer(cx: &mut Cx<'_>) {
         }
         recovery::enter_loss(cx);
         // An error is ignored: the timer tries again.
-        let _ = retransmit_skb(cx, 0, 1, Resend::ZeroWindow);
+        let _ = retransmit_skb(cx, Pos::FRONT, 1, Resend::ZeroWindow);
         segment::reset_dst(cx);
     } else {
         cx.stack.mib.inc(Mib::TcpExtTCPTimeouts);
@@ -329,7 +333,7 @@ pub(crate) fn retransmit_timer(cx: &mut Cx<'_>) {
         }
         cx.tp.retransmits = cx.tp.retransmits.saturating_add(1);
         cx.tp.total_rto = cx.tp.total_rto.wrapping_add(1);
-        if retransmit_skb(cx, 0, 1, Resend::Rto) == Err(Error::NoBufs) {
+        if retransmit_skb(cx, Pos::FRONT, 1, Resend::Rto) == Err(Error::NoBufs) {
             // It did not leave this machine: no reason to back off.
             reset_xmit_timer(cx, XmitTimer::Retrans, RESOURCE_PROBE_INTERVAL, false);
             return;
@@ -570,6 +574,9 @@ pub(crate) fn run_deferred(cx: &mut Cx<'_>, bits: u32) {
     }
     if bits & deferred::KEEPALIVE_TIMER != 0 {
         keepalive_timer(cx);
+    }
+    if bits & deferred::ACK != 0 {
+        delack::send_deferred(cx);
     }
 }
 

@@ -3,6 +3,7 @@
 //! but for `time_wait`. RFC 9293 §3.6.1, RFC 1337, RFC 6191. Linux: net/ipv4/tcp_minisocks.c, inet_timewait_sock.c.
 
 use super::challenge::oow_rate_limited;
+use super::input::paws_accepts;
 use super::lookup::{Bound, Entry, tuple_of_sock};
 use super::net::TcpNet;
 use super::tcb::Cx;
@@ -28,11 +29,7 @@ use std::sync::atomic::Ordering;
 pub(crate) const TIMEWAIT_LEN: Duration = Duration::from_secs(60);
 /// Up to this long a connection counts as killed and not as remembered.
 const TW_KILLED: Duration = Duration::from_secs(4);
-/// Age from which on a timestamp is invalid (TCP_PAWS_24DAYS, RFC 7323 §5.5), seconds.
-const PAWS_24DAYS: u32 = 24 * 24 * 3600;
-/// Timestamps may run back this much (TCP_PAWS_WINDOW), and be this old in seconds before a RST ignores them
-/// (TCP_PAWS_MSL).
-const PAWS_WINDOW: i32 = 1;
+/// Age in seconds from which on a RST ignores timestamps (TCP_PAWS_MSL).
 const PAWS_MSL: u32 = 60;
 
 /// What changes in a record.
@@ -65,6 +62,7 @@ pub struct TimeWait {
     ts_offset: u32,
     oif: u32,
     flow_label: u32,
+    txhash: u32,
     rcv_wscale: WindowShift,
     tos: u8,
     bound: Option<Bound>,
@@ -91,20 +89,12 @@ pub(super) enum Verdict {
     Syn(SeqNum),
 }
 
-/// Whether a timestamp says that a segment is old (tcp_paws_reject). `recent` was taken `age_secs` ago.
+/// Whether a timestamp says that a segment for a record or a request is old, without leniency (tcp_paws_reject).
+/// `recent` was taken at `stamp`.
 pub(super) fn paws_reject(recent: u32, stamp: u32, tsval: u32, now_secs: u32, rst: bool) -> bool {
-    if (recent.wrapping_sub(tsval) as i32) <= PAWS_WINDOW {
-        return false;
-    }
-    if now_secs >= stamp.saturating_add(PAWS_24DAYS) {
-        return false;
-    }
-    // Some stacks send 0 in the timestamp of a SYN: it is ignored.
-    if recent == 0 {
-        return false;
-    }
     // A RST is accepted if the stored timestamp is older than RFC 1323's MSL.
-    !(rst && now_secs >= stamp.saturating_add(PAWS_MSL))
+    let past_msl = now_secs.wrapping_sub(stamp) as i32 >= PAWS_MSL as i32;
+    !(paws_accepts(recent, stamp, tsval, now_secs, 0) || rst && past_msl)
 }
 
 /// RFC 9293 §3.4's acceptance test on a whole segment (tcp_in_window).
@@ -149,6 +139,7 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
         ts_offset: cx.tp.tsoffset,
         oif: cx.sk.bound_dev_if,
         flow_label: cx.sk.flow_label,
+        txhash: cx.tp.txhash,
         rcv_wscale: cx.tp.rx_opt.rcv_wscale,
         tos: if cx.sk.daddr.is_ipv4() { cx.sk.tos } else { cx.sk.tclass },
         bound,
@@ -360,6 +351,7 @@ impl TimeWait {
             ttl: -1,
             oif: self.oif,
             flow_label: self.flow_label,
+            txhash: self.txhash,
         };
         drop(i);
         rcv::send_reply(stack, &reply);
@@ -396,9 +388,10 @@ mod tests {
         for (case, recent, stamp, val, now, rst, want) in [
             ("newer", 100, 1000, 101, 1001, false, false),
             ("equal", 100, 1000, 100, 1001, false, false),
-            ("one back", 100, 1000, 99, 1001, false, false),
+            ("one back", 100, 1000, 99, 1001, false, true),
             ("two back", 100, 1000, 98, 1001, false, true),
-            ("24 days later", 100, 1000, 98, 1000 + PAWS_24DAYS, false, false),
+            ("just before the clock may wrap", 100, 1000, 98, 1000 + 2_146, false, true),
+            ("after the clock may have wrapped", 100, 1000, 98, 1000 + 2_147, false, false),
             ("a RST soon", 100, 1000, 98, 1001, true, true),
             ("a RST a minute later", 100, 1000, 98, 1060, true, false),
             ("wrapped", 5, 1000, u32::MAX - 5, 1001, false, true),

@@ -19,11 +19,10 @@ pub(crate) fn win_from_space(tp: &TcpSock, space: i32) -> i32 {
     ((i64::from(space) * i64::from(tp.scaling_ratio)) >> 8) as i32
 }
 
-/// Bytes of buffer memory that a window of `win` bytes needs: the inverse of [`win_from_space`], rounded up
-/// (tcp_space_from_win).
+/// Bytes of buffer memory that a window of `win` bytes needs, rounded down as in Linux (tcp_space_from_win).
 #[inline]
 pub(crate) fn space_from_win(tp: &TcpSock, win: i32) -> i32 {
-    let space = ((win.max(0) as u64) << 8).div_ceil(u64::from(tp.scaling_ratio.max(1)));
+    let space = ((win.max(0) as u64) << 8) / u64::from(tp.scaling_ratio.max(1));
     space.min(i32::MAX as u64) as i32
 }
 
@@ -61,11 +60,12 @@ pub(crate) fn begin(tp: &mut TcpSock, nxt: SeqNum) {
 
 /// Whether a window of `new` bytes lets a peer send that waits at `offered`. A sender may wait until the window is half
 /// of the largest it ever saw (RFC 9293 §3.8.6.2.1). A buffer that holds less payload than it once did, because the
-/// peer's segments have more overhead, may never reach that by the rules of whole segments and doubling. Departure, a
-/// guess that was not played on the kernel: Linux leaves this to the peer's probes, one window each RTO.
-pub(crate) fn ends_silence(tp: &TcpSock, offered: u32, new: u32) -> bool {
-    let half = tp.max_rcv_wnd / 2;
-    offered < half && new >= half
+/// peer's segments have more overhead, may never reach that by the rules of whole segments and doubling. Only once the
+/// program has read everything: until then more is read, and Linux too waits. Departure, a guess that was not played on
+/// the kernel: Linux leaves this to the peer's probes, one window each RTO.
+pub(crate) fn ends_silence(cx: &Cx<'_>, offered: u32, new: u32) -> bool {
+    let half = cx.tp.max_rcv_wnd / 2;
+    offered < half && new >= half && cx.sk.receive_queue.is_empty()
 }
 
 /// Records that a window of `bytes` from `rcv_nxt` on is offered.
@@ -119,7 +119,7 @@ pub(crate) fn new_window(cx: &mut Cx<'_>) -> u32 {
     let window = cx.tp.rcv_wnd;
     if i64::from(window) <= i64::from(free) - i64::from(mss) || window > free {
         free - free.checked_rem(mss).unwrap_or(0)
-    } else if (mss == full && free > window.saturating_add(full / 2)) || ends_silence(cx.tp, window, free) {
+    } else if (mss == full && free > window.saturating_add(full / 2)) || ends_silence(cx, window, free) {
         free
     } else {
         window
@@ -132,12 +132,9 @@ pub(crate) fn select_window(cx: &mut Cx<'_>) -> RawWindow {
     let old = cx.tp.rcv_wnd;
     if cx.tp.ack.is_out_of_memory() {
         // A segment was just dropped for lack of memory: the window closes, although that shrinks it. What the peer has
-        // sent into the old window stays acceptable (`max_receive_window`).
+        // sent into the old window stays acceptable (`max_receive_window`). TCPToZeroWindowAdv does not count it.
         cx.tp.pred_flags = 0;
         offer(cx.tp, 0);
-        if old != 0 {
-            cx.stack.mib.inc(Mib::TcpExtTCPToZeroWindowAdv);
-        }
         return RawWindow(0);
     }
     let wscale = cx.tp.rx_opt.rcv_wscale;

@@ -10,6 +10,7 @@ use super::output::{
     FIN, PSH, add_write_queue_tail, adjust_wmem, cwnd_validate, in_cwnd_reduction, packets_in_flight, wnd_end,
 };
 use super::probe::schedule_loss_probe;
+use super::queue::Pos;
 use super::rcvbuf;
 use super::rtt;
 use super::sack::is_sack;
@@ -244,18 +245,18 @@ pub(crate) fn adjust_pcount(tp: &mut TcpSock, tags: u8, decr: i32) {
     }
 }
 
-/// Cuts the packet at position `i` of the retransmit queue (`rtx`) or of the unsent queue after `len` bytes; the rest
-/// is at `i + 1` afterwards. EINVAL when there is nothing behind `len`; ENOMEM when cutting has made the queue much
-/// larger than the send buffer (CVE-2019-11478). Linux: tcp_fragment.
-pub(crate) fn fragment(cx: &mut Cx<'_>, rtx: bool, i: usize, len: u32, mss: u32) -> Result<()> {
-    let n = if rtx { cx.tp.rtx_queue.len() } else { cx.tp.write_queue.len() };
+/// Cuts the packet at `at` of the retransmit queue (`rtx`) or of the unsent queue after `len` bytes; returns where it
+/// is afterwards, with the rest behind it. EINVAL when there is nothing behind `len`; ENOMEM when cutting has made the
+/// queue much larger than the send buffer (CVE-2019-11478). Linux: tcp_fragment.
+pub(crate) fn fragment(cx: &mut Cx<'_>, rtx: bool, at: Pos, len: u32, mss: u32) -> Result<Pos> {
     let limit = i64::from(cx.sock.sndbuf.load(Ordering::Relaxed)) + 2 * i64::from(GSO_MAX_SIZE + SKB_OVERHEAD);
-    if rtx && i64::from(cx.sk.wmem_queued >> 1) > limit && i != 0 && i + 1 != n {
+    let inside = at != Pos::FRONT && cx.tp.rtx_queue.last() != Some(at);
+    if rtx && i64::from(cx.sk.wmem_queued >> 1) > limit && inside {
         cx.stack.mib.inc(Mib::TcpExtTCPWqueueTooBig);
         return Err(Error::NoMem);
     }
-    let queue = if rtx { &mut cx.tp.rtx_queue } else { &mut cx.tp.write_queue };
-    let Some(skb) = queue.get_mut(i) else { return Err(Error::Inval) };
+    let skb = if rtx { cx.tp.rtx_queue.get_mut(at) } else { cx.tp.write_queue.get_mut(at) };
+    let Some(skb) = skb else { return Err(Error::Inval) };
     if len >= skb.len() as u32 && !(len == skb.len() as u32 && skb.tcp.flags & FIN != 0) {
         return Err(Error::Inval);
     }
@@ -265,12 +266,12 @@ pub(crate) fn fragment(cx: &mut Cx<'_>, rtx: bool, i: usize, len: u32, mss: u32)
     let segs = i32::from(skb.tcp.gso_segs) + i32::from(rest.tcp.gso_segs);
     let grown = skb.truesize as i32 + rest.truesize as i32 - old_size;
     let sent = !cx.tp.snd_nxt.before(rest.tcp.end_seq);
-    queue.insert(i + 1, rest);
+    let at = if rtx { cx.tp.rtx_queue.insert_after(at, rest) } else { cx.tp.write_queue.insert_after(at, rest) };
     adjust_wmem(cx, grown);
     if sent && old_segs != segs {
         adjust_pcount(cx.tp, tags, old_segs - segs);
     }
-    Ok(())
+    Ok(at)
 }
 
 /// Cuts `skb`, which was taken from the head of the unsent queue, after `len` bytes; the rest is the head

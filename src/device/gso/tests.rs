@@ -107,6 +107,17 @@ fn segments_have_right_lengths_ids_sequence_numbers_flags_and_checksums() {
 }
 
 #[test]
+fn the_urgent_pointer_counts_from_each_segment_and_ends_where_nothing_urgent_lies_ahead() {
+    let (pointer, ptr_at) = (2900u16, 20 + 18);
+    let mut bytes = tcp4(5001, 0x10 | URG);
+    bytes[ptr_at..ptr_at + 2].copy_from_slice(&pointer.to_be_bytes());
+    let segs: Vec<Vec<u8>> = segment(open(&bytes, GsoType::TcpV4, 1400), &Caps::ip(1500)).map(|s| s.to_vec()).collect();
+    let seen: Vec<_> = segs.iter().map(|s| (s[33] & URG != 0, u16::from_be_bytes([s[38], s[39]]))).collect();
+    assert_eq!(seen, [(true, 2900), (true, 1500), (true, 100), (false, 0)]);
+    assert!(segs.iter().all(|s| valid(s)));
+}
+
+#[test]
 fn a_device_that_sums_but_does_not_cut_gets_open_checksums_of_the_new_length() {
     let caps = Caps { tx_csum: true, ..Caps::ip(1500) };
     let bytes = tcp4(3000, 0x10);

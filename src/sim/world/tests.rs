@@ -2,9 +2,13 @@ use super::*;
 use crate::base::waiter::{Waiter, Woken};
 use crate::device::Device;
 use crate::device::link::Direction;
+use crate::inet::Socket;
+use crate::ip::neigh;
+use crate::sock::msg::SendMsg;
 use crate::sock::skb::Skb;
 use crate::stack::{TimerCall, TimerSlot};
 use crate::wire::checksum;
+use std::io::IoSlice;
 
 struct Ring(Arc<Waiter>);
 impl TimerCall for Ring {
@@ -102,4 +106,34 @@ fn a_link_from_a_stack_to_itself_has_two_devices() {
     let [x, y] = world.link(&a, &a, &LinkConfig::default()).unwrap();
     assert_ne!(x.dev.ifindex, y.dev.ifindex);
     assert_eq!((x.link.name(), y.link.name()), ("sim1", "sim1b"));
+}
+
+/// RFC 4861 §7.3.1: acknowledgements of what was sent say that the next hop is there, for longer than its entry lasts
+/// by itself. A datagram's sender knows nothing of the kind.
+#[test]
+fn the_progress_of_tcp_keeps_its_neighbour_reachable() {
+    for (kind, want) in [(libc::SOCK_STREAM, true), (libc::SOCK_DGRAM, false)] {
+        let world = World::new(1);
+        let [(a, _), (b, _)] = world.two(&LinkConfig { ethernet: true, ..LinkConfig::default() }).unwrap();
+        let open = |stack| {
+            let s = Socket::new(stack, libc::AF_INET, kind, 0).unwrap();
+            s.set_nonblocking(true);
+            s
+        };
+        let (server, client) = (open(&b), open(&a));
+        let to = "10.1.0.2:80".parse().unwrap();
+        server.bind(to).unwrap();
+        if kind == libc::SOCK_STREAM {
+            server.listen(1).unwrap();
+        }
+        let _ = client.connect(Some(to));
+        let mut always = true;
+        for second in 0..120 {
+            world.run_for(Duration::from_secs(1));
+            client.sendmsg(&mut SendMsg::new(&[IoSlice::new(b"x")], 0)).unwrap();
+            let known = neigh::list(&a, world.now());
+            always &= second == 0 || known.iter().any(|n| n.state == neigh::State::Reachable);
+        }
+        assert_eq!(always, want, "{kind}");
+    }
 }

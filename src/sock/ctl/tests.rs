@@ -85,12 +85,12 @@ impl Model {
     }
 
     fn deliver(&self, packet: u32) {
-        match self.0.arrive(packet, 1, || 100) {
+        match self.0.arrive(packet, 1, || 100, |_, _| false) {
             Arrival::Yours(mut owner, packet) => {
                 Model::work(&mut owner, packet);
                 self.release(owner);
             }
-            Arrival::Queued => {}
+            Arrival::Queued | Arrival::Joined(_) => {}
             Arrival::Full(_) => panic!("100 bytes do not wait"),
         }
     }
@@ -202,7 +202,7 @@ fn a_panicked_owner_wakes_the_waiters() {
 fn a_flood_meets_the_limit_although_the_owner_keeps_taking() {
     loom::model(|| {
         let m = Model::new();
-        let arrive = || matches!(m.0.arrive(1, 10, || 100), Arrival::Queued);
+        let arrive = || matches!(m.0.arrive(1, 10, || 100, |_, _| false), Arrival::Queued);
         let owner = m.0.own();
         let mut taken = 0;
         for _ in 0..10 {

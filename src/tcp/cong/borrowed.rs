@@ -182,7 +182,7 @@ impl Borrowed {
     }
 
     fn cx<'a>(&'a mut self, l: &'a mut Lender<'_>) -> Cx<'a> {
-        Cx { stack: l.stack, sock: l.sock, sk: l.sk, tp: &mut self.tp, now: l.now }
+        Cx { stack: l.stack, sock: l.sock, sk: l.sk, tp: &mut self.tp, now: l.now, softirq: true }
     }
 
     /// Stops the algorithm. If a `Borrowed` is dropped instead, its `release` is not called.

@@ -175,12 +175,12 @@ impl Cubic {
 
     fn hystart_update(&mut self, cx: &mut Cx<'_>, delay_us: u32) {
         let cwnd = cx.tp.snd_cwnd;
-        // Rounds start once the window has reached HyStart's minimum.
-        if cwnd < HYSTART_LOW_WINDOW {
-            return;
-        }
+        // Rounds are counted from the first on, so that one that began long ago does not count as an ACK train.
         if cx.tp.snd_una.after(self.end_seq) {
             self.hystart_reset(cx.now, cx.tp.snd_nxt);
+        }
+        if cwnd < HYSTART_LOW_WINDOW {
+            return;
         }
         let now = cx.now.as_micros() as u32;
         if now.wrapping_sub(self.last_ack_us) as i32 <= HYSTART_ACK_DELTA_US as i32 {
@@ -352,16 +352,16 @@ mod tests {
         }
     }
 
-    /// Segments acknowledged below a window of 16 belong to no round: the first round begins with those in flight then.
+    /// Rounds follow each other below a window of 16 too, where their samples do not count.
     #[test]
-    fn rounds_are_counted_from_a_window_of_sixteen() {
+    fn rounds_are_counted_from_the_first_and_samples_from_a_window_of_sixteen() {
         let b = crate::tcp::testing::Bench::established();
         b.with(|cx| {
             let mut c = Cubic { delay_min_us: 100_000, ..Cubic::default() };
             let first = cx.tp.snd_nxt;
             c.hystart_reset(cx.now, first);
             for (cwnd, acked, end, samples) in
-                [(14, 2_000, 0, 0), (15, 4_000, 0, 0), (16, 6_000, 22_000, 1), (18, 8_000, 22_000, 2)]
+                [(14, 2_000, 16_000, 0), (15, 4_000, 16_000, 0), (16, 16_000, 16_000, 1), (18, 17_000, 35_000, 1)]
             {
                 cx.tp.snd_cwnd = cwnd;
                 cx.tp.snd_una = first + acked;

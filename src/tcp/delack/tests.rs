@@ -1,4 +1,5 @@
 use super::*;
+use crate::tcp::peer_test::{ACK, Host, SYN_OPTIONS, Seg};
 use crate::tcp::reassembly::tests::{data, receiver};
 use crate::tcp::testing::Bench;
 use crate::wire::tcp::TcpFlags;
@@ -97,5 +98,42 @@ fn a_delayed_acknowledgement_and_compressed_ones_leave_at_the_earlier_time() {
         assert_eq!(b.sent().len(), 3);
         b.step();
         assert_eq!((b.clock_now() - now, b.sent().len()), (Duration::from_micros(want_us), 1));
+    }
+}
+
+/// The timer of a delayed acknowledgement fires while a system call owns the sock: it is sent at the end of the call.
+#[test]
+fn an_acknowledgement_that_a_system_call_delays_is_counted() {
+    let h = Host::new(5);
+    let c = h.connect(4000, SYN_OPTIONS);
+    c.socket.setsockopt(libc::IPPROTO_TCP, libc::TCP_QUICKACK, &0i32.to_ne_bytes()).unwrap();
+    let locked = || h.bench.stack.mib.get(Mib::TcpExtDelayedACKLocked);
+    assert!(h.put(&Seg { data: vec![1; 10], ..c.seg(ACK) }).is_empty());
+    {
+        let _call = c.socket.sock().lock(c.socket.stack());
+        assert_eq!((h.wait(Duration::from_secs(1)).len(), locked()), (0, 0));
+    }
+    assert_eq!((h.sent().len(), locked()), (1, 1));
+}
+
+/// Segments that a system call finds in its backlog are acknowledged once, unless `tcp_backlog_ack_defer` is off.
+#[test]
+fn the_backlog_of_a_system_call_draws_one_acknowledgement() {
+    for (defer, want) in [("1", vec![4_000]), ("0", vec![1_000, 2_000, 3_000, 4_000])] {
+        let h = Host::new(5);
+        h.bench.stack.sysctl.set("net.ipv4.tcp_backlog_ack_defer", defer).unwrap();
+        let mut c = h.connect(4000, SYN_OPTIONS);
+        let start = c.seq;
+        {
+            let _call = c.socket.sock().lock(c.socket.stack());
+            for i in 0..4 {
+                // Options that differ: the segments are not joined.
+                let options = vec![1; 4 * (i % 2)];
+                assert!(h.put(&Seg { data: vec![1; 1_000], options, ..c.seg(ACK) }).is_empty());
+                c.seq = c.seq.wrapping_add(1_000);
+            }
+        }
+        let acks: Vec<u32> = h.sent().iter().map(|o| o.ack.wrapping_sub(start)).collect();
+        assert_eq!(acks, want, "{defer}");
     }
 }

@@ -1,4 +1,5 @@
 use super::super::peer_test::{ACK, Host, PSH, SYN_OPTIONS, Seg};
+use super::super::queue::tests::looks;
 use super::*;
 use crate::base::env::{Entropy, SeededEntropy};
 use crate::sock::page::Frag;
@@ -122,5 +123,69 @@ fn a_small_buffer_bears_in_order_segments_of_any_size() {
             assert_eq!(taken as u32, c.seq.wrapping_sub(super::super::peer_test::ISS + 1), "rcvbuf {limit}, len {len}");
             assert_eq!(c.socket.sock().rmem_alloc.load(Ordering::Relaxed), 0);
         }
+    }
+}
+
+/// In which order one-byte segments, all with holes between them, come.
+#[derive(Debug, Clone, Copy)]
+enum Order {
+    Ascending,
+    Descending,
+    Random,
+    /// Every second one ascending, then those between.
+    Alternating,
+    /// Each twice.
+    Twice,
+    /// Segments that overlap the one before by half, behind one hole.
+    Overlapping,
+}
+
+/// Packets looked at for each of the last third of the segments that fill a buffer of `rcvbuf` bytes three times.
+fn cost(order: Order, rcvbuf: i32) -> u64 {
+    let host = Host::new(1);
+    let c = host.connect(4000, SYN_OPTIONS);
+    let sock = c.socket.sock();
+    sock.rcvbuf.store(rcvbuf, Ordering::Relaxed);
+    sock.lock(c.socket.stack()).common.set_flag(crate::sock::flag::RCVBUF_LOCK, true);
+    // Each is charged at least a sk_buff and the least memory.
+    let n = 3 * rcvbuf as u32 / 768;
+    let random = SeededEntropy::new(7);
+    let mut looked = 0;
+    for i in 0..n {
+        let place = match order {
+            Order::Ascending => i,
+            Order::Descending => n - i,
+            Order::Random => random.below(n),
+            Order::Alternating => {
+                if i < n / 2 {
+                    2 * i
+                } else {
+                    2 * (i - n / 2) + 1
+                }
+            }
+            Order::Twice | Order::Overlapping => i / 2,
+        };
+        let (step, len) = if let Order::Overlapping = order { (2, 4) } else { (2, 1) };
+        let seq = c.seq.wrapping_add(1 + step * place);
+        {
+            // The window is open however much the buffer holds.
+            let mut g = sock.lock(c.socket.stack());
+            let tp = g.private.downcast_mut::<TcpSock>().unwrap();
+            (tp.rcv_wnd, tp.rcv_mwnd_seq) = (8 * n, tp.rcv_wup + 8 * n);
+        }
+        let seg = Seg { seq, data: vec![1; len], ..c.seg(ACK) };
+        let n1 = looks(|| drop(host.put(&seg)));
+        looked += if i >= n - n / 3 { n1 } else { 0 };
+    }
+    looked / u64::from(n / 3)
+}
+
+#[test]
+fn of_thousands_out_of_order_a_segment_looks_at_few_in_whichever_order_they_come() {
+    use Order::*;
+    let few = [Ascending, Descending, Random, Alternating, Twice].map(|o| (o, 1 << 21));
+    for (order, rcvbuf) in few.into_iter().chain([(Overlapping, 1 << 23)]) {
+        let looked = cost(order, rcvbuf);
+        assert!(looked <= 64, "{order:?}: {looked} packets looked at for each");
     }
 }

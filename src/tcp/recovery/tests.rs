@@ -8,7 +8,7 @@ use crate::wire::tcp_options::{EstablishedOptions, SackBlocks};
 const MSS: u32 = 1460;
 
 /// An acknowledgement of `ack` bytes with SACK blocks, all counted from the first byte sent.
-fn acknowledge(b: &Bench, ack: u32, sacks: &[(u32, u32)]) {
+pub(in crate::tcp) fn acknowledge(b: &Bench, ack: u32, sacks: &[(u32, u32)]) {
     b.with(|cx| {
         let sack: SackBlocks = sacks.iter().map(|&(s, e)| (SeqNum(ISS) + s, SeqNum(ISS) + e)).collect();
         let options = EstablishedOptions { sack, ..Default::default() };
@@ -19,7 +19,7 @@ fn acknowledge(b: &Bench, ack: u32, sacks: &[(u32, u32)]) {
             seq: cx.tp.rcv_nxt,
             ack: SeqNum(ISS) + ack,
             flags: TcpFlags::ACK,
-            window: crate::wire::seq::RawWindow(8192),
+            window: crate::wire::seq::RawWindow(b.window.get()),
             urgent: 0,
             options_len: options.len(),
         }

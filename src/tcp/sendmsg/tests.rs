@@ -4,6 +4,7 @@ use super::super::testing::{Bench, ISS, be_in};
 use super::super::{control, mtu, retransmit};
 use super::*;
 use crate::counters::Mib;
+use crate::tcp::queue::Pos;
 use crate::wire::seq::SeqNum;
 use std::io::IoSlice;
 
@@ -293,7 +294,7 @@ fn an_arrived_pmtu_cuts_what_is_resent() {
         mtu::sync_mss(cx, 1_000);
         cx.tp.pmtu_cookie = 1_500;
         assert_eq!(cx.tp.mss_cache, 960);
-        retransmit::retransmit_skb(cx, 0, 1, crate::trace::Resend::Rto).unwrap();
+        retransmit::retransmit_skb(cx, Pos::FRONT, 1, crate::trace::Resend::Rto).unwrap();
         assert_eq!((cx.tp.packets_out, cx.tp.rtx_queue.len()), (2, 2));
     });
     assert_eq!(b.shapes(), [shape(0, 960, ".")]);

@@ -50,6 +50,23 @@ fn a_syn_is_sent_at_one_second_four_times_and_then_backs_off() {
 }
 
 #[test]
+fn each_timeout_takes_another_way_unless_so_txrehash_forbids() {
+    for (on, want) in [(true, 3), (false, 0)] {
+        let b = Bench::established();
+        b.with(|cx| {
+            cx.tp.rx_opt.sack_ok = 0;
+            cx.sk.txrehash = on;
+            segment::set_txhash(cx);
+        });
+        let before = b.with(|cx| cx.tp.txhash);
+        b.send(&[1; 100], 0).unwrap();
+        assert_eq!(intervals(&b, 3).len(), 3);
+        assert_eq!(b.stack.mib.get(Mib::TcpExtTcpTimeoutRehash), want);
+        assert_eq!(b.with(|cx| (cx.tp.txhash != before, u64::from(cx.tp.timeout_rehash))), (on, want));
+    }
+}
+
+#[test]
 fn time_that_retries_take() {
     let (max, base) = (Duration::from_secs(120), Duration::from_millis(200));
     for (boundary, want_ms) in

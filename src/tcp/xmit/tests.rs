@@ -4,6 +4,11 @@ use super::*;
 use crate::trace::Resend;
 use crate::wire::seq::SeqNum;
 
+/// Where the second packet of the retransmit queue is.
+fn second(cx: &Cx<'_>) -> Pos {
+    cx.tp.rtx_queue.next(Pos::FRONT)
+}
+
 #[test]
 fn nagle_holds_a_small_segment_only_while_a_small_one_is_unacknowledged() {
     const C: u8 = nagle::CORK;
@@ -121,8 +126,9 @@ fn a_fragment_keeps_bytes_sequence_marks_and_accounts() {
             skb.tcp.sacked |= sacked::LOST;
         }
         cx.tp.lost_out = n;
-        assert_eq!(fragment(cx, true, 0, 1_460, 1_460), Ok(()));
-        assert_eq!(fragment(cx, true, 1, 100, 1_460), Ok(()));
+        assert_eq!(fragment(cx, true, Pos::FRONT, 1_460, 1_460), Ok(Pos::FRONT));
+        let second = second(cx);
+        assert_eq!(fragment(cx, true, second, 100, 1_460), Ok(second));
         check_counts(cx);
         let mut at = SeqNum(ISS);
         let mut bytes = Vec::new();
@@ -132,11 +138,12 @@ fn a_fragment_keeps_bytes_sequence_marks_and_accounts() {
             bytes.extend(skb.to_vec());
         }
         assert_eq!(bytes, data);
-        let last = cx.tp.rtx_queue.len() - 1;
+        let last = cx.tp.rtx_queue.last().unwrap();
         assert_eq!(cx.tp.rtx_queue.get(last).unwrap().tcp.flags & PSH, PSH);
-        assert_eq!(cx.tp.rtx_queue.get(0).unwrap().tcp.flags & PSH, 0);
-        assert_eq!(fragment(cx, true, 0, 1_460, 1_460), Err(Error::Inval));
-        assert_eq!(fragment(cx, true, 99, 1, 1_460), Err(Error::Inval));
+        assert_eq!(cx.tp.rtx_queue.front().unwrap().tcp.flags & PSH, 0);
+        assert_eq!(fragment(cx, true, Pos::FRONT, 1_460, 1_460), Err(Error::Inval));
+        let behind = cx.tp.rtx_queue.last().map(|at| cx.tp.rtx_queue.next(at)).unwrap();
+        assert_eq!(fragment(cx, true, behind, 1, 1_460), Err(Error::Inval));
     });
 }
 
@@ -147,7 +154,7 @@ fn what_is_lost_is_resent_in_order_within_the_window_and_marked() {
     b.sent();
     b.with(|cx| {
         cx.tp.ca_state = CaState::Recovery;
-        fragment(cx, true, 0, 1_460, 1_460).unwrap();
+        fragment(cx, true, Pos::FRONT, 1_460, 1_460).unwrap();
         let n = cx.tp.packets_out;
         for skb in cx.tp.rtx_queue.iter_mut() {
             skb.tcp.sacked |= sacked::LOST;
@@ -176,7 +183,7 @@ fn small_segments_are_merged_when_resent() {
     }
     assert_eq!(b.shapes().len(), 4);
     b.with(|cx| {
-        assert_eq!(retransmit::retransmit_skb(cx, 0, 1, Resend::Rto), Ok(()));
+        assert_eq!(retransmit::retransmit_skb(cx, Pos::FRONT, 1, Resend::Rto), Ok(()));
         check_counts(cx);
         assert_eq!((cx.tp.packets_out, cx.tp.rtx_queue.len()), (1, 1));
     });
@@ -186,7 +193,7 @@ fn small_segments_are_merged_when_resent() {
         b.send(&[1; 100], 0).unwrap();
     }
     b.sent();
-    b.with(|cx| retransmit::retransmit_skb(cx, 1, 1, Resend::Rto).unwrap());
+    b.with(|cx| retransmit::retransmit_skb(cx, second(cx), 1, Resend::Rto).unwrap());
     assert_eq!(b.shapes(), [(400, 100, "P.".to_string())]);
 }
 
@@ -195,10 +202,10 @@ fn beyond_a_shrunk_window_only_the_first_segment_is_resent() {
     let b = Bench::established();
     b.send(&[1; 2_920], 0).unwrap();
     b.with(|cx| {
-        fragment(cx, true, 0, 1_460, 1_460).unwrap();
+        fragment(cx, true, Pos::FRONT, 1_460, 1_460).unwrap();
         cx.tp.snd_wnd = 0;
-        assert_eq!(retransmit::retransmit_skb(cx, 1, 1, Resend::Rto), Err(Error::Again));
-        assert_eq!(retransmit::retransmit_skb(cx, 0, 1, Resend::Rto), Ok(()));
+        assert_eq!(retransmit::retransmit_skb(cx, second(cx), 1, Resend::Rto), Err(Error::Again));
+        assert_eq!(retransmit::retransmit_skb(cx, Pos::FRONT, 1, Resend::Rto), Ok(()));
     });
 }
 
@@ -236,9 +243,9 @@ fn a_refused_packet_does_not_start_its_sender_again() {
         b.wire.hold.store(true, Ordering::Relaxed);
         assert_eq!(b.send(&[7; 2 * 1_460], 0), Ok(2_920), "{name}");
         b.with(|cx| {
-            fragment(cx, true, 0, 1_460, 1_460).unwrap();
+            fragment(cx, true, Pos::FRONT, 1_460, 1_460).unwrap();
             cx.tp.ca_state = CaState::Recovery;
-            cx.tp.rtx_queue.get_mut(0).unwrap().tcp.sacked |= sacked::LOST;
+            cx.tp.rtx_queue.front_mut().unwrap().tcp.sacked |= sacked::LOST;
             cx.tp.lost_out = 1;
         });
         refuse(&b);

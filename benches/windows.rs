@@ -1,0 +1,282 @@
+//! What a segment costs with much in flight or out of order: an acknowledgement in a window of 10^3 and of 10^5 packets
+//! of which one in a hundred is lost, and one-byte segments that fill a receive buffer of 32 MiB in several orders,
+//! beside in-order ones. A stack in virtual time, and a peer made by hand.
+
+use crate::measure::{Bench, cpu_time};
+use crate::report::{Report, Row, Target, Unit};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use usersock::device::{Caps, DevStats, Device, Xmit};
+use usersock::driver::Parked;
+use usersock::env::{Instant, SeededEntropy, VirtualClock};
+use usersock::internal::wire::ip::Ipv4Repr;
+use usersock::internal::wire::tcp::{TcpFlags, TcpHeader, TcpRepr, fill_checksum};
+use usersock::net::Socket;
+use usersock::sock::msg::{RecvMsg, SendMsg};
+use usersock::sock::skb::Skb;
+use usersock::stack::{Stack, StackConfig};
+use usersock::wire::proto;
+use usersock::wire::seq::{RawWindow, SeqNum};
+
+const HERE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const THERE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const PORT: u16 = 80;
+/// The peer's initial sequence number.
+const ISS: u32 = 0xffff_ff00;
+/// The least MSS that the stack accepts.
+const MSS: u32 = 48;
+
+/// Delivers what the peer writes; of what the stack sends only the end is noted.
+#[derive(Debug, Default)]
+struct Wire {
+    waiting: Mutex<VecDeque<Skb>>,
+    /// Sequence number behind the last segment that the stack sent.
+    sent_to: AtomicU32,
+}
+
+impl Device for Wire {
+    fn name(&self) -> &str {
+        "wire"
+    }
+    fn caps(&self) -> Caps {
+        let mut caps = Caps::ip(1500);
+        caps.tx_csum = true;
+        caps
+    }
+    fn recv(&self, _: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize> {
+        for n in 0..budget {
+            let Some(mut skb) = self.waiting.lock().expect("lock").pop_front() else { return Ok(n) };
+            skb.tstamp = now;
+            sink(skb);
+        }
+        Ok(budget)
+    }
+    fn xmit(&self, _: u16, _: Instant, skb: Skb) -> Xmit {
+        let mut head = [0; 80];
+        let n = skb.copy_out(0, &mut head);
+        if let Ok(h) = TcpHeader::parse(&head[20..n]) {
+            let syn = u32::from(h.flags().contains(TcpFlags::SYN));
+            let end = h.seq() + (skb.len() - 20 - h.header_len()) as u32 + syn;
+            if end.after(SeqNum(self.sent_to.load(Ordering::Relaxed))) || syn == 1 {
+                self.sent_to.store(end.0, Ordering::Relaxed);
+            }
+        }
+        Xmit::Sent
+    }
+    fn has_pending(&self, _: u16) -> bool {
+        !self.waiting.lock().expect("lock").is_empty()
+    }
+    fn stats(&self) -> DevStats {
+        DevStats::default()
+    }
+}
+
+/// An accepted connection of a stack with one device, and its peer.
+struct Peer {
+    stack: Arc<Stack>,
+    clock: Arc<VirtualClock>,
+    wire: Arc<Wire>,
+    socket: Socket,
+    /// The stack's first data sequence number.
+    first: u32,
+    now: Instant,
+}
+
+impl Peer {
+    fn new() -> Peer {
+        let clock = Arc::new(VirtualClock::new());
+        let now = Instant::from_secs(100);
+        clock.set(now);
+        let config = StackConfig::new(clock.clone(), Arc::new(SeededEntropy::new(1)), Arc::new(Parked::default()));
+        let stack = usersock::standard::stack(config).expect("a stack");
+        for (name, value) in [
+            ("net.core.wmem_max", "1000000000"),
+            ("net.core.rmem_max", "1000000000"),
+            ("net.ipv4.tcp_mem", "10000000 10000000 10000000"),
+            ("net.ipv4.tcp_congestion_control", "reno"),
+        ] {
+            stack.sysctl.set(name, value).expect(name);
+        }
+        let wire = Arc::new(Wire::default());
+        let dev = stack.add_device(wire.clone()).expect("a device");
+        usersock::ip::route::add_address(&stack, &dev, "10.0.0.1/24".parse().expect("an address")).expect("added");
+        let listener = Socket::new(&stack, libc::AF_INET, libc::SOCK_STREAM, 0).expect("a socket");
+        let set = |name, value: i32| listener.setsockopt(libc::SOL_SOCKET, name, &value.to_ne_bytes()).expect("set");
+        set(libc::SO_SNDBUF, 500_000_000);
+        set(libc::SO_RCVBUF, 16 << 20);
+        listener.setsockopt(libc::IPPROTO_TCP, libc::TCP_NODELAY, &1i32.to_ne_bytes()).expect("set");
+        listener.bind(SocketAddr::from((HERE, PORT))).expect("bind");
+        listener.listen(1).expect("listen");
+        listener.set_nonblocking(true);
+        let options = [2, 4, 0, MSS as u8, 1, 1, 4, 2, 1, 3, 3, 14];
+        let send = |seq, ack, flags, options: &[u8]| {
+            wire.waiting.lock().expect("lock").push_back(segment(seq, ack, flags, options, &[]));
+            stack.poll(now);
+        };
+        send(ISS, 0, TcpFlags::SYN, &options);
+        let first = wire.sent_to.load(Ordering::Relaxed);
+        send(ISS.wrapping_add(1), first, TcpFlags::ACK, &[]);
+        let (socket, _) = listener.accept().expect("a connection");
+        socket.set_nonblocking(true);
+        Peer { stack, clock, wire, socket, first, now }
+    }
+
+    /// Gives the stack a segment, and returns the processor time that it took.
+    fn put(&self, skb: Skb) -> Duration {
+        self.wire.waiting.lock().expect("lock").push_back(skb);
+        let start = cpu_time();
+        self.stack.poll(self.now);
+        cpu_time() - start
+    }
+
+    fn advance(&mut self, ms: u64) {
+        self.now += Duration::from_millis(ms);
+        self.clock.set(self.now);
+    }
+
+    /// Writes `n` segments, each of which leaves as a packet of its own.
+    fn send(&self, n: u32) {
+        let data = [7; MSS as usize];
+        for _ in 0..n {
+            let sent = self.socket.sendmsg(&mut SendMsg::new(&[IoSlice::new(&data)], libc::MSG_DONTWAIT));
+            assert_eq!(sent.ok(), Some(data.len()));
+        }
+    }
+
+    fn read(&self) {
+        let mut room = [0; 4096];
+        while let Ok(1..) =
+            self.socket.recvmsg(&mut RecvMsg::new(&mut [IoSliceMut::new(&mut room)], libc::MSG_DONTWAIT))
+        {}
+    }
+}
+
+fn segment(seq: u32, ack: u32, flags: TcpFlags, options: &[u8], data: &[u8]) -> Skb {
+    let tcp = TcpRepr {
+        src_port: 4000,
+        dst_port: PORT,
+        seq: SeqNum(seq),
+        ack: SeqNum(ack),
+        flags,
+        window: RawWindow(65_535),
+        urgent: 0,
+        options_len: options.len(),
+    };
+    let ip = Ipv4Repr {
+        src: THERE,
+        dst: HERE,
+        protocol: proto::TCP,
+        ttl: 64,
+        tos: 0,
+        id: 7,
+        dont_fragment: true,
+        more_fragments: false,
+        frag_offset: 0,
+        payload_len: tcp.header_len() + data.len(),
+    };
+    let mut buf = vec![0; 20 + tcp.header_len() + data.len()];
+    let n = ip.emit(&mut buf);
+    let t = tcp.emit(&mut buf[n..]);
+    buf[n + 20..n + t].copy_from_slice(options);
+    buf[n + t..].copy_from_slice(data);
+    fill_checksum(&mut buf[n..], IpAddr::V4(THERE), IpAddr::V4(HERE));
+    Skb::from_slice(&buf)
+}
+
+/// Nanoseconds of an acknowledgement with SACK blocks in a window of `n` packets, of which each hundredth is lost: the
+/// mean over the second half of the window.
+fn acknowledgement(n: u32) -> f64 {
+    let mut p = Peer::new();
+    let (peer_seq, mut una, mut cwnd) = (ISS.wrapping_add(1), p.first, 10);
+    // Slow start, up to a window of all.
+    while cwnd < n {
+        p.send(cwnd);
+        p.advance(10);
+        una = una.wrapping_add(cwnd * MSS);
+        p.put(segment(peer_seq, una, TcpFlags::ACK, &[], &[]));
+        cwnd *= 2;
+    }
+    p.send(n);
+    assert_eq!(p.wire.sent_to.load(Ordering::Relaxed), una.wrapping_add(n * MSS), "all are in flight");
+    p.advance(10);
+    let at = |i: u32| una.wrapping_add(i * MSS);
+    let (mut holes, mut start, mut sum) = (VecDeque::new(), 1, Duration::ZERO);
+    for i in 1..n {
+        if i % 100 == 0 {
+            holes.push_front((at(start), at(i)));
+            holes.truncate(2);
+            start = i + 1;
+            continue;
+        }
+        let mut options = vec![1, 1, 5, 2 + 8 * (1 + holes.len() as u8)];
+        for (from, to) in std::iter::once((at(start), at(i + 1))).chain(holes.iter().copied()) {
+            options.extend(from.to_be_bytes());
+            options.extend(to.to_be_bytes());
+        }
+        let took = p.put(segment(peer_seq, una, TcpFlags::ACK, &options, &[]));
+        if i >= n / 2 {
+            sum += took;
+        }
+    }
+    sum.as_nanos() as f64 / f64::from(n - n / 2)
+}
+
+/// An order of one-byte segments: where the i-th of n goes; in order, if there is none.
+type Order = fn(u32, u32) -> u32;
+
+/// Nanoseconds of a segment of one byte, the mean over a third of twice as many as the buffer holds.
+fn arrival(order: Option<Order>) -> f64 {
+    let p = Peer::new();
+    // As many as fill 32 MiB twice, at the least memory that one is charged.
+    let n = 2 * (32 << 20) / 768;
+    let mut sum = Duration::ZERO;
+    // Opens the window.
+    let mut seq = ISS.wrapping_add(1);
+    for _ in 0..20_000 {
+        p.put(segment(seq, p.first, TcpFlags::ACK, &[], &[7; 1400]));
+        seq = seq.wrapping_add(1400);
+        p.read();
+    }
+    for i in 0..n {
+        let place = order.map_or(i, |place| 1 + 2 * place(i, n));
+        let took = p.put(segment(seq.wrapping_add(place), p.first, TcpFlags::ACK, &[], &[1]));
+        if order.is_none() {
+            p.read();
+        }
+        if i >= n - n / 3 {
+            sum += took;
+        }
+    }
+    sum.as_nanos() as f64 / f64::from(n / 3)
+}
+
+/// All of them.
+pub fn run(bench: &mut Bench, report: &mut Report) {
+    let mut line = |what: &str, ours, target| {
+        report.row(Row { what: what.into(), unit: Unit::Nanos, ours, kernel: None, peer: None, target });
+    };
+    let measure = |id: &str, f: &dyn Fn() -> f64| bench.wants(&format!("windows/{id}")).then(f);
+    let few = measure("ack_1000", &|| acknowledgement(1_000));
+    line("an ACK with SACK blocks, 10^3 packets in flight, 1 % lost", few, Target::None);
+    let many = measure("ack_100000", &|| acknowledgement(100_000));
+    line("the same with 10^5", many, few.map_or(Target::None, |ns| Target::AtMost(2.0 * ns)));
+    let in_order = measure("in_order", &|| arrival(None));
+    line("a segment of one byte, in order", in_order, Target::None);
+    let orders: [(&str, &str, Order); 5] = [
+        ("ascending", "with a hole before each, ascending, 32 MiB full", |i, _| i),
+        ("descending", "the same, descending", |i, n| n - i),
+        ("random", "the same, at random", |i, n| (u64::from(i) * 2_654_435_761 % u64::from(n)) as u32),
+        ("alternating", "the same, every second and then those between", |i, n| {
+            if i < n / 2 { 2 * i } else { 2 * (i - n / 2) + 1 }
+        }),
+        ("duplicates", "the same, each twice", |i, _| i / 2),
+    ];
+    for (id, what, order) in orders {
+        let ns = measure(id, &|| arrival(Some(order)));
+        line(what, ns, in_order.map_or(Target::None, |ns| Target::AtMost(3.0 * ns)));
+    }
+}
