@@ -1,6 +1,6 @@
 //! Unmodified programs under the preload shim: what it exports, what a process may do with descriptors and children
-//! (`preload/processes.c`), and the system's programs over TUN, each with the kernel's TCP at the other end, in a
-//! network namespace of the test's own. The C cases under the shim are in `cases.rs`.
+//! (`preload/processes.c`), and programs that talk to themselves over the stack's loopback. With the kernel's TCP at
+//! the other end they are in the ladder (`ladder/main.rs`); the C cases under the shim are in `cases.rs`.
 #![cfg(has_usersock)]
 
 #[allow(dead_code, reason = "a part of the harness is for cases")]
@@ -221,205 +221,32 @@ u.connect((\"127.0.0.1\", 9)); print(len(open(\"/proc/net/udp\").readlines()) > 
     assert!(said.starts_with("True\nTrue\n"), "{said}");
 }
 
-/// What a script of [`over_tun`] begins with: a TUN device with the kernel at 10.0.0.1, `$U` in front of a program that
-/// is to run on usersock at 10.0.0.2, a file of random bytes, and functions.
-const PROLOGUE: &str = r#"
+/// The owner of a TUN device is there, and has another program refused; it ends while a third one waits for the device.
+const ORPHAN: &str = r#"
 set -e
-ip tuntap add dev tun0 mode tun; ip addr add 10.0.0.1/24 dev tun0; ip link set tun0 up
-U="env LD_PRELOAD=$SHIM USERSOCK_CONFIG=tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1"
-cd "$DIR"; head -c 3000000 /dev/urandom > file; SUM=$(sha256sum < file)
-trap 'kill $PIDS 2>/dev/null || true' EXIT
-# Starts a server, and waits until its port is open.
-serve() { # ADDR PORT COMMAND...
-    local addr=$1 port=$2; shift 2
-    timeout 100 "$@" > server.out 2>&1 & PID=$!; PIDS="$PIDS $PID"
-    for i in $(seq 200); do if (exec 3<>/dev/tcp/$addr/$port) 2>/dev/null; then return; fi; sleep 0.05; done
-    echo "no server: $*"; cat server.out; exit 1
-}
-stop() { kill $PID; wait $PID || true; } # the TUN device is free then
-same() { [ "$(sha256sum)" = "$SUM" ] || { echo "$1: other bytes"; exit 1; }; }
+ip tuntap add dev tun0 mode tun; ip link set tun0 up
+U="env LD_PRELOAD=$SHIM USERSOCK_CONFIG=tun=tun0,addr=10.0.0.2/24"
+$U sleep 60 & OWNER=$!
+trap 'kill $OWNER 2>/dev/null || true' EXIT
+for i in $(seq 200); do ip link show tun0 | grep -q LOWER_UP && break; sleep 0.05; done
+code=0; $U true || code=$?; [ $code = 2 ]
+(sleep 0.3; kill $OWNER) &
+env USERSOCK_OWNER=999999999.5 $U true
 "#;
-
-/// Runs a script of bash with programs of the system over TUN; it fails with a status other than 0. Skips where one of
-/// `needs` is not installed, or no namespace or device can be made.
-fn over_tun(name: &str, needs: &[&str], script: &str) {
-    let installed = |program: &&str| {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let system = ["/usr/sbin", "/sbin"].map(Into::into);
-        std::env::split_paths(&path).chain(system).any(|dir| dir.join(program).is_file())
-    };
-    if let Some(missing) = needs.iter().find(|program| !installed(program)) {
-        return skip(name, &format!("{missing} is not installed"));
-    }
-    let Some(prefix) = namespace() else {
-        return skip(name, "no network namespace can be made");
-    };
-    if let Err(error) = fs::File::options().read(true).write(true).open("/dev/net/tun") {
-        return skip(name, &format!("/dev/net/tun: {error}"));
-    }
-    let dir = out_dir().join(format!("preload-{name}"));
-    let _ = fs::remove_dir_all(&dir);
-    fs::create_dir_all(&dir).expect("folder");
-    let mut command = Command::new(prefix[0]);
-    command.args(&prefix[1..]).args(["timeout", "100", "bash", "-c", &format!("{PROLOGUE}{script}")]);
-    command.env("SHIM", shim()).env("DIR", &dir).env_remove("USERSOCK_CONFIG").env_remove("USERSOCK_OWNER");
-    let path = std::env::var("PATH").unwrap_or_default();
-    // A version manager's python3 is a shell script, which would own the stack in its place.
-    command.env("PATH", format!("/usr/bin:/bin:{path}:/usr/sbin:/sbin"));
-    let output = command.stdin(Stdio::null()).output().expect("the script starts");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{name}: {}\n{said}", output.status);
-    let _ = fs::remove_dir_all(&dir);
-}
 
 #[test]
 fn a_program_whose_owner_has_ended_waits_until_the_device_is_free() {
-    over_tun(
-        "orphan",
-        &[],
-        r#"
-        $U sleep 60 & OWNER=$!; PIDS=$OWNER
-        for i in $(seq 200); do ip link show tun0 | grep -q LOWER_UP && break; sleep 0.05; done
-        code=0; $U true || code=$?; [ $code = 2 ]
-        (sleep 0.3; kill $OWNER) &
-        env USERSOCK_OWNER=999999999.5 $U true
-        "#,
-    );
-}
-
-#[test]
-fn curl_and_wget_download_from_the_kernel() {
-    over_tun(
-        "clients",
-        &["curl", "wget", "python3"],
-        r#"
-        serve 10.0.0.1 8000 python3 -m http.server 8000 -b 10.0.0.1
-        $U curl -fsS http://10.0.0.1:8000/file | same curl
-        $U wget -qO- http://10.0.0.1:8000/file | same wget
-        $U curl -fsSZ -o a http://10.0.0.1:8000/file -o b http://10.0.0.1:8000/file && same "curl -Z" < a && same b < b
-        code=0; $U curl -s http://10.0.0.1:1/ || code=$?; [ $code = 7 ]
-        code=0; $U curl -sm1 http://10.0.0.99/ || code=$?; [ $code = 7 ] || [ $code = 28 ]
-        "#,
-    );
-}
-
-#[test]
-fn bash_reads_and_writes_dev_tcp() {
-    over_tun(
-        "bash",
-        &["python3"],
-        r#"
-        serve 10.0.0.1 8000 python3 -m http.server 8000 -b 10.0.0.1
-        echo one line > text
-        $U bash -c 'exec 3<>/dev/tcp/10.0.0.1/8000; printf "GET /text HTTP/1.0\r\n\r\n" >&3
-                    while IFS= read -r line <&3; do last=$line; done; echo "$last"' > out
-        grep -qx 'one line' out
-        "#,
-    );
-}
-
-#[test]
-fn python_serves_a_file_to_the_kernels_curl() {
-    over_tun(
-        "server",
-        &["curl", "python3"],
-        r#"
-        serve 10.0.0.2 8000 $U python3 -m http.server 8000 -b 10.0.0.2
-        for i in 1 2 3; do curl -fsS http://10.0.0.2:8000/file | same "python $i"; done
-        "#,
-    );
-}
-
-#[test]
-fn nc_sends_and_receives_to_the_end_of_the_stream() {
-    over_tun(
-        "nc",
-        &["nc"],
-        r#"
-        timeout 60 $U nc -l 10.0.0.2 9000 > got & PIDS=$!; sleep 1
-        timeout 60 nc -N 10.0.0.2 9000 < file; wait $PIDS; same "to nc" < got
-        timeout 60 nc -l 10.0.0.1 9001 > got & PIDS=$!; sleep 1
-        timeout 60 $U nc -N 10.0.0.1 9001 < file; wait $PIDS; same "from nc" < got
-        "#,
-    );
-}
-
-#[test]
-fn iperf3_measures_both_ways_and_survives_udp() {
-    over_tun(
-        "iperf3",
-        &["iperf3"],
-        r#"
-        run() { "$@" > client.out 2>&1 || { cat client.out; exit 1; }; }
-        timeout 90 $U iperf3 -s > server.out 2>&1 & PID=$!; PIDS=$PID; sleep 1
-        for how in "" "-R" "-P 4" "-u -b 5M" "--bidir"; do run timeout 30 iperf3 -c 10.0.0.2 -t 1 $how; done
-        stop; timeout 90 iperf3 -s -B 10.0.0.1 > server.out 2>&1 & PIDS=$!; sleep 1
-        for how in "" "-R" "-P 4" "-u -b 5M"; do run timeout 30 $U iperf3 -c 10.0.0.1 -t 1 $how; done
-        "#,
-    );
-}
-
-#[test]
-fn redis_answers_its_benchmark() {
-    over_tun(
-        "redis",
-        &["redis-server", "redis-benchmark", "redis-cli"],
-        r#"
-        serve 10.0.0.2 6379 $U redis-server --port 6379 --bind 10.0.0.2 --protected-mode no --save ''
-        timeout 60 redis-benchmark -h 10.0.0.2 -t set,get -c 50 -n 20000 -P 16 -q
-        redis-cli -h 10.0.0.2 -x set file < file > /dev/null
-        redis-cli -h 10.0.0.2 get file | head -c 3000000 | same redis
-        redis-cli -h 10.0.0.2 shutdown nosave || true; wait $PID
-        "#,
-    );
-}
-
-/// Whether a process in the namespaces of the tests can become another user: not where they map only one.
-fn other_users() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let count = map.split_whitespace().nth(2).and_then(|n| n.parse::<u64>().ok());
-    count.is_some_and(|n| n > 65534) && namespace().is_some_and(|prefix| !prefix.contains(&"-Urn"))
-}
-
-#[test]
-fn memcached_keeps_its_device_when_it_gives_up_its_rights() {
-    if !other_users() {
-        return skip("memcached", "there is only one user in a namespace made without privileges");
+    let Some(prefix) = namespace() else {
+        return skip("orphan", "no network namespace can be made");
+    };
+    if let Err(error) = fs::File::options().read(true).write(true).open("/dev/net/tun") {
+        return skip("orphan", &format!("/dev/net/tun: {error}"));
     }
-    over_tun(
-        "memcached",
-        &["memcached", "nc"],
-        r#"
-        serve 10.0.0.2 11211 $U memcached -l 10.0.0.2 -t 4 -U 0 -u nobody
-        printf 'set a 0 0 5\r\nhello\r\nget a\r\nquit\r\n' | timeout 20 nc -N 10.0.0.2 11211 > out
-        printf 'STORED\r\nVALUE a 0 5\r\nhello\r\nEND\r\n' | cmp - out
-        "#,
-    );
-}
-
-#[test]
-fn nginx_sends_files_and_wrk_asks_for_them() {
-    over_tun(
-        "nginx",
-        &["nginx", "wrk", "curl"],
-        r#"
-        conf() { cat > $2.conf <<END
-daemon off; master_process off; pid $DIR/$2.pid; error_log $DIR/$2.err; user root;
-events { worker_connections 256; }
-http { access_log off; sendfile on; tcp_nopush on; client_body_temp_path $DIR/1; proxy_temp_path $DIR/2;
-  fastcgi_temp_path $DIR/3; uwsgi_temp_path $DIR/4; scgi_temp_path $DIR/5;
-  server { listen $1:80; root $DIR; } }
-END
-        }
-        echo small > small
-        conf 10.0.0.2 ours; serve 10.0.0.2 80 $U nginx -c $DIR/ours.conf
-        for i in 1 2 3; do curl -fsS http://10.0.0.2/file | same nginx; done
-        timeout 30 wrk -t2 -c16 -d1 http://10.0.0.2/small > out; ! grep -E 'Socket errors|Non-2xx' out
-        stop; conf 10.0.0.1 theirs; serve 10.0.0.1 80 nginx -c $DIR/theirs.conf
-        timeout 30 $U wrk -t2 -c16 -d1 http://10.0.0.1/small > out; ! grep -E 'Socket errors|Non-2xx' out
-        grep -q Requests/sec out
-        "#,
-    );
+    let mut command = Command::new(prefix[0]);
+    command.args(&prefix[1..]).args(["timeout", "100", "bash", "-c", ORPHAN]).env("SHIM", shim());
+    command.env_remove("USERSOCK_CONFIG").env_remove("USERSOCK_OWNER").env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
+    let output = command.stdin(Stdio::null()).output().expect("the script starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A client and a server in one process, over the stack's loopback.

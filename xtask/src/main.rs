@@ -12,6 +12,8 @@ mod fresh;
 mod install;
 mod netns;
 mod packetdrill;
+mod programs;
+mod sanitize;
 mod setup;
 mod test;
 
@@ -78,6 +80,8 @@ enum Command {
     /// Send over simulated links with the kernel's congestion control and with ours, and compare what arrives
     #[command(name = "compare-cc")]
     CompareCc(compare_cc::Args),
+    /// Run the whole ladder of unmodified programs, with usersock on either side and on both, with and without loss
+    Programs(programs::Args),
     /// Run packetdrill scripts against usersock, each variant in a network namespace of its own
     Packetdrill(packetdrill::Args),
     /// Say which kind of network a namespace here can have, tun or packet (the demo asks itself)
@@ -130,6 +134,7 @@ fn main() -> ExitCode {
         Command::Install { prefix } => install::run(&prefix),
         Command::Differential(args) => differential::run(&args),
         Command::CompareCc(args) => compare_cc::run(&args),
+        Command::Programs(args) => programs::run(&args),
         Command::Packetdrill(args) => packetdrill::run(&args),
         Command::Probe { how, via } => demo::probe(how, via),
         Command::DemoInside(args) => demo::inside(&args),
@@ -176,7 +181,7 @@ fn usage_error(message: &str) -> ExitCode {
 /// clap's report without its usage and hint paragraphs: the first paragraph, joined to one line.
 fn one_line(error: &clap::Error) -> String {
     if matches!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand) {
-        return "which command? test, demo, install or packetdrill (cargo xtask --help lists them)".into();
+        return "which command? test, programs, demo, install or packetdrill (cargo xtask --help lists them)".into();
     }
     let text = error.to_string();
     let first: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
@@ -199,6 +204,8 @@ mod tests {
             (&["xtask", "packetdrill", "--jobs", "many", "d"], "many"),
             (&["xtask", "packetdrill", "--jobs", "0", "d"], "--jobs"),
             (&["xtask", "demo", "--via", "pigeon"], "pigeon"),
+            (&["xtask", "programs", "--form", "U-X"], "U-X"),
+            (&["xtask", "programs", "--loss", "51"], "51"),
             (&["xtask", "differential", "--seed", "1"], "--minutes"),
         ] {
             let Err(error) = Cli::try_parse_from(args) else { panic!("{args:?} was accepted") };
