@@ -521,7 +521,8 @@ static void hostile_tables(void)
     REFUSED("1 to 15 printable", EINVAL, ops.name = "");
     REFUSED("1 to 15 printable", EINVAL, ops.name = "sixteen_letters_");
     REFUSED("1 to 15 printable", EINVAL, ops.name = "two words");
-    REFUSED("unknown flags", EINVAL, ops.flags = 2);
+    REFUSED("unknown flags", EINVAL, ops.flags = 4);
+    REFUSED("without USK_CONG_NEEDS_ECN", EINVAL, ops.flags = USK_CONG_EXACT_ECE);
     REFUSED("priv_size", EINVAL, ops.priv_size = 1025);
     REFUSED("ssthresh is null", EINVAL, ops.ssthresh = NULL);
     REFUSED("undo_cwnd is null", EINVAL, ops.undo_cwnd = NULL);

@@ -1,42 +1,38 @@
 //! Passive open: SYN to request, request to connection. Above: `proto` (segments for a listener). Below: `listener`,
-//! `lookup`, `input` (which runs the child's first segment). The listener is owned; a child is owned inside it. Softirq
-//! context, or the listener's backlog. RFC 9293 §3.10.7.2 and §3.10.7.4, RFC 7323, RFC 3168 §6.1.1. Linux:
-//! tcp_conn_request, tcp_check_req, tcp_create_openreq_child, inet_csk_reqsk_queue_hash_add, reqsk_timer_handler.
+//! `synack`, `child`. The listener is owned. Softirq context, or the listener's backlog. RFC 9293 §3.10.7.2 and
+//! §3.10.7.4, RFC 7323, RFC 3168 §6.1.1. Linux: tcp_conn_request, tcp_check_req, inet_csk_reqsk_queue_hash_add.
 
 use super::challenge::{ChallengeBudget, may_challenge, oow_rate_limited};
-use super::connect::{self, default_mss, ts_offset};
-use super::ecn::{self, EcnFlags};
+use super::child::{OpenedBy, first_segment, syn_recv_sock};
+use super::connect::{default_mss, ts_offset};
+use super::ecn::{self};
 use super::fastopen::queue::FastOpenQueue;
 use super::fastopen::server::Decision;
-use super::input::{self, Verdict};
 use super::listener::{self, ReqKey, Request};
-use super::lookup::{Bound, Entry, Holder, tuple_of};
+use super::lookup::{Entry, tuple_of};
 use super::rcv::{self, Reply};
-use super::segment::{self, Options};
-use super::sock_ops::{self, Ends, HdrSeg, cb};
+use super::segment::{self};
+use super::sock_ops::{self, Ends};
+use super::synack::{SynAck, rtx_synack, send_synack};
 use super::syncookies::{self, Remembered};
-use super::tcb::{Cx, TcpSock};
+use super::tcb::Cx;
 use super::timewait::{in_window, paws_reject};
-use super::{cong, fastopen, mtu, rcvbuf, rtt, set_state, timer, ulp, window};
+use super::{fastopen, mtu, rtt, window};
 use crate::base::env::Instant;
 use crate::base::hash::Tuple;
 use crate::counters::{DropReason, Mib};
 use crate::ip;
-use crate::ip::sockopt::flow_label;
 use crate::sock::accept::acceptq_is_full;
-use crate::sock::addr::AF_INET6;
 use crate::sock::dst::{Dst, DstKind};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::skb::Skb;
-use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{Sock, SockCommon, SockGuard, flag};
 use crate::stack::Stack;
-use crate::trace::{Event, Resend};
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
-use crate::wire::tcp::{MAX_OPTIONS_LEN, TcpFlags, TcpRepr};
-use crate::wire::tcp_options::{FastOpenCookie, SynOptions, TcpOptions};
-use std::net::{IpAddr, SocketAddr};
+use crate::wire::tcp::{TcpFlags, TcpRepr};
+use crate::wire::tcp_options::TcpOptions;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -97,7 +93,7 @@ fn listendrop(cx: &Cx<'_>, reason: DropReason) {
 }
 
 /// MSS to announce on a route, bounded by TCP_MAXSEG.
-fn mss_for(cx: &Cx<'_>, req_dst: &Dst, v6: bool) -> u16 {
+pub(super) fn mss_for(cx: &Cx<'_>, req_dst: &Dst, v6: bool) -> u16 {
     let mss = mtu::default_advmss(cx.stack, req_dst, v6);
     match cx.tp.rx_opt.user_mss {
         0 => mss,
@@ -391,7 +387,11 @@ fn saved_syn(skb: &Skb, info: &PacketInfo) -> Box<[u8]> {
 }
 
 /// Runs `f` with a request of the listener, which is out of its slot meanwhile. None: there is no such request.
-fn with_request<R>(cx: &mut Cx<'_>, key: &ReqKey, f: impl FnOnce(&mut Cx<'_>, &mut Request) -> R) -> Option<R> {
+pub(super) fn with_request<R>(
+    cx: &mut Cx<'_>,
+    key: &ReqKey,
+    f: impl FnOnce(&mut Cx<'_>, &mut Request) -> R,
+) -> Option<R> {
     let mut req = cx.tp.listener.as_mut()?.take(key)?;
     let r = f(cx, &mut req);
     if let Some(l) = cx.tp.listener.as_mut() {
@@ -400,159 +400,12 @@ fn with_request<R>(cx: &mut Cx<'_>, key: &ReqKey, f: impl FnOnce(&mut Cx<'_>, &m
     Some(r)
 }
 
-/// A SYN-ACK (enum tcp_synack_type).
-#[derive(Debug, Clone, Copy)]
-pub(super) enum SynAck {
-    /// Of a request that is remembered; the first may have a Fast Open cookie.
-    Normal(Option<FastOpenCookie>),
-    /// Its sequence number is a cookie, and its timestamp has the options.
-    Cookie,
-}
-
-/// Sends a request's SYN-ACK, the first or again. `cx`: the listener, or the child of a Fast Open SYN. False: IP did
-/// not take it. Linux: tcp_make_synack, tcp_v4_send_synack.
-pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> bool {
-    let (now, stack) = (cx.now, cx.stack);
-    let (v6, ends) = (req.daddr.is_ipv6(), Ends::of(req));
-    let mss = mss_for(cx, &req.dst, v6);
-    let mut flags = TcpFlags::SYN | TcpFlags::ACK;
-    let codepoint = ecn::make_synack(cx, req.ecn_ok, ends, &mut flags);
-    let tos = if v6 { cx.sk.tclass } else { cx.sk.tos };
-    let tos = if stack.sysctl.tcp_reflect_tos() { req.syn_tos } else { tos };
-    let mut clock = now.as_millis() as u32;
-    let mut fastopen = None;
-    match kind {
-        SynAck::Normal(cookie) => fastopen = cookie,
-        SynAck::Cookie => {
-            let wscale = req.wscale_ok.then_some(req.snd_wscale);
-            let options = Remembered { wscale, sack_ok: req.sack_ok, ecn_ok: req.ecn_ok };
-            clock = syncookies::init_timestamp(clock, options);
-        }
-    }
-    let tsval = clock.wrapping_add(req.ts_off);
-    if req.snt_synack.is_none() {
-        req.snt_synack = Some(now);
-        req.tsval.0 = tsval;
-    }
-    req.tsval.1 = tsval;
-    let options = Options::Syn(SynOptions {
-        mss: Some(mss),
-        timestamps: req.tstamp_ok.then_some((tsval, req.ts_recent)),
-        sack_permitted: req.sack_ok,
-        window_scale: req.wscale_ok.then_some(req.rcv_wscale),
-        fastopen,
-        ..SynOptions::default()
-    });
-    let repr = TcpRepr {
-        src_port: req.sport,
-        dst_port: req.dport,
-        seq: req.snt_isn,
-        ack: req.rcv_nxt,
-        flags,
-        // Never scaled in a SYN-ACK (RFC 7323 §2.2).
-        window: RawWindow::from_bytes(req.rcv_wnd, WindowShift::NONE),
-        urgent: 0,
-        options_len: 0,
-    };
-    let mut reply = Reply {
-        src: req.saddr,
-        dst: req.daddr,
-        repr,
-        options,
-        more: &[],
-        tos: ecn::with_codepoint(tos, codepoint),
-        ttl: if v6 { cx.sk.hops } else { cx.sk.ttl },
-        oif: req.oif,
-        flow_label: if v6 { flow_label(stack, cx.sk, || req.txhash) } else { 0 },
-        txhash: req.txhash,
-    };
-    let more = if cx.tp.sock_ops_flags & cb::WRITE_HDR_OPT != 0 {
-        let syn = req.syn_options.clone().unwrap_or_default();
-        let seg = HdrSeg { flags: Some(flags), seq: repr.seq, len: 0, segs: 1, syn: &syn, remaining: MAX_OPTIONS_LEN };
-        let mut own = [0; MAX_OPTIONS_LEN];
-        options.emit(&mut own);
-        sock_ops::write_synack_options(cx, ends, &own[..options.len()], &seg)
-    } else {
-        None
-    };
-    reply.more = more.as_ref().map_or(&[][..], |m| m.bytes());
-    rcv::send_reply_by(stack, &req.dst, &reply)
-}
-
-/// Sends a SYN-ACK again (tcp_rtx_synack).
-pub(super) fn rtx_synack(cx: &mut Cx<'_>, req: &mut Request) -> bool {
-    if cx.sk.txrehash {
-        req.txhash = segment::rnd_txhash(cx.stack);
-    }
-    if !send_synack(cx, req, SynAck::Normal(None)) {
-        return false;
-    }
-    req.num_retrans = req.num_retrans.saturating_add(1);
-    let (local, peer) = (SocketAddr::new(req.saddr, req.sport), SocketAddr::new(req.daddr, req.dport));
-    let (state, why) = (State::NewSynRecv as u8, Resend::SynAck);
-    cx.stack.mib.trace.point(|| Event::Retransmit { local, peer, state, seq: 0, len: 0, why, err: None });
-    cx.stack.mib.inc(Mib::TcpRetransSegs);
-    cx.stack.mib.inc(Mib::TcpExtTCPSynRetrans);
-    true
-}
-
 /// Takes a request out of listener and tables (inet_csk_reqsk_queue_drop).
 pub(super) fn unlink(cx: &mut Cx<'_>, key: &ReqKey) -> Option<Box<Request>> {
     let req = cx.tp.listener.as_mut()?.remove(key)?;
     let mine = |e: &Entry| matches!(e, Entry::Request(s) if Arc::ptr_eq(s, cx.sock));
     drop(cx.tp.net.hashinfo.remove(cx.stack, &key.tuple, mine));
     Some(req)
-}
-
-/// The SYN-ACK timer: retransmits the SYN-ACKs that are due and drops requests after the last retry. When the queue is
-/// more than half full and most requests are old, old requests are dropped sooner. Linux: reqsk_timer_handler.
-pub fn synack_timer(cx: &mut Cx<'_>) {
-    listener::timer_fired(cx);
-    while let Some(key) = cx.tp.listener.as_ref().and_then(|l| l.due(cx.now)) {
-        one_timeout(cx, &key);
-    }
-    listener::arm(cx);
-}
-
-fn one_timeout(cx: &mut Cx<'_>, key: &ReqKey) {
-    let mut retries = match cx.tp.syn_retries {
-        0 => cx.stack.sysctl.tcp_synack_retries(),
-        n => i32::from(n),
-    };
-    let defer = cx.tp.defer_accept;
-    let max_backlog = cx.sk.max_ack_backlog as usize;
-    let Some(l) = cx.tp.listener.as_mut() else { return };
-    let (qlen, mut young) = (l.requests_len(), l.young() << 1);
-    if qlen << 1 > max_backlog.max(8) {
-        while retries > 2 && qlen >= young {
-            retries -= 1;
-            young = young.max(1) << 1;
-        }
-    }
-    let Some(req) = l.get(key) else { return };
-    let (n, acked) = (i32::from(req.num_timeout), req.acked);
-    let (expire, resend) = match defer {
-        0 => (n >= retries, true),
-        // While TCP_DEFER_ACCEPT waits for data no SYN-ACK is sent; one is sent at the end of that time.
-        d => (n >= retries && (!acked || n >= i32::from(d)), !acked || n >= i32::from(d) - 1),
-    };
-    cx.stack.mib.inc(Mib::TcpExtTCPTimeouts);
-    let rtx = |cx: &mut Cx<'_>| with_request(cx, key, rtx_synack).unwrap_or(false);
-    if expire || (resend && !rtx(cx) && !acked) {
-        unlink(cx, key);
-        return;
-    }
-    let Some(l) = cx.tp.listener.as_mut() else { return };
-    let Some(req) = l.get(key) else { return };
-    req.num_timeout = req.num_timeout.saturating_add(1);
-    let (n, first) = (req.num_timeout, req.timeout_us);
-    if n == 1 {
-        l.grew_old();
-    }
-    let at = cx.now + listener::req_timeout(cx, first, n);
-    if let Some(l) = cx.tp.listener.as_mut() {
-        l.postpone(key, at);
-    }
 }
 
 /// An ICMP error about a SYN-ACK (tcp_req_err): one that quotes it and reports the peer as unreachable ends the
@@ -788,175 +641,5 @@ fn queue_add(cx: &mut Cx<'_>, child: Arc<Sock>) {
         l.push_accept(child);
         cx.sk.ack_backlog += 1;
         cx.sock.wait.wake(Events::IN);
-    }
-}
-
-/// The segment that makes a child.
-struct OpenedBy {
-    /// Bytes, with its header.
-    len: u32,
-    window: RawWindow,
-    info: Option<PacketInfo>,
-}
-
-impl OpenedBy {
-    fn of(skb: &Skb) -> OpenedBy {
-        OpenedBy { len: skb.len() as u32, window: skb.tcp.window(), info: skb.rx }
-    }
-}
-
-/// Makes a child of a request, by the segment that completes it or by a Fast Open SYN, enters it into the tables in the
-/// place of what `replaces` accepts, and calls `then` with the request. None: its 4-tuple is taken; then the request
-/// stays where it was. Linux: tcp_v4_syn_recv_sock.
-fn syn_recv_sock(
-    cx: &mut Cx<'_>,
-    key: &ReqKey,
-    req: &mut Option<Box<Request>>,
-    by: &OpenedBy,
-    replaces: impl FnOnce(&Entry) -> bool,
-    then: impl FnOnce(&mut Cx<'_>, Box<Request>),
-) -> Option<Arc<Sock>> {
-    let child = cx.sock.new_child(cx.stack);
-    ulp::unlayered(&child, cx.tp);
-    let parent: &Cx<'_> = cx;
-    let hashed = child.try_own(parent.stack, parent.now, |g| {
-        g.private = Box::new(TcpSock::new(&parent.tp.net, parent.stack));
-        let mut c = Cx::new(g)?;
-        let c = &mut c;
-        inherit(c, parent);
-        create_openreq_child(c, parent, req.as_ref()?, by.len, by.window);
-        if let Some(info) = &by.info {
-            // Shown, and without a use: a stream does not send to groups. IP_MULTICAST_IF would show an address.
-            c.sk.mc_index = if c.sock.family == AF_INET6 { info.ifindex } else { 0 };
-            c.sk.mc_ttl = i16::from(info.ttl);
-        }
-        if !c.tp.net.hashinfo.insert(c.stack, &key.tuple, Entry::Sock(c.sock.clone()), replaces) {
-            return None;
-        }
-        let bound = c.tp.net.hashinfo.bind_again(child_bound(c.sk));
-        connect::hold(c, bound);
-        c.tp.not_accepted = true;
-        ulp::clone_to(g, parent.tp);
-        let mut c = Cx::new(g)?;
-        then(&mut c, req.take()?);
-        Some(())
-    });
-    hashed.flatten().map(|()| child)
-}
-
-fn first_segment(c: &mut Cx<'_>, mut skb: Skb) {
-    skb.rx = None;
-    let cb = skb.tcp;
-    super::proto::count_in(c, &skb);
-    if let Verdict::Reset(reason) = input::rcv_state_process(c, skb) {
-        rcv::reset_from_sock(c, &cb);
-        c.stack.mib.drop(reason);
-    }
-}
-
-/// A child's hold on the listener's port. It has the child's address and is not marked as listening, so that another
-/// socket can listen on the port while connections of the last listener live (SO_REUSEADDR).
-fn child_bound(sk: &SockCommon) -> Bound {
-    Bound { port: sk.sport, holder: Holder::of(sk, false, false) }
-}
-
-/// Copies to a child every option that a program can set on its listener (sk_clone_lock).
-fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
-    let child: &Sock = c.sock;
-    child.rcvbuf.store(p.sock.rcvbuf.load(Ordering::Relaxed), Ordering::Relaxed);
-    child.sndbuf.store(p.sock.sndbuf.load(Ordering::Relaxed), Ordering::Relaxed);
-    let (s, l) = (&mut *c.sk, &*p.sk);
-    s.flags = l.flags & !(flag::DEAD | flag::DONE | flag::BINDPORT_LOCK);
-    (s.tos, s.tclass, s.ttl, s.hops) = (l.tos & !3, l.tclass, l.ttl, l.hops);
-    (s.pmtudisc, s.min_ttl, s.priority, s.mark, s.flow_label) =
-        (l.pmtudisc, l.min_ttl, l.priority, l.mark, l.flow_label);
-    (s.rcvlowat, s.linger, s.rcvtimeo, s.sndtimeo) = (l.rcvlowat, l.linger, l.rcvtimeo, l.sndtimeo);
-    (s.peek_off, s.zerocopy, s.tstamp_new) = (l.peek_off, l.zerocopy, l.tstamp_new);
-    (s.txtime, s.busy_poll_us) = (l.txtime, l.busy_poll_us);
-    child.tsflags.store(p.sock.tsflags.load(Ordering::Relaxed), Ordering::Relaxed);
-    s.filter = l.filter.clone();
-    s.max_pacing_rate = l.max_pacing_rate;
-    s.txrehash = l.txrehash;
-    super::close::copy_options(c.tp, p.tp);
-    if !p.tp.ca_setsockopt {
-        // The listener's algorithm was the default when the listener was made: the child takes the present default
-        // (tcp_ca_openreq_child).
-        cong::assign(c);
-    }
-    sock_ops::inherit(c.tp, p.tp, false);
-}
-
-/// The child's numbers, from the request and the segment that completes it. `len` is the segment's with its header.
-fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw_window: RawWindow) {
-    let sk = &mut *c.sk;
-    (sk.saddr, sk.rcv_saddr, sk.daddr) = (req.saddr, req.saddr, req.daddr);
-    (sk.sport, sk.dport, sk.bound_dev_if) = (req.sport, req.dport, req.oif);
-    sk.dst = Some(req.dst.clone());
-    if c.stack.sysctl.tcp_reflect_tos() {
-        let own = if req.daddr.is_ipv6() { &mut sk.tclass } else { &mut sk.tos };
-        *own = ecn::with_codepoint(req.syn_tos, 0);
-    }
-    cong::dst_init(c);
-    let now_ms = c.now.as_millis() as u32;
-    let tp = &mut *c.tp;
-    let (rcv, snd) = (req.rcv_isn + 1, req.snt_isn + 1);
-    (tp.copied_seq, tp.rcv_isn) = (rcv, req.rcv_isn);
-    (tp.snd_una, tp.snd_nxt, tp.snd_up, tp.snd_sml) = (snd, snd, snd, snd);
-    (tp.write_seq, tp.pushed_seq, tp.snt_isn) = (snd, snd, req.snt_isn);
-    tp.snd_wl1 = req.rcv_isn;
-    (tp.rcv_tstamp_ms, tp.lsndtime_ms) = (now_ms, now_ms);
-    tp.total_retrans = u32::from(req.num_retrans);
-    // The SYN.
-    tp.segs_in = 1;
-    tp.rx_opt.tstamp_ok = req.tstamp_ok;
-    tp.rx_opt.sack_ok = req.sack_ok as u8;
-    (tp.window_clamp, tp.rcv_ssthresh, tp.rcv_wnd) = (req.window_clamp, req.rcv_wnd, req.rcv_wnd);
-    window::begin(tp, rcv);
-    tp.rx_opt.wscale_ok = req.wscale_ok;
-    if req.wscale_ok {
-        (tp.rx_opt.snd_wscale, tp.rx_opt.rcv_wscale) = (req.snd_wscale, req.rcv_wscale);
-    } else {
-        tp.window_clamp = tp.window_clamp.min(65_535);
-    }
-    tp.snd_wnd = raw_window.scale(tp.rx_opt.snd_wscale);
-    tp.max_window = tp.snd_wnd;
-    tp.tsoffset = req.ts_off;
-    tp.txhash = req.txhash;
-    tp.tcp_header_len = 20;
-    if req.tstamp_ok {
-        tp.rx_opt.ts_recent = req.ts_recent;
-        tp.rx_opt.ts_recent_stamp = (c.now.as_secs() as u32).max(1);
-        tp.tcp_header_len += 12;
-    }
-    if req.num_timeout > 0 {
-        // The SYN-ACK was retransmitted: the window reduction is undone if that turns out to be spurious.
-        tp.undo_marker = req.snt_isn;
-        tp.undo_valid = true;
-        tp.retrans_stamp = req.snt_synack.unwrap_or(c.now);
-        // The child's RTO statistics begin with the SYN-ACK's (RFC 4898, tcpi_total_rto).
-        tp.total_rto = u16::from(req.num_timeout);
-        tp.total_rto_recoveries = 1;
-        tp.total_rto_time_ms = (c.now - tp.retrans_stamp).as_millis().min(u128::from(u32::MAX)) as u32;
-    }
-    if len >= u32::from(super::tcb::MSS_DEFAULT) + u32::from(tp.tcp_header_len) {
-        tp.ack.last_seg_size = (len - u32::from(tp.tcp_header_len)).min(0xffff) as u16;
-    }
-    tp.not_accepted = true;
-    tp.rx_opt.mss_clamp = req.mss;
-    tp.ecn = EcnFlags::new(req.ecn_ok);
-    if let Some(syn) = &req.saved_syn {
-        tp.cold.get_or_insert_default().saved_syn = Some(syn.clone());
-    }
-    if let Some(options) = &req.syn_options {
-        tp.cold.get_or_insert_default().syn_options = Some(options.clone());
-    }
-    tp.advmss = mss_for(p, &req.dst, req.daddr.is_ipv6());
-    set_state(c, State::SynRecv);
-    c.stack.mib.inc(Mib::TcpPassiveOpens);
-    mtu::sync_mss(c, req.dst.mtu);
-    rcvbuf::initialize_rcv_mss(c);
-    if c.sk.flag(flag::KEEPOPEN) {
-        let idle = timer::keepalive_time_when(c);
-        timer::reset_keepalive_timer(c, idle);
     }
 }

@@ -12,6 +12,7 @@
 //! | `diag` | what ss(8) shows of a connection, and ends |
 //! | `connect`, `control`, `synsent` | active open: route and port; SYN and FIN; the answer (RFC 9293 §3.10.7.3) |
 //! | `listener`, `handshake` | passive open: the queues; SYN to request to connection (RFC 9293 §3.10.7.2) |
+//! | `synack`, `child` | SYN-ACKs, sent and sent again; the sock that a request becomes |
 //! | `syncookies` | what a SYN-ACK remembers in place of a request (RFC 4987) |
 //! | `fastopen`, `metrics` | data in the SYN (RFC 7413); what is remembered of peers |
 //! | `close`, `timewait` | close, shutdown, abort, orphans (RFC 9293 §3.10.4); TIME-WAIT records |
@@ -39,6 +40,7 @@ pub(crate) mod ack;
 #[cfg(test)]
 mod any_segment_test;
 pub(crate) mod challenge;
+mod child;
 pub(crate) mod chrono;
 pub(crate) mod close;
 pub mod cong;
@@ -85,6 +87,7 @@ pub(crate) mod shift;
 pub mod sock_ops;
 pub(crate) mod sockopt;
 pub(crate) mod state;
+mod synack;
 mod syncookies;
 pub(crate) mod synsent;
 pub(crate) mod tcb;

@@ -6,8 +6,8 @@ use super::net::TcpNet;
 use super::tcb::{Cx, TcpSock};
 use super::timewait::TimeWait;
 use super::{
-    close, connect, deferred, handshake, input, ioctl, listener, output, rcv, rcvbuf, recvmsg, sendmsg, sockopt, timer,
-    tstamp,
+    close, connect, deferred, handshake, input, ioctl, listener, output, rcv, rcvbuf, recvmsg, sendmsg, sockopt,
+    synack, timer, tstamp,
 };
 use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
@@ -247,7 +247,7 @@ impl Proto for Tcp {
             rcv::mtu_deferred(&mut cx);
         }
         if bits & deferred::SYNACK_TIMER != 0 {
-            handshake::synack_timer(&mut cx);
+            synack::synack_timer(&mut cx);
         }
         timer::run_deferred(&mut cx, bits);
     }

@@ -14,10 +14,11 @@ use crate::sock::packet::PacketInfo;
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
 use crate::tcp::challenge::{may_challenge, oow_rate_limited, reset};
-use crate::tcp::handshake::{self, SynAck, stamp_of, unacceptable};
+use crate::tcp::handshake::{self, stamp_of, unacceptable};
 use crate::tcp::input::{self, Seg};
 use crate::tcp::listener::{self, Request};
 use crate::tcp::sock_ops::{self, Opened};
+use crate::tcp::synack::{self, SynAck};
 use crate::tcp::tcb::{CaState, Cx, XmitTimer};
 use crate::tcp::timewait::in_window;
 use crate::tcp::{proto, rcv, reassembly, recovery, timer, undo, window};
@@ -129,7 +130,7 @@ pub(in crate::tcp) fn open_child(
     let nxt = c.tp.rcv_nxt;
     window::begin(c.tp, nxt);
     // If it is lost, the timer sends it again.
-    handshake::send_synack(c, &mut req, SynAck::Normal(cookie));
+    synack::send_synack(c, &mut req, SynAck::Normal(cookie));
     c.tp.fastopen_mut().rsk = Some(PassiveRequest { req, queue });
 }
 
@@ -252,7 +253,7 @@ fn check(cx: &mut Cx<'_>, req: &mut Request, seg: &Seg, opt: &TcpOptions, skb: &
 
 /// Sends the SYN-ACK again, without a cookie.
 fn rtx_synack(cx: &mut Cx<'_>, req: &mut Request) -> bool {
-    let sent = handshake::rtx_synack(cx, req);
+    let sent = synack::rtx_synack(cx, req);
     if sent {
         cx.tp.total_retrans = cx.tp.total_retrans.wrapping_add(1);
     }

@@ -1,0 +1,191 @@
+//! A connection that a request has become: the child sock of a listener, with the options that it inherits and the
+//! numbers of the handshake. Above: `handshake`. Below: `lookup`, `input` (which runs the child's first segment). The
+//! listener is owned; a child is owned inside it. Linux: tcp_v4_syn_recv_sock, tcp_create_openreq_child, sk_clone_lock.
+
+use super::connect;
+use super::ecn::{self, EcnFlags};
+use super::handshake::mss_for;
+use super::input::{self, Verdict};
+use super::listener::{ReqKey, Request};
+use super::lookup::{Bound, Entry, Holder};
+use super::tcb::{Cx, TcpSock};
+use super::{cong, mtu, rcv, rcvbuf, set_state, sock_ops, timer, ulp, window};
+use crate::counters::Mib;
+use crate::sock::addr::AF_INET6;
+use crate::sock::packet::PacketInfo;
+use crate::sock::skb::Skb;
+use crate::sock::state::State;
+use crate::sock::{Sock, SockCommon, flag};
+use crate::wire::seq::RawWindow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// The segment that makes a child.
+pub(super) struct OpenedBy {
+    /// Bytes, with its header.
+    len: u32,
+    window: RawWindow,
+    info: Option<PacketInfo>,
+}
+
+impl OpenedBy {
+    pub(super) fn of(skb: &Skb) -> OpenedBy {
+        OpenedBy { len: skb.len() as u32, window: skb.tcp.window(), info: skb.rx }
+    }
+}
+
+/// Makes a child of a request, by the segment that completes it or by a Fast Open SYN, enters it into the tables in the
+/// place of what `replaces` accepts, and calls `then` with the request. None: its 4-tuple is taken; then the request
+/// stays where it was. Linux: tcp_v4_syn_recv_sock.
+pub(super) fn syn_recv_sock(
+    cx: &mut Cx<'_>,
+    key: &ReqKey,
+    req: &mut Option<Box<Request>>,
+    by: &OpenedBy,
+    replaces: impl FnOnce(&Entry) -> bool,
+    then: impl FnOnce(&mut Cx<'_>, Box<Request>),
+) -> Option<Arc<Sock>> {
+    let child = cx.sock.new_child(cx.stack);
+    ulp::unlayered(&child, cx.tp);
+    let parent: &Cx<'_> = cx;
+    let hashed = child.try_own(parent.stack, parent.now, |g| {
+        g.private = Box::new(TcpSock::new(&parent.tp.net, parent.stack));
+        let mut c = Cx::new(g)?;
+        let c = &mut c;
+        inherit(c, parent);
+        create_openreq_child(c, parent, req.as_ref()?, by.len, by.window);
+        if let Some(info) = &by.info {
+            // Shown, and without a use: a stream does not send to groups. IP_MULTICAST_IF would show an address.
+            c.sk.mc_index = if c.sock.family == AF_INET6 { info.ifindex } else { 0 };
+            c.sk.mc_ttl = i16::from(info.ttl);
+        }
+        if !c.tp.net.hashinfo.insert(c.stack, &key.tuple, Entry::Sock(c.sock.clone()), replaces) {
+            return None;
+        }
+        let bound = c.tp.net.hashinfo.bind_again(child_bound(c.sk));
+        connect::hold(c, bound);
+        c.tp.not_accepted = true;
+        ulp::clone_to(g, parent.tp);
+        let mut c = Cx::new(g)?;
+        then(&mut c, req.take()?);
+        Some(())
+    });
+    hashed.flatten().map(|()| child)
+}
+
+pub(super) fn first_segment(c: &mut Cx<'_>, mut skb: Skb) {
+    skb.rx = None;
+    let cb = skb.tcp;
+    super::proto::count_in(c, &skb);
+    if let Verdict::Reset(reason) = input::rcv_state_process(c, skb) {
+        rcv::reset_from_sock(c, &cb);
+        c.stack.mib.drop(reason);
+    }
+}
+
+/// A child's hold on the listener's port. It has the child's address and is not marked as listening, so that another
+/// socket can listen on the port while connections of the last listener live (SO_REUSEADDR).
+fn child_bound(sk: &SockCommon) -> Bound {
+    Bound { port: sk.sport, holder: Holder::of(sk, false, false) }
+}
+
+/// Copies to a child every option that a program can set on its listener (sk_clone_lock).
+fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
+    let child: &Sock = c.sock;
+    child.rcvbuf.store(p.sock.rcvbuf.load(Ordering::Relaxed), Ordering::Relaxed);
+    child.sndbuf.store(p.sock.sndbuf.load(Ordering::Relaxed), Ordering::Relaxed);
+    let (s, l) = (&mut *c.sk, &*p.sk);
+    s.flags = l.flags & !(flag::DEAD | flag::DONE | flag::BINDPORT_LOCK);
+    (s.tos, s.tclass, s.ttl, s.hops) = (l.tos & !3, l.tclass, l.ttl, l.hops);
+    (s.pmtudisc, s.min_ttl, s.priority, s.mark, s.flow_label) =
+        (l.pmtudisc, l.min_ttl, l.priority, l.mark, l.flow_label);
+    (s.rcvlowat, s.linger, s.rcvtimeo, s.sndtimeo) = (l.rcvlowat, l.linger, l.rcvtimeo, l.sndtimeo);
+    (s.peek_off, s.zerocopy, s.tstamp_new) = (l.peek_off, l.zerocopy, l.tstamp_new);
+    (s.txtime, s.busy_poll_us) = (l.txtime, l.busy_poll_us);
+    child.tsflags.store(p.sock.tsflags.load(Ordering::Relaxed), Ordering::Relaxed);
+    s.filter = l.filter.clone();
+    s.max_pacing_rate = l.max_pacing_rate;
+    s.txrehash = l.txrehash;
+    super::close::copy_options(c.tp, p.tp);
+    if !p.tp.ca_setsockopt {
+        // The listener's algorithm was the default when the listener was made: the child takes the present default
+        // (tcp_ca_openreq_child).
+        cong::assign(c);
+    }
+    sock_ops::inherit(c.tp, p.tp, false);
+}
+
+/// The child's numbers, from the request and the segment that completes it. `len` is the segment's with its header.
+fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw_window: RawWindow) {
+    let sk = &mut *c.sk;
+    (sk.saddr, sk.rcv_saddr, sk.daddr) = (req.saddr, req.saddr, req.daddr);
+    (sk.sport, sk.dport, sk.bound_dev_if) = (req.sport, req.dport, req.oif);
+    sk.dst = Some(req.dst.clone());
+    if c.stack.sysctl.tcp_reflect_tos() {
+        let own = if req.daddr.is_ipv6() { &mut sk.tclass } else { &mut sk.tos };
+        *own = ecn::with_codepoint(req.syn_tos, 0);
+    }
+    cong::dst_init(c);
+    let now_ms = c.now.as_millis() as u32;
+    let tp = &mut *c.tp;
+    let (rcv, snd) = (req.rcv_isn + 1, req.snt_isn + 1);
+    (tp.copied_seq, tp.rcv_isn) = (rcv, req.rcv_isn);
+    (tp.snd_una, tp.snd_nxt, tp.snd_up, tp.snd_sml) = (snd, snd, snd, snd);
+    (tp.write_seq, tp.pushed_seq, tp.snt_isn) = (snd, snd, req.snt_isn);
+    tp.snd_wl1 = req.rcv_isn;
+    (tp.rcv_tstamp_ms, tp.lsndtime_ms) = (now_ms, now_ms);
+    tp.total_retrans = u32::from(req.num_retrans);
+    // The SYN.
+    tp.segs_in = 1;
+    tp.rx_opt.tstamp_ok = req.tstamp_ok;
+    tp.rx_opt.sack_ok = req.sack_ok as u8;
+    (tp.window_clamp, tp.rcv_ssthresh, tp.rcv_wnd) = (req.window_clamp, req.rcv_wnd, req.rcv_wnd);
+    window::begin(tp, rcv);
+    tp.rx_opt.wscale_ok = req.wscale_ok;
+    if req.wscale_ok {
+        (tp.rx_opt.snd_wscale, tp.rx_opt.rcv_wscale) = (req.snd_wscale, req.rcv_wscale);
+    } else {
+        tp.window_clamp = tp.window_clamp.min(65_535);
+    }
+    tp.snd_wnd = raw_window.scale(tp.rx_opt.snd_wscale);
+    tp.max_window = tp.snd_wnd;
+    tp.tsoffset = req.ts_off;
+    tp.txhash = req.txhash;
+    tp.tcp_header_len = 20;
+    if req.tstamp_ok {
+        tp.rx_opt.ts_recent = req.ts_recent;
+        tp.rx_opt.ts_recent_stamp = (c.now.as_secs() as u32).max(1);
+        tp.tcp_header_len += 12;
+    }
+    if req.num_timeout > 0 {
+        // The SYN-ACK was retransmitted: the window reduction is undone if that turns out to be spurious.
+        tp.undo_marker = req.snt_isn;
+        tp.undo_valid = true;
+        tp.retrans_stamp = req.snt_synack.unwrap_or(c.now);
+        // The child's RTO statistics begin with the SYN-ACK's (RFC 4898, tcpi_total_rto).
+        tp.total_rto = u16::from(req.num_timeout);
+        tp.total_rto_recoveries = 1;
+        tp.total_rto_time_ms = (c.now - tp.retrans_stamp).as_millis().min(u128::from(u32::MAX)) as u32;
+    }
+    if len >= u32::from(super::tcb::MSS_DEFAULT) + u32::from(tp.tcp_header_len) {
+        tp.ack.last_seg_size = (len - u32::from(tp.tcp_header_len)).min(0xffff) as u16;
+    }
+    tp.not_accepted = true;
+    tp.rx_opt.mss_clamp = req.mss;
+    tp.ecn = EcnFlags::new(req.ecn_ok);
+    if let Some(syn) = &req.saved_syn {
+        tp.cold.get_or_insert_default().saved_syn = Some(syn.clone());
+    }
+    if let Some(options) = &req.syn_options {
+        tp.cold.get_or_insert_default().syn_options = Some(options.clone());
+    }
+    tp.advmss = mss_for(p, &req.dst, req.daddr.is_ipv6());
+    set_state(c, State::SynRecv);
+    c.stack.mib.inc(Mib::TcpPassiveOpens);
+    mtu::sync_mss(c, req.dst.mtu);
+    rcvbuf::initialize_rcv_mss(c);
+    if c.sk.flag(flag::KEEPOPEN) {
+        let idle = timer::keepalive_time_when(c);
+        timer::reset_keepalive_timer(c, idle);
+    }
+}

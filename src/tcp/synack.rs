@@ -1,0 +1,166 @@
+//! SYN-ACKs of a listener: sent, sent again by its timer, given up. Above: `handshake`, `fastopen`. Below: `rcv`
+//! (replies without a sock), `listener`. RFC 9293 §3.10.7.2. Linux: tcp_make_synack, reqsk_timer_handler.
+
+use super::ecn;
+use super::handshake::{mss_for, unlink, with_request};
+use super::listener::{self, ReqKey, Request};
+use super::rcv::{self, Reply};
+use super::segment::{self, Options};
+use super::sock_ops::{self, Ends, HdrSeg, cb};
+use super::syncookies::{self, Remembered};
+use super::tcb::Cx;
+use crate::counters::Mib;
+use crate::ip::sockopt::flow_label;
+use crate::sock::state::State;
+use crate::trace::{Event, Resend};
+use crate::wire::seq::{RawWindow, WindowShift};
+use crate::wire::tcp::{MAX_OPTIONS_LEN, TcpFlags, TcpRepr};
+use crate::wire::tcp_options::{FastOpenCookie, SynOptions};
+use std::net::SocketAddr;
+
+/// A SYN-ACK (enum tcp_synack_type).
+#[derive(Debug, Clone, Copy)]
+pub(super) enum SynAck {
+    /// Of a request that is remembered; the first may have a Fast Open cookie.
+    Normal(Option<FastOpenCookie>),
+    /// Its sequence number is a cookie, and its timestamp has the options.
+    Cookie,
+}
+
+/// Sends a request's SYN-ACK, the first or again. `cx`: the listener, or the child of a Fast Open SYN. False: IP did
+/// not take it. Linux: tcp_make_synack, tcp_v4_send_synack.
+pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> bool {
+    let (now, stack) = (cx.now, cx.stack);
+    let (v6, ends) = (req.daddr.is_ipv6(), Ends::of(req));
+    let mss = mss_for(cx, &req.dst, v6);
+    let mut flags = TcpFlags::SYN | TcpFlags::ACK;
+    let codepoint = ecn::make_synack(cx, req.ecn_ok, ends, &mut flags);
+    let tos = if v6 { cx.sk.tclass } else { cx.sk.tos };
+    let tos = if stack.sysctl.tcp_reflect_tos() { req.syn_tos } else { tos };
+    let mut clock = now.as_millis() as u32;
+    let mut fastopen = None;
+    match kind {
+        SynAck::Normal(cookie) => fastopen = cookie,
+        SynAck::Cookie => {
+            let wscale = req.wscale_ok.then_some(req.snd_wscale);
+            let options = Remembered { wscale, sack_ok: req.sack_ok, ecn_ok: req.ecn_ok };
+            clock = syncookies::init_timestamp(clock, options);
+        }
+    }
+    let tsval = clock.wrapping_add(req.ts_off);
+    if req.snt_synack.is_none() {
+        req.snt_synack = Some(now);
+        req.tsval.0 = tsval;
+    }
+    req.tsval.1 = tsval;
+    let options = Options::Syn(SynOptions {
+        mss: Some(mss),
+        timestamps: req.tstamp_ok.then_some((tsval, req.ts_recent)),
+        sack_permitted: req.sack_ok,
+        window_scale: req.wscale_ok.then_some(req.rcv_wscale),
+        fastopen,
+        ..SynOptions::default()
+    });
+    let repr = TcpRepr {
+        src_port: req.sport,
+        dst_port: req.dport,
+        seq: req.snt_isn,
+        ack: req.rcv_nxt,
+        flags,
+        // Never scaled in a SYN-ACK (RFC 7323 §2.2).
+        window: RawWindow::from_bytes(req.rcv_wnd, WindowShift::NONE),
+        urgent: 0,
+        options_len: 0,
+    };
+    let mut reply = Reply {
+        src: req.saddr,
+        dst: req.daddr,
+        repr,
+        options,
+        more: &[],
+        tos: ecn::with_codepoint(tos, codepoint),
+        ttl: if v6 { cx.sk.hops } else { cx.sk.ttl },
+        oif: req.oif,
+        flow_label: if v6 { flow_label(stack, cx.sk, || req.txhash) } else { 0 },
+        txhash: req.txhash,
+    };
+    let more = if cx.tp.sock_ops_flags & cb::WRITE_HDR_OPT != 0 {
+        let syn = req.syn_options.clone().unwrap_or_default();
+        let seg = HdrSeg { flags: Some(flags), seq: repr.seq, len: 0, segs: 1, syn: &syn, remaining: MAX_OPTIONS_LEN };
+        let mut own = [0; MAX_OPTIONS_LEN];
+        options.emit(&mut own);
+        sock_ops::write_synack_options(cx, ends, &own[..options.len()], &seg)
+    } else {
+        None
+    };
+    reply.more = more.as_ref().map_or(&[][..], |m| m.bytes());
+    rcv::send_reply_by(stack, &req.dst, &reply)
+}
+
+/// Sends a SYN-ACK again (tcp_rtx_synack).
+pub(super) fn rtx_synack(cx: &mut Cx<'_>, req: &mut Request) -> bool {
+    if cx.sk.txrehash {
+        req.txhash = segment::rnd_txhash(cx.stack);
+    }
+    if !send_synack(cx, req, SynAck::Normal(None)) {
+        return false;
+    }
+    req.num_retrans = req.num_retrans.saturating_add(1);
+    let (local, peer) = (SocketAddr::new(req.saddr, req.sport), SocketAddr::new(req.daddr, req.dport));
+    let (state, why) = (State::NewSynRecv as u8, Resend::SynAck);
+    cx.stack.mib.trace.point(|| Event::Retransmit { local, peer, state, seq: 0, len: 0, why, err: None });
+    cx.stack.mib.inc(Mib::TcpRetransSegs);
+    cx.stack.mib.inc(Mib::TcpExtTCPSynRetrans);
+    true
+}
+
+/// The SYN-ACK timer: retransmits the SYN-ACKs that are due and drops requests after the last retry. When the queue is
+/// more than half full and most requests are old, old requests are dropped sooner. Linux: reqsk_timer_handler.
+pub(super) fn synack_timer(cx: &mut Cx<'_>) {
+    listener::timer_fired(cx);
+    while let Some(key) = cx.tp.listener.as_ref().and_then(|l| l.due(cx.now)) {
+        one_timeout(cx, &key);
+    }
+    listener::arm(cx);
+}
+
+fn one_timeout(cx: &mut Cx<'_>, key: &ReqKey) {
+    let mut retries = match cx.tp.syn_retries {
+        0 => cx.stack.sysctl.tcp_synack_retries(),
+        n => i32::from(n),
+    };
+    let defer = cx.tp.defer_accept;
+    let max_backlog = cx.sk.max_ack_backlog as usize;
+    let Some(l) = cx.tp.listener.as_mut() else { return };
+    let (qlen, mut young) = (l.requests_len(), l.young() << 1);
+    if qlen << 1 > max_backlog.max(8) {
+        while retries > 2 && qlen >= young {
+            retries -= 1;
+            young = young.max(1) << 1;
+        }
+    }
+    let Some(req) = l.get(key) else { return };
+    let (n, acked) = (i32::from(req.num_timeout), req.acked);
+    let (expire, resend) = match defer {
+        0 => (n >= retries, true),
+        // While TCP_DEFER_ACCEPT waits for data no SYN-ACK is sent; one is sent at the end of that time.
+        d => (n >= retries && (!acked || n >= i32::from(d)), !acked || n >= i32::from(d) - 1),
+    };
+    cx.stack.mib.inc(Mib::TcpExtTCPTimeouts);
+    let rtx = |cx: &mut Cx<'_>| with_request(cx, key, rtx_synack).unwrap_or(false);
+    if expire || (resend && !rtx(cx) && !acked) {
+        unlink(cx, key);
+        return;
+    }
+    let Some(l) = cx.tp.listener.as_mut() else { return };
+    let Some(req) = l.get(key) else { return };
+    req.num_timeout = req.num_timeout.saturating_add(1);
+    let (n, first) = (req.num_timeout, req.timeout_us);
+    if n == 1 {
+        l.grew_old();
+    }
+    let at = cx.now + listener::req_timeout(cx, first, n);
+    if let Some(l) = cx.tp.listener.as_mut() {
+        l.postpone(key, at);
+    }
+}
