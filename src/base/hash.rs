@@ -65,8 +65,8 @@ impl Keys {
         (hasher.finish() as u32).wrapping_add((now.as_nanos() >> 6) as u32)
     }
 
-    /// One of the two hashes of a SYN cookie (cookie_hash); `count`: minutes, 0 in the first. The key of the ISN's serves:
-    /// what is hashed differs in length.
+    /// One of the two hashes of a SYN cookie (cookie_hash); `count`: minutes, 0 in the first. The key of the ISN's
+    /// serves: what is hashed differs in length.
     pub(crate) fn syn_cookie(&self, t: &Tuple, count: u32, second: bool) -> u32 {
         let mut hasher = SipHasher24::new_with_key(&self.isn);
         tuple(&mut hasher, t);

@@ -3,8 +3,8 @@
 //! Without a word the part that belongs to every test run is played: stack servers on both sides with 1 % loss, and
 //! against the kernel, without loss, the stack in the process on either side, or, where that cannot be, a stack server
 //! on the server's. USERSOCK_LADDER, which `cargo xtask programs` sets, plays the whole, or what its words choose
-//! (`rung=12`, `form=U-K`, `loss=1`, `seed=7`, `short` loads), prints a line for each play, and takes a rung that cannot
-//! run for one that failed.
+//! (`rung=12`, `form=U-K`, `loss=1`, `seed=7`, `short` loads), prints a line for each play, and takes a rung that
+//! cannot run for one that failed.
 
 use crate::harness::skip;
 use crate::play::{Form, Setting, Side, missing, namespaces, play};
