@@ -70,11 +70,10 @@ pub fn sync_mss(cx: &mut Cx<'_>, pmtu: u32) -> u32 {
     mss
 }
 
-/// Payload bytes of a segment sent now: `mss_cache`, brought up to date with the route, less the SACK blocks that are
-/// due and what hooks write (tcp_current_mss).
+/// Payload bytes of a segment sent now: `mss_cache`, brought up to date with the cached route, less the SACK blocks
+/// that are due and what hooks write (tcp_current_mss).
 pub fn current_mss(cx: &mut Cx<'_>) -> u32 {
     let mut mss = cx.tp.mss_cache;
-    segment::check_dst(cx);
     if let Some(mtu) = cx.sk.dst.as_ref().map(|d| d.mtu)
         && mtu != cx.tp.pmtu_cookie
     {

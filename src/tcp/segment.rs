@@ -152,7 +152,7 @@ pub(crate) fn reset_dst(cx: &mut Cx<'_>) {
 
 /// Forgets the cached route when the tables have changed since it was made (__sk_dst_check).
 #[inline]
-pub(crate) fn check_dst(cx: &mut Cx<'_>) {
+fn check_dst(cx: &mut Cx<'_>) {
     if cx.sk.dst.as_ref().is_some_and(|d| !d.check(cx.stack)) {
         reset_dst(cx);
     }
