@@ -135,7 +135,14 @@ impl End {
 
     /// Looks at what comes next, and leaves it in the queue.
     fn look(&mut self, few: &mut [u8]) -> sys::Result<Read> {
-        let (len, marked) = self.peek(&mut few[..LOOK])?;
+        let (len, marked) = match self.peek(&mut few[..LOOK]) {
+            // Nothing more comes before the program finds its socket writable.
+            Err(Error::Again) if self.kept > KEPT_MAX => {
+                self.forget(1)?;
+                return Err(Error::Again);
+            }
+            peeked => peeked?,
+        };
         self.reads += 1;
         self.bulk = len + 1 >= LOOK;
         let enough = self.kept > KEPT_MAX || self.reads >= READS_MAX;
@@ -327,6 +334,19 @@ mod tests {
             assert_eq!(read_all(&mut end).len(), 100);
             assert_eq!(sys::wait(program.as_raw_fd(), libc::POLLOUT), Ok(libc::POLLOUT));
             assert!(end.kept <= KEPT_MAX && end.reads < READS_MAX);
+        }
+    }
+
+    /// Pieces as large as one look leave the queue full of bytes that were taken, with nothing behind them.
+    #[test]
+    fn a_program_that_writes_large_pieces_can_write_again() {
+        let (mut program, mut end) = pair();
+        for pieces in 1..6 {
+            program.write_all(&vec![7; pieces * LOOK]).unwrap();
+            end.epoll(libc::EPOLLIN as u32);
+            assert_eq!(read_all(&mut end).len(), pieces * LOOK);
+            assert_eq!(sys::wait(program.as_raw_fd(), libc::POLLOUT), Ok(libc::POLLOUT));
+            assert!(end.kept <= KEPT_MAX, "{pieces}: {}", end.kept);
         }
     }
 
