@@ -294,10 +294,10 @@ fn write(cells: &[Cell], args: &Args) -> Result<(), Failure> {
     let docs = cargo::root().join("docs");
     let text = format!(
         "# Congestion control beside the kernel's\n\n\
-         `cargo xtask compare-cc` sends with iperf3 to a kernel over a simulated link, first on the kernel's sockets \
-         and then on\nusersock. The link has its delay half each way, its loss on the way of the data, and a queue of so \
-         many\nbandwidth-delay products. Goodput is the receiver's; the spread is the greatest distance of one of {} \
-         flows from the\nmean of its kind. A star: more than {:.0} % from the kernel's.\n\n\
+         `cargo xtask compare-cc` sends with iperf3 to a kernel over a simulated link, first on the kernel's \
+         sockets and then on\nusersock. The link has its delay half each way, its loss on the way of the data, and a \
+         queue of so many\nbandwidth-delay products. Goodput is the receiver's; the spread is the greatest distance \
+         of one of {} flows from the\nmean of its kind. A star: more than {:.0} % from the kernel's.\n\n\
          ![goodput of usersock over the kernel's](images/compare-cc.svg)\n\n{}",
         args.runs,
         TOLERANCE * 100.0,
