@@ -9,12 +9,13 @@ use usersock::device::tun::Tun;
 /// Which devices, and what is between them.
 #[derive(clap::Args)]
 #[command(after_help = "\
+Examples:
+  usersock link left right delay=20ms,loss=1%,rate=10mbit,queue=100kb &
+  ip link set right netns $PID
+
 The devices are opened, or made, in this network namespace; a line is printed when both are there. They may then be
 given addresses, and moved to other namespaces. What one sends, the other receives after the link's delay, loss and so
-on. The settings are those of link= (usersock(7)): out. is from the first device to the second.
-
-    usersock link left right delay=20ms,loss=1%,rate=10mbit,queue=100kb &
-    ip link set right netns $PID")]
+on. The settings are those of link= (usersock(7)): out. is from the first device to the second.")]
 pub struct Args {
     /// A TUN device
     first: String,
