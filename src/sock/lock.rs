@@ -200,13 +200,8 @@ impl Sock {
 }
 
 impl<'a> SockGuard<'a> {
-    /// Whether a packet or a timer owns the sock, and no system call.
-    #[inline]
-    pub(crate) fn is_softirq(&self) -> bool {
-        self.softirq
-    }
-
     /// Whether this is packet or timer context: nothing may sleep.
+    #[inline]
     pub fn in_softirq(&self) -> bool {
         self.softirq
     }

@@ -238,7 +238,7 @@ impl Proto for Tcp {
     }
 
     fn release_cb(&self, sk: &mut SockGuard<'_>, bits: u32) {
-        if bits & deferred::DELACK_TIMER != 0 && !sk.is_softirq() {
+        if bits & deferred::DELACK_TIMER != 0 && !sk.in_softirq() {
             // The timer met a system call.
             sk.stack.mib.inc(Mib::TcpExtDelayedACKLocked);
         }

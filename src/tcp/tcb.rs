@@ -47,7 +47,7 @@ impl<'a> Cx<'a> {
     where
         'g: 'a,
     {
-        let (stack, sock, now, softirq) = (g.stack, g.sock, g.now(), g.is_softirq());
+        let (stack, sock, now, softirq) = (g.stack, g.sock, g.now(), g.in_softirq());
         let st: &'a mut crate::sock::SockState = &mut *g;
         let tp = st.private.downcast_mut::<TcpSock>()?;
         Some(Cx { stack, sock, sk: &mut st.common, tp, now, softirq })
