@@ -296,6 +296,10 @@ fn cookie_check(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> O
         drop_skb(cx, DropReason::IpOutNoRoutes);
         return None;
     };
+    if cx.sk.flag(flag::LOCALROUTE) && ip::route::on_link(stack, &dst).is_err() {
+        drop_skb(cx, DropReason::IpOutNoRoutes);
+        return None;
+    }
     let willing = sysctl.tcp_ecn() != 0 || dst.metrics.feature_ecn;
     let agreed = Agreed {
         rcv_isn,
