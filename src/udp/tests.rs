@@ -5,6 +5,7 @@ use crate::device::capture_test::{Bench, Capture};
 use crate::inet::Socket;
 use crate::ip;
 use crate::sock::msg::Control;
+use crate::sock::pages::Pages;
 use crate::wire::ip::{Ipv4Header, Ipv4Repr};
 use crate::wire::udp::{self, UdpHeader};
 use crate::wire::{icmp, proto};
@@ -334,16 +335,17 @@ fn a_file_is_one_datagram_whether_it_ends_as_announced_or_sooner() {
             |p: &Vec<u8>| UdpHeader::parse(Ipv4Header::parse(p).unwrap().payload()).unwrap().payload().to_vec();
         b.wire.take().iter().map(payload).collect()
     };
-    assert_eq!((c.sendpage(b"one ", libc::MSG_MORE), c.sendpage(b"two", 0)), (Ok(4), Ok(3)));
+    assert_eq!(c.sendpage(&mut Pages::from(b"one "), libc::MSG_MORE), Ok(4));
+    assert_eq!(c.sendpage(&mut Pages::from(b"two"), 0), Ok(3));
     assert_eq!(payloads(), [b"one two"]);
     c.splice_eof();
     assert!(b.wire.take().is_empty(), "nothing waited");
-    assert_eq!(c.sendpage(b"short", libc::MSG_MORE), Ok(5));
+    assert_eq!(c.sendpage(&mut Pages::from(b"short"), libc::MSG_MORE), Ok(5));
     assert!(b.wire.take().is_empty());
     c.splice_eof();
     assert_eq!(payloads(), [b"short"]);
     c.setsockopt(SOL_UDP, UDP_CORK, &1i32.to_ne_bytes()).unwrap();
-    assert_eq!(c.sendpage(b"corked", libc::MSG_MORE), Ok(6));
+    assert_eq!(c.sendpage(&mut Pages::from(b"corked"), libc::MSG_MORE), Ok(6));
     c.splice_eof();
     assert!(b.wire.take().is_empty(), "a cork holds");
 }
