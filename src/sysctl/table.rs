@@ -288,9 +288,9 @@ sysctls! {
         "Registered algorithms; answered by a reader hook.",
     tcp_congestion_control "net.ipv4.tcp_congestion_control" text(0, 0) "cubic" Live Rw
         "Algorithm of new sockets. Refused with ENOENT, by a validator hook, when not registered.",
-    tcp_no_metrics_save "net.ipv4.tcp_no_metrics_save" flag(0, 255) "0" Planned Rw
+    tcp_no_metrics_save "net.ipv4.tcp_no_metrics_save" flag(0, 255) "0" Live Rw
         "Forget what a connection learned of its destination.",
-    tcp_no_ssthresh_metrics_save "net.ipv4.tcp_no_ssthresh_metrics_save" flag(0, 1) "1" Planned Rw
+    tcp_no_ssthresh_metrics_save "net.ipv4.tcp_no_ssthresh_metrics_save" flag(0, 1) "1" Live Rw
         "Forget ssthresh at least.",
     tcp_plb_cong_thresh "net.ipv4.tcp_plb_cong_thresh" int(0, 256) "128" Planned Rw
         "PLB: congested share of packets, of 256.",
