@@ -101,4 +101,6 @@ pub mod rtax {
     pub const CWND: u32 = 7;
     /// `reordering`.
     pub const REORDERING: u32 = 9;
+    /// `Dst::congctl`.
+    pub const CC_ALGO: u32 = 16;
 }

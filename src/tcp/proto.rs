@@ -50,8 +50,9 @@ pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
     sysctls(stack, &tcp.0).map_err(|_| RegisterError::Incomplete("a sysctl of TCP"))
 }
 
-/// Sysctls that list what is registered, and the one that takes only such a name. Linux:
-/// proc_tcp_available_congestion_control, proc_tcp_available_ulp, proc_tcp_congestion_control.
+/// Sysctls that list what is registered, and those that take only such names. Linux:
+/// proc_tcp_available_congestion_control, proc_allowed_congestion_control, proc_tcp_available_ulp,
+/// proc_tcp_congestion_control.
 fn sysctls(stack: &Stack, net: &Arc<TcpNet>) -> Result<()> {
     let weak = Arc::downgrade(net);
     stack.sysctl.set_reader(
@@ -65,12 +66,19 @@ fn sysctls(stack: &Stack, net: &Arc<TcpNet>) -> Result<()> {
     )?;
     fastopen_sysctls(stack, net)?;
     let weak = Arc::downgrade(net);
+    stack.sysctl.set_reader(
+        "net.ipv4.tcp_allowed_congestion_control",
+        Arc::new(move || weak.upgrade().map(|net| net.cong.allowed()).unwrap_or_default()),
+    )?;
+    let weak = Arc::downgrade(net);
+    stack.sysctl.set_validator(
+        "net.ipv4.tcp_allowed_congestion_control",
+        Arc::new(move |names| weak.upgrade().ok_or(Error::NoEnt)?.cong.set_allowed(names)),
+    )?;
+    let weak = Arc::downgrade(net);
     stack.sysctl.set_validator(
         "net.ipv4.tcp_congestion_control",
-        Arc::new(move |name| match weak.upgrade() {
-            Some(net) if net.cong.exists(name) => Ok(()),
-            _ => Err(Error::NoEnt),
-        }),
+        Arc::new(move |name| weak.upgrade().ok_or(Error::NoEnt)?.cong.set_default(name)),
     )
 }
 
