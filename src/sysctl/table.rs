@@ -300,15 +300,15 @@ sysctls! {
         "Forget what a connection learned of its destination.",
     tcp_no_ssthresh_metrics_save "net.ipv4.tcp_no_ssthresh_metrics_save" flag(0, 1) "1" Live Rw
         "Forget ssthresh at least.",
-    tcp_plb_cong_thresh "net.ipv4.tcp_plb_cong_thresh" int(0, 256) "128" Planned Rw
+    tcp_plb_cong_thresh "net.ipv4.tcp_plb_cong_thresh" int(0, 256) "128" Live Rw
         "PLB: congested share of packets, of 256.",
-    tcp_plb_enabled "net.ipv4.tcp_plb_enabled" flag(0, 1) "0" Planned Rw
+    tcp_plb_enabled "net.ipv4.tcp_plb_enabled" flag(0, 1) "0" Live Rw
         "Protective load balancing.",
-    tcp_plb_idle_rehash_rounds "net.ipv4.tcp_plb_idle_rehash_rounds" int(0, 31) "3" Planned Rw
+    tcp_plb_idle_rehash_rounds "net.ipv4.tcp_plb_idle_rehash_rounds" int(0, 31) "3" Live Rw
         "PLB: congested rounds before rehashing when idle.",
-    tcp_plb_rehash_rounds "net.ipv4.tcp_plb_rehash_rounds" int(0, 31) "12" Planned Rw
+    tcp_plb_rehash_rounds "net.ipv4.tcp_plb_rehash_rounds" int(0, 31) "12" Live Rw
         "PLB: congested rounds before rehashing.",
-    tcp_plb_suspend_rto_sec "net.ipv4.tcp_plb_suspend_rto_sec" secs(0, 255) "60" Planned Rw
+    tcp_plb_suspend_rto_sec "net.ipv4.tcp_plb_suspend_rto_sec" secs(0, 255) "60" Live Rw
         "PLB: pause after an RTO.",
     // TCP: miscellaneous.
     tcp_available_ulp "net.ipv4.tcp_available_ulp" text(0, 0) "" Live Ro
