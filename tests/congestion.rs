@@ -197,8 +197,8 @@ fn dctcp_holds_the_queue_at_the_marking_threshold() {
     assert!((50..85).contains(&seen.max_srtt_ms), "{seen:?}");
 }
 
-/// A queue that slow start overfills: HyStart++ (RFC 9406) grows slowly by then, loses a fraction of what plain slow start
-/// loses, and carries as much.
+/// A queue that slow start overfills: HyStart++ (RFC 9406) grows slowly by then, loses a fraction of what plain slow
+/// start loses, and carries as much.
 #[test]
 fn hystart_plus_loses_a_fraction_of_what_slow_start_does() {
     let link = LinkConfig::both(path().queue_bytes(200_000));

@@ -94,8 +94,8 @@ impl PathMetrics {
         self.lock & 1 << metric != 0
     }
 
-    /// Takes the RTT of a connection. A longer one counts at once, a shorter one with an eighth: an estimate that is too
-    /// long is the lesser harm.
+    /// Takes the RTT of a connection. A longer one counts at once, a shorter one with an eighth: an estimate that is
+    /// too long is the lesser harm.
     fn learn_rtt(&mut self, srtt_us: u32, mdev_us: u32) {
         let more = i64::from(self.rtt) - i64::from(srtt_us);
         if !self.locked(rtax::RTT) {
@@ -199,8 +199,8 @@ impl TcpMetrics {
         Some(f(block))
     }
 
-    /// The same, of a block that is made where there is none; that may displace the oldest of its bucket (tcp_get_metrics,
-    /// tcpm_new).
+    /// The same, of a block that is made where there is none; that may displace the oldest of its bucket
+    /// (tcp_get_metrics, tcpm_new).
     fn with_new<R>(
         &self,
         stack: &Stack,
@@ -266,9 +266,9 @@ pub(super) fn update(cx: &Cx<'_>) {
     });
 }
 
-/// A connection begins with what is known of its path: threshold, reordering, and an RTO by the RTT of earlier connections
-/// where the handshake's is shorter, since a SYN's RTT says little of full segments' (tcp_init_metrics). RFC 6298
-/// §5.7 where the handshake gave no sample.
+/// A connection begins with what is known of its path: threshold, reordering, and an RTO by the RTT of earlier
+/// connections where the handshake's is shorter, since a SYN's RTT says little of full segments' (tcp_init_metrics).
+/// RFC 6298 §5.7 where the handshake gave no sample.
 pub(crate) fn init(cx: &mut Cx<'_>) {
     // The peer has answered.
     cx.tp.dst_pending_confirm = true;

@@ -18,6 +18,7 @@ use crate::sock::filter;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{IpHandler, Proto, ProtoAccounts, ProtoSwitch, RegisterError, SockRef};
+use crate::sock::reuseport::Membership;
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
 use crate::sock::wait::Events;
@@ -272,6 +273,10 @@ impl Proto for Tcp {
         if cx.state() == State::Listen {
             cx.tp.net.hashinfo.relisten(cx.sock, cx.sk);
         }
+    }
+
+    fn reuseport(&self, sk: &SockGuard<'_>) -> Membership {
+        self.0.hashinfo.reuseport(sk.sock, sk.common.sport)
     }
 
     fn unhash(&self, sk: &mut SockGuard<'_>) {

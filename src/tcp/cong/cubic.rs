@@ -1,6 +1,6 @@
 //! CUBIC (RFC 9438) with HyStart, in the integer arithmetic of Linux: the window is a cubic function of the time since
-//! the last reduction, but never below Reno's window. Above: `ack`, `recovery`. Below: `hystart_plus`. Linux: net/ipv4/tcp_cubic.c. Departure:
-//! the cube root is exact; Linux's is within 0.2 percent.
+//! the last reduction, but never below Reno's window. Above: `ack`, `recovery`. Below: `hystart_plus`. Linux:
+//! net/ipv4/tcp_cubic.c. Departure: the cube root is exact; Linux's is within 0.2 percent.
 
 use super::hystart_plus::HyStartPlus;
 use super::*;
@@ -24,8 +24,8 @@ const CUBE_FACTOR: u64 = (1 << (10 + 3 * HZ_BITS)) / CUBE_RTT_SCALE;
 /// beta).
 const RENO_SCALE: u32 = 8 * (BETA_SCALE + BETA) / 3 / (BETA_SCALE - BETA);
 
-/// Bits of `tcp_cubic.hystart_detect`: ends slow start by an ACK train (HYSTART_ACK_TRAIN), by delay (HYSTART_DELAY), by
-/// HyStart++ in place of both, which Linux does not have.
+/// Bits of `tcp_cubic.hystart_detect`: ends slow start by an ACK train (HYSTART_ACK_TRAIN), by delay (HYSTART_DELAY),
+/// by HyStart++ in place of both, which Linux does not have.
 const HYSTART_ACK_TRAIN: i32 = 1;
 const HYSTART_DELAY: i32 = 2;
 const HYSTART_PLUS: i32 = 4;

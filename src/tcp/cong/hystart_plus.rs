@@ -1,5 +1,5 @@
-//! HyStart++ (RFC 9406): slow start ends by a rise of the RTT, but before the rise is believed the window grows slowly for
-//! some rounds (conservative slow start, CSS), and a rise that passes resumes slow start. Above: `cubic`, where
+//! HyStart++ (RFC 9406): slow start ends by a rise of the RTT, but before the rise is believed the window grows slowly
+//! for some rounds (conservative slow start, CSS), and a rise that passes resumes slow start. Above: `cubic`, where
 //! `tcp_cubic.hystart_detect` has bit 4. Linux has HyStart only. Only for a connection's first slow start, as RFC 9406
 //! §4.3 recommends: a later one ends at the threshold it found.
 
