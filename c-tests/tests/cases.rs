@@ -115,6 +115,7 @@ cases! {
     sendfile_splice,
     shutdown_rules,
     sigio,
+    reuseport_cbpf,
     socket_filter,
     sockopt,
     tcp_info,

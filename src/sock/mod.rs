@@ -11,7 +11,7 @@
 //! | `diag` | the sockets of a stack, as a list |
 //! | `dst` | a resolved route |
 //! | `errqueue` | the error queue |
-//! | `filter` | classic BPF programs on sockets |
+//! | `filter`, `reuseport` | classic BPF programs on sockets; SO_REUSEPORT groups |
 //! | `layer` | a protocol on top of another |
 //! | `mem` | memory accounts |
 //! | `msg` | what a send or receive call carries |
@@ -44,6 +44,7 @@ pub mod pages;
 mod panic_test;
 mod pool;
 pub mod proto;
+pub mod reuseport;
 pub mod skb;
 pub mod sockopt;
 pub mod state;

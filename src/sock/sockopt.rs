@@ -1,10 +1,10 @@
 //! SOL_SOCKET options, for every protocol. Above: `inet::Socket`. Values are the C structures' bytes in host order.
 //! Linux: net/core/sock.c sk_setsockopt, sk_getsockopt, with the same ranges and clamps.
 
-use super::filter;
 use super::mem::{SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF};
 use super::proto::SockRef;
 use super::{Sock, SockCommon, SockGuard, flag, tstamp};
+use super::{filter, reuseport};
 use crate::base::error::{Error, Result};
 use crate::stack::Stack;
 use std::sync::Arc;
@@ -64,6 +64,10 @@ const SO_ZEROCOPY: i32 = 60;
 const SO_SNDBUFFORCE: i32 = 32;
 const SO_RCVBUFFORCE: i32 = 33;
 const SO_TXTIME: i32 = 61;
+const SO_ATTACH_BPF: i32 = 50;
+const SO_ATTACH_REUSEPORT_CBPF: i32 = 51;
+const SO_ATTACH_REUSEPORT_EBPF: i32 = 52;
+const SO_DETACH_REUSEPORT_BPF: i32 = 68;
 const SO_TIMESTAMP_NEW: i32 = 63;
 const SO_TIMESTAMPNS_NEW: i32 = 64;
 const SO_TXREHASH: i32 = 74;
@@ -83,6 +87,14 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
     }
     if name == libc::SO_ATTACH_FILTER {
         return filter::attach(&mut sk.lock().common, value);
+    }
+    if let SO_ATTACH_BPF | SO_ATTACH_REUSEPORT_EBPF = name {
+        return filter::attach_fd(&sk.lock().common, value);
+    }
+    if name == SO_ATTACH_REUSEPORT_CBPF {
+        let mut g = sk.lock();
+        let of = sk.sock.proto().reuseport(&g);
+        return filter::attach_reuseport(&mut g.common, of, value);
     }
     if name == SO_TXTIME {
         return set_txtime(&mut sk.lock(), value);
@@ -149,6 +161,10 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
         libc::SO_RXQ_OVFL => g.common.set_flag(flag::RXQ_OVFL, on),
         libc::SO_DETACH_FILTER => filter::detach(&mut g.common)?,
         libc::SO_LOCK_FILTER => filter::lock(&mut g.common, on)?,
+        SO_DETACH_REUSEPORT_BPF => {
+            let of = sk.sock.proto().reuseport(&g);
+            reuseport::detach(&mut g.common, of)?;
+        }
         SO_MAX_PACING_RATE => g.common.max_pacing_rate = pacing_rate(val, value),
         SO_TXREHASH if !is_tcp(sk.sock) => return Err(Error::OpNotSupp),
         SO_TXREHASH => {

@@ -282,25 +282,33 @@ sysctls! {
     tcp_thin_linear_timeouts "net.ipv4.tcp_thin_linear_timeouts" flag(0, 255) "0" Live Rw
         "No back-off for streams of few packets.",
     // TCP: congestion control.
-    tcp_allowed_congestion_control "net.ipv4.tcp_allowed_congestion_control" text(0, 0) "reno cubic" Planned Rw
-        "Algorithms that programs without privilege may choose.",
+    tcp_allowed_congestion_control "net.ipv4.tcp_allowed_congestion_control" text(0, 0) "reno cubic bbr" Live Rw
+        "Algorithms that programs may choose by TCP_CONGESTION; TCP keeps the list.",
     tcp_available_congestion_control "net.ipv4.tcp_available_congestion_control" text(0, 0) "reno cubic" Live Ro
         "Registered algorithms; answered by a reader hook.",
     tcp_congestion_control "net.ipv4.tcp_congestion_control" text(0, 0) "cubic" Live Rw
         "Algorithm of new sockets. Refused with ENOENT, by a validator hook, when not registered.",
-    tcp_no_metrics_save "net.ipv4.tcp_no_metrics_save" flag(0, 255) "0" Planned Rw
+    cubic_hystart "tcp_cubic.hystart" flag(0, 1) "1" Live Rw
+        "CUBIC ends slow start before a loss. A parameter of Linux's module, as on the kernel's command line.",
+    cubic_hystart_ack_delta "tcp_cubic.hystart_ack_delta_us" int(0, I32_MAX) "2000" Live Rw
+        "HyStart: greatest space between ACKs of one train, microseconds.",
+    cubic_hystart_detect "tcp_cubic.hystart_detect" int(0, 7) "3" Live Rw
+        "By what: 1 ACK trains, 2 delay; 4 HyStart++ (RFC 9406) in place of both, which Linux lacks.",
+    cubic_hystart_low_window "tcp_cubic.hystart_low_window" int(0, I32_MAX) "16" Live Rw
+        "HyStart: least window, segments.",
+    tcp_no_metrics_save "net.ipv4.tcp_no_metrics_save" flag(0, 255) "0" Live Rw
         "Forget what a connection learned of its destination.",
-    tcp_no_ssthresh_metrics_save "net.ipv4.tcp_no_ssthresh_metrics_save" flag(0, 1) "1" Planned Rw
+    tcp_no_ssthresh_metrics_save "net.ipv4.tcp_no_ssthresh_metrics_save" flag(0, 1) "1" Live Rw
         "Forget ssthresh at least.",
-    tcp_plb_cong_thresh "net.ipv4.tcp_plb_cong_thresh" int(0, 256) "128" Planned Rw
+    tcp_plb_cong_thresh "net.ipv4.tcp_plb_cong_thresh" int(0, 256) "128" Live Rw
         "PLB: congested share of packets, of 256.",
-    tcp_plb_enabled "net.ipv4.tcp_plb_enabled" flag(0, 1) "0" Planned Rw
+    tcp_plb_enabled "net.ipv4.tcp_plb_enabled" flag(0, 1) "0" Live Rw
         "Protective load balancing.",
-    tcp_plb_idle_rehash_rounds "net.ipv4.tcp_plb_idle_rehash_rounds" int(0, 31) "3" Planned Rw
+    tcp_plb_idle_rehash_rounds "net.ipv4.tcp_plb_idle_rehash_rounds" int(0, 31) "3" Live Rw
         "PLB: congested rounds before rehashing when idle.",
-    tcp_plb_rehash_rounds "net.ipv4.tcp_plb_rehash_rounds" int(0, 31) "12" Planned Rw
+    tcp_plb_rehash_rounds "net.ipv4.tcp_plb_rehash_rounds" int(0, 31) "12" Live Rw
         "PLB: congested rounds before rehashing.",
-    tcp_plb_suspend_rto_sec "net.ipv4.tcp_plb_suspend_rto_sec" secs(0, 255) "60" Planned Rw
+    tcp_plb_suspend_rto_sec "net.ipv4.tcp_plb_suspend_rto_sec" secs(0, 255) "60" Live Rw
         "PLB: pause after an RTO.",
     // TCP: miscellaneous.
     tcp_available_ulp "net.ipv4.tcp_available_ulp" text(0, 0) "" Live Ro

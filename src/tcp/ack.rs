@@ -5,7 +5,7 @@
 use super::cong::{self, AckSample, ca_ack};
 use super::input::Seg;
 use super::queue::Pos;
-use super::tcb::{CaState, Cx, INFINITE_SSTHRESH, RateSample, TcpSock, XmitTimer};
+use super::tcb::{CaState, Cx, RateSample, TcpSock, XmitTimer};
 use super::{
     chrono, ecn, mtu, mtu_probe, output, probe, prr, rack, rate, recovery, retransmit, rtt, sack, timer, tstamp,
 };
@@ -616,35 +616,6 @@ pub(crate) fn init_cwnd(cx: &Cx<'_>) -> u32 {
     let route = cx.sk.dst.as_ref().map_or(0, |d| d.metrics.initcwnd);
     let cwnd = if route != 0 { route } else { super::tcb::INIT_CWND };
     cwnd.min(cx.tp.snd_cwnd_clamp)
-}
-
-/// Sets the threshold and window of a route's metrics when a connection starts (tcp_init_metrics): RFC 6298 §5.7 where
-/// the handshake gave no sample.
-pub(crate) fn init_metrics(cx: &mut Cx<'_>) {
-    let m = cx.sk.dst.as_ref().map(|d| d.metrics).unwrap_or_default();
-    if m.cwnd_lock != 0 {
-        cx.tp.snd_cwnd_clamp = m.cwnd_lock;
-    }
-    // The peer has answered.
-    cx.tp.dst_pending_confirm = true;
-    // A handshake that lost a SYN says nothing about how much the path carries.
-    cx.tp.snd_ssthresh = INFINITE_SSTHRESH;
-    if m.ssthresh != 0 {
-        cx.tp.snd_ssthresh = m.ssthresh.min(cx.tp.snd_cwnd_clamp);
-    }
-    if m.reordering != 0 {
-        cx.tp.reordering = m.reordering;
-    }
-    let crtt = m.rtt_us;
-    if crtt > cx.tp.srtt_us >> 3 {
-        let rto = crtt as u64 + (2 * crtt as u64).max(rtt::rto_min_us(cx) as u64);
-        cx.tp.rto_us = rto.min(rtt::rto_max_us(cx) as u64) as u32;
-    } else if cx.tp.srtt_us == 0 {
-        cx.tp.rttvar_us = rtt::TIMEOUT_FALLBACK_US;
-        cx.tp.mdev_us = rtt::TIMEOUT_FALLBACK_US;
-        cx.tp.mdev_max_us = rtt::TIMEOUT_FALLBACK_US;
-        cx.tp.rto_us = rtt::TIMEOUT_FALLBACK_US;
-    }
 }
 
 /// Sets the initial window of a connection that starts: 1 when the handshake lost more than one SYN (RFC 5681 §3.1),

@@ -103,7 +103,7 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     (s.peek_off, s.zerocopy, s.tstamp_new) = (l.peek_off, l.zerocopy, l.tstamp_new);
     (s.txtime, s.busy_poll_us) = (l.txtime, l.busy_poll_us);
     child.tsflags.store(p.sock.tsflags.load(Ordering::Relaxed), Ordering::Relaxed);
-    s.filter = l.filter.clone();
+    s.filter = l.filter.as_ref().map(|f| Box::new(f.for_child()));
     s.max_pacing_rate = l.max_pacing_rate;
     s.txrehash = l.txrehash;
     super::close::copy_options(c.tp, p.tp);

@@ -10,6 +10,7 @@ use super::fastopen::queue::FastOpenQueue;
 use super::fastopen::server::Decision;
 use super::listener::{self, ReqKey, Request};
 use super::lookup::{Entry, tuple_of};
+use super::metrics::{self, Pair};
 use super::rcv::{self, Reply};
 use super::segment::{self};
 use super::sock_ops::{self, Ends};
@@ -196,9 +197,11 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         Ok(d) if matches!(d.kind, DstKind::Unicast | DstKind::Local) => d,
         _ => return listendrop(cx, DropReason::IpOutNoRoutes),
     };
-    // Linux keeps the last quarter of the queue for peers whose RTT is in its metrics cache; ours has none.
+    // Without cookies the last quarter of the queue is for peers that have proved to be alive.
     let max = sysctl.tcp_max_syn_backlog();
-    if !tw && sysctl.tcp_syncookies() == 0 && max.saturating_sub(qlen as i32) < max >> 2 {
+    let nearly_full = !tw && sysctl.tcp_syncookies() == 0 && max.saturating_sub(qlen as i32) < max >> 2;
+    let pair = Pair::new(info.dst, info.src);
+    if nearly_full && !metrics::peer_is_proven(&cx.tp.net, cx.stack, pair, &dst, cx.now) {
         return listendrop(cx, DropReason::TcpReqQueueFull);
     }
     let timestamps = opt.timestamps.filter(|_| sysctl.tcp_timestamps() != 0);

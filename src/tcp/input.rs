@@ -13,8 +13,8 @@ use super::tcb::{Cx, TcpSock};
 use super::timewait::TIMEWAIT_LEN;
 use super::urgent::urg;
 use super::{
-    close, cong, control, ecn, fastopen, mtu, mtu_probe, output, rcv, rcvbuf, recvmsg, rtt, sack, synsent, timer,
-    timewait, undo, window,
+    close, cong, control, ecn, fastopen, metrics, mtu, mtu_probe, output, rcv, rcvbuf, recvmsg, rtt, sack, synsent,
+    timer, timewait, undo, window,
 };
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
@@ -532,6 +532,7 @@ pub fn rcv_state_process(cx: &mut Cx<'_>, skb: Skb) -> Verdict {
             return Verdict::Ok;
         }
         State::LastAck if cx.tp.snd_una == cx.tp.write_seq => {
+            metrics::update(cx);
             close::done(cx);
             return Verdict::Ok;
         }
@@ -658,7 +659,7 @@ fn fin_acked(cx: &mut Cx<'_>, seg: &Seg) -> Option<Verdict> {
 /// segment that completed the handshake (tcp_init_transfer).
 pub(super) fn init_transfer(cx: &mut Cx<'_>, how: Opened, options: &[u8]) {
     mtu_probe::init(cx);
-    ack::init_metrics(cx);
+    metrics::init(cx);
     ack::set_initial_cwnd(cx);
     sock_ops::established(cx, how, options);
     if cx.tp.ca.algo.is_none() {

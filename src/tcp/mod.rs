@@ -32,6 +32,7 @@
 //! | `recovery`, `rack` | the states of recovery; which segments are lost (RFC 8985) |
 //! | `retransmit`, `prr`, `undo` | sending again; at which rate (RFC 6937); undoing a reduction |
 //! | `ecn`, `cong` | congestion notification (RFC 3168); congestion control, a file an algorithm |
+//! | `plb` | another path where one stays congested |
 //! | `timer` | retransmission, probes, keepalive (RFC 6298, RFC 1122 §4.2.3.6) |
 //! | `sock_ops`, `ulp` | hooks; upper-layer protocols |
 //! | `invariants` | what holds whenever a sock is released, checked in debug builds |
@@ -65,6 +66,7 @@ pub mod net;
 pub mod output;
 #[cfg(test)]
 mod peer_test;
+mod plb;
 pub(crate) mod probe;
 pub(crate) mod proto;
 pub(crate) mod prr;

@@ -252,7 +252,7 @@ pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketI
         Some(Entry::TimeWait(tw)) => {
             let isn = timewait::segment(stack, &tw, &skb, (sport, dport), info);
             let Some(isn) = isn else { return };
-            if let Some(l) = net.hashinfo.listener(stack, info, sport, dport) {
+            if let Some(l) = net.hashinfo.listener(stack, info, (sport, dport), &skb) {
                 timewait::kill(stack, &tw);
                 skb.tcp.in_flight = isn.0;
                 return to_listener(stack, &l, skb, info);
@@ -261,7 +261,7 @@ pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketI
         }
         None => {}
     }
-    if let Some(l) = net.hashinfo.listener(stack, info, sport, dport) {
+    if let Some(l) = net.hashinfo.listener(stack, info, (sport, dport), &skb) {
         return to_listener(stack, &l, skb, info);
     }
     send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info);

@@ -65,7 +65,8 @@ const RTO_MIN_US: i32 = 200_000;
 /// Names of congestion control algorithms are shorter than this.
 const CA_NAME_MAX: usize = 16;
 
-/// setsockopt(2). Errors: ENOPROTOOPT, EINVAL (length, range), ENOENT (no such algorithm).
+/// setsockopt(2). Errors: ENOPROTOOPT, EINVAL (length, range), ENOENT (no such algorithm), EPERM (one that
+/// programs may not choose).
 pub(crate) fn set(sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
     let mut g = sk.lock();
     if level != libc::IPPROTO_TCP {
@@ -102,6 +103,7 @@ fn option_name(value: &[u8], max: usize) -> Result<&str> {
 fn set_congestion(g: &mut SockGuard<'_>, value: &[u8]) -> Result<()> {
     let name = option_name(value, CA_NAME_MAX)?;
     let Some(mut cx) = Cx::new(g) else { return Err(Error::NoProtoOpt) };
+    cong::may_choose(&cx, name)?;
     cong::set_congestion_control(&mut cx, name)
 }
 

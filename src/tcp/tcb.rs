@@ -463,6 +463,8 @@ zero {
     pub(crate) txhash: u32,
     /// Times that a timeout changed it (timeout_rehash).
     pub(crate) timeout_rehash: u16,
+    /// Times that load balancing changed it.
+    pub(crate) plb_rehash: u32,
     /// Earliest departure time of the next packet (tcp_wstamp_ns).
     pub(crate) wstamp: Instant,
 

@@ -7,7 +7,7 @@ use super::input::paws_accepts;
 use super::lookup::{Bound, Entry, tuple_of_sock};
 use super::net::TcpNet;
 use super::tcb::Cx;
-use super::{close, ecn, rcv, window};
+use super::{close, ecn, metrics, rcv, window};
 use crate::base::env::{Duration, Instant};
 use crate::base::hash::Tuple;
 use crate::counters::Mib;
@@ -114,6 +114,7 @@ pub(crate) fn time_wait(cx: &mut Cx<'_>, state: State, timeo: Duration) {
     } else {
         enter(cx, state, timeo);
     }
+    metrics::update(cx);
     close::done(cx);
 }
 

@@ -7,7 +7,7 @@ use super::{Udp, UdpSock, private};
 use crate::base::error::Result;
 use crate::counters::{DropReason, Mib};
 use crate::ip::{datagram, icmp, net};
-use crate::sock::filter;
+use crate::sock::filter::{self, Packet};
 use crate::sock::msg::{Control, RecvMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{IpHandler, SockRef};
@@ -80,7 +80,8 @@ impl IpHandler for Udp {
             }
             return;
         }
-        match table.find(stack, (info.dst, dport), peer, info.ifindex) {
+        let packet = Packet { stack, skb: &skb, info: Some(info), header: HEADER, hidden: HEADER };
+        match table.find_by(stack, (info.dst, dport), peer, info.ifindex, |group| group.choose(&packet)) {
             Some(sock) => {
                 skb.rx = Some(*info);
                 deliver(stack, &sock, skb, info);

@@ -4,6 +4,7 @@
 
 use super::reno::Reno;
 use super::*;
+use crate::tcp::plb::Plb;
 
 /// alpha of 1: each segment was marked.
 const MAX_ALPHA: u32 = 1 << 10;
@@ -31,7 +32,7 @@ impl CongOps for DctcpOps {
             cx.tp.ca.ops = Arc::new(FallbackOps);
             return FallbackOps.start(cx);
         }
-        let mut dctcp = Dctcp { alpha: MAX_ALPHA, loss_cwnd: 0, window: Window::default() };
+        let mut dctcp = Dctcp { alpha: MAX_ALPHA, loss_cwnd: 0, window: Window::default(), plb: Plb::default() };
         dctcp.begin_window(cx.tp);
         Box::new(dctcp)
     }
@@ -73,6 +74,7 @@ struct Dctcp {
     /// Window before the last reduction.
     loss_cwnd: u32,
     window: Window,
+    plb: Plb,
 }
 
 /// A window of data, which is an observation of alpha (§3.3).
@@ -112,6 +114,8 @@ impl CongAlgo for Dctcp {
     fn in_ack_event(&mut self, cx: &mut Cx<'_>, _: u32) {
         if !cx.tp.snd_una.before(self.window.next_seq) {
             let (delivered, marked) = self.delivered(cx.tp);
+            self.plb.update(cx, delivered, marked);
+            self.plb.check_rehash(cx);
             self.alpha = next_alpha(self.alpha, delivered, marked);
             self.begin_window(cx.tp);
         }
@@ -137,8 +141,14 @@ impl CongAlgo for Dctcp {
     }
 
     fn cwnd_event(&mut self, cx: &mut Cx<'_>, event: CaEvent) {
-        if event == CaEvent::Loss {
-            self.react_to_loss(cx);
+        match event {
+            CaEvent::Loss => {
+                self.plb.update_upon_rto(cx);
+                self.react_to_loss(cx);
+            }
+            // Nothing is in flight: the best time for another path.
+            CaEvent::TxStart => self.plb.check_rehash(cx),
+            _ => {}
         }
     }
 
@@ -193,7 +203,7 @@ mod tests {
     fn a_mark_reduces_the_window_by_half_of_alpha() {
         let b = crate::tcp::testing::Bench::established();
         b.with(|cx| {
-            let mut d = Dctcp { alpha: 0, loss_cwnd: 0, window: Window::default() };
+            let mut d = Dctcp { alpha: 0, loss_cwnd: 0, window: Window::default(), plb: Plb::default() };
             for (alpha, ssthresh) in [(0, 100), (MAX_ALPHA, 50), (MAX_ALPHA / 4, 88), (1, 100)] {
                 cx.tp.snd_cwnd = 100;
                 d.alpha = alpha;
