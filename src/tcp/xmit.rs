@@ -12,6 +12,7 @@ use super::output::{
 use super::probe::schedule_loss_probe;
 use super::queue::Pos;
 use super::rcvbuf;
+use super::repair;
 use super::rtt;
 use super::sack::is_sack;
 use super::segment::{paces, paces_itself, transmit_skb, urg_mode};
@@ -376,6 +377,9 @@ fn send_head(
     push: Push,
     limits: &mut Limits,
 ) -> Head {
+    if repair::sends_nothing(cx.tp) {
+        return Head::Sent(repair::count_as_sent(cx, skb, mss));
+    }
     if pacing_check(cx) {
         return Head::Stays(skb);
     }
