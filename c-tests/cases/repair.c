@@ -401,8 +401,9 @@ static int put_into(const struct image *m, bool probe)
     struct tcp_repair_opt opt[4];
     int n = 0;
     opt[n++] = (struct tcp_repair_opt){OPT_MSS, (uint32_t)m->mss};
+    uint32_t shifts = m->info.tcpi_snd_wscale | (uint32_t)m->info.tcpi_rcv_wscale << 16;
     if (m->info.tcpi_options & TCPI_OPT_WSCALE)
-        opt[n++] = (struct tcp_repair_opt){OPT_WINDOW, m->info.tcpi_snd_wscale | (uint32_t)m->info.tcpi_rcv_wscale << 16};
+        opt[n++] = (struct tcp_repair_opt){OPT_WINDOW, shifts};
     if (m->info.tcpi_options & TCPI_OPT_SACK)
         opt[n++] = (struct tcp_repair_opt){OPT_SACK_PERM, 0};
     if (m->info.tcpi_options & TCPI_OPT_TIMESTAMPS)
