@@ -62,7 +62,14 @@ struct Recv {
 /// recvmsg(2) of TCP. Returns bytes, 0 at the end. Errors: EAGAIN, EINTR, ENOTCONN, EINVAL (no urgent byte), the
 /// connection's.
 pub(crate) fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
-    recvmsg_locked(&mut sk.lock(), msg)
+    let got = recvmsg_locked(&mut sk.lock(), msg)?;
+    // What met the lock of this call has been queued by now and counts too.
+    if let Some(Control::Inq(n)) = msg.control.last_mut()
+        && let Some(cx) = Cx::new(&mut sk.lock())
+    {
+        *n = inq_hint(&cx);
+    }
+    Ok(got)
 }
 
 /// The body of [`recvmsg`], for a sock that is owned.

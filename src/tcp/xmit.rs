@@ -189,8 +189,9 @@ pub(super) fn small_queue_check(cx: &mut Cx<'_>, skb_truesize: u32, factor: u32)
     if u64::from(cx.sock.wmem_alloc.load(Ordering::Acquire)) <= limit {
         return false;
     }
-    // If nothing is unacknowledged, the device holds only packets that need not complete first.
-    if cx.tp.rtx_queue.is_empty() {
+    // One packet may always wait behind another, so that a device that is slow to complete does not run dry
+    // (tcp_rtx_queue_empty_or_single_skb).
+    if cx.tp.rtx_queue.len() <= 1 {
         return false;
     }
     cx.sock.tsq_flags.fetch_or(tsq::THROTTLED, Ordering::AcqRel);
