@@ -191,7 +191,7 @@ pub(super) fn set_window(cx: &mut Cx<'_>, value: &[u8]) -> Result<()> {
     }
     (tp.snd_wl1, tp.snd_wnd, tp.max_window) = (snd_wl1, snd_wnd, max_window);
     (tp.rcv_wnd, tp.rcv_wup) = (rcv_wnd, rcv_wup);
-    // A guess: 6.18, which knows the widest window too, begins it here.
+    // Nothing wider was offered, as far as is known here.
     tp.rcv_mwnd_seq = rcv_wup + rcv_wnd;
     tp.max_rcv_wnd = tp.max_rcv_wnd.max(rcv_wnd);
     Ok(())
