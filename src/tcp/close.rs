@@ -254,6 +254,7 @@ pub(super) fn copy_options(to: &mut TcpSock, from: &TcpSock) {
     to.delack_max_us = from.delack_max_us;
     to.save_syn = from.save_syn;
     to.reordering = from.reordering;
+    to.tx_delay = from.tx_delay;
     (to.repair, to.repair_queue) = (from.repair, from.repair_queue);
     fastopen::copy_options(to, from);
 }

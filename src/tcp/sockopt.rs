@@ -2,7 +2,7 @@
 //! of Linux 6.18, as observed. Linux: do_tcp_setsockopt, do_tcp_getsockopt.
 //!
 //! Not here, and refused with ENOPROTOOPT as a kernel built without them would: TCP_MD5SIG, TCP_ZEROCOPY_RECEIVE,
-//! TCP_AO. TCP_TX_DELAY takes 0, no delay.
+//! TCP_AO.
 
 use super::fastopen::cookie::Keys;
 use super::info;
@@ -67,6 +67,8 @@ const MAX_LINGER2: i32 = 120;
 /// Bounds of TCP_RTO_MIN_US and TCP_DELACK_MAX_US, µs: a timer tick and TCP_RTO_MIN.
 const TICK_US: i32 = 1_000;
 const RTO_MIN_US: i32 = 200_000;
+/// Greatest TCP_TX_DELAY, µs: as an RTT it is kept in eighths.
+const MAX_TX_DELAY: i32 = (1 << 28) - 1;
 /// Names of congestion control algorithms are shorter than this.
 const CA_NAME_MAX: usize = 16;
 
@@ -185,8 +187,7 @@ fn set_int(cx: &mut Cx<'_>, name: i32, val: i32) -> Result<()> {
         opt::SAVE_SYN => cx.tp.save_syn = within(val, 0..=2)? as u8,
         opt::INQ => cx.tp.recvmsg_inq = within(val, 0..=1)? == 1,
         opt::FASTOPEN | opt::FASTOPEN_CONNECT | opt::FASTOPEN_NO_COOKIE => fastopen::set_option(cx, name, val)?,
-        opt::TX_DELAY if val == 0 => {}
-        opt::TX_DELAY => return Err(if val < 0 { Error::Inval } else { Error::OpNotSupp }),
+        opt::TX_DELAY => set_tx_delay(cx, within(val, 0..=MAX_TX_DELAY)? as u32),
         opt::REPAIR => repair::set_mode(cx, val)?,
         opt::REPAIR_QUEUE => repair::set_queue(cx, val)?,
         opt::QUEUE_SEQ => repair::set_seq(cx, val)?,
@@ -197,6 +198,17 @@ fn set_int(cx: &mut Cx<'_>, name: i32, val: i32) -> Result<()> {
         _ => return Err(Error::NoProtoOpt),
     }
     Ok(())
+}
+
+/// TCP_TX_DELAY: packets leave so much later, where the device keeps departure times. The RTT of a connection is taken to
+/// change by as much, so that no timer fires before the first sample says so (tcp_enable_tx_delay).
+fn set_tx_delay(cx: &mut Cx<'_>, delay: u32) {
+    let delta = (i64::from(delay) - i64::from(cx.tp.tx_delay)) << 3;
+    cx.tp.tx_delay = delay;
+    if delta != 0 && cx.state() == State::Established {
+        cx.tp.srtt_us = (i64::from(cx.tp.srtt_us) + delta).clamp(1, i64::from(u32::MAX)) as u32;
+        rtt::set_rto(cx);
+    }
 }
 
 /// Retransmissions that fit in so many seconds, doubling from `timeout` up to `max` (secs_to_retrans).
@@ -312,7 +324,8 @@ fn get_int(stack: &Stack, cx: &Cx<'_>, name: i32) -> Result<i32> {
         opt::REPAIR_QUEUE => repair::queue(tp)?,
         opt::QUEUE_SEQ => repair::seq(tp)?,
         opt::TIMESTAMP => repair::timestamp(cx),
-        opt::TX_DELAY | opt::IS_MPTCP => 0,
+        opt::TX_DELAY => tp.tx_delay as i32,
+        opt::IS_MPTCP => 0,
         opt::RTO_MAX_MS => (rtt::rto_max_us(cx) / 1000) as i32,
         opt::RTO_MIN_US => rtt::rto_min_us(cx) as i32,
         opt::DELACK_MAX_US if tp.delack_max_us != 0 => tp.delack_max_us as i32,

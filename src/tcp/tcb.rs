@@ -549,6 +549,8 @@ zero {
     pub(crate) notsent_lowat: u32,
     /// TCP_INQ.
     pub(crate) recvmsg_inq: bool,
+    /// TCP_TX_DELAY, µs.
+    pub(crate) tx_delay: u32,
     /// TCP_REPAIR.
     pub(crate) repair: bool,
     /// TCP_REPAIR_QUEUE; outlives repair mode.

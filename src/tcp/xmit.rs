@@ -186,6 +186,8 @@ pub(super) fn small_queue_check(cx: &mut Cx<'_>, skb_truesize: u32, factor: u32)
         limit = limit.min(cx.stack.sysctl.tcp_limit_output_bytes().max(0) as u64);
     }
     limit <<= factor;
+    // What waits in the device for its delayed departure does not keep later packets back.
+    limit = limit.saturating_add(rate.saturating_mul(u64::from(cx.tp.tx_delay)) >> 19);
     if u64::from(cx.sock.wmem_alloc.load(Ordering::Acquire)) <= limit {
         return false;
     }
