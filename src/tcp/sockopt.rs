@@ -200,8 +200,8 @@ fn set_int(cx: &mut Cx<'_>, name: i32, val: i32) -> Result<()> {
     Ok(())
 }
 
-/// TCP_TX_DELAY: packets leave so much later, where the device keeps departure times. The RTT of a connection is taken to
-/// change by as much, so that no timer fires before the first sample says so (tcp_enable_tx_delay).
+/// TCP_TX_DELAY: packets leave so much later, where the device keeps departure times. The RTT of a connection is taken
+/// to change by as much, so that no timer fires before the first sample says so (tcp_enable_tx_delay).
 fn set_tx_delay(cx: &mut Cx<'_>, delay: u32) {
     let delta = (i64::from(delay) - i64::from(cx.tp.tx_delay)) << 3;
     cx.tp.tx_delay = delay;

@@ -1,6 +1,7 @@
 //! The window to advertise: free buffer space turned into bytes the peer may send, without silly windows and without
-//! ever taking back what was offered, unless `tcp_shrink_window` says so. Above: `segment` (each segment carries one), `recvmsg` (may it open now). Below:
-//! nothing. Linux: __tcp_select_window, tcp_select_window, tcp_select_initial_window. RFC 9293 §3.8.6, RFC 7323 §2.
+//! ever taking back what was offered, unless `tcp_shrink_window` says so. Above: `segment` (each segment carries one),
+//! `recvmsg` (may it open now). Below: nothing. Linux: __tcp_select_window, tcp_select_window,
+//! tcp_select_initial_window. RFC 9293 §3.8.6, RFC 7323 §2.
 
 use super::rcvbuf;
 use super::tcb::{Cx, TcpSock};
