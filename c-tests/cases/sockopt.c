@@ -54,7 +54,8 @@ static const struct row tcp_rows[] = {
     O(IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, 0, 1, 1),
     O(IPPROTO_TCP, TCP_SAVE_SYN, 0, 1, 1),
     O(IPPROTO_TCP, TCP_INQ, 0, 1, 1),
-    O(IPPROTO_TCP, TCP_TX_DELAY, 0, 0, 0),
+    O(IPPROTO_TCP, TCP_TX_DELAY, 0, 777, 777),
+    O(IPPROTO_TCP, TCP_TX_DELAY, ANY, (1 << 28) - 1, (1 << 28) - 1),
     O(IPPROTO_IP, IP_TOS, 0, 0x10, 0x10),
     O(IPPROTO_IP, IP_TOS, ANY, 0x13, 0x10), /* a TCP socket keeps its ECN bits to itself */
     O(IPPROTO_IP, IP_TTL, 64, 255, 255),

@@ -111,6 +111,7 @@ cases! {
     queue_sizes,
     raw,
     rebind,
+    repair,
     reuse,
     sendfile_splice,
     shutdown_rules,

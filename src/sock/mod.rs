@@ -315,6 +315,8 @@ pub struct SockCommon {
     pub max_pacing_rate: u64,
     /// SO_TXREHASH: whether a connection changes its transmit hash when the way seems broken.
     pub txrehash: bool,
+    /// A bind(2) does not conflict with others (SK_FORCE_REUSE): TCP_REPAIR.
+    pub(crate) force_reuse: bool,
     /// SO_PEEK_OFF: offset of the next MSG_PEEK from the next byte to be read; -1: always 0.
     pub peek_off: i32,
     /// SO_ATTACH_FILTER, SO_LOCK_FILTER.
@@ -379,6 +381,7 @@ impl SockCommon {
             sndtimeo: None,
             max_pacing_rate: u64::MAX,
             txrehash: false,
+            force_reuse: false,
             peek_off: -1,
             filter: None,
             busy_poll_us: 0,

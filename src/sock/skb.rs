@@ -115,6 +115,8 @@ pub(crate) struct TcpCb {
     pub app_limited: bool,
     /// Received: TTL or hop limit of the IP header (IP_MINTTL).
     pub ttl: u8,
+    /// Received: flow label of the IPv6 header.
+    pub flow_label: u32,
     /// Received: some program wanted to know by then when packets come (SO_TIMESTAMP, SO_TIMESTAMPNS).
     pub has_rxtstamp: bool,
     /// Segment count when sent: payload over `gso_size`, rounded up; 1 for an empty or small one. 0: not yet computed.

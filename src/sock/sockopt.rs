@@ -73,6 +73,8 @@ const SO_TIMESTAMPNS_NEW: i32 = 64;
 const SO_TXREHASH: i32 = 74;
 const SO_RCVTIMEO_NEW: i32 = 66;
 const SO_SNDTIMEO_NEW: i32 = 67;
+/// How SO_REUSEADDR reads of a socket in repair mode.
+const SK_FORCE_REUSE: i32 = 2;
 /// How SO_LINGER reads when its time is without limit: MAX_SCHEDULE_TIMEOUT / HZ as an int, with 250 ticks a second.
 const LINGER_FOREVER: i32 = (i64::MAX / 250) as i32;
 
@@ -107,6 +109,7 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
         libc::SO_DEBUG => g.common.set_flag(flag::DEBUG, on),
         libc::SO_REUSEADDR => {
             g.common.set_flag(flag::REUSE, on);
+            g.common.force_reuse = false;
             sk.sock.proto().rehash(&mut g);
         }
         libc::SO_REUSEPORT => {
@@ -360,6 +363,7 @@ pub(crate) fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize>
         libc::SO_BROADCAST => bit(flag::BROADCAST),
         libc::SO_SNDBUF => sock.sndbuf.load(Ordering::Relaxed),
         libc::SO_RCVBUF => sock.rcvbuf.load(Ordering::Relaxed),
+        libc::SO_REUSEADDR if c.force_reuse => SK_FORCE_REUSE,
         libc::SO_REUSEADDR => bit(flag::REUSE),
         libc::SO_REUSEPORT => bit(flag::REUSEPORT),
         libc::SO_KEEPALIVE => bit(flag::KEEPOPEN),

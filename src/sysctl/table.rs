@@ -212,8 +212,8 @@ sysctls! {
         "Receive buffer, bytes: least, first, greatest.",
     tcp_wmem "net.ipv4.tcp_wmem" ints3(1, I32_MAX) "4096\t16384\t4194304" Live Rw
         "Send buffer, bytes: least, first, greatest.",
-    tcp_shrink_window "net.ipv4.tcp_shrink_window" flag(0, 1) "0" Planned Rw
-        "Allow the advertised window to shrink.",
+    tcp_shrink_window "net.ipv4.tcp_shrink_window" flag(0, 1) "0" Live Rw
+        "Let the advertised window shrink to what memory is free, where windows are scaled.",
     tcp_workaround_signed_windows "net.ipv4.tcp_workaround_signed_windows" flag(0, 255) "0" Live Rw
         "Never offer more than 32767 bytes to a peer that did not scale.",
     tcp_notsent_lowat "net.ipv4.tcp_notsent_lowat" uint(0, U32_MAX) "4294967295" Live Rw

@@ -10,7 +10,7 @@ use super::control::send_ack_at;
 use super::delack::{MAX_QUICKACKS, enter_quickack_mode};
 use super::input::Seg;
 use super::tcb::Cx;
-use super::{close, control, sack};
+use super::{close, control, reassembly, sack};
 use crate::base::env::Instant;
 use crate::base::error::Error;
 use crate::counters::Mib;
@@ -105,7 +105,8 @@ pub(crate) fn send_dupack(cx: &mut Cx<'_>, seg: &Seg) {
     if seg.end_seq != seg.seq && seg.seq.before(cx.tp.rcv_nxt) {
         cx.stack.mib.inc(Mib::TcpExtDelayedACKLost);
         enter_quickack_mode(cx, MAX_QUICKACKS);
-        if sack::is_sack(cx.tp) {
+        if sack::is_sack(cx.tp) && cx.stack.sysctl.tcp_dsack() {
+            reassembly::rcv_spurious_retrans(cx, seg);
             let end = seg.end_seq.earlier(cx.tp.rcv_nxt);
             sack::dsack_set(cx, seg.seq, end);
         }

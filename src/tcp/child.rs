@@ -105,7 +105,7 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     child.tsflags.store(p.sock.tsflags.load(Ordering::Relaxed), Ordering::Relaxed);
     s.filter = l.filter.as_ref().map(|f| Box::new(f.for_child()));
     s.max_pacing_rate = l.max_pacing_rate;
-    s.txrehash = l.txrehash;
+    (s.txrehash, s.force_reuse) = (l.txrehash, l.force_reuse);
     super::close::copy_options(c.tp, p.tp);
     if !p.tp.ca_setsockopt {
         // The listener's algorithm was the default when the listener was made: the child takes the present default

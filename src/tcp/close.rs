@@ -79,7 +79,10 @@ fn begin_close(cx: &mut Cx<'_>) -> bool {
     if cx.state() == State::Close {
         return false;
     }
-    if unread {
+    if cx.tp.repair {
+        // The connection goes on elsewhere: its peer hears nothing. The sock is destroyed in any case.
+        let _ = connect::disconnect(cx);
+    } else if unread {
         cx.stack.mib.inc(Mib::TcpExtTCPAbortOnClose);
         set_state(cx, State::Close);
         control::send_active_reset(cx);
@@ -251,6 +254,8 @@ pub(super) fn copy_options(to: &mut TcpSock, from: &TcpSock) {
     to.delack_max_us = from.delack_max_us;
     to.save_syn = from.save_syn;
     to.reordering = from.reordering;
+    to.tx_delay = from.tx_delay;
+    (to.repair, to.repair_queue) = (from.repair, from.repair_queue);
     fastopen::copy_options(to, from);
 }
 
@@ -259,6 +264,8 @@ pub(super) fn copy_options(to: &mut TcpSock, from: &TcpSock) {
 fn keep_history(new: &mut TcpSock, old: &TcpSock) {
     (new.snd_una, new.snd_nxt, new.max_window) = (old.snd_una, old.snd_nxt, old.max_window);
     (new.snd_wnd, new.rcv_wnd, new.rcv_ssthresh) = (old.snd_wnd, old.rcv_wnd, old.rcv_ssthresh);
+    (new.snd_wl1, new.rcv_wup) = (old.snd_wl1, old.rcv_wup);
+    (new.rcv_nxt, new.copied_seq) = (old.rcv_nxt, old.rcv_nxt);
     (new.mss_cache, new.advmss, new.pmtu_cookie) = (old.mss_cache, old.advmss, old.pmtu_cookie);
     (new.rcv_rtt_us, new.rcvq_space) = (old.rcv_rtt_us, old.rcvq_space);
     (new.rtt_min, new.pacing_rate) = (old.rtt_min, old.pacing_rate);

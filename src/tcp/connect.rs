@@ -68,7 +68,9 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
         // The peer is another one: TS.Recent of the last connection does not apply.
         cx.tp.rx_opt.ts_recent = 0;
         cx.tp.rx_opt.ts_recent_stamp = 0;
-        cx.tp.write_seq = SeqNum(0);
+        if !cx.tp.repair {
+            cx.tp.write_seq = SeqNum(0);
+        }
     }
     cx.sk.daddr = peer;
     cx.sk.dport = addr.port();
@@ -76,10 +78,12 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
     cx.tp.rx_opt.mss_clamp = default_mss(peer);
     let r = hash_connect(cx).and_then(|()| {
         let tuple = tuple_of_sock(cx.sk);
-        if cx.tp.write_seq == SeqNum(0) {
-            cx.tp.write_seq = SeqNum(cx.stack.keys.isn(cx.now, &tuple));
+        if !cx.tp.repair {
+            if cx.tp.write_seq == SeqNum(0) {
+                cx.tp.write_seq = SeqNum(cx.stack.keys.isn(cx.now, &tuple));
+            }
+            cx.tp.tsoffset = ts_offset(cx.stack, &tuple);
         }
-        cx.tp.tsoffset = ts_offset(cx.stack, &tuple);
         segment::set_txhash(cx);
         if fastopen::client::defer_connect(cx) { Ok(()) } else { control::connect(cx, None) }
     });
@@ -156,9 +160,11 @@ fn try_tuple(cx: &mut Cx<'_>, bound: bool) -> bool {
     let done = tp.net.hashinfo.insert(stack, &tuple, Entry::Sock(cx.sock.clone()), |e| {
         let Entry::TimeWait(tw) = e else { return false };
         let Some(taken) = tw.reusable(stack, now, loopback, bound) else { return false };
-        tp.write_seq = taken.write_seq;
-        tp.rx_opt.ts_recent = taken.ts_recent;
-        tp.rx_opt.ts_recent_stamp = taken.ts_recent_stamp;
+        if !tp.repair {
+            tp.write_seq = taken.write_seq;
+            tp.rx_opt.ts_recent = taken.ts_recent;
+            tp.rx_opt.ts_recent_stamp = taken.ts_recent_stamp;
+        }
         old = Some(tw.clone());
         true
     });
@@ -262,6 +268,8 @@ pub fn disconnect(cx: &mut Cx<'_>) -> Result<()> {
             listener::stop(cx);
             0
         }
+        // A program that takes the connection out ends it here alone.
+        _ if cx.tp.repair => libc::ECONNABORTED,
         s if close::need_reset(s) || (unsent && matches!(s, State::Closing | State::LastAck)) => {
             control::send_active_reset(cx);
             libc::ECONNRESET

@@ -68,6 +68,8 @@ pub struct Seg {
     pub dsfield: u8,
     /// TTL or hop limit of the IP header.
     pub ttl: u8,
+    /// Flow label of the IPv6 header.
+    pub flow_label: u32,
     /// Segments joined in this packet.
     pub rx_segs: u16,
     /// The peer's SACK blocks.
@@ -90,6 +92,7 @@ impl Seg {
             flag_word: cb.flag_word,
             dsfield: cb.ip_dsfield,
             ttl: cb.ttl,
+            flow_label: cb.flow_label,
             rx_segs: skb.rx_segs,
             sack: o.sack,
         };

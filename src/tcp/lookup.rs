@@ -92,6 +92,8 @@ pub struct Holder {
     pub ifindex: u32,
     /// SO_REUSEADDR.
     pub reuse: bool,
+    /// It binds whatever others hold: it is in repair mode (SK_FORCE_REUSE).
+    pub force: bool,
     /// SO_REUSEPORT.
     pub reuseport: bool,
     /// It listens.
@@ -107,7 +109,8 @@ impl Holder {
             addr: sk.rcv_saddr,
             v6only: sk.flag(flag::V6ONLY),
             ifindex: sk.bound_dev_if,
-            reuse: sk.flag(flag::REUSE),
+            reuse: sk.flag(flag::REUSE) || sk.force_reuse,
+            force: sk.force_reuse,
             reuseport: sk.flag(flag::REUSEPORT),
             listening,
             by_connect,
@@ -123,7 +126,7 @@ impl Holder {
     /// Whether `self` may not join `o` on a port (inet_csk_bind_conflict). With SO_REUSEADDR a listener joins what does
     /// not listen, such as the connections of one that is closed.
     fn conflicts(&self, o: &Holder) -> bool {
-        if !self.overlaps(o) {
+        if self.force || !self.overlaps(o) {
             return false;
         }
         let shared = (self.reuse && o.reuse && !o.listening) || (self.reuseport && o.reuseport);
@@ -466,7 +469,7 @@ mod tests {
 
     fn holder(addr: IpAddr) -> Holder {
         let no = false;
-        Holder { addr, v6only: no, ifindex: 0, reuse: no, reuseport: no, listening: no, by_connect: no }
+        Holder { addr, v6only: no, ifindex: 0, reuse: no, force: no, reuseport: no, listening: no, by_connect: no }
     }
 
     #[test]
@@ -486,6 +489,7 @@ mod tests {
             ("IPv6 only does not", Holder { v6only: true, ..any6 }, one, true),
             ("both reuse", reuse(one), reuse(one), true),
             ("one reuses", reuse(one), one, false),
+            ("repair against a listener", listen(one), Holder { force: true, ..one }, true),
             ("reuse against a listener", listen(reuse(one)), reuse(one), false),
             ("reuseport both, listening", listen(port(one)), port(one), true),
             ("other devices", Holder { ifindex: 1, ..one }, Holder { ifindex: 2, ..one }, true),

@@ -19,6 +19,7 @@
 //! | `sendmsg`, `output` | send: bytes join the queue; push now or later (RFC 9293 §3.7.4) |
 //! | `xmit`, `segment` | which segment, how long; its options and header |
 //! | `tstamp` | transmit timestamps: the byte that is reported, its acknowledgement |
+//! | `repair` | a connection is taken out and put in (TCP_REPAIR) |
 //! | `mtu`, `mtu_probe` | segment sizes and path MTU; probing for it (RFC 4821) |
 //! | `probe` | window and loss probes (RFC 9293 §3.8.6.1, RFC 8985 §7) |
 //! | `chrono`, `rate` | what limits a sender; delivery-rate samples |
@@ -79,6 +80,7 @@ pub(crate) mod rcvbuf;
 pub(crate) mod reassembly;
 pub(crate) mod recovery;
 pub(crate) mod recvmsg;
+pub(crate) mod repair;
 pub(crate) mod retransmit;
 pub(crate) mod rtt;
 pub(crate) mod rtx;

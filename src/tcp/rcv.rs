@@ -236,6 +236,7 @@ pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketI
     let Some((sport, dport)) = fill_cb(&mut skb, info.tos, info.ttl, info.now) else {
         return bad(stack, DropReason::PktTooSmall);
     };
+    skb.tcp.flow_label = info.flow_label;
     if info.not_unicast {
         return stack.mib.drop(DropReason::OtherHost);
     }

@@ -13,6 +13,7 @@ use super::minmax::MinMax;
 use super::mtu_probe::MtuProbing;
 use super::net::TcpNet;
 use super::queue::SegQueue;
+use super::repair;
 use super::rtx::RtxQueue;
 use super::sock_ops::HookSlot;
 use super::ulp::UlpState;
@@ -550,6 +551,12 @@ zero {
     pub(crate) notsent_lowat: u32,
     /// TCP_INQ.
     pub(crate) recvmsg_inq: bool,
+    /// TCP_TX_DELAY, µs.
+    pub(crate) tx_delay: u32,
+    /// TCP_REPAIR.
+    pub(crate) repair: bool,
+    /// TCP_REPAIR_QUEUE; outlives repair mode.
+    pub(crate) repair_queue: repair::Queue,
     /// TCP_RTO_MIN_US: minimum RTO, µs; 0: the route's or the sysctl's.
     pub(crate) rto_min_us: u32,
     /// TCP_RTO_MAX_MS in ms; 0: sysctl.
