@@ -20,7 +20,7 @@ const INIT: u32 = 5;
 const FIELD: u32 = 7;
 /// Marked segments that the peer was not told of at which an acknowledgement leaves at once (RFC 9768 §3.2.2.5.1
 /// allows 2 to 6).
-const MAX_PENDING: u8 = 4;
+const MAX_PENDING: u8 = 6;
 /// Most marked segments that are noted as not yet told.
 const PENDING_LIMIT: u32 = 15;
 
