@@ -30,7 +30,6 @@ use table::{Row, TABLE};
 /// Planned features that Linux enables by default, and the value that disables them. This stack behaves as with that
 /// value, so it can be set.
 const WITHOUT: &[(&str, &str)] = &[
-    ("net.ipv4.tcp_ecn_option", "0"),
     ("net.ipv4.tcp_early_demux", "0"),
     ("net.ipv4.udp_early_demux", "0"),
     ("net.ipv4.ip_early_demux", "0"),

@@ -181,9 +181,8 @@ fn instant(micros: Micros) -> Instant {
 }
 
 impl OnStack {
-    /// A fresh stack with the addresses and the MTU of `setup`. The other side is on the link, or behind the gateway that
-    /// `setup` names.
-    /// `seed` is the seed of its random numbers.
+    /// A fresh stack with the addresses and the MTU of `setup`. The other side is on the link, or behind the gateway
+    /// that `setup` names. `seed` is the seed of its random numbers.
     pub fn new(setup: &Setup, seed: u64) -> Result<OnStack> {
         let clock = Arc::new(VirtualClock::new());
         clock.set(EPOCH);

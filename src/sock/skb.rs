@@ -103,8 +103,8 @@ pub(crate) struct TcpCb {
     pub ack_seq: SeqNum,
     /// Received: bytes 12 to 15 of the header, data offset, flags and window (tcp_flag_word).
     pub flag_word: u32,
-    /// Header flags, as in the wire format (FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32, ECE 64, CWR 128).
-    pub flags: u8,
+    /// Header flags, as in the wire format (FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32, ECE 64, CWR 128, AE 256).
+    pub flags: u16,
     /// Bits of [`sacked`].
     pub sacked: u8,
     /// Received: TOS or traffic class of the IP header (ECN in the low two bits).
@@ -169,7 +169,7 @@ impl TcpCb {
 
     /// Sequence numbers it occupies, and whether SYN is among them.
     pub(crate) fn span(&self) -> (u32, bool) {
-        (self.end_seq.since(self.seq), self.flags & TcpFlags::SYN.bits() as u8 != 0)
+        (self.end_seq.since(self.seq), self.flags & TcpFlags::SYN.bits() != 0)
     }
 }
 
@@ -251,6 +251,9 @@ pub struct SkbInner {
     pub gso_size: u16,
     /// How it is segmented.
     pub gso_type: GsoType,
+    /// CWR is in each segment of a super-packet, for it is a bit of a counter (SKB_GSO_TCP_ACCECN). Otherwise it is in
+    /// the first only.
+    pub every_cwr: bool,
     /// Number of segments in a received super-packet (at least 1).
     pub rx_segs: u16,
     /// Length of the network header, set by IP input; the transport header follows.
@@ -375,6 +378,7 @@ impl SkbInner {
             csum: Csum::None,
             gso_size: 0,
             gso_type: GsoType::None,
+            every_cwr: false,
             rx_segs: 1,
             nh_len: 0,
             tstamp: Instant::ZERO,
@@ -406,6 +410,7 @@ impl SkbInner {
             csum,
             gso_size,
             gso_type,
+            every_cwr,
             rx_segs,
             nh_len,
             tstamp,
@@ -423,6 +428,7 @@ impl SkbInner {
         (*head_start, *head_end) = (HEAD as u16, HEAD as u16);
         (*len, *truesize, *ifindex, *l3, *link_multicast) = (0, SKB_OVERHEAD, 0, L3::V4, false);
         (*csum, *gso_size, *gso_type, *rx_segs, *nh_len) = (Csum::None, 0, GsoType::None, 1, 0);
+        *every_cwr = false;
         (*tstamp, *tx_time, *hash) = (Instant::ZERO, Instant::ZERO, 0);
         (*tcp, *cb, *rx) = (TcpCb::default(), [0; CB_WORDS], None);
         kept
@@ -445,6 +451,7 @@ impl SkbInner {
         s.csum = self.csum;
         s.gso_size = self.gso_size;
         s.gso_type = self.gso_type;
+        s.every_cwr = self.every_cwr;
         s.rx_segs = self.rx_segs;
         s.nh_len = self.nh_len;
         s.tstamp = self.tstamp;

@@ -16,6 +16,7 @@ use crate::base::error::Error;
 use crate::counters::Mib;
 use crate::sock::state::State;
 use crate::stack::Stack;
+use crate::wire::tcp::TcpFlags;
 
 /// Whether the answer to a segment that is not acceptable is suppressed, because the last such answer was sent at
 /// `last` (ms, 0 for never), less than `tcp_invalid_ratelimit` ago. If not, `last` becomes now. Linux:
@@ -88,9 +89,14 @@ pub(super) fn oow_rate_limited(stack: &Stack, len: u32, syn: bool, now: Instant,
 
 /// Sends a challenge ACK unless the limits forbid (RFC 5961 §7; tcp_send_challenge_ack).
 pub(crate) fn send_challenge_ack(cx: &mut Cx<'_>) {
+    challenge_with(cx, TcpFlags::NONE);
+}
+
+/// The same with an ACE field, where that is not NONE, of its own.
+pub(super) fn challenge_with(cx: &mut Cx<'_>, field: TcpFlags) {
     let tp = &mut *cx.tp;
     if may_challenge(cx.stack, cx.now, &mut tp.last_oow_ack_ms, &mut tp.challenge) {
-        control::send_ack(cx);
+        control::send_ack_reflect_ect(cx, field);
     }
 }
 

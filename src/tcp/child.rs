@@ -3,7 +3,7 @@
 //! listener is owned; a child is owned inside it. Linux: tcp_v4_syn_recv_sock, tcp_create_openreq_child, sk_clone_lock.
 
 use super::connect;
-use super::ecn::{self, EcnFlags};
+use super::ecn;
 use super::handshake::mss_for;
 use super::input::{self, Verdict};
 use super::listener::{ReqKey, Request};
@@ -17,6 +17,7 @@ use crate::sock::skb::Skb;
 use crate::sock::state::State;
 use crate::sock::{Sock, SockCommon, flag};
 use crate::wire::seq::RawWindow;
+use crate::wire::tcp_options::TcpOptions;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -25,12 +26,14 @@ pub(super) struct OpenedBy {
     /// Bytes, with its header.
     len: u32,
     window: RawWindow,
+    ecn: ecn::Opening,
     info: Option<PacketInfo>,
 }
 
 impl OpenedBy {
     pub(super) fn of(skb: &Skb) -> OpenedBy {
-        OpenedBy { len: skb.len() as u32, window: skb.tcp.window(), info: skb.rx }
+        let o = TcpOptions::parse(rcv::option_bytes(skb));
+        OpenedBy { len: skb.len() as u32, window: skb.tcp.window(), ecn: ecn::Opening::of(skb, &o), info: skb.rx }
     }
 }
 
@@ -53,7 +56,7 @@ pub(super) fn syn_recv_sock(
         let mut c = Cx::new(g)?;
         let c = &mut c;
         inherit(c, parent);
-        create_openreq_child(c, parent, req.as_ref()?, by.len, by.window);
+        create_openreq_child(c, parent, req.as_ref()?, by);
         if let Some(info) = &by.info {
             // Shown, and without a use: a stream does not send to groups. IP_MULTICAST_IF would show an address.
             c.sk.mc_index = if c.sock.family == AF_INET6 { info.ifindex } else { 0 };
@@ -115,8 +118,9 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     sock_ops::inherit(c.tp, p.tp, false);
 }
 
-/// The child's numbers, from the request and the segment that completes it. `len` is the segment's with its header.
-fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw_window: RawWindow) {
+/// The child's numbers, from the request and the segment that completes it.
+fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, by: &OpenedBy) {
+    let (len, raw_window) = (by.len, by.window);
     let sk = &mut *c.sk;
     (sk.saddr, sk.rcv_saddr, sk.daddr) = (req.saddr, req.saddr, req.daddr);
     (sk.sport, sk.dport, sk.bound_dev_if) = (req.sport, req.dport, req.oif);
@@ -172,7 +176,8 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw
     }
     tp.not_accepted = true;
     tp.rx_opt.mss_clamp = req.mss;
-    tp.ecn = EcnFlags::new(req.ecn_ok);
+    ecn::openreq_child(c, &req.ecn, &by.ecn);
+    let tp = &mut *c.tp;
     if let Some(syn) = &req.saved_syn {
         tp.cold.get_or_insert_default().saved_syn = Some(syn.clone());
     }

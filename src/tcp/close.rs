@@ -100,7 +100,7 @@ fn begin_close(cx: &mut Cx<'_>) -> bool {
 fn purge_receive(cx: &mut Cx<'_>) -> bool {
     let mut unread = false;
     while let Some(skb) = cx.sk.receive_queue.pop_front() {
-        let fin = u32::from(skb.tcp.flags & TcpFlags::FIN.bits() as u8 != 0);
+        let fin = u32::from(skb.tcp.flags & TcpFlags::FIN.bits() != 0);
         unread |= (skb.tcp.end_seq - fin).after(cx.tp.copied_seq);
         mem::uncharge_rmem(cx.sock, cx.sk, skb.truesize);
     }

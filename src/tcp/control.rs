@@ -18,12 +18,12 @@ use crate::sock::skb::Skb;
 use crate::sock::state::State;
 use crate::sock::{flag, mem};
 use crate::wire::seq::SeqNum;
-use crate::wire::tcp::HEADER_LEN;
+use crate::wire::tcp::{HEADER_LEN, TcpFlags};
 use crate::wire::tcp_options::TIMESTAMP_ALIGNED_LEN;
 use std::sync::atomic::Ordering;
 
 /// A segment without payload; SYN and FIN take a sequence number each (tcp_init_nondata_skb).
-pub(super) fn nondata_skb(seq: SeqNum, flags: u8) -> Skb {
+pub(super) fn nondata_skb(seq: SeqNum, flags: u16) -> Skb {
     let mut skb = Skb::new();
     skb.tcp.flags = flags;
     skb.tcp.seq = seq;
@@ -165,14 +165,14 @@ pub fn connect(cx: &mut Cx<'_>, data: Option<&mut SendMsg<'_>>) -> Result<()> {
 /// A SYN crossed ours: answers with a SYN-ACK that is our SYN with an ACK (simultaneous open, RFC 9293 §3.5, Figure 7).
 /// EFAULT when the head of the retransmit queue is no SYN. Linux: tcp_send_synack.
 pub fn send_synack(cx: &mut Cx<'_>) -> Result<()> {
-    let ecn = cx.tp.ecn;
-    let Some(slot) = cx.tp.rtx_queue.front_mut() else { return Err(Error::Fault) };
+    let tp = &mut *cx.tp;
+    let Some(slot) = tp.rtx_queue.front_mut() else { return Err(Error::Fault) };
     if slot.tcp.flags & SYN == 0 {
         return Err(Error::Fault);
     }
     if slot.tcp.flags & ACK == 0 {
         slot.tcp.flags |= ACK;
-        ecn::send_synack(ecn, slot);
+        ecn::send_synack(&tp.ecn, slot);
     }
     let mut skb = std::mem::take(slot);
     let sent = transmit_skb(cx, &mut skb);
@@ -219,10 +219,14 @@ pub fn send_active_reset(cx: &mut Cx<'_>) {
 
 /// Sends an acknowledgement of `rcv_nxt` whose sequence number is `seq`. Nothing in CLOSED.
 pub(super) fn send_ack_at(cx: &mut Cx<'_>, seq: SeqNum) {
+    ack_at(cx, seq, TcpFlags::NONE);
+}
+
+fn ack_at(cx: &mut Cx<'_>, seq: SeqNum, field: TcpFlags) {
     if cx.state() == State::Close {
         return;
     }
-    let skb = nondata_skb(seq, ACK);
+    let skb = nondata_skb(seq, ACK | field.bits());
     // An acknowledgement that a full device drops is replaced by the next one, as one lost on the wire.
     let _ = transmit_bare(cx, skb);
 }
@@ -233,6 +237,13 @@ pub(super) fn send_ack_of(cx: &mut Cx<'_>, rcv_nxt: SeqNum) {
     let skb = nondata_skb(acceptable_seq(cx), ACK);
     // As in `send_ack_at`: the next acknowledgement replaces one that is dropped.
     let _ = transmit_ack(cx, skb, rcv_nxt);
+}
+
+/// Acknowledges with an ACE field of its own, where that is not NONE: that tells the codepoint of a SYN or SYN-ACK
+/// (tcp_send_ack_reflect_ect).
+pub(super) fn send_ack_reflect_ect(cx: &mut Cx<'_>, field: TcpFlags) {
+    let seq = acceptable_seq(cx);
+    ack_at(cx, seq, field);
 }
 
 /// Acknowledges what was received (tcp_send_ack).

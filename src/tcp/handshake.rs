@@ -5,7 +5,7 @@
 use super::challenge::{ChallengeBudget, may_challenge, oow_rate_limited};
 use super::child::{OpenedBy, first_segment, syn_recv_sock};
 use super::connect::{default_mss, ts_offset};
-use super::ecn::{self};
+use super::ecn::{self, EcnRequest};
 use super::fastopen::queue::FastOpenQueue;
 use super::fastopen::server::Decision;
 use super::listener::{self, ReqKey, Request};
@@ -113,7 +113,7 @@ struct Agreed {
     sack_ok: bool,
     /// Its window scale, where there is one.
     wscale: Option<WindowShift>,
-    ecn_ok: bool,
+    ecn: EcnRequest,
     /// The TOS byte of the SYN.
     syn_tos: u8,
 }
@@ -140,7 +140,7 @@ fn new_request(cx: &mut Cx<'_>, key: &ReqKey, info: &PacketInfo, dst: Arc<Dst>, 
         tstamp_ok,
         sack_ok: agreed.sack_ok,
         wscale_ok,
-        ecn_ok: agreed.ecn_ok,
+        ecn: agreed.ecn,
         acked: false,
         snd_wscale: agreed.wscale.unwrap_or(WindowShift::NONE),
         rcv_wscale,
@@ -219,7 +219,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         ts_recent: timestamps.map(|t| t.0),
         sack_ok: opt.sack_permitted && sysctl.tcp_sack() && has_room,
         wscale: wscale.map(WindowShift::clamp),
-        ecn_ok: ecn::create_request(cx, &skb, &dst, ends) && has_room,
+        ecn: ecn::create_request(cx, &skb, &dst, ends, has_room),
         syn_tos: skb.tcp.ip_dsfield,
     };
     let mut req = new_request(cx, key, info, dst, agreed);
@@ -311,7 +311,7 @@ fn cookie_check(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> O
         ts_recent: timestamps.map(|t| t.0),
         sack_ok: said.sack_ok,
         wscale: said.wscale,
-        ecn_ok: said.ecn_ok && willing,
+        ecn: ecn::cookie_request(said.ecn_ok && willing, flags),
         syn_tos: skb.tcp.ip_dsfield,
     };
     let req = new_request(cx, key, info, dst, agreed);
@@ -470,9 +470,11 @@ fn repeated_syn(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb) {
     let (timeouts, first) = (req.num_timeout, req.timeout_us);
     let mib = Mib::TcpExtTCPACKSkippedSynRecv;
     let (len, syn) = skb.tcp.span();
-    if !oow_rate_limited(stack, len, syn, now, &mut req.last_oow_ack_ms, mib)
-        && with_request(cx, key, rtx_synack).unwrap_or(false)
-    {
+    let limited = oow_rate_limited(stack, len, syn, now, &mut req.last_oow_ack_ms, mib);
+    if !limited {
+        ecn::repeated_syn(&mut req.ecn, skb);
+    }
+    if !limited && with_request(cx, key, rtx_synack).unwrap_or(false) {
         let at = now + listener::req_timeout(cx, first, timeouts);
         if let Some(l) = cx.tp.listener.as_mut() {
             l.postpone(key, at);
@@ -557,6 +559,7 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
         stack.mib.drop(DropReason::TcpFlags);
         return None;
     }
+    req.ecn.see_option(opt.accecn(rcv::option_bytes(&skb)));
     if timeouts < cx.tp.defer_accept && end == rcv_nxt {
         // TCP_DEFER_ACCEPT: a bare ACK does not make a connection, data will.
         req.acked = true;

@@ -32,7 +32,7 @@
 //! | `minmax` | the best sample of a sliding window |
 //! | `recovery`, `rack` | the states of recovery; which segments are lost (RFC 8985) |
 //! | `retransmit`, `prr`, `undo` | sending again; at which rate (RFC 6937); undoing a reduction |
-//! | `ecn`, `cong` | congestion notification (RFC 3168); congestion control, a file an algorithm |
+//! | `ecn`, `cong` | congestion notification (RFC 3168, RFC 9768); congestion control, a file an algorithm |
 //! | `plb` | another path where one stays congested |
 //! | `timer` | retransmission, probes, keepalive (RFC 6298, RFC 1122 §4.2.3.6) |
 //! | `sock_ops`, `ulp` | hooks; upper-layer protocols |

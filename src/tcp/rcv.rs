@@ -108,7 +108,7 @@ pub(super) fn send_reset(
     dport: u16,
     info: &PacketInfo,
 ) {
-    let flags = TcpFlags::from_bits(cb.flags.into());
+    let flags = TcpFlags::from_bits(cb.flags);
     if flags.contains(TcpFlags::RST) {
         return;
     }
@@ -183,7 +183,7 @@ pub(super) fn fill_cb(skb: &mut Skb, tos: u8, ttl: u8, now: Instant) -> Option<(
         end_seq: th.seq() + len,
         ack_seq: th.ack(),
         flag_word: th.flag_word(),
-        flags: flags.bits() as u8,
+        flags: flags.bits(),
         ip_dsfield: tos,
         ttl,
         mstamp: now,

@@ -21,7 +21,7 @@ use crate::wire::seq::SeqNum;
 use crate::wire::tcp::TcpFlags;
 use std::sync::atomic::Ordering;
 
-const FIN: u8 = TcpFlags::FIN.bits() as u8;
+const FIN: u16 = TcpFlags::FIN.bits();
 
 /// Drops a packet for a reason.
 #[track_caller]

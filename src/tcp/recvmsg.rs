@@ -20,8 +20,8 @@ use crate::wire::seq::SeqNum;
 use crate::wire::tcp::TcpFlags;
 use std::sync::atomic::Ordering;
 
-const FIN: u8 = TcpFlags::FIN.bits() as u8;
-const SYN: u8 = TcpFlags::SYN.bits() as u8;
+const FIN: u16 = TcpFlags::FIN.bits();
+const SYN: u16 = TcpFlags::SYN.bits();
 
 /// The result of one step of a receive.
 enum Step {

@@ -39,6 +39,7 @@ impl Options {
         md5: None,
         timestamps: None,
         sack: crate::wire::tcp_options::SackBlocks::new(),
+        accecn: None,
     });
 
     /// Bytes they take.
@@ -127,21 +128,24 @@ pub(crate) fn established_options(cx: &Cx<'_>, at: Option<Instant>) -> Establish
         }
         o.sack.truncate(o.sack_room());
     }
+    ecn::established_option(cx, at.unwrap_or(cx.now), &mut o);
     o
 }
 
 /// Options of our SYN, or of the SYN-ACK that answers a crossing SYN: all that the sysctls allow us to offer.
-fn syn_options(cx: &mut Cx<'_>, at: Instant) -> SynOptions {
+fn syn_options(cx: &mut Cx<'_>, at: Instant, is_synack: bool) -> SynOptions {
     let mss = mtu::advertise_mss(cx);
     let sysctl = &cx.stack.sysctl;
-    SynOptions {
+    let mut o = SynOptions {
         mss: Some(mss),
         timestamps: (sysctl.tcp_timestamps() != 0).then(|| (ts_at(cx, at), cx.tp.rx_opt.ts_recent)),
         sack_permitted: sysctl.tcp_sack(),
         window_scale: sysctl.tcp_window_scaling().then_some(cx.tp.rx_opt.rcv_wscale),
         fastopen: cx.tp.syn_option(),
         ..SynOptions::default()
-    }
+    };
+    ecn::syn_option(cx, is_synack, &mut o);
+    o
 }
 
 /// Forgets the cached route and what was learned from its device (__sk_dst_reset).
@@ -247,16 +251,19 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     let cb = out.tcp;
     let payload = out.len() as u64;
     let segs = u32::from(cb.gso_segs.max(1));
-    let mut flags = TcpFlags::from_bits(u16::from(cb.flags));
+    let mut flags = TcpFlags::from_bits(cb.flags);
     let is_syn = flags.contains(TcpFlags::SYN);
     let options = if is_syn {
-        Options::Syn(syn_options(cx, cb.mstamp))
+        Options::Syn(syn_options(cx, cb.mstamp, flags.contains(TcpFlags::ACK)))
     } else {
         let o = established_options(cx, Some(cb.mstamp));
         if let Some(s) = &mut cx.tp.sack {
             // A DSACK is sent once.
             s.duplicate_sack = None;
             cx.tp.rx_opt.dsack = false;
+        }
+        if o.accecn.is_some() {
+            ecn::option_sent(&mut cx.tp.ecn, cx.now);
         }
         Options::Est(o)
     };
@@ -306,6 +313,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     if segs > 1 {
         out.gso_size = cb.gso_size;
         out.gso_type = if cx.sk.daddr.is_ipv6() { GsoType::TcpV6 } else { GsoType::TcpV4 };
+        out.every_cwr = flags.contains(TcpFlags::CWR) && cx.tp.ecn.is_accurate();
     } else {
         out.gso_size = 0;
         out.gso_type = GsoType::None;

@@ -23,6 +23,8 @@ use std::net::SocketAddr;
 pub(super) enum SynAck {
     /// Of a request that is remembered; the first may have a Fast Open cookie.
     Normal(Option<FastOpenCookie>),
+    /// Of the same, sent again.
+    Again,
     /// Its sequence number is a cookie, and its timestamp has the options.
     Cookie,
 }
@@ -34,16 +36,18 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
     let (v6, ends) = (req.daddr.is_ipv6(), Ends::of(req));
     let mss = mss_for(cx, &req.dst, v6);
     let mut flags = TcpFlags::SYN | TcpFlags::ACK;
-    let codepoint = ecn::make_synack(cx, req.ecn_ok, ends, &mut flags);
+    let again = matches!(kind, SynAck::Again);
+    let codepoint = ecn::make_synack(cx, &mut req.ecn, again, req.num_timeout, ends, &mut flags);
     let tos = if v6 { cx.sk.tclass } else { cx.sk.tos };
     let tos = if stack.sysctl.tcp_reflect_tos() { req.syn_tos } else { tos };
     let mut clock = now.as_millis() as u32;
     let mut fastopen = None;
     match kind {
         SynAck::Normal(cookie) => fastopen = cookie,
+        SynAck::Again => {}
         SynAck::Cookie => {
             let wscale = req.wscale_ok.then_some(req.snd_wscale);
-            let options = Remembered { wscale, sack_ok: req.sack_ok, ecn_ok: req.ecn_ok };
+            let options = Remembered { wscale, sack_ok: req.sack_ok, ecn_ok: req.ecn.is_ok() };
             clock = syncookies::init_timestamp(clock, options);
         }
     }
@@ -53,14 +57,16 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
         req.tsval.0 = tsval;
     }
     req.tsval.1 = tsval;
-    let options = Options::Syn(SynOptions {
+    let mut options = SynOptions {
         mss: Some(mss),
         timestamps: req.tstamp_ok.then_some((tsval, req.ts_recent)),
         sack_permitted: req.sack_ok,
         window_scale: req.wscale_ok.then_some(req.rcv_wscale),
         fastopen,
         ..SynOptions::default()
-    });
+    };
+    ecn::request_option(cx, &req.ecn, again, &mut options);
+    let options = Options::Syn(options);
     let repr = TcpRepr {
         src_port: req.sport,
         dst_port: req.dport,
@@ -102,10 +108,11 @@ pub(super) fn rtx_synack(cx: &mut Cx<'_>, req: &mut Request) -> bool {
     if cx.sk.txrehash {
         req.txhash = segment::rnd_txhash(cx.stack);
     }
-    if !send_synack(cx, req, SynAck::Normal(None)) {
+    if !send_synack(cx, req, SynAck::Again) {
         return false;
     }
     req.num_retrans = req.num_retrans.saturating_add(1);
+    req.ecn.sent_again(req.num_retrans);
     let (local, peer) = (SocketAddr::new(req.saddr, req.sport), SocketAddr::new(req.daddr, req.dport));
     let (state, why) = (State::NewSynRecv as u8, Resend::SynAck);
     cx.stack.mib.trace.point(|| Event::Retransmit { local, peer, state, seq: 0, len: 0, why, err: None });

@@ -6,7 +6,7 @@ use super::challenge::ChallengeBudget;
 use super::chrono::Chrono;
 use super::cong::CongState;
 use super::delack::AckState;
-use super::ecn::{EceEcho, EcnFlags};
+use super::ecn::{EceEcho, EcnState};
 use super::fastopen::FastOpen;
 use super::listener::Listener;
 use super::minmax::MinMax;
@@ -528,7 +528,7 @@ zero {
 
     // Options and limits.
     /// Explicit congestion notification.
-    pub ecn: EcnFlags,
+    pub ecn: EcnState,
     /// The echo of marks segment by segment, for an algorithm that asks for it.
     pub(crate) ece_echo: EceEcho,
     /// TCP_SYNCNT; 0: sysctl.

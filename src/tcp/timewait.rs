@@ -65,6 +65,8 @@ pub struct TimeWait {
     txhash: u32,
     rcv_wscale: WindowShift,
     tos: u8,
+    /// Codepoint of acknowledgements of what is in the window.
+    codepoint: u8,
     bound: Option<Bound>,
     inner: Mutex<Inner>,
 }
@@ -83,6 +85,8 @@ pub(super) enum Verdict {
     Done,
     /// Acknowledge.
     Ack,
+    /// Acknowledge a segment that is out of the window or too old: as a packet that is not ECN-capable.
+    AckOow,
     /// Reset the sender.
     Rst,
     /// A new connection may begin, with this ISN, if somebody listens.
@@ -143,6 +147,7 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
         txhash: cx.tp.txhash,
         rcv_wscale: cx.tp.rx_opt.rcv_wscale,
         tos: if cx.sk.daddr.is_ipv4() { cx.sk.tos } else { cx.sk.tclass },
+        codepoint: ecn::timewait_codepoint(&cx.tp.ecn),
         bound,
         inner: Mutex::new(Inner {
             substate: state,
@@ -326,11 +331,15 @@ impl TimeWait {
     fn oow(stack: &Stack, skb: &Skb, now: Instant, i: &mut Inner, mib: Mib) -> Verdict {
         let (len, syn) = skb.tcp.span();
         let limited = oow_rate_limited(stack, len, syn, now, &mut i.last_oow_ack_ms, mib);
-        if limited { Verdict::Done } else { Verdict::Ack }
+        if limited { Verdict::Done } else { Verdict::AckOow }
     }
 
     /// Acknowledges with the record's numbers (tcp_v4_timewait_ack).
     pub(super) fn send_ack(&self, stack: &Arc<Stack>, now: Instant) {
+        self.ack(stack, now, self.codepoint);
+    }
+
+    fn ack(&self, stack: &Arc<Stack>, now: Instant, codepoint: u8) {
         let i = self.inner.lock();
         let ts = (i.ts_recent_stamp != 0).then(|| ((now.as_millis() as u32).wrapping_add(self.ts_offset), i.ts_recent));
         let reply = rcv::Reply {
@@ -348,7 +357,7 @@ impl TimeWait {
             },
             options: rcv::with_timestamps(ts),
             more: &[],
-            tos: ecn::with_codepoint(self.tos, 0),
+            tos: ecn::with_codepoint(self.tos, codepoint),
             ttl: -1,
             oif: self.oif,
             flow_label: self.flow_label,
@@ -371,6 +380,7 @@ pub(super) fn segment(
     match tw.process(stack, skb, info.now) {
         Verdict::Done => {}
         Verdict::Ack => tw.send_ack(stack, info.now),
+        Verdict::AckOow => tw.ack(stack, info.now, 0),
         Verdict::Rst => {
             rcv::send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info);
             kill(stack, tw);

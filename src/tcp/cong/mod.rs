@@ -62,7 +62,7 @@ pub(crate) mod dctcp;
 mod hystart_plus;
 pub(crate) mod reno;
 
-pub use super::ecn::EcnFlags;
+pub use super::ecn::{EcnMode, EcnState};
 pub use super::output::{is_cwnd_limited, packets_in_flight};
 pub use super::rtt::min_rtt;
 pub use super::tcb::{CaState, Cx, INFINITE_SSTHRESH, RateSample, TcpSock};

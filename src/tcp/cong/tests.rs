@@ -6,7 +6,7 @@ use crate::ip::route::{RouteSpec, add_route};
 use crate::sock::dst::rtax;
 use crate::sock::skb::Skb;
 use crate::sys::lock::Mutex;
-use crate::tcp::ecn::EcnFlags;
+use crate::tcp::ecn::{EcnMode, EcnState};
 use crate::tcp::peer_test::{Host, SYN_OPTIONS, THERE};
 use crate::tcp::tcb::{CaState, Cx};
 use crate::tcp::testing::{Bench, ISS};
@@ -192,7 +192,7 @@ fn in_ack_event_tells_the_predicted_acknowledgement_from_others() {
     b.with(|cx| {
         cx.tp.rx_opt.snd_wscale = WindowShift::clamp(7);
         cx.tp.snd_wl1 = cx.tp.rcv_nxt;
-        cx.tp.ecn = EcnFlags::new(true);
+        cx.tp.ecn = EcnState::new(EcnMode::Rfc3168);
         input::fast_path_on(cx);
     });
     b.send(&[7; 6000], 0).unwrap();
@@ -238,7 +238,7 @@ fn an_exact_echo_tells_marked_segments_from_others() {
     const CE: u8 = 3;
     let b = Bench::established();
     b.with(|cx| {
-        cx.tp.ecn = EcnFlags::new(true);
+        cx.tp.ecn = EcnState::new(EcnMode::Rfc3168);
         super::set_congestion_control(cx, "dctcp").unwrap();
         cx.tp.ack.rcv_mss = 2_000;
         // Acknowledgements wait for replies.

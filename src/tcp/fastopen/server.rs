@@ -14,6 +14,7 @@ use crate::sock::packet::PacketInfo;
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
 use crate::tcp::challenge::{may_challenge, oow_rate_limited, reset};
+use crate::tcp::ecn;
 use crate::tcp::handshake::{self, stamp_of, unacceptable};
 use crate::tcp::input::{self, Seg};
 use crate::tcp::listener::{self, Request};
@@ -150,8 +151,8 @@ pub(in crate::tcp) fn add_skb(cx: &mut Cx<'_>, syn: &Skb) {
     reassembly::charge(cx, &mut skb);
     mem::force(cx.sock, cx.sk, skb.truesize as i32);
     skb.tcp.seq += 1;
-    skb.tcp.flags &= !(TcpFlags::SYN.bits() as u8);
-    let fin = skb.tcp.flags & TcpFlags::FIN.bits() as u8 != 0;
+    skb.tcp.flags &= !(TcpFlags::SYN.bits());
+    let fin = skb.tcp.flags & TcpFlags::FIN.bits() != 0;
     let len = skb.len() as u64;
     reassembly::queue_rcv(cx, skb);
     cx.tp.fastopen_mut().syn_data_acked = true;
@@ -210,6 +211,7 @@ fn check(cx: &mut Cx<'_>, req: &mut Request, seg: &Seg, opt: &TcpOptions, skb: &
         let (len, syn) = skb.tcp.span();
         let mib = Mib::TcpExtTCPACKSkippedSynRecv;
         if !oow_rate_limited(stack, len, syn, now, &mut req.last_oow_ack_ms, mib) {
+            ecn::repeated_syn(&mut req.ecn, skb);
             // If it is lost, the timer sends it again.
             rtx_synack(cx, req);
         }
@@ -248,6 +250,7 @@ fn check(cx: &mut Cx<'_>, req: &mut Request, seg: &Seg, opt: &TcpOptions, skb: &
         stack.mib.drop(DropReason::TcpFlags);
         return Check::Drop;
     }
+    req.ecn.see_option(seg.accecn);
     Check::Pass
 }
 
