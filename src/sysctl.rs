@@ -32,9 +32,6 @@ use table::{Row, TABLE};
 const WITHOUT: &[(&str, &str)] = &[
     ("net.ipv4.tcp_no_metrics_save", "1"),
     ("net.ipv4.tcp_ecn_option", "0"),
-    ("net.ipv4.tcp_early_demux", "0"),
-    ("net.ipv4.udp_early_demux", "0"),
-    ("net.ipv4.ip_early_demux", "0"),
     ("net.ipv4.ip_unprivileged_port_start", "0"),
 ];
 

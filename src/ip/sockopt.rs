@@ -2,6 +2,8 @@
 //! structures' bytes in host order. Lengths, ranges and errnos are Linux's (net/ipv4/ip_sockglue.c, net/ipv6/
 //! ipv6_sockglue.c); ip(7), ipv6(7).
 //!
+//! `own` has the options that are a bit or a small value and nothing else.
+//!
 //! A socket of IPv6 has the options of both families, each with its own value: what IP_RECVTTL asks for counts for
 //! packets of IPv4, IPV6_RECVHOPLIMIT for those of IPv6. Not here, and refused with ENOPROTOOPT as on a kernel
 //! without them: source-specific multicast, sticky IPV6_PKTINFO and extension headers,

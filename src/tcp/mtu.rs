@@ -146,7 +146,7 @@ pub fn default_advmss(stack: &Stack, dst: &Dst, v6: bool) -> u16 {
     }
     // An IPv6 header does not count against the greatest length that it names.
     let (headers, least, most) = match v6 {
-        true => (60, 1220, 65_535 - 20),
+        true => (60, stack.sysctl.route6_min_adv_mss().max(0) as u32, 65_535 - 20),
         false => (40, stack.sysctl.route_min_adv_mss().max(0) as u32, 65_535 - 40),
     };
     dst.mtu.saturating_sub(headers).max(least).min(most) as u16
