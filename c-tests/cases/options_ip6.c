@@ -200,6 +200,23 @@ static void interface_and_source(void)
     }
 }
 
+/* IPV6_ROUTER_ALERT: of sockets of IPPROTO_RAW alone; one registration a socket. */
+static void router_alert(void)
+{
+    int fd = (int)OK(usk_socket(AF_INET6, SOCK_RAW, IPPROTO_RAW));
+    ERR(set_int(fd, SOL_IPV6, IPV6_ROUTER_ALERT, -1), ENOBUFS);
+    OK(set_int(fd, SOL_IPV6, IPV6_ROUTER_ALERT, 0));
+    EQ(get_int(fd, SOL_IPV6, IPV6_ROUTER_ALERT), 0);
+    ERR(set_int(fd, SOL_IPV6, IPV6_ROUTER_ALERT, 0), EADDRINUSE);
+    OK(set_int(fd, SOL_IPV6, IPV6_ROUTER_ALERT, -1));
+    EQ(get_int(fd, SOL_IPV6, IPV6_ROUTER_ALERT), 1);
+    OK(set_int(fd, SOL_IPV6, IPV6_ROUTER_ALERT, 5));
+    usk_close(fd);
+    fd = (int)OK(usk_socket(AF_INET6, SOCK_RAW, 200));
+    ERR(set_int(fd, SOL_IPV6, IPV6_ROUTER_ALERT, 1), ENOPROTOOPT);
+    usk_close(fd);
+}
+
 static void least_hops(void)
 {
     int fd[2];
@@ -270,6 +287,7 @@ int main(void)
     fragment_size();
     error_extension();
     interface_and_source();
+    router_alert();
     least_hops();
     path_mtu();
     return done();

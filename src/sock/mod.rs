@@ -275,6 +275,7 @@ pub(crate) mod ip_flag {
     pub(crate) const FLOWINFO: u64 = 1 << 22;
     pub(crate) const RECVPATHMTU: u64 = 1 << 23;
     pub(crate) const ROUTER_ALERT_ISOLATE: u64 = 1 << 24;
+    pub(crate) const ROUTER_ALERT6: u64 = 1 << 25;
 }
 
 /// Options of the IP levels that few sockets have: made when one is first set.
@@ -290,6 +291,8 @@ pub(crate) struct IpMore {
     pub(crate) srcprefs: u32,
     /// IPV6_MTU: bytes of a packet that IPV6_DONTFRAG lets pass, where the path takes more; 0: the path's (frag_size).
     pub(crate) frag_size: u32,
+    /// IPV6_ROUTER_ALERT: the socket waits for such packets.
+    pub(crate) router_alert6: bool,
     /// IPV6_RECVPATHMTU: where the last datagram that was too long should have gone, and the MTU of its path; waits for
     /// a receive (rxpmtu).
     pub(crate) rx_path_mtu: Option<(SocketAddr, u32)>,

@@ -23,6 +23,7 @@ const IP_PROTOCOL: i32 = 52;
 const IPV6_2292PKTINFO: i32 = 2;
 const IPV6_2292HOPLIMIT: i32 = 8;
 const IPV6_FLOWINFO: i32 = 11;
+const IPV6_ROUTER_ALERT: i32 = 22;
 const IPV6_ROUTER_ALERT_ISOLATE: i32 = 30;
 const IPV6_RECVERR_RFC4884: i32 = 31;
 const IPV6_RECVPATHMTU: i32 = 60;
@@ -68,6 +69,7 @@ fn bit_v6(name: i32) -> Option<u64> {
         IPV6_2292PKTINFO => ip_flag::PKTINFO_2292,
         IPV6_2292HOPLIMIT => ip_flag::HOPLIMIT_2292,
         IPV6_FLOWINFO => ip_flag::FLOWINFO,
+        IPV6_ROUTER_ALERT => ip_flag::ROUTER_ALERT6,
         IPV6_ROUTER_ALERT_ISOLATE => ip_flag::ROUTER_ALERT_ISOLATE,
         IPV6_RECVERR_RFC4884 => ip_flag::RECVERR6_RFC4884,
         IPV6_RECVPATHMTU => ip_flag::RECVPATHMTU,
@@ -121,6 +123,7 @@ pub(super) fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Option<R
 /// Sets an option of SOL_IPV6. None: it is none of these.
 pub(super) fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Option<Result<()>> {
     match name {
+        IPV6_ROUTER_ALERT => return Some(int(value).and_then(|sel| router_alert(g, sel))),
         IPV6_UNICAST_IF if value.len() < 4 => return Some(Err(Error::Inval)),
         IPV6_UNICAST_IF => return Some(unicast_if(g, value).map(|i| more(&mut g.common).unicast_if.1 = i)),
         libc::IPV6_MTU => {
@@ -146,6 +149,23 @@ pub(super) fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Option<R
     };
     set_bit(&mut g.common, bit, val != 0);
     Some(Ok(()))
+}
+
+/// IPV6_ROUTER_ALERT: `sel` is the value that is waited for, negative for none. A host forwards nothing that could be
+/// given to the socket. Errors: ENOPROTOOPT, of all but raw sockets of IPPROTO_RAW; EADDRINUSE, twice; ENOBUFS, none to
+/// end (ip6_ra_control).
+fn router_alert(g: &mut SockGuard<'_>, sel: i32) -> Result<()> {
+    if !is_raw(g) || g.sock.protocol != IPPROTO_RAW {
+        return Err(Error::NoProtoOpt);
+    }
+    let waits = g.common.ip_more.as_ref().is_some_and(|m| m.router_alert6);
+    match (sel >= 0, waits) {
+        (true, true) => return Err(Error::AddrInUse),
+        (false, false) => return Err(Error::NoBufs),
+        (on, _) => more(&mut g.common).router_alert6 = on,
+    }
+    set_bit(&mut g.common, ip_flag::ROUTER_ALERT6, sel != 0);
+    Ok(())
 }
 
 /// What an option of SOL_IP returns, or its bytes in `value`. None: it is none of these.
