@@ -322,6 +322,7 @@ fn copy_meta(from: &Skb, to: &mut Skb) {
     to.tstamp = from.tstamp;
     to.tx_time = from.tx_time;
     to.hash = from.hash;
+    (to.mark, to.priority) = (from.mark, from.priority);
     to.tcp = from.tcp;
 }
 

@@ -211,6 +211,9 @@ fn error(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo) {
         Ok(Message::Other { rest, data, .. }) => (data, u32::from_be_bytes(rest)),
         _ => return bad(stack, DropReason::IcmpMalformed),
     };
+    // In words of eight bytes, of these two types (RFC 4884 §4).
+    let extended = matches!(h.kind(), kind::UNREACHABLE | kind::TIME_EXCEEDED);
+    let extension = if extended { super::icmp::extension_at(usize::from(skb.linear()[4]) * 8) } else { 0 };
     // The version in a quote is not looked at.
     let mut quoted = quoted.to_vec();
     if let Some(first) = quoted.first_mut() {
@@ -234,6 +237,7 @@ fn error(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo) {
         errno,
         fatal,
         quoted: q.transport(),
+        extension: extension.saturating_sub(quoted.len() - q.transport().len()),
         ifindex: info.ifindex,
         ttl: info.ttl,
         tos: info.tos,

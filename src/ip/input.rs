@@ -297,6 +297,11 @@ fn info_v4(skb: &Skb, h: V4, to: Addressee, ifindex: u32, now: Instant) -> Packe
 fn deliver_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: V4, to: Addressee, now: Instant) {
     let info = info_v4(&skb, h, to, dev.ifindex, now);
     skb.rx = Some(info);
+    if h.header_len > ip::HEADER_LEN {
+        let mut header = vec![0; h.header_len];
+        skb.copy_out(0, &mut header);
+        skb.saved_header = Some(header.into());
+    }
     let raw = net.raw.deliver(stack, &skb, &info);
     // ICMPv6 is a protocol of IPv6 alone.
     let handler = stack.registry.handler(h.protocol).filter(|_| h.protocol != proto::ICMPV6);

@@ -17,7 +17,9 @@
 //! | `output` | from a transport to the device |
 //! | `port_table` | sockets by port, for UDP and what is plugged in |
 //! | `ports` | choice of local ports |
+//! | `rfc4884` | extensions of ICMP errors |
 //! | `route` | routes, addresses, path MTUs |
+//! | `rxcontrol` | control messages that few programs ask for |
 //! | `slots` | where raw and ping sockets are plugged in |
 //! | `sockopt` | SOL_IP and SOL_IPV6 options |
 
@@ -35,7 +37,9 @@ pub(crate) mod options;
 pub mod output;
 pub mod port_table;
 pub(crate) mod ports;
+pub(crate) mod rfc4884;
 pub mod route;
+pub(crate) mod rxcontrol;
 pub(crate) mod slots;
 pub mod sockopt;
 

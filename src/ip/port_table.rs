@@ -4,6 +4,7 @@
 //! tables of its own). Linux: struct udp_table, __udp4_lib_lookup, udp_lib_lport_inuse.
 
 use super::ports;
+use super::sockopt::own;
 use crate::base::error::{Error, Result};
 use crate::base::hash::{Tuple, addr128};
 use crate::sock::reuseport::{self, Membership, ReuseGroup};
@@ -185,7 +186,7 @@ impl PortTable {
         if port != 0 {
             return if self.bind(PortEntry::of(g, port)) { Ok(port) } else { Err(Error::AddrInUse) };
         }
-        let range = g.stack.sysctl.ip_local_port_range();
+        let range = own::port_range(g.stack, &g.common);
         // SO_REUSEADDR and SO_REUSEPORT share only ports that a program names; a port that is chosen for it is not
         // shared.
         let alone = |p| PortEntry { reuse: false, reuseport: false, group: None, ..PortEntry::of(g, p) };

@@ -2,12 +2,14 @@
 //! structures' bytes in host order. Lengths, ranges and errnos are Linux's (net/ipv4/ip_sockglue.c, net/ipv6/
 //! ipv6_sockglue.c); ip(7), ipv6(7).
 //!
+//! `own` has the options that are a bit or a small value and nothing else.
+//!
 //! A socket of IPv6 has the options of both families, each with its own value: what IP_RECVTTL asks for counts for
 //! packets of IPv4, IPV6_RECVHOPLIMIT for those of IPv6. Not here, and refused with ENOPROTOOPT as on a kernel
-//! without them: IP options in sent packets, source-specific multicast, sticky IPV6_PKTINFO and extension headers,
-//! flow-label leases. IP_RECVOPTS, IP_RETOPTS and IP_CHECKSUM are for streams alone, which deliver no such control data
-//! on Linux either. IP_TRANSPARENT answers EPERM, as it does without CAP_NET_ADMIN: routing of foreign destinations to
-//! sockets is not there.
+//! without them: source-specific multicast, sticky IPV6_PKTINFO and extension headers,
+//! flow-label leases. IP_CHECKSUM is for streams alone, which deliver no such control data on Linux either.
+
+pub(crate) mod own;
 
 use super::net;
 use super::route;
@@ -85,8 +87,15 @@ fn set_tos(g: &mut SockGuard<'_>, val: i32) {
     }
     if g.common.tos != tos {
         g.common.tos = tos;
+        g.common.priority = tos_priority(tos);
         g.common.dst = None;
     }
+}
+
+/// The priority that goes with a TOS (rt_tos2priority; the table is that of tc-prio(8)).
+pub(super) fn tos_priority(tos: u8) -> u32 {
+    const BAND: [u32; 16] = [0, 0, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4];
+    BAND[usize::from(tos >> 1 & 15)]
 }
 
 /// Sets IP_RECVERR; off also empties the error queue.
@@ -119,15 +128,13 @@ pub fn flow_label(stack: &Stack, sk: &SockCommon, hash: impl FnOnce() -> u32) ->
     }
 }
 
-fn set_ip_flag(g: &mut SockGuard<'_>, bit: u16, on: bool) {
+fn set_ip_flag(g: &mut SockGuard<'_>, bit: u64, on: bool) {
     g.common.ip_flags = g.common.ip_flags & !bit | if on { bit } else { 0 };
 }
 
 /// The bit of an option that is only kept, for sockets that have it.
-fn kept(g: &SockGuard<'_>, name: i32) -> Option<u16> {
+fn kept(g: &SockGuard<'_>, name: i32) -> Option<u64> {
     match name {
-        libc::IP_RECVOPTS if is_stream(g) => Some(ip_flag::RECVOPTS),
-        libc::IP_RETOPTS if is_stream(g) => Some(ip_flag::RETOPTS),
         IP_CHECKSUM if is_stream(g) => Some(ip_flag::CHECKSUM),
         libc::IP_MULTICAST_ALL => Some(ip_flag::MULTICAST_ALL),
         _ => None,
@@ -197,6 +204,9 @@ fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
     let val = int_or_byte(value);
     let on = val != 0;
     let some = || if value.is_empty() { Err(Error::Inval) } else { Ok(()) };
+    if let Some(done) = own::set_v4(g, name, value) {
+        return done;
+    }
     if let Some(bit) = kept(g, name) {
         if name == libc::IP_MULTICAST_ALL {
             some()?;
@@ -217,8 +227,6 @@ fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
             g.common.ttl = val as i16;
         }
         libc::IP_HDRINCL if is_raw(g) => g.common.set_flag(flag::HDRINCL, on),
-        // A socket never has IP options, so removing them is a success.
-        libc::IP_OPTIONS if value.is_empty() => {}
         libc::IP_PKTINFO => g.common.set_flag(flag::PKTINFO, on),
         libc::IP_RECVTTL => g.common.set_flag(flag::RECVTTL, on),
         libc::IP_RECVTOS => g.common.set_flag(flag::RECVTOS, on),
@@ -234,8 +242,10 @@ fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
             g.common.set_flag(flag::FREEBIND, on);
         }
         IP_BIND_ADDRESS_NO_PORT => g.common.set_flag(flag::BIND_NO_PORT, on),
-        libc::IP_TRANSPARENT if on => return Err(Error::Perm),
-        libc::IP_TRANSPARENT => some()?,
+        libc::IP_TRANSPARENT => {
+            some()?;
+            g.common.set_flag(flag::TRANSPARENT, on);
+        }
         IP_MINTTL => {
             some()?;
             if !(0..=255).contains(&val) {
@@ -286,6 +296,9 @@ fn takes_v6(g: &SockGuard<'_>, name: i32) -> bool {
 fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
     if matches!(name, libc::IPV6_ADD_MEMBERSHIP | libc::IPV6_DROP_MEMBERSHIP) {
         return membership_v6(g, name == libc::IPV6_ADD_MEMBERSHIP, value);
+    }
+    if let Some(done) = own::set_v6(g, name, value) {
+        return done;
     }
     // An int is wanted, and a shorter value is EINVAL for nearly all; Linux reads 0 from nothing and has EINVAL where
     // it minds.
@@ -356,8 +369,7 @@ fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
             g.common.min_ttl = val as u8;
         }
         IPV6_FREEBIND => g.common.set_flag(flag::FREEBIND, on),
-        IPV6_TRANSPARENT if on => return Err(Error::Perm),
-        IPV6_TRANSPARENT => {}
+        IPV6_TRANSPARENT => g.common.set_flag(flag::TRANSPARENT, on),
         _ => return Err(Error::NoProtoOpt),
     }
     Ok(())
@@ -384,12 +396,16 @@ fn get_v4(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
     if let Some(bit) = kept(g, name) {
         return Ok(put_short(value, (c.ip_flags & bit != 0) as i32));
     }
+    match own::get_v4(g, name, value) {
+        Some(own::Got::Int(n)) => return Ok(put_short(value, n)),
+        Some(own::Got::Bytes(n)) => return Ok(n),
+        None => {}
+    }
     let n = match name {
         libc::IP_TOS => i32::from(c.tos),
         libc::IP_TTL if c.ttl == -1 => g.stack.sysctl.ip_default_ttl(),
         libc::IP_TTL => i32::from(c.ttl),
-        libc::IP_HDRINCL if is_raw(g) => bit(flag::HDRINCL),
-        libc::IP_OPTIONS => return Ok(0),
+        libc::IP_HDRINCL => bit(flag::HDRINCL),
         libc::IP_PKTINFO => bit(flag::PKTINFO),
         libc::IP_RECVTTL => bit(flag::RECVTTL),
         libc::IP_RECVTOS => bit(flag::RECVTOS),
@@ -422,6 +438,12 @@ fn first_v4(a: IpAddr) -> Option<Ipv4Addr> {
 fn get_v6(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
     let c = &g.common;
     let bit = |b: u32| c.flag(b) as i32;
+    if name == own::IPV6_PATHMTU {
+        return own::path_mtu_info(g, value);
+    }
+    if let Some(n) = own::get_v6(g, name) {
+        return Ok(put(value, &n.to_ne_bytes()));
+    }
     let n = match name {
         libc::IPV6_V6ONLY => bit(flag::V6ONLY),
         libc::IPV6_UNICAST_HOPS if c.hops == -1 => match &c.dst {

@@ -264,6 +264,12 @@ pub struct SkbInner {
     pub tx_time: Instant,
     /// Hash of the flow, for the choice of a device queue.
     pub hash: u32,
+    /// SO_MARK and SO_PRIORITY of what it was sent by. Only the loopback device passes them on.
+    pub(crate) mark: u32,
+    /// See `mark`.
+    pub(crate) priority: u32,
+    /// Received in fragments: bytes of the largest one, with its IP header; 0: in one packet (IPCB.frag_max_size).
+    pub(crate) frag_max_size: u16,
     /// TCP's control block.
     pub(crate) tcp: TcpCb,
     /// Control block for any other protocol that has the packet in its queues (sk_buff.cb); zero in a new packet and in
@@ -278,7 +284,7 @@ pub struct SkbInner {
     pub(crate) zerocopy: Option<ZeroCopy>,
     /// Its events are reported to the program (SKBTX_ANY_TSTAMP, tskey).
     pub(crate) tx_stamp: Option<TxStamp>,
-    /// A copy of the IP header, if the socket needs it (raw sockets, IP_RECVERR, options).
+    /// Received: the IPv4 header, where it has options.
     pub(crate) saved_header: Option<Box<[u8]>>,
 }
 
@@ -384,6 +390,9 @@ impl SkbInner {
             tstamp: Instant::ZERO,
             tx_time: Instant::ZERO,
             hash: 0,
+            mark: 0,
+            priority: 0,
+            frag_max_size: 0,
             tcp: TcpCb::default(),
             cb: [0; CB_WORDS],
             rx: None,
@@ -416,6 +425,9 @@ impl SkbInner {
             tstamp,
             tx_time,
             hash,
+            mark,
+            priority,
+            frag_max_size,
             tcp,
             cb,
             rx,
@@ -430,6 +442,7 @@ impl SkbInner {
         (*csum, *gso_size, *gso_type, *rx_segs, *nh_len) = (Csum::None, 0, GsoType::None, 1, 0);
         *every_cwr = false;
         (*tstamp, *tx_time, *hash) = (Instant::ZERO, Instant::ZERO, 0);
+        (*mark, *priority, *frag_max_size) = (0, 0, 0);
         (*tcp, *cb, *rx) = (TcpCb::default(), [0; CB_WORDS], None);
         kept
     }
@@ -457,6 +470,7 @@ impl SkbInner {
         s.tstamp = self.tstamp;
         s.tx_time = self.tx_time;
         s.hash = self.hash;
+        (s.mark, s.priority, s.frag_max_size) = (self.mark, self.priority, self.frag_max_size);
         s.tcp = self.tcp;
         s.rx = self.rx;
         s.tx_stamp = self.tx_stamp.clone();

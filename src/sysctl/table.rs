@@ -315,8 +315,8 @@ sysctls! {
         "Registered upper-layer protocols; answered by a reader hook.",
     tcp_child_ehash_entries "net.ipv4.tcp_child_ehash_entries" uint(0, 16777216) "0" Planned Rw
         "Hash table size of a child namespace; 0: share.",
-    tcp_early_demux "net.ipv4.tcp_early_demux" flag(0, 255) "1" Planned Rw
-        "Find the socket before routing.",
+    tcp_early_demux "net.ipv4.tcp_early_demux" flag(0, 255) "0" Planned Rw
+        "Find the socket before routing. Linux: 1; here a packet is routed first, by a cache.",
     tcp_ehash_entries "net.ipv4.tcp_ehash_entries" int(I32_MIN, I32_MAX) "-262144" Live Ro
         "Slots of the established table; negative: shared by namespaces.",
     tcp_fack "net.ipv4.tcp_fack" int(0, 255) "0" Legacy Rw
@@ -334,8 +334,8 @@ sysctls! {
         "TTL of what we send.",
     ip_dynaddr "net.ipv4.ip_dynaddr" int(0, 255) "0" Planned Rw
         "Rewrite the source of a SYN when the address changes.",
-    ip_early_demux "net.ipv4.ip_early_demux" flag(0, 255) "1" Planned Rw
-        "Find the socket before routing.",
+    ip_early_demux "net.ipv4.ip_early_demux" flag(0, 255) "0" Planned Rw
+        "Find the socket before routing. Linux: 1; here a packet is routed first, by a cache.",
     ip_forward "net.ipv4.ip_forward" int(0, 0) "0" Live Rw
         "Always 0: a stack is a host and does not forward. Linux takes other values; here they are EINVAL.",
     ip_local_port_range "net.ipv4.ip_local_port_range" ports(0, 65535) "32768\t60999" Live Rw
@@ -388,8 +388,8 @@ sysctls! {
     // UDP.
     udp_child_hash_entries "net.ipv4.udp_child_hash_entries" uint(0, 65536) "0" Planned Rw
         "Hash table size of a child namespace; 0: share.",
-    udp_early_demux "net.ipv4.udp_early_demux" flag(0, 255) "1" Planned Rw
-        "Find the socket before routing.",
+    udp_early_demux "net.ipv4.udp_early_demux" flag(0, 255) "0" Planned Rw
+        "Find the socket before routing. Linux: 1; here a packet is routed first, by a cache.",
     udp_hash_entries "net.ipv4.udp_hash_entries" int(I32_MIN, I32_MAX) "-16384" Live Ro
         "Slots of the UDP table; negative: shared by namespaces.",
     udp_l3mdev_accept "net.ipv4.udp_l3mdev_accept" flag(0, 1) "0" Planned Rw
@@ -472,7 +472,7 @@ sysctls! {
         "Bytes accepted of a destination header.",
     max_hbh_length "net.ipv6.max_hbh_length" int(I32_MIN, I32_MAX) "2147483647" Live Rw
         "Bytes accepted of a hop-by-hop header.",
-    route6_min_adv_mss "net.ipv6.route.min_adv_mss" int(I32_MIN, I32_MAX) "1220" Planned Rw
+    route6_min_adv_mss "net.ipv6.route.min_adv_mss" int(I32_MIN, I32_MAX) "1220" Live Rw
         "Least MSS we announce.",
     route6_mtu_expires "net.ipv6.route.mtu_expires" secs(-8589934, 8589934) "600" Live Rw
         "How long a learned path MTU is kept.",

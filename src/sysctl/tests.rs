@@ -136,6 +136,34 @@ fn a_planned_sysctl_accepts_only_its_default_and_the_value_that_disables_it() {
     assert_eq!(planned > 0, TABLE.iter().any(|def| def.support == Support::Planned));
 }
 
+/// Sysctls of features that are not there and that read as on, each with what stands in its place.
+const READS_ON: &[(&str, &str)] = &[
+    ("net.ipv4.ip_unprivileged_port_start", "a program has every privilege in its stack"),
+    ("net.ipv4.icmp_ignore_bogus_error_responses", "such errors are dropped, and nothing is logged"),
+    ("net.core.netdev_budget", "queues are served in turn, 64 packets of each, until all are empty"),
+    ("net.core.netdev_max_backlog", "nothing waits between a device and the stack"),
+    ("net.ipv6.icmp.ratemask", "the types that are limited are these"),
+    ("net.ipv6.flowlabel_consistency", "a label that no lease covers cannot be sent"),
+    ("net.ipv4.neigh.default.gc_interval", "unused entries are collected when the table is full"),
+    ("net.ipv6.neigh.default.gc_interval", "unused entries are collected when the table is full"),
+    ("net.ipv4.tcp_ecn_option", "of accurate ECN, which is not here yet"),
+    ("net.ipv4.tcp_ecn_option_beacon", "of accurate ECN, which is not here yet"),
+    ("net.ipv4.tcp_allowed_congestion_control", "every registered algorithm may be chosen"),
+    ("net.ipv4.tcp_no_ssthresh_metrics_save", "no ssthresh is kept"),
+    ("net.ipv4.tcp_plb_cong_thresh", "a number of PLB's, which is off"),
+    ("net.ipv4.tcp_plb_idle_rehash_rounds", "a number of PLB's, which is off"),
+    ("net.ipv4.tcp_plb_rehash_rounds", "a number of PLB's, which is off"),
+    ("net.ipv4.tcp_plb_suspend_rto_sec", "a number of PLB's, which is off"),
+];
+
+#[test]
+fn a_planned_sysctl_reads_as_off_or_is_explained() {
+    let listed = |def: &&Def| READS_ON.iter().any(|(name, _)| *name == def.name);
+    let on = TABLE.iter().filter(|def| def.support == Support::Planned && def.default != "0");
+    let unsaid: Vec<_> = on.filter(|def| !listed(def)).map(|def| &def.name).collect();
+    assert!(unsaid.is_empty(), "these read as on while nothing is there: {unsaid:?}");
+}
+
 #[test]
 fn a_validator_refuses_with_its_own_error_and_a_reader_answers_for_a_value_elsewhere() {
     let sysctls = Sysctls::new();

@@ -15,7 +15,7 @@ use crate::sock::addr::AF_INET6;
 use crate::sock::packet::PacketInfo;
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
-use crate::sock::{Sock, SockCommon, flag};
+use crate::sock::{Sock, SockCommon, flag, ip_flag};
 use crate::wire::seq::RawWindow;
 use crate::wire::tcp_options::TcpOptions;
 use std::sync::Arc;
@@ -107,6 +107,12 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     (s.txtime, s.busy_poll_us) = (l.txtime, l.busy_poll_us);
     child.tsflags.store(p.sock.tsflags.load(Ordering::Relaxed), Ordering::Relaxed);
     s.filter = l.filter.as_ref().map(|f| Box::new(f.for_child()));
+    (s.more, s.ip_more) = (l.more, l.ip_more.clone());
+    if let Some(m) = &mut s.ip_more {
+        // A listener's IP options are not its connections'.
+        m.options = Box::default();
+    }
+    s.ip_flags = l.ip_flags & !(ip_flag::PORT_LEFT | ip_flag::DEFER_CONNECT);
     s.max_pacing_rate = l.max_pacing_rate;
     (s.txrehash, s.force_reuse) = (l.txrehash, l.force_reuse);
     super::close::copy_options(c.tp, p.tp);

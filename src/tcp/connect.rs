@@ -11,6 +11,7 @@ use crate::base::error::{Error, Result};
 use crate::base::hash::{Tuple, addr128};
 use crate::counters::Mib;
 use crate::ip;
+use crate::ip::sockopt::own::{has_port_range, port_range};
 use crate::sock::addr::AF_INET6;
 use crate::sock::addr::unspecified;
 use crate::sock::dst::DstKind;
@@ -47,6 +48,10 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
     {
         // A source that no packet may have; only a v4-mapped one comes as far (ip_route_output_key).
         return Err(Error::Inval);
+    }
+    if own.is_some_and(|own| own.is_ipv4() && !ip::route::is_local(cx.stack, own)) && !ip::datagram::any_source(cx.sk) {
+        // Bound by IP_FREEBIND to an address that is not this host's (ip_route_output_key).
+        return Err(Error::NetUnreach);
     }
     let dst = segment::route_to(cx, peer, own)?;
     if cx.sock.family == AF_INET6 && cx.sk.rcv_saddr.is_ipv4() && peer.is_ipv6() {
@@ -135,6 +140,7 @@ fn hash_connect(cx: &mut Cx<'_>) -> Result<()> {
     let secret = stack.keys.port_offset(addr128(cx.sk.saddr), addr128(cx.sk.daddr), cx.sk.dport);
     let holder = Holder::of(cx.sk, false, true);
     let left = cx.sk.sport;
+    let (range, every) = (port_range(stack, cx.sk), has_port_range(cx.sk));
     let free = |port| {
         let Some(bound) = cx.tp.net.hashinfo.bind_for_connect(port, holder) else { return false };
         cx.sk.sport = port;
@@ -146,8 +152,7 @@ fn hash_connect(cx: &mut Cx<'_>) -> Result<()> {
         cx.tp.net.hashinfo.unbind(bound);
         false
     };
-    let range = stack.sysctl.ip_local_port_range();
-    ip::ports::for_connect(stack, secret, range, free).map(|_| ()).ok_or(Error::AddrNotAvail)
+    ip::ports::for_connect(stack, secret, range, every, free).map(|_| ()).ok_or(Error::AddrNotAvail)
 }
 
 /// Enters the sock's 4-tuple, taking a time-wait record's place where that is safe. `bound`: the program chose the
@@ -217,7 +222,7 @@ pub(super) fn reset_saddr(cx: &mut Cx<'_>) {
 /// leaves the upper one to socks that need a port of their own.
 fn open_port(cx: &Cx<'_>, holder: Holder) -> Option<Bound> {
     let stack = cx.stack;
-    let (low, high) = stack.sysctl.ip_local_port_range();
+    let (low, high) = port_range(stack, cx.sk);
     let width = u32::from(high.saturating_sub(low)) + 1;
     let half = low.saturating_add(((width >> 2) << 1) as u16);
     let halves = holder.reuse && width >= 4;

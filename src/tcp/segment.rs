@@ -319,6 +319,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
         out.gso_type = GsoType::None;
     }
     out.hash = cx.tp.txhash;
+    (out.mark, out.priority) = (cx.sk.mark, cx.sk.priority);
     if cx.tp.departure_times {
         out.tx_time = cx.tp.wstamp + Duration::from_micros(u64::from(cx.tp.tx_delay));
     }
@@ -365,7 +366,13 @@ fn to_ip(cx: &mut Cx<'_>, out: Skb, ecn_bits: u8) -> Result<()> {
         ip::neigh::confirm(cx.stack, &dst.dev, dst.gateway.unwrap_or(cx.sk.daddr), cx.now);
     }
     let tx = ip_tx(cx, &dst, ecn_bits);
-    let sent = ip::output::xmit(cx.stack, &dst, &tx, out);
+    let sent = match (&cx.sk.ip_more, cx.sk.saddr) {
+        (Some(more), IpAddr::V4(own)) if !more.options.is_empty() => {
+            let options = ip::options::of_sent(cx.stack, &more.options, own);
+            ip::output::xmit_with_options(cx.stack, &dst, &tx, &options, out, false)
+        }
+        _ => ip::output::xmit(cx.stack, &dst, &tx, out),
+    };
     cx.sk.dst = Some(dst);
     sent
 }

@@ -141,8 +141,8 @@ fn wait_memory(g: &mut SockGuard<'_>, timeo: &mut Timeo) -> Result<()> {
 }
 
 /// Control messages as sock_cmsg_send judges them: those of other levels are not TCP's; of SOL_SOCKET, those whose
-/// feature is not switched on are EINVAL, SO_MARK needs a privilege that no program has here (EPERM). Returns the
-/// timestamps that the call asks for.
+/// feature is not switched on are EINVAL. SO_MARK and SO_PRIORITY do not count: a stream's packets have the socket's.
+/// Returns the timestamps that the call asks for.
 fn check_control(sock: &Sock, txtime: bool, control: &[Control]) -> Result<u32> {
     let mut cookie = Cookie::of(sock);
     for c in control {
@@ -150,12 +150,9 @@ fn check_control(sock: &Sock, txtime: bool, control: &[Control]) -> Result<u32> 
             Control::Other { level, ty, data } if *level == libc::SOL_SOCKET => match *ty {
                 ty if cookie.read(sock, ty, data)? => {}
                 libc::SCM_RIGHTS | libc::SCM_CREDENTIALS => {}
-                // Devices here have one queue, in which all are of one priority.
-                libc::SO_PRIORITY if data.len() == 4 => {}
                 _ => return Err(Error::Inval),
             },
             Control::Malformed => return Err(Error::Inval),
-            Control::Mark(_) => return Err(Error::Perm),
             // A departure time is for datagrams: a stream's packets are not the program's.
             Control::TxTime(_) if txtime => {}
             Control::Timestamp(_) | Control::TimestampNs(_) | Control::RxqOvfl(_) | Control::TxTime(_) => {

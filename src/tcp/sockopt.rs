@@ -7,7 +7,7 @@
 use super::fastopen::cookie::Keys;
 use super::info;
 use super::tcb::{Cx, TcpSock, nagle};
-use super::{cong, delack, fastopen, output, rcvbuf, recvmsg, repair, rtt, timer, ulp};
+use super::{cong, delack, fastopen, mtu, output, rcvbuf, recvmsg, repair, rtt, timer, ulp};
 use crate::base::error::{Error, Result};
 use crate::sock::proto::SockRef;
 use crate::sock::sockopt::{int, put, put_int};
@@ -77,7 +77,11 @@ const CA_NAME_MAX: usize = 16;
 pub(crate) fn set(sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
     let mut g = sk.lock();
     if level != libc::IPPROTO_TCP {
-        return crate::ip::sockopt::set(&mut g, level, name, value);
+        crate::ip::sockopt::set(&mut g, level, name, value)?;
+        if (level, name) == (libc::SOL_IP, libc::IP_OPTIONS) {
+            ip_options_changed(&mut g);
+        }
+        return Ok(());
     }
     if name == opt::CONGESTION {
         return set_congestion(&mut g, value);
@@ -97,6 +101,16 @@ pub(crate) fn set(sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Resul
         opt::REPAIR_OPTIONS => repair::set_options(&mut cx, value),
         opt::REPAIR_WINDOW => repair::set_window(&mut cx, value),
         _ => set_int(&mut cx, name, val),
+    }
+}
+
+/// A connection's segments have more or less room than before (do_ip_setsockopt of IP_OPTIONS).
+fn ip_options_changed(g: &mut SockGuard<'_>) {
+    if let Some(mut cx) = Cx::new(g)
+        && !matches!(cx.state(), State::Close | State::Listen)
+    {
+        let pmtu = cx.tp.pmtu_cookie;
+        mtu::sync_mss(&mut cx, pmtu);
     }
 }
 

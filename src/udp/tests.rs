@@ -7,6 +7,7 @@ use crate::ip;
 use crate::sock::msg::Control;
 use crate::sock::pages::Pages;
 use crate::wire::ip::{Ipv4Header, Ipv4Repr};
+use crate::wire::ipv6::Ipv6Header;
 use crate::wire::udp::{self, UdpHeader};
 use crate::wire::{icmp, proto};
 use std::io::{IoSlice, IoSliceMut};
@@ -456,6 +457,56 @@ fn a_multicast_datagram_reaches_the_members_and_loops_back_unless_disabled() {
     s.setsockopt(libc::SOL_IP, libc::IP_DROP_MEMBERSHIP, &mreq).unwrap();
     b.inject(&datagram_v4("10.0.0.9:1000", "239.1.1.1:5000", b"late"));
     assert_eq!(recv_from(&s, 9, 0).err(), Some(Error::Again));
+}
+
+#[test]
+fn groups_of_ipv6_are_joined_sent_to_and_left_by_option() {
+    let b = Bench::on_ip();
+    let (r, s) = (bound(&b, "[::]:5000"), socket(&b, libc::AF_INET6));
+    let set = |s: &Socket, name, n: i32| s.setsockopt(libc::SOL_IPV6, name, &n.to_ne_bytes()).unwrap();
+    let group: std::net::Ipv6Addr = "ff05::77".parse().unwrap();
+    let mreq = [&group.octets()[..], &b.dev.ifindex.to_ne_bytes()].concat();
+    set(&r, libc::IPV6_RECVHOPLIMIT, 1);
+    r.setsockopt(libc::SOL_IPV6, libc::IPV6_ADD_MEMBERSHIP, &mreq).unwrap();
+    set(&s, libc::IPV6_MULTICAST_IF, b.dev.ifindex as i32);
+    set(&s, libc::IPV6_MULTICAST_HOPS, 7);
+    send_to(&s, b"in", Some("[ff05::77]:5000"), 0, vec![]).unwrap();
+    assert_eq!(Ipv6Header::parse(&b.wire.take()[0]).unwrap().hop_limit(), 7);
+    b.poll();
+    let got = recv_from(&r, 9, 0).unwrap();
+    assert_eq!((&got.data[..], &got.control[..]), (&b"in"[..], &[Control::HopLimit(7)][..]));
+    set(&s, libc::IPV6_MULTICAST_LOOP, 0);
+    send_to(&s, b"out", Some("[ff05::77]:5000"), 0, vec![]).unwrap();
+    b.poll();
+    assert_eq!(recv_from(&r, 9, 0).err(), Some(Error::Again));
+    r.setsockopt(libc::SOL_IPV6, libc::IPV6_DROP_MEMBERSHIP, &mreq).unwrap();
+    set(&s, libc::IPV6_MULTICAST_LOOP, 1);
+    send_to(&s, b"late", Some("[ff05::77]:5000"), 0, vec![]).unwrap();
+    b.poll();
+    assert_eq!(recv_from(&r, 9, 0).err(), Some(Error::Again));
+}
+
+#[test]
+fn without_ip_multicast_all_a_socket_hears_only_groups_of_its_own() {
+    let b = Bench::on_ip();
+    let (member, other) = (bound(&b, "239.1.1.1:5000"), socket(&b, libc::AF_INET));
+    for s in [&member, &other] {
+        s.setsockopt(libc::SOL_SOCKET, libc::SO_REUSEADDR, &1i32.to_ne_bytes()).unwrap();
+    }
+    other.bind(at("0.0.0.0:5000")).unwrap();
+    let mreq = [239, 1, 1, 1, 10, 0, 0, 1];
+    member.setsockopt(libc::SOL_IP, libc::IP_ADD_MEMBERSHIP, &mreq).unwrap();
+    let sender = bound(&b, "10.0.0.1:0");
+    sender.setsockopt(libc::SOL_IP, libc::IP_MULTICAST_TTL, &9i32.to_ne_bytes()).unwrap();
+    sender.setsockopt(libc::SOL_IP, libc::IP_MULTICAST_IF, &[10, 0, 0, 1]).unwrap();
+    for all in [true, false] {
+        other.setsockopt(libc::SOL_IP, libc::IP_MULTICAST_ALL, &i32::from(all).to_ne_bytes()).unwrap();
+        send_to(&sender, b"x", Some("239.1.1.1:5000"), 0, vec![]).unwrap();
+        assert_eq!(Ipv4Header::parse(&b.wire.take()[0]).unwrap().ttl(), 9);
+        b.poll();
+        assert_eq!(recv_from(&member, 9, 0).unwrap().data, b"x");
+        assert_eq!(recv_from(&other, 9, 0).is_ok(), all);
+    }
 }
 
 #[test]

@@ -229,12 +229,13 @@ fn what_a_send_answers_in_each_state() {
 }
 
 #[test]
-fn flags_and_control_messages_that_tcp_refuses() {
+fn control_messages_that_tcp_takes_and_refuses() {
     let b = Bench::established();
     let other = |level, ty| Control::Other { level, ty, data: vec![] };
     for (control, want) in [
         (Control::TxTime(1), Err(Error::Inval)),
-        (Control::Mark(1), Err(Error::Perm)),
+        (Control::Mark(1), Ok(1)),
+        (Control::Priority(1), Ok(1)),
         (other(libc::SOL_SOCKET, 99), Err(Error::Inval)),
         (other(libc::SOL_SOCKET, libc::SCM_RIGHTS), Ok(1)),
         (other(libc::IPPROTO_IP, 99), Ok(1)),

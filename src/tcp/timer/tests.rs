@@ -49,6 +49,7 @@ fn a_syn_is_sent_at_one_second_four_times_and_then_backs_off() {
     assert_eq!(b.sock.err.load(Ordering::Relaxed), libc::ETIMEDOUT);
 }
 
+/// SO_TXREHASH.
 #[test]
 fn each_timeout_takes_another_way_unless_so_txrehash_forbids() {
     for (on, want) in [(true, 3), (false, 0)] {
