@@ -117,6 +117,7 @@ cases! {
     sigio,
     socket_filter,
     sockopt,
+    source_filters,
     tcp_info,
     threads_share,
     timeouts,
