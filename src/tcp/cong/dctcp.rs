@@ -2,7 +2,7 @@
 //! switches mark early keep the link busy. The receiver's side, an echo for each segment, is in `ecn`. For networks
 //! under one administration only (§3, §5). Above: `ack`. Linux: net/ipv4/tcp_dctcp.c.
 
-use super::reno::RenoOps;
+use super::reno::Reno;
 use super::*;
 
 /// alpha of 1: each segment was marked.
@@ -28,8 +28,8 @@ impl CongOps for DctcpOps {
     fn start(&self, cx: &mut Cx<'_>) -> Box<dyn CongAlgo> {
         if !cx.tp.ecn.is_ok() {
             // The peer did not agree to ECN: without marks there is only loss (§3.5).
-            cx.tp.ca.ops = Arc::new(Fallback);
-            return RenoOps.start(cx);
+            cx.tp.ca.ops = Arc::new(FallbackOps);
+            return FallbackOps.start(cx);
         }
         let mut dctcp = Dctcp { alpha: MAX_ALPHA, loss_cwnd: 0, window: Window::default() };
         dctcp.begin_window(cx.tp);
@@ -38,14 +38,30 @@ impl CongOps for DctcpOps {
 }
 
 /// Reno under the name that says why (dctcp_reno).
-struct Fallback;
+struct FallbackOps;
 
-impl CongOps for Fallback {
+impl CongOps for FallbackOps {
     fn name(&self) -> &str {
         "dctcp-reno"
     }
-    fn start(&self, cx: &mut Cx<'_>) -> Box<dyn CongAlgo> {
-        RenoOps.start(cx)
+    fn start(&self, _: &mut Cx<'_>) -> Box<dyn CongAlgo> {
+        Box::new(Fallback)
+    }
+}
+
+#[derive(Debug)]
+struct Fallback;
+
+impl CongAlgo for Fallback {
+    fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32 {
+        Reno.ssthresh(cx)
+    }
+    fn cong_avoid(&mut self, cx: &mut Cx<'_>, ack: SeqNum, acked: u32) {
+        Reno.cong_avoid(cx, ack, acked);
+    }
+    /// struct tcp_dctcp_info that says: DCTCP is not at work.
+    fn get_info(&mut self, _: &Cx<'_>) -> Option<(i32, Vec<u8>)> {
+        Some((INET_DIAG_DCTCPINFO, vec![0; 16]))
     }
 }
 
@@ -110,7 +126,7 @@ impl CongAlgo for Dctcp {
     }
 
     fn cong_avoid(&mut self, cx: &mut Cx<'_>, ack: SeqNum, acked: u32) {
-        reno::Reno.cong_avoid(cx, ack, acked);
+        Reno.cong_avoid(cx, ack, acked);
     }
 
     /// A loss halves the window, whatever alpha says (§3.4).
@@ -195,7 +211,7 @@ mod tests {
         b.with(|cx| {
             super::super::set_congestion_control(cx, "dctcp").unwrap();
             assert_eq!(cx.tp.ca.ops.name(), "dctcp-reno");
-            assert_eq!(cx.with_ca(|ca, cx| ca.get_info(cx)), Some(None));
+            assert_eq!(cx.with_ca(|ca, cx| ca.get_info(cx)), Some(Some((INET_DIAG_DCTCPINFO, vec![0; 16]))));
         });
     }
 }
