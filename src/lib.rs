@@ -74,7 +74,7 @@
 //! # Not implemented
 //! Linux features that this version lacks behave as in a kernel built without them. The larger ones: TCP-AO; router
 //! advertisements, IPv6 extension headers by option. A sysctl of a missing feature accepts only its default and the
-//! value that disables the feature (`sysctl`,
+//! value that disables the feature (`sysctl`, `Support::Planned`); `usersock sysctl -ad` lists these.
 #![warn(unreachable_pub)]
 
 pub(crate) mod base;

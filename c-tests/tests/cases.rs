@@ -123,6 +123,7 @@ cases! {
     reuseport_cbpf,
     socket_filter,
     sockopt,
+    source_filters,
     tcp_info,
     threads_share,
     timeouts,

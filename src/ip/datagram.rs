@@ -824,7 +824,7 @@ pub fn close(g: &mut SockGuard<'_>) {
     mem::reclaim(sock, &mut g.common);
     sock.close_errors();
     g.common.dst = None;
-    sockopt::leave_all(g);
+    super::multicast::options::leave_all(g);
     sock.set_state(State::Close);
     sock.wait.wake(Events::ALL);
 }

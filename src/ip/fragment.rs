@@ -382,7 +382,7 @@ pub(super) fn receive_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, no
     let headers = (offset == 0).then(|| (Box::from(h.header()), info));
     let (ecn, df) = (h.ecn(), h.dont_fragment());
     let size = (header_len + len) as u32;
-    let (link_multicast, l3) = (skb.link_multicast, skb.l3);
+    let (link_multicast, l3, ifindex) = (skb.link_multicast, skb.l3, skb.ifindex);
     skb.pull(header_len);
     skb.trim(len);
     let part =
@@ -412,7 +412,7 @@ pub(super) fn receive_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, no
     let size = whole.max_size.max(whole.max_df_size);
     let mut out = join(&header, whole.pieces, now);
     out.frag_max_size = size as u16;
-    (out.l3, out.link_multicast, out.ifindex) = (l3, link_multicast, dev.ifindex);
+    (out.l3, out.link_multicast, out.ifindex) = (l3, link_multicast, ifindex);
     out.nh_len = header.len() as u16;
     Some(out)
 }

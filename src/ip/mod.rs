@@ -11,7 +11,7 @@
 //! | `icmp`, `icmpv6` | errors sent and received, echo |
 //! | `ident` | identifications |
 //! | `input` | from a device to the protocol's handler |
-//! | `multicast` | which groups this stack listens to |
+//! | `multicast` | which groups this stack listens to; IGMP and MLD |
 //! | `neigh` | ARP and neighbour discovery |
 //! | `options` | options of received IPv4 headers |
 //! | `output` | from a transport to the device |
@@ -106,6 +106,7 @@ pub fn init(stack: &Arc<Stack>) -> Result<()> {
     stack.netdevs.add_pack(ip)?;
     stack.registry.add_protocol(proto::ICMP, Arc::new(icmp::Icmp)).map_err(|e| e.error())?;
     stack.registry.add_protocol(proto::ICMPV6, Arc::new(icmpv6::Icmpv6)).map_err(|e| e.error())?;
+    stack.registry.add_protocol(proto::IGMP, Arc::new(multicast::report::Igmp)).map_err(|e| e.error())?;
     for lo in stack.netdevs.iter().filter(|d| d.caps().loopback) {
         for (addr, prefix) in [(IpAddr::V4(Ipv4Addr::LOCALHOST), 8), (IpAddr::V6(Ipv6Addr::LOCALHOST), 128)] {
             route::add_address(stack, lo, Cidr::new(addr, prefix).ok_or(Error::Inval)?)?;

@@ -215,6 +215,7 @@ fn transmit(way: &Way<'_>, skb: Skb) -> Result<()> {
             // Linux: ip_dev_loopback_xmit. If the copy is dropped, the send still succeeds.
             let mut copy = skb.share();
             copy.tx_stamp = None;
+            (copy.ifindex, copy.link_multicast) = (dst.dev.ifindex, true);
             let _ = lo.xmit(stack, now, copy);
         }
         if dst.kind == DstKind::Multicast && ttl == 0 {

@@ -14,6 +14,7 @@
 //! | `filter`, `reuseport` | classic BPF programs on sockets; SO_REUSEPORT groups |
 //! | `layer` | a protocol on top of another |
 //! | `mem` | memory accounts |
+//! | `membership` | a group that a socket joined |
 //! | `msg` | what a send or receive call carries |
 //! | `packet` | what IP tells a protocol of a packet or of an ICMP error |
 //! | `page`, `pool`, `skb` | packets, the pages of their payload, and caches of both |
@@ -36,6 +37,7 @@ pub mod filter;
 pub mod layer;
 pub(crate) mod lock;
 pub mod mem;
+pub(crate) mod membership;
 pub mod msg;
 pub mod packet;
 pub(crate) mod page;
@@ -249,6 +251,8 @@ pub(crate) mod ip_flag {
     pub(crate) const RETOPTS: u64 = 1 << 1;
     pub(crate) const CHECKSUM: u64 = 1 << 2;
     pub(crate) const MULTICAST_ALL: u64 = 1 << 3;
+    /// IPV6_MULTICAST_ALL was turned off.
+    pub(crate) const NOT_MULTICAST_ALL6: u64 = 1 << 26;
     /// IPV6_AUTOFLOWLABEL was set, and to what.
     pub(crate) const FLOWLABEL_SET: u64 = 1 << 4;
     pub(crate) const FLOWLABEL: u64 = 1 << 5;
@@ -388,7 +392,7 @@ pub struct SockCommon {
     pub(crate) ip_more: Option<Box<IpMore>>,
     /// Groups joined, by interface; allocated when first used.
     #[expect(clippy::box_collection, reason = "8 bytes of every sock, not 24")]
-    pub(crate) multicast: Option<Box<Vec<(u32, IpAddr)>>>,
+    pub(crate) multicast: Option<Box<Vec<membership::Membership>>>,
     /// Time of the last received packet (SIOCGSTAMP).
     pub stamp: Instant,
     /// A timer for the protocol's use (sk_timer; TCP: keepalive).

@@ -328,6 +328,20 @@ sysctls! {
     tcp_low_latency "net.ipv4.tcp_low_latency" int(I32_MIN, I32_MAX) "0" Legacy Rw
         "Without effect since Linux 4.14.",
     // IPv4.
+    force_igmp_version "net.ipv4.conf.all.force_igmp_version" int(I32_MIN, I32_MAX) "0" Live Rw
+        "IGMP version to speak: 1, 2; 0 or 3: that of the querier.",
+    igmpv2_unsolicited_report_interval "net.ipv4.conf.all.igmpv2_unsolicited_report_interval" int(I32_MIN, I32_MAX)
+        "10000" Live Rw "Longest time between unsolicited reports of IGMPv1 and IGMPv2, ms.",
+    igmpv3_unsolicited_report_interval "net.ipv4.conf.all.igmpv3_unsolicited_report_interval" int(I32_MIN, I32_MAX)
+        "1000" Live Rw "Longest time between unsolicited reports of IGMPv3, ms.",
+    igmp_link_local_mcast_reports "net.ipv4.igmp_link_local_mcast_reports" flag(0, 255) "1" Live Rw
+        "Report groups of 224.0.0.0/24, too.",
+    igmp_max_memberships "net.ipv4.igmp_max_memberships" int(I32_MIN, I32_MAX) "20" Live Rw
+        "Groups a socket may join.",
+    igmp_max_msf "net.ipv4.igmp_max_msf" int(I32_MIN, I32_MAX) "10" Live Rw
+        "Sources in a socket's filter of a group.",
+    igmp_qrv "net.ipv4.igmp_qrv" int(1, I32_MAX) "2" Live Rw
+        "How often a change of a group is reported (robustness variable).",
     ip_autobind_reuse "net.ipv4.ip_autobind_reuse" flag(0, 1) "0" Planned Rw
         "bind to port 0 may reuse SO_REUSEADDR ports.",
     ip_default_ttl "net.ipv4.ip_default_ttl" int(1, 255) "64" Live Rw
@@ -464,6 +478,16 @@ sysctls! {
         "How long fragments wait for the rest.",
     ip6_nonlocal_bind "net.ipv6.ip_nonlocal_bind" flag(0, 255) "0" Live Rw
         "bind to addresses that are not ours.",
+    force_mld_version "net.ipv6.conf.all.force_mld_version" int(I32_MIN, I32_MAX) "0" Live Rw
+        "MLD version to speak: 1, 2; 0: that of the querier.",
+    mldv1_unsolicited_report_interval "net.ipv6.conf.all.mldv1_unsolicited_report_interval" msecs(0, I32_MAX)
+        "10000" Live Rw "Longest time between unsolicited reports of MLDv1.",
+    mldv2_unsolicited_report_interval "net.ipv6.conf.all.mldv2_unsolicited_report_interval" msecs(0, I32_MAX)
+        "1000" Live Rw "Longest time between unsolicited reports of MLDv2.",
+    mld_max_msf "net.ipv6.mld_max_msf" int(I32_MIN, I32_MAX) "64" Live Rw
+        "Sources in a socket's filter of a group.",
+    mld_qrv "net.ipv6.mld_qrv" int(1, I32_MAX) "2" Live Rw
+        "How often a change of a group is reported (robustness variable).",
     max_dst_opts_number "net.ipv6.max_dst_opts_number" int(I32_MIN, I32_MAX) "8" Live Rw
         "Options accepted in a destination header; negative: and no unknown ones.",
     max_hbh_opts_number "net.ipv6.max_hbh_opts_number" int(I32_MIN, I32_MAX) "8" Live Rw

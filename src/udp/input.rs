@@ -127,7 +127,7 @@ fn deliver(stack: &Arc<Stack>, sock: &Arc<Sock>, skb: Skb, info: &PacketInfo) {
 /// Queues a datagram to this sock, which is owned.
 pub(super) fn queue(g: &mut SockGuard<'_>, skb: Skb) {
     let v4 = skb.rx.is_none_or(|i| i.dst.is_ipv4());
-    if !skb.rx.is_none_or(|i| crate::ip::sockopt::group_wanted(g, &i)) {
+    if !skb.rx.is_none_or(|i| crate::ip::multicast::wanted(g, &i)) {
         return;
     }
     let Ok(&mut UdpSock { gro, no_check6_rx, .. }) = private(g) else { return };

@@ -510,6 +510,40 @@ fn without_ip_multicast_all_a_socket_hears_only_groups_of_its_own() {
 }
 
 #[test]
+fn a_looped_copy_is_of_the_interface_that_it_left_by() {
+    let b = Bench::on_ip();
+    for (own, group, level, all) in
+        [("10.0.0.1", "239.1.1.1", libc::SOL_IP, libc::IP_MULTICAST_ALL), ("fd00::1", "ff15::1", libc::SOL_IPV6, 29)]
+    {
+        let host = |h: &str| if h.contains(':') { format!("[{h}]") } else { h.to_string() };
+        let any = if own.contains(':') { "[::]:5000" } else { "0.0.0.0:5000" };
+        let to = format!("{}:5000", host(group));
+        let (s, member, c) =
+            (bound(&b, any), bound(&b, &format!("{}:0", host(own))), bound(&b, &any.replace("5000", "0")));
+        let by = b.dev.ifindex.to_ne_bytes();
+        let mreq = match (own.parse().unwrap(), group.parse().unwrap()) {
+            (IpAddr::V4(_), IpAddr::V4(g)) => [&g.octets()[..], &[0; 4], &by].concat(),
+            (_, IpAddr::V6(g)) => [&g.octets()[..], &by].concat(),
+            _ => unreachable!(),
+        };
+        let (add, out) = match level {
+            libc::SOL_IP => (libc::IP_ADD_MEMBERSHIP, libc::IP_MULTICAST_IF),
+            _ => (libc::IPV6_ADD_MEMBERSHIP, libc::IPV6_MULTICAST_IF),
+        };
+        c.setsockopt(level, out, if level == libc::SOL_IP { &mreq } else { &by }).unwrap();
+        member.setsockopt(level, add, &mreq).unwrap();
+        send_to(&c, b"all", Some(&to), 0, vec![]).unwrap();
+        assert_eq!(recv_from(&s, 9, 0).unwrap().data, b"all", "another socket's membership is enough");
+        s.setsockopt(level, all, &0i32.to_ne_bytes()).unwrap();
+        send_to(&c, b"own", Some(&to), 0, vec![]).unwrap();
+        assert_eq!(recv_from(&s, 9, 0).err(), Some(Error::Again));
+        s.setsockopt(level, add, &mreq).unwrap();
+        send_to(&c, b"own", Some(&to), 0, vec![]).unwrap();
+        assert_eq!(recv_from(&s, 9, 0).unwrap().data, b"own");
+    }
+}
+
+#[test]
 fn a_forged_fragmentation_needed_lowers_the_path_only_to_the_floor() {
     let b = Bench::on_ip();
     let c = bound(&b, "10.0.0.1:4000");
