@@ -73,7 +73,7 @@
 //!
 //! # Not implemented
 //! Linux features that this version lacks behave as in a kernel built without them. The larger ones: TCP_REPAIR,
-//! TCP-MD5 and TCP-AO, accurate ECN, the metrics cache; IGMP and MLD reports, router advertisements, IP options in sent
+//! TCP-AO, accurate ECN, the metrics cache; IGMP and MLD reports, router advertisements, IP options in sent
 //! packets. A sysctl of a missing feature accepts only its default and the value that disables the feature (`sysctl`,
 //! `Support::Planned`); `usersock sysctl -ad` lists these.
 #![warn(unreachable_pub)]

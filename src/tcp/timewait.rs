@@ -2,6 +2,7 @@
 //! `input` and `close` (which put connections here). Below: `lookup`, the timer wheel. Softirq context, no sock owned,
 //! but for `time_wait`. RFC 9293 §3.6.1, RFC 1337, RFC 6191. Linux: net/ipv4/tcp_minisocks.c, inet_timewait_sock.c.
 
+use super::auth::{self, Signer};
 use super::challenge::oow_rate_limited;
 use super::input::paws_accepts;
 use super::lookup::{Bound, Entry, tuple_of_sock};
@@ -66,6 +67,8 @@ pub struct TimeWait {
     rcv_wscale: WindowShift,
     tos: u8,
     bound: Option<Bound>,
+    /// What signs its acknowledgements (tw_md5_key).
+    signer: Option<Signer>,
     inner: Mutex<Inner>,
 }
 
@@ -143,6 +146,7 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
         rcv_wscale: cx.tp.rx_opt.rcv_wscale,
         tos: if cx.sk.daddr.is_ipv4() { cx.sk.tos } else { cx.sk.tclass },
         bound,
+        signer: auth::current_key(cx),
         inner: Mutex::new(Inner {
             substate: state,
             rcv_nxt: cx.tp.rcv_nxt,
@@ -345,8 +349,9 @@ impl TimeWait {
                 urgent: 0,
                 options_len: 0,
             },
-            options: rcv::with_timestamps(ts),
+            options: rcv::reply_options(self.signer.as_ref(), ts),
             more: &[],
+            signer: self.signer.as_ref(),
             tos: ecn::with_codepoint(self.tos, 0),
             ttl: -1,
             oif: self.oif,
@@ -361,6 +366,7 @@ impl TimeWait {
 /// Processes and answers a segment for a record. Some: the segment is a SYN that may open a new connection, with this
 /// ISN.
 pub(super) fn segment(
+    net: &TcpNet,
     stack: &Arc<Stack>,
     tw: &Arc<TimeWait>,
     skb: &Skb,
@@ -371,7 +377,7 @@ pub(super) fn segment(
         Verdict::Done => {}
         Verdict::Ack => tw.send_ack(stack, info.now),
         Verdict::Rst => {
-            rcv::send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info);
+            rcv::reset_of_nobody(net, stack, skb, (sport, dport), info);
             kill(stack, tw);
         }
         Verdict::Syn(isn) => return Some(isn),
