@@ -102,6 +102,7 @@ cases! {
     iovec,
     linger,
     many_connections,
+    md5sig,
     mmsg,
     names,
     options_ip,
@@ -139,7 +140,8 @@ const PROGRAMS: &[&str] = &["download", "echo_client", "echo_server", "webserver
 
 /// Cases about features that only usersock has (set-up calls; a stack is not shared by fork), so there is no oracle for
 /// them.
-const OURS_ONLY: &[&str] = &["fork", "fork_threads", "fork_tun", "interfaces_tun", "setup", "sock_list", "wait_calls"];
+const OURS_ONLY: &[&str] =
+    &["fork", "fork_threads", "fork_tun", "interfaces_tun", "md5sig_tun", "setup", "sock_list", "wait_calls"];
 
 #[cfg(has_usersock)]
 mod usersock_only {
@@ -174,6 +176,11 @@ mod usersock_only {
     #[test]
     fn interfaces_tun() {
         run_in_namespace("interfaces_tun", Sanitizer::None);
+    }
+
+    #[test]
+    fn md5sig_tun() {
+        run_in_namespace("md5sig_tun", Sanitizer::None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! numbers of the handshake. Above: `handshake`. Below: `lookup`, `input` (which runs the child's first segment). The
 //! listener is owned; a child is owned inside it. Linux: tcp_v4_syn_recv_sock, tcp_create_openreq_child, sk_clone_lock.
 
+use super::auth;
 use super::connect;
 use super::ecn;
 use super::handshake::mss_for;
@@ -161,7 +162,7 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, by: &OpenedBy
     tp.max_window = tp.snd_wnd;
     tp.tsoffset = req.ts_off;
     tp.txhash = req.txhash;
-    tp.tcp_header_len = 20;
+    tp.tcp_header_len = 20 + auth::key_for(p.tp, req.daddr).map_or(0, |s| s.option().option_len() as u16);
     if req.tstamp_ok {
         tp.rx_opt.ts_recent = req.ts_recent;
         tp.rx_opt.ts_recent_stamp = (c.now.as_secs() as u32).max(1);
@@ -190,6 +191,8 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, by: &OpenedBy
     if let Some(options) = &req.syn_options {
         tp.cold.get_or_insert_default().syn_options = Some(options.clone());
     }
+    auth::inherit(c, p.tp);
+    let tp = &mut *c.tp;
     tp.advmss = mss_for(p, &req.dst, req.daddr.is_ipv6());
     set_state(c, State::SynRecv);
     c.stack.mib.inc(Mib::TcpPassiveOpens);

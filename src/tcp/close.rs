@@ -220,6 +220,7 @@ pub(crate) fn destroy(cx: &mut Cx<'_>) {
     connect::put_port(cx);
     cx.sk.dst = None;
     cx.tp.cold = None;
+    cx.tp.auth = None;
     cx.tp.fastopen = None;
     cx.tp.sock_ops_flags = 0;
     cx.tp.sack = None;
@@ -299,6 +300,7 @@ pub(super) fn reset_connection(cx: &mut Cx<'_>) {
     new.write_seq = if seq == SeqNum(0) { SeqNum(1) } else { seq };
     keep_history(&mut new, cx.tp);
     new.bound = cx.tp.bound.take();
+    new.auth = cx.tp.auth.take();
     new.destroyed = cx.tp.destroyed;
     new.write_pending = cx.tp.write_pending;
     new.rto_us = TIMEOUT_INIT_US;

@@ -9,7 +9,7 @@ use super::segment::{route, transmit_ack, transmit_bare, transmit_skb};
 use super::tcb::{Cx, XmitTimer, nagle};
 use super::timer::{micros, reset_xmit_timer};
 use super::xmit::queue_skb;
-use super::{cong, ecn, fastopen, input, mtu_probe, rcvbuf, sock_ops, window};
+use super::{auth, cong, ecn, fastopen, input, mtu_probe, rcvbuf, sock_ops, window};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
@@ -49,7 +49,8 @@ pub fn acceptable_seq(cx: &Cx<'_>) -> SeqNum {
 pub fn connect_init(cx: &mut Cx<'_>) {
     let sysctl = &cx.stack.sysctl;
     let (ts, scaling) = (sysctl.tcp_timestamps() != 0, sysctl.tcp_window_scaling());
-    cx.tp.tcp_header_len = (HEADER_LEN + if ts { TIMESTAMP_ALIGNED_LEN } else { 0 }) as u16;
+    let auth = auth::current_key(cx).map_or(0, |s| s.option().option_len());
+    cx.tp.tcp_header_len = (HEADER_LEN + auth + if ts { TIMESTAMP_ALIGNED_LEN } else { 0 }) as u16;
     if cx.tp.rx_opt.user_mss != 0 {
         cx.tp.rx_opt.mss_clamp = cx.tp.rx_opt.user_mss;
     }

@@ -134,6 +134,8 @@ pub fn gso_limits(cx: &mut Cx<'_>) -> (u32, u32) {
     }
     match cx.tp.gso_max_size {
         0 => (1, 1),
+        // Each segment has a signature of its own (sk_gso_disable).
+        n if cx.tp.auth.is_some() => (n, 1),
         n => (n, u32::from(cx.tp.gso_max_segs)),
     }
 }

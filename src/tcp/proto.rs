@@ -6,7 +6,7 @@ use super::net::TcpNet;
 use super::tcb::{Cx, TcpSock};
 use super::timewait::TimeWait;
 use super::{
-    close, connect, deferred, handshake, input, ioctl, listener, output, rcv, rcvbuf, recvmsg, sendmsg, sockopt,
+    auth, close, connect, deferred, handshake, input, ioctl, listener, output, rcv, rcvbuf, recvmsg, sendmsg, sockopt,
     synack, timer, tstamp,
 };
 use crate::base::error::{Error, Result};
@@ -391,6 +391,12 @@ impl Proto for Tcp {
 /// A segment for an owned sock, by state. Linux: tcp_v4_do_rcv.
 fn do_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
     let state = cx.state();
+    if state != State::Listen
+        && let Err(reason) = auth::inbound_hash(cx, &skb, cx.sk.daddr, cx.sk.saddr)
+    {
+        cx.sock.drops.fetch_add(1, Ordering::Relaxed);
+        return cx.stack.mib.drop(reason);
+    }
     if cx.sk.filter.is_some() && !filtered(cx, &mut skb) {
         cx.sock.drops.fetch_add(1, Ordering::Relaxed);
         return cx.stack.mib.drop(DropReason::SocketFilter);

@@ -3,6 +3,7 @@
 //! `ip::output`. Payload is never copied: what leaves is a shared copy of the queued packet with a head of its own.
 //! Linux: __tcp_transmit_skb, tcp_syn_options, tcp_established_options, tcp_synack_options. RFC 9293 §3.1, RFC 7323 §3.
 
+use super::auth::{self, Signer};
 use super::cong::CaEvent;
 use super::sock_ops::{self, HdrSeg, OutOptions, cb};
 use super::tcb::Cx;
@@ -20,7 +21,7 @@ use crate::stack::Stack;
 use crate::wire::proto;
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{self, CHECKSUM_OFFSET, TcpFlags, TcpRepr};
-use crate::wire::tcp_options::{EstablishedOptions, SynOptions};
+use crate::wire::tcp_options::{AuthOption, EstablishedOptions, SynOptions};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -34,14 +35,6 @@ pub(crate) enum Options {
 }
 
 impl Options {
-    /// None at all.
-    pub(super) const NONE: Options = Options::Est(EstablishedOptions {
-        md5: None,
-        timestamps: None,
-        sack: crate::wire::tcp_options::SackBlocks::new(),
-        accecn: None,
-    });
-
     /// Bytes they take.
     #[inline]
     pub(crate) fn len(&self) -> usize {
@@ -61,8 +54,9 @@ impl Options {
 }
 
 /// Puts a TCP header in front of `skb`'s payload and leaves the checksum to the device or to `ip::output`
-/// (`Csum::Partial`). `repr.options_len` is filled in here; `more`: option bytes of hooks, behind the others. ENOBUFS
-/// when the head has no room (it always has for a packet made with `Skb::new`).
+/// (`Csum::Partial`). `repr.options_len` is filled in here; `more`: option bytes of hooks, behind the others; `signer`
+/// fills in the signature that the options have room for. ENOBUFS when the head has no room (it always has for a packet
+/// made with `Skb::new`).
 pub(crate) fn put_header(
     skb: &mut Skb,
     src: IpAddr,
@@ -70,6 +64,7 @@ pub(crate) fn put_header(
     mut repr: TcpRepr,
     options: &Options,
     more: &[u8],
+    signer: Option<&Signer>,
 ) -> Result<()> {
     let own = options.len();
     repr.options_len = own + more.len();
@@ -79,6 +74,10 @@ pub(crate) fn put_header(
     repr.emit(head);
     options.emit(&mut head[tcp::HEADER_LEN..]);
     head[tcp::HEADER_LEN + own..][..more.len()].copy_from_slice(more);
+    if let Some(signer) = signer {
+        signer.sign(skb, len, src, dst);
+    }
+    let head = &mut skb.head_mut()[..len];
     tcp::fill_partial_checksum(head, src, dst, total);
     skb.csum = Csum::Partial { start: 0, offset: CHECKSUM_OFFSET as u16 };
     Ok(())
@@ -115,7 +114,8 @@ pub(crate) fn ts_at(cx: &Cx<'_>, at: Instant) -> u32 {
 /// first. `at`: when the segment leaves; None for a look at the size only.
 pub(crate) fn established_options(cx: &Cx<'_>, at: Option<Instant>) -> EstablishedOptions {
     let tp = &*cx.tp;
-    let mut o = EstablishedOptions::default();
+    let auth = auth::current_key(cx).map(|s| s.option());
+    let mut o = EstablishedOptions { auth, ..EstablishedOptions::default() };
     if tp.rx_opt.tstamp_ok {
         o.timestamps = Some((at.map_or(0, |t| ts_at(cx, t)), tp.rx_opt.ts_recent));
     }
@@ -132,18 +132,21 @@ pub(crate) fn established_options(cx: &Cx<'_>, at: Option<Instant>) -> Establish
     o
 }
 
-/// Options of our SYN, or of the SYN-ACK that answers a crossing SYN: all that the sysctls allow us to offer.
-fn syn_options(cx: &mut Cx<'_>, at: Instant, is_synack: bool) -> SynOptions {
+/// Options of our SYN, or of the SYN-ACK that answers a crossing SYN: all that the sysctls allow us to offer. With an
+/// MD5 signature no timestamps, which would leave no room for SACK blocks.
+fn syn_options(cx: &mut Cx<'_>, at: Instant, is_synack: bool, auth: Option<AuthOption>) -> SynOptions {
     let mss = mtu::advertise_mss(cx);
     let sysctl = &cx.stack.sysctl;
     let mut o = SynOptions {
+        auth,
         mss: Some(mss),
-        timestamps: (sysctl.tcp_timestamps() != 0).then(|| (ts_at(cx, at), cx.tp.rx_opt.ts_recent)),
+        timestamps: (sysctl.tcp_timestamps() != 0 && auth != Some(AuthOption::Md5))
+            .then(|| (ts_at(cx, at), cx.tp.rx_opt.ts_recent)),
         sack_permitted: sysctl.tcp_sack(),
         window_scale: sysctl.tcp_window_scaling().then_some(cx.tp.rx_opt.rcv_wscale),
-        fastopen: cx.tp.syn_option(),
         ..SynOptions::default()
     };
+    o.fastopen = cx.tp.syn_option().filter(|cookie| o.len() + cookie.option_len() <= tcp::MAX_OPTIONS_LEN);
     ecn::syn_option(cx, is_synack, &mut o);
     o
 }
@@ -253,8 +256,10 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     let segs = u32::from(cb.gso_segs.max(1));
     let mut flags = TcpFlags::from_bits(cb.flags);
     let is_syn = flags.contains(TcpFlags::SYN);
+    let signer = auth::current_key(cx);
     let options = if is_syn {
-        Options::Syn(syn_options(cx, cb.mstamp, flags.contains(TcpFlags::ACK)))
+        let auth = signer.as_ref().map(Signer::option);
+        Options::Syn(syn_options(cx, cb.mstamp, flags.contains(TcpFlags::ACK), auth))
     } else {
         let o = established_options(cx, Some(cb.mstamp));
         if let Some(s) = &mut cx.tp.sack {
@@ -295,7 +300,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     };
     let more = hook_options(cx, &options, &out, flags, segs);
     let more = more.as_ref().map_or(&[][..], |m| m.bytes());
-    put_header(&mut out, cx.sk.saddr, cx.sk.daddr, repr, &options, more)?;
+    put_header(&mut out, cx.sk.saddr, cx.sk.daddr, repr, &options, more, signer.as_ref())?;
 
     if flags.contains(TcpFlags::ACK) && ack == cx.tp.rcv_nxt {
         delack::event_ack_sent(cx);

@@ -1,13 +1,12 @@
 //! Options of IPPROTO_TCP; those of IP levels go to `ip::sockopt`. Above: `proto`. Ranges, units and errors are those
 //! of Linux 6.18, as observed. Linux: do_tcp_setsockopt, do_tcp_getsockopt.
 //!
-//! Not here, and refused with ENOPROTOOPT as a kernel built without them would: TCP_MD5SIG, TCP_ZEROCOPY_RECEIVE,
-//! TCP_AO.
+//! Not here, and refused with ENOPROTOOPT as a kernel built without them would: TCP_ZEROCOPY_RECEIVE, TCP_AO.
 
 use super::fastopen::cookie::Keys;
 use super::info;
 use super::tcb::{Cx, TcpSock, nagle};
-use super::{cong, delack, fastopen, mtu, output, rcvbuf, recvmsg, repair, rtt, timer, ulp};
+use super::{auth, cong, delack, fastopen, mtu, output, rcvbuf, recvmsg, repair, rtt, timer, ulp};
 use crate::base::error::{Error, Result};
 use crate::sock::proto::SockRef;
 use crate::sock::sockopt::{int, put, put_int};
@@ -31,6 +30,7 @@ pub(crate) mod opt {
     pub(crate) const INFO: i32 = 11;
     pub(crate) const QUICKACK: i32 = 12;
     pub(crate) const CONGESTION: i32 = 13;
+    pub(crate) const MD5SIG: i32 = 14;
     pub(crate) const THIN_LINEAR_TIMEOUTS: i32 = 16;
     pub(crate) const THIN_DUPACK: i32 = 17;
     pub(crate) const USER_TIMEOUT: i32 = 18;
@@ -48,6 +48,7 @@ pub(crate) mod opt {
     pub(crate) const INQ: i32 = 36;
     pub(crate) const FASTOPEN_CONNECT: i32 = 30;
     pub(crate) const ULP: i32 = 31;
+    pub(crate) const MD5SIG_EXT: i32 = 32;
     pub(crate) const FASTOPEN_KEY: i32 = 33;
     pub(crate) const FASTOPEN_NO_COOKIE: i32 = 34;
     pub(crate) const TX_DELAY: i32 = 37;
@@ -98,6 +99,7 @@ pub(crate) fn set(sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Resul
     let val = int(value)?;
     let Some(mut cx) = Cx::new(&mut g) else { return Err(Error::NoProtoOpt) };
     match name {
+        opt::MD5SIG | opt::MD5SIG_EXT => auth::option::set_md5(&mut cx, name, value),
         opt::REPAIR_OPTIONS => repair::set_options(&mut cx, value),
         opt::REPAIR_WINDOW => repair::set_window(&mut cx, value),
         _ => set_int(&mut cx, name, val),

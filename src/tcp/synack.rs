@@ -1,6 +1,7 @@
 //! SYN-ACKs of a listener: sent, sent again by its timer, given up. Above: `handshake`, `fastopen`. Below: `rcv`
 //! (replies without a sock), `listener`. RFC 9293 §3.10.7.2. Linux: tcp_make_synack, reqsk_timer_handler.
 
+use super::auth::{self, Signer};
 use super::ecn;
 use super::handshake::{mss_for, unlink, with_request};
 use super::listener::{self, ReqKey, Request};
@@ -57,16 +58,22 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
         req.tsval.0 = tsval;
     }
     req.tsval.1 = tsval;
-    let mut options = SynOptions {
+    let signer = auth::key_for(cx.tp, req.daddr);
+    if signer.is_some() && !matches!(kind, SynAck::Cookie) {
+        // A signature and timestamps leave no room for SACK blocks.
+        req.tstamp_ok &= !req.sack_ok;
+    }
+    let mut syn_options = SynOptions {
+        auth: signer.as_ref().map(Signer::option),
         mss: Some(mss),
         timestamps: req.tstamp_ok.then_some((tsval, req.ts_recent)),
         sack_permitted: req.sack_ok,
         window_scale: req.wscale_ok.then_some(req.rcv_wscale),
-        fastopen,
         ..SynOptions::default()
     };
-    ecn::request_option(cx, &req.ecn, again, &mut options);
-    let options = Options::Syn(options);
+    syn_options.fastopen = fastopen.filter(|cookie| syn_options.len() + cookie.option_len() <= MAX_OPTIONS_LEN);
+    ecn::request_option(cx, &req.ecn, again, &mut syn_options);
+    let options = Options::Syn(syn_options);
     let repr = TcpRepr {
         src_port: req.sport,
         dst_port: req.dport,
@@ -84,6 +91,7 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
         repr,
         options,
         more: &[],
+        signer: signer.as_ref(),
         tos: ecn::with_codepoint(tos, codepoint),
         ttl: if v6 { cx.sk.hops } else { cx.sk.ttl },
         oif: req.oif,

@@ -2,6 +2,7 @@
 //! congestion control and timing. Names are Linux's (struct tcp_sock, inet_connection_sock). State that an idle
 //! connection does not need is boxed and allocated when first used, so that a connection fits in about 1 KiB.
 
+use super::auth::Auth;
 use super::challenge::ChallengeBudget;
 use super::chrono::Chrono;
 use super::cong::CongState;
@@ -563,6 +564,8 @@ zero {
     pub(crate) rto_max_ms: u32,
     /// TCP_DELACK_MAX_US; 0: default.
     pub(crate) delack_max_us: u32,
+    /// Keys for peers whose segments are signed; None: it never had one.
+    pub(super) auth: Option<Box<Auth>>,
     /// Fast Open (RFC 7413); None: this sock has had nothing to do with it.
     pub(super) fastopen: Option<Box<FastOpen>>,
     /// The child is still in its listener's accept queue.

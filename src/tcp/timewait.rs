@@ -2,6 +2,7 @@
 //! `input` and `close` (which put connections here). Below: `lookup`, the timer wheel. Softirq context, no sock owned,
 //! but for `time_wait`. RFC 9293 §3.6.1, RFC 1337, RFC 6191. Linux: net/ipv4/tcp_minisocks.c, inet_timewait_sock.c.
 
+use super::auth::{self, Signer};
 use super::challenge::oow_rate_limited;
 use super::input::paws_accepts;
 use super::lookup::{Bound, Entry, tuple_of_sock};
@@ -68,6 +69,8 @@ pub struct TimeWait {
     /// Codepoint of acknowledgements of what is in the window.
     codepoint: u8,
     bound: Option<Bound>,
+    /// What signs its acknowledgements (tw_md5_key).
+    signer: Option<Signer>,
     inner: Mutex<Inner>,
 }
 
@@ -149,6 +152,7 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
         tos: if cx.sk.daddr.is_ipv4() { cx.sk.tos } else { cx.sk.tclass },
         codepoint: ecn::timewait_codepoint(&cx.tp.ecn),
         bound,
+        signer: auth::current_key(cx),
         inner: Mutex::new(Inner {
             substate: state,
             rcv_nxt: cx.tp.rcv_nxt,
@@ -355,8 +359,9 @@ impl TimeWait {
                 urgent: 0,
                 options_len: 0,
             },
-            options: rcv::with_timestamps(ts),
+            options: rcv::reply_options(self.signer.as_ref(), ts),
             more: &[],
+            signer: self.signer.as_ref(),
             tos: ecn::with_codepoint(self.tos, codepoint),
             ttl: -1,
             oif: self.oif,
@@ -371,6 +376,7 @@ impl TimeWait {
 /// Processes and answers a segment for a record. Some: the segment is a SYN that may open a new connection, with this
 /// ISN.
 pub(super) fn segment(
+    net: &TcpNet,
     stack: &Arc<Stack>,
     tw: &Arc<TimeWait>,
     skb: &Skb,
@@ -382,7 +388,7 @@ pub(super) fn segment(
         Verdict::Ack => tw.send_ack(stack, info.now),
         Verdict::AckOow => tw.ack(stack, info.now, 0),
         Verdict::Rst => {
-            rcv::send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info);
+            rcv::reset_of_nobody(net, stack, skb, (sport, dport), info);
             kill(stack, tw);
         }
         Verdict::Syn(isn) => return Some(isn),

@@ -50,6 +50,9 @@ pub(crate) const FASTOPEN_COOKIE_MIN: usize = 4;
 pub(crate) const FASTOPEN_COOKIE_MAX: usize = 16;
 /// Bytes of NOP NOP TS.
 pub(crate) const TIMESTAMP_ALIGNED_LEN: usize = 12;
+/// Length of the MD5 signature option, and of the digest in it.
+pub(crate) const MD5SIG_LEN: u8 = 18;
+pub(crate) const MD5_DIGEST_LEN: usize = 16;
 /// Bytes of NOP NOP MD5SIG.
 pub(crate) const MD5SIG_ALIGNED_LEN: usize = 20;
 /// Bytes of NOP NOP SACK before the first block.
@@ -380,11 +383,17 @@ fn cookie_len_ok(n: usize) -> bool {
 /// [`TcpOptions::parse`] is needed. Linux: tcp_parse_aligned_timestamp.
 #[inline]
 pub(crate) fn parse_timestamp_only(options: &[u8]) -> Option<(u32, u32)> {
-    let b: &[u8; TIMESTAMP_ALIGNED_LEN] = options.try_into().ok()?;
-    if [b[0], b[1], b[2], b[3]] != NOP_NOP_TS.to_be_bytes() {
+    if !is_timestamp_only(options) {
         return None;
     }
+    let b: &[u8; TIMESTAMP_ALIGNED_LEN] = options.try_into().ok()?;
     Some((u32::from_be_bytes([b[4], b[5], b[6], b[7]]), u32::from_be_bytes([b[8], b[9], b[10], b[11]])))
+}
+
+/// Whether the options are exactly NOP NOP TS.
+#[inline]
+pub(crate) fn is_timestamp_only(options: &[u8]) -> bool {
+    options.len() == TIMESTAMP_ALIGNED_LEN && options.starts_with(&NOP_NOP_TS.to_be_bytes())
 }
 
 /// The counters of an AccECN option (RFC 9768 §3.2.3), of which the first `len` are there.
@@ -475,13 +484,34 @@ impl FastOpenCookie {
     }
 }
 
-/// Options of a SYN or SYN-ACK, written in Linux's order: MD5, MSS, timestamps (with SACK permitted instead of their
-/// NOPs), AccECN, SACK permitted alone, window scale, Fast Open. The end of an AccECN option that is no full word takes
-/// the place of NOPs behind it.
+/// Room for a signature, the first option of a segment: it is written with zeros in the place of the digest, which
+/// covers the finished header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AuthOption {
+    /// MD5 signature (RFC 2385).
+    Md5,
+}
+
+impl AuthOption {
+    /// Where the digest begins in the options.
+    pub(crate) const DIGEST_AT: usize = 4;
+
+    /// Number of bytes in the options, padding included.
+    #[inline]
+    pub(crate) const fn option_len(&self) -> usize {
+        match self {
+            AuthOption::Md5 => MD5SIG_ALIGNED_LEN,
+        }
+    }
+}
+
+/// Options of a SYN or SYN-ACK, written in Linux's order: signature, MSS, timestamps (with SACK permitted instead of
+/// their NOPs), AccECN, SACK permitted alone, window scale, Fast Open. The end of an AccECN option that is no full word
+/// takes the place of NOPs behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct SynOptions {
-    /// MD5 signature.
-    pub md5: Option<[u8; 16]>,
+    /// Room for a signature.
+    pub auth: Option<AuthOption>,
     /// Maximum segment size, bytes.
     pub mss: Option<u16>,
     /// (TSval, TSecr).
@@ -515,7 +545,7 @@ impl SynOptions {
     /// must omit an option.
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        (if self.md5.is_some() { MD5SIG_ALIGNED_LEN } else { 0 })
+        self.auth.as_ref().map_or(0, AuthOption::option_len)
             + (if self.mss.is_some() { 4 } else { 0 })
             + (if self.timestamps.is_some() { TIMESTAMP_ALIGNED_LEN } else { 0 })
             + (if self.sack_alone() { 4 } else { 0 })
@@ -530,8 +560,8 @@ impl SynOptions {
     /// When `buf` is shorter than `len()`.
     pub(crate) fn emit(&self, buf: &mut [u8]) -> usize {
         let mut w = Writer::new(buf);
-        if let Some(sig) = &self.md5 {
-            w.md5(sig);
+        if let Some(auth) = &self.auth {
+            w.auth(auth);
         }
         if let Some(mss) = self.mss {
             w.word([kind::MSS, 4, (mss >> 8) as u8, mss as u8]);
@@ -563,14 +593,14 @@ impl SynOptions {
     }
 }
 
-/// Options of every segment after the handshake, written in Linux's order: MD5, NOP NOP timestamps, AccECN, NOP NOP
-/// SACK; the end of an AccECN option that is no full word takes the place of these NOPs. A
-/// reset carries at most the MD5 signature, and an acknowledgement for a time-wait or request sock MD5 and timestamps:
-/// both use this type with the other fields empty.
+/// Options of every segment after the handshake, written in Linux's order: signature, NOP NOP timestamps, AccECN, NOP
+/// NOP SACK; the end of an AccECN option that is no full word takes the place of these NOPs. A reset carries at most a
+/// signature, and an acknowledgement for a time-wait or request sock a signature and timestamps: both use this type
+/// with the other fields empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct EstablishedOptions {
-    /// MD5 signature.
-    pub md5: Option<[u8; 16]>,
+    /// Room for a signature.
+    pub auth: Option<AuthOption>,
     /// (TSval, TSecr).
     pub timestamps: Option<(u32, u32)>,
     /// SACK blocks, D-SACK first.
@@ -599,7 +629,7 @@ impl EstablishedOptions {
 
     #[inline]
     fn base_len(&self) -> usize {
-        (if self.md5.is_some() { MD5SIG_ALIGNED_LEN } else { 0 })
+        self.auth.as_ref().map_or(0, AuthOption::option_len)
             + (if self.timestamps.is_some() { TIMESTAMP_ALIGNED_LEN } else { 0 })
     }
 
@@ -626,8 +656,8 @@ impl EstablishedOptions {
     #[inline]
     pub(crate) fn emit(&self, buf: &mut [u8]) -> usize {
         let mut w = Writer::new(buf);
-        if let Some(sig) = &self.md5 {
-            w.md5(sig);
+        if let Some(auth) = &self.auth {
+            w.auth(auth);
         }
         if let Some(ts) = self.timestamps {
             w.word(NOP_NOP_TS.to_be_bytes());
@@ -719,9 +749,13 @@ impl Writer<'_> {
         self.word(ecr.to_be_bytes());
     }
 
-    fn md5(&mut self, sig: &[u8; 16]) {
-        self.word([kind::NOP, kind::NOP, kind::MD5SIG, 18]);
-        self.bytes(sig);
+    fn auth(&mut self, auth: &AuthOption) {
+        match auth {
+            AuthOption::Md5 => {
+                self.word([kind::NOP, kind::NOP, kind::MD5SIG, MD5SIG_LEN]);
+                self.bytes(&[0; MD5_DIGEST_LEN]);
+            }
+        }
     }
 
     fn fastopen(&mut self, c: &FastOpenCookie) {

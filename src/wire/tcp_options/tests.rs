@@ -114,8 +114,8 @@ fn handshake_sets_have_linuxs_order_and_padding() {
         (SynOptions { mss, fastopen: cookie, ..none }, "mss 1460,kind 34 abababababababab,nop,nop"),
         (SynOptions { fastopen: old, ..none }, "kind 254 f989abababab"),
         (
-            SynOptions { md5: Some([0x11; 16]), mss, ..none },
-            "nop,nop,kind 19 11111111111111111111111111111111,mss 1460",
+            SynOptions { auth: Some(AuthOption::Md5), mss, ..none },
+            "nop,nop,kind 19 00000000000000000000000000000000,mss 1460",
         ),
     ] {
         let mut b = [0xee; 64];
@@ -128,19 +128,19 @@ fn handshake_sets_have_linuxs_order_and_padding() {
 #[test]
 fn data_sets_have_linuxs_order_and_as_many_sack_blocks_as_fit() {
     let sack: SackBlocks = (0..4).map(|n| (SeqNum(n * 10), SeqNum(n * 10 + 5))).collect();
-    let md5 = Some([0u8; 16]);
+    let md5 = Some(AuthOption::Md5);
     let timestamps = Some((1, 2));
-    for (md5, timestamps, room, len) in
+    for (auth, timestamps, room, len) in
         [(None, None, 4, 36), (None, timestamps, 3, 40), (md5, None, 2, 40), (md5, timestamps, 0, 32)]
     {
-        let o = EstablishedOptions { md5, timestamps, sack, accecn: None };
+        let o = EstablishedOptions { auth, timestamps, sack, accecn: None };
         assert_eq!((o.sack_room(), o.len()), (room, len));
         let mut b = [0; 40];
         let n = o.emit(&mut b);
         assert_eq!(n, len);
         let back = TcpOptions::parse(&b[..n]);
         assert_eq!(back.sack.as_slice(), &sack.as_slice()[..room]);
-        assert_eq!((back.timestamps, back.md5.is_some()), (timestamps, md5.is_some()));
+        assert_eq!((back.timestamps, back.md5.is_some()), (timestamps, auth.is_some()));
     }
     let mut b = [0; 40];
     let sack = [(SeqNum(1), SeqNum(2))].into_iter().collect();
@@ -253,7 +253,7 @@ proptest! {
     #[test]
     fn a_handshake_set_reads_back_as_written(
         mss in prop::option::of(1u16..), timestamps: Option<(u32, u32)>, sack_permitted: bool,
-        shift in prop::option::of(0u8..=14), md5: Option<[u8; 16]>, cookie: [u8; 16], half in 0usize..=8, exp: bool,
+        shift in prop::option::of(0u8..=14), md5: bool, cookie: [u8; 16], half in 0usize..=8, exp: bool,
         counters in prop::option::of((0u8..=3, any::<[u32; 3]>())),
     ) {
         let fastopen = FastOpenCookie::new(&cookie[..half * 2], exp);
@@ -262,7 +262,8 @@ proptest! {
             let fields = std::array::from_fn(|i| if i < usize::from(len) { f[i] >> 8 } else { 0 });
             AccEcn { order1: true, len, fields }
         });
-        let o = SynOptions { md5, mss, timestamps, sack_permitted, window_scale, fastopen, accecn };
+        let auth = md5.then_some(AuthOption::Md5);
+        let o = SynOptions { auth, mss, timestamps, sack_permitted, window_scale, fastopen, accecn };
         let mut b = [0; 80];
         let n = o.emit(&mut b);
         prop_assert_eq!(n, o.len());
@@ -272,7 +273,7 @@ proptest! {
         prop_assert_eq!(back.timestamps, timestamps);
         prop_assert_eq!(back.sack_permitted, sack_permitted);
         prop_assert_eq!(back.window_scale, shift);
-        prop_assert_eq!(back.md5.map(|m| m.bytes(&b).to_vec()), md5.map(|m| m.to_vec()));
+        prop_assert_eq!(back.md5.map(|m| m.bytes(&b).to_vec()), md5.then(|| vec![0; 16]));
         prop_assert_eq!(
             back.fastopen.map(|f| (f.cookie.bytes(&b).to_vec(), f.experimental)),
             fastopen.map(|f| (f.bytes().to_vec(), f.experimental))
