@@ -168,7 +168,7 @@ impl Socket {
     /// inherit O_NONBLOCK. Errors: EINVAL (not listening), EAGAIN, EINTR, ECONNABORTED.
     pub fn accept(&self) -> Result<(Socket, SocketAddr)> {
         self.whole()?;
-        let sock = self.restarting(|c| c.rcvtimeo, || self.sock.proto().accept(self.sk(), self.nonblocking()));
+        let sock = self.restarting(|c| c.rcvtimeo.get(), || self.sock.proto().accept(self.sk(), self.nonblocking()));
         let sock = self.done(sock)?;
         let mut g = sock.lock(&self.stack);
         g.common.socket_state = SocketState::Connected;
@@ -188,7 +188,7 @@ impl Socket {
             self.check_name(msg)?;
         }
         self.autobind()?;
-        self.done(self.restarting(|c| c.sndtimeo, || self.sock.proto().sendmsg(self.sk(), msg)))
+        self.done(self.restarting(|c| c.sndtimeo.get(), || self.sock.proto().sendmsg(self.sk(), msg)))
     }
 
     /// Sends from the front of `pages`; what was taken is removed, and returned how much it was. TCP takes the pages
@@ -220,7 +220,7 @@ impl Socket {
             let run = pages.slices().into_iter().next().unwrap_or(IoSlice::new(&[]));
             let more = if run.len() < pages.len() { libc::MSG_MORE } else { 0 };
             let page = || self.sock.proto().sendpage(self.sk(), &run, flags | more);
-            let sent = match self.done(self.restarting(|c| c.sndtimeo, page)) {
+            let sent = match self.done(self.restarting(|c| c.sndtimeo.get(), page)) {
                 Err(e) if taken == 0 => return Err(e),
                 sent => sent.unwrap_or(0),
             };
@@ -272,7 +272,7 @@ impl Socket {
         if self.nonblocking() {
             msg.flags |= libc::MSG_DONTWAIT;
         }
-        let r = self.restarting(|c| c.rcvtimeo, || self.sock.proto().recvmsg(self.sk(), msg));
+        let r = self.restarting(|c| c.rcvtimeo.get(), || self.sock.proto().recvmsg(self.sk(), msg));
         msg.name = msg.name.map(|n| to_family(n, self.sock.family));
         self.done(r)
     }

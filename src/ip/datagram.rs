@@ -94,7 +94,7 @@ pub fn recv(
         msg.control.push(Control::Other { level, ty, data });
         return Ok(0);
     }
-    let deadline = g.common.rcvtimeo.map(|t| g.now() + t);
+    let deadline = g.common.rcvtimeo.get().map(|t| g.now() + t);
     let peek = msg.flags & libc::MSG_PEEK != 0;
     let (at, from) = loop {
         sk.sock.take_error()?;
@@ -732,7 +732,7 @@ impl Plan {
 /// Waits until the socket's send buffer has room. Errors: the pending one, EPIPE after SHUT_WR, EAGAIN, EINTR.
 /// Linux: sock_alloc_send_pskb.
 pub fn wait_for_room(g: &mut SockGuard<'_>, dontwait: bool) -> Result<()> {
-    let deadline = g.common.sndtimeo.map(|t| g.now() + t);
+    let deadline = g.common.sndtimeo.get().map(|t| g.now() + t);
     loop {
         g.sock.take_error()?;
         if g.sock.send_shutdown() {

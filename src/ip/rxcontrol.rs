@@ -20,8 +20,8 @@ const IPV6_FLOWINFO: i32 = 11;
 const IPV6_ORIGDSTADDR: i32 = 74;
 const IPV6_RECVFRAGSIZE: i32 = 77;
 
-const OF_V4: u64 = ip_flag::RECVOPTS | ip_flag::RETOPTS | ip_flag::ORIGDSTADDR | ip_flag::RECVFRAGSIZE;
-const OF_V6: u64 =
+const OF_V4: u32 = ip_flag::RECVOPTS | ip_flag::RETOPTS | ip_flag::ORIGDSTADDR | ip_flag::RECVFRAGSIZE;
+const OF_V6: u32 =
     ip_flag::FLOWINFO | ip_flag::PKTINFO_2292 | ip_flag::HOPLIMIT_2292 | ip_flag::ORIGDSTADDR6 | ip_flag::RECVFRAGSIZE6;
 
 /// Adds what the socket asked for beyond the common options.

@@ -122,12 +122,12 @@ pub fn flow_label(stack: &Stack, sk: &SockCommon, hash: impl FnOnce() -> u32) ->
     }
 }
 
-fn set_ip_flag(g: &mut SockGuard<'_>, bit: u64, on: bool) {
+fn set_ip_flag(g: &mut SockGuard<'_>, bit: u32, on: bool) {
     g.common.ip_flags = g.common.ip_flags & !bit | if on { bit } else { 0 };
 }
 
 /// The bit of an option that is only kept, for sockets that have it.
-fn kept(g: &SockGuard<'_>, name: i32) -> Option<u64> {
+fn kept(g: &SockGuard<'_>, name: i32) -> Option<u32> {
     match name {
         IP_CHECKSUM if is_stream(g) => Some(ip_flag::CHECKSUM),
         libc::IP_MULTICAST_ALL => Some(ip_flag::MULTICAST_ALL),

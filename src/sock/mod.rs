@@ -54,7 +54,7 @@ pub(crate) mod tstamp;
 pub mod wait;
 pub(crate) mod zerocopy;
 
-use crate::base::env::Instant;
+use crate::base::env::{Instant, WaitLimit};
 use crate::base::error::{Error, Result};
 pub use crate::base::read_mostly::Read;
 use crate::base::read_mostly::ReadMostly;
@@ -247,40 +247,40 @@ pub(crate) mod more {
 /// Bits of `SockCommon::ip_flags`: options of the IP levels for which [`flag`] has no bit.
 pub(crate) mod ip_flag {
     #![allow(missing_docs)]
-    pub(crate) const RECVOPTS: u64 = 1 << 0;
-    pub(crate) const RETOPTS: u64 = 1 << 1;
-    pub(crate) const CHECKSUM: u64 = 1 << 2;
-    pub(crate) const MULTICAST_ALL: u64 = 1 << 3;
+    pub(crate) const RECVOPTS: u32 = 1 << 0;
+    pub(crate) const RETOPTS: u32 = 1 << 1;
+    pub(crate) const CHECKSUM: u32 = 1 << 2;
+    pub(crate) const MULTICAST_ALL: u32 = 1 << 3;
     /// IPV6_MULTICAST_ALL was turned off.
-    pub(crate) const NOT_MULTICAST_ALL6: u64 = 1 << 26;
+    pub(crate) const NOT_MULTICAST_ALL6: u32 = 1 << 26;
     /// IPV6_AUTOFLOWLABEL was set, and to what.
-    pub(crate) const FLOWLABEL_SET: u64 = 1 << 4;
-    pub(crate) const FLOWLABEL: u64 = 1 << 5;
+    pub(crate) const FLOWLABEL_SET: u32 = 1 << 4;
+    pub(crate) const FLOWLABEL: u32 = 1 << 5;
     /// IPV6_RECVPKTINFO, IPV6_RECVHOPLIMIT, IPV6_RECVTCLASS: not the bits of IPv4's options.
-    pub(crate) const RECVPKTINFO6: u64 = 1 << 6;
-    pub(crate) const RECVHOPLIMIT: u64 = 1 << 7;
-    pub(crate) const RECVTCLASS: u64 = 1 << 8;
+    pub(crate) const RECVPKTINFO6: u32 = 1 << 6;
+    pub(crate) const RECVHOPLIMIT: u32 = 1 << 7;
+    pub(crate) const RECVTCLASS: u32 = 1 << 8;
     /// No port is held: `sport` is that of a connection that ended, for getsockname.
-    pub(crate) const PORT_LEFT: u64 = 1 << 9;
+    pub(crate) const PORT_LEFT: u32 = 1 << 9;
     /// TCP_FASTOPEN_CONNECT: connect(2) has returned, and the SYN leaves with the first data.
-    pub(crate) const DEFER_CONNECT: u64 = 1 << 10;
-    pub(crate) const ROUTER_ALERT: u64 = 1 << 11;
-    pub(crate) const PASSSEC: u64 = 1 << 12;
-    pub(crate) const NODEFRAG: u64 = 1 << 13;
+    pub(crate) const DEFER_CONNECT: u32 = 1 << 10;
+    pub(crate) const ROUTER_ALERT: u32 = 1 << 11;
+    pub(crate) const PASSSEC: u32 = 1 << 12;
+    pub(crate) const NODEFRAG: u32 = 1 << 13;
     /// IP_RECVORIGDSTADDR, IP_RECVFRAGSIZE, and those of IPv6.
-    pub(crate) const ORIGDSTADDR: u64 = 1 << 14;
-    pub(crate) const RECVFRAGSIZE: u64 = 1 << 15;
-    pub(crate) const ORIGDSTADDR6: u64 = 1 << 16;
-    pub(crate) const RECVFRAGSIZE6: u64 = 1 << 17;
-    pub(crate) const RECVERR_RFC4884: u64 = 1 << 18;
-    pub(crate) const RECVERR6_RFC4884: u64 = 1 << 19;
-    pub(crate) const PKTINFO_2292: u64 = 1 << 20;
-    pub(crate) const HOPLIMIT_2292: u64 = 1 << 21;
+    pub(crate) const ORIGDSTADDR: u32 = 1 << 14;
+    pub(crate) const RECVFRAGSIZE: u32 = 1 << 15;
+    pub(crate) const ORIGDSTADDR6: u32 = 1 << 16;
+    pub(crate) const RECVFRAGSIZE6: u32 = 1 << 17;
+    pub(crate) const RECVERR_RFC4884: u32 = 1 << 18;
+    pub(crate) const RECVERR6_RFC4884: u32 = 1 << 19;
+    pub(crate) const PKTINFO_2292: u32 = 1 << 20;
+    pub(crate) const HOPLIMIT_2292: u32 = 1 << 21;
     /// IPV6_FLOWINFO: a packet's traffic class and flow label come as control data.
-    pub(crate) const FLOWINFO: u64 = 1 << 22;
-    pub(crate) const RECVPATHMTU: u64 = 1 << 23;
-    pub(crate) const ROUTER_ALERT_ISOLATE: u64 = 1 << 24;
-    pub(crate) const ROUTER_ALERT6: u64 = 1 << 25;
+    pub(crate) const FLOWINFO: u32 = 1 << 22;
+    pub(crate) const RECVPATHMTU: u32 = 1 << 23;
+    pub(crate) const ROUTER_ALERT_ISOLATE: u32 = 1 << 24;
+    pub(crate) const ROUTER_ALERT6: u32 = 1 << 25;
 }
 
 /// Options of the IP levels that few sockets have: made when one is first set.
@@ -309,7 +309,7 @@ pub struct SockCommon {
     /// Bits of [`flag`].
     pub flags: u32,
     /// Bits of [`ip_flag`].
-    pub(crate) ip_flags: u64,
+    pub(crate) ip_flags: u32,
     /// Bits of [`more`].
     pub(crate) more: u16,
     /// Of the socket as a whole, which is separate from the connection's (socket.state).
@@ -362,12 +362,12 @@ pub struct SockCommon {
     pub(crate) tstamp_new: bool,
     /// SO_RCVLOWAT.
     pub rcvlowat: i32,
-    /// SO_LINGER's time; `Duration::MAX`: without limit.
-    pub linger: Duration,
+    /// SO_LINGER's time.
+    pub linger: WaitLimit,
     /// SO_RCVTIMEO; None: for ever.
-    pub rcvtimeo: Option<Duration>,
+    pub rcvtimeo: WaitLimit,
     /// SO_SNDTIMEO.
-    pub sndtimeo: Option<Duration>,
+    pub sndtimeo: WaitLimit,
     /// SO_MAX_PACING_RATE, bytes a second.
     pub max_pacing_rate: u64,
     /// SO_TXREHASH: whether a connection changes its transmit hash when the way seems broken.
@@ -436,9 +436,9 @@ impl SockCommon {
             zerocopy: false,
             tstamp_new: false,
             rcvlowat: 1,
-            linger: Duration::ZERO,
-            rcvtimeo: None,
-            sndtimeo: None,
+            linger: WaitLimit::new(Some(Duration::ZERO)),
+            rcvtimeo: WaitLimit::NONE,
+            sndtimeo: WaitLimit::NONE,
             max_pacing_rate: u64::MAX,
             txrehash: false,
             force_reuse: false,

@@ -6,6 +6,7 @@ use super::mem::{SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF};
 use super::proto::SockRef;
 use super::{Sock, SockCommon, SockGuard, flag, more, tstamp};
 use super::{filter, reuseport};
+use crate::base::env::WaitLimit;
 use crate::base::error::{Error, Result};
 use crate::stack::Stack;
 use crate::wire::addr::is_link_local_v6;
@@ -163,7 +164,7 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
             g.common.set_flag(flag::LINGER, on);
             if on {
                 // A negative time is a very long one, as it is unsigned in Linux.
-                g.common.linger = u64::try_from(secs).map_or(Duration::MAX, Duration::from_secs);
+                g.common.linger = WaitLimit::new(u64::try_from(secs).ok().map(Duration::from_secs));
             }
         }
         libc::SO_TIMESTAMP | SO_TIMESTAMP_NEW | libc::SO_TIMESTAMPNS | SO_TIMESTAMPNS_NEW => {
@@ -177,8 +178,8 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
             let val = if val < 0 { i32::MAX } else { val.max(1) };
             sk.sock.proto().set_rcvlowat(&mut g, val);
         }
-        libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => g.common.rcvtimeo = timeout(value)?,
-        libc::SO_SNDTIMEO | SO_SNDTIMEO_NEW => g.common.sndtimeo = timeout(value)?,
+        libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => g.common.rcvtimeo = WaitLimit::new(timeout(value)?),
+        libc::SO_SNDTIMEO | SO_SNDTIMEO_NEW => g.common.sndtimeo = WaitLimit::new(timeout(value)?),
         libc::SO_MARK => {
             if g.common.mark != val as u32 {
                 g.common.mark = val as u32;
@@ -373,12 +374,12 @@ fn get_bytes(sk: SockRef<'_>, c: &SockCommon, name: i32, value: &mut [u8]) -> Op
         libc::SO_LINGER => {
             let mut b = [0u8; 8];
             b[..4].copy_from_slice(&i32::from(c.flag(flag::LINGER)).to_ne_bytes());
-            let secs = if c.linger == Duration::MAX { LINGER_FOREVER } else { c.linger.as_secs() as i32 };
+            let secs = c.linger.get().map_or(LINGER_FOREVER, |t| t.as_secs() as i32);
             b[4..].copy_from_slice(&secs.to_ne_bytes());
             put(value, &b)
         }
-        libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => put_timeout(value, c.rcvtimeo),
-        libc::SO_SNDTIMEO | SO_SNDTIMEO_NEW => put_timeout(value, c.sndtimeo),
+        libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => put_timeout(value, c.rcvtimeo.get()),
+        libc::SO_SNDTIMEO | SO_SNDTIMEO_NEW => put_timeout(value, c.sndtimeo.get()),
         libc::SO_BINDTODEVICE if c.bound_dev_if == 0 => 0,
         // There must be room for the longest name.
         libc::SO_BINDTODEVICE if value.len() < libc::IFNAMSIZ => return Some(Err(Error::Inval)),

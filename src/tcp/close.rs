@@ -7,7 +7,7 @@ use super::state::Event;
 use super::tcb::{Cx, TIMEOUT_INIT_US, TcpSock};
 use super::timewait::TIMEWAIT_LEN;
 use super::{connect, control, fastopen, listener, output, set_state, sock_ops, timer, timewait, ulp};
-use crate::base::env::Duration;
+use crate::base::env::{Duration, WaitLimit};
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
 use crate::sock::addr::unspecified;
@@ -44,8 +44,8 @@ pub(crate) fn close(sk: SockRef<'_>) {
     if let Some(mut cx) = Cx::new(&mut g) {
         wait = begin_close(&mut cx);
     }
-    if let Some(time) = linger.filter(|t| wait && !t.is_zero()) {
-        let deadline = (time != Duration::MAX).then(|| g.now() + time);
+    if let Some(time) = linger.map(WaitLimit::get).filter(|t| wait && *t != Some(Duration::ZERO)) {
+        let deadline = time.map(|t| g.now() + t);
         while sk.sock.state().is_one_of(&[State::FinWait1, State::Closing, State::LastAck]) {
             // The timeout is over, or a signal arrived: the connection closes in the background.
             if g.sleep(Events::ALL, false, deadline).is_err() {
@@ -86,7 +86,7 @@ fn begin_close(cx: &mut Cx<'_>) -> bool {
         cx.stack.mib.inc(Mib::TcpExtTCPAbortOnClose);
         set_state(cx, State::Close);
         control::send_active_reset(cx);
-    } else if cx.sk.flag(flag::LINGER) && cx.sk.linger.is_zero() {
+    } else if cx.sk.flag(flag::LINGER) && cx.sk.linger.get() == Some(Duration::ZERO) {
         // An error of the abort does not matter: the sock is destroyed in any case.
         let _ = connect::disconnect(cx);
         cx.stack.mib.inc(Mib::TcpExtTCPAbortOnData);
@@ -245,7 +245,7 @@ pub(super) fn copy_options(to: &mut TcpSock, from: &TcpSock) {
     to.keepalive_probes = from.keepalive_probes;
     to.keepalive_time_ms = from.keepalive_time_ms;
     to.keepalive_intvl_ms = from.keepalive_intvl_ms;
-    to.user_timeout_ms = from.user_timeout_ms;
+    to.set_user_timeout_ms(from.user_timeout_ms());
     to.linger2_ms = from.linger2_ms;
     to.thin_lto = from.thin_lto;
     to.notsent_lowat = from.notsent_lowat;
@@ -255,7 +255,7 @@ pub(super) fn copy_options(to: &mut TcpSock, from: &TcpSock) {
     to.delack_max_us = from.delack_max_us;
     to.save_syn = from.save_syn;
     to.reordering = from.reordering;
-    to.tx_delay = from.tx_delay;
+    to.set_tx_delay(from.tx_delay());
     (to.repair, to.repair_queue) = (from.repair, from.repair_queue);
     fastopen::copy_options(to, from);
 }

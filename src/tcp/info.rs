@@ -227,7 +227,7 @@ pub fn tcp_info(cx: &Cx<'_>) -> [u8; TCP_INFO_LEN] {
     o.u32(tp.rcv_ooopack);
     o.u32(tp.snd_wnd);
     o.u32(tp.rcv_wnd);
-    o.u32(u32::from(tp.timeout_rehash).wrapping_add(tp.plb_rehash));
+    o.u32(u32::from(tp.timeout_rehash).wrapping_add(tp.plb_rehash()));
     o.u16(tp.total_rto);
     o.u16(tp.total_rto_recoveries);
     let episode = if tp.rto_stamp_ms != 0 { ms_since(tp.rto_stamp_ms) } else { 0 };

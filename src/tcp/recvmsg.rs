@@ -93,7 +93,7 @@ pub(crate) fn recvmsg_locked(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -
         return Ok(n);
     }
     let mut wait = !msg.dontwait();
-    let deadline = if wait { g.common.rcvtimeo.map(|t| g.now() + t) } else { None };
+    let deadline = if wait { g.common.rcvtimeo.get().map(|t| g.now() + t) } else { None };
     let mut failed = None;
     // A receive of zero bytes waits once, and returns 0 whatever ended that; read(2) of zero bytes does not come here.
     let mut first = true;

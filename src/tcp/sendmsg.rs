@@ -58,7 +58,7 @@ struct Timeo {
 
 impl Timeo {
     fn of(g: &SockGuard<'_>, dontwait: bool) -> Timeo {
-        Timeo { left: if dontwait { Some(Duration::ZERO) } else { g.common.sndtimeo } }
+        Timeo { left: if dontwait { Some(Duration::ZERO) } else { g.common.sndtimeo.get() } }
     }
 
     /// Sleeps, and subtracts the time slept. EAGAIN: the timeout is over; EINTR.

@@ -195,7 +195,7 @@ fn set_int(cx: &mut Cx<'_>, name: i32, val: i32) -> Result<()> {
         opt::THIN_DUPACK => {
             within(val, 0..=1)?;
         }
-        opt::USER_TIMEOUT => cx.tp.user_timeout_ms = within(val, 0..=i32::MAX)? as u32,
+        opt::USER_TIMEOUT => cx.tp.set_user_timeout_ms(within(val, 0..=i32::MAX)? as u32),
         opt::NOTSENT_LOWAT => {
             cx.tp.notsent_lowat = val as u32;
             if recvmsg::stream_writable(cx) {
@@ -221,8 +221,8 @@ fn set_int(cx: &mut Cx<'_>, name: i32, val: i32) -> Result<()> {
 /// TCP_TX_DELAY: packets leave so much later, where the device keeps departure times. The RTT of a connection is taken
 /// to change by as much, so that no timer fires before the first sample says so (tcp_enable_tx_delay).
 fn set_tx_delay(cx: &mut Cx<'_>, delay: u32) {
-    let delta = (i64::from(delay) - i64::from(cx.tp.tx_delay)) << 3;
-    cx.tp.tx_delay = delay;
+    let delta = (i64::from(delay) - i64::from(cx.tp.tx_delay())) << 3;
+    cx.tp.set_tx_delay(delay);
     if delta != 0 && cx.state() == State::Established {
         cx.tp.srtt_us = (i64::from(cx.tp.srtt_us) + delta).clamp(1, i64::from(u32::MAX)) as u32;
         rtt::set_rto(cx);
@@ -333,7 +333,7 @@ fn get_int(stack: &Stack, cx: &Cx<'_>, name: i32) -> Result<i32> {
         opt::QUICKACK => i32::from(!delack::in_pingpong_mode(cx)),
         opt::THIN_LINEAR_TIMEOUTS => tp.thin_lto as i32,
         opt::THIN_DUPACK => 0,
-        opt::USER_TIMEOUT => tp.user_timeout_ms as i32,
+        opt::USER_TIMEOUT => tp.user_timeout_ms() as i32,
         opt::NOTSENT_LOWAT => tp.notsent_lowat as i32,
         opt::SAVE_SYN => i32::from(tp.save_syn),
         opt::INQ => tp.recvmsg_inq as i32,
@@ -342,7 +342,7 @@ fn get_int(stack: &Stack, cx: &Cx<'_>, name: i32) -> Result<i32> {
         opt::REPAIR_QUEUE => repair::queue(tp)?,
         opt::QUEUE_SEQ => repair::seq(tp)?,
         opt::TIMESTAMP => repair::timestamp(cx),
-        opt::TX_DELAY => tp.tx_delay as i32,
+        opt::TX_DELAY => tp.tx_delay() as i32,
         opt::IS_MPTCP => 0,
         opt::RTO_MAX_MS => (rtt::rto_max_us(cx) / 1000) as i32,
         opt::RTO_MIN_US => rtt::rto_min_us(cx) as i32,

@@ -237,6 +237,12 @@ pub(crate) struct Cold {
     pub(super) hooks: Vec<HookSlot>,
     /// Upper-layer protocol (icsk_ulp_ops, icsk_ulp_data).
     pub(super) ulp: Option<UlpState>,
+    /// TCP_USER_TIMEOUT in ms; 0: none.
+    user_timeout_ms: u32,
+    /// TCP_TX_DELAY, µs.
+    tx_delay: u32,
+    /// Times that load balancing changed the transmit hash.
+    pub(super) plb_rehash: u32,
 }
 
 /// Declares a struct with a constructor `zero` that takes the fields `given` and gives all others their default.
@@ -465,8 +471,6 @@ zero {
     pub(crate) txhash: u32,
     /// Times that a timeout changed it (timeout_rehash).
     pub(crate) timeout_rehash: u16,
-    /// Times that load balancing changed it.
-    pub(crate) plb_rehash: u32,
     /// Earliest departure time of the next packet (tcp_wstamp_ns).
     pub(crate) wstamp: Instant,
 
@@ -540,8 +544,6 @@ zero {
     pub(crate) keepalive_time_ms: u32,
     /// TCP_KEEPINTVL in ms; 0: sysctl.
     pub(crate) keepalive_intvl_ms: u32,
-    /// TCP_USER_TIMEOUT in ms; 0: none.
-    pub(crate) user_timeout_ms: u32,
     /// TCP_LINGER2 in ms; 0: sysctl, -1: none.
     pub(crate) linger2_ms: i32,
     /// TCP_DEFER_ACCEPT, as a number of SYN-ACK retransmissions; 0: off.
@@ -552,8 +554,6 @@ zero {
     pub(crate) notsent_lowat: u32,
     /// TCP_INQ.
     pub(crate) recvmsg_inq: bool,
-    /// TCP_TX_DELAY, µs.
-    pub(crate) tx_delay: u32,
     /// TCP_REPAIR.
     pub(crate) repair: bool,
     /// TCP_REPAIR_QUEUE; outlives repair mode.
@@ -660,6 +660,36 @@ impl TcpSock {
         // Half of the buffer is assumed to be payload, until the ratio is measured.
         tp.scaling_ratio = 128;
         tp
+    }
+}
+
+impl TcpSock {
+    /// TCP_USER_TIMEOUT in ms; 0: none.
+    pub(super) fn user_timeout_ms(&self) -> u32 {
+        self.cold.as_ref().map_or(0, |c| c.user_timeout_ms)
+    }
+
+    pub(super) fn set_user_timeout_ms(&mut self, ms: u32) {
+        if ms != self.user_timeout_ms() {
+            self.cold.get_or_insert_default().user_timeout_ms = ms;
+        }
+    }
+
+    /// TCP_TX_DELAY, µs.
+    #[inline]
+    pub(super) fn tx_delay(&self) -> u32 {
+        self.cold.as_ref().map_or(0, |c| c.tx_delay)
+    }
+
+    pub(super) fn set_tx_delay(&mut self, us: u32) {
+        if us != self.tx_delay() {
+            self.cold.get_or_insert_default().tx_delay = us;
+        }
+    }
+
+    /// Times that load balancing changed the transmit hash.
+    pub(super) fn plb_rehash(&self) -> u32 {
+        self.cold.as_ref().map_or(0, |c| c.plb_rehash)
     }
 }
 

@@ -187,7 +187,7 @@ pub(super) fn small_queue_check(cx: &mut Cx<'_>, skb_truesize: u32, factor: u32)
     }
     limit <<= factor;
     // What waits in the device for its delayed departure does not keep later packets back.
-    limit = limit.saturating_add(rate.saturating_mul(u64::from(cx.tp.tx_delay)) >> 19);
+    limit = limit.saturating_add(rate.saturating_mul(u64::from(cx.tp.tx_delay())) >> 19);
     if u64::from(cx.sock.wmem_alloc.load(Ordering::Acquire)) <= limit {
         return false;
     }

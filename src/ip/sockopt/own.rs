@@ -50,7 +50,7 @@ mod prefer {
     pub(super) const NONCGA: u32 = 0x0800;
 }
 
-fn bit_v4(name: i32) -> Option<u64> {
+fn bit_v4(name: i32) -> Option<u32> {
     Some(match name {
         libc::IP_RECVOPTS => ip_flag::RECVOPTS,
         libc::IP_RETOPTS => ip_flag::RETOPTS,
@@ -64,7 +64,7 @@ fn bit_v4(name: i32) -> Option<u64> {
     })
 }
 
-fn bit_v6(name: i32) -> Option<u64> {
+fn bit_v6(name: i32) -> Option<u32> {
     Some(match name {
         IPV6_2292PKTINFO => ip_flag::PKTINFO_2292,
         IPV6_2292HOPLIMIT => ip_flag::HOPLIMIT_2292,
@@ -79,7 +79,7 @@ fn bit_v6(name: i32) -> Option<u64> {
     })
 }
 
-fn set_bit(c: &mut SockCommon, bit: u64, on: bool) {
+fn set_bit(c: &mut SockCommon, bit: u32, on: bool) {
     c.ip_flags = c.ip_flags & !bit | if on { bit } else { 0 };
 }
 

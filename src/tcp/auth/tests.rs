@@ -117,14 +117,15 @@ fn a_signature_that_is_malformed_or_there_twice_is_an_error() {
         ("timestamps", [vec![1, 1, 8, 10], vec![0; 8]].concat(), Ok(Found::Nothing)),
         ("alone", md5(18), Ok(Found::Md5(2))),
         ("behind others", [vec![1, 1, 2, 4, 5, 0xb4], md5(18)].concat(), Ok(Found::Md5(8))),
-        ("too short", md5(17), bad),
+        ("too short", [md5(17), vec![1]].concat(), bad),
         ("too long", md5(19), bad),
-        ("cut", md5(18)[..17].to_vec(), bad),
+        ("cut", md5(30)[..20].to_vec(), bad),
+        ("too short to be looked at", md5(17), Ok(Found::Nothing)),
         ("twice", [md5(18), md5(18)].concat(), bad),
         ("behind the end of the list", [vec![0], md5(18)].concat(), Ok(Found::Nothing)),
         ("behind an option of length 0", [vec![2, 0], md5(18)].concat(), bad),
-        ("behind one that goes on past the header", vec![2, 40, 0, 0, 0, 0, 0, 0], bad),
-        ("a short rest is not looked at", vec![2, 40, 0, 0], Ok(Found::Nothing)),
+        ("behind one that goes on past the header", [vec![2, 40], vec![0; 16]].concat(), bad),
+        ("a short rest is not looked at", [vec![2, 4, 0, 0], vec![2, 40], vec![0; 15]].concat(), Ok(Found::Nothing)),
     ] {
         assert_eq!(parse_auth_options(&options), want, "{case}");
     }
