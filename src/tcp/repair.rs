@@ -54,10 +54,9 @@ mod kind {
 const OPT_LEN: usize = 8;
 const WINDOW_LEN: usize = 20;
 
-/// TCP_REPAIR. EPERM on a listener (tcp_can_repair_sock; the program owns its stack, and so has the privilege that the
-/// kernel asks for); EINVAL for an unknown value.
+/// TCP_REPAIR. EPERM on a listener and without CAP_NET_ADMIN (tcp_can_repair_sock); EINVAL for an unknown value.
 pub(super) fn set_mode(cx: &mut Cx<'_>, val: i32) -> Result<()> {
-    if cx.state() == State::Listen {
+    if cx.state() == State::Listen || !cx.stack.net_admin() {
         return Err(Error::Perm);
     }
     if !matches!(val, mode::ON | mode::OFF | mode::OFF_NO_WP) {

@@ -35,8 +35,9 @@ pub const USK_CONG_NEEDS_ECN: u32 = 1;
 /// With USK_CONG_NEEDS_ECN: the receiver echoes the CE mark of each segment, not a mark until the sender's CWR (RFC
 /// 8257 §3.2), so that the sender counts what was marked.
 pub const USK_CONG_EXACT_ECE: u32 = 2;
-/// Every program may choose the algorithm by TCP_CONGESTION (TCP_CONG_NON_RESTRICTED). Without it one gets EPERM,
-/// unless net.ipv4.tcp_allowed_congestion_control or net.ipv4.tcp_congestion_control name the algorithm.
+/// Every program may choose the algorithm by TCP_CONGESTION (TCP_CONG_NON_RESTRICTED). Without it the programs of a
+/// stack server, which lack CAP_NET_ADMIN, get EPERM, unless net.ipv4.tcp_allowed_congestion_control or
+/// net.ipv4.tcp_congestion_control name the algorithm.
 pub const USK_CONG_NON_RESTRICTED: u32 = 4;
 
 /// Congestion states (enum tcp_ca_state): no congestion.
@@ -434,7 +435,7 @@ impl Drop for Algo {
 }
 
 /// Registers a congestion control in the plug-in's stack: net.ipv4.tcp_congestion_control can make it the default, and
-/// sockets can select it by TCP_CONGESTION (USK_CONG_NON_RESTRICTED). `user` is for usk_user; `*out`, unless null, gets
+/// sockets can select it by TCP_CONGESTION (see USK_CONG_NON_RESTRICTED). `user` is for usk_user; `*out`, unless null, gets
 /// the registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does
 /// not fit (version, size, a required function, name, flags, priv_size), -EEXIST the name, a counter or a sysctl is
 /// taken.

@@ -390,8 +390,8 @@ pub(crate) fn init_congestion_control(cx: &mut Cx<'_>) {
     ecn::set_ecn_capable(cx.sk, ops.needs_ecn() && cx.tp.ecn.is_ok());
 }
 
-/// Whether a program may choose this algorithm for its socket: one without CAP_NET_ADMIN, as all are here. EPERM: the
-/// algorithm is restricted, or the socket's route locks another; ENOENT: no algorithm has that name.
+/// Whether a program may choose this algorithm for its socket. EPERM: the socket's route locks another, or the program
+/// lacks CAP_NET_ADMIN and the algorithm is restricted; ENOENT: no algorithm has that name.
 pub(crate) fn may_choose(cx: &Cx<'_>, name: &str) -> Result<()> {
     let route = cx.sk.dst.as_ref().filter(|d| d.metrics.lock & 1 << rtax::CC_ALGO != 0);
     let locked = route.and_then(|d| d.congctl.as_ref()).is_some_and(|n| cx.tp.net.cong.find(n).is_some());
@@ -403,7 +403,7 @@ pub(crate) fn may_choose(cx: &Cx<'_>, name: &str) -> Result<()> {
     }
     let list = cx.tp.net.cong.list.read();
     match list.iter().find(|o| o.ops.name() == name) {
-        Some(o) if o.non_restricted => Ok(()),
+        Some(o) if o.non_restricted || cx.stack.net_admin() => Ok(()),
         Some(_) => Err(Error::Perm),
         None => Err(Error::NoEnt),
     }

@@ -285,6 +285,8 @@ fn programs_may_choose_what_is_not_restricted_and_the_sysctls_say_what_is() {
     let allowed = || stack.sysctl.get("net.ipv4.tcp_allowed_congestion_control").unwrap();
     let allow = |names| stack.sysctl.set("net.ipv4.tcp_allowed_congestion_control", names);
     assert_eq!(allowed(), "reno cubic bbr");
+    assert_eq!((choose("dctcp"), choose("nosuch")), (Ok(()), Err(Error::NoEnt)), "the stack's owner");
+    stack.share();
     assert_eq!((choose("bbr"), choose("dctcp"), choose("nosuch")), (Ok(()), Err(Error::Perm), Err(Error::NoEnt)));
     assert_eq!(allow("dctcp nosuch"), Err(Error::NoEnt));
     assert_eq!(allowed(), "reno cubic bbr");

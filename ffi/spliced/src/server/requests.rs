@@ -28,8 +28,6 @@ impl Server {
                 let addr = self.conn(id)?.socket.peer_addr()?;
                 Ok(put(0, &ptr::sockaddr_bytes(addr), room))
             }
-            // The stack is shared, and so not the program's to take connections out of or to put them in.
-            Request::SetOption(libc::IPPROTO_TCP, libc::TCP_REPAIR, _) => Err(Error::Perm),
             Request::SetOption(level, name, bytes) => {
                 self.catch_up(id);
                 self.conn(id)?.socket.setsockopt(level, name, bytes)?;
