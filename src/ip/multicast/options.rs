@@ -279,7 +279,7 @@ fn get_group_filter(g: &SockGuard<'_>, v4: bool, value: &mut [u8]) -> Result<usi
     if value.len() < GROUP_FILTER {
         return Err(Error::Inval);
     }
-    let group = storage(value, 8, v4)?.ok_or(Error::AddrNotAvail)?;
+    let group = storage(value, 8, v4)?.ok_or(if v4 { Error::Inval } else { Error::AddrNotAvail })?;
     let place = Place { group, addr: Ipv4Addr::UNSPECIFIED, ifindex: int(value)? as u32 };
     let m = shown(g, place)?;
     let asked = int(&value[GROUP_FILTER - 4..])? as u32 as usize;
