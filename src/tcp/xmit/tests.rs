@@ -230,8 +230,8 @@ fn a_device_that_keeps_departure_times_is_told_them() {
     assert_eq!(after, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1_000, 2_000, 3_000]);
 }
 
-/// TCP_TX_DELAY: a device that keeps departure times is told later ones; acknowledgements are as late as data. An RTT is taken to
-/// change with the delay, as observed on Linux 6.18 (26 µs, then 50,026).
+/// TCP_TX_DELAY: a device that keeps departure times is told later ones; acknowledgements are as late as data. An RTT
+/// is taken to change with the delay, as observed on Linux 6.18 (26 µs, then 50,026).
 #[test]
 fn tx_delay_puts_departures_off_where_the_device_keeps_them() {
     let delay = |b: &Bench, us: i32| {
