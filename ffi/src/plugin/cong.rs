@@ -435,10 +435,10 @@ impl Drop for Algo {
 }
 
 /// Registers a congestion control in the plug-in's stack: net.ipv4.tcp_congestion_control can make it the default, and
-/// sockets can select it by TCP_CONGESTION (see USK_CONG_NON_RESTRICTED). `user` is for usk_user; `*out`, unless null, gets
-/// the registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does
-/// not fit (version, size, a required function, name, flags, priv_size), -EEXIST the name, a counter or a sysctl is
-/// taken.
+/// sockets can select it by TCP_CONGESTION (see USK_CONG_NON_RESTRICTED). `user` is for usk_user; `*out`, unless null,
+/// gets the registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table
+/// does not fit (version, size, a required function, name, flags, priv_size), -EEXIST the name, a counter or a sysctl
+/// is taken.
 /// # Safety
 /// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are terminated; `out` is
 /// null or writable.
