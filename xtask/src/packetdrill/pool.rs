@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
@@ -12,7 +11,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use super::{DIR_VARIABLE, RunResult, Script, Setting, Variant, stand_in};
+use super::world::Variant;
+use super::{DIR_VARIABLE, RunResult, Script, Setting, stand_in};
 use crate::{Failure, broken, netns};
 
 /// All results, in the order of the scripts. The variants of a script run one after another: scripts name files in
@@ -42,7 +42,7 @@ pub fn run_all(setting: &Setting, scripts: Vec<Script>, jobs: usize, verbose: bo
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-/// One line a run, and with `verbose` what a failing one wrote; in one call, so that parallel runs do not mix.
+/// One line a run, and with `verbose` what a failing one wrote; with [`super::say`].
 fn report(result: &RunResult, verbose: bool) {
     let RunResult { name, variant, pass, seconds, error, output } = result;
     let begin = format!("{name} ({}) {seconds:.1}s", variant.name());
@@ -51,8 +51,7 @@ fn report(result: &RunResult, verbose: bool) {
         (false, false) => format!("FAIL {begin}: {error}\n"),
         (false, true) => format!("FAIL {begin}: {error}\n    {}\n", output.trim_end().replace('\n', "\n    ")),
     };
-    // A reader that went away (`| head`) does not end the runs: the results may still go to a file.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    super::say(&text);
 }
 
 fn run_one(setting: &Setting, script: &Script, variant: Variant, index: usize) -> RunResult {

@@ -16,17 +16,28 @@ use crate::{Failure, broken, netns, setup};
 /// The names of the stand-ins.
 const NAMES: [&str; 4] = ["grep", "ip", "nstat", "tc"];
 
+/// The interpreter of scripts' code, and of `common/set_sysctls.py`.
+const PYTHON: &str = "python3";
+
 /// Where the links of a run's directory are.
 pub fn bin(dir: &Path) -> PathBuf {
     dir.join("bin")
 }
 
 /// Copies this executable to where the links of all runs lead. A copy, because a build may replace the file meanwhile.
+/// Beside it a link to the Python interpreter: what PATH has under its name may be a script that looks for it, which
+/// takes longer than most runs.
 ///
 /// # Errors
 /// The directory cannot be written.
 pub fn prepare(scratch: &Path) -> Result<(), Failure> {
     fs::copy(netns::MYSELF, scratch.join("xtask"))?;
+    let asked = Command::new("python3").args(["-I", "-S", "-c", "import sys; print(sys.executable)"]).output();
+    // Without an answer, runs use what PATH has.
+    let answer = asked.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string()).unwrap_or_default();
+    if Path::new(&answer).is_absolute() {
+        symlink(answer, scratch.join(PYTHON))?;
+    }
     Ok(())
 }
 
@@ -38,6 +49,9 @@ pub fn install(dir: &Path, scratch: &Path) -> Result<(), Failure> {
     fs::create_dir_all(bin(dir))?;
     for name in NAMES {
         symlink(scratch.join("xtask"), bin(dir).join(name))?;
+    }
+    if let Ok(python) = fs::read_link(scratch.join(PYTHON)) {
+        symlink(python, bin(dir).join(PYTHON))?;
     }
     Ok(())
 }
