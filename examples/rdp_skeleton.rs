@@ -508,7 +508,7 @@ impl Proto for Rdp {
 
     fn sendmsg(&self, sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
         let mut g = sk.lock();
-        let deadline = g.common.sndtimeo.map(|t| g.now() + t);
+        let deadline = g.common.sndtimeo.get().map(|t| g.now() + t);
         loop {
             sk.sock.take_error()?;
             let c = conn(&mut g)?;
@@ -545,7 +545,7 @@ impl Proto for Rdp {
 
     fn recvmsg(&self, sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
         let mut g = sk.lock();
-        let deadline = g.common.rcvtimeo.map(|t| g.now() + t);
+        let deadline = g.common.rcvtimeo.get().map(|t| g.now() + t);
         loop {
             let c = conn(&mut g)?;
             let (ended, was) = (c.fin_got, c.was_connected);

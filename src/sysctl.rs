@@ -29,14 +29,7 @@ use table::{Row, TABLE};
 
 /// Planned features that Linux enables by default, and the value that disables them. This stack behaves as with that
 /// value, so it can be set.
-const WITHOUT: &[(&str, &str)] = &[
-    ("net.ipv4.tcp_no_metrics_save", "1"),
-    ("net.ipv4.tcp_ecn_option", "0"),
-    ("net.ipv4.tcp_early_demux", "0"),
-    ("net.ipv4.udp_early_demux", "0"),
-    ("net.ipv4.ip_early_demux", "0"),
-    ("net.ipv4.ip_unprivileged_port_start", "0"),
-];
+const WITHOUT: &[(&str, &str)] = &[("net.ipv4.ip_unprivileged_port_start", "0")];
 
 /// What values a sysctl takes.
 #[derive(Clone, Debug, PartialEq, Eq)]

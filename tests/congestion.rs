@@ -36,10 +36,15 @@ struct Seen {
 
 impl Flow {
     fn new(cc: &str, link: &LinkConfig, seed: u64) -> Flow {
+        Flow::with(cc, &[], link, seed)
+    }
+
+    fn with(cc: &str, sysctls: &[(&str, &str)], link: &LinkConfig, seed: u64) -> Flow {
         let world = World::new(seed);
         let [(a, _), (b, eb)] = world.two(link).unwrap();
         for stack in [&a, &b] {
             stack.sysctl.set("net.ipv4.tcp_congestion_control", cc).unwrap();
+            sysctls.iter().for_each(|(name, value)| stack.sysctl.set(name, value).unwrap());
             // Buffers that never limit a flow of these tests.
             stack.sysctl.set("net.ipv4.tcp_rmem", "4096 131072 33554432").unwrap();
             stack.sysctl.set("net.ipv4.tcp_wmem", "4096 16384 33554432").unwrap();
@@ -190,4 +195,19 @@ fn dctcp_holds_the_queue_at_the_marking_threshold() {
     assert!(seen.goodput > 9_000_000, "{seen:?}");
     // The threshold is 24 ms of queue; the window oscillates around it.
     assert!((50..85).contains(&seen.max_srtt_ms), "{seen:?}");
+}
+
+/// A queue that slow start overfills: HyStart++ (RFC 9406) grows slowly by then, loses a fraction of what plain slow
+/// start loses, and carries as much.
+#[test]
+fn hystart_plus_loses_a_fraction_of_what_slow_start_does() {
+    let link = LinkConfig::both(path().queue_bytes(200_000));
+    let seen = |hystart| {
+        let sysctls = [("tcp_cubic.hystart", hystart), ("tcp_cubic.hystart_detect", "4")];
+        let mut flow = Flow::with("cubic", &sysctls, &link, 9);
+        flow.run(Duration::from_millis(1500))
+    };
+    let (slow_start, plus) = (seen("0"), seen("1"));
+    assert!(slow_start.retransmitted > 4 * plus.retransmitted, "{slow_start:?} {plus:?}");
+    assert!(plus.goodput > 9_000_000, "{plus:?}");
 }

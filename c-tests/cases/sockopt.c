@@ -54,7 +54,8 @@ static const struct row tcp_rows[] = {
     O(IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, 0, 1, 1),
     O(IPPROTO_TCP, TCP_SAVE_SYN, 0, 1, 1),
     O(IPPROTO_TCP, TCP_INQ, 0, 1, 1),
-    O(IPPROTO_TCP, TCP_TX_DELAY, 0, 0, 0),
+    O(IPPROTO_TCP, TCP_TX_DELAY, 0, 777, 777),
+    O(IPPROTO_TCP, TCP_TX_DELAY, ANY, (1 << 28) - 1, (1 << 28) - 1),
     O(IPPROTO_IP, IP_TOS, 0, 0x10, 0x10),
     O(IPPROTO_IP, IP_TOS, ANY, 0x13, 0x10), /* a TCP socket keeps its ECN bits to itself */
     O(IPPROTO_IP, IP_TTL, 64, 255, 255),
@@ -67,9 +68,7 @@ static const struct row tcp_rows[] = {
     O(IPPROTO_IP, IP_RETOPTS, 0, 1, 1),
     O(IPPROTO_IP, IP_RECVOPTS, 0, 1, 1),
     O(IPPROTO_IP, IP_FREEBIND, 0, 1, 1),
-#ifdef ON_KERNEL /* where the oracle is root; usersock routes no foreign destinations to sockets */
     O(IPPROTO_IP, IP_TRANSPARENT, 0, 1, 1),
-#endif
     O(IPPROTO_IP, IP_MINTTL, 0, 255, 255),
     O(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 0, 1, 1),
     O(IPPROTO_IP, IP_MULTICAST_LOOP, 1, 0, 0),
@@ -114,9 +113,6 @@ static const struct {
     {IPPROTO_IP, IP_MTU_DISCOVER, 6, EINVAL},    {IPPROTO_IP, IP_MTU_DISCOVER, -1, EINVAL},
     {IPPROTO_IP, IP_MINTTL, 256, EINVAL},        {IPPROTO_IP, IP_HDRINCL, 1, ENOPROTOOPT},
     {IPPROTO_IP, 9999, 1, ENOPROTOOPT},          {IPPROTO_IP, IP_MULTICAST_TTL, 5, EINVAL},
-#ifndef ON_KERNEL
-    {IPPROTO_IP, IP_TRANSPARENT, 1, EPERM},
-#endif
     {9999, 1, 1, ENOPROTOOPT},                   {-1, 1, 1, ENOPROTOOPT},
     {IPPROTO_UDP, UDP_CORK, 1, ENOPROTOOPT},     {IPPROTO_IPV6, IPV6_V6ONLY, 1, ENOPROTOOPT},
 };

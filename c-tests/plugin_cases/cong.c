@@ -101,6 +101,7 @@ static usk_cong_ops ops_of(const char *name)
         .version = USK_CONG_VERSION,
         .size = sizeof t,
         .name = name,
+        .flags = USK_CONG_NON_RESTRICTED,
         .priv_size = sizeof(struct priv),
         .init = count_init,
         .release = count_release,
@@ -510,6 +511,23 @@ static void base_rtt(void)
     unloaded(plugin);
 }
 
+/* One without USK_CONG_NON_RESTRICTED: the stack's owner may choose it, the sysctl names it when it is told to. */
+static void restricted(void)
+{
+    usk_cong_ops ops = ops_of("private");
+    ops.flags = 0;
+    usk_plugin_t *plugin = attach(&ops);
+    CHECK(plugin != NULL);
+    int fd = usk_socket(AF_INET, SOCK_STREAM, 0);
+    OK(fd);
+    ERR(usk_setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "nobodys", 7), ENOENT);
+    OK(usk_sysctl_set(stack, "net.ipv4.tcp_allowed_congestion_control", "reno cubic bbr private"));
+    OK(usk_setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "private", 7));
+    OK(usk_setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4));
+    OK(usk_close(fd));
+    OK(usk_plugin_unload(plugin));
+}
+
 static void hostile_tables(void)
 {
     usk_cong_ops ops;
@@ -521,7 +539,7 @@ static void hostile_tables(void)
     REFUSED("1 to 15 printable", EINVAL, ops.name = "");
     REFUSED("1 to 15 printable", EINVAL, ops.name = "sixteen_letters_");
     REFUSED("1 to 15 printable", EINVAL, ops.name = "two words");
-    REFUSED("unknown flags", EINVAL, ops.flags = 4);
+    REFUSED("unknown flags", EINVAL, ops.flags = 8);
     REFUSED("without USK_CONG_NEEDS_ECN", EINVAL, ops.flags = USK_CONG_EXACT_ECE);
     REFUSED("priv_size", EINVAL, ops.priv_size = 1025);
     REFUSED("ssthresh is null", EINVAL, ops.ssthresh = NULL);
@@ -532,6 +550,7 @@ static void hostile_tables(void)
     CHECK(usk_plugin_attach(stack, "cong", init_plugin) == NULL);
     EQ(errno, EINVAL);
     EQ(usk_unregister(NULL), -EINVAL);
+    restricted();
     /* A newer table whose additional members are null is accepted. */
     struct {
         usk_cong_ops ops;

@@ -112,6 +112,7 @@ int usk_plugin_init(usk_plugin_t *plugin)
         .version = USK_CONG_VERSION,
         .size = sizeof ops,
         .name = "westwood",
+        .flags = USK_CONG_NON_RESTRICTED,
         .mib_names = counters,
         .sysctls = sysctls,
         .priv_size = sizeof(struct westwood),

@@ -102,8 +102,13 @@ cases! {
     iovec,
     linger,
     many_connections,
+    md5sig,
     mmsg,
     names,
+    options_ip,
+    options_ip6,
+    options_socket,
+    options_tcp,
     poll_select,
     positioned,
     posix_events,
@@ -111,12 +116,15 @@ cases! {
     queue_sizes,
     raw,
     rebind,
+    repair,
     reuse,
     sendfile_splice,
     shutdown_rules,
     sigio,
+    reuseport_cbpf,
     socket_filter,
     sockopt,
+    source_filters,
     tcp_info,
     threads_share,
     timeouts,
@@ -132,7 +140,8 @@ const PROGRAMS: &[&str] = &["download", "echo_client", "echo_server", "webserver
 
 /// Cases about features that only usersock has (set-up calls; a stack is not shared by fork), so there is no oracle for
 /// them.
-const OURS_ONLY: &[&str] = &["fork", "fork_threads", "fork_tun", "interfaces_tun", "setup", "sock_list", "wait_calls"];
+const OURS_ONLY: &[&str] =
+    &["fork", "fork_threads", "fork_tun", "interfaces_tun", "md5sig_tun", "setup", "sock_list", "wait_calls"];
 
 #[cfg(has_usersock)]
 mod usersock_only {
@@ -167,6 +176,11 @@ mod usersock_only {
     #[test]
     fn interfaces_tun() {
         run_in_namespace("interfaces_tun", Sanitizer::None);
+    }
+
+    #[test]
+    fn md5sig_tun() {
+        run_in_namespace("md5sig_tun", Sanitizer::None);
     }
 
     #[test]

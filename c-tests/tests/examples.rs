@@ -17,7 +17,7 @@ fn root() -> PathBuf {
 }
 
 /// The programs in C.
-const PROGRAMS: [&str; 4] = ["capture", "echo_server", "http_get", "udp_pktinfo"];
+const PROGRAMS: [&str; 5] = ["capture", "echo_server", "handover", "http_get", "udp_pktinfo"];
 
 /// Builds them and the plug-in; gives their folder.
 fn in_c() -> &'static Path {
@@ -172,6 +172,62 @@ USERSOCK_CONFIG=addr=10.0.0.2/24$MORE "$C/echo_server" 10.0.0.2 7 1 2>&1 || echo
     assert!(printed.contains("sysctl.net.floor.segments=1: this sysctl does not take the value"), "{printed}");
 }
 
+/// The peer of `handover`, on the kernel's sockets, with the folder of the programs in C: it keeps one connection while
+/// three processes serve it. What is in flight when the first is stopped is not acknowledged, because the peer's way is
+/// closed then; until it is open again the connection moves a second time.
+const PEER: &str = r#"
+import os, signal, socket, subprocess, sys
+env = dict(os.environ, USERSOCK_CONFIG="tun=tun0,addr=10.0.0.2/24")
+def handover(said, *args):
+    p = subprocess.Popen([sys.argv[1] + "/handover", *args], env=env, stdout=subprocess.PIPE, text=True)
+    assert p.stdout.readline().startswith(said)
+    return p
+def ended(p):
+    print(p.stdout.read().strip(), flush=True)
+    assert p.wait() == 0
+def way(verb):
+    subprocess.run(["ip", "route", verb, "blackhole", "10.0.0.2/32"], check=True)
+def letters(first, n):
+    return bytes(97 + i % 26 for i in range(first, first + n))
+
+server = handover("listening on", "serve", "10.0.0.2", "7", "image", "2")
+peer = socket.create_connection(("10.0.0.2", 7))
+heard = peer.makefile("rb")
+peer.sendall(b"10\n")
+assert heard.read(10) == letters(0, 10)
+os.kill(server.pid, signal.SIGSTOP)
+peer.sendall(b"50000\n7\n")
+way("add")
+os.kill(server.pid, signal.SIGCONT)
+ended(server)
+ended(handover("goes on", "resume", "image", "1"))
+server = handover("goes on", "resume", "image")
+way("del")
+assert heard.read(50007) == letters(10, 50007)
+peer.sendall(b"100000\n")
+assert heard.read(100000) == letters(50017, 100000)
+peer.shutdown(socket.SHUT_WR)
+assert heard.read() == b""
+ended(server)
+"#;
+
+#[test]
+fn a_connection_moves_from_process_to_process_and_its_peer_notices_nothing() {
+    if !Command::new("python3").arg("--version").output().is_ok_and(|o| o.status.success()) {
+        return skip("example-handover", "no python3");
+    }
+    let script = format!("cat >peer.py <<'END'\n{PEER}\nEND\npython3 peer.py \"$C\"");
+    let Some(printed) = among_hosts("example-handover", &script) else { return };
+    let taken = |unread: u32, unacknowledged: u32, unsent: u32| {
+        format!("taken out: {unread} bytes unread, {unacknowledged} not acknowledged, {unsent} of them not sent")
+    };
+    let lines: Vec<_> = printed.lines().collect();
+    let words = lines[0].split(' ').rev().nth(4).and_then(|n| n.parse().ok());
+    let unsent: u32 = words.unwrap_or_else(|| panic!("{printed}"));
+    assert!(0 < unsent && unsent < 50_000, "{printed}");
+    assert_eq!(lines, [taken(2, 50_000, unsent), taken(0, 50_007, unsent + 7), "closed by the peer".to_owned()]);
+}
+
 /// Magic number of a pcap file with nanoseconds, and bytes of its header.
 const NANOSECONDS: (u32, usize) = (0xa1b2_3c4d, 24);
 
@@ -213,7 +269,7 @@ fn every_example_is_built_here_and_says_how() {
         names
     };
     let c = names("examples/c", "c");
-    assert_eq!(c, ["capture", "echo_server", "http_get", "plugin", "udp_pktinfo"]);
+    assert_eq!(c, ["capture", "echo_server", "handover", "http_get", "plugin", "udp_pktinfo"]);
     for name in c {
         let text = fs::read_to_string(root().join(format!("examples/c/{name}.c"))).unwrap();
         let head = text.split("*/").next().unwrap();

@@ -79,6 +79,7 @@ fn one(level: i32, ty: i32, d: &[u8]) -> Option<Control> {
         },
         (libc::IPPROTO_UDP, UDP_SEGMENT) => Control::UdpSegment(u16::from_ne_bytes(d.try_into().ok()?)),
         (libc::SOL_SOCKET, libc::SO_MARK) => Control::Mark(int()? as u32),
+        (libc::SOL_SOCKET, libc::SO_PRIORITY) => Control::Priority(int()? as u32),
         (libc::SOL_SOCKET, SCM_TXTIME) => Control::TxTime(u64::from_ne_bytes(d.try_into().ok()?)),
         _ => return None,
     })
@@ -144,6 +145,7 @@ fn bytes(c: &Control, v6: bool) -> (i32, i32, Vec<u8>) {
         Control::UdpSegment(n) => (libc::IPPROTO_UDP, UDP_SEGMENT, n.to_ne_bytes().to_vec()),
         Control::UdpGro(n) => (libc::IPPROTO_UDP, UDP_GRO, i(*n)),
         Control::Mark(n) => (libc::SOL_SOCKET, libc::SO_MARK, n.to_ne_bytes().to_vec()),
+        Control::Priority(n) => (libc::SOL_SOCKET, libc::SO_PRIORITY, n.to_ne_bytes().to_vec()),
         Control::TxTime(n) => (libc::SOL_SOCKET, SCM_TXTIME, n.to_ne_bytes().to_vec()),
         Control::RecvErr(e) => (ip_level, if v6 { libc::IPV6_RECVERR } else { libc::IP_RECVERR }, err_bytes(e, v6)),
         Control::Other { level, ty, data } => (*level, *ty, data.clone()),
@@ -189,6 +191,7 @@ mod tests {
             Control::DontFrag(true),
             Control::UdpSegment(1200),
             Control::Mark(9),
+            Control::Priority(5),
         ];
         let mut buf = [0u8; 256];
         let (n, truncated) = emit(&all, false, &mut buf);

@@ -185,9 +185,16 @@ struct Sent {
     whole: bool,
 }
 
+/// EINVAL: MSG_CMSG_COMPAT, which is the kernel's own, for programs of 32 bits.
+fn not_compat(flags: c_int) -> Result<()> {
+    const MSG_CMSG_COMPAT: c_int = c_int::MIN;
+    if flags & MSG_CMSG_COMPAT != 0 { Err(Error::Inval) } else { Ok(()) }
+}
+
 /// # Safety
 /// `hdr` is as for sendmsg(2).
 unsafe fn sendmsg_one(s: &Socket, hdr: &libc::msghdr, flags: c_int) -> Result<Sent> {
+    not_compat(flags)?;
     // The name first, as copy_msghdr_from_user has it.
     let mut named = SendMsg::new(&[], flags);
     if !hdr.msg_name.is_null() && hdr.msg_namelen as i32 <= -1 {
@@ -343,6 +350,7 @@ pub unsafe extern "C-unwind" fn usk_recvfrom(
 /// # Safety
 /// `hdr` is as for recvmsg(2).
 unsafe fn recvmsg_one(s: &Socket, hdr: &mut libc::msghdr, flags: c_int) -> Result<usize> {
+    not_compat(flags)?;
     if !hdr.msg_name.is_null() && hdr.msg_namelen as i32 <= -1 {
         return Err(Error::Inval);
     }

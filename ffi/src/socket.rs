@@ -291,7 +291,8 @@ pub unsafe extern "C-unwind" fn usk_setsockopt(
         }
         // SAFETY: the caller vouches for `value` and `len`.
         let mut v = unsafe { ptr::bytes(value, len as usize) }?;
-        if (level, name) == (libc::SOL_SOCKET, libc::SO_ATTACH_FILTER) {
+        let program = matches!(name, libc::SO_ATTACH_FILTER | libc::SO_ATTACH_REUSEPORT_CBPF);
+        if level == libc::SOL_SOCKET && program {
             // SAFETY: the caller vouches for the program that the value points to.
             v = unsafe { filter_program(v) }?;
         }

@@ -1,5 +1,5 @@
 //! sendfile and splice: from a file or pipe of the kernel to a socket of ours, and from such a socket to a pipe or
-//! file. Reads a file with pread, so that its shared offset does not move during the call.
+//! file. Reads a file with preadv, so that its shared offset does not move during the call.
 
 use crate::cancel::blocking;
 use crate::fdtable::{self, Desc};
@@ -11,6 +11,7 @@ use usersock::error::{Error, Result};
 use usersock::internal::sys::fd::Fd;
 use usersock::net::Socket;
 use usersock::sock::msg::RecvMsg;
+use usersock::sock::pages::Pages;
 
 /// Every flag splice(2) has: MOVE, NONBLOCK, MORE, GIFT.
 const SPLICE_F_ALL: c_uint = 15;
@@ -20,9 +21,32 @@ const OFF: usize = size_of::<libc::off_t>();
 /// A count from here on may be too much behind an offset.
 const MOST: usize = 1 << 62;
 
-/// Sends `data`; returns the bytes sent before an error, if any.
-fn push(s: &Socket, data: &[u8], flags: c_int) -> Result<usize> {
-    crate::io::signalled(s, s.sendpage(data, flags), false)
+/// Sends the bytes of `pages`, and removes those that were taken; returns how many, or the error before the first one.
+fn push(s: &Socket, pages: &mut Pages, flags: c_int) -> Result<usize> {
+    crate::io::signalled(s, s.sendpage(pages, flags), false)
+}
+
+/// Whether a stream can send at all; what send(2) says of it without a byte.
+fn may_send(s: &Socket) -> Result<()> {
+    push(s, &mut Pages::default(), libc::MSG_DONTWAIT).map(drop)
+}
+
+/// Reads into pages that become packets', to the end of `pages`: at most `len` bytes, from the file's `offset`, None:
+/// from where it stands. Returns how many. The kernel's copy into them is the only one.
+fn fill(pages: &mut Pages, fd: c_int, len: usize, offset: Option<libc::off_t>) -> Result<usize> {
+    let room = pages.reserve(len);
+    let (call, at) = match offset {
+        // The upper half of an offset that a register holds whole is 0.
+        Some(at) => (libc::SYS_preadv, at),
+        None => (libc::SYS_readv, 0),
+    };
+    let args = [fd as c_long, room.as_ptr() as c_long, room.len() as c_long, at, 0];
+    // SAFETY: IoSliceMut is laid out as struct iovec; each is writable for its length.
+    let read = unsafe { kernel::wait(call, args) };
+    drop(room);
+    let n = read.as_ref().map_or(0, |n| *n as usize);
+    pages.commit(n);
+    read.map(|_| n)
 }
 
 /// What the kernel says of these arguments of sendfile(2) without any byte: the number of a socket of ours is a socket
@@ -101,17 +125,14 @@ pub unsafe extern "C-unwind" fn usk_sendfile(
         }
         // More than this the kernel does not transfer in one call.
         let count = count.min(ptr::MAX_RW_COUNT);
-        let mut buf = vec![0u8; CHUNK.min(count.max(1))];
+        let mut pages = Pages::default();
         let mut done = 0usize;
         let result = loop {
-            let want = buf.len().min(count - done);
+            let want = CHUNK.min(count - done);
             if want == 0 {
                 break Ok(());
             }
-            let at = start + done as libc::off_t;
-            let args = [in_fd as c_long, buf.as_mut_ptr() as c_long, want as c_long, at];
-            // SAFETY: `buf` is writable for `want` bytes.
-            let n = match unsafe { kernel::wait(libc::SYS_pread64, args) } {
+            let n = match fill(&mut pages, in_fd, want, Some(start + done as libc::off_t)) {
                 Ok(0) => {
                     // A file shorter than `count`: there is no more.
                     if done > 0 {
@@ -119,7 +140,7 @@ pub unsafe extern "C-unwind" fn usk_sendfile(
                     }
                     break Ok(());
                 }
-                Ok(n) => n as usize,
+                Ok(n) => n,
                 Err(e) => {
                     // Not open for reading, no file with positions, or a folder.
                     if done == 0 {
@@ -129,7 +150,7 @@ pub unsafe extern "C-unwind" fn usk_sendfile(
                 }
             };
             let more = if done + n < count { libc::MSG_MORE } else { 0 };
-            match push(&s, &buf[..n], more) {
+            match push(&s, &mut pages, more) {
                 Ok(sent) => {
                     done += sent;
                     if sent < n {
@@ -282,13 +303,6 @@ fn from_socket(s: &Socket, pipe: c_int, len: usize, flags: c_uint) -> Result<isi
     Ok(wrote as isize)
 }
 
-/// read(2).
-fn read(fd: c_int, buf: &mut [u8]) -> Result<usize> {
-    let args = [fd as c_long, buf.as_mut_ptr() as c_long, buf.len() as c_long];
-    // SAFETY: `buf` is writable for its length.
-    unsafe { kernel::wait(libc::SYS_read, args) }.map(|n| n as usize)
-}
-
 /// Sends the pipe's bytes as one datagram. Where that fails they stay in the pipe, so they are looked at in another one
 /// first (tee(2)).
 fn datagram_to_socket(pipe: c_int, s: &Socket, len: usize, flags: c_uint) -> Result<isize> {
@@ -305,11 +319,12 @@ fn datagram_to_socket(pipe: c_int, s: &Socket, len: usize, flags: c_uint) -> Res
     if n == 0 {
         return Ok(0);
     }
-    let mut buf = vec![0u8; n];
-    let n = read(out.raw(), &mut buf)?;
+    let mut pages = Pages::default();
+    let n = fill(&mut pages, out.raw(), n, None)?;
     let more = if flags & libc::SPLICE_F_MORE != 0 { libc::MSG_MORE } else { 0 };
-    let sent = push(s, &buf[..n], more)?;
-    Ok(read(pipe, &mut buf[..sent.min(n)])? as isize)
+    let sent = push(s, &mut pages, more)?;
+    let mut gone = Pages::default();
+    Ok(fill(&mut gone, pipe, sent.min(n), None)? as isize)
 }
 
 fn to_socket(pipe: c_int, s: &Arc<Socket>, len: usize, flags: c_uint) -> Result<isize> {
@@ -322,7 +337,7 @@ fn to_socket(pipe: c_int, s: &Arc<Socket>, len: usize, flags: c_uint) -> Result<
         if !s.poll().intersects(usersock::sock::wait::Events::OUT) {
             if s.sock().proto().is_stream() {
                 // One that cannot send at all says so.
-                push(s, &[], libc::MSG_DONTWAIT)?;
+                may_send(s)?;
             }
             return Err(Error::Again);
         }
@@ -331,14 +346,14 @@ fn to_socket(pipe: c_int, s: &Arc<Socket>, len: usize, flags: c_uint) -> Result<
         return datagram_to_socket(pipe, s, len, flags);
     }
     // A stream that cannot send says so before bytes leave the pipe.
-    push(s, &[], libc::MSG_DONTWAIT)?;
-    let mut buf = vec![0u8; len.min(CHUNK)];
-    let n = read(pipe, &mut buf)?;
+    may_send(s)?;
+    let mut pages = Pages::default();
+    let n = fill(&mut pages, pipe, len.min(CHUNK), None)?;
     let more = if flags & libc::SPLICE_F_MORE != 0 { libc::MSG_MORE } else { 0 };
     let mut sent = 0;
     while sent < n {
         // Bytes that were read from the pipe must all be sent, even if that waits for room.
-        match push(s, &buf[sent..n], more) {
+        match push(s, &mut pages, more) {
             Ok(k) => sent += k,
             Err(Error::Again) if !s.nonblocking() => return Err(Error::Again),
             Err(Error::Again) => crate::poll::wait_one(s, usersock::sock::wait::Events::OUT)?,

@@ -46,6 +46,13 @@
 #define USK_CONG_EXACT_ECE 2
 
 /*
+ Every program may choose the algorithm by TCP_CONGESTION (TCP_CONG_NON_RESTRICTED). Without it the programs of a
+ stack server, which lack CAP_NET_ADMIN, get EPERM, unless net.ipv4.tcp_allowed_congestion_control or
+ net.ipv4.tcp_congestion_control name the algorithm.
+ */
+#define USK_CONG_NON_RESTRICTED 4
+
+/*
  Congestion states (enum tcp_ca_state): no congestion.
  */
 #define USK_CA_OPEN 0
@@ -695,10 +702,11 @@ ptrdiff_t usk_cong_info(const usk_cong_t *cong,
                         size_t size);
 
 /*
- Registers a congestion control in the plug-in's stack: sockets can select it by TCP_CONGESTION, and
- net.ipv4.tcp_congestion_control can make it the default. `user` is for usk_user; `*out`, unless null, gets the
- registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not
- fit (version, size, a required function, name, flags, priv_size), -EEXIST the name, a counter or a sysctl is taken.
+ Registers a congestion control in the plug-in's stack: net.ipv4.tcp_congestion_control can make it the default, and
+ sockets can select it by TCP_CONGESTION (see USK_CONG_NON_RESTRICTED). `user` is for usk_user; `*out`, unless null,
+ gets the registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table
+ does not fit (version, size, a required function, name, flags, priv_size), -EEXIST the name, a counter or a sysctl
+ is taken.
  Requires: `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are terminated;
  `out` is null or writable.
  */

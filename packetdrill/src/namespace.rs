@@ -142,8 +142,9 @@ impl Namespace {
         spec.metrics.rtt_us = m.rtt.saturating_mul(125);
         spec.metrics.rttvar_us = m.rttvar.saturating_mul(250);
         spec.metrics.ssthresh = m.ssthresh;
-        spec.metrics.cwnd_lock = if m.cwnd_locked() { m.cwnd } else { 0 };
+        spec.metrics.cwnd = m.cwnd;
         spec.metrics.reordering = m.reordering;
+        spec.metrics.lock = m.lock;
         spec
     }
 

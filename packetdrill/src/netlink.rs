@@ -81,11 +81,6 @@ impl Metrics {
         self.lock & 1 << rtax::MTU != 0
     }
 
-    /// Whether the congestion window is locked: `cwnd` is an upper bound.
-    pub fn cwnd_locked(&self) -> bool {
-        self.lock & 1 << rtax::CWND != 0
-    }
-
     fn parse(nested: &[u8]) -> Metrics {
         let mut m = Metrics::default();
         for (kind, value) in Attributes(nested) {
@@ -369,7 +364,7 @@ mod tests {
         payload.extend(attribute(libc::RTA_METRICS | 0x8000, &nested));
         let route = parse_route(&payload).unwrap();
         assert_eq!((route.dst, route.oif), (Cidr::host(IpAddr::from([192, 0, 2, 1])), 7));
-        assert!(route.metrics.mtu_locked() && !route.metrics.cwnd_locked());
+        assert!(route.metrics.mtu_locked() && route.metrics.lock & 1 << rtax::CWND == 0);
         assert_eq!((route.metrics.mtu, route.metrics.cc_algo.as_deref()), (1400, Some("reno")));
     }
 

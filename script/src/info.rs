@@ -66,6 +66,8 @@ const FIELDS: &[(&str, usize)] = &[
     ("tcpi_received_e1_bytes", 4),
     ("tcpi_received_e0_bytes", 4),
     ("tcpi_received_ce_bytes", 4),
+    ("tcpi_accecn_fail_mode", 2),
+    ("tcpi_accecn_opt_seen", 2),
 ];
 
 /// Bytes to ask for, enough for every field named here.

@@ -20,6 +20,7 @@ use usersock::env::{Clock, Instant, SeededEntropy, VirtualClock};
 use usersock::error::{Error, Result};
 use usersock::internal::sys::lock::{Condvar, Mutex};
 use usersock::ip;
+use usersock::ip::route::RouteSpec;
 use usersock::net::Socket;
 use usersock::sock::msg::{Control, RecvMsg, SendMsg};
 use usersock::sock::skb::Skb;
@@ -180,8 +181,8 @@ fn instant(micros: Micros) -> Instant {
 }
 
 impl OnStack {
-    /// A fresh stack with the addresses and the MTU of `setup`. The other side is reached over the device directly.
-    /// `seed` is the seed of its random numbers.
+    /// A fresh stack with the addresses and the MTU of `setup`. The other side is on the link, or behind the gateway
+    /// that `setup` names. `seed` is the seed of its random numbers.
     pub fn new(setup: &Setup, seed: u64) -> Result<OnStack> {
         let clock = Arc::new(VirtualClock::new());
         clock.set(EPOCH);
@@ -198,13 +199,18 @@ impl OnStack {
             stats: Mutex::default(),
         });
         let device = stack.add_device(wire.clone())?;
-        // The longest prefix that holds both ends: the other side is on the link.
-        let common = match (setup.local, setup.remote) {
-            (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
-            (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+        // The longest prefix that holds both ends of the link.
+        let neighbour = setup.gateway.unwrap_or(setup.remote);
+        let (common, longest) = match (setup.local, neighbour) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => ((a.to_bits() ^ b.to_bits()).leading_zeros(), 32),
+            (IpAddr::V6(a), IpAddr::V6(b)) => ((a.to_bits() ^ b.to_bits()).leading_zeros(), 128),
             _ => return Err(Error::Inval),
         };
         ip::route::add_address(&stack, &device, Cidr::new(setup.local, common as u8).ok_or(Error::Inval)?)?;
+        if let Some(gateway) = setup.gateway {
+            let remote = Cidr::new(setup.remote, longest).ok_or(Error::Inval)?;
+            ip::route::add_route(&stack, RouteSpec::new(remote).via(gateway))?;
+        }
         let kernel = Arc::new(Kernel { stack, files: Mutex::new((HashMap::new(), FIRST_FD)) });
         let (jobs, inbox) = channel::<Call>();
         let worker = {

@@ -76,6 +76,8 @@ pub struct Setup {
     pub local: IpAddr,
     /// Address of the other side, which the script plays.
     pub remote: IpAddr,
+    /// The host through which the other side is reached; `None`: it is on the link.
+    pub gateway: Option<IpAddr>,
     /// Port that bind(2) with `...` for an address takes, and to which packets go.
     pub bind_port: u16,
     /// Port that connect(2) with `...` for an address takes.
@@ -109,6 +111,7 @@ impl Setup {
             variant,
             local,
             remote,
+            gateway: None,
             bind_port: 8080,
             connect_port: 8080,
             mtu,
@@ -138,16 +141,20 @@ impl Setup {
                 "tolerance_percent" => setup.tolerance_permille = number(0, 100)? * 10,
                 "tcp_ts_tick_usecs" => setup.ts_tick = number(0, 1_000_000)?,
                 "tcp_ts_ecr_scaled" => setup.ts_ecr_scaled = true,
-                "local_ip" | "remote_ip" => {
+                "local_ip" | "remote_ip" | "gateway_ip" => {
                     let address: IpAddr =
                         value.parse().map_err(|_| fail(format!("--{}: `{value}` is no address", option.name)))?;
                     if address.is_ipv4() != setup.local.is_ipv4() {
                         continue; // meant for another variant
                     }
-                    *(if option.name == "local_ip" { &mut setup.local } else { &mut setup.remote }) = address;
+                    match option.name.as_str() {
+                        "local_ip" => setup.local = address,
+                        "remote_ip" => setup.remote = address,
+                        _ => setup.gateway = Some(address),
+                    }
                 }
                 // Options that matter only for a real device and a real clock.
-                "gateway_ip" | "netmask_ip" | "speed" | "send_omit_free" => {}
+                "netmask_ip" | "speed" | "send_omit_free" => {}
                 name => return Err(fail(format!("option --{name} is not supported"))),
             }
         }

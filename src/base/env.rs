@@ -135,6 +135,25 @@ pub trait Clock: Send + Sync {
     }
 }
 
+/// How long a call may wait, or without limit; half of what an `Option<Duration>` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitLimit(u64);
+
+impl WaitLimit {
+    /// Without limit.
+    pub const NONE: WaitLimit = WaitLimit(u64::MAX);
+
+    /// A limit; what does not fit into 64 bits of nanoseconds, 584 years, is none.
+    pub fn new(limit: Option<Duration>) -> WaitLimit {
+        WaitLimit(limit.and_then(|t| u64::try_from(t.as_nanos()).ok()).unwrap_or(u64::MAX))
+    }
+
+    /// The limit; None: without.
+    pub fn get(self) -> Option<Duration> {
+        (self != WaitLimit::NONE).then(|| Duration::from_nanos(self.0))
+    }
+}
+
 /// The system's monotonic clock, counted from the creation of this value.
 #[derive(Debug)]
 pub struct RealClock {

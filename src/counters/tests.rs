@@ -21,6 +21,57 @@ fn names_are_linuxs_unique_and_lead_back_to_their_counter() {
     assert_eq!(Mib::from_name("TcpExtNoSuch"), None);
 }
 
+/// Counters of TCP and IP that never move, and why: docs/observe.md says so, too.
+const NEVER: &[(&str, &str)] = &[
+    ("TcpExtArpFilter", "every address of the stack is answered for on each device (arp_filter is 0)"),
+    ("TcpExtPFMemallocDrop", "no packet is in memory that is kept for swapping"),
+    ("TcpExtIPReversePathFilter", "a source is not asked for its route (rp_filter is 0)"),
+];
+
+/// Those of features that are not here yet.
+const NOT_YET: &[&str] = &[
+    "TcpExtTCPMD5NotFound",
+    "TcpExtTCPMD5Unexpected",
+    "TcpExtTCPMD5Failure",
+    "TcpExtBusyPollRxPackets",
+    "TcpExtTcpDuplicateDataRehash",
+    "TcpExtTCPMigrateReqSuccess",
+    "TcpExtTCPMigrateReqFailure",
+    "TcpExtTCPPLBRehash",
+    "TcpExtTCPAORequired",
+    "TcpExtTCPAOBad",
+    "TcpExtTCPAOKeyNotFound",
+    "TcpExtTCPAOGood",
+    "TcpExtTCPAODroppedIcmps",
+];
+
+fn read_sources(dir: &std::path::Path, text: &mut String) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let is_test = path.ends_with("tests.rs") || path.ends_with("counters");
+        match path.extension() {
+            _ if is_test => {}
+            None => read_sources(&path, text),
+            Some(_) => text.push_str(&std::fs::read_to_string(&path).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn each_counter_of_netstat_is_counted_somewhere_or_listed() {
+    let mut text = String::new();
+    read_sources(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut text);
+    let words: HashSet<&str> = text.split(|c: char| !c.is_alphanumeric()).collect();
+    let page = include_str!("../../docs/observe.md");
+    for mib in Mib::ALL.iter().filter(|m| m.name().starts_with("TcpExt")) {
+        let never = NEVER.iter().any(|(name, _)| *name == mib.name());
+        let counted = words.contains(mib.name());
+        assert!(counted || never || NOT_YET.contains(&mib.name()), "{} is counted nowhere", mib.name());
+        assert!(!(counted && never), "{} is counted now", mib.name());
+        assert!(!never || page.contains(mib.name()), "docs/observe.md does not say that {} never moves", mib.name());
+    }
+}
+
 #[test]
 fn counting_from_many_threads_loses_nothing() {
     let counters = Counters::new();

@@ -107,15 +107,16 @@ fn must_cut(caps: &Caps, skb: &Skb, l2: usize) -> bool {
     }
     let offload = if skb.gso_type == GsoType::Udp { caps.uso } else { caps.tso };
     !offload
+        || skb.every_cwr && !caps.every_cwr
         || skb.len() - l2 > caps.gso_max_size as usize
         || skb.data_len() > usize::from(caps.gso_max_segs) * usize::from(skb.gso_size)
 }
 
 /// Converts `skb`, which starts with the network header, to packets that a device with `caps` takes: segments of
 /// `gso_size` payload bytes with adjusted headers (lengths, IPv4 ids, sequence numbers; FIN and PSH in the last, CWR in
-/// the first only) and complete checksums, or the packet itself with its checksum complete. A super-packet whose
-/// headers cannot be found gives no packets. The `owner` of the packet stays with the last segment. Payload is shared,
-/// not copied.
+/// the first only, unless `every_cwr`) and complete checksums, or the packet itself with its checksum complete. A
+/// super-packet whose headers cannot be found gives no packets. The `owner` of the packet stays with the last segment.
+/// Payload is shared, not copied.
 pub(crate) fn segment(skb: Skb, caps: &Caps) -> Segments {
     segment_at(skb, caps, 0)
 }
@@ -145,7 +146,7 @@ pub(crate) fn segment_at(mut skb: Skb, caps: &Caps, l2: usize) -> Segments {
     if skb.head_len() > 0 {
         let mut whole = Skb::from_slice(&skb.to_vec());
         copy_meta(&skb, &mut whole);
-        whole.owner = skb.owner.take();
+        (whole.every_cwr, whole.owner) = (skb.every_cwr, skb.owner.take());
         skb = whole;
     }
     caps.scatter_gather |= skb.is_empty();
@@ -269,7 +270,9 @@ impl Cut {
                 h[l.th + 13] &= !(FIN | PSH);
             }
             if self.index > 0 {
-                h[l.th + 13] &= !CWR;
+                if !self.payload.every_cwr {
+                    h[l.th + 13] &= !CWR;
+                }
                 self.move_urgent_pointer(&mut h[l.th..]);
             }
         } else {
@@ -319,6 +322,7 @@ fn copy_meta(from: &Skb, to: &mut Skb) {
     to.tstamp = from.tstamp;
     to.tx_time = from.tx_time;
     to.hash = from.hash;
+    (to.mark, to.priority) = (from.mark, from.priority);
     to.tcp = from.tcp;
 }
 
@@ -332,6 +336,7 @@ pub(crate) fn linearize(skb: &mut Skb) {
     flat.csum = skb.csum;
     flat.gso_size = skb.gso_size;
     flat.gso_type = skb.gso_type;
+    flat.every_cwr = skb.every_cwr;
     flat.rx_segs = skb.rx_segs;
     flat.owner = skb.owner.take();
     *skb = flat;
@@ -389,7 +394,7 @@ pub(crate) fn edit_front(skb: &mut Skb, n: usize, f: impl FnOnce(&mut [u8])) -> 
                 let mut page = Skb::from_slice(&front[..n]);
                 copy_meta(skb, &mut page);
                 (page.csum, page.gso_size, page.gso_type) = (skb.csum, skb.gso_size, skb.gso_type);
-                (page.rx_segs, page.owner) = (skb.rx_segs, skb.owner.take());
+                (page.every_cwr, page.rx_segs, page.owner) = (skb.every_cwr, skb.rx_segs, skb.owner.take());
                 page.append_frags(skb);
                 let Some(h) = page.pull(n).then(|| page.push(n)).flatten() else { return false };
                 h.copy_from_slice(&front[..n]);

@@ -193,8 +193,14 @@ pub fn pair(names: [&str; 2], config: &LinkConfig, seed: u64) -> Result<(Arc<Lin
         let [_, _, a, b, c, d, e, f] = macs.next_u64().to_be_bytes();
         let link =
             if config.ethernet { LinkType::Ethernet(MacAddr([a & !1 | 2, b, c, d, e, f])) } else { LinkType::Ip };
-        let caps =
-            Caps { link, tx_csum: config.offload, tso: config.offload, uso: config.offload, ..Caps::ip(config.mtu) };
+        let caps = Caps {
+            link,
+            tx_csum: config.offload,
+            tso: config.offload,
+            every_cwr: config.offload,
+            uso: config.offload,
+            ..Caps::ip(config.mtu)
+        };
         let (out, into) = (out.clone(), into.clone());
         Arc::new(LinkEnd { name: name.to_owned(), caps, out, into })
     };

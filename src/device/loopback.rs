@@ -44,6 +44,7 @@ impl Device for Loopback {
             queues: 1,
             tx_csum: true,
             tso: true,
+            every_cwr: true,
             uso: true,
             scatter_gather: true,
             gso_max_size: 65_536,

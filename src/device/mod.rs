@@ -105,6 +105,8 @@ pub struct Caps {
     pub tx_csum: bool,
     /// Segments TCP super-packets (TSO, both families).
     pub tso: bool,
+    /// Of TCP super-packets passes CWR to each segment where they say so (NETIF_F_GSO_ACCECN).
+    pub every_cwr: bool,
     /// Segments UDP super-packets (USO).
     pub uso: bool,
     /// Takes packets in several slices; otherwise the payload is linearized first.
@@ -129,6 +131,7 @@ impl Caps {
             queues: 1,
             tx_csum: false,
             tso: false,
+            every_cwr: false,
             uso: false,
             scatter_gather: true,
             gso_max_size: 65_536,

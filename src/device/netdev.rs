@@ -433,10 +433,13 @@ impl NetDev {
         mut net: impl FnMut(Skb),
     ) -> usize {
         let device = self.device();
-        let ifindex = self.ifindex;
+        let (ifindex, loopback) = (self.ifindex, device.caps().loopback);
         let mut gro = self.gro.load(Ordering::Relaxed).then(Gro::default);
         let got = device.recv(queue, now, budget, &mut |mut skb| {
-            skb.ifindex = ifindex;
+            // What loops back from another interface keeps that one's index (ip_dev_loopback_xmit).
+            if !loopback || skb.ifindex == 0 {
+                skb.ifindex = ifindex;
+            }
             let Some(skb) = link(skb) else { return };
             match &mut gro {
                 None => net(skb),

@@ -6,9 +6,10 @@
 //! A request-reply loop blocks and returns thousands of times a second, so the background thread does not take over
 //! whenever a thread returns, and that thread makes no system call to return. Instead, the background thread checks
 //! from time to time. If the lease was used since the last check, it sleeps for another period of 1 to 2 ms; if it is
-//! free and was not used, it takes it, and releases it when a thread blocks and asks for it; if a thread held it all
-//! the time, as in a server without work, it rests. Only a thread that releases the lease during the rest arms a timer,
-//! which ends it.
+//! free and was not used, it serves the devices once and checks again, as a busy server comes back soon and a thread
+//! that waited beside it would be woken for each packet; after [`PASSES`] such checks it keeps the lease, and releases
+//! it when a thread blocks and asks for it; if a thread held it all the time, as in a server without work, it rests.
+//! Only a thread that releases the lease during the rest arms a timer, which ends it.
 //!
 //! Invariant: when no thread holds a lease, its background thread sleeps for a period or is awake, its timer is armed,
 //! or a thread has been told to take it; so packets and timers wait at most two periods, 4 ms (a jiffy where HZ is
@@ -39,6 +40,13 @@ use std::sync::{Arc, Weak};
 /// lease used doubles it, up to `GRACE_MAX`.
 const GRACE: Duration = Duration::from_millis(1);
 const GRACE_MAX: Duration = Duration::from_millis(2);
+/// So many checks in a row that find the lease free and not used serve the devices once each; the next one keeps the
+/// lease.
+const PASSES: u32 = 8;
+/// The background thread that finds packets again so soon lets more gather for as long before it waits for the next:
+/// the threads that they are for are awake, so that nobody waits, and a wait for each packet would cost as much as the
+/// packet. A thread that blocks ends that time. Linux: interrupt moderation, gro_flush_timeout.
+const MODERATION: Duration = Duration::from_micros(50);
 /// After this many failed hand-overs (the lease was taken again before the woken thread ran) the next is left to the
 /// timer.
 const VAIN: u32 = 2;
@@ -265,6 +273,12 @@ impl Shared {
         while !self.stop.load(Ordering::SeqCst) {
             match shard.check(&mut checks) {
                 Check::Taken => shard.hold_background(stack, i, shards, &self.stop),
+                Check::Pass => {
+                    let Some(stack) = stack.upgrade() else { break };
+                    shard.pass(&stack, i, shards);
+                    drop(stack);
+                    me.sleep(&mut PollSet::new(), Some(GRACE_MAX));
+                }
                 Check::Later(period) => {
                     me.sleep(&mut PollSet::new(), Some(period));
                 }
@@ -282,11 +296,13 @@ struct Checks {
     releases: u64,
     /// The next period.
     grace: Duration,
+    /// How many more that find the lease free serve the devices only once.
+    passes: u32,
 }
 
 impl Checks {
     fn new() -> Checks {
-        Checks { releases: 0, grace: GRACE }
+        Checks { releases: 0, grace: GRACE, passes: 0 }
     }
 }
 
@@ -295,6 +311,8 @@ impl Checks {
 enum Check {
     /// It now holds the lease.
     Taken,
+    /// It now holds the lease, serves the devices once, and checks again.
+    Pass,
     /// The lease was used since the last check, or has been offered to a thread: check again after this time.
     Later(Duration),
     /// A thread of the program has held the lease since the last check, and arms the timer when it releases it.
@@ -433,10 +451,12 @@ impl Shard {
         if s.holder.is_some() && !used {
             s.checked = false;
             last.grace = GRACE;
+            last.passes = PASSES;
             return Check::Rest;
         }
         s.checked = true;
         if used {
+            last.passes = PASSES;
             let grace = (last.grace * 2).min(GRACE_MAX);
             return Check::Later(std::mem::replace(&mut last.grace, grace));
         }
@@ -450,7 +470,14 @@ impl Shard {
             }
             None => {
                 s.holder = Some(self.background.clone());
-                Check::Taken
+                match last.passes {
+                    0 => Check::Taken,
+                    n => {
+                        // Its own release is no use of the lease.
+                        (last.passes, last.releases) = (n - 1, s.releases + 1);
+                        Check::Pass
+                    }
+                }
             }
         }
     }

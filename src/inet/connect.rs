@@ -22,7 +22,7 @@ impl Socket {
         let addr = addr.map_err(|odd| self.refuses(odd));
         let r = if self.sock.proto().is_stream() || self.sock.ty == libc::SOCK_SEQPACKET as u16 {
             self.restarting(
-                |c| c.sndtimeo,
+                |c| c.sndtimeo.get(),
                 || {
                     let mut g = self.sock.lock(&self.stack);
                     connect::connect_stream(&mut g, addr, self.nonblocking(), None)

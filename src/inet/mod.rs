@@ -18,6 +18,7 @@ use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, SockCommon, flag, sockopt};
 use crate::stack::Stack;
 use crate::sys::signal;
+use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -167,7 +168,7 @@ impl Socket {
     /// inherit O_NONBLOCK. Errors: EINVAL (not listening), EAGAIN, EINTR, ECONNABORTED.
     pub fn accept(&self) -> Result<(Socket, SocketAddr)> {
         self.whole()?;
-        let sock = self.restarting(|c| c.rcvtimeo, || self.sock.proto().accept(self.sk(), self.nonblocking()));
+        let sock = self.restarting(|c| c.rcvtimeo.get(), || self.sock.proto().accept(self.sk(), self.nonblocking()));
         let sock = self.done(sock)?;
         let mut g = sock.lock(&self.stack);
         g.common.socket_state = SocketState::Connected;
@@ -187,7 +188,7 @@ impl Socket {
             self.check_name(msg)?;
         }
         self.autobind()?;
-        self.done(self.restarting(|c| c.sndtimeo, || self.sock.proto().sendmsg(self.sk(), msg)))
+        self.done(self.restarting(|c| c.sndtimeo.get(), || self.sock.proto().sendmsg(self.sk(), msg)))
     }
 
     /// Sends from the front of `pages`; what was taken is removed, and returned how much it was. TCP takes the pages
@@ -202,15 +203,34 @@ impl Socket {
         self.recvmsg(&mut RecvMsg::into_pages(pages, len, flags))
     }
 
-    /// Sends bytes of a file or a pipe, as sendfile(2) and splice(2) do; returns how many were taken. `flags`: MSG_*.
-    /// Errors as `sendmsg`.
-    pub fn sendpage(&self, bytes: &[u8], mut flags: i32) -> Result<usize> {
+    /// Sends bytes of a file or a pipe from the front of `pages`, as sendfile(2) and splice(2) do; what was taken is
+    /// removed, and returned how much it was. TCP takes the pages themselves (MSG_SPLICE_PAGES); a plug-in or a layer
+    /// is given a run of bytes. `flags`: MSG_*. Errors as `sendmsg`.
+    pub fn sendpage(&self, pages: &mut Pages, mut flags: i32) -> Result<usize> {
+        if !self.sock.proto().contained() {
+            return self.send_pages(pages, flags);
+        }
         self.whole()?;
         if self.nonblocking() {
             flags |= libc::MSG_DONTWAIT;
         }
         self.autobind()?;
-        self.done(self.restarting(|c| c.sndtimeo, || self.sock.proto().sendpage(self.sk(), bytes, flags)))
+        let mut taken = 0;
+        loop {
+            let run = pages.slices().into_iter().next().unwrap_or(IoSlice::new(&[]));
+            let more = if run.len() < pages.len() { libc::MSG_MORE } else { 0 };
+            let page = || self.sock.proto().sendpage(self.sk(), &run, flags | more);
+            let sent = match self.done(self.restarting(|c| c.sndtimeo.get(), page)) {
+                Err(e) if taken == 0 => return Err(e),
+                sent => sent.unwrap_or(0),
+            };
+            let whole = sent == run.len();
+            pages.advance(sent);
+            taken += sent;
+            if !whole || pages.is_empty() {
+                return Ok(taken);
+            }
+        }
     }
 
     /// The file ended after bytes that were sent with MSG_MORE: sends the data held back for more.
@@ -252,7 +272,7 @@ impl Socket {
         if self.nonblocking() {
             msg.flags |= libc::MSG_DONTWAIT;
         }
-        let r = self.restarting(|c| c.rcvtimeo, || self.sock.proto().recvmsg(self.sk(), msg));
+        let r = self.restarting(|c| c.rcvtimeo.get(), || self.sock.proto().recvmsg(self.sk(), msg));
         msg.name = msg.name.map(|n| to_family(n, self.sock.family));
         self.done(r)
     }

@@ -2,8 +2,8 @@
 //! Above: UDP, ping, raw. Below: `sock`. Linux: net/core/datagram.c, sock_queue_rcv_skb, ip_cmsg_recv, ip_icmp_error,
 //! ip_local_error.
 
-use super::output::{IpTx, xmit, xmit_multicast};
-use super::{route, sockopt};
+use super::output::{IpTx, xmit, xmit_multicast, xmit_with_options};
+use super::{bind, options, rfc4884, route, rxcontrol, sockopt};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
@@ -15,10 +15,11 @@ use crate::sock::msg::{Control, RecvMsg, SendMsg, SockExtendedErr};
 use crate::sock::packet::IcmpError;
 use crate::sock::proto::SockRef;
 use crate::sock::skb::{Skb, TxOwner};
+use crate::sock::sockopt::name_bytes;
 use crate::sock::state::State;
 use crate::sock::tstamp::{self, Cookie, sof};
 use crate::sock::wait::Events;
-use crate::sock::{Sock, SockCommon, SockGuard, flag, ip_flag};
+use crate::sock::{Sock, SockCommon, SockGuard, flag, ip_flag, more};
 use crate::stack::Stack;
 use crate::wire::addr::is_link_local_v6;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -32,6 +33,8 @@ const CB_PKTINFO: usize = 0;
 const CB_DROPS: usize = 1;
 const CB_PEEKED: usize = 2;
 
+/// Type of the control message of IPV6_RECVPATHMTU.
+const IPV6_PATHMTU: i32 = 61;
 /// Type of the control message with TCP's measurements.
 const SCM_TIMESTAMPING_OPT_STATS: i32 = 54;
 
@@ -84,7 +87,14 @@ pub fn recv(
     if msg.flags & libc::MSG_OOB != 0 && !is_udp(sk.sock) {
         return Err(Error::OpNotSupp);
     }
-    let deadline = g.common.rcvtimeo.map(|t| g.now() + t);
+    if let Some((to, mtu)) = path_mtu_notice(&mut g.common) {
+        msg.name = Some(to);
+        let (level, ty) = (libc::SOL_IPV6, IPV6_PATHMTU);
+        let data = [name_bytes(to), mtu.to_ne_bytes().to_vec()].concat();
+        msg.control.push(Control::Other { level, ty, data });
+        return Ok(0);
+    }
+    let deadline = g.common.rcvtimeo.get().map(|t| g.now() + t);
     let peek = msg.flags & libc::MSG_PEEK != 0;
     let (at, from) = loop {
         sk.sock.take_error()?;
@@ -118,6 +128,14 @@ pub fn recv(
         g.common.peek_off = if peek { off.saturating_add(by) } else { (off - by).max(0) };
     }
     Ok(n)
+}
+
+/// What IPV6_RECVPATHMTU has for the next receive (ipv6_recv_rxpmtu).
+fn path_mtu_notice(c: &mut SockCommon) -> Option<(SocketAddr, u32)> {
+    if c.ip_flags & ip_flag::RECVPATHMTU == 0 {
+        return None;
+    }
+    c.ip_more.as_mut()?.rx_path_mtu.take()
 }
 
 /// The datagram that a call takes: its place in the queue, and the byte behind its header to begin at. A peek skips
@@ -242,6 +260,12 @@ fn control(g: &SockGuard<'_>, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
     if c.flag(flag::RXQ_OVFL) && drops > 0 {
         msg.control.push(Control::RxqOvfl(drops));
     }
+    if c.more & more::RCVMARK != 0 {
+        msg.control.push(Control::Mark(skb.mark));
+    }
+    if c.more & more::RCVPRIORITY != 0 {
+        msg.control.push(Control::Priority(skb.priority));
+    }
     if let Some(rx) = skb.rx {
         let noted = skb.cb[CB_PKTINFO];
         let info = match rx.dst {
@@ -249,6 +273,7 @@ fn control(g: &SockGuard<'_>, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
             IpAddr::V6(_) => (rx.ifindex, Ipv4Addr::UNSPECIFIED),
         };
         ip_control(c, rx.dst, info, (rx.ttl, rx.tos), msg);
+        rxcontrol::add(g, skb, &rx, &mut msg.control);
     }
 }
 
@@ -317,7 +342,7 @@ pub fn icmp_error(g: &mut SockGuard<'_>, e: &IcmpError<'_>, to: SocketAddr, payl
             ty: e.ty,
             code: e.code,
             info: e.info,
-            data: 0,
+            data: if wants_extension(&g.common, v4) { rfc4884::ee_data(e, payload) } else { 0 },
             offender: Some(e.reporter),
         };
         let spec_dst = Ipv4Addr::UNSPECIFIED;
@@ -329,6 +354,11 @@ pub fn icmp_error(g: &mut SockGuard<'_>, e: &IcmpError<'_>, to: SocketAddr, payl
         return;
     }
     g.sock.report_error(e.errno);
+}
+
+/// IP_RECVERR_RFC4884, IPV6_RECVERR_RFC4884.
+fn wants_extension(c: &SockCommon, v4: bool) -> bool {
+    c.ip_flags & if v4 { ip_flag::RECVERR_RFC4884 } else { ip_flag::RECVERR6_RFC4884 } != 0
 }
 
 /// Tells a sock of an ICMP error by `tell`, which calls [`icmp_error`]. While a system call owns the sock a fatal error
@@ -408,6 +438,12 @@ pub struct Plan {
     pub(crate) stamps: Cookie,
     /// When it leaves at the earliest (SCM_TXTIME), for a device that keeps departure times; `Instant::ZERO`: at once.
     pub(crate) tx_time: Instant,
+    /// SO_MARK and SO_PRIORITY.
+    pub(crate) mark: u32,
+    /// See `mark`.
+    pub(crate) priority: u32,
+    /// The call's IP options (IP_RETOPTS), in place of the socket's.
+    pub(crate) options: Option<Box<[u8]>>,
 }
 
 /// Decides how a datagram leaves. `to`: the call's name or the socket's peer, unmapped. Errors: EINVAL (control data,
@@ -429,7 +465,7 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
     let own = own.filter(|a| a.is_ipv4() == v4);
     if let Some(IpAddr::V4(a)) = own
         && v4
-        && !c.flag(flag::FREEBIND)
+        && !any_source(c)
     {
         // A socket of IPv6 may be bound to a v4-mapped address that is no source (ip_route_output_key_hash_rcu).
         if a.is_multicast() || a.is_broadcast() {
@@ -457,6 +493,9 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
             SocketAddr::V6(a) if a.scope_id() != 0 => a.scope_id(),
             _ => c.mc_index,
         };
+    }
+    if oif == 0 {
+        oif = c.ip_more.as_ref().map_or(0, |m| if v4 { m.unicast_if.0 } else { m.unicast_if.1 });
     }
     to.set_ip(route::this_host(g.stack, to.ip(), src, oif));
     let cached = c.dst.as_ref().filter(|d| {
@@ -503,7 +542,16 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
         segment: asked.segment,
         stamps: asked.stamps,
         tx_time: asked.tx_time,
+        mark: asked.mark,
+        priority: asked.priority,
+        options: asked.options,
     })
+}
+
+/// Whether a socket of IPv4 sends from any address: IP_FREEBIND lets one be bound, but not sent from
+/// (inet_sk_flowi_flags).
+pub(crate) fn any_source(c: &SockCommon) -> bool {
+    c.flag(flag::TRANSPARENT | flag::HDRINCL)
 }
 
 /// What control messages ask of one datagram.
@@ -517,6 +565,9 @@ struct Asked {
     segment: Option<u16>,
     stamps: Cookie,
     tx_time: Instant,
+    mark: u32,
+    priority: u32,
+    options: Option<Box<[u8]>>,
 }
 
 /// Reads control messages for a datagram over IPv4 (`v4`) or IPv6: those of the other family's level do not count, but
@@ -533,6 +584,9 @@ fn asked_for(g: &SockGuard<'_>, v4: bool, control: &[Control]) -> Result<Asked> 
         segment: None,
         stamps,
         tx_time: Instant::ZERO,
+        mark: c.mark,
+        priority: c.priority,
+        options: None,
     };
     let udp = is_udp(g.sock);
     let own_level = if v4 { libc::SOL_IP } else { libc::SOL_IPV6 };
@@ -558,7 +612,8 @@ fn asked_for(g: &SockGuard<'_>, v4: bool, control: &[Control]) -> Result<Asked> 
                 if addr.is_unspecified() {
                     continue;
                 }
-                if !c.flag(flag::FREEBIND) && !route::is_local(stack, addr) {
+                let free = if v4 { any_source(c) } else { bind::may_be_foreign(g, addr) };
+                if !free && !route::is_local(stack, addr) {
                     let bad = !v4 || addr.is_multicast() || addr == IpAddr::V4(Ipv4Addr::BROADCAST);
                     return Err(if bad { Error::Inval } else { Error::NetUnreach });
                 }
@@ -566,7 +621,9 @@ fn asked_for(g: &SockGuard<'_>, v4: bool, control: &[Control]) -> Result<Asked> 
             }
             Control::Ttl(n) if v4 && (1..=255).contains(n) => asked.ttl = Some(*n as u8),
             Control::HopLimit(n) if !v4 && (-1..=255).contains(n) => asked.ttl = u8::try_from(*n).ok(),
-            Control::Tos(n) if v4 && (0..=255).contains(n) => asked.tos = Some(*n as u8),
+            Control::Tos(n) if v4 && (0..=255).contains(n) => {
+                (asked.tos, asked.priority) = (Some(*n as u8), sockopt::tos_priority(*n as u8));
+            }
             Control::Tclass(n) if !v4 && (-1..=255).contains(n) => asked.tos = u8::try_from(*n).ok(),
             Control::DontFrag(on) if !v4 => asked.dont_frag = Some(*on),
             Control::Ttl(_) | Control::Tos(_) if !v4 => {}
@@ -575,12 +632,13 @@ fn asked_for(g: &SockGuard<'_>, v4: bool, control: &[Control]) -> Result<Asked> 
             Control::UdpSegment(_) => {}
             Control::TxTime(0) if c.txtime.is_some() => {}
             Control::TxTime(nanos) if c.txtime.is_some() => asked.tx_time = stack.clock.at_monotonic(*nanos),
-            // A mark chooses no route here; as on a kernel without rules for it.
-            Control::Mark(_) => {}
+            Control::Mark(mark) => asked.mark = *mark,
+            Control::Priority(priority) => asked.priority = *priority,
             Control::Other { level: libc::SOL_SOCKET, ty, data } if asked.stamps.read(g.sock, *ty, data)? => {}
             Control::Other { level: libc::SOL_SOCKET, ty: libc::SCM_RIGHTS | libc::SCM_CREDENTIALS, .. } => {}
-            // Devices here have one queue, in which all are of one priority.
-            Control::Other { level: libc::SOL_SOCKET, ty: libc::SO_PRIORITY, data } if data.len() == 4 => {}
+            Control::Other { level: libc::SOL_IP, ty: libc::IP_RETOPTS, data } if v4 => {
+                asked.options = Some(options::given(data)?);
+            }
             Control::Other { level: libc::SOL_IPV6, ty: libc::IPV6_PKTINFO, .. } if g.sock.family != AF_INET => {
                 return Err(Error::Inval);
             }
@@ -605,12 +663,22 @@ impl Plan {
                 self.dst = Arc::new(Dst { mtu, ..(*self.dst).clone() });
             }
         }
+        let len = len + self.options_len(g);
         let fits = len <= self.dst.mtu as usize;
-        let never_cut = matches!(mode, libc::IP_PMTUDISC_DO | libc::IP_PMTUDISC_PROBE)
-            || (!self.to.is_ipv4() && self.dont_frag)
-            || mode == libc::IP_PMTUDISC_INTERFACE;
-        if !fits && never_cut {
-            local_too_long(g, self.to, self.dst.mtu);
+        let least = self.least_mtu(g);
+        if !self.to.is_ipv4() && self.dont_frag && len > least as usize {
+            // The program is told of the path's MTU with its next receive (ipv6_local_rxpmtu).
+            if g.common.ip_flags & ip_flag::RECVPATHMTU != 0 {
+                let to = name_of(self.to.ip(), 0, g.common.bound_dev_if);
+                g.common.ip_more.get_or_insert_default().rx_path_mtu = Some((to, least));
+            }
+            local_too_long(g, self.to, least);
+            return Err(Error::MsgSize);
+        }
+        let never_cut =
+            matches!(mode, libc::IP_PMTUDISC_DO | libc::IP_PMTUDISC_PROBE) || mode == libc::IP_PMTUDISC_INTERFACE;
+        if len > least as usize && never_cut {
+            local_too_long(g, self.to, least);
             return Err(Error::MsgSize);
         }
         Ok(match mode {
@@ -619,13 +687,41 @@ impl Plan {
         })
     }
 
+    /// The path's MTU, or over IPv6 that of IPV6_MTU if it is less.
+    fn least_mtu(&self, g: &SockGuard<'_>) -> u32 {
+        match g.common.ip_more.as_ref().map_or(0, |m| m.frag_size) {
+            _ if self.to.is_ipv4() => self.dst.mtu,
+            0 => self.dst.mtu,
+            own => own.min(self.dst.mtu),
+        }
+    }
+
+    /// The options of the datagram's IPv4 header, with this host's entries in them (IP_OPTIONS). None: there are none.
+    fn options(&self, g: &SockGuard<'_>) -> Option<Vec<u8>> {
+        let set = self.options.as_deref().or(g.common.ip_more.as_ref().map(|m| &*m.options))?;
+        match (self.src, self.to.is_ipv4() && !set.is_empty()) {
+            (IpAddr::V4(own), true) => Some(options::of_sent(g.stack, set, own)),
+            _ => None,
+        }
+    }
+
+    /// Bytes of options in the IPv4 header.
+    pub(crate) fn options_len(&self, g: &SockGuard<'_>) -> usize {
+        let of_socket = || g.common.ip_more.as_ref().map_or(0, |m| m.options.len());
+        if self.to.is_ipv4() { self.options.as_ref().map_or_else(of_socket, |o| o.len()) } else { 0 }
+    }
+
     /// Hands a datagram to IP; until the device has finished with it, it is charged to the socket. `df`: what
     /// [`Plan::fit`] said. Errors: those of IP output.
     pub fn xmit(&self, g: &SockGuard<'_>, mut skb: Skb, protocol: u8, flow_label: u32, df: bool) -> Result<()> {
         skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
         (skb.tx_stamp, skb.tx_time) = (self.stamps.stamp(g.sock), self.tx_time);
+        (skb.mark, skb.priority) = (self.mark, self.priority);
         let dst = self.to.ip();
         let tx = IpTx { src: self.src, dst, protocol, tos: self.tos, ttl: self.ttl, df, flow_label, now: g.now() };
+        if let Some(options) = self.options(g) {
+            return xmit_with_options(g.stack, &self.dst, &tx, &options, skb, self.looped);
+        }
         match dst.is_multicast() {
             true => xmit_multicast(g.stack, &self.dst, &tx, skb, self.looped),
             false => xmit(g.stack, &self.dst, &tx, skb),
@@ -636,7 +732,7 @@ impl Plan {
 /// Waits until the socket's send buffer has room. Errors: the pending one, EPIPE after SHUT_WR, EAGAIN, EINTR.
 /// Linux: sock_alloc_send_pskb.
 pub fn wait_for_room(g: &mut SockGuard<'_>, dontwait: bool) -> Result<()> {
-    let deadline = g.common.sndtimeo.map(|t| g.now() + t);
+    let deadline = g.common.sndtimeo.get().map(|t| g.now() + t);
     loop {
         g.sock.take_error()?;
         if g.sock.send_shutdown() {
@@ -728,7 +824,7 @@ pub fn close(g: &mut SockGuard<'_>) {
     mem::reclaim(sock, &mut g.common);
     sock.close_errors();
     g.common.dst = None;
-    sockopt::leave_all(g);
+    super::multicast::options::leave_all(g);
     sock.set_state(State::Close);
     sock.wait.wake(Events::ALL);
 }

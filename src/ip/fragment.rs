@@ -382,7 +382,7 @@ pub(super) fn receive_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, no
     let headers = (offset == 0).then(|| (Box::from(h.header()), info));
     let (ecn, df) = (h.ecn(), h.dont_fragment());
     let size = (header_len + len) as u32;
-    let (link_multicast, l3) = (skb.link_multicast, skb.l3);
+    let (link_multicast, l3, ifindex) = (skb.link_multicast, skb.l3, skb.ifindex);
     skb.pull(header_len);
     skb.trim(len);
     let part =
@@ -409,8 +409,10 @@ pub(super) fn receive_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, no
     }
     ip::fill_checksum(&mut header);
     stack.mib.inc(V4.oks);
+    let size = whole.max_size.max(whole.max_df_size);
     let mut out = join(&header, whole.pieces, now);
-    (out.l3, out.link_multicast, out.ifindex) = (l3, link_multicast, dev.ifindex);
+    out.frag_max_size = size as u16;
+    (out.l3, out.link_multicast, out.ifindex) = (l3, link_multicast, ifindex);
     out.nh_len = header.len() as u16;
     Some(out)
 }
@@ -476,7 +478,7 @@ pub(super) fn receive_v6(
         last: !f.more,
         ecn: h.ecn(),
         headers,
-        size: 0,
+        size: (start + len) as u32,
         df: false,
         payload: {
             skb.pull(start);
@@ -500,7 +502,9 @@ pub(super) fn receive_v6(
         header[1] |= (Ecn::Ce as u8) << 4;
     }
     stack.mib.inc(V6.oks);
+    let size = whole.max_size;
     let mut out = join(&header, whole.pieces, now);
+    out.frag_max_size = size as u16;
     (out.l3, out.ifindex) = (L3::V6, dev.ifindex);
     out.nh_len = header.len() as u16;
     Some(out)
@@ -524,6 +528,9 @@ fn join(header: &[u8], pieces: Vec<Piece>, now: Instant) -> Skb {
     // The whole needs no checksum verification only if no part does.
     let verified = pieces.iter().all(|p| p.skb.csum == Csum::Unnecessary);
     out.csum = if verified { Csum::Unnecessary } else { Csum::None };
+    if let Some(first) = pieces.first() {
+        (out.mark, out.priority) = (first.skb.mark, first.skb.priority);
+    }
     for mut p in pieces {
         if p.skb.head_len() == 0 {
             out.append_frags(&mut p.skb);

@@ -268,7 +268,7 @@ fn reply_v4(stack: &Arc<Stack>, skb: Skb, info: &PacketInfo, tos: u8, (ty, way):
     let tx =
         IpTx { src: dst.src, dst: info.src, protocol: proto::ICMP, tos, ttl, df: false, flow_label: 0, now: info.now };
     count_out(stack, ty);
-    if xmit_with_options(stack, &dst, &tx, &options, skb).is_err() {
+    if xmit_with_options(stack, &dst, &tx, &options, skb, false).is_err() {
         stack.mib.inc(Mib::IcmpOutErrors);
     }
 }
@@ -471,6 +471,9 @@ fn error(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo, ty: u8, code: u8) 
     if ty == kind::UNREACHABLE && code > unreachable::MAX && quoted.len() >= ip::HEADER_LEN {
         return stack.mib.drop(DropReason::IcmpMalformed);
     }
+    // In words of four bytes, as the types with an extension have it (RFC 4884 §4).
+    let extension = extension_at(usize::from(skb.linear()[5]) * 4);
+    let extension = if matches!(ty, kind::SOURCE_QUENCH | kind::REDIRECT) { 0 } else { extension };
     // The version in a quote is not looked at.
     let mut quoted = quoted.to_vec();
     if let Some(first) = quoted.first_mut() {
@@ -509,12 +512,19 @@ fn error(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo, ty: u8, code: u8) 
         errno,
         fatal,
         quoted: q.transport(),
+        extension: extension.saturating_sub(quoted.len() - q.transport().len()),
         ifindex: info.ifindex,
         ttl: info.ttl,
         tos: info.tos,
         now: info.now,
     };
     deliver_error(stack, &e);
+}
+
+/// Where an extension begins behind a quoted datagram of so many bytes; 0: it has fewer than the 128 that go with one
+/// (RFC 4884 §5).
+pub(super) fn extension_at(len: usize) -> usize {
+    if len < 128 { 0 } else { len }
 }
 
 /// To raw sockets and to the protocol of the quoted packet (icmp_socket_deliver).

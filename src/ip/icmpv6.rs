@@ -4,7 +4,7 @@
 
 use super::icmp::{Problem, deliver_error};
 use super::output::{IpTx, default_ttl, xmit};
-use super::{exthdrs, neigh, net, route};
+use super::{exthdrs, multicast, neigh, net, route};
 use crate::base::error::Error;
 use crate::counters::{DropReason, Mib};
 use crate::sock::packet::{IcmpError, PacketInfo};
@@ -13,6 +13,7 @@ use crate::sock::skb::Skb;
 use crate::stack::Stack;
 use crate::wire::icmpv6::{self, Icmpv6Header, Message, Quoted, kind, parameter_problem, time_exceeded, unreachable};
 use crate::wire::ipv6::{self, Ipv6Header};
+use crate::wire::membership::mld;
 use crate::wire::{checksum, proto};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -96,6 +97,9 @@ pub(crate) fn count_out(stack: &Stack, ty: u8) {
         kind::PARAMETER_PROBLEM => Mib::Icmp6OutParmProblems,
         kind::ECHO => Mib::Icmp6OutEchos,
         kind::ECHO_REPLY => Mib::Icmp6OutEchoReplies,
+        mld::REPORT_V1 => Mib::Icmp6OutGroupMembResponses,
+        mld::DONE => Mib::Icmp6OutGroupMembReductions,
+        mld::REPORT_V2 => Mib::Icmp6OutMLDv2Reports,
         kind::ROUTER_SOLICITATION => Mib::Icmp6OutRouterSolicits,
         kind::NEIGHBOUR_SOLICITATION => Mib::Icmp6OutNeighborSolicits,
         kind::NEIGHBOUR_ADVERTISEMENT => Mib::Icmp6OutNeighborAdvertisements,
@@ -113,15 +117,15 @@ fn count_in(stack: &Stack, ty: u8) {
         kind::PARAMETER_PROBLEM => Mib::Icmp6InParmProblems,
         kind::ECHO => Mib::Icmp6InEchos,
         kind::ECHO_REPLY => Mib::Icmp6InEchoReplies,
-        130 => Mib::Icmp6InGroupMembQueries,
-        131 => Mib::Icmp6InGroupMembResponses,
-        132 => Mib::Icmp6InGroupMembReductions,
+        mld::QUERY => Mib::Icmp6InGroupMembQueries,
+        mld::REPORT_V1 => Mib::Icmp6InGroupMembResponses,
+        mld::DONE => Mib::Icmp6InGroupMembReductions,
         kind::ROUTER_SOLICITATION => Mib::Icmp6InRouterSolicits,
         kind::ROUTER_ADVERTISEMENT => Mib::Icmp6InRouterAdvertisements,
         kind::NEIGHBOUR_SOLICITATION => Mib::Icmp6InNeighborSolicits,
         kind::NEIGHBOUR_ADVERTISEMENT => Mib::Icmp6InNeighborAdvertisements,
         kind::REDIRECT => Mib::Icmp6InRedirects,
-        143 => Mib::Icmp6InMLDv2Reports,
+        mld::REPORT_V2 => Mib::Icmp6InMLDv2Reports,
         _ => return,
     };
     stack.mib.inc(mib);
@@ -164,6 +168,7 @@ impl IpHandler for Icmpv6 {
             // Those of unknown type are passed on, too (RFC 4443 §2.4 (a)).
             ..128 => error(stack, &skb, info),
             kind::NEIGHBOUR_SOLICITATION | kind::NEIGHBOUR_ADVERTISEMENT => neigh::ndp_rcv(stack, &skb, info, src, dst),
+            mld::QUERY | mld::REPORT_V1 => multicast::report::mld_rcv(stack, &skb, info),
             // Unknown informational messages are dropped in silence (RFC 4443 §2.4 (b)).
             _ => {}
         }
@@ -211,6 +216,9 @@ fn error(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo) {
         Ok(Message::Other { rest, data, .. }) => (data, u32::from_be_bytes(rest)),
         _ => return bad(stack, DropReason::IcmpMalformed),
     };
+    // In words of eight bytes, of these two types (RFC 4884 §4).
+    let extended = matches!(h.kind(), kind::UNREACHABLE | kind::TIME_EXCEEDED);
+    let extension = if extended { super::icmp::extension_at(usize::from(skb.linear()[4]) * 8) } else { 0 };
     // The version in a quote is not looked at.
     let mut quoted = quoted.to_vec();
     if let Some(first) = quoted.first_mut() {
@@ -234,6 +242,7 @@ fn error(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo) {
         errno,
         fatal,
         quoted: q.transport(),
+        extension: extension.saturating_sub(quoted.len() - q.transport().len()),
         ifindex: info.ifindex,
         ttl: info.ttl,
         tos: info.tos,

@@ -20,6 +20,7 @@ use crate::wire::addr::{Martian, martian_v4, martian_v6};
 use crate::wire::ether::{self, EtherHeader, ethertype};
 use crate::wire::ip::{self, Ecn, Ipv4Header};
 use crate::wire::ipv6::{self, Ipv6Header};
+use crate::wire::membership::mld;
 use crate::wire::{ParseError, icmpv6, proto};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -166,7 +167,7 @@ fn receive_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now
     }
     skb.trim(total);
     skb.nh_len = h.header_len as u16;
-    let Some(to) = addressee_v4(net, stack, dev, h) else { return };
+    let Some(to) = addressee_v4(net, stack, dev, &skb, h) else { return };
     if h.header_len > ip::HEADER_LEN && !options_v4(stack, &mut skb, h, to, dev, now) {
         return;
     }
@@ -174,18 +175,18 @@ fn receive_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now
         return;
     }
     if !h.is_fragment {
-        return deliver_v4(net, stack, dev, skb, h, to, now);
+        return deliver_v4(net, stack, skb, h, to, now);
     }
     let Some(skb) = fragment::receive_v4(stack, dev, skb, now) else { return };
     let again = match Ipv4Header::parse_quoted(skb.linear()) {
         Ok(h) => V4::from(&h),
         Err(_) => return bad_header_v4(stack, DropReason::IpInHdr),
     };
-    deliver_v4(net, stack, dev, skb, again, to, now);
+    deliver_v4(net, stack, skb, again, to, now);
 }
 
 /// For whom the packet is; None: it is dropped. Linux: ip_route_input_slow.
-fn addressee_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, h: V4) -> Option<Addressee> {
+fn addressee_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V4) -> Option<Addressee> {
     let loopback = dev.caps().loopback;
     let (src, dst) = (IpAddr::V4(h.src), IpAddr::V4(h.dst));
     match martian_v4(h.src, h.dst, loopback) {
@@ -207,10 +208,12 @@ fn addressee_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, h: V4) -> Optio
         stack.mib.drop(DropReason::IpLocalSource);
         return None;
     }
+    // Source filters are not for IGMP (ip_check_mc_rcu).
+    let sender = if h.protocol == proto::IGMP { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { src };
     match verdict.to {
         // A directed broadcast that was looped back arrives by the loopback device.
         Addressee::Other if loopback && net.routes.is_broadcast(dst) => Some(Addressee::Broadcast),
-        Addressee::Multicast if !net.groups.accepts(dev, dst) => {
+        Addressee::Multicast if !net.groups.accepts(dev, skb.ifindex, dst, sender) => {
             stack.mib.drop(DropReason::OtherHost);
             None
         }
@@ -294,9 +297,14 @@ fn info_v4(skb: &Skb, h: V4, to: Addressee, ifindex: u32, now: Instant) -> Packe
     }
 }
 
-fn deliver_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: V4, to: Addressee, now: Instant) {
-    let info = info_v4(&skb, h, to, dev.ifindex, now);
+fn deliver_v4(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, h: V4, to: Addressee, now: Instant) {
+    let info = info_v4(&skb, h, to, skb.ifindex, now);
     skb.rx = Some(info);
+    if h.header_len > ip::HEADER_LEN {
+        let mut header = vec![0; h.header_len];
+        skb.copy_out(0, &mut header);
+        skb.saved_header = Some(header.into());
+    }
     let raw = net.raw.deliver(stack, &skb, &info);
     // ICMPv6 is a protocol of IPv6 alone.
     let handler = stack.registry.handler(h.protocol).filter(|_| h.protocol != proto::ICMPV6);
@@ -460,7 +468,7 @@ fn addressee_v6(
         Addressee::Multicast => {
             stack.mib.inc(Mib::Ip6InMcastPkts);
             stack.mib.add(Mib::Ip6InMcastOctets, skb.len() as u64);
-            if !net.groups.accepts(dev, dst) {
+            if !net.groups.accepts(dev, skb.ifindex, dst, IpAddr::V6(Ipv6Addr::UNSPECIFIED)) {
                 stack.mib.drop(DropReason::OtherHost);
                 return None;
             }
@@ -519,14 +527,32 @@ fn deliver_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: 
             }
         }
     }
-    let info = info_v6(h, at.next, to, dev.ifindex, now);
+    let info = info_v6(h, at.next, to, skb.ifindex, now);
     skb.nh_len = at.offset as u16;
     skb.rx = Some(info);
-    upper_v6(net, stack, skb, (at, reassembled), &info);
+    upper_v6(net, stack, (dev, to), skb, (at, reassembled), &info);
+}
+
+/// Whether some socket's filter wants the source of a packet to a group; filters are not for MLD
+/// (ip6_protocol_deliver_rcu, ipv6_is_mld).
+fn source_wanted(net: &Ip, dev: &NetDev, skb: &Skb, info: &PacketInfo, offset: usize) -> bool {
+    let mut ty = [0];
+    let mld = info.protocol == proto::ICMPV6 && skb.len() > offset && {
+        skb.copy_out(offset, &mut ty);
+        matches!(ty[0], mld::QUERY | mld::REPORT_V1 | mld::DONE | mld::REPORT_V2)
+    };
+    mld || net.groups.accepts(dev, info.ifindex, info.dst, info.src)
 }
 
 /// Hands a packet to the protocol behind its extension headers.
-fn upper_v6(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, (at, reassembled): (Place, bool), info: &PacketInfo) {
+fn upper_v6(
+    net: &Ip,
+    stack: &Arc<Stack>,
+    (dev, to): (&NetDev, Addressee),
+    mut skb: Skb,
+    (at, reassembled): (Place, bool),
+    info: &PacketInfo,
+) {
     let Place { next: protocol, offset, named_at } = at;
     // Fragmented neighbour discovery messages are dropped, because filters in switches cannot see them (RFC 6980 §5).
     if reassembled && protocol == proto::ICMPV6 {
@@ -535,6 +561,9 @@ fn upper_v6(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, (at, reassembled): (Plac
         if (icmpv6::kind::ROUTER_SOLICITATION..=icmpv6::kind::REDIRECT).contains(&ty[0]) {
             return stack.mib.drop(DropReason::Ipv6NdiscFrag);
         }
+    }
+    if to == Addressee::Multicast && !source_wanted(net, dev, &skb, info, offset) {
+        return stack.mib.drop(DropReason::OtherHost);
     }
     let raw = net.raw.deliver(stack, &skb, info);
     // ICMP for IPv4 is a protocol of IPv4 alone.

@@ -11,13 +11,15 @@
 //! | `icmp`, `icmpv6` | errors sent and received, echo |
 //! | `ident` | identifications |
 //! | `input` | from a device to the protocol's handler |
-//! | `multicast` | which groups this stack listens to |
+//! | `multicast` | which groups this stack listens to; IGMP and MLD |
 //! | `neigh` | ARP and neighbour discovery |
 //! | `options` | options of received IPv4 headers |
 //! | `output` | from a transport to the device |
 //! | `port_table` | sockets by port, for UDP and what is plugged in |
 //! | `ports` | choice of local ports |
+//! | `rfc4884` | extensions of ICMP errors |
 //! | `route` | routes, addresses, path MTUs |
+//! | `rxcontrol` | control messages that few programs ask for |
 //! | `slots` | where raw and ping sockets are plugged in |
 //! | `sockopt` | SOL_IP and SOL_IPV6 options |
 
@@ -35,7 +37,9 @@ pub(crate) mod options;
 pub mod output;
 pub mod port_table;
 pub(crate) mod ports;
+pub(crate) mod rfc4884;
 pub mod route;
+pub(crate) mod rxcontrol;
 pub(crate) mod slots;
 pub mod sockopt;
 
@@ -102,6 +106,7 @@ pub fn init(stack: &Arc<Stack>) -> Result<()> {
     stack.netdevs.add_pack(ip)?;
     stack.registry.add_protocol(proto::ICMP, Arc::new(icmp::Icmp)).map_err(|e| e.error())?;
     stack.registry.add_protocol(proto::ICMPV6, Arc::new(icmpv6::Icmpv6)).map_err(|e| e.error())?;
+    stack.registry.add_protocol(proto::IGMP, Arc::new(multicast::report::Igmp)).map_err(|e| e.error())?;
     for lo in stack.netdevs.iter().filter(|d| d.caps().loopback) {
         for (addr, prefix) in [(IpAddr::V4(Ipv4Addr::LOCALHOST), 8), (IpAddr::V6(Ipv6Addr::LOCALHOST), 128)] {
             route::add_address(stack, lo, Cidr::new(addr, prefix).ok_or(Error::Inval)?)?;

@@ -410,6 +410,7 @@ fn report_failure(stack: &Arc<Stack>, mut skb: Skb, ifindex: u32, now: Instant) 
             errno: Error::HostUnreach,
             fatal: false,
             quoted,
+            extension: 0,
             ifindex,
             // As if this host had sent itself the ICMP message.
             ttl: 64,

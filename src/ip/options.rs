@@ -4,6 +4,7 @@
 //! (accept_source_route), and options of a socket.
 
 use super::{net, route};
+use crate::base::error::Error;
 use crate::stack::Stack;
 use crate::wire::ip::{HEADER_LEN, option as kind};
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,6 +16,9 @@ mod flag {
     pub(super) const ADDRESS_AND_TIME: u8 = 1;
     pub(super) const PRESPECIFIED: u8 = 3;
 }
+
+/// Most bytes of options in a header.
+pub(super) const MAX_LEN: usize = 40;
 
 /// What the host puts into options: its address, whether an address is another host's, and milliseconds since midnight.
 pub(super) struct Host<'a> {
@@ -50,6 +54,31 @@ pub(super) fn of_answer(stack: &Arc<Stack>, header: &[u8], wrong: Option<usize>,
             echo(options, end, &Host { own, is_other: &is_other, time: time(stack) })
         }
     }
+}
+
+/// The options that a program gives for what it sends, filled up to a multiple of 4. EINVAL: malformed, longer than 40
+/// bytes, or a source route, which is not sent here (ip_options_get).
+pub(super) fn given(value: &[u8]) -> crate::base::error::Result<Box<[u8]>> {
+    if value.len() > MAX_LEN {
+        return Err(Error::Inval);
+    }
+    let mut bytes = value.to_vec();
+    bytes.resize(value.len().next_multiple_of(4), kind::END);
+    let host = Host { own: Ipv4Addr::UNSPECIFIED, is_other: &|_| false, time: 0 };
+    match compile(&mut bytes.clone(), &host) {
+        Ok(Compiled { source_route: false, .. }) => Ok(bytes.into()),
+        _ => Err(Error::Inval),
+    }
+}
+
+/// The options of a datagram from `own` to send: those that were [`given`], with this host's entries
+/// (ip_options_build).
+pub(crate) fn of_sent(stack: &Arc<Stack>, given: &[u8], own: Ipv4Addr) -> Vec<u8> {
+    let is_other = |a| net(stack).routes.is_other(a);
+    let mut bytes = given.to_vec();
+    // They were compiled when they were given, and are good.
+    let _ = compile(&mut bytes, &Host { own, is_other: &is_other, time: time(stack) });
+    bytes
 }
 
 /// What the options of a header are.

@@ -69,9 +69,16 @@ pub fn xmit_multicast(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, skb: Skb, l
     send(stack, dst, tx, skb, looped)
 }
 
-/// As [`xmit`], with options in the IPv4 header: at most 40 bytes, a multiple of 4.
-pub(super) fn xmit_with_options(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, options: &[u8], skb: Skb) -> Result<()> {
-    let looped = dst.kind == DstKind::Broadcast;
+/// As [`xmit`], with options in the IPv4 header: at most 40 bytes, a multiple of 4. `looped`: as [`xmit_multicast`].
+pub(crate) fn xmit_with_options(
+    stack: &Arc<Stack>,
+    dst: &Arc<Dst>,
+    tx: &IpTx,
+    options: &[u8],
+    skb: Skb,
+    looped: bool,
+) -> Result<()> {
+    let looped = looped || dst.kind == DstKind::Broadcast;
     let way = Way { stack, dst, to: tx.dst, ttl: tx.ttl, looped, now: tx.now };
     match (tx.src, tx.dst) {
         (IpAddr::V4(s), IpAddr::V4(d)) => send_v4(&way, tx, (s, d), options, skb),
@@ -208,6 +215,7 @@ fn transmit(way: &Way<'_>, skb: Skb) -> Result<()> {
             // Linux: ip_dev_loopback_xmit. If the copy is dropped, the send still succeeds.
             let mut copy = skb.share();
             copy.tx_stamp = None;
+            (copy.ifindex, copy.link_multicast) = (dst.dev.ifindex, true);
             let _ = lo.xmit(stack, now, copy);
         }
         if dst.kind == DstKind::Multicast && ttl == 0 {
@@ -270,6 +278,7 @@ fn fragment_v4(way: &Way<'_>, repr: Ipv4Repr, options: &[u8], mut skb: Skb) -> R
         f.l3 = L3::V4;
         f.nh_len = header_len as u16;
         f.hash = skb.hash;
+        (f.mark, f.priority) = (skb.mark, skb.priority);
         pieces.push(f);
         offset += piece.len();
     }
@@ -303,6 +312,7 @@ fn fragment_v6(way: &Way<'_>, repr: Ipv6Repr, mut skb: Skb) -> Result<()> {
         f.l3 = L3::V6;
         f.nh_len = ipv6::HEADER_LEN as u16;
         f.hash = skb.hash;
+        (f.mark, f.priority) = (skb.mark, skb.priority);
         pieces.push(f);
         offset += piece.len();
     }

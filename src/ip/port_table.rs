@@ -4,8 +4,10 @@
 //! tables of its own). Linux: struct udp_table, __udp4_lib_lookup, udp_lib_lport_inuse.
 
 use super::ports;
+use super::sockopt::own;
 use crate::base::error::{Error, Result};
 use crate::base::hash::{Tuple, addr128};
+use crate::sock::reuseport::{self, Membership, ReuseGroup};
 use crate::sock::state::State;
 use crate::sock::{Sock, SockGuard, flag};
 use crate::stack::Stack;
@@ -38,6 +40,8 @@ pub struct PortEntry {
     pub reuse: bool,
     /// SO_REUSEPORT.
     pub reuseport: bool,
+    /// Its SO_REUSEPORT group: what the table has made of it, or the one it brings.
+    pub(crate) group: Option<Arc<ReuseGroup>>,
 }
 
 impl PortEntry {
@@ -54,7 +58,13 @@ impl PortEntry {
             v6only: c.flag(flag::V6ONLY),
             reuse: c.flag(flag::REUSE),
             reuseport: c.flag(flag::REUSEPORT),
+            group: reuseport::enter(c, None),
         }
+    }
+
+    /// Whether two sockets are of one group (udp_reuseport_add_sock).
+    fn mates(&self, o: &PortEntry) -> bool {
+        o.reuseport && (self.local, self.v6only, self.dev_if) == (o.local, o.v6only, o.dev_if)
     }
 
     fn conflicts(&self, o: &PortEntry) -> bool {
@@ -136,6 +146,14 @@ impl Shard {
         !claimed
     }
 
+    /// A socket with SO_REUSEPORT joins the group of those that share its address and port.
+    fn join(&self, entry: &mut PortEntry) {
+        let list = self.ports.get(&entry.port).map_or(&[][..], |l| l);
+        let mate = list.iter().find_map(|o| o.group.clone().filter(|_| entry.mates(o)));
+        entry.group = if entry.reuseport { mate.or(entry.group.take()) } else { None };
+        entry.group.iter().for_each(|g| g.join(&entry.sock));
+    }
+
     fn insert(&mut self, entry: PortEntry) {
         let entry = Arc::new(entry);
         if let Some((ip, pport)) = entry.peer {
@@ -168,20 +186,26 @@ impl PortTable {
         if port != 0 {
             return if self.bind(PortEntry::of(g, port)) { Ok(port) } else { Err(Error::AddrInUse) };
         }
-        let range = g.stack.sysctl.ip_local_port_range();
+        let range = own::port_range(g.stack, &g.common);
         // SO_REUSEADDR and SO_REUSEPORT share only ports that a program names; a port that is chosen for it is not
         // shared.
-        let alone = |p| PortEntry { reuse: false, reuseport: false, ..PortEntry::of(g, p) };
+        let alone = |p| PortEntry { reuse: false, reuseport: false, group: None, ..PortEntry::of(g, p) };
         let port = ports::for_datagrams(g.stack, range, |p| self.bind(alone(p))).ok_or(Error::AddrInUse)?;
-        self.rehash(PortEntry::of(g, port));
+        let mut shard = self.shard(port).write();
+        shard.remove(port, g.sock);
+        let mut entry = PortEntry::of(g, port);
+        shard.join(&mut entry);
+        shard.insert(entry);
+        drop(shard);
         Ok(port)
     }
 
     /// Binds `entry` to its port if no other socket claims it, nor a connection that a listener accepted.
-    pub fn bind(&self, entry: PortEntry) -> bool {
+    pub fn bind(&self, mut entry: PortEntry) -> bool {
         let mut shard = self.shard(entry.port).write();
         let free = shard.is_free(&entry);
         if free {
+            shard.join(&mut entry);
             shard.insert(entry);
         }
         free
@@ -227,9 +251,15 @@ impl PortTable {
     }
 
     /// Puts `entry` in the place of its socket's present one: connect and disconnect change addresses, not the port.
-    pub fn rehash(&self, entry: PortEntry) {
+    pub fn rehash(&self, mut entry: PortEntry) {
         let mut shard = self.shard(entry.port).write();
-        if shard.remove(entry.port, &entry.sock).is_some() {
+        if let Some(old) = shard.remove(entry.port, &entry.sock) {
+            // A connected socket is of no group, and one that was bound without the option joins none later.
+            let group = old.group.clone();
+            if entry.peer.is_some() {
+                group.iter().for_each(|g| g.leave(&entry.sock));
+            }
+            entry.group = group.filter(|_| entry.peer.is_none());
             shard.insert(entry);
         }
     }
@@ -245,17 +275,34 @@ impl PortTable {
 
     /// Removes a socket from its port.
     pub fn unbind(&self, port: u16, sock: &Arc<Sock>) {
-        self.shard(port).write().remove(port, sock);
+        let gone = self.shard(port).write().remove(port, sock);
+        gone.iter().filter_map(|e| e.group.as_ref()).for_each(|g| g.leave(sock));
+    }
+
+    /// Of which SO_REUSEPORT group a socket is.
+    pub fn reuseport(&self, sock: &Arc<Sock>, port: u16) -> Membership {
+        let shard = self.shard(port).read();
+        let found = shard.ports.get(&port).and_then(|list| list.iter().find(|e| Arc::ptr_eq(&e.sock, sock)));
+        match found {
+            Some(e) => e.group.clone().map_or(Membership::Alone, Membership::Of),
+            None => Membership::Unhashed,
+        }
     }
 
     /// The socket for a datagram to one host: of the best fitting ones the newest, or within a SO_REUSEPORT group the
     /// one that the flow's hash chooses.
-    pub fn find(
+    pub fn find(&self, stack: &Stack, to: (IpAddr, u16), from: (IpAddr, u16), ifindex: u32) -> Option<Arc<Sock>> {
+        self.find_by(stack, to, from, ifindex, |_| None)
+    }
+
+    /// The same; `choose` is asked first which one of a group (lookup_reuseport).
+    pub(crate) fn find_by(
         &self,
         stack: &Stack,
         (dst, dport): (IpAddr, u16),
         (src, sport): (IpAddr, u16),
         ifindex: u32,
+        choose: impl FnOnce(&ReuseGroup) -> Option<Arc<Sock>>,
     ) -> Option<Arc<Sock>> {
         let shard = self.shard(dport).read();
         let peer = (src, sport);
@@ -269,6 +316,9 @@ impl PortTable {
         let (score, first) = best(list, dst, ifindex, peer)?;
         if !first.reuseport {
             return Some(first.sock.clone());
+        }
+        if let Some(chosen) = first.group.as_deref().and_then(choose) {
+            return Some(chosen);
         }
         let member =
             |e: &&Arc<PortEntry>| e.reuseport && e.local == first.local && e.score(dst, ifindex, peer) == Some(score);

@@ -78,12 +78,24 @@ fn search(
     None
 }
 
-/// A port for a connection whose [`crate::base::hash::Keys::port_offset`] is `offset`. None: every port is taken
-/// (EADDRNOTAVAIL).
-pub(crate) fn for_connect(stack: &Stack, offset: u64, range: (u16, u16), free: impl FnMut(u16) -> bool) -> Option<u16> {
+/// A port for a connection whose [`crate::base::hash::Keys::port_offset`] is `offset`. `every`: the range is the
+/// socket's own, and each port of it is tried in turn. None: every port is taken (EADDRNOTAVAIL).
+pub(crate) fn for_connect(
+    stack: &Stack,
+    offset: u64,
+    range: (u16, u16),
+    every: bool,
+    mut free: impl FnMut(u16) -> bool,
+) -> Option<u16> {
     let slot = &net(stack).ports.table(stack)[offset as usize % ENTRIES];
     let start = slot.load(Ordering::Relaxed).wrapping_add((offset >> 32) as u32);
-    let (port, went) = search(stack, range, start, false, free)?;
+    let (port, went) = if every {
+        let (low, n) = (u32::from(range.0.max(1)), u32::from(range.1.saturating_sub(range.0.max(1))) + 1);
+        let mut steps = (0..n).map(|i| ((low + (start % n + i) % n) as u16, i));
+        steps.find(|(port, _)| !stack.sysctl.port_is_reserved(*port) && free(*port))?
+    } else {
+        search(stack, range, start, false, free)?
+    };
     // A random step, so that neither the next port to this destination nor the number of connections to others that
     // share the counter can be told from this one. A search that went far was random enough.
     let step = went.max(2 * stack.entropy.below(8));
@@ -145,8 +157,9 @@ mod tests {
             for dst in 0..200 {
                 let key = b.stack.keys.port_offset(1, dst, 80);
                 bound.extend(range_of(low, high, &mut |t| for_bind(&b.stack, (low, high), |p| !t.contains(&p))));
-                connected
-                    .extend(range_of(low, high, &mut |t| for_connect(&b.stack, key, (low, high), |p| !t.contains(&p))));
+                connected.extend(range_of(low, high, &mut |t| {
+                    for_connect(&b.stack, key, (low, high), false, |p| !t.contains(&p))
+                }));
             }
             assert_eq!(bound, (low..=last).collect());
             assert_eq!(connected, (low..=last).collect());
@@ -175,7 +188,8 @@ mod tests {
     fn ports_towards_one_destination_do_not_predict_those_towards_another() {
         let b = Bench::on_ip();
         let keys = &b.stack.keys;
-        let port = |dst: u128| for_connect(&b.stack, keys.port_offset(1, dst, 80), (32_768, 60_999), |_| true).unwrap();
+        let port =
+            |dst: u128| for_connect(&b.stack, keys.port_offset(1, dst, 80), (32_768, 60_999), false, |_| true).unwrap();
         let steps = |dst: u128| {
             let ports: Vec<u16> = (0..64).map(|_| port(dst)).collect();
             ports.windows(2).map(|w| w[1].wrapping_sub(w[0])).collect::<Vec<_>>()

@@ -633,6 +633,9 @@ pub fn add_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<
         }
     }
     dev.push_addr(addr)?;
+    if let IpAddr::V6(a) = addr.addr() {
+        net(stack).groups.solicited(stack, dev, a, true);
+    }
     {
         let mut inner = net(stack).routes.inner.write();
         let host = Cidr::host(addr.addr());
@@ -668,6 +671,9 @@ pub fn add_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<
 pub fn del_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<()> {
     if !dev.remove_addr(&addr) {
         return Err(Error::AddrNotAvail);
+    }
+    if let IpAddr::V6(a) = addr.addr() {
+        net(stack).groups.solicited(stack, dev, a, false);
     }
     {
         let left = dev.addrs();

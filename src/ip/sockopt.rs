@@ -2,36 +2,32 @@
 //! structures' bytes in host order. Lengths, ranges and errnos are Linux's (net/ipv4/ip_sockglue.c, net/ipv6/
 //! ipv6_sockglue.c); ip(7), ipv6(7).
 //!
+//! `own` has the options that are a bit or a small value and nothing else.
+//!
 //! A socket of IPv6 has the options of both families, each with its own value: what IP_RECVTTL asks for counts for
-//! packets of IPv4, IPV6_RECVHOPLIMIT for those of IPv6. Not here, and refused with ENOPROTOOPT as on a kernel
-//! without them: IP options in sent packets, source-specific multicast, sticky IPV6_PKTINFO and extension headers,
-//! flow-label leases. IP_RECVOPTS, IP_RETOPTS and IP_CHECKSUM are for streams alone, which deliver no such control data
-//! on Linux either. IP_TRANSPARENT answers EPERM, as it does without CAP_NET_ADMIN: routing of foreign destinations to
-//! sockets is not there.
+//! packets of IPv4, IPV6_RECVHOPLIMIT for those of IPv6. Not here, and refused with ENOPROTOOPT as on a kernel without
+//! them: sticky IPV6_PKTINFO and extension headers, flow-label leases. IP_CHECKSUM is for streams alone, which deliver
+//! no such control data on Linux either.
 
-use super::net;
-use super::route;
+pub(crate) mod own;
+
+use super::multicast::options;
 use crate::base::error::{Error, Result};
-use crate::device::netdev::NetDev;
 use crate::sock::dst::Dst;
-use crate::sock::packet::PacketInfo;
 use crate::sock::sockopt::{int, put};
 use crate::sock::{SockCommon, SockGuard, flag, ip_flag};
 use crate::stack::Stack;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr};
 
 const IP_CHECKSUM: i32 = 23;
 const IP_MINTTL: i32 = 21;
 const IP_BIND_ADDRESS_NO_PORT: i32 = 24;
+const IPV6_MULTICAST_ALL: i32 = 29;
 const IPV6_DONTFRAG: i32 = 62;
 const IPV6_AUTOFLOWLABEL: i32 = 70;
 const IPV6_MINHOPCOUNT: i32 = 73;
 const IPV6_TRANSPARENT: i32 = 75;
 const IPV6_FREEBIND: i32 = 78;
-/// Groups a socket may join (net.ipv4.igmp_max_memberships is 20; IPv6 bounds by optmem alone).
-const MAX_MEMBERSHIPS: usize = 64;
-
 /// The value of an option that may come as an int or as a single byte; 0 without bytes.
 fn int_or_byte(value: &[u8]) -> i32 {
     match value {
@@ -85,8 +81,15 @@ fn set_tos(g: &mut SockGuard<'_>, val: i32) {
     }
     if g.common.tos != tos {
         g.common.tos = tos;
+        g.common.priority = tos_priority(tos);
         g.common.dst = None;
     }
+}
+
+/// The priority that goes with a TOS (rt_tos2priority; the table is that of tc-prio(8)).
+pub(super) fn tos_priority(tos: u8) -> u32 {
+    const BAND: [u32; 16] = [0, 0, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4];
+    BAND[usize::from(tos >> 1 & 15)]
 }
 
 /// Sets IP_RECVERR; off also empties the error queue.
@@ -119,64 +122,17 @@ pub fn flow_label(stack: &Stack, sk: &SockCommon, hash: impl FnOnce() -> u32) ->
     }
 }
 
-fn set_ip_flag(g: &mut SockGuard<'_>, bit: u16, on: bool) {
+fn set_ip_flag(g: &mut SockGuard<'_>, bit: u32, on: bool) {
     g.common.ip_flags = g.common.ip_flags & !bit | if on { bit } else { 0 };
 }
 
 /// The bit of an option that is only kept, for sockets that have it.
-fn kept(g: &SockGuard<'_>, name: i32) -> Option<u16> {
+fn kept(g: &SockGuard<'_>, name: i32) -> Option<u32> {
     match name {
-        libc::IP_RECVOPTS if is_stream(g) => Some(ip_flag::RECVOPTS),
-        libc::IP_RETOPTS if is_stream(g) => Some(ip_flag::RETOPTS),
         IP_CHECKSUM if is_stream(g) => Some(ip_flag::CHECKSUM),
         libc::IP_MULTICAST_ALL => Some(ip_flag::MULTICAST_ALL),
         _ => None,
     }
-}
-
-/// Whether this socket takes a datagram to a group: with IP_MULTICAST_ALL off only of groups that it joined itself
-/// (ip_mc_sf_allow).
-pub fn group_wanted(g: &SockGuard<'_>, info: &PacketInfo) -> bool {
-    let all = g.common.ip_flags & ip_flag::MULTICAST_ALL != 0;
-    let joined = || g.common.multicast.as_ref().is_some_and(|l| l.contains(&(info.ifindex, info.dst)));
-    all || !info.dst.is_ipv4() || !info.dst.is_multicast() || joined()
-}
-
-/// IP_ADD_MEMBERSHIP and IP_DROP_MEMBERSHIP.
-fn membership_v4(g: &mut SockGuard<'_>, add: bool, value: &[u8]) -> Result<()> {
-    if is_stream(g) {
-        return Err(Error::Proto);
-    }
-    let (group, addr, ifindex) = mreq_v4(value)?;
-    if add && !group.is_multicast() {
-        return Err(Error::Inval);
-    }
-    let group = IpAddr::V4(group);
-    let dev = group_device(g.stack, group, addr, ifindex);
-    if add || (ifindex == 0 && addr.is_unspecified() && dev.is_err()) {
-        return join(g, group, dev?.ifindex);
-    }
-    leave(g, group, dev.ok().map(|d| d.ifindex))
-}
-
-/// IPV6_ADD_MEMBERSHIP and IPV6_DROP_MEMBERSHIP.
-fn membership_v6(g: &mut SockGuard<'_>, add: bool, value: &[u8]) -> Result<()> {
-    let b = value.get(..20).ok_or(Error::Inval)?;
-    if is_stream(g) {
-        return Err(Error::Proto);
-    }
-    let mut octets = [0; 16];
-    octets.copy_from_slice(&b[..16]);
-    let (group, ifindex) = (Ipv6Addr::from(octets), int(&b[16..])? as u32);
-    if !group.is_multicast() {
-        return Err(Error::Inval);
-    }
-    let group = IpAddr::V6(group);
-    if !add {
-        return leave(g, group, (ifindex != 0).then_some(ifindex));
-    }
-    let dev = group_device(g.stack, group, Ipv4Addr::UNSPECIFIED, ifindex)?;
-    join(g, group, dev.ifindex)
 }
 
 /// IPV6_MULTICAST_IF: the interface index, 0 for the route's.
@@ -194,9 +150,15 @@ fn multicast_if_v6(g: &SockGuard<'_>, val: i32) -> Result<u32> {
 }
 
 fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
+    if let Some(done) = options::set(g, libc::SOL_IP, name, value) {
+        return done;
+    }
     let val = int_or_byte(value);
     let on = val != 0;
     let some = || if value.is_empty() { Err(Error::Inval) } else { Ok(()) };
+    if let Some(done) = own::set_v4(g, name, value) {
+        return done;
+    }
     if let Some(bit) = kept(g, name) {
         if name == libc::IP_MULTICAST_ALL {
             some()?;
@@ -217,8 +179,6 @@ fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
             g.common.ttl = val as i16;
         }
         libc::IP_HDRINCL if is_raw(g) => g.common.set_flag(flag::HDRINCL, on),
-        // A socket never has IP options, so removing them is a success.
-        libc::IP_OPTIONS if value.is_empty() => {}
         libc::IP_PKTINFO => g.common.set_flag(flag::PKTINFO, on),
         libc::IP_RECVTTL => g.common.set_flag(flag::RECVTTL, on),
         libc::IP_RECVTOS => g.common.set_flag(flag::RECVTOS, on),
@@ -234,8 +194,10 @@ fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
             g.common.set_flag(flag::FREEBIND, on);
         }
         IP_BIND_ADDRESS_NO_PORT => g.common.set_flag(flag::BIND_NO_PORT, on),
-        libc::IP_TRANSPARENT if on => return Err(Error::Perm),
-        libc::IP_TRANSPARENT => some()?,
+        libc::IP_TRANSPARENT => {
+            some()?;
+            g.common.set_flag(flag::TRANSPARENT, on);
+        }
         IP_MINTTL => {
             some()?;
             if !(0..=255).contains(&val) {
@@ -264,9 +226,6 @@ fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
             }
             g.common.mc_index = multicast_if_v4(g, value)?;
         }
-        libc::IP_ADD_MEMBERSHIP | libc::IP_DROP_MEMBERSHIP => {
-            return membership_v4(g, name == libc::IP_ADD_MEMBERSHIP, value);
-        }
         _ => return Err(Error::NoProtoOpt),
     }
     Ok(())
@@ -284,8 +243,11 @@ fn takes_v6(g: &SockGuard<'_>, name: i32) -> bool {
 }
 
 fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
-    if matches!(name, libc::IPV6_ADD_MEMBERSHIP | libc::IPV6_DROP_MEMBERSHIP) {
-        return membership_v6(g, name == libc::IPV6_ADD_MEMBERSHIP, value);
+    if let Some(done) = options::set(g, libc::SOL_IPV6, name, value) {
+        return done;
+    }
+    if let Some(done) = own::set_v6(g, name, value) {
+        return done;
     }
     // An int is wanted, and a shorter value is EINVAL for nearly all; Linux reads 0 from nothing and has EINVAL where
     // it minds.
@@ -324,6 +286,7 @@ fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
             g.common.set_flag(flag::MULTICAST_LOOP, on);
         }
         libc::IPV6_MULTICAST_IF => g.common.mc_index = multicast_if_v6(g, val)?,
+        IPV6_MULTICAST_ALL => set_ip_flag(g, ip_flag::NOT_MULTICAST_ALL6, !on),
         libc::IPV6_RECVPKTINFO => set_ip_flag(g, ip_flag::RECVPKTINFO6, on),
         libc::IPV6_RECVHOPLIMIT => set_ip_flag(g, ip_flag::RECVHOPLIMIT, on),
         libc::IPV6_RECVTCLASS => set_ip_flag(g, ip_flag::RECVTCLASS, on),
@@ -356,8 +319,7 @@ fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
             g.common.min_ttl = val as u8;
         }
         IPV6_FREEBIND => g.common.set_flag(flag::FREEBIND, on),
-        IPV6_TRANSPARENT if on => return Err(Error::Perm),
-        IPV6_TRANSPARENT => {}
+        IPV6_TRANSPARENT => g.common.set_flag(flag::TRANSPARENT, on),
         _ => return Err(Error::NoProtoOpt),
     }
     Ok(())
@@ -379,17 +341,24 @@ fn path_mtu(g: &SockGuard<'_>) -> Result<i32> {
 }
 
 fn get_v4(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
+    if let Some(done) = options::get(g, libc::SOL_IP, name, value) {
+        return done;
+    }
     let c = &g.common;
     let bit = |b: u32| c.flag(b) as i32;
     if let Some(bit) = kept(g, name) {
         return Ok(put_short(value, (c.ip_flags & bit != 0) as i32));
     }
+    match own::get_v4(g, name, value) {
+        Some(own::Got::Int(n)) => return Ok(put_short(value, n)),
+        Some(own::Got::Bytes(n)) => return Ok(n),
+        None => {}
+    }
     let n = match name {
         libc::IP_TOS => i32::from(c.tos),
         libc::IP_TTL if c.ttl == -1 => g.stack.sysctl.ip_default_ttl(),
         libc::IP_TTL => i32::from(c.ttl),
-        libc::IP_HDRINCL if is_raw(g) => bit(flag::HDRINCL),
-        libc::IP_OPTIONS => return Ok(0),
+        libc::IP_HDRINCL => bit(flag::HDRINCL),
         libc::IP_PKTINFO => bit(flag::PKTINFO),
         libc::IP_RECVTTL => bit(flag::RECVTTL),
         libc::IP_RECVTOS => bit(flag::RECVTOS),
@@ -420,8 +389,17 @@ fn first_v4(a: IpAddr) -> Option<Ipv4Addr> {
 }
 
 fn get_v6(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
+    if let Some(done) = options::get(g, libc::SOL_IPV6, name, value) {
+        return done;
+    }
     let c = &g.common;
     let bit = |b: u32| c.flag(b) as i32;
+    if name == own::IPV6_PATHMTU {
+        return own::path_mtu_info(g, value);
+    }
+    if let Some(n) = own::get_v6(g, name) {
+        return Ok(put(value, &n.to_ne_bytes()));
+    }
     let n = match name {
         libc::IPV6_V6ONLY => bit(flag::V6ONLY),
         libc::IPV6_UNICAST_HOPS if c.hops == -1 => match &c.dst {
@@ -432,6 +410,7 @@ fn get_v6(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
         libc::IPV6_MULTICAST_HOPS => i32::from(c.mc_ttl),
         libc::IPV6_MULTICAST_LOOP => bit(flag::MULTICAST_LOOP),
         libc::IPV6_MULTICAST_IF => c.mc_index as i32,
+        IPV6_MULTICAST_ALL => i32::from(c.ip_flags & ip_flag::NOT_MULTICAST_ALL6 == 0),
         libc::IPV6_RECVPKTINFO => i32::from(c.ip_flags & ip_flag::RECVPKTINFO6 != 0),
         libc::IPV6_RECVHOPLIMIT => i32::from(c.ip_flags & ip_flag::RECVHOPLIMIT != 0),
         libc::IPV6_RECVTCLASS => i32::from(c.ip_flags & ip_flag::RECVTCLASS != 0),
@@ -449,21 +428,13 @@ fn get_v6(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
     Ok(put(value, &n.to_ne_bytes()))
 }
 
-/// struct ip_mreq or ip_mreqn: group, interface address, interface index.
-fn mreq_v4(value: &[u8]) -> Result<(Ipv4Addr, Ipv4Addr, u32)> {
-    let b: [u8; 8] = value.get(..8).and_then(|b| b.try_into().ok()).ok_or(Error::Inval)?;
-    let addr = |i: usize| Ipv4Addr::new(b[i], b[i + 1], b[i + 2], b[i + 3]);
-    let ifindex = value.get(8..12).map_or(Ok(0), int)?;
-    Ok((addr(0), addr(4), ifindex as u32))
-}
-
 /// IP_MULTICAST_IF's argument: struct in_addr, ip_mreq or ip_mreqn. 0: the routes decide again.
 fn multicast_if_v4(g: &SockGuard<'_>, value: &[u8]) -> Result<u32> {
     let (addr, ifindex) = match value.len() {
         0..4 => return Err(Error::Inval),
         4..8 => (Ipv4Addr::new(value[0], value[1], value[2], value[3]), 0),
         _ => {
-            let (_, addr, ifindex) = mreq_v4(value)?;
+            let (_, addr, ifindex) = options::mreq_v4(value)?;
             (addr, ifindex)
         }
     };
@@ -471,61 +442,13 @@ fn multicast_if_v4(g: &SockGuard<'_>, value: &[u8]) -> Result<u32> {
         return Ok(0);
     }
     let dev = match ifindex {
-        0 => device_of(g.stack, addr).ok_or(Error::AddrNotAvail)?,
+        0 => options::device_of(g.stack, addr).ok_or(Error::AddrNotAvail)?,
         i => g.stack.netdevs.by_index(i).ok_or(Error::AddrNotAvail)?,
     };
     if g.common.bound_dev_if != 0 && g.common.bound_dev_if != dev.ifindex {
         return Err(Error::Inval);
     }
     Ok(dev.ifindex)
-}
-
-fn device_of(stack: &Stack, addr: Ipv4Addr) -> Option<Arc<NetDev>> {
-    let has = |d: &&Arc<NetDev>| d.addrs().iter().any(|a| a.addr() == IpAddr::V4(addr));
-    stack.netdevs.snapshot().iter().find(has).cloned()
-}
-
-/// The interface a group is joined on: the one named, else that of the route to the group. ENODEV.
-fn group_device(stack: &Arc<Stack>, group: IpAddr, addr: Ipv4Addr, ifindex: u32) -> Result<Arc<NetDev>> {
-    if ifindex != 0 {
-        return stack.netdevs.by_index(ifindex).ok_or(Error::NoDev);
-    }
-    if !addr.is_unspecified() {
-        return device_of(stack, addr).ok_or(Error::NoDev);
-    }
-    if let Ok(d) = route::lookup(stack, group, None, 0) {
-        return Ok(d.dev.clone());
-    }
-    Err(Error::NoDev)
-}
-
-fn join(g: &mut SockGuard<'_>, group: IpAddr, ifindex: u32) -> Result<()> {
-    let list = g.common.multicast.get_or_insert_default();
-    if list.contains(&(ifindex, group)) {
-        return Err(Error::AddrInUse);
-    }
-    if list.len() >= MAX_MEMBERSHIPS {
-        return Err(Error::NoBufs);
-    }
-    list.push((ifindex, group));
-    net(g.stack).groups.join(ifindex, group);
-    Ok(())
-}
-
-fn leave(g: &mut SockGuard<'_>, group: IpAddr, ifindex: Option<u32>) -> Result<()> {
-    let list = g.common.multicast.as_mut().ok_or(Error::AddrNotAvail)?;
-    let hit = |m: &(u32, IpAddr)| m.1 == group && ifindex.is_none_or(|i| i == m.0);
-    let at = list.iter().position(hit).ok_or(Error::AddrNotAvail)?;
-    let (ifindex, group) = list.swap_remove(at);
-    net(g.stack).groups.leave(ifindex, group);
-    Ok(())
-}
-
-/// The socket closes: it leaves all its groups (ip_mc_drop_socket).
-pub(crate) fn leave_all(g: &mut SockGuard<'_>) {
-    for (ifindex, group) in g.common.multicast.take().into_iter().flat_map(|l| *l) {
-        net(g.stack).groups.leave(ifindex, group);
-    }
 }
 
 /// Whether packets of this socket carry DF, by IP_MTU_DISCOVER and the route (ip_dont_fragment).

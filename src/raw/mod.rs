@@ -21,7 +21,7 @@ use table::Table;
 
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
-use crate::ip::{self, datagram, net};
+use crate::ip::{self, datagram, multicast, net};
 use crate::sock::diag::Dumped;
 use crate::sock::filter;
 use crate::sock::msg::{RecvMsg, SendMsg};
@@ -183,6 +183,8 @@ impl Proto for Raw {
         let ours = (c.rcv_saddr.is_unspecified() || c.rcv_saddr == rx.dst)
             && (c.daddr.is_unspecified() || c.daddr == rx.src)
             && (c.bound_dev_if == 0 || c.bound_dev_if == rx.ifindex);
+        // Linux asks the filters of its groups over IPv4 alone.
+        let ours = ours && (!self.v4 || multicast::wanted(sk, &rx));
         // The packet is not for this socket. Not counted as a drop: its own protocol receives it.
         if !ours || self.filtered(sk, &skb) {
             return;

@@ -174,6 +174,7 @@ fn send_with_header(g: &mut SockGuard<'_>, v4: bool, plan: &Plan, msg: &mut Send
     skb.l3 = if v4 { L3::V4 } else { L3::V6 };
     skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
     (skb.tx_stamp, skb.tx_time) = (plan.stamps.stamp(g.sock), plan.tx_time);
+    (skb.mark, skb.priority) = (plan.mark, plan.priority);
     xmit_with_header(g.stack, &plan.dst, plan.to.ip(), skb)
 }
 

@@ -52,7 +52,7 @@ pub fn accept(
     mut pop: impl FnMut(&mut SockGuard<'_>) -> Option<Arc<Sock>>,
 ) -> Result<Arc<Sock>> {
     let mut g = sk.lock();
-    let deadline = g.common.rcvtimeo.map(|t| g.now() + t);
+    let deadline = g.common.rcvtimeo.get().map(|t| g.now() + t);
     loop {
         if sk.sock.state() != State::Listen {
             return Err(Error::Inval);

@@ -115,7 +115,7 @@ fn wait_for_connect(g: &mut SockGuard<'_>, pending: Error, nonblock: bool) -> Re
     if nonblock {
         return Err(pending);
     }
-    let deadline = g.common.sndtimeo.map(|t| g.now() + t);
+    let deadline = g.common.sndtimeo.get().map(|t| g.now() + t);
     while waiting(sock.state()) {
         match g.sleep(Events::OUT | Events::IN, false, deadline) {
             Ok(()) => {}

@@ -81,8 +81,26 @@ pub struct RouteMetrics {
     pub rttvar_us: u32,
     /// Initial slow-start threshold, segments.
     pub ssthresh: u32,
-    /// Upper bound of the congestion window, segments (locked cwnd).
-    pub cwnd_lock: u32,
+    /// Congestion window, segments: an upper bound where it is locked.
+    pub cwnd: u32,
     /// Initial reordering degree.
     pub reordering: u32,
+    /// Of these, the ones that connections do not change: a bit `1 << rtax::...` each (RTAX_LOCK).
+    pub lock: u32,
+}
+
+/// Numbers of the metrics that a route may lock (RTAX_*).
+pub mod rtax {
+    /// `rtt_us`.
+    pub const RTT: u32 = 4;
+    /// `rttvar_us`.
+    pub const RTTVAR: u32 = 5;
+    /// `ssthresh`.
+    pub const SSTHRESH: u32 = 6;
+    /// `cwnd`.
+    pub const CWND: u32 = 7;
+    /// `reordering`.
+    pub const REORDERING: u32 = 9;
+    /// `Dst::congctl`.
+    pub const CC_ALGO: u32 = 16;
 }

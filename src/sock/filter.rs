@@ -5,6 +5,7 @@
 
 use super::SockCommon;
 use super::packet::PacketInfo;
+use super::reuseport::{self, Membership, ReuseGroup};
 use super::skb::Skb;
 use crate::base::error::{Error, Result};
 use crate::device::LinkType;
@@ -77,7 +78,7 @@ impl Insn {
         }
     }
 
-    fn to_bytes(self) -> [u8; Insn::LEN] {
+    pub(super) fn to_bytes(self) -> [u8; Insn::LEN] {
         let ([a, b], [c, d, e, f]) = (self.code.to_ne_bytes(), self.k.to_ne_bytes());
         [a, b, self.jt, self.jf, c, d, e, f]
     }
@@ -275,6 +276,8 @@ pub struct Packet<'a> {
     pub info: Option<&'a PacketInfo>,
     /// Bytes of the protocol's own header.
     pub header: usize,
+    /// Bytes before those that the program sees: a program that chooses among sockets sees none of the header.
+    pub hidden: usize,
 }
 
 impl Packet<'_> {
@@ -283,7 +286,7 @@ impl Packet<'_> {
         let mut bytes = [0; 4];
         let to = &mut bytes[4 - size..];
         if let Ok(offset) = usize::try_from(offset) {
-            return (self.skb.copy_out(offset, to) == size).then(|| u32::from_be_bytes(bytes));
+            return (self.skb.copy_out(offset + self.hidden, to) == size).then(|| u32::from_be_bytes(bytes));
         }
         let at = usize::try_from(offset.checked_sub(NET_OFF)?).ok()?;
         let header = self.info?.header(self.skb.len());
@@ -309,7 +312,7 @@ impl Packet<'_> {
             ancillary::RXHASH => self.skb.hash,
             ancillary::CPU => crate::sys::thread::cpu() as u32,
             ancillary::ALU_XOR_X => a ^ x,
-            ancillary::PAY_OFFSET => self.header as u32,
+            ancillary::PAY_OFFSET => self.header.saturating_sub(self.hidden) as u32,
             ancillary::RANDOM => self.stack.entropy.next_u32(),
             // Packets have no mark, one queue and no VLAN here.
             _ => 0,
@@ -352,7 +355,7 @@ impl Machine<'_> {
         match i.mode() {
             IMM => Some(i.k),
             MEM => self.mem.get(i.k as usize).copied(),
-            LEN => Some(self.packet.skb.len() as u32),
+            LEN => Some(self.packet.skb.len().saturating_sub(self.packet.hidden) as u32),
             ABS if i.k >= AD_OFF => self.packet.ancillary(i.k.wrapping_sub(AD_OFF), self.a, self.x),
             ABS => self.packet.load(i.k as i32, size),
             IND => self.packet.load(self.x.wrapping_add(i.k) as i32, size),
@@ -398,6 +401,15 @@ impl Machine<'_> {
 pub(crate) struct Attached {
     program: Option<Arc<Program>>,
     locked: bool,
+    /// Its SO_REUSEPORT group, if a program was attached before the sock was in the tables.
+    pub(super) group: Option<Arc<ReuseGroup>>,
+}
+
+impl Attached {
+    /// What a child of a listener has of it (sk_clone_lock: it is of no group).
+    pub(crate) fn for_child(&self) -> Attached {
+        Attached { group: None, ..self.clone() }
+    }
 }
 
 /// SO_ATTACH_FILTER: takes the place of an earlier filter. EPERM: SO_LOCK_FILTER was set; otherwise as
@@ -406,13 +418,36 @@ pub(crate) fn attach(sk: &mut SockCommon, value: &[u8]) -> Result<()> {
     if sk.filter.as_ref().is_some_and(|f| f.locked) {
         return Err(Error::Perm);
     }
+    sk.filter.get_or_insert_default().program = Some(program(value)?);
+    Ok(())
+}
+
+/// SO_ATTACH_REUSEPORT_CBPF, with the same errors, and EINVAL for a sock of no group (sk_reuseport_attach_filter).
+pub(crate) fn attach_reuseport(sk: &mut SockCommon, of: Membership, value: &[u8]) -> Result<()> {
+    if is_locked(sk) {
+        return Err(Error::Perm);
+    }
+    reuseport::attach(sk, of, program(value)?)
+}
+
+/// SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_EBPF: there are no such programs, so that the descriptor is never one's. EBADF:
+/// it is none at all; EPERM: SO_LOCK_FILTER was set (__get_bpf).
+pub(crate) fn attach_fd(sk: &SockCommon, value: &[u8]) -> Result<()> {
+    let Ok(fd) = <[u8; 4]>::try_from(value) else { return Err(Error::Inval) };
+    match i32::from_ne_bytes(fd) {
+        _ if is_locked(sk) => Err(Error::Perm),
+        ..0 => Err(Error::BadF),
+        _ => Err(Error::Inval),
+    }
+}
+
+fn program(value: &[u8]) -> Result<Arc<Program>> {
     let (insns, []) = value.as_chunks::<{ Insn::LEN }>() else { return Err(Error::Inval) };
     if insns.len() > MAX_INSNS {
         return Err(Error::Inval);
     }
     let insns: Vec<_> = insns.iter().map(Insn::from_bytes).collect();
-    sk.filter.get_or_insert_default().program = Some(Arc::new(Program::new(&insns)?));
-    Ok(())
+    Ok(Arc::new(Program::new(&insns)?))
 }
 
 /// SO_DETACH_FILTER. ENOENT: there is none; EPERM: SO_LOCK_FILTER was set (sk_detach_filter).
@@ -466,7 +501,7 @@ pub(crate) fn get(sk: &SockCommon, value: &mut [u8]) -> Result<usize> {
 pub(crate) fn admits(stack: &Stack, sk: &SockCommon, skb: &mut Skb, header: usize) -> bool {
     let Some(program) = sk.filter.as_ref().and_then(|f| f.program.as_ref()) else { return true };
     let info = skb.rx;
-    let keep = program.run(&Packet { stack, skb, info: info.as_ref(), header }) as usize;
+    let keep = program.run(&Packet { stack, skb, info: info.as_ref(), header, hidden: 0 }) as usize;
     if keep != 0 && keep.max(header) < skb.len() {
         skb.trim(keep.max(header));
     }

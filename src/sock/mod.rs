@@ -11,9 +11,10 @@
 //! | `diag` | the sockets of a stack, as a list |
 //! | `dst` | a resolved route |
 //! | `errqueue` | the error queue |
-//! | `filter` | classic BPF programs on sockets |
+//! | `filter`, `reuseport` | classic BPF programs on sockets; SO_REUSEPORT groups |
 //! | `layer` | a protocol on top of another |
 //! | `mem` | memory accounts |
+//! | `membership` | a group that a socket joined |
 //! | `msg` | what a send or receive call carries |
 //! | `packet` | what IP tells a protocol of a packet or of an ICMP error |
 //! | `page`, `pool`, `skb` | packets, the pages of their payload, and caches of both |
@@ -36,6 +37,7 @@ pub mod filter;
 pub mod layer;
 pub(crate) mod lock;
 pub mod mem;
+pub(crate) mod membership;
 pub mod msg;
 pub mod packet;
 pub(crate) mod page;
@@ -44,6 +46,7 @@ pub mod pages;
 mod panic_test;
 mod pool;
 pub mod proto;
+pub mod reuseport;
 pub mod skb;
 pub mod sockopt;
 pub mod state;
@@ -51,7 +54,7 @@ pub(crate) mod tstamp;
 pub mod wait;
 pub(crate) mod zerocopy;
 
-use crate::base::env::Instant;
+use crate::base::env::{Instant, WaitLimit};
 use crate::base::error::{Error, Result};
 pub use crate::base::read_mostly::Read;
 use crate::base::read_mostly::ReadMostly;
@@ -227,24 +230,77 @@ pub mod flag {
     pub const DONTFRAG: u32 = 1 << 31;
 }
 
+/// Bits of `SockCommon::more`: options of SOL_SOCKET for which [`flag`] has no bit.
+pub(crate) mod more {
+    #![allow(missing_docs)]
+    /// SO_SELECT_ERR_QUEUE: an entry of the error queue is also exceptional data (POLLPRI).
+    pub(crate) const SELECT_ERR_QUEUE: u16 = 1 << 0;
+    /// SO_RCVMARK, SO_RCVPRIORITY: a received packet's mark and priority come as control data.
+    pub(crate) const RCVMARK: u16 = 1 << 1;
+    pub(crate) const RCVPRIORITY: u16 = 1 << 2;
+    /// SO_WIFI_STATUS, SO_NOFCS, SO_PREFER_BUSY_POLL: for devices of kinds that a stack has not.
+    pub(crate) const WIFI_STATUS: u16 = 1 << 3;
+    pub(crate) const NOFCS: u16 = 1 << 4;
+    pub(crate) const PREFER_BUSY_POLL: u16 = 1 << 5;
+}
+
 /// Bits of `SockCommon::ip_flags`: options of the IP levels for which [`flag`] has no bit.
 pub(crate) mod ip_flag {
     #![allow(missing_docs)]
-    pub(crate) const RECVOPTS: u16 = 1 << 0;
-    pub(crate) const RETOPTS: u16 = 1 << 1;
-    pub(crate) const CHECKSUM: u16 = 1 << 2;
-    pub(crate) const MULTICAST_ALL: u16 = 1 << 3;
+    pub(crate) const RECVOPTS: u32 = 1 << 0;
+    pub(crate) const RETOPTS: u32 = 1 << 1;
+    pub(crate) const CHECKSUM: u32 = 1 << 2;
+    pub(crate) const MULTICAST_ALL: u32 = 1 << 3;
+    /// IPV6_MULTICAST_ALL was turned off.
+    pub(crate) const NOT_MULTICAST_ALL6: u32 = 1 << 26;
     /// IPV6_AUTOFLOWLABEL was set, and to what.
-    pub(crate) const FLOWLABEL_SET: u16 = 1 << 4;
-    pub(crate) const FLOWLABEL: u16 = 1 << 5;
+    pub(crate) const FLOWLABEL_SET: u32 = 1 << 4;
+    pub(crate) const FLOWLABEL: u32 = 1 << 5;
     /// IPV6_RECVPKTINFO, IPV6_RECVHOPLIMIT, IPV6_RECVTCLASS: not the bits of IPv4's options.
-    pub(crate) const RECVPKTINFO6: u16 = 1 << 6;
-    pub(crate) const RECVHOPLIMIT: u16 = 1 << 7;
-    pub(crate) const RECVTCLASS: u16 = 1 << 8;
+    pub(crate) const RECVPKTINFO6: u32 = 1 << 6;
+    pub(crate) const RECVHOPLIMIT: u32 = 1 << 7;
+    pub(crate) const RECVTCLASS: u32 = 1 << 8;
     /// No port is held: `sport` is that of a connection that ended, for getsockname.
-    pub(crate) const PORT_LEFT: u16 = 1 << 9;
+    pub(crate) const PORT_LEFT: u32 = 1 << 9;
     /// TCP_FASTOPEN_CONNECT: connect(2) has returned, and the SYN leaves with the first data.
-    pub(crate) const DEFER_CONNECT: u16 = 1 << 10;
+    pub(crate) const DEFER_CONNECT: u32 = 1 << 10;
+    pub(crate) const ROUTER_ALERT: u32 = 1 << 11;
+    pub(crate) const PASSSEC: u32 = 1 << 12;
+    pub(crate) const NODEFRAG: u32 = 1 << 13;
+    /// IP_RECVORIGDSTADDR, IP_RECVFRAGSIZE, and those of IPv6.
+    pub(crate) const ORIGDSTADDR: u32 = 1 << 14;
+    pub(crate) const RECVFRAGSIZE: u32 = 1 << 15;
+    pub(crate) const ORIGDSTADDR6: u32 = 1 << 16;
+    pub(crate) const RECVFRAGSIZE6: u32 = 1 << 17;
+    pub(crate) const RECVERR_RFC4884: u32 = 1 << 18;
+    pub(crate) const RECVERR6_RFC4884: u32 = 1 << 19;
+    pub(crate) const PKTINFO_2292: u32 = 1 << 20;
+    pub(crate) const HOPLIMIT_2292: u32 = 1 << 21;
+    /// IPV6_FLOWINFO: a packet's traffic class and flow label come as control data.
+    pub(crate) const FLOWINFO: u32 = 1 << 22;
+    pub(crate) const RECVPATHMTU: u32 = 1 << 23;
+    pub(crate) const ROUTER_ALERT_ISOLATE: u32 = 1 << 24;
+    pub(crate) const ROUTER_ALERT6: u32 = 1 << 25;
+}
+
+/// Options of the IP levels that few sockets have: made when one is first set.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct IpMore {
+    /// IP_OPTIONS: as the program gave them, filled up to a multiple of 4. Linux: inet_opt.
+    pub(crate) options: Box<[u8]>,
+    /// IP_LOCAL_PORT_RANGE: lower and upper end; 0: the sysctl's.
+    pub(crate) port_range: (u16, u16),
+    /// IP_UNICAST_IF and IPV6_UNICAST_IF: interface of what goes to one host; 0: the route's (uc_index, ucast_oif).
+    pub(crate) unicast_if: (u32, u32),
+    /// IPV6_ADDR_PREFERENCES: IPV6_PREFER_SRC_* bits; 0: none was set.
+    pub(crate) srcprefs: u32,
+    /// IPV6_MTU: bytes of a packet that IPV6_DONTFRAG lets pass, where the path takes more; 0: the path's (frag_size).
+    pub(crate) frag_size: u32,
+    /// IPV6_ROUTER_ALERT: the socket waits for such packets.
+    pub(crate) router_alert6: bool,
+    /// IPV6_RECVPATHMTU: where the last datagram that was too long should have gone, and the MTU of its path; waits for
+    /// a receive (rxpmtu).
+    pub(crate) rx_path_mtu: Option<(SocketAddr, u32)>,
 }
 
 /// What the sock's lock protects, for every protocol.
@@ -253,7 +309,9 @@ pub struct SockCommon {
     /// Bits of [`flag`].
     pub flags: u32,
     /// Bits of [`ip_flag`].
-    pub(crate) ip_flags: u16,
+    pub(crate) ip_flags: u32,
+    /// Bits of [`more`].
+    pub(crate) more: u16,
     /// Of the socket as a whole, which is separate from the connection's (socket.state).
     pub(crate) socket_state: connect::SocketState,
     /// Address bound to: unspecified for any (inet_rcv_saddr).
@@ -304,16 +362,18 @@ pub struct SockCommon {
     pub(crate) tstamp_new: bool,
     /// SO_RCVLOWAT.
     pub rcvlowat: i32,
-    /// SO_LINGER's time; `Duration::MAX`: without limit.
-    pub linger: Duration,
+    /// SO_LINGER's time.
+    pub linger: WaitLimit,
     /// SO_RCVTIMEO; None: for ever.
-    pub rcvtimeo: Option<Duration>,
+    pub rcvtimeo: WaitLimit,
     /// SO_SNDTIMEO.
-    pub sndtimeo: Option<Duration>,
+    pub sndtimeo: WaitLimit,
     /// SO_MAX_PACING_RATE, bytes a second.
     pub max_pacing_rate: u64,
     /// SO_TXREHASH: whether a connection changes its transmit hash when the way seems broken.
     pub txrehash: bool,
+    /// A bind(2) does not conflict with others (SK_FORCE_REUSE): TCP_REPAIR.
+    pub(crate) force_reuse: bool,
     /// SO_PEEK_OFF: offset of the next MSG_PEEK from the next byte to be read; -1: always 0.
     pub peek_off: i32,
     /// SO_ATTACH_FILTER, SO_LOCK_FILTER.
@@ -328,9 +388,11 @@ pub struct SockCommon {
     pub max_ack_backlog: u32,
     /// Received packets for the program.
     pub receive_queue: VecDeque<Skb>,
+    /// Options of the IP levels that few sockets have.
+    pub(crate) ip_more: Option<Box<IpMore>>,
     /// Groups joined, by interface; allocated when first used.
     #[expect(clippy::box_collection, reason = "8 bytes of every sock, not 24")]
-    pub(crate) multicast: Option<Box<Vec<(u32, IpAddr)>>>,
+    pub(crate) multicast: Option<Box<Vec<membership::Membership>>>,
     /// Time of the last received packet (SIOCGSTAMP).
     pub stamp: Instant,
     /// A timer for the protocol's use (sk_timer; TCP: keepalive).
@@ -348,6 +410,7 @@ impl SockCommon {
             flags: flag::MULTICAST_LOOP,
             // Of IPv4's sockets alone (inet_create).
             ip_flags: if family == addr::AF_INET { ip_flag::MULTICAST_ALL } else { 0 },
+            more: 0,
             socket_state: connect::SocketState::Unconnected,
             rcv_saddr: any,
             saddr: any,
@@ -373,11 +436,12 @@ impl SockCommon {
             zerocopy: false,
             tstamp_new: false,
             rcvlowat: 1,
-            linger: Duration::ZERO,
-            rcvtimeo: None,
-            sndtimeo: None,
+            linger: WaitLimit::new(Some(Duration::ZERO)),
+            rcvtimeo: WaitLimit::NONE,
+            sndtimeo: WaitLimit::NONE,
             max_pacing_rate: u64::MAX,
             txrehash: false,
+            force_reuse: false,
             peek_off: -1,
             filter: None,
             busy_poll_us: 0,
@@ -385,6 +449,7 @@ impl SockCommon {
             ack_backlog: 0,
             max_ack_backlog: 0,
             receive_queue: VecDeque::new(),
+            ip_more: None,
             multicast: None,
             stamp: Instant::ZERO,
             timer: TimerSlot::default(),
@@ -602,13 +667,20 @@ impl Drop for Sock {
     }
 }
 
+/// What a pending or a queued error of a datagram sock shows in poll(2): POLLERR, and of the queue with
+/// SO_SELECT_ERR_QUEUE also POLLPRI.
+fn error_events(sock: &Sock, c: &SockCommon) -> Events {
+    if !sock.errors.is_empty() {
+        return if c.more & more::SELECT_ERR_QUEUE != 0 { Events::ERR | Events::PRI } else { Events::ERR };
+    }
+    if sock.err.load(Ordering::Acquire) != 0 { Events::ERR } else { Events::NONE }
+}
+
 /// Readiness of an owned datagram sock (datagram_poll): the default of `Proto::poll_locked`.
 pub fn datagram_poll(g: &SockGuard<'_>) -> Events {
     let sock = g.sock;
     let mut m = Events::NONE;
-    if sock.err.load(Ordering::Relaxed) != 0 || !sock.errors.is_empty() {
-        m |= Events::ERR;
-    }
+    m |= error_events(sock, &g.common);
     if sock.rcv_shutdown() {
         m |= Events::RDHUP | Events::IN;
     }

@@ -95,8 +95,10 @@ pub enum Control {
     UdpSegment(u16),
     /// UDP_GRO: bytes a datagram in the received super-packet.
     UdpGro(i32),
-    /// SO_MARK.
+    /// SO_MARK; received: SO_RCVMARK.
     Mark(u32),
+    /// SO_PRIORITY; received: SO_RCVPRIORITY.
+    Priority(u32),
     /// SCM_TXTIME: departure time by CLOCK_MONOTONIC, nanoseconds.
     TxTime(u64),
     /// IP_RECVERR, IPV6_RECVERR: a queued error.

@@ -82,6 +82,8 @@ pub struct IcmpError<'p> {
     pub fatal: bool,
     /// Transport header and the bytes after it, as far as quoted: at least 8 bytes.
     pub quoted: &'p [u8],
+    /// Where in `quoted` the message's extension begins (RFC 4884 §7); 0: it has none.
+    pub(crate) extension: usize,
     /// Interface the ICMP message arrived on.
     pub ifindex: u32,
     /// TTL or hop limit of the ICMP message.

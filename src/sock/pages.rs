@@ -60,18 +60,21 @@ impl Pages {
     }
 
     /// The first `len` bytes of what [`Pages::reserve`] gave are written, and join the queue; the rest is given back.
+    /// Few bytes in a large page are copied into a smaller one.
     pub fn commit(&mut self, len: usize) {
         let mut left = len;
-        let mut used = 0;
-        while left > 0
-            && let Some(page) = self.room.get(used)
-        {
+        let mut room = std::mem::take(&mut self.room);
+        for page in room.drain(..) {
             let n = left.min(page.size());
-            self.frags.push_back(Frag { page: page.clone(), off: 0, len: n as u32 });
-            (left, used) = (left - n, used + 1);
+            left -= n;
+            if n > 0 && n < page.size() / 8 {
+                self.put(&page.bytes()[..n]);
+            } else if n > 0 {
+                self.frags.push_back(Frag { page, off: 0, len: n as u32 });
+                self.len += n;
+            }
         }
-        self.len += len - left;
-        self.room.clear();
+        self.room = room;
     }
 
     /// Copies bytes to the end of the queue: into the last page as far as nobody else has it.
@@ -153,6 +156,15 @@ impl Pages {
     }
 }
 
+impl<const N: usize> From<&[u8; N]> for Pages {
+    /// A copy of bytes.
+    fn from(bytes: &[u8; N]) -> Pages {
+        let mut pages = Pages::default();
+        pages.put(bytes);
+        pages
+    }
+}
+
 /// Where the slices of a message are.
 #[derive(Clone, Copy)]
 pub(super) struct Runs<'a>(&'a [Frag]);
@@ -226,6 +238,19 @@ mod tests {
         pages.commit(2);
         assert_eq!(content(&pages), b"ab");
         assert_eq!(pages.reserve(150_000).iter().map(|s| s.len()).sum::<usize>(), 150_000);
+    }
+
+    #[test]
+    fn few_bytes_do_not_hold_a_large_page() {
+        let mut pages = Pages::default();
+        for len in [612, 20_000, 300] {
+            pages.reserve(64 * 1024)[0][..len].fill(b'x');
+            pages.commit(len);
+        }
+        let sizes: Vec<_> = pages.frags.iter().map(|f| (f.len, f.page.size())).collect();
+        let large = CLASSES[CLASSES.len() - 1];
+        assert_eq!(sizes, [(612, 2048), (20_300, large)], "the last few join a page that has room");
+        assert_eq!((pages.len(), content(&pages)), (20_912, vec![b'x'; 20_912]));
     }
 
     #[test]

@@ -62,6 +62,7 @@
 
 use super::diag::Dumped;
 use super::msg::{RecvMsg, SendMsg};
+use super::reuseport::Membership;
 use super::skb::{HEAD, Skb};
 use super::wait::Events;
 use super::{Sock, SockGuard, SockState};
@@ -255,6 +256,11 @@ pub trait Proto: Any + Send + Sync {
     /// An option that lookups depend on (SO_BINDTODEVICE, SO_REUSEADDR, SO_REUSEPORT) has changed on a sock that may be
     /// in the tables. Owned. Default: nothing.
     fn rehash(&self, sk: &mut SockGuard<'_>) {}
+
+    /// Of which SO_REUSEPORT group the sock is. Owned. Default: of none, and never of one.
+    fn reuseport(&self, sk: &SockGuard<'_>) -> Membership {
+        Membership::Alone
+    }
 
     /// Removes the sock from the lookup tables. Owned. Default: nothing.
     fn unhash(&self, sk: &mut SockGuard<'_>) {}

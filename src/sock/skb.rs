@@ -103,8 +103,8 @@ pub(crate) struct TcpCb {
     pub ack_seq: SeqNum,
     /// Received: bytes 12 to 15 of the header, data offset, flags and window (tcp_flag_word).
     pub flag_word: u32,
-    /// Header flags, as in the wire format (FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32, ECE 64, CWR 128).
-    pub flags: u8,
+    /// Header flags, as in the wire format (FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32, ECE 64, CWR 128, AE 256).
+    pub flags: u16,
     /// Bits of [`sacked`].
     pub sacked: u8,
     /// Received: TOS or traffic class of the IP header (ECN in the low two bits).
@@ -115,6 +115,8 @@ pub(crate) struct TcpCb {
     pub app_limited: bool,
     /// Received: TTL or hop limit of the IP header (IP_MINTTL).
     pub ttl: u8,
+    /// Received: flow label of the IPv6 header.
+    pub flow_label: u32,
     /// Received: some program wanted to know by then when packets come (SO_TIMESTAMP, SO_TIMESTAMPNS).
     pub has_rxtstamp: bool,
     /// Segment count when sent: payload over `gso_size`, rounded up; 1 for an empty or small one. 0: not yet computed.
@@ -167,7 +169,7 @@ impl TcpCb {
 
     /// Sequence numbers it occupies, and whether SYN is among them.
     pub(crate) fn span(&self) -> (u32, bool) {
-        (self.end_seq.since(self.seq), self.flags & TcpFlags::SYN.bits() as u8 != 0)
+        (self.end_seq.since(self.seq), self.flags & TcpFlags::SYN.bits() != 0)
     }
 }
 
@@ -249,6 +251,9 @@ pub struct SkbInner {
     pub gso_size: u16,
     /// How it is segmented.
     pub gso_type: GsoType,
+    /// CWR is in each segment of a super-packet, for it is a bit of a counter (SKB_GSO_TCP_ACCECN). Otherwise it is in
+    /// the first only.
+    pub every_cwr: bool,
     /// Number of segments in a received super-packet (at least 1).
     pub rx_segs: u16,
     /// Length of the network header, set by IP input; the transport header follows.
@@ -259,6 +264,12 @@ pub struct SkbInner {
     pub tx_time: Instant,
     /// Hash of the flow, for the choice of a device queue.
     pub hash: u32,
+    /// SO_MARK and SO_PRIORITY of what it was sent by. Only the loopback device passes them on.
+    pub(crate) mark: u32,
+    /// See `mark`.
+    pub(crate) priority: u32,
+    /// Received in fragments: bytes of the largest one, with its IP header; 0: in one packet (IPCB.frag_max_size).
+    pub(crate) frag_max_size: u16,
     /// TCP's control block.
     pub(crate) tcp: TcpCb,
     /// Control block for any other protocol that has the packet in its queues (sk_buff.cb); zero in a new packet and in
@@ -273,7 +284,7 @@ pub struct SkbInner {
     pub(crate) zerocopy: Option<ZeroCopy>,
     /// Its events are reported to the program (SKBTX_ANY_TSTAMP, tskey).
     pub(crate) tx_stamp: Option<TxStamp>,
-    /// A copy of the IP header, if the socket needs it (raw sockets, IP_RECVERR, options).
+    /// Received: the IPv4 header, where it has options.
     pub(crate) saved_header: Option<Box<[u8]>>,
 }
 
@@ -373,11 +384,15 @@ impl SkbInner {
             csum: Csum::None,
             gso_size: 0,
             gso_type: GsoType::None,
+            every_cwr: false,
             rx_segs: 1,
             nh_len: 0,
             tstamp: Instant::ZERO,
             tx_time: Instant::ZERO,
             hash: 0,
+            mark: 0,
+            priority: 0,
+            frag_max_size: 0,
             tcp: TcpCb::default(),
             cb: [0; CB_WORDS],
             rx: None,
@@ -404,11 +419,15 @@ impl SkbInner {
             csum,
             gso_size,
             gso_type,
+            every_cwr,
             rx_segs,
             nh_len,
             tstamp,
             tx_time,
             hash,
+            mark,
+            priority,
+            frag_max_size,
             tcp,
             cb,
             rx,
@@ -421,7 +440,9 @@ impl SkbInner {
         (*head_start, *head_end) = (HEAD as u16, HEAD as u16);
         (*len, *truesize, *ifindex, *l3, *link_multicast) = (0, SKB_OVERHEAD, 0, L3::V4, false);
         (*csum, *gso_size, *gso_type, *rx_segs, *nh_len) = (Csum::None, 0, GsoType::None, 1, 0);
+        *every_cwr = false;
         (*tstamp, *tx_time, *hash) = (Instant::ZERO, Instant::ZERO, 0);
+        (*mark, *priority, *frag_max_size) = (0, 0, 0);
         (*tcp, *cb, *rx) = (TcpCb::default(), [0; CB_WORDS], None);
         kept
     }
@@ -443,11 +464,13 @@ impl SkbInner {
         s.csum = self.csum;
         s.gso_size = self.gso_size;
         s.gso_type = self.gso_type;
+        s.every_cwr = self.every_cwr;
         s.rx_segs = self.rx_segs;
         s.nh_len = self.nh_len;
         s.tstamp = self.tstamp;
         s.tx_time = self.tx_time;
         s.hash = self.hash;
+        (s.mark, s.priority, s.frag_max_size) = (self.mark, self.priority, self.frag_max_size);
         s.tcp = self.tcp;
         s.rx = self.rx;
         s.tx_stamp = self.tx_stamp.clone();

@@ -1,12 +1,16 @@
 //! SOL_SOCKET options, for every protocol. Above: `inet::Socket`. Values are the C structures' bytes in host order.
 //! Linux: net/core/sock.c sk_setsockopt, sk_getsockopt, with the same ranges and clamps.
 
-use super::filter;
+use super::addr::{AF_INET, AF_INET6, to_family};
 use super::mem::{SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF};
 use super::proto::SockRef;
-use super::{Sock, SockCommon, SockGuard, flag, tstamp};
+use super::{Sock, SockCommon, SockGuard, flag, more, tstamp};
+use super::{filter, reuseport};
+use crate::base::env::WaitLimit;
 use crate::base::error::{Error, Result};
 use crate::stack::Stack;
+use crate::wire::addr::is_link_local_v6;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -64,11 +68,40 @@ const SO_ZEROCOPY: i32 = 60;
 const SO_SNDBUFFORCE: i32 = 32;
 const SO_RCVBUFFORCE: i32 = 33;
 const SO_TXTIME: i32 = 61;
+const SO_ATTACH_BPF: i32 = 50;
+const SO_ATTACH_REUSEPORT_CBPF: i32 = 51;
+const SO_ATTACH_REUSEPORT_EBPF: i32 = 52;
+const SO_DETACH_REUSEPORT_BPF: i32 = 68;
 const SO_TIMESTAMP_NEW: i32 = 63;
 const SO_TIMESTAMPNS_NEW: i32 = 64;
+const SO_PEERNAME: i32 = 28;
+const SO_WIFI_STATUS: i32 = 41;
+const SO_NOFCS: i32 = 43;
+const SO_SELECT_ERR_QUEUE: i32 = 45;
+const SO_BPF_EXTENSIONS: i32 = 48;
+const SO_INCOMING_NAPI_ID: i32 = 56;
+const SO_PEERGROUPS: i32 = 59;
+const SO_BINDTOIFINDEX: i32 = 62;
+const SO_PREFER_BUSY_POLL: i32 = 69;
+const SO_BUSY_POLL_BUDGET: i32 = 70;
+const SO_NETNS_COOKIE: i32 = 71;
+const SO_BUF_LOCK: i32 = 72;
+const SO_RESERVE_MEM: i32 = 73;
 const SO_TXREHASH: i32 = 74;
+const SO_RCVMARK: i32 = 75;
+const SO_PASSPIDFD: i32 = 76;
+const SO_PEERPIDFD: i32 = 77;
+const SO_RCVPRIORITY: i32 = 82;
+const SO_PASSRIGHTS: i32 = 83;
+/// Bits of SO_BUF_LOCK: SOCK_SNDBUF_LOCK and SOCK_RCVBUF_LOCK.
+const BUF_LOCK_SNDBUF: i32 = 1;
+const BUF_LOCK_RCVBUF: i32 = 2;
+/// How many loads from `AD_OFF` on a filter has (SKF_AD_MAX).
+const SKF_AD_MAX: i32 = 64;
 const SO_RCVTIMEO_NEW: i32 = 66;
 const SO_SNDTIMEO_NEW: i32 = 67;
+/// How SO_REUSEADDR reads of a socket in repair mode.
+const SK_FORCE_REUSE: i32 = 2;
 /// How SO_LINGER reads when its time is without limit: MAX_SCHEDULE_TIMEOUT / HZ as an int, with 250 ticks a second.
 const LINGER_FOREVER: i32 = (i64::MAX / 250) as i32;
 
@@ -84,6 +117,14 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
     if name == libc::SO_ATTACH_FILTER {
         return filter::attach(&mut sk.lock().common, value);
     }
+    if let SO_ATTACH_BPF | SO_ATTACH_REUSEPORT_EBPF = name {
+        return filter::attach_fd(&sk.lock().common, value);
+    }
+    if name == SO_ATTACH_REUSEPORT_CBPF {
+        let mut g = sk.lock();
+        let of = sk.sock.proto().reuseport(&g);
+        return filter::attach_reuseport(&mut g.common, of, value);
+    }
     if name == SO_TXTIME {
         return set_txtime(&mut sk.lock(), value);
     }
@@ -95,6 +136,7 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
         libc::SO_DEBUG => g.common.set_flag(flag::DEBUG, on),
         libc::SO_REUSEADDR => {
             g.common.set_flag(flag::REUSE, on);
+            g.common.force_reuse = false;
             sk.sock.proto().rehash(&mut g);
         }
         libc::SO_REUSEPORT => {
@@ -122,7 +164,7 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
             g.common.set_flag(flag::LINGER, on);
             if on {
                 // A negative time is a very long one, as it is unsigned in Linux.
-                g.common.linger = u64::try_from(secs).map_or(Duration::MAX, Duration::from_secs);
+                g.common.linger = WaitLimit::new(u64::try_from(secs).ok().map(Duration::from_secs));
             }
         }
         libc::SO_TIMESTAMP | SO_TIMESTAMP_NEW | libc::SO_TIMESTAMPNS | SO_TIMESTAMPNS_NEW => {
@@ -136,8 +178,8 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
             let val = if val < 0 { i32::MAX } else { val.max(1) };
             sk.sock.proto().set_rcvlowat(&mut g, val);
         }
-        libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => g.common.rcvtimeo = timeout(value)?,
-        libc::SO_SNDTIMEO | SO_SNDTIMEO_NEW => g.common.sndtimeo = timeout(value)?,
+        libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => g.common.rcvtimeo = WaitLimit::new(timeout(value)?),
+        libc::SO_SNDTIMEO | SO_SNDTIMEO_NEW => g.common.sndtimeo = WaitLimit::new(timeout(value)?),
         libc::SO_MARK => {
             if g.common.mark != val as u32 {
                 g.common.mark = val as u32;
@@ -149,6 +191,10 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
         libc::SO_RXQ_OVFL => g.common.set_flag(flag::RXQ_OVFL, on),
         libc::SO_DETACH_FILTER => filter::detach(&mut g.common)?,
         libc::SO_LOCK_FILTER => filter::lock(&mut g.common, on)?,
+        SO_DETACH_REUSEPORT_BPF => {
+            let of = sk.sock.proto().reuseport(&g);
+            reuseport::detach(&mut g.common, of)?;
+        }
         SO_MAX_PACING_RATE => g.common.max_pacing_rate = pacing_rate(val, value),
         SO_TXREHASH if !is_tcp(sk.sock) => return Err(Error::OpNotSupp),
         SO_TXREHASH => {
@@ -165,6 +211,26 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
             }
             g.common.busy_poll_us = val as u32;
         }
+        SO_BINDTOIFINDEX if val < 0 => return Err(Error::Inval),
+        SO_BINDTOIFINDEX => bind_to_index(&mut g, val as u32),
+        SO_BUF_LOCK if val & !(BUF_LOCK_SNDBUF | BUF_LOCK_RCVBUF) != 0 => return Err(Error::Inval),
+        SO_BUF_LOCK => {
+            g.common.set_flag(flag::SNDBUF_LOCK, val & BUF_LOCK_SNDBUF != 0);
+            g.common.set_flag(flag::RCVBUF_LOCK, val & BUF_LOCK_RCVBUF != 0);
+        }
+        // Accepted without effect since Linux 2.5.
+        libc::SO_BSDCOMPAT => {}
+        // It is a hint for polling in interrupt context, which no device here does.
+        SO_BUSY_POLL_BUDGET if !(0..=i32::from(u16::MAX)).contains(&val) => return Err(Error::Inval),
+        SO_BUSY_POLL_BUDGET => {}
+        // Memory is reserved of a memory cgroup, and there is none (sock_reserve_memory).
+        SO_RESERVE_MEM => return Err(if val < 0 { Error::Inval } else { Error::OpNotSupp }),
+        // Of AF_UNIX.
+        libc::SO_PASSCRED | libc::SO_PASSSEC | SO_PASSPIDFD | SO_PASSRIGHTS => return Err(Error::OpNotSupp),
+        _ if more_bit(name).is_some() => {
+            let bit = more_bit(name).unwrap_or(0);
+            g.common.more = g.common.more & !bit | if on { bit } else { 0 };
+        }
         SO_ZEROCOPY if !sends_zerocopy(sk.sock) => return Err(Error::OpNotSupp),
         SO_ZEROCOPY => match val {
             0 | 1 => g.common.zerocopy = on,
@@ -174,6 +240,19 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
         _ => return Err(Error::NoProtoOpt),
     }
     Ok(())
+}
+
+/// The bit of an option that is one of [`more`].
+fn more_bit(name: i32) -> Option<u16> {
+    Some(match name {
+        SO_SELECT_ERR_QUEUE => more::SELECT_ERR_QUEUE,
+        SO_RCVMARK => more::RCVMARK,
+        SO_RCVPRIORITY => more::RCVPRIORITY,
+        SO_WIFI_STATUS => more::WIFI_STATUS,
+        SO_NOFCS => more::NOFCS,
+        SO_PREFER_BUSY_POLL => more::PREFER_BUSY_POLL,
+        _ => return None,
+    })
 }
 
 /// From now on packets have the time when they came (sock_enable_timestamp).
@@ -250,13 +329,44 @@ fn bind_to_device(sk: SockRef<'_>, value: &[u8]) -> Result<()> {
         "" => 0,
         n => sk.stack.netdevs.by_name(n).ok_or(Error::NoDev)?.ifindex,
     };
-    let mut g = sk.lock();
-    g.common.bound_dev_if = ifindex;
-    g.common.dst = None;
-    sk.sock.proto().rehash(&mut g);
+    bind_to_index(&mut sk.lock(), ifindex);
     Ok(())
 }
 
+/// Packets pass by one device alone; by any with 0 (sock_bindtoindex_locked).
+fn bind_to_index(g: &mut SockGuard<'_>, ifindex: u32) {
+    g.common.bound_dev_if = ifindex;
+    g.common.dst = None;
+    g.sock.proto().rehash(g);
+}
+
+/// SO_PEERNAME: the peer's name, or its first bytes. ENOTCONN; EINVAL, `value` is longer than the name.
+fn peer_name(sock: &Sock, c: &SockCommon, value: &mut [u8]) -> Result<usize> {
+    let peer = c.peer().ok_or(Error::NotConn)?;
+    let mut peer = to_family(peer, sock.family);
+    if let SocketAddr::V6(a) = &mut peer
+        && is_link_local_v6(*a.ip())
+    {
+        a.set_scope_id(c.bound_dev_if);
+    }
+    let bytes = name_bytes(peer);
+    if bytes.len() < value.len() {
+        return Err(Error::Inval);
+    }
+    Ok(put(value, &bytes))
+}
+
+/// struct sockaddr_in or sockaddr_in6.
+pub(crate) fn name_bytes(a: SocketAddr) -> Vec<u8> {
+    let port = a.port().to_be_bytes();
+    match a {
+        SocketAddr::V4(a) => [&AF_INET.to_ne_bytes()[..], &port, &a.ip().octets(), &[0; 8]].concat(),
+        SocketAddr::V6(a) => {
+            let (flowinfo, scope) = (a.flowinfo().to_be_bytes(), a.scope_id().to_ne_bytes());
+            [&AF_INET6.to_ne_bytes()[..], &port, &flowinfo, &a.ip().octets(), &scope].concat()
+        }
+    }
+}
 /// Options whose value is not an int; None: any other option.
 fn get_bytes(sk: SockRef<'_>, c: &SockCommon, name: i32, value: &mut [u8]) -> Option<Result<usize>> {
     let sock = sk.sock;
@@ -264,12 +374,12 @@ fn get_bytes(sk: SockRef<'_>, c: &SockCommon, name: i32, value: &mut [u8]) -> Op
         libc::SO_LINGER => {
             let mut b = [0u8; 8];
             b[..4].copy_from_slice(&i32::from(c.flag(flag::LINGER)).to_ne_bytes());
-            let secs = if c.linger == Duration::MAX { LINGER_FOREVER } else { c.linger.as_secs() as i32 };
+            let secs = c.linger.get().map_or(LINGER_FOREVER, |t| t.as_secs() as i32);
             b[4..].copy_from_slice(&secs.to_ne_bytes());
             put(value, &b)
         }
-        libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => put_timeout(value, c.rcvtimeo),
-        libc::SO_SNDTIMEO | SO_SNDTIMEO_NEW => put_timeout(value, c.sndtimeo),
+        libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => put_timeout(value, c.rcvtimeo.get()),
+        libc::SO_SNDTIMEO | SO_SNDTIMEO_NEW => put_timeout(value, c.sndtimeo.get()),
         libc::SO_BINDTODEVICE if c.bound_dev_if == 0 => 0,
         // There must be room for the longest name.
         libc::SO_BINDTODEVICE if value.len() < libc::IFNAMSIZ => return Some(Err(Error::Inval)),
@@ -295,6 +405,12 @@ fn get_bytes(sk: SockRef<'_>, c: &SockCommon, name: i32, value: &mut [u8]) -> Op
             put(value, &[clock as u32, c.txtime.unwrap_or(0)].map(u32::to_ne_bytes).concat())
         }
         SO_MEMINFO => put(value, &meminfo(sock, c).map(u32::to_ne_bytes).concat()),
+        // struct ucred of nobody: inet sockets have no peer's credentials.
+        libc::SO_PEERCRED => put(value, &[0, u32::MAX, u32::MAX].map(u32::to_ne_bytes).concat()),
+        SO_PEERNAME => return Some(peer_name(sock, c, value)),
+        SO_PEERGROUPS | SO_PEERPIDFD => return Some(Err(Error::NoData)),
+        SO_NETNS_COOKIE if value.len() != 8 => return Some(Err(Error::Inval)),
+        SO_NETNS_COOKIE => put(value, &netns_cookie(sk.stack).to_ne_bytes()),
         SO_COOKIE => {
             if value.len() < 8 {
                 return Some(Err(Error::Inval));
@@ -328,6 +444,12 @@ pub(crate) fn cookie(stack: &Stack, sock: &Arc<Sock>) -> u64 {
     u64::from(hi) << 32 | u64::from(lo)
 }
 
+/// What SO_NETNS_COOKIE returns: a number of the stack's own.
+fn netns_cookie(stack: &Stack) -> u64 {
+    let half = |salt| u64::from(stack.keys.table_hash(salt, b"netns"));
+    half(2) << 32 | half(3)
+}
+
 /// getsockopt(fd, SOL_SOCKET, ...). Returns the length written. ENOPROTOOPT for options that Linux does not know.
 pub(crate) fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
     let g = sk.lock();
@@ -344,6 +466,7 @@ pub(crate) fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize>
         libc::SO_BROADCAST => bit(flag::BROADCAST),
         libc::SO_SNDBUF => sock.sndbuf.load(Ordering::Relaxed),
         libc::SO_RCVBUF => sock.rcvbuf.load(Ordering::Relaxed),
+        libc::SO_REUSEADDR if c.force_reuse => SK_FORCE_REUSE,
         libc::SO_REUSEADDR => bit(flag::REUSE),
         libc::SO_REUSEPORT => bit(flag::REUSEPORT),
         libc::SO_KEEPALIVE => bit(flag::KEEPOPEN),
@@ -377,6 +500,17 @@ pub(crate) fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize>
         SO_INCOMING_CPU => sock.incoming_cpu.load(Ordering::Relaxed),
         SO_BUSY_POLL => c.busy_poll_us as i32,
         SO_ZEROCOPY => i32::from(c.zerocopy),
+        libc::SO_BSDCOMPAT | SO_RESERVE_MEM => 0,
+        SO_BINDTOIFINDEX => c.bound_dev_if as i32,
+        SO_BUF_LOCK => {
+            let bits = [(flag::SNDBUF_LOCK, BUF_LOCK_SNDBUF), (flag::RCVBUF_LOCK, BUF_LOCK_RCVBUF)];
+            bits.iter().map(|&(b, value)| if c.flag(b) { value } else { 0 }).sum()
+        }
+        SO_BPF_EXTENSIONS => SKF_AD_MAX,
+        // Loopback, TUN and AF_PACKET have no NAPI context whose number could be told.
+        SO_INCOMING_NAPI_ID => 0,
+        libc::SO_PASSCRED | libc::SO_PASSSEC | SO_PASSPIDFD | SO_PASSRIGHTS => return Err(Error::OpNotSupp),
+        _ if more_bit(name).is_some() => i32::from(more_bit(name).is_some_and(|b| c.more & b != 0)),
         libc::SO_PEEK_OFF if peeks_at_offset(sock) => c.peek_off,
         libc::SO_PEEK_OFF => return Err(Error::OpNotSupp),
         _ => return Err(Error::NoProtoOpt),

@@ -205,6 +205,8 @@ pub struct Stack {
     tsq_pending: AtomicBool,
     /// A socket has asked for receive time stamps: from then on packets have them (netstamp_needed_key).
     pub(crate) netstamp_needed: AtomicBool,
+    /// Programs that do not own the stack are on it.
+    shared: AtomicBool,
     /// Fork count of the process when the stack was created.
     born: u32,
     /// The control socket, which ends with the stack.
@@ -214,6 +216,17 @@ pub struct Stack {
 }
 
 impl Stack {
+    /// Programs that do not own the stack have sockets on it from now on, as those of a stack server: they lack
+    /// CAP_NET_ADMIN, and TCP_REPAIR and a restricted congestion control are refused.
+    pub fn share(&self) {
+        self.shared.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether who calls has CAP_NET_ADMIN in the stack's network namespace (ns_capable): its owner has.
+    pub(crate) fn net_admin(&self) -> bool {
+        !self.shared.load(Ordering::Relaxed)
+    }
+
     /// A stack without protocols and without a network layer; its only device is `lo` (index 1), without addresses.
     /// [`standard::stack`](crate::standard::stack) creates one with the standard protocols.
     pub fn new(config: StackConfig) -> Result<Arc<Stack>> {
@@ -236,6 +249,7 @@ impl Stack {
             tsq: Mutex::default(),
             tsq_pending: AtomicBool::new(false),
             netstamp_needed: AtomicBool::new(false),
+            shared: AtomicBool::new(false),
             born: fork::generation(),
             control: OnceLock::new(),
             lasting: OnceLock::new(),

@@ -168,14 +168,14 @@ sysctls! {
     // TCP: options.
     tcp_dsack "net.ipv4.tcp_dsack" flag(0, 255) "1" Live Rw
         "Send duplicate SACKs (RFC 2883).",
-    tcp_ecn "net.ipv4.tcp_ecn" int(0, 2) "2" Live Rw
-        "ECN (RFC 3168): 0 off, 1 ask and answer, 2 answer only.",
+    tcp_ecn "net.ipv4.tcp_ecn" int(0, 5) "2" Live Rw
+        "ECN: 0 off; 1 ask and answer, 2 answer only; accurate ECN: 3 ask and answer, 4 ask plain, 5 answer only.",
     tcp_ecn_fallback "net.ipv4.tcp_ecn_fallback" flag(0, 1) "1" Live Rw
         "Retry a SYN without ECN (RFC 3168 §6.1.1.1).",
-    tcp_ecn_option "net.ipv4.tcp_ecn_option" int(0, 2) "2" Planned Rw
-        "AccECN option: 0 never, 1 minimum, 2 as needed.",
-    tcp_ecn_option_beacon "net.ipv4.tcp_ecn_option_beacon" int(0, 3) "3" Planned Rw
-        "AccECN options a round trip at least.",
+    tcp_ecn_option "net.ipv4.tcp_ecn_option" int(0, 2) "2" Live Rw
+        "AccECN option: 0 never, 1 when counters change and now and then, 2 in each segment that has room.",
+    tcp_ecn_option_beacon "net.ipv4.tcp_ecn_option_beacon" int(0, 3) "3" Live Rw
+        "AccECN options a round trip at least, with tcp_ecn_option 1.",
     tcp_sack "net.ipv4.tcp_sack" flag(0, 255) "1" Live Rw
         "Selective acknowledgements (RFC 2018).",
     tcp_timestamps "net.ipv4.tcp_timestamps" int(0, 255) "1" Live Rw
@@ -212,8 +212,8 @@ sysctls! {
         "Receive buffer, bytes: least, first, greatest.",
     tcp_wmem "net.ipv4.tcp_wmem" ints3(1, I32_MAX) "4096\t16384\t4194304" Live Rw
         "Send buffer, bytes: least, first, greatest.",
-    tcp_shrink_window "net.ipv4.tcp_shrink_window" flag(0, 1) "0" Planned Rw
-        "Allow the advertised window to shrink.",
+    tcp_shrink_window "net.ipv4.tcp_shrink_window" flag(0, 1) "0" Live Rw
+        "Let the advertised window shrink to what memory is free, where windows are scaled.",
     tcp_workaround_signed_windows "net.ipv4.tcp_workaround_signed_windows" flag(0, 255) "0" Live Rw
         "Never offer more than 32767 bytes to a peer that did not scale.",
     tcp_notsent_lowat "net.ipv4.tcp_notsent_lowat" uint(0, U32_MAX) "4294967295" Live Rw
@@ -282,33 +282,41 @@ sysctls! {
     tcp_thin_linear_timeouts "net.ipv4.tcp_thin_linear_timeouts" flag(0, 255) "0" Live Rw
         "No back-off for streams of few packets.",
     // TCP: congestion control.
-    tcp_allowed_congestion_control "net.ipv4.tcp_allowed_congestion_control" text(0, 0) "reno cubic" Planned Rw
-        "Algorithms that programs without privilege may choose.",
+    tcp_allowed_congestion_control "net.ipv4.tcp_allowed_congestion_control" text(0, 0) "reno cubic bbr" Live Rw
+        "Algorithms that programs may choose by TCP_CONGESTION; TCP keeps the list.",
     tcp_available_congestion_control "net.ipv4.tcp_available_congestion_control" text(0, 0) "reno cubic" Live Ro
         "Registered algorithms; answered by a reader hook.",
     tcp_congestion_control "net.ipv4.tcp_congestion_control" text(0, 0) "cubic" Live Rw
         "Algorithm of new sockets. Refused with ENOENT, by a validator hook, when not registered.",
-    tcp_no_metrics_save "net.ipv4.tcp_no_metrics_save" flag(0, 255) "0" Planned Rw
+    cubic_hystart "tcp_cubic.hystart" flag(0, 1) "1" Live Rw
+        "CUBIC ends slow start before a loss. A parameter of Linux's module, as on the kernel's command line.",
+    cubic_hystart_ack_delta "tcp_cubic.hystart_ack_delta_us" int(0, I32_MAX) "2000" Live Rw
+        "HyStart: greatest space between ACKs of one train, microseconds.",
+    cubic_hystart_detect "tcp_cubic.hystart_detect" int(0, 7) "3" Live Rw
+        "By what: 1 ACK trains, 2 delay; 4 HyStart++ (RFC 9406) in place of both, which Linux lacks.",
+    cubic_hystart_low_window "tcp_cubic.hystart_low_window" int(0, I32_MAX) "16" Live Rw
+        "HyStart: least window, segments.",
+    tcp_no_metrics_save "net.ipv4.tcp_no_metrics_save" flag(0, 255) "0" Live Rw
         "Forget what a connection learned of its destination.",
-    tcp_no_ssthresh_metrics_save "net.ipv4.tcp_no_ssthresh_metrics_save" flag(0, 1) "1" Planned Rw
+    tcp_no_ssthresh_metrics_save "net.ipv4.tcp_no_ssthresh_metrics_save" flag(0, 1) "1" Live Rw
         "Forget ssthresh at least.",
-    tcp_plb_cong_thresh "net.ipv4.tcp_plb_cong_thresh" int(0, 256) "128" Planned Rw
+    tcp_plb_cong_thresh "net.ipv4.tcp_plb_cong_thresh" int(0, 256) "128" Live Rw
         "PLB: congested share of packets, of 256.",
-    tcp_plb_enabled "net.ipv4.tcp_plb_enabled" flag(0, 1) "0" Planned Rw
+    tcp_plb_enabled "net.ipv4.tcp_plb_enabled" flag(0, 1) "0" Live Rw
         "Protective load balancing.",
-    tcp_plb_idle_rehash_rounds "net.ipv4.tcp_plb_idle_rehash_rounds" int(0, 31) "3" Planned Rw
+    tcp_plb_idle_rehash_rounds "net.ipv4.tcp_plb_idle_rehash_rounds" int(0, 31) "3" Live Rw
         "PLB: congested rounds before rehashing when idle.",
-    tcp_plb_rehash_rounds "net.ipv4.tcp_plb_rehash_rounds" int(0, 31) "12" Planned Rw
+    tcp_plb_rehash_rounds "net.ipv4.tcp_plb_rehash_rounds" int(0, 31) "12" Live Rw
         "PLB: congested rounds before rehashing.",
-    tcp_plb_suspend_rto_sec "net.ipv4.tcp_plb_suspend_rto_sec" secs(0, 255) "60" Planned Rw
+    tcp_plb_suspend_rto_sec "net.ipv4.tcp_plb_suspend_rto_sec" secs(0, 255) "60" Live Rw
         "PLB: pause after an RTO.",
     // TCP: miscellaneous.
     tcp_available_ulp "net.ipv4.tcp_available_ulp" text(0, 0) "" Live Ro
         "Registered upper-layer protocols; answered by a reader hook.",
     tcp_child_ehash_entries "net.ipv4.tcp_child_ehash_entries" uint(0, 16777216) "0" Planned Rw
         "Hash table size of a child namespace; 0: share.",
-    tcp_early_demux "net.ipv4.tcp_early_demux" flag(0, 255) "1" Planned Rw
-        "Find the socket before routing.",
+    tcp_early_demux "net.ipv4.tcp_early_demux" flag(0, 255) "0" Planned Rw
+        "Find the socket before routing. Linux: 1; here a packet is routed first, by a cache.",
     tcp_ehash_entries "net.ipv4.tcp_ehash_entries" int(I32_MIN, I32_MAX) "-262144" Live Ro
         "Slots of the established table; negative: shared by namespaces.",
     tcp_fack "net.ipv4.tcp_fack" int(0, 255) "0" Legacy Rw
@@ -320,14 +328,28 @@ sysctls! {
     tcp_low_latency "net.ipv4.tcp_low_latency" int(I32_MIN, I32_MAX) "0" Legacy Rw
         "Without effect since Linux 4.14.",
     // IPv4.
+    force_igmp_version "net.ipv4.conf.all.force_igmp_version" int(I32_MIN, I32_MAX) "0" Live Rw
+        "IGMP version to speak: 1, 2; 0 or 3: that of the querier.",
+    igmpv2_unsolicited_report_interval "net.ipv4.conf.all.igmpv2_unsolicited_report_interval" int(I32_MIN, I32_MAX)
+        "10000" Live Rw "Longest time between unsolicited reports of IGMPv1 and IGMPv2, ms.",
+    igmpv3_unsolicited_report_interval "net.ipv4.conf.all.igmpv3_unsolicited_report_interval" int(I32_MIN, I32_MAX)
+        "1000" Live Rw "Longest time between unsolicited reports of IGMPv3, ms.",
+    igmp_link_local_mcast_reports "net.ipv4.igmp_link_local_mcast_reports" flag(0, 255) "1" Live Rw
+        "Report groups of 224.0.0.0/24, too.",
+    igmp_max_memberships "net.ipv4.igmp_max_memberships" int(I32_MIN, I32_MAX) "20" Live Rw
+        "Groups a socket may join.",
+    igmp_max_msf "net.ipv4.igmp_max_msf" int(I32_MIN, I32_MAX) "10" Live Rw
+        "Sources in a socket's filter of a group.",
+    igmp_qrv "net.ipv4.igmp_qrv" int(1, I32_MAX) "2" Live Rw
+        "How often a change of a group is reported (robustness variable).",
     ip_autobind_reuse "net.ipv4.ip_autobind_reuse" flag(0, 1) "0" Planned Rw
         "bind to port 0 may reuse SO_REUSEADDR ports.",
     ip_default_ttl "net.ipv4.ip_default_ttl" int(1, 255) "64" Live Rw
         "TTL of what we send.",
     ip_dynaddr "net.ipv4.ip_dynaddr" int(0, 255) "0" Planned Rw
         "Rewrite the source of a SYN when the address changes.",
-    ip_early_demux "net.ipv4.ip_early_demux" flag(0, 255) "1" Planned Rw
-        "Find the socket before routing.",
+    ip_early_demux "net.ipv4.ip_early_demux" flag(0, 255) "0" Planned Rw
+        "Find the socket before routing. Linux: 1; here a packet is routed first, by a cache.",
     ip_forward "net.ipv4.ip_forward" int(0, 0) "0" Live Rw
         "Always 0: a stack is a host and does not forward. Linux takes other values; here they are EINVAL.",
     ip_local_port_range "net.ipv4.ip_local_port_range" ports(0, 65535) "32768\t60999" Live Rw
@@ -380,8 +402,8 @@ sysctls! {
     // UDP.
     udp_child_hash_entries "net.ipv4.udp_child_hash_entries" uint(0, 65536) "0" Planned Rw
         "Hash table size of a child namespace; 0: share.",
-    udp_early_demux "net.ipv4.udp_early_demux" flag(0, 255) "1" Planned Rw
-        "Find the socket before routing.",
+    udp_early_demux "net.ipv4.udp_early_demux" flag(0, 255) "0" Planned Rw
+        "Find the socket before routing. Linux: 1; here a packet is routed first, by a cache.",
     udp_hash_entries "net.ipv4.udp_hash_entries" int(I32_MIN, I32_MAX) "-16384" Live Ro
         "Slots of the UDP table; negative: shared by namespaces.",
     udp_l3mdev_accept "net.ipv4.udp_l3mdev_accept" flag(0, 1) "0" Planned Rw
@@ -456,6 +478,16 @@ sysctls! {
         "How long fragments wait for the rest.",
     ip6_nonlocal_bind "net.ipv6.ip_nonlocal_bind" flag(0, 255) "0" Live Rw
         "bind to addresses that are not ours.",
+    force_mld_version "net.ipv6.conf.all.force_mld_version" int(I32_MIN, I32_MAX) "0" Live Rw
+        "MLD version to speak: 1, 2; 0: that of the querier.",
+    mldv1_unsolicited_report_interval "net.ipv6.conf.all.mldv1_unsolicited_report_interval" msecs(0, I32_MAX)
+        "10000" Live Rw "Longest time between unsolicited reports of MLDv1.",
+    mldv2_unsolicited_report_interval "net.ipv6.conf.all.mldv2_unsolicited_report_interval" msecs(0, I32_MAX)
+        "1000" Live Rw "Longest time between unsolicited reports of MLDv2.",
+    mld_max_msf "net.ipv6.mld_max_msf" int(I32_MIN, I32_MAX) "64" Live Rw
+        "Sources in a socket's filter of a group.",
+    mld_qrv "net.ipv6.mld_qrv" int(1, I32_MAX) "2" Live Rw
+        "How often a change of a group is reported (robustness variable).",
     max_dst_opts_number "net.ipv6.max_dst_opts_number" int(I32_MIN, I32_MAX) "8" Live Rw
         "Options accepted in a destination header; negative: and no unknown ones.",
     max_hbh_opts_number "net.ipv6.max_hbh_opts_number" int(I32_MIN, I32_MAX) "8" Live Rw
@@ -464,7 +496,7 @@ sysctls! {
         "Bytes accepted of a destination header.",
     max_hbh_length "net.ipv6.max_hbh_length" int(I32_MIN, I32_MAX) "2147483647" Live Rw
         "Bytes accepted of a hop-by-hop header.",
-    route6_min_adv_mss "net.ipv6.route.min_adv_mss" int(I32_MIN, I32_MAX) "1220" Planned Rw
+    route6_min_adv_mss "net.ipv6.route.min_adv_mss" int(I32_MIN, I32_MAX) "1220" Live Rw
         "Least MSS we announce.",
     route6_mtu_expires "net.ipv6.route.mtu_expires" secs(-8589934, 8589934) "600" Live Rw
         "How long a learned path MTU is kept.",

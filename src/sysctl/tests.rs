@@ -1,5 +1,6 @@
 use super::*;
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 #[test]
@@ -134,6 +135,26 @@ fn a_planned_sysctl_accepts_only_its_default_and_the_value_that_disables_it() {
         }
     }
     assert_eq!(planned > 0, TABLE.iter().any(|def| def.support == Support::Planned));
+}
+
+/// Sysctls of features that are not there and that read as on, each with what stands in its place.
+const READS_ON: &[(&str, &str)] = &[
+    ("net.ipv4.ip_unprivileged_port_start", "a program has every privilege in its stack"),
+    ("net.ipv4.icmp_ignore_bogus_error_responses", "such errors are dropped, and nothing is logged"),
+    ("net.core.netdev_budget", "queues are served in turn, 64 packets of each, until all are empty"),
+    ("net.core.netdev_max_backlog", "nothing waits between a device and the stack"),
+    ("net.ipv6.icmp.ratemask", "the types that are limited are these"),
+    ("net.ipv6.flowlabel_consistency", "a label that no lease covers cannot be sent"),
+    ("net.ipv4.neigh.default.gc_interval", "unused entries are collected when the table is full"),
+    ("net.ipv6.neigh.default.gc_interval", "unused entries are collected when the table is full"),
+];
+
+#[test]
+fn a_planned_sysctl_reads_as_off_or_is_explained() {
+    let on = TABLE.iter().filter(|def| def.support == Support::Planned && def.default != "0");
+    let on: BTreeSet<&str> = on.map(|def| &*def.name).collect();
+    let listed: BTreeSet<&str> = READS_ON.iter().map(|(name, _)| *name).collect();
+    assert_eq!(on, listed, "left: what reads as on while nothing is there");
 }
 
 #[test]

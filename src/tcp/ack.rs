@@ -5,7 +5,7 @@
 use super::cong::{self, AckSample, ca_ack};
 use super::input::Seg;
 use super::queue::Pos;
-use super::tcb::{CaState, Cx, INFINITE_SSTHRESH, RateSample, TcpSock, XmitTimer};
+use super::tcb::{CaState, Cx, RateSample, TcpSock, XmitTimer};
 use super::{
     chrono, ecn, mtu, mtu_probe, output, probe, prr, rack, rate, recovery, retransmit, rtt, sack, timer, tstamp,
 };
@@ -52,6 +52,8 @@ pub(crate) mod flag {
     pub(crate) const ACK_MAYBE_DELAYED: u32 = 0x1_0000;
     /// The DSACK is for a loss probe.
     pub(crate) const DSACK_TLP: u32 = 0x2_0000;
+    /// Its timestamp is later than TS.Recent was.
+    pub(crate) const TS_PROGRESS: u32 = 0x4_0000;
     pub(crate) const ACKED: u32 = DATA_ACKED | SYN_ACKED;
     pub(crate) const NOT_DUP: u32 = DATA | WIN_UPDATE | ACKED;
     pub(crate) const CA_ALERT: u32 = DATA_SACKED | ECE | DSACKING_ACK;
@@ -71,6 +73,8 @@ pub(crate) struct AckSt {
     pub reord: SeqNum,
     /// Segments delivered by SACK and DSACK.
     pub sack_delivered: u32,
+    /// Bytes delivered: by SACK, or if anything is acknowledged, up to there.
+    pub delivered_bytes: u32,
     /// The rate sample.
     pub rate: RateSample,
     /// TTL or hop limit of the acknowledgement.
@@ -102,7 +106,7 @@ pub(crate) enum AckResult {
 /// `n` segments have been delivered (tcp_count_delivered).
 pub(crate) fn count_delivered(cx: &mut Cx<'_>, n: u32, ece: bool) {
     cx.tp.delivered = cx.tp.delivered.wrapping_add(n);
-    if ece {
+    if ece && !cx.tp.ecn.is_accurate() {
         cx.tp.delivered_ce = cx.tp.delivered_ce.wrapping_add(n);
     }
 }
@@ -176,7 +180,7 @@ pub(crate) fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
 
     // TS.Recent is taken only from a segment at the left edge (RFC 7323 §4.3), and after all checks.
     if flags & flag::UPDATE_TS_RECENT != 0 {
-        super::input::replace_ts_recent(cx, ack_seq);
+        flags |= super::input::replace_ts_recent(cx, ack_seq);
     }
 
     if flags & (flag::SLOWPATH | flag::SND_UNA_ADVANCED) == flag::SND_UNA_ADVANCED {
@@ -195,12 +199,13 @@ pub(crate) fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
     cx.tp.rcv_tstamp_ms = cx.now.as_millis() as u32;
 
     if prior_packets == 0 {
-        ack_of_nothing(cx, ack, prior_snd_una, delivered, flags);
+        ack_of_nothing(cx, seg, prior_snd_una, delivered, flags, &st);
         return AckResult::New;
     }
 
     flags |= clean_rtx_queue(cx, prior_fack, prior_snd_una, &mut st, flags & flag::ECE != 0);
     rack::rack_update_reo_wnd(cx, &st.rate);
+    let ce = accecn_process(cx, seg, delivered, &st, &mut flags);
     in_ack_event(cx, flags);
     if cx.tp.tlp_active {
         recovery::process_tlp_ack(cx, ack, flags);
@@ -222,7 +227,7 @@ pub(crate) fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
     if flags & flag::FORWARD_PROGRESS != 0 || flags & flag::NOT_DUP == 0 {
         cx.tp.dst_pending_confirm = true;
     }
-    let delivered = newly_delivered(cx, delivered, flags);
+    let delivered = newly_delivered(cx, delivered, ce, flags);
     let lost = cx.tp.lost.wrapping_sub(lost);
     st.rate.is_ack_delayed = flags & flag::ACK_MAYBE_DELAYED != 0;
     rate::rate_gen(cx, delivered, lost, is_sack_reneg, &mut st.rate);
@@ -253,7 +258,7 @@ fn old_ack(cx: &mut Cx<'_>, seg: &Seg, mut flags: u32, st: &mut AckSt) -> AckRes
         let (delivered, mut rexmit) = (cx.tp.delivered, Rexmit::None);
         flags |= sack::sacktag_write_queue(cx, seg, prior_snd_una, st);
         recovery::fastretrans_alert(cx, prior_snd_una, 0, &mut flags, &mut rexmit);
-        newly_delivered(cx, delivered, flags);
+        newly_delivered(cx, delivered, 0, flags);
         xmit_recovery(cx, rexmit);
     }
     AckResult::Old
@@ -272,7 +277,7 @@ fn slow_path(cx: &mut Cx<'_>, seg: &Seg, prior_snd_una: SeqNum, st: &mut AckSt) 
     if !seg.sack.is_empty() && sack::is_sack(cx.tp) {
         flags |= sack::sacktag_write_queue(cx, seg, prior_snd_una, st);
     }
-    if ecn::rcv_ecn_echo(cx.tp.ecn, seg) {
+    if ecn::rcv_ecn_echo(&cx.tp.ecn, seg) {
         flags |= flag::ECE;
     }
     if st.sack_delivered > 0 {
@@ -282,18 +287,25 @@ fn slow_path(cx: &mut Cx<'_>, seg: &Seg, prior_snd_una: SeqNum, st: &mut AckSt) 
 }
 
 /// Nothing was in flight (no_queue of tcp_ack): the acknowledgement may have opened a zero window.
-fn ack_of_nothing(cx: &mut Cx<'_>, ack: SeqNum, prior_snd_una: SeqNum, delivered: u32, mut flags: u32) {
+fn ack_of_nothing(cx: &mut Cx<'_>, seg: &Seg, prior_snd_una: SeqNum, delivered: u32, mut flags: u32, st: &AckSt) {
+    let ce = accecn_process(cx, seg, delivered, st, &mut flags);
     in_ack_event(cx, flags);
     if flags & flag::DSACKING_ACK != 0 {
         // Nothing is in flight that could be sent again.
         let mut rexmit = Rexmit::None;
         recovery::fastretrans_alert(cx, prior_snd_una, 0, &mut flags, &mut rexmit);
-        newly_delivered(cx, delivered, flags);
+        newly_delivered(cx, delivered, ce, flags);
     }
     ack_probe(cx);
     if cx.tp.tlp_active {
-        recovery::process_tlp_ack(cx, ack, flags);
+        recovery::process_tlp_ack(cx, seg.ack_seq, flags);
     }
+}
+
+/// Segments that the peer newly reports as marked, on a connection with accurate ECN; `prior`: those delivered before.
+fn accecn_process(cx: &mut Cx<'_>, seg: &Seg, prior: u32, st: &AckSt, flags: &mut u32) -> u32 {
+    let delivered = ecn::Delivered { pkts: cx.tp.delivered.wrapping_sub(prior), bytes: st.delivered_bytes };
+    ecn::process(cx, seg, delivered, flags)
 }
 
 /// Tells the algorithm of the acknowledgement, after the retransmit queue was cleaned and before losses are detected
@@ -318,12 +330,14 @@ fn is_dubious(cx: &Cx<'_>, flags: u32) -> bool {
     flags & flag::NOT_DUP == 0 || flags & flag::CA_ALERT != 0 || cx.tp.ca_state != CaState::Open
 }
 
-/// Segments delivered by this acknowledgement, counted (tcp_newly_delivered).
-fn newly_delivered(cx: &mut Cx<'_>, prior: u32, flags: u32) -> u32 {
+/// Segments delivered by this acknowledgement, counted. `ce`: how many it reports as marked, of an accurate connection
+/// (tcp_newly_delivered).
+fn newly_delivered(cx: &mut Cx<'_>, prior: u32, ce: u32, flags: u32) -> u32 {
     let n = cx.tp.delivered.wrapping_sub(prior);
     cx.stack.mib.add(Mib::TcpExtTCPDelivered, n as u64);
     if flags & flag::ECE != 0 {
-        cx.stack.mib.add(Mib::TcpExtTCPDeliveredCE, n as u64);
+        let marked = if cx.tp.ecn.is_accurate() { ce } else { n };
+        cx.stack.mib.add(Mib::TcpExtTCPDeliveredCE, u64::from(marked));
     }
     n
 }
@@ -413,6 +427,8 @@ fn clean_rtx_queue(cx: &mut Cx<'_>, prior_fack: SeqNum, prior_snd_una: SeqNum, s
     let rtt_update = rtt::ack_update_rtt(cx, c.flags, seq_rtt, sack_rtt, ca_rtt, &mut st.rate);
 
     if c.flags & flag::ACKED != 0 {
+        let left = cx.tp.rtx_queue.front().map_or(cx.tp.snd_una, |s| s.tcp.seq);
+        st.delivered_bytes = left.since(prior_snd_una);
         after_progress(cx, &mut c, prior_fack, ece);
     } else if let Some((_, mstamp)) = head
         && rtt_update
@@ -490,7 +506,7 @@ fn clean_head(cx: &mut Cx<'_>, c: &mut Cleaned, st: &mut AckSt, (prior_snd_una, 
         skb.tcp = cb;
     }
     // The SYN is queued like data, but its acknowledgement is no evidence of the path's capacity.
-    if cb.flags as u16 & TcpFlags::SYN.bits() == 0 {
+    if cb.flags & TcpFlags::SYN.bits() == 0 {
         c.flags |= flag::DATA_ACKED;
     } else {
         c.flags |= flag::SYN_ACKED;
@@ -616,35 +632,6 @@ pub(crate) fn init_cwnd(cx: &Cx<'_>) -> u32 {
     let route = cx.sk.dst.as_ref().map_or(0, |d| d.metrics.initcwnd);
     let cwnd = if route != 0 { route } else { super::tcb::INIT_CWND };
     cwnd.min(cx.tp.snd_cwnd_clamp)
-}
-
-/// Sets the threshold and window of a route's metrics when a connection starts (tcp_init_metrics): RFC 6298 §5.7 where
-/// the handshake gave no sample.
-pub(crate) fn init_metrics(cx: &mut Cx<'_>) {
-    let m = cx.sk.dst.as_ref().map(|d| d.metrics).unwrap_or_default();
-    if m.cwnd_lock != 0 {
-        cx.tp.snd_cwnd_clamp = m.cwnd_lock;
-    }
-    // The peer has answered.
-    cx.tp.dst_pending_confirm = true;
-    // A handshake that lost a SYN says nothing about how much the path carries.
-    cx.tp.snd_ssthresh = INFINITE_SSTHRESH;
-    if m.ssthresh != 0 {
-        cx.tp.snd_ssthresh = m.ssthresh.min(cx.tp.snd_cwnd_clamp);
-    }
-    if m.reordering != 0 {
-        cx.tp.reordering = m.reordering;
-    }
-    let crtt = m.rtt_us;
-    if crtt > cx.tp.srtt_us >> 3 {
-        let rto = crtt as u64 + (2 * crtt as u64).max(rtt::rto_min_us(cx) as u64);
-        cx.tp.rto_us = rto.min(rtt::rto_max_us(cx) as u64) as u32;
-    } else if cx.tp.srtt_us == 0 {
-        cx.tp.rttvar_us = rtt::TIMEOUT_FALLBACK_US;
-        cx.tp.mdev_us = rtt::TIMEOUT_FALLBACK_US;
-        cx.tp.mdev_max_us = rtt::TIMEOUT_FALLBACK_US;
-        cx.tp.rto_us = rtt::TIMEOUT_FALLBACK_US;
-    }
 }
 
 /// Sets the initial window of a connection that starts: 1 when the handshake lost more than one SYN (RFC 5681 §3.1),

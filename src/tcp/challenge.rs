@@ -10,12 +10,13 @@ use super::control::send_ack_at;
 use super::delack::{MAX_QUICKACKS, enter_quickack_mode};
 use super::input::Seg;
 use super::tcb::Cx;
-use super::{close, control, sack};
+use super::{close, control, reassembly, sack};
 use crate::base::env::Instant;
 use crate::base::error::Error;
 use crate::counters::Mib;
 use crate::sock::state::State;
 use crate::stack::Stack;
+use crate::wire::tcp::TcpFlags;
 
 /// Whether the answer to a segment that is not acceptable is suppressed, because the last such answer was sent at
 /// `last` (ms, 0 for never), less than `tcp_invalid_ratelimit` ago. If not, `last` becomes now. Linux:
@@ -88,9 +89,14 @@ pub(super) fn oow_rate_limited(stack: &Stack, len: u32, syn: bool, now: Instant,
 
 /// Sends a challenge ACK unless the limits forbid (RFC 5961 §7; tcp_send_challenge_ack).
 pub(crate) fn send_challenge_ack(cx: &mut Cx<'_>) {
+    challenge_with(cx, TcpFlags::NONE);
+}
+
+/// The same with an ACE field, where that is not NONE, of its own.
+pub(super) fn challenge_with(cx: &mut Cx<'_>, field: TcpFlags) {
     let tp = &mut *cx.tp;
     if may_challenge(cx.stack, cx.now, &mut tp.last_oow_ack_ms, &mut tp.challenge) {
-        control::send_ack(cx);
+        control::send_ack_reflect_ect(cx, field);
     }
 }
 
@@ -105,7 +111,8 @@ pub(crate) fn send_dupack(cx: &mut Cx<'_>, seg: &Seg) {
     if seg.end_seq != seg.seq && seg.seq.before(cx.tp.rcv_nxt) {
         cx.stack.mib.inc(Mib::TcpExtDelayedACKLost);
         enter_quickack_mode(cx, MAX_QUICKACKS);
-        if sack::is_sack(cx.tp) {
+        if sack::is_sack(cx.tp) && cx.stack.sysctl.tcp_dsack() {
+            reassembly::rcv_spurious_retrans(cx, seg);
             let end = seg.end_seq.earlier(cx.tp.rcv_nxt);
             sack::dsack_set(cx, seg.seq, end);
         }

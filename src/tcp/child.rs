@@ -2,8 +2,9 @@
 //! numbers of the handshake. Above: `handshake`. Below: `lookup`, `input` (which runs the child's first segment). The
 //! listener is owned; a child is owned inside it. Linux: tcp_v4_syn_recv_sock, tcp_create_openreq_child, sk_clone_lock.
 
+use super::auth;
 use super::connect;
-use super::ecn::{self, EcnFlags};
+use super::ecn;
 use super::handshake::mss_for;
 use super::input::{self, Verdict};
 use super::listener::{ReqKey, Request};
@@ -15,8 +16,9 @@ use crate::sock::addr::AF_INET6;
 use crate::sock::packet::PacketInfo;
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
-use crate::sock::{Sock, SockCommon, flag};
+use crate::sock::{Sock, SockCommon, flag, ip_flag};
 use crate::wire::seq::RawWindow;
+use crate::wire::tcp_options::TcpOptions;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -25,12 +27,14 @@ pub(super) struct OpenedBy {
     /// Bytes, with its header.
     len: u32,
     window: RawWindow,
+    ecn: ecn::Opening,
     info: Option<PacketInfo>,
 }
 
 impl OpenedBy {
     pub(super) fn of(skb: &Skb) -> OpenedBy {
-        OpenedBy { len: skb.len() as u32, window: skb.tcp.window(), info: skb.rx }
+        let o = TcpOptions::parse(rcv::option_bytes(skb));
+        OpenedBy { len: skb.len() as u32, window: skb.tcp.window(), ecn: ecn::Opening::of(skb, &o), info: skb.rx }
     }
 }
 
@@ -53,7 +57,7 @@ pub(super) fn syn_recv_sock(
         let mut c = Cx::new(g)?;
         let c = &mut c;
         inherit(c, parent);
-        create_openreq_child(c, parent, req.as_ref()?, by.len, by.window);
+        create_openreq_child(c, parent, req.as_ref()?, by);
         if let Some(info) = &by.info {
             // Shown, and without a use: a stream does not send to groups. IP_MULTICAST_IF would show an address.
             c.sk.mc_index = if c.sock.family == AF_INET6 { info.ifindex } else { 0 };
@@ -103,9 +107,15 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     (s.peek_off, s.zerocopy, s.tstamp_new) = (l.peek_off, l.zerocopy, l.tstamp_new);
     (s.txtime, s.busy_poll_us) = (l.txtime, l.busy_poll_us);
     child.tsflags.store(p.sock.tsflags.load(Ordering::Relaxed), Ordering::Relaxed);
-    s.filter = l.filter.clone();
+    s.filter = l.filter.as_ref().map(|f| Box::new(f.for_child()));
+    (s.more, s.ip_more) = (l.more, l.ip_more.clone());
+    if let Some(m) = &mut s.ip_more {
+        // A listener's IP options are not its connections'.
+        m.options = Box::default();
+    }
+    s.ip_flags = l.ip_flags & !(ip_flag::PORT_LEFT | ip_flag::DEFER_CONNECT);
     s.max_pacing_rate = l.max_pacing_rate;
-    s.txrehash = l.txrehash;
+    (s.txrehash, s.force_reuse) = (l.txrehash, l.force_reuse);
     super::close::copy_options(c.tp, p.tp);
     if !p.tp.ca_setsockopt {
         // The listener's algorithm was the default when the listener was made: the child takes the present default
@@ -115,8 +125,9 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     sock_ops::inherit(c.tp, p.tp, false);
 }
 
-/// The child's numbers, from the request and the segment that completes it. `len` is the segment's with its header.
-fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw_window: RawWindow) {
+/// The child's numbers, from the request and the segment that completes it.
+fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, by: &OpenedBy) {
+    let (len, raw_window) = (by.len, by.window);
     let sk = &mut *c.sk;
     (sk.saddr, sk.rcv_saddr, sk.daddr) = (req.saddr, req.saddr, req.daddr);
     (sk.sport, sk.dport, sk.bound_dev_if) = (req.sport, req.dport, req.oif);
@@ -151,7 +162,7 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw
     tp.max_window = tp.snd_wnd;
     tp.tsoffset = req.ts_off;
     tp.txhash = req.txhash;
-    tp.tcp_header_len = 20;
+    tp.tcp_header_len = 20 + auth::key_for(p.tp, req.daddr).map_or(0, |s| s.option().option_len() as u16);
     if req.tstamp_ok {
         tp.rx_opt.ts_recent = req.ts_recent;
         tp.rx_opt.ts_recent_stamp = (c.now.as_secs() as u32).max(1);
@@ -172,13 +183,16 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw
     }
     tp.not_accepted = true;
     tp.rx_opt.mss_clamp = req.mss;
-    tp.ecn = EcnFlags::new(req.ecn_ok);
+    ecn::openreq_child(c, &req.ecn, &by.ecn);
+    let tp = &mut *c.tp;
     if let Some(syn) = &req.saved_syn {
         tp.cold.get_or_insert_default().saved_syn = Some(syn.clone());
     }
     if let Some(options) = &req.syn_options {
         tp.cold.get_or_insert_default().syn_options = Some(options.clone());
     }
+    auth::inherit(c, p.tp);
+    let tp = &mut *c.tp;
     tp.advmss = mss_for(p, &req.dst, req.daddr.is_ipv6());
     set_state(c, State::SynRecv);
     c.stack.mib.inc(Mib::TcpPassiveOpens);

@@ -7,7 +7,7 @@ use super::state::Event;
 use super::tcb::{Cx, TIMEOUT_INIT_US, TcpSock};
 use super::timewait::TIMEWAIT_LEN;
 use super::{connect, control, fastopen, listener, output, set_state, sock_ops, timer, timewait, ulp};
-use crate::base::env::Duration;
+use crate::base::env::{Duration, WaitLimit};
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
 use crate::sock::addr::unspecified;
@@ -44,8 +44,8 @@ pub(crate) fn close(sk: SockRef<'_>) {
     if let Some(mut cx) = Cx::new(&mut g) {
         wait = begin_close(&mut cx);
     }
-    if let Some(time) = linger.filter(|t| wait && !t.is_zero()) {
-        let deadline = (time != Duration::MAX).then(|| g.now() + time);
+    if let Some(time) = linger.map(WaitLimit::get).filter(|t| wait && *t != Some(Duration::ZERO)) {
+        let deadline = time.map(|t| g.now() + t);
         while sk.sock.state().is_one_of(&[State::FinWait1, State::Closing, State::LastAck]) {
             // The timeout is over, or a signal arrived: the connection closes in the background.
             if g.sleep(Events::ALL, false, deadline).is_err() {
@@ -79,11 +79,14 @@ fn begin_close(cx: &mut Cx<'_>) -> bool {
     if cx.state() == State::Close {
         return false;
     }
-    if unread {
+    if cx.tp.repair {
+        // The connection goes on elsewhere: its peer hears nothing. The sock is destroyed in any case.
+        let _ = connect::disconnect(cx);
+    } else if unread {
         cx.stack.mib.inc(Mib::TcpExtTCPAbortOnClose);
         set_state(cx, State::Close);
         control::send_active_reset(cx);
-    } else if cx.sk.flag(flag::LINGER) && cx.sk.linger.is_zero() {
+    } else if cx.sk.flag(flag::LINGER) && cx.sk.linger.get() == Some(Duration::ZERO) {
         // An error of the abort does not matter: the sock is destroyed in any case.
         let _ = connect::disconnect(cx);
         cx.stack.mib.inc(Mib::TcpExtTCPAbortOnData);
@@ -97,7 +100,7 @@ fn begin_close(cx: &mut Cx<'_>) -> bool {
 fn purge_receive(cx: &mut Cx<'_>) -> bool {
     let mut unread = false;
     while let Some(skb) = cx.sk.receive_queue.pop_front() {
-        let fin = u32::from(skb.tcp.flags & TcpFlags::FIN.bits() as u8 != 0);
+        let fin = u32::from(skb.tcp.flags & TcpFlags::FIN.bits() != 0);
         unread |= (skb.tcp.end_seq - fin).after(cx.tp.copied_seq);
         mem::uncharge_rmem(cx.sock, cx.sk, skb.truesize);
     }
@@ -217,6 +220,7 @@ pub(crate) fn destroy(cx: &mut Cx<'_>) {
     connect::put_port(cx);
     cx.sk.dst = None;
     cx.tp.cold = None;
+    cx.tp.auth = None;
     cx.tp.fastopen = None;
     cx.tp.sock_ops_flags = 0;
     cx.tp.sack = None;
@@ -241,7 +245,7 @@ pub(super) fn copy_options(to: &mut TcpSock, from: &TcpSock) {
     to.keepalive_probes = from.keepalive_probes;
     to.keepalive_time_ms = from.keepalive_time_ms;
     to.keepalive_intvl_ms = from.keepalive_intvl_ms;
-    to.user_timeout_ms = from.user_timeout_ms;
+    to.set_user_timeout_ms(from.user_timeout_ms());
     to.linger2_ms = from.linger2_ms;
     to.thin_lto = from.thin_lto;
     to.notsent_lowat = from.notsent_lowat;
@@ -251,6 +255,8 @@ pub(super) fn copy_options(to: &mut TcpSock, from: &TcpSock) {
     to.delack_max_us = from.delack_max_us;
     to.save_syn = from.save_syn;
     to.reordering = from.reordering;
+    to.set_tx_delay(from.tx_delay());
+    (to.repair, to.repair_queue) = (from.repair, from.repair_queue);
     fastopen::copy_options(to, from);
 }
 
@@ -259,6 +265,8 @@ pub(super) fn copy_options(to: &mut TcpSock, from: &TcpSock) {
 fn keep_history(new: &mut TcpSock, old: &TcpSock) {
     (new.snd_una, new.snd_nxt, new.max_window) = (old.snd_una, old.snd_nxt, old.max_window);
     (new.snd_wnd, new.rcv_wnd, new.rcv_ssthresh) = (old.snd_wnd, old.rcv_wnd, old.rcv_ssthresh);
+    (new.snd_wl1, new.rcv_wup) = (old.snd_wl1, old.rcv_wup);
+    (new.rcv_nxt, new.copied_seq) = (old.rcv_nxt, old.rcv_nxt);
     (new.mss_cache, new.advmss, new.pmtu_cookie) = (old.mss_cache, old.advmss, old.pmtu_cookie);
     (new.rcv_rtt_us, new.rcvq_space) = (old.rcv_rtt_us, old.rcvq_space);
     (new.rtt_min, new.pacing_rate) = (old.rtt_min, old.pacing_rate);
@@ -292,6 +300,7 @@ pub(super) fn reset_connection(cx: &mut Cx<'_>) {
     new.write_seq = if seq == SeqNum(0) { SeqNum(1) } else { seq };
     keep_history(&mut new, cx.tp);
     new.bound = cx.tp.bound.take();
+    new.auth = cx.tp.auth.take();
     new.destroyed = cx.tp.destroyed;
     new.write_pending = cx.tp.write_pending;
     new.rto_us = TIMEOUT_INIT_US;

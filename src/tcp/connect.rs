@@ -11,6 +11,7 @@ use crate::base::error::{Error, Result};
 use crate::base::hash::{Tuple, addr128};
 use crate::counters::Mib;
 use crate::ip;
+use crate::ip::sockopt::own::{has_port_range, port_range};
 use crate::sock::addr::AF_INET6;
 use crate::sock::addr::unspecified;
 use crate::sock::dst::DstKind;
@@ -48,6 +49,10 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
         // A source that no packet may have; only a v4-mapped one comes as far (ip_route_output_key).
         return Err(Error::Inval);
     }
+    if own.is_some_and(|own| own.is_ipv4() && !ip::route::is_local(cx.stack, own)) && !ip::datagram::any_source(cx.sk) {
+        // Bound by IP_FREEBIND to an address that is not this host's (ip_route_output_key).
+        return Err(Error::NetUnreach);
+    }
     let dst = segment::route_to(cx, peer, own)?;
     if cx.sock.family == AF_INET6 && cx.sk.rcv_saddr.is_ipv4() && peer.is_ipv6() {
         // A v4-mapped source to a peer of IPv6 (ip6_dst_lookup_tail).
@@ -68,7 +73,9 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
         // The peer is another one: TS.Recent of the last connection does not apply.
         cx.tp.rx_opt.ts_recent = 0;
         cx.tp.rx_opt.ts_recent_stamp = 0;
-        cx.tp.write_seq = SeqNum(0);
+        if !cx.tp.repair {
+            cx.tp.write_seq = SeqNum(0);
+        }
     }
     cx.sk.daddr = peer;
     cx.sk.dport = addr.port();
@@ -76,10 +83,12 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
     cx.tp.rx_opt.mss_clamp = default_mss(peer);
     let r = hash_connect(cx).and_then(|()| {
         let tuple = tuple_of_sock(cx.sk);
-        if cx.tp.write_seq == SeqNum(0) {
-            cx.tp.write_seq = SeqNum(cx.stack.keys.isn(cx.now, &tuple));
+        if !cx.tp.repair {
+            if cx.tp.write_seq == SeqNum(0) {
+                cx.tp.write_seq = SeqNum(cx.stack.keys.isn(cx.now, &tuple));
+            }
+            cx.tp.tsoffset = ts_offset(cx.stack, &tuple);
         }
-        cx.tp.tsoffset = ts_offset(cx.stack, &tuple);
         segment::set_txhash(cx);
         if fastopen::client::defer_connect(cx) { Ok(()) } else { control::connect(cx, None) }
     });
@@ -131,6 +140,7 @@ fn hash_connect(cx: &mut Cx<'_>) -> Result<()> {
     let secret = stack.keys.port_offset(addr128(cx.sk.saddr), addr128(cx.sk.daddr), cx.sk.dport);
     let holder = Holder::of(cx.sk, false, true);
     let left = cx.sk.sport;
+    let (range, every) = (port_range(stack, cx.sk), has_port_range(cx.sk));
     let free = |port| {
         let Some(bound) = cx.tp.net.hashinfo.bind_for_connect(port, holder) else { return false };
         cx.sk.sport = port;
@@ -142,8 +152,7 @@ fn hash_connect(cx: &mut Cx<'_>) -> Result<()> {
         cx.tp.net.hashinfo.unbind(bound);
         false
     };
-    let range = stack.sysctl.ip_local_port_range();
-    ip::ports::for_connect(stack, secret, range, free).map(|_| ()).ok_or(Error::AddrNotAvail)
+    ip::ports::for_connect(stack, secret, range, every, free).map(|_| ()).ok_or(Error::AddrNotAvail)
 }
 
 /// Enters the sock's 4-tuple, taking a time-wait record's place where that is safe. `bound`: the program chose the
@@ -156,9 +165,11 @@ fn try_tuple(cx: &mut Cx<'_>, bound: bool) -> bool {
     let done = tp.net.hashinfo.insert(stack, &tuple, Entry::Sock(cx.sock.clone()), |e| {
         let Entry::TimeWait(tw) = e else { return false };
         let Some(taken) = tw.reusable(stack, now, loopback, bound) else { return false };
-        tp.write_seq = taken.write_seq;
-        tp.rx_opt.ts_recent = taken.ts_recent;
-        tp.rx_opt.ts_recent_stamp = taken.ts_recent_stamp;
+        if !tp.repair {
+            tp.write_seq = taken.write_seq;
+            tp.rx_opt.ts_recent = taken.ts_recent;
+            tp.rx_opt.ts_recent_stamp = taken.ts_recent_stamp;
+        }
         old = Some(tw.clone());
         true
     });
@@ -211,7 +222,7 @@ pub(super) fn reset_saddr(cx: &mut Cx<'_>) {
 /// leaves the upper one to socks that need a port of their own.
 fn open_port(cx: &Cx<'_>, holder: Holder) -> Option<Bound> {
     let stack = cx.stack;
-    let (low, high) = stack.sysctl.ip_local_port_range();
+    let (low, high) = port_range(stack, cx.sk);
     let width = u32::from(high.saturating_sub(low)) + 1;
     let half = low.saturating_add(((width >> 2) << 1) as u16);
     let halves = holder.reuse && width >= 4;
@@ -262,6 +273,8 @@ pub fn disconnect(cx: &mut Cx<'_>) -> Result<()> {
             listener::stop(cx);
             0
         }
+        // A program that takes the connection out ends it here alone.
+        _ if cx.tp.repair => libc::ECONNABORTED,
         s if close::need_reset(s) || (unsent && matches!(s, State::Closing | State::LastAck)) => {
             control::send_active_reset(cx);
             libc::ECONNRESET

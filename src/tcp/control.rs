@@ -9,7 +9,7 @@ use super::segment::{route, transmit_ack, transmit_bare, transmit_skb};
 use super::tcb::{Cx, XmitTimer, nagle};
 use super::timer::{micros, reset_xmit_timer};
 use super::xmit::queue_skb;
-use super::{cong, ecn, fastopen, mtu_probe, rcvbuf, sock_ops, window};
+use super::{auth, cong, ecn, fastopen, input, mtu_probe, rcvbuf, sock_ops, window};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
@@ -18,12 +18,12 @@ use crate::sock::skb::Skb;
 use crate::sock::state::State;
 use crate::sock::{flag, mem};
 use crate::wire::seq::SeqNum;
-use crate::wire::tcp::HEADER_LEN;
+use crate::wire::tcp::{HEADER_LEN, TcpFlags};
 use crate::wire::tcp_options::TIMESTAMP_ALIGNED_LEN;
 use std::sync::atomic::Ordering;
 
 /// A segment without payload; SYN and FIN take a sequence number each (tcp_init_nondata_skb).
-pub(super) fn nondata_skb(seq: SeqNum, flags: u8) -> Skb {
+pub(super) fn nondata_skb(seq: SeqNum, flags: u16) -> Skb {
     let mut skb = Skb::new();
     skb.tcp.flags = flags;
     skb.tcp.seq = seq;
@@ -49,7 +49,8 @@ pub fn acceptable_seq(cx: &Cx<'_>) -> SeqNum {
 pub fn connect_init(cx: &mut Cx<'_>) {
     let sysctl = &cx.stack.sysctl;
     let (ts, scaling) = (sysctl.tcp_timestamps() != 0, sysctl.tcp_window_scaling());
-    cx.tp.tcp_header_len = (HEADER_LEN + if ts { TIMESTAMP_ALIGNED_LEN } else { 0 }) as u16;
+    let auth = auth::current_key(cx).map_or(0, |s| s.option().option_len());
+    cx.tp.tcp_header_len = (HEADER_LEN + auth + if ts { TIMESTAMP_ALIGNED_LEN } else { 0 }) as u16;
     if cx.tp.rx_opt.user_mss != 0 {
         cx.tp.rx_opt.mss_clamp = cx.tp.rx_opt.user_mss;
     }
@@ -102,7 +103,11 @@ pub fn connect_init(cx: &mut Cx<'_>) {
     tp.snd_up = tp.write_seq;
     tp.urg_mode = false;
     tp.snd_nxt = tp.write_seq;
-    window::begin(tp, SeqNum(0));
+    if tp.repair {
+        tp.rcv_tstamp_ms = cx.now.as_millis() as u32;
+    }
+    let rcv_nxt = if tp.repair { tp.rcv_nxt } else { SeqNum(0) };
+    window::begin(tp, rcv_nxt);
     tp.copied_seq = tp.rcv_nxt;
     tp.rto_us = rto;
     tp.retransmits = 0;
@@ -122,11 +127,16 @@ pub(super) fn connect_queue_skb(cx: &mut Cx<'_>, skb: &Skb) {
 
 /// Sends the SYN of an active open; the route is in `sk.dst`, the tuple is chosen, the state is SYN_SENT. `data`: of a
 /// Fast Open, as much as may leave with the SYN. Errors: EHOSTUNREACH without a route, ECONNREFUSED. A SYN that IP
-/// could not send is sent again by the timer (tcp_connect).
+/// could not send is sent again by the timer. In repair mode no SYN leaves, and the connection is
+/// established (tcp_connect).
 pub fn connect(cx: &mut Cx<'_>, data: Option<&mut SendMsg<'_>>) -> Result<()> {
     sock_ops::tcp_connect(cx);
     route(cx).map_err(|_| Error::HostUnreach)?;
     connect_init(cx);
+    if cx.tp.repair {
+        input::finish_connect(cx, &[]);
+        return Ok(());
+    }
     let mut skb = nondata_skb(cx.tp.write_seq, SYN);
     ecn::send_syn(cx, &mut skb);
     mem::force(cx.sock, cx.sk, skb.truesize as i32);
@@ -156,14 +166,14 @@ pub fn connect(cx: &mut Cx<'_>, data: Option<&mut SendMsg<'_>>) -> Result<()> {
 /// A SYN crossed ours: answers with a SYN-ACK that is our SYN with an ACK (simultaneous open, RFC 9293 §3.5, Figure 7).
 /// EFAULT when the head of the retransmit queue is no SYN. Linux: tcp_send_synack.
 pub fn send_synack(cx: &mut Cx<'_>) -> Result<()> {
-    let ecn = cx.tp.ecn;
-    let Some(slot) = cx.tp.rtx_queue.front_mut() else { return Err(Error::Fault) };
+    let tp = &mut *cx.tp;
+    let Some(slot) = tp.rtx_queue.front_mut() else { return Err(Error::Fault) };
     if slot.tcp.flags & SYN == 0 {
         return Err(Error::Fault);
     }
     if slot.tcp.flags & ACK == 0 {
         slot.tcp.flags |= ACK;
-        ecn::send_synack(ecn, slot);
+        ecn::send_synack(&tp.ecn, slot);
     }
     let mut skb = std::mem::take(slot);
     let sent = transmit_skb(cx, &mut skb);
@@ -210,10 +220,14 @@ pub fn send_active_reset(cx: &mut Cx<'_>) {
 
 /// Sends an acknowledgement of `rcv_nxt` whose sequence number is `seq`. Nothing in CLOSED.
 pub(super) fn send_ack_at(cx: &mut Cx<'_>, seq: SeqNum) {
+    ack_at(cx, seq, TcpFlags::NONE);
+}
+
+fn ack_at(cx: &mut Cx<'_>, seq: SeqNum, field: TcpFlags) {
     if cx.state() == State::Close {
         return;
     }
-    let skb = nondata_skb(seq, ACK);
+    let skb = nondata_skb(seq, ACK | field.bits());
     // An acknowledgement that a full device drops is replaced by the next one, as one lost on the wire.
     let _ = transmit_bare(cx, skb);
 }
@@ -224,6 +238,13 @@ pub(super) fn send_ack_of(cx: &mut Cx<'_>, rcv_nxt: SeqNum) {
     let skb = nondata_skb(acceptable_seq(cx), ACK);
     // As in `send_ack_at`: the next acknowledgement replaces one that is dropped.
     let _ = transmit_ack(cx, skb, rcv_nxt);
+}
+
+/// Acknowledges with an ACE field of its own, where that is not NONE: that tells the codepoint of a SYN or SYN-ACK
+/// (tcp_send_ack_reflect_ect).
+pub(super) fn send_ack_reflect_ect(cx: &mut Cx<'_>, field: TcpFlags) {
+    let seq = acceptable_seq(cx);
+    ack_at(cx, seq, field);
 }
 
 /// Acknowledges what was received (tcp_send_ack).

@@ -71,6 +71,8 @@ pub(crate) struct AckState {
     pub(super) ato_ms: u32,
     /// When the last data segment came, ms (lrcvtime).
     pub(super) lrcvtime_ms: u32,
+    /// Flow label of the last data that came over IPv6, new or again (lrcv_flowlabel).
+    pub(super) lrcv_flowlabel: u32,
     /// `rcv_nxt` of the hole for which duplicates are counted (compressed_ack_rcv_nxt).
     compressed_rcv_nxt: SeqNum,
     /// The timer of a delayed acknowledgement and of compressed ones. Linux has one for each.

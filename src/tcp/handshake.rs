@@ -2,14 +2,16 @@
 //! `synack`, `child`. The listener is owned. Softirq context, or the listener's backlog. RFC 9293 §3.10.7.2 and
 //! §3.10.7.4, RFC 7323, RFC 3168 §6.1.1. Linux: tcp_conn_request, tcp_check_req, inet_csk_reqsk_queue_hash_add.
 
+use super::auth::{self, Signer};
 use super::challenge::{ChallengeBudget, may_challenge, oow_rate_limited};
 use super::child::{OpenedBy, first_segment, syn_recv_sock};
 use super::connect::{default_mss, ts_offset};
-use super::ecn::{self};
+use super::ecn::{self, EcnRequest};
 use super::fastopen::queue::FastOpenQueue;
 use super::fastopen::server::Decision;
 use super::listener::{self, ReqKey, Request};
 use super::lookup::{Entry, tuple_of};
+use super::metrics::{self, Pair};
 use super::rcv::{self, Reply};
 use super::segment::{self};
 use super::sock_ops::{self, Ends};
@@ -48,18 +50,25 @@ pub fn listen_rcv(cx: &mut Cx<'_>, skb: Skb) {
     let tuple = tuple_of(&info, sport, dport);
     let key = ReqKey { hash: cx.stack.keys.ehash(&tuple), tuple };
     let mut skb = skb;
-    if cx.tp.listener.as_ref().is_some_and(|l| l.has(&key)) {
-        match check_req(cx, &key, skb, &info) {
-            Some(back) => skb = back,
-            None => return,
-        }
-    } else if !flags.contains(TcpFlags::SYN)
+    let requested = cx.tp.listener.as_ref().is_some_and(|l| l.has(&key));
+    if !requested
+        && !flags.contains(TcpFlags::SYN)
         && let Some(Entry::Sock(child)) = cx.tp.net.hashinfo.established(cx.stack, &tuple)
     {
         // The segment waited in the backlog while its request became a connection.
         skb.rx = None;
         rcv::add_backlog(cx.stack, &child, skb, cx.now);
         return;
+    }
+    if let Err(reason) = auth::inbound_hash(cx, &skb, info.src, info.dst) {
+        cx.sock.drops.fetch_add(1, Ordering::Relaxed);
+        return drop_skb(cx, reason);
+    }
+    if requested {
+        match check_req(cx, &key, skb, &info) {
+            Some(back) => skb = back,
+            None => return,
+        }
     }
     if flags.contains(TcpFlags::ACK) {
         let Some(skb) = cookie_check(cx, &key, skb, &info) else { return };
@@ -81,7 +90,8 @@ fn drop_skb(cx: &Cx<'_>, reason: DropReason) {
 }
 
 fn reset(cx: &Cx<'_>, skb: &Skb, info: &PacketInfo, sport: u16, dport: u16) {
-    rcv::send_reset(cx.stack, &skb.tcp, info.src, info.dst, sport, dport, info);
+    let signer = auth::key_for(cx.tp, info.src);
+    rcv::send_reset(cx.stack, &skb.tcp, info.src, info.dst, sport, dport, info, signer.as_ref());
 }
 
 /// A SYN is refused: counted at the listener and for the stack (tcp_listendrop).
@@ -112,7 +122,7 @@ struct Agreed {
     sack_ok: bool,
     /// Its window scale, where there is one.
     wscale: Option<WindowShift>,
-    ecn_ok: bool,
+    ecn: EcnRequest,
     /// The TOS byte of the SYN.
     syn_tos: u8,
 }
@@ -139,7 +149,7 @@ fn new_request(cx: &mut Cx<'_>, key: &ReqKey, info: &PacketInfo, dst: Arc<Dst>, 
         tstamp_ok,
         sack_ok: agreed.sack_ok,
         wscale_ok,
-        ecn_ok: agreed.ecn_ok,
+        ecn: agreed.ecn,
         acked: false,
         snd_wscale: agreed.wscale.unwrap_or(WindowShift::NONE),
         rcv_wscale,
@@ -196,9 +206,11 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         Ok(d) if matches!(d.kind, DstKind::Unicast | DstKind::Local) => d,
         _ => return listendrop(cx, DropReason::IpOutNoRoutes),
     };
-    // Linux keeps the last quarter of the queue for peers whose RTT is in its metrics cache; ours has none.
+    // Without cookies the last quarter of the queue is for peers that have proved to be alive.
     let max = sysctl.tcp_max_syn_backlog();
-    if !tw && sysctl.tcp_syncookies() == 0 && max.saturating_sub(qlen as i32) < max >> 2 {
+    let nearly_full = !tw && sysctl.tcp_syncookies() == 0 && max.saturating_sub(qlen as i32) < max >> 2;
+    let pair = Pair::new(info.dst, info.src);
+    if nearly_full && !metrics::peer_is_proven(&cx.tp.net, cx.stack, pair, &dst, cx.now) {
         return listendrop(cx, DropReason::TcpReqQueueFull);
     }
     let timestamps = opt.timestamps.filter(|_| sysctl.tcp_timestamps() != 0);
@@ -216,7 +228,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         ts_recent: timestamps.map(|t| t.0),
         sack_ok: opt.sack_permitted && sysctl.tcp_sack() && has_room,
         wscale: wscale.map(WindowShift::clamp),
-        ecn_ok: ecn::create_request(cx, &skb, &dst, ends) && has_room,
+        ecn: ecn::create_request(cx, &skb, &dst, ends, has_room),
         syn_tos: skb.tcp.ip_dsfield,
     };
     let mut req = new_request(cx, key, info, dst, agreed);
@@ -308,7 +320,7 @@ fn cookie_check(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> O
         ts_recent: timestamps.map(|t| t.0),
         sack_ok: said.sack_ok,
         wscale: said.wscale,
-        ecn_ok: said.ecn_ok && willing,
+        ecn: ecn::cookie_request(said.ecn_ok && willing, flags),
         syn_tos: skb.tcp.ip_dsfield,
     };
     let req = new_request(cx, key, info, dst, agreed);
@@ -467,9 +479,11 @@ fn repeated_syn(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb) {
     let (timeouts, first) = (req.num_timeout, req.timeout_us);
     let mib = Mib::TcpExtTCPACKSkippedSynRecv;
     let (len, syn) = skb.tcp.span();
-    if !oow_rate_limited(stack, len, syn, now, &mut req.last_oow_ack_ms, mib)
-        && with_request(cx, key, rtx_synack).unwrap_or(false)
-    {
+    let limited = oow_rate_limited(stack, len, syn, now, &mut req.last_oow_ack_ms, mib);
+    if !limited {
+        ecn::repeated_syn(&mut req.ecn, skb);
+    }
+    if !limited && with_request(cx, key, rtx_synack).unwrap_or(false) {
         let at = now + listener::req_timeout(cx, first, timeouts);
         if let Some(l) = cx.tp.listener.as_mut() {
             l.postpone(key, at);
@@ -487,11 +501,12 @@ pub(super) fn unacceptable(
     rst: bool,
     stamp: Option<&Stamp>,
     now: Instant,
+    signer: Option<&Signer>,
 ) {
     let mib = Mib::TcpExtTCPACKSkippedSynRecv;
     let (len, syn) = skb.tcp.span();
     if !rst && !oow_rate_limited(stack, len, syn, now, &mut req.last_oow_ack_ms, mib) {
-        send_ack(stack, req, skb.tcp.ip_dsfield, now);
+        send_ack(stack, req, skb.tcp.ip_dsfield, now, signer);
     }
     stack.mib.drop(match stamp {
         Some(Stamp { paws: true, .. }) => {
@@ -516,6 +531,7 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
     let (timeouts, first) = cx.tp.listener.as_mut()?.get(key).map(|r| (r.num_timeout, r.timeout_us))?;
     let age = listener::req_timeout(cx, first, timeouts).as_secs() as u32;
     let stack = cx.stack;
+    let signer = auth::key_for(cx.tp, info.src);
     let req = cx.tp.listener.as_mut()?.get(key)?;
     let rst = flags.contains(TcpFlags::RST);
     let stamp = stamp_of(stack, req, &opt, age, now.as_secs() as u32, rst);
@@ -531,12 +547,12 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
     let rcv_nxt = req.rcv_isn + 1;
     let bad_stamp = stamp.as_ref().is_some_and(|s| s.paws || s.bad_echo);
     if bad_stamp || !in_window(seq, end, rcv_nxt, rcv_nxt + req.rcv_wnd.min(0xffff)) {
-        unacceptable(stack, req, &skb, rst, stamp.as_ref(), now);
+        unacceptable(stack, req, &skb, rst, stamp.as_ref(), now, signer.as_ref());
         return None;
     }
     if rst && seq != rcv_nxt {
         if may_challenge(stack, now, &mut req.last_oow_ack_ms, &mut req.challenge) {
-            send_ack(stack, req, skb.tcp.ip_dsfield, now);
+            send_ack(stack, req, skb.tcp.ip_dsfield, now, signer.as_ref());
         }
         stack.mib.drop(DropReason::TcpReset);
         return None;
@@ -554,6 +570,7 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
         stack.mib.drop(DropReason::TcpFlags);
         return None;
     }
+    req.ecn.see_option(opt.accecn(rcv::option_bytes(&skb)));
     if timeouts < cx.tp.defer_accept && end == rcv_nxt {
         // TCP_DEFER_ACCEPT: a bare ACK does not make a connection, data will.
         req.acked = true;
@@ -601,7 +618,7 @@ fn embryonic_reset(
 }
 
 /// Acknowledges with a request's numbers (tcp_v4_reqsk_send_ack).
-pub(super) fn send_ack(stack: &Arc<Stack>, req: &Request, dsfield: u8, now: Instant) {
+pub(super) fn send_ack(stack: &Arc<Stack>, req: &Request, dsfield: u8, now: Instant, signer: Option<&Signer>) {
     let ts = req.tstamp_ok.then(|| ((now.as_millis() as u32).wrapping_add(req.ts_off), req.ts_recent));
     let repr = TcpRepr {
         src_port: req.sport,
@@ -615,10 +632,11 @@ pub(super) fn send_ack(stack: &Arc<Stack>, req: &Request, dsfield: u8, now: Inst
         options_len: 0,
     };
     let (src, dst, tos) = (req.saddr, req.daddr, ecn::with_codepoint(dsfield, 0));
-    let options = rcv::with_timestamps(ts);
+    let options = rcv::reply_options(signer, ts);
+    let (oif, txhash) = (req.oif, req.txhash);
     rcv::send_reply(
         stack,
-        &Reply { src, dst, repr, options, more: &[], tos, ttl: -1, oif: req.oif, flow_label: 0, txhash: req.txhash },
+        &Reply { src, dst, repr, options, more: &[], signer, tos, ttl: -1, oif, flow_label: 0, txhash },
     );
 }
 

@@ -71,6 +71,15 @@ pub(crate) const FIELDS: &[(&str, usize)] = &[
     ("total_rto", 2),
     ("total_rto_recoveries", 2),
     ("total_rto_time", 4),
+    ("received_ce", 4),
+    ("delivered_e1_bytes", 4),
+    ("delivered_e0_bytes", 4),
+    ("delivered_ce_bytes", 4),
+    ("received_e1_bytes", 4),
+    ("received_e0_bytes", 4),
+    ("received_ce_bytes", 4),
+    ("accecn_fail_mode", 2),
+    ("accecn_opt_seen", 2),
 ];
 
 const OPT_TIMESTAMPS: u8 = 1;
@@ -218,11 +227,17 @@ pub fn tcp_info(cx: &Cx<'_>) -> [u8; TCP_INFO_LEN] {
     o.u32(tp.rcv_ooopack);
     o.u32(tp.snd_wnd);
     o.u32(tp.rcv_wnd);
-    o.u32(u32::from(tp.timeout_rehash));
+    o.u32(u32::from(tp.timeout_rehash).wrapping_add(tp.plb_rehash()));
     o.u16(tp.total_rto);
     o.u16(tp.total_rto_recoveries);
     let episode = if tp.rto_stamp_ms != 0 { ms_since(tp.rto_stamp_ms) } else { 0 };
     o.u32(tp.total_rto_time_ms.saturating_add(episode));
-    // Accurate ECN is not implemented: its counters stay zero.
+    let ecn = tp.ecn.counters();
+    o.u32(ecn.received_ce);
+    for bytes in ecn.delivered_bytes.into_iter().chain(ecn.received_bytes) {
+        o.u32(bytes);
+    }
+    o.u16(u16::from(ecn.fail));
+    o.u16(ecn.saw_opt as u16);
     o.buf
 }

@@ -5,7 +5,7 @@
 
 use super::ack::{self, AckResult, flag, may_update_window};
 use super::challenge::reset;
-use super::challenge::{oow_rate_limited, send_challenge_ack, send_dupack};
+use super::challenge::{challenge_with, oow_rate_limited, send_challenge_ack, send_dupack};
 use super::delack::{ack_snd_check, ack_snd_check_always};
 use super::reassembly::{self, DataRecv, data_queue};
 use super::sock_ops::{self, Opened};
@@ -13,8 +13,8 @@ use super::tcb::{Cx, TcpSock};
 use super::timewait::TIMEWAIT_LEN;
 use super::urgent::urg;
 use super::{
-    close, cong, control, ecn, fastopen, mtu, mtu_probe, output, rcv, rcvbuf, recvmsg, rtt, sack, synsent, timer,
-    timewait, undo, window,
+    close, cong, control, ecn, fastopen, metrics, mtu, mtu_probe, output, rcv, rcvbuf, recvmsg, rtt, sack, synsent,
+    timer, timewait, undo, window,
 };
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
@@ -24,7 +24,7 @@ use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, flag as sflag};
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::TcpFlags;
-use crate::wire::tcp_options::{SackBlocks, TcpOptions};
+use crate::wire::tcp_options::{AccEcn, SackBlocks, TcpOptions};
 use std::sync::atomic::Ordering;
 
 /// Header bytes of a segment with nothing but aligned timestamps.
@@ -32,7 +32,7 @@ const HEADER_WITH_TS: u16 = 32;
 /// Bytes of aligned timestamps.
 const TS_LEN: u16 = 12;
 /// Bits of the flag word that header prediction does not compare: reserved bits and PSH.
-const HP_IGNORE: u32 = 0x0f00_0000 | (TcpFlags::PSH.bits() as u32) << 16;
+const HP_IGNORE: u32 = 0x0e00_0000 | (TcpFlags::PSH.bits() as u32) << 16;
 
 /// Age from which on TS.Recent is invalid, seconds (RFC 7323 §5.5): a clock of microseconds goes half way round in it
 /// (TCP_PAWS_WRAP).
@@ -68,10 +68,14 @@ pub struct Seg {
     pub dsfield: u8,
     /// TTL or hop limit of the IP header.
     pub ttl: u8,
+    /// Flow label of the IPv6 header.
+    pub flow_label: u32,
     /// Segments joined in this packet.
     pub rx_segs: u16,
     /// The peer's SACK blocks.
     pub sack: SackBlocks,
+    /// Its counters of accurate ECN.
+    pub(super) accecn: Option<AccEcn>,
 }
 
 impl Seg {
@@ -90,8 +94,10 @@ impl Seg {
             flag_word: cb.flag_word,
             dsfield: cb.ip_dsfield,
             ttl: cb.ttl,
+            flow_label: cb.flow_label,
             rx_segs: skb.rx_segs,
             sack: o.sack,
+            accecn: o.accecn(rcv::option_bytes(skb)),
         };
         (seg, o)
     }
@@ -164,10 +170,12 @@ fn now_secs(cx: &Cx<'_>) -> u32 {
     (cx.now.as_secs() as u32).max(1)
 }
 
-/// Takes TS.Recent from the segment in hand (tcp_store_ts_recent).
-pub fn store_ts_recent(cx: &mut Cx<'_>) {
+/// Takes TS.Recent from the segment in hand. Returns a flag that says whether it has moved on (tcp_store_ts_recent).
+pub fn store_ts_recent(cx: &mut Cx<'_>) -> u32 {
+    let later = cx.tp.rx_opt.rcv_tsval.wrapping_sub(cx.tp.rx_opt.ts_recent) as i32 > 0;
     cx.tp.rx_opt.ts_recent = cx.tp.rx_opt.rcv_tsval;
     cx.tp.rx_opt.ts_recent_stamp = now_secs(cx);
+    if later { flag::TS_PROGRESS } else { 0 }
 }
 
 /// Whether PAWS accepts a segment with `tsval`, with `window` ticks of leniency (RFC 7323 §5.3). `recent`, TS.Recent,
@@ -190,10 +198,9 @@ pub fn paws_check(cx: &Cx<'_>, window: i32) -> bool {
 /// Updates TS.Recent from a segment at the left edge of what was last acknowledged (RFC 7323 §4.3;
 /// tcp_replace_ts_recent).
 #[inline]
-pub fn replace_ts_recent(cx: &mut Cx<'_>, seq: SeqNum) {
-    if cx.tp.rx_opt.saw_tstamp && !seq.after(cx.tp.rcv_wup) && paws_check(cx, 0) {
-        store_ts_recent(cx);
-    }
+pub fn replace_ts_recent(cx: &mut Cx<'_>, seq: SeqNum) -> u32 {
+    let take = cx.tp.rx_opt.saw_tstamp && !seq.after(cx.tp.rcv_wup) && paws_check(cx, 0);
+    if take { store_ts_recent(cx) } else { 0 }
 }
 
 /// Why a segment that PAWS rejects is dropped; None: it is an acknowledgement out of order, and accepted
@@ -220,12 +227,13 @@ fn disordered_ack(cx: &Cx<'_>, seg: &Seg) -> Option<DropReason> {
 
 // ---- Header prediction.
 
-/// Turns header prediction on: the next header is expected to have this length and window, and ACK alone
+/// Turns header prediction on: the next header is expected to have this length and window, ACK and the ACE field alone
 /// (tcp_fast_path_on).
 pub fn fast_path_on(cx: &mut Cx<'_>) {
     let tp = &mut *cx.tp;
     let win = tp.snd_wnd >> tp.rx_opt.snd_wscale.get();
-    tp.pred_flags = (tp.tcp_header_len as u32) << 26 | (TcpFlags::ACK.bits() as u32) << 16 | win;
+    let flags = TcpFlags::ACK | tp.ecn.expected_flags(tp.delivered_ce);
+    tp.pred_flags = (tp.tcp_header_len as u32) << 26 | u32::from(flags.bits()) << 16 | win;
 }
 
 /// Turns header prediction on if there is no hole, no urgent data, and room in the buffer (tcp_fast_path_check).
@@ -296,12 +304,12 @@ fn out_of_window_limited(cx: &mut Cx<'_>, seg: &Seg, mib: Mib) -> bool {
     oow_rate_limited(cx.stack, len, syn, cx.now, &mut cx.tp.last_oow_ack_ms, mib)
 }
 
-fn syn_challenge(cx: &mut Cx<'_>, syn_inerr: bool) -> DropReason {
+fn syn_challenge(cx: &mut Cx<'_>, syn_inerr: bool, field: TcpFlags) -> DropReason {
     if syn_inerr {
         cx.stack.mib.inc(Mib::TcpInErrs);
     }
     cx.stack.mib.inc(Mib::TcpExtTCPSYNChallenge);
-    send_challenge_ack(cx);
+    challenge_with(cx, field);
     DropReason::TcpInvalidSyn
 }
 
@@ -317,7 +325,7 @@ fn validate_incoming(cx: &mut Cx<'_>, seg: &Seg, o: &TcpOptions, syn_inerr: bool
         && !rst
     {
         if syn {
-            return Err(syn_challenge(cx, syn_inerr));
+            return Err(syn_challenge(cx, syn_inerr, TcpFlags::NONE));
         }
         if reason == DropReason::TcpPawsAck {
             cx.stack.mib.inc(Mib::TcpExtPAWSOldAck);
@@ -332,7 +340,7 @@ fn validate_incoming(cx: &mut Cx<'_>, seg: &Seg, o: &TcpOptions, syn_inerr: bool
     if let Some(reason) = sequence(cx, seg) {
         if !rst {
             if syn {
-                return Err(syn_challenge(cx, syn_inerr));
+                return Err(syn_challenge(cx, syn_inerr, TcpFlags::NONE));
             }
             if reason != DropReason::TcpOldSequence {
                 cx.stack.mib.inc(Mib::TcpExtBeyondWindow);
@@ -355,6 +363,7 @@ fn validate_incoming(cx: &mut Cx<'_>, seg: &Seg, o: &TcpOptions, syn_inerr: bool
         return Err(DropReason::TcpReset);
     }
     if syn {
+        let field = ecn::syn_in_connection(cx, seg);
         // The only valid SYN here is the SYN-ACK of a simultaneous open.
         let crossed = cx.state() == State::SynRecv
             && !cx.sk.flag(sflag::DEAD)
@@ -364,7 +373,7 @@ fn validate_incoming(cx: &mut Cx<'_>, seg: &Seg, o: &TcpOptions, syn_inerr: bool
             && seg.seq + 1 == cx.tp.rcv_nxt
             && seg.ack_seq == cx.tp.snd_nxt;
         if !crossed {
-            return Err(syn_challenge(cx, syn_inerr));
+            return Err(syn_challenge(cx, syn_inerr, field));
         }
     }
     Ok(())
@@ -409,10 +418,9 @@ pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
         let store_ts = with_ts && cx.tp.rcv_nxt == cx.tp.rcv_wup;
         if len == seg.header_len {
             // A pure acknowledgement.
-            if store_ts {
-                store_ts_recent(cx);
-            }
-            ack::ack(cx, &seg, 0);
+            let flags = if store_ts { store_ts_recent(cx) } else { 0 };
+            ecn::received(cx, &seg, 0);
+            ack::ack(cx, &seg, flags);
             drop(skb);
             data_snd_check(cx);
             cx.tp.rcv_rtt_last_tsecr = cx.tp.rx_opt.rcv_tsecr;
@@ -427,17 +435,16 @@ pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
             cx.stack.mib.inc(Mib::TcpInErrs);
             return drop_seg(cx, skb, DropReason::PktTooSmall);
         }
-        if store_ts {
-            store_ts_recent(cx);
-        }
+        let flags = if store_ts { store_ts_recent(cx) } else { 0 };
         rcvbuf::rcv_rtt_measure_ts(cx, &seg);
         cx.stack.mib.inc(Mib::TcpExtTCPHPHits);
+        ecn::received(cx, &seg, skb.len() as u32);
         let note = DataRecv::note(cx, &seg, &skb);
         reassembly::queue_rcv(cx, skb);
         note.finish(cx, &seg);
         let mut check_ack = true;
         if seg.ack_seq != cx.tp.snd_una {
-            ack::ack(cx, &seg, flag::DATA);
+            ack::ack(cx, &seg, flags | flag::DATA);
             data_snd_check(cx);
             // Data that was just sent may have carried the acknowledgement.
             check_ack = cx.tp.ack.is_scheduled();
@@ -463,6 +470,7 @@ pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
 
 /// From the fifth step on: ACK, URG, text (step5 of tcp_rcv_established).
 fn long_way(cx: &mut Cx<'_>, seg: Seg, skb: Skb) {
+    ecn::received(cx, &seg, skb.len().saturating_sub(seg.header_len) as u32);
     if let AckResult::Bad(reason) = ack::ack(cx, &seg, flag::SLOWPATH | flag::UPDATE_TS_RECENT) {
         return drop_seg(cx, skb, reason);
     }
@@ -532,6 +540,7 @@ pub fn rcv_state_process(cx: &mut Cx<'_>, skb: Skb) -> Verdict {
             return Verdict::Ok;
         }
         State::LastAck if cx.tp.snd_una == cx.tp.write_seq => {
+            metrics::update(cx);
             close::done(cx);
             return Verdict::Ok;
         }
@@ -611,6 +620,7 @@ fn established_from_syn_recv(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) -> Option<Ve
     // Idle time counts from now.
     cx.tp.lsndtime_ms = cx.now.as_millis() as u32;
     rcvbuf::initialize_rcv_mss(cx);
+    ecn::third_ack(cx, seg.flags, seg.seq == seg.end_seq && seg.sack.is_empty());
     fast_path_on(cx);
     if cx.sock.shutdown.load(Ordering::Relaxed) & SEND_SHUTDOWN != 0 {
         // The program has shut down sending already: sends the FIN (tcp_shutdown).
@@ -658,7 +668,7 @@ fn fin_acked(cx: &mut Cx<'_>, seg: &Seg) -> Option<Verdict> {
 /// segment that completed the handshake (tcp_init_transfer).
 pub(super) fn init_transfer(cx: &mut Cx<'_>, how: Opened, options: &[u8]) {
     mtu_probe::init(cx);
-    ack::init_metrics(cx);
+    metrics::init(cx);
     ack::set_initial_cwnd(cx);
     sock_ops::established(cx, how, options);
     if cx.tp.ca.algo.is_none() {

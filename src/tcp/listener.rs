@@ -4,6 +4,7 @@
 
 use super::challenge::ChallengeBudget;
 use super::connect::{self};
+use super::ecn::EcnRequest;
 use super::lookup::{Entry, Holder, Ready};
 use super::syncookies::Overflow;
 use super::tcb::Cx;
@@ -58,7 +59,7 @@ pub(super) struct Request {
     pub tstamp_ok: bool,
     pub sack_ok: bool,
     pub wscale_ok: bool,
-    pub ecn_ok: bool,
+    pub ecn: EcnRequest,
     /// An ACK came that could not make a connection yet.
     pub acked: bool,
     pub snd_wscale: WindowShift,

@@ -5,7 +5,10 @@
 use super::timewait::TimeWait;
 use crate::base::hash::{Tuple, addr128};
 use crate::ip::ports::rcv_saddr_equal;
+use crate::sock::filter::Packet;
 use crate::sock::packet::PacketInfo;
+use crate::sock::reuseport::{self, Membership, ReuseGroup};
+use crate::sock::skb::Skb;
 use crate::sock::{Sock, SockCommon, flag};
 use crate::stack::Stack;
 use crate::sys::lock::{Mutex, RwLock};
@@ -73,7 +76,8 @@ struct Listening {
     addr: IpAddr,
     v6only: bool,
     ifindex: u32,
-    reuseport: bool,
+    /// Its SO_REUSEPORT group.
+    group: Option<Arc<ReuseGroup>>,
 }
 
 /// What conflicts over a port depend on. Equal holders are one entry with a count, so that a listener with a million
@@ -88,6 +92,8 @@ pub struct Holder {
     pub ifindex: u32,
     /// SO_REUSEADDR.
     pub reuse: bool,
+    /// It binds whatever others hold: it is in repair mode (SK_FORCE_REUSE).
+    pub force: bool,
     /// SO_REUSEPORT.
     pub reuseport: bool,
     /// It listens.
@@ -103,7 +109,8 @@ impl Holder {
             addr: sk.rcv_saddr,
             v6only: sk.flag(flag::V6ONLY),
             ifindex: sk.bound_dev_if,
-            reuse: sk.flag(flag::REUSE),
+            reuse: sk.flag(flag::REUSE) || sk.force_reuse,
+            force: sk.force_reuse,
             reuseport: sk.flag(flag::REUSEPORT),
             listening,
             by_connect,
@@ -119,7 +126,7 @@ impl Holder {
     /// Whether `self` may not join `o` on a port (inet_csk_bind_conflict). With SO_REUSEADDR a listener joins what does
     /// not listen, such as the connections of one that is closed.
     fn conflicts(&self, o: &Holder) -> bool {
-        if !self.overlaps(o) {
+        if self.force || !self.overlaps(o) {
             return false;
         }
         let shared = (self.reuse && o.reuse && !o.listening) || (self.reuseport && o.reuseport);
@@ -242,14 +249,24 @@ impl TcpTables {
 
     /// Enters a listener, whose address and flags are in `sk`.
     pub fn listen(&self, sock: &Arc<Sock>, sk: &SockCommon) {
-        let l = Listening {
-            sock: sock.clone(),
-            addr: sk.rcv_saddr,
-            v6only: sk.flag(flag::V6ONLY),
-            ifindex: sk.bound_dev_if,
-            reuseport: sk.flag(flag::REUSEPORT),
-        };
-        self.lshard(sk.sport).write().entry(sk.sport).or_default().push(l);
+        let (addr, v6only, ifindex) = (sk.rcv_saddr, sk.flag(flag::V6ONLY), sk.bound_dev_if);
+        let mut shard = self.lshard(sk.sport).write();
+        let list = shard.entry(sk.sport).or_default();
+        let mates = |l: &&Listening| (l.addr, l.v6only, l.ifindex) == (addr, v6only, ifindex);
+        let mate = list.iter().filter(mates).find_map(|l| l.group.as_ref());
+        let group = reuseport::enter(sk, mate);
+        group.iter().for_each(|g| g.join(sock));
+        list.push(Listening { sock: sock.clone(), addr, v6only, ifindex, group });
+    }
+
+    /// Of which SO_REUSEPORT group a listener is.
+    pub(crate) fn reuseport(&self, sock: &Arc<Sock>, port: u16) -> Membership {
+        let shard = self.lshard(port).read();
+        let found = shard.get(&port).and_then(|list| list.iter().find(|l| Arc::ptr_eq(&l.sock, sock)));
+        match found {
+            Some(l) => l.group.clone().map_or(Membership::Alone, Membership::Of),
+            None => Membership::Unhashed,
+        }
     }
 
     /// SO_BINDTODEVICE of a listener has changed.
@@ -263,16 +280,28 @@ impl TcpTables {
     pub fn unlisten(&self, sock: &Arc<Sock>, port: u16) {
         let mut shard = self.lshard(port).write();
         if let Some(list) = shard.get_mut(&port) {
-            list.retain(|l| !Arc::ptr_eq(&l.sock, sock));
+            list.retain(|l| {
+                let stays = !Arc::ptr_eq(&l.sock, sock);
+                if !stays {
+                    l.group.iter().for_each(|g| g.leave(sock));
+                }
+                stays
+            });
             if list.is_empty() {
                 shard.remove(&port);
             }
         }
     }
 
-    /// The listener for a packet: the most specific one; among equal ones with SO_REUSEPORT the flow's hash chooses
-    /// (inet_lookup_listener, compute_score).
-    pub fn listener(&self, stack: &Stack, info: &PacketInfo, src_port: u16, dst_port: u16) -> Option<Arc<Sock>> {
+    /// The listener for a packet: the most specific one; among equal ones with SO_REUSEPORT their program chooses, or
+    /// the flow's hash (inet_lookup_listener, compute_score).
+    pub fn listener(
+        &self,
+        stack: &Stack,
+        info: &PacketInfo,
+        (src_port, dst_port): (u16, u16),
+        skb: &Skb,
+    ) -> Option<Arc<Sock>> {
         let shard = self.lshard(dst_port).read();
         let list = shard.get(&dst_port)?;
         let score = |l: &Listening| -> Option<u32> {
@@ -292,7 +321,13 @@ impl TcpTables {
         let best = list.iter().filter_map(score).max()?;
         let mut group = list.iter().filter(|l| score(l) == Some(best));
         let n = group.clone().count();
-        if n > 1 && group.clone().all(|l| l.reuseport) {
+        let programmed = group.clone().next().and_then(|l| l.group.as_ref());
+        let header = skb.tcp.header_len();
+        let packet = Packet { stack, skb, info: Some(info), header, hidden: header };
+        if let Some(chosen) = programmed.and_then(|g| g.choose(&packet)) {
+            return Some(chosen);
+        }
+        if n > 1 && group.clone().all(|l| l.group.is_some()) {
             let h = stack.keys.ehash(&tuple_of(info, src_port, dst_port));
             return group.nth(((h as u64 * n as u64) >> 32) as usize).map(|l| l.sock.clone());
         }
@@ -434,7 +469,7 @@ mod tests {
 
     fn holder(addr: IpAddr) -> Holder {
         let no = false;
-        Holder { addr, v6only: no, ifindex: 0, reuse: no, reuseport: no, listening: no, by_connect: no }
+        Holder { addr, v6only: no, ifindex: 0, reuse: no, force: no, reuseport: no, listening: no, by_connect: no }
     }
 
     #[test]
@@ -454,6 +489,7 @@ mod tests {
             ("IPv6 only does not", Holder { v6only: true, ..any6 }, one, true),
             ("both reuse", reuse(one), reuse(one), true),
             ("one reuses", reuse(one), one, false),
+            ("repair against a listener", listen(one), Holder { force: true, ..one }, true),
             ("reuse against a listener", listen(reuse(one)), reuse(one), false),
             ("reuseport both, listening", listen(port(one)), port(one), true),
             ("other devices", Holder { ifindex: 1, ..one }, Holder { ifindex: 2, ..one }, true),

@@ -19,6 +19,7 @@
 //! | `sendmsg`, `output` | send: bytes join the queue; push now or later (RFC 9293 §3.7.4) |
 //! | `xmit`, `segment` | which segment, how long; its options and header |
 //! | `tstamp` | transmit timestamps: the byte that is reported, its acknowledgement |
+//! | `repair` | a connection is taken out and put in (TCP_REPAIR) |
 //! | `mtu`, `mtu_probe` | segment sizes and path MTU; probing for it (RFC 4821) |
 //! | `probe` | window and loss probes (RFC 9293 §3.8.6.1, RFC 8985 §7) |
 //! | `chrono`, `rate` | what limits a sender; delivery-rate samples |
@@ -31,14 +32,17 @@
 //! | `minmax` | the best sample of a sliding window |
 //! | `recovery`, `rack` | the states of recovery; which segments are lost (RFC 8985) |
 //! | `retransmit`, `prr`, `undo` | sending again; at which rate (RFC 6937); undoing a reduction |
-//! | `ecn`, `cong` | congestion notification (RFC 3168); congestion control, a file an algorithm |
+//! | `ecn`, `cong` | congestion notification (RFC 3168, RFC 9768); congestion control, a file an algorithm |
+//! | `plb` | another path where one stays congested |
 //! | `timer` | retransmission, probes, keepalive (RFC 6298, RFC 1122 §4.2.3.6) |
+//! | `auth` | signed segments (RFC 2385) |
 //! | `sock_ops`, `ulp` | hooks; upper-layer protocols |
 //! | `invariants` | what holds whenever a sock is released, checked in debug builds |
 
 pub(crate) mod ack;
 #[cfg(test)]
 mod any_segment_test;
+mod auth;
 pub(crate) mod challenge;
 mod child;
 pub(crate) mod chrono;
@@ -65,6 +69,7 @@ pub mod net;
 pub mod output;
 #[cfg(test)]
 mod peer_test;
+mod plb;
 pub(crate) mod probe;
 pub(crate) mod proto;
 pub(crate) mod prr;
@@ -77,6 +82,7 @@ pub(crate) mod rcvbuf;
 pub(crate) mod reassembly;
 pub(crate) mod recovery;
 pub(crate) mod recvmsg;
+pub(crate) mod repair;
 pub(crate) mod retransmit;
 pub(crate) mod rtt;
 pub(crate) mod rtx;

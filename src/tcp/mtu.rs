@@ -23,6 +23,15 @@ pub fn net_header_len(cx: &Cx<'_>) -> u32 {
     if cx.sk.daddr.is_ipv6() { 40 } else { 20 }
 }
 
+/// Bytes of IP_OPTIONS in front of a segment of this connection.
+#[inline]
+pub(super) fn ip_options_len(cx: &Cx<'_>) -> u32 {
+    match &cx.sk.ip_more {
+        Some(more) if cx.sk.daddr.is_ipv4() => more.options.len() as u32,
+        _ => 0,
+    }
+}
+
 /// Payload of a full segment over a path MTU of `pmtu` bytes, timestamps counted, SACK blocks not (tcp_mtu_to_mss).
 pub fn mtu_to_mss(cx: &Cx<'_>, pmtu: u32) -> u32 {
     mtu_to_mss_bare(cx, pmtu).saturating_sub(u32::from(cx.tp.tcp_header_len) - HEADER_LEN as u32).max(1)
@@ -31,19 +40,20 @@ pub fn mtu_to_mss(cx: &Cx<'_>, pmtu: u32) -> u32 {
 /// The same without any TCP option (__tcp_mtu_to_mss).
 pub fn mtu_to_mss_bare(cx: &Cx<'_>, pmtu: u32) -> u32 {
     let mut mss = i64::from(pmtu) - i64::from(net_header_len(cx)) - HEADER_LEN as i64;
-    mss = mss.min(i64::from(cx.tp.rx_opt.mss_clamp));
+    // IP options take of the peer's MSS, too (icsk_ext_hdr_len).
+    mss = mss.min(i64::from(cx.tp.rx_opt.mss_clamp)) - i64::from(ip_options_len(cx));
     // A floor, because with a tiny MSS almost all of each packet would be header (CVE-2019-11479).
     mss.max(i64::from(cx.stack.sysctl.tcp_min_snd_mss())).max(1) as u32
 }
 
 /// The packet that a segment of `mss` bytes makes (tcp_mss_to_mtu).
 pub(super) fn mss_to_mtu(cx: &Cx<'_>, mss: u32) -> u32 {
-    mss.saturating_add(u32::from(cx.tp.tcp_header_len) + net_header_len(cx))
+    mss.saturating_add(u32::from(cx.tp.tcp_header_len) + ip_options_len(cx) + net_header_len(cx))
 }
 
 /// Most bytes of one packet's TCP header and payload: what the path's MTU and the peer's MSS allow (RFC 6691).
 pub fn max_segment(cx: &Cx<'_>) -> usize {
-    let by_path = cx.tp.pmtu_cookie.saturating_sub(net_header_len(cx));
+    let by_path = cx.tp.pmtu_cookie.saturating_sub(net_header_len(cx) + ip_options_len(cx));
     by_path.min(u32::from(cx.tp.rx_opt.mss_clamp) + HEADER_LEN as u32) as usize
 }
 
@@ -124,6 +134,8 @@ pub fn gso_limits(cx: &mut Cx<'_>) -> (u32, u32) {
     }
     match cx.tp.gso_max_size {
         0 => (1, 1),
+        // Each segment has a signature of its own (sk_gso_disable).
+        n if cx.tp.auth.is_some() => (n, 1),
         n => (n, u32::from(cx.tp.gso_max_segs)),
     }
 }
@@ -136,7 +148,7 @@ pub fn default_advmss(stack: &Stack, dst: &Dst, v6: bool) -> u16 {
     }
     // An IPv6 header does not count against the greatest length that it names.
     let (headers, least, most) = match v6 {
-        true => (60, 1220, 65_535 - 20),
+        true => (60, stack.sysctl.route6_min_adv_mss().max(0) as u32, 65_535 - 20),
         false => (40, stack.sysctl.route_min_adv_mss().max(0) as u32, 65_535 - 40),
     };
     dst.mtu.saturating_sub(headers).max(least).min(most) as u16

@@ -22,15 +22,15 @@ use crate::wire::tcp::TcpFlags;
 use std::sync::atomic::Ordering;
 
 /// PSH as `TcpCb::flags` has it.
-pub(super) const PSH: u8 = TcpFlags::PSH.bits() as u8;
+pub(super) const PSH: u16 = TcpFlags::PSH.bits();
 /// ACK.
-pub(super) const ACK: u8 = TcpFlags::ACK.bits() as u8;
+pub(super) const ACK: u16 = TcpFlags::ACK.bits();
 /// FIN.
-pub(super) const FIN: u8 = TcpFlags::FIN.bits() as u8;
+pub(super) const FIN: u16 = TcpFlags::FIN.bits();
 /// SYN.
-pub(super) const SYN: u8 = TcpFlags::SYN.bits() as u8;
+pub(super) const SYN: u16 = TcpFlags::SYN.bits();
 /// RST.
-pub(super) const RST: u8 = TcpFlags::RST.bits() as u8;
+pub(super) const RST: u16 = TcpFlags::RST.bits();
 
 /// Segments that have left the network as far as we know: selectively acknowledged or lost (tcp_left_out).
 #[inline]

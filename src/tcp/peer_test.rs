@@ -38,6 +38,10 @@ pub(super) struct Seg {
     pub seq: u32,
     pub ack: u32,
     pub flags: u8,
+    /// The flag AE.
+    pub ae: bool,
+    /// TOS of the IP header.
+    pub tos: u8,
     pub window: u16,
     pub urgent: u16,
     pub options: Vec<u8>,
@@ -47,8 +51,8 @@ pub(super) struct Seg {
 impl Seg {
     pub(super) fn new(sport: u16, flags: u8, seq: u32, ack: u32) -> Seg {
         let (options, data) = (Vec::new(), Vec::new());
-        let (src, dst, dport, window, urgent) = (THERE, HERE, PORT, 1000, 0);
-        Seg { src, dst, sport, dport, seq, ack, flags, window, urgent, options, data }
+        let (src, dst, dport, window, urgent, ae, tos) = (THERE, HERE, PORT, 1000, 0, false, 0);
+        Seg { src, dst, sport, dport, seq, ack, flags, ae, tos, window, urgent, options, data }
     }
 
     /// The IPv4 datagram, checksums right.
@@ -61,7 +65,7 @@ impl Seg {
         t.extend(self.dport.to_be_bytes());
         t.extend(self.seq.to_be_bytes());
         t.extend(self.ack.to_be_bytes());
-        t.extend([((20 + options.len()) as u8 / 4) << 4, self.flags]);
+        t.extend([((20 + options.len()) as u8 / 4) << 4 | u8::from(self.ae), self.flags]);
         t.extend(self.window.to_be_bytes());
         t.extend([0, 0]);
         t.extend(self.urgent.to_be_bytes());
@@ -73,7 +77,7 @@ impl Seg {
             dst: self.dst,
             protocol: 6,
             ttl: 64,
-            tos: 0,
+            tos: self.tos,
             id: 1,
             dont_fragment: true,
             more_fragments: false,

@@ -30,6 +30,17 @@ fn xmit_probe_skb(cx: &mut Cx<'_>, urgent: bool, mib: Mib) -> Result<()> {
     transmit_bare(cx, nondata_skb(seq, ACK))
 }
 
+/// Asks the peer for its window, which we do not know since the connection was put together (tcp_send_window_probe).
+pub(super) fn send_window_probe(cx: &mut Cx<'_>) {
+    if cx.state() != State::Established {
+        return;
+    }
+    cx.tp.snd_wl1 = cx.tp.rcv_nxt - 1;
+    cx.refresh_clock();
+    // One that does not leave is as good as one that the network loses.
+    let _ = xmit_probe_skb(cx, false, Mib::TcpExtTCPWinProbe);
+}
+
 /// Sends a segment that the peer must answer: data where its window has room, else an empty segment with an old
 /// sequence number; counted as `mib`. Errors: ENOBUFS local congestion, and what IP says; in CLOSED ENOTCONN
 /// (tcp_write_wakeup).

@@ -6,7 +6,7 @@ use super::net::TcpNet;
 use super::tcb::{Cx, TcpSock};
 use super::timewait::TimeWait;
 use super::{
-    close, connect, deferred, handshake, input, ioctl, listener, output, rcv, rcvbuf, recvmsg, sendmsg, sockopt,
+    auth, close, connect, deferred, handshake, input, ioctl, listener, output, rcv, rcvbuf, recvmsg, sendmsg, sockopt,
     synack, timer, tstamp,
 };
 use crate::base::error::{Error, Result};
@@ -18,6 +18,7 @@ use crate::sock::filter;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{IpHandler, Proto, ProtoAccounts, ProtoSwitch, RegisterError, SockRef};
+use crate::sock::reuseport::Membership;
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
 use crate::sock::wait::Events;
@@ -50,8 +51,9 @@ pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
     sysctls(stack, &tcp.0).map_err(|_| RegisterError::Incomplete("a sysctl of TCP"))
 }
 
-/// Sysctls that list what is registered, and the one that takes only such a name. Linux:
-/// proc_tcp_available_congestion_control, proc_tcp_available_ulp, proc_tcp_congestion_control.
+/// Sysctls that list what is registered, and those that take only such names. Linux:
+/// proc_tcp_available_congestion_control, proc_allowed_congestion_control, proc_tcp_available_ulp,
+/// proc_tcp_congestion_control.
 fn sysctls(stack: &Stack, net: &Arc<TcpNet>) -> Result<()> {
     let weak = Arc::downgrade(net);
     stack.sysctl.set_reader(
@@ -65,12 +67,19 @@ fn sysctls(stack: &Stack, net: &Arc<TcpNet>) -> Result<()> {
     )?;
     fastopen_sysctls(stack, net)?;
     let weak = Arc::downgrade(net);
+    stack.sysctl.set_reader(
+        "net.ipv4.tcp_allowed_congestion_control",
+        Arc::new(move || weak.upgrade().map(|net| net.cong.allowed()).unwrap_or_default()),
+    )?;
+    let weak = Arc::downgrade(net);
+    stack.sysctl.set_validator(
+        "net.ipv4.tcp_allowed_congestion_control",
+        Arc::new(move |names| weak.upgrade().ok_or(Error::NoEnt)?.cong.set_allowed(names)),
+    )?;
+    let weak = Arc::downgrade(net);
     stack.sysctl.set_validator(
         "net.ipv4.tcp_congestion_control",
-        Arc::new(move |name| match weak.upgrade() {
-            Some(net) if net.cong.exists(name) => Ok(()),
-            _ => Err(Error::NoEnt),
-        }),
+        Arc::new(move |name| weak.upgrade().ok_or(Error::NoEnt)?.cong.set_default(name)),
     )
 }
 
@@ -266,6 +275,10 @@ impl Proto for Tcp {
         }
     }
 
+    fn reuseport(&self, sk: &SockGuard<'_>) -> Membership {
+        self.0.hashinfo.reuseport(sk.sock, sk.common.sport)
+    }
+
     fn unhash(&self, sk: &mut SockGuard<'_>) {
         if let Ok(mut cx) = Tcp::cx(sk) {
             connect::unhash(&mut cx);
@@ -378,6 +391,12 @@ impl Proto for Tcp {
 /// A segment for an owned sock, by state. Linux: tcp_v4_do_rcv.
 fn do_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
     let state = cx.state();
+    if state != State::Listen
+        && let Err(reason) = auth::inbound_hash(cx, &skb, cx.sk.daddr, cx.sk.saddr)
+    {
+        cx.sock.drops.fetch_add(1, Ordering::Relaxed);
+        return cx.stack.mib.drop(reason);
+    }
     if cx.sk.filter.is_some() && !filtered(cx, &mut skb) {
         cx.sock.drops.fetch_add(1, Ordering::Relaxed);
         return cx.stack.mib.drop(DropReason::SocketFilter);

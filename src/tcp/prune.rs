@@ -125,7 +125,7 @@ fn is_bloated(tp: &TcpSock, skb: &Skb) -> bool {
 
 /// A packet with SYN or FIN is not merged: it ends a run.
 fn is_special(skb: &Skb) -> bool {
-    skb.is_empty() || skb.tcp.flags & (TcpFlags::SYN | TcpFlags::FIN).bits() as u8 != 0
+    skb.is_empty() || skb.tcp.flags & (TcpFlags::SYN | TcpFlags::FIN).bits() != 0
 }
 
 /// The size of the page for the next of `left` bytes, chosen so that the pages together leave as little unused as

@@ -3,6 +3,7 @@
 //! `timewait`. Softirq context, no sock owned on entry. RFC 9293 §3.10.7.1 (no connection), RFC 5927 (ICMP). Linux:
 //! tcp_v4_rcv, tcp_v4_send_reset, tcp_v4_err, and their IPv6 twins.
 
+use super::auth::{self, Signer};
 use super::lookup::{Entry, tuple_of};
 use super::net::TcpNet;
 use super::segment::{Options, put_header};
@@ -40,6 +41,8 @@ pub(super) struct Reply<'a> {
     pub options: Options,
     /// Option bytes of hooks, behind the others.
     pub more: &'a [u8],
+    /// What signs it, if the options have room for a signature.
+    pub signer: Option<&'a Signer>,
     pub tos: u8,
     /// TTL or hop limit; -1: the route's or the sysctl's.
     pub ttl: i16,
@@ -55,9 +58,10 @@ fn flow_hash(sport: u16, dport: u16) -> u32 {
     (u32::from(sport) << 16 | u32::from(dport)).wrapping_mul(0x9e37_79b1).rotate_left(15)
 }
 
-/// Options of a reply: timestamps, if there are any (value, echo).
-pub(super) fn with_timestamps(timestamps: Option<(u32, u32)>) -> Options {
-    Options::Est(EstablishedOptions { timestamps, ..EstablishedOptions::default() })
+/// Options of a reply: room for a signature, timestamps, if there are any (value, echo).
+pub(super) fn reply_options(signer: Option<&Signer>, timestamps: Option<(u32, u32)>) -> Options {
+    let auth = signer.map(Signer::option);
+    Options::Est(EstablishedOptions { auth, timestamps, ..EstablishedOptions::default() })
 }
 
 /// Sends a reply; one that finds no route is lost, as any packet may be. False: it is.
@@ -76,7 +80,7 @@ pub(super) fn send_reply(stack: &Arc<Stack>, r: &Reply<'_>) -> bool {
 /// The same by a route that is known.
 pub(super) fn send_reply_by(stack: &Arc<Stack>, dst: &Arc<Dst>, r: &Reply<'_>) -> bool {
     let mut skb = Skb::new();
-    if put_header(&mut skb, r.src, r.dst, r.repr, &r.options, r.more).is_err() {
+    if put_header(&mut skb, r.src, r.dst, r.repr, &r.options, r.more, r.signer).is_err() {
         return false;
     }
     stack.mib.inc(Mib::TcpOutSegs);
@@ -96,8 +100,8 @@ pub(super) fn send_reply_by(stack: &Arc<Stack>, dst: &Arc<Dst>, r: &Reply<'_>) -
 }
 
 /// Resets the sender of a segment, unless it is a RST itself (RFC 9293 §3.10.7.1): with an ACK the RST takes its
-/// number, else it acknowledges the segment. `src` to `dst`, `sport` to `dport` are the segment's. Linux:
-/// tcp_v4_send_reset.
+/// number, else it acknowledges the segment. `src` to `dst`, `sport` to `dport` are the segment's; `signer` signs the
+/// reset. Linux: tcp_v4_send_reset.
 #[allow(clippy::too_many_arguments)] // the two ends, and what was said
 pub(super) fn send_reset(
     stack: &Arc<Stack>,
@@ -107,8 +111,9 @@ pub(super) fn send_reset(
     sport: u16,
     dport: u16,
     info: &PacketInfo,
+    signer: Option<&Signer>,
 ) {
-    let flags = TcpFlags::from_bits(cb.flags.into());
+    let flags = TcpFlags::from_bits(cb.flags);
     if flags.contains(TcpFlags::RST) {
         return;
     }
@@ -130,8 +135,9 @@ pub(super) fn send_reset(
             urgent: 0,
             options_len: 0,
         },
-        options: Options::NONE,
+        options: reply_options(signer, None),
         more: &[],
+        signer,
         // The refused segment's, without its ECN bits.
         tos: ecn::with_codepoint(cb.ip_dsfield, 0),
         ttl: -1,
@@ -142,6 +148,18 @@ pub(super) fn send_reset(
     if send_reply(stack, &r) {
         stack.mib.inc(Mib::TcpOutRsts);
     }
+}
+
+/// The same for a segment that belongs to no sock, or to one that is no more than a record.
+pub(super) fn reset_of_nobody(
+    net: &TcpNet,
+    stack: &Arc<Stack>,
+    skb: &Skb,
+    (sport, dport): (u16, u16),
+    info: &PacketInfo,
+) {
+    let Ok(signer) = auth::key_of_nobody(net, stack, skb, info, sport) else { return };
+    send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info, signer.as_ref());
 }
 
 /// The same for a segment that a connected sock refuses.
@@ -158,7 +176,8 @@ pub(super) fn reset_from_sock(cx: &Cx<'_>, cb: &TcpCb) {
         flow_label: 0,
         now,
     };
-    send_reset(cx.stack, cb, sk.daddr, sk.saddr, sk.dport, sk.sport, &info);
+    let signer = auth::current_key(cx);
+    send_reset(cx.stack, cb, sk.daddr, sk.saddr, sk.dport, sk.sport, &info, signer.as_ref());
 }
 
 /// The loopback device is always interface 1 (LOOPBACK_IFINDEX).
@@ -183,7 +202,7 @@ pub(super) fn fill_cb(skb: &mut Skb, tos: u8, ttl: u8, now: Instant) -> Option<(
         end_seq: th.seq() + len,
         ack_seq: th.ack(),
         flag_word: th.flag_word(),
-        flags: flags.bits() as u8,
+        flags: flags.bits(),
         ip_dsfield: tos,
         ttl,
         mstamp: now,
@@ -236,6 +255,7 @@ pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketI
     let Some((sport, dport)) = fill_cb(&mut skb, info.tos, info.ttl, info.now) else {
         return bad(stack, DropReason::PktTooSmall);
     };
+    skb.tcp.flow_label = info.flow_label;
     if info.not_unicast {
         return stack.mib.drop(DropReason::OtherHost);
     }
@@ -250,9 +270,9 @@ pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketI
         }
         Some(Entry::Request(listener)) => return to_listener(stack, &listener, skb, info),
         Some(Entry::TimeWait(tw)) => {
-            let isn = timewait::segment(stack, &tw, &skb, (sport, dport), info);
+            let isn = timewait::segment(net, stack, &tw, &skb, (sport, dport), info);
             let Some(isn) = isn else { return };
-            if let Some(l) = net.hashinfo.listener(stack, info, sport, dport) {
+            if let Some(l) = net.hashinfo.listener(stack, info, (sport, dport), &skb) {
                 timewait::kill(stack, &tw);
                 skb.tcp.in_flight = isn.0;
                 return to_listener(stack, &l, skb, info);
@@ -261,10 +281,10 @@ pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketI
         }
         None => {}
     }
-    if let Some(l) = net.hashinfo.listener(stack, info, sport, dport) {
+    if let Some(l) = net.hashinfo.listener(stack, info, (sport, dport), &skb) {
         return to_listener(stack, &l, skb, info);
     }
-    send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info);
+    reset_of_nobody(net, stack, &skb, (sport, dport), info);
     stack.mib.drop(DropReason::NoSocket);
 }
 

@@ -7,7 +7,8 @@ use super::input::{Seg, fast_path_check};
 use super::prune::try_rmem_schedule;
 use super::queue::Pos;
 use super::recvmsg::data_ready;
-use super::tcb::Cx;
+use super::segment::rethink_txhash;
+use super::tcb::{CaState, Cx};
 use super::{close, control, ecn, rcvbuf, sack, timewait, window};
 use crate::base::env::Duration;
 use crate::counters::{DropReason, Mib};
@@ -20,7 +21,7 @@ use crate::wire::seq::SeqNum;
 use crate::wire::tcp::TcpFlags;
 use std::sync::atomic::Ordering;
 
-const FIN: u8 = TcpFlags::FIN.bits() as u8;
+const FIN: u16 = TcpFlags::FIN.bits();
 
 /// Drops a packet for a reason.
 #[track_caller]
@@ -117,6 +118,7 @@ impl DataRecv {
     pub(crate) fn finish(self, cx: &mut Cx<'_>, seg: &Seg) {
         rcvbuf::rcv_rtt_measure(cx);
         delack::measure_ato(cx);
+        cx.tp.ack.lrcv_flowlabel = seg.flow_label;
         ecn::data_ecn_check(cx, seg);
         if self.len >= 128 {
             rcvbuf::grow_window(cx, self.len as u32, self.truesize);
@@ -157,6 +159,7 @@ pub(crate) fn data_queue(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
     }
     if !seg.end_seq.after(cx.tp.rcv_nxt) {
         // All of it was received before: our acknowledgement was lost, or late.
+        rcv_spurious_retrans(cx, seg);
         cx.stack.mib.inc(Mib::TcpExtDelayedACKLost);
         sack::dsack_set(cx, seg.seq, seg.end_seq);
         return out_of_window(cx, skb, DropReason::TcpOldData);
@@ -174,6 +177,17 @@ pub(crate) fn data_queue(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
         return queue_and_out(cx, seg, skb);
     }
     data_queue_ofo(cx, seg, skb);
+}
+
+/// Data came that was received before. Where the peer sends it another way by now (its flow label is new, as after a
+/// timeout of its own), our acknowledgements probably do not arrive: they take another way, too, unless a timeout of
+/// ours has just chosen one (tcp_rcv_spurious_retrans).
+pub(super) fn rcv_spurious_retrans(cx: &mut Cx<'_>, seg: &Seg) {
+    let moved = cx.sk.daddr.is_ipv6() && cx.tp.ack.lrcv_flowlabel != seg.flow_label;
+    if moved && cx.tp.ca_state != CaState::Loss && rethink_txhash(cx) {
+        cx.stack.mib.inc(Mib::TcpExtTcpDuplicateDataRehash);
+    }
+    cx.tp.ack.lrcv_flowlabel = seg.flow_label;
 }
 
 #[track_caller]

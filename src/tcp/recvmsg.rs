@@ -4,7 +4,7 @@
 
 use super::delack::cleanup_rbuf;
 use super::tcb::Cx;
-use super::{input, output, rcvbuf, ulp, urgent, window};
+use super::{input, output, rcvbuf, repair, ulp, urgent, window};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::ip::datagram::recv_error;
@@ -20,8 +20,8 @@ use crate::wire::seq::SeqNum;
 use crate::wire::tcp::TcpFlags;
 use std::sync::atomic::Ordering;
 
-const FIN: u8 = TcpFlags::FIN.bits() as u8;
-const SYN: u8 = TcpFlags::SYN.bits() as u8;
+const FIN: u16 = TcpFlags::FIN.bits();
+const SYN: u16 = TcpFlags::SYN.bits();
 
 /// The result of one step of a receive.
 enum Step {
@@ -55,12 +55,21 @@ struct Recv {
     urg_hole: u32,
     /// When the last packet taken from arrived.
     stamp: Option<Instant>,
+    /// TCP_REPAIR.
+    repair: bool,
 }
 
 /// recvmsg(2) of TCP. Returns bytes, 0 at the end. Errors: EAGAIN, EINTR, ENOTCONN, EINVAL (no urgent byte), the
 /// connection's.
 pub(crate) fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
-    recvmsg_locked(&mut sk.lock(), msg)
+    let got = recvmsg_locked(&mut sk.lock(), msg)?;
+    // What met the lock of this call has been queued by now and counts too.
+    if let Some(Control::Inq(n)) = msg.control.last_mut()
+        && let Some(cx) = Cx::new(&mut sk.lock())
+    {
+        *n = inq_hint(&cx);
+    }
+    Ok(got)
 }
 
 /// The body of [`recvmsg`], for a sock that is owned.
@@ -77,8 +86,14 @@ pub(crate) fn recvmsg_locked(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -
         return recv_urg(&mut cx, msg);
     }
     let mut r = Recv::new(g, msg);
+    if r.repair
+        && let Some(mut cx) = Cx::new(&mut *g)
+        && let Some(n) = repair::recvmsg(&mut cx, msg)?
+    {
+        return Ok(n);
+    }
     let mut wait = !msg.dontwait();
-    let deadline = if wait { g.common.rcvtimeo.map(|t| g.now() + t) } else { None };
+    let deadline = if wait { g.common.rcvtimeo.get().map(|t| g.now() + t) } else { None };
     let mut failed = None;
     // A receive of zero bytes waits once, and returns 0 whatever ended that; read(2) of zero bytes does not come here.
     let mut first = true;
@@ -136,16 +151,18 @@ impl Recv {
         let peek = msg.flags & libc::MSG_PEEK != 0;
         // SO_PEEK_OFF: where a peek begins.
         let peek_at = if peek { g.common.peek_off.max(0) as u32 } else { 0 };
+        let (copied_seq, repair) = Cx::new(g).map_or((SeqNum(0), false), |cx| (cx.tp.copied_seq, cx.tp.repair));
         Recv {
             copied: 0,
             len,
             target: if msg.flags & libc::MSG_WAITALL != 0 { len } else { lowat.min(len) }.max(1),
-            seq: Cx::new(g).map_or(SeqNum(0), |cx| cx.tp.copied_seq + peek_at),
+            seq: copied_seq + peek_at,
             peek,
             peek_at,
             trunc: msg.flags & libc::MSG_TRUNC != 0,
             urg_hole: 0,
             stamp: None,
+            repair,
         }
     }
 

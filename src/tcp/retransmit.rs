@@ -163,8 +163,11 @@ pub(crate) fn retransmit_skb_quiet(cx: &mut Cx<'_>, at: &mut Pos, segs: u32, why
         }
     }
     let i = *at;
+    let asks_again = ecn::asks_again(cx.tp);
     let Some(slot) = cx.tp.rtx_queue.get_mut(i) else { return Err(Error::Inval) };
-    ecn::clear_syn(cx.stack, slot);
+    if !asks_again {
+        ecn::clear_syn(cx.stack, slot);
+    }
     let n = u32::from(slot.tcp.gso_segs.max(1));
     let (is_syn, bytes, seq) = (slot.tcp.flags & SYN != 0, slot.len() as u64, slot.tcp.seq);
     cx.stack.mib.add(Mib::TcpRetransSegs, u64::from(n));

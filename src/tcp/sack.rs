@@ -198,6 +198,7 @@ pub(super) fn sacktag_one(cx: &mut Cx<'_>, st: &mut AckSt, t: &Tagged, dup_sack:
         st.flag |= flag::DATA_SACKED;
         tp.sacked_out += pcount;
         st.sack_delivered += pcount;
+        st.delivered_bytes = st.delivered_bytes.wrapping_add(end.since(start));
     }
     // The DSACK shows that the retransmission has arrived as well.
     if dup_sack && bits & sacked::SACKED_RETRANS != 0 {

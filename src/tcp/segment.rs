@@ -3,6 +3,7 @@
 //! `ip::output`. Payload is never copied: what leaves is a shared copy of the queued packet with a head of its own.
 //! Linux: __tcp_transmit_skb, tcp_syn_options, tcp_established_options, tcp_synack_options. RFC 9293 §3.1, RFC 7323 §3.
 
+use super::auth::{self, Signer};
 use super::cong::CaEvent;
 use super::sock_ops::{self, HdrSeg, OutOptions, cb};
 use super::tcb::Cx;
@@ -20,7 +21,7 @@ use crate::stack::Stack;
 use crate::wire::proto;
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{self, CHECKSUM_OFFSET, TcpFlags, TcpRepr};
-use crate::wire::tcp_options::{EstablishedOptions, SynOptions};
+use crate::wire::tcp_options::{AuthOption, EstablishedOptions, SynOptions};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -34,13 +35,6 @@ pub(crate) enum Options {
 }
 
 impl Options {
-    /// None at all.
-    pub(super) const NONE: Options = Options::Est(EstablishedOptions {
-        md5: None,
-        timestamps: None,
-        sack: crate::wire::tcp_options::SackBlocks::new(),
-    });
-
     /// Bytes they take.
     #[inline]
     pub(crate) fn len(&self) -> usize {
@@ -60,8 +54,9 @@ impl Options {
 }
 
 /// Puts a TCP header in front of `skb`'s payload and leaves the checksum to the device or to `ip::output`
-/// (`Csum::Partial`). `repr.options_len` is filled in here; `more`: option bytes of hooks, behind the others. ENOBUFS
-/// when the head has no room (it always has for a packet made with `Skb::new`).
+/// (`Csum::Partial`). `repr.options_len` is filled in here; `more`: option bytes of hooks, behind the others; `signer`
+/// fills in the signature that the options have room for. ENOBUFS when the head has no room (it always has for a packet
+/// made with `Skb::new`).
 pub(crate) fn put_header(
     skb: &mut Skb,
     src: IpAddr,
@@ -69,6 +64,7 @@ pub(crate) fn put_header(
     mut repr: TcpRepr,
     options: &Options,
     more: &[u8],
+    signer: Option<&Signer>,
 ) -> Result<()> {
     let own = options.len();
     repr.options_len = own + more.len();
@@ -78,6 +74,10 @@ pub(crate) fn put_header(
     repr.emit(head);
     options.emit(&mut head[tcp::HEADER_LEN..]);
     head[tcp::HEADER_LEN + own..][..more.len()].copy_from_slice(more);
+    if let Some(signer) = signer {
+        signer.sign(skb, len, src, dst);
+    }
+    let head = &mut skb.head_mut()[..len];
     tcp::fill_partial_checksum(head, src, dst, total);
     skb.csum = Csum::Partial { start: 0, offset: CHECKSUM_OFFSET as u16 };
     Ok(())
@@ -114,7 +114,8 @@ pub(crate) fn ts_at(cx: &Cx<'_>, at: Instant) -> u32 {
 /// first. `at`: when the segment leaves; None for a look at the size only.
 pub(crate) fn established_options(cx: &Cx<'_>, at: Option<Instant>) -> EstablishedOptions {
     let tp = &*cx.tp;
-    let mut o = EstablishedOptions::default();
+    let auth = auth::current_key(cx).map(|s| s.option());
+    let mut o = EstablishedOptions { auth, ..EstablishedOptions::default() };
     if tp.rx_opt.tstamp_ok {
         o.timestamps = Some((at.map_or(0, |t| ts_at(cx, t)), tp.rx_opt.ts_recent));
     }
@@ -127,21 +128,27 @@ pub(crate) fn established_options(cx: &Cx<'_>, at: Option<Instant>) -> Establish
         }
         o.sack.truncate(o.sack_room());
     }
+    ecn::established_option(cx, at.unwrap_or(cx.now), &mut o);
     o
 }
 
-/// Options of our SYN, or of the SYN-ACK that answers a crossing SYN: all that the sysctls allow us to offer.
-fn syn_options(cx: &mut Cx<'_>, at: Instant) -> SynOptions {
+/// Options of our SYN, or of the SYN-ACK that answers a crossing SYN: all that the sysctls allow us to offer. With an
+/// MD5 signature no timestamps, which would leave no room for SACK blocks.
+fn syn_options(cx: &mut Cx<'_>, at: Instant, is_synack: bool, auth: Option<AuthOption>) -> SynOptions {
     let mss = mtu::advertise_mss(cx);
     let sysctl = &cx.stack.sysctl;
-    SynOptions {
+    let mut o = SynOptions {
+        auth,
         mss: Some(mss),
-        timestamps: (sysctl.tcp_timestamps() != 0).then(|| (ts_at(cx, at), cx.tp.rx_opt.ts_recent)),
+        timestamps: (sysctl.tcp_timestamps() != 0 && auth != Some(AuthOption::Md5))
+            .then(|| (ts_at(cx, at), cx.tp.rx_opt.ts_recent)),
         sack_permitted: sysctl.tcp_sack(),
         window_scale: sysctl.tcp_window_scaling().then_some(cx.tp.rx_opt.rcv_wscale),
-        fastopen: cx.tp.syn_option(),
         ..SynOptions::default()
-    }
+    };
+    o.fastopen = cx.tp.syn_option().filter(|cookie| o.len() + cookie.option_len() <= tcp::MAX_OPTIONS_LEN);
+    ecn::syn_option(cx, is_synack, &mut o);
+    o
 }
 
 /// Forgets the cached route and what was learned from its device (__sk_dst_reset).
@@ -247,16 +254,21 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     let cb = out.tcp;
     let payload = out.len() as u64;
     let segs = u32::from(cb.gso_segs.max(1));
-    let mut flags = TcpFlags::from_bits(u16::from(cb.flags));
+    let mut flags = TcpFlags::from_bits(cb.flags);
     let is_syn = flags.contains(TcpFlags::SYN);
+    let signer = auth::current_key(cx);
     let options = if is_syn {
-        Options::Syn(syn_options(cx, cb.mstamp))
+        let auth = signer.as_ref().map(Signer::option);
+        Options::Syn(syn_options(cx, cb.mstamp, flags.contains(TcpFlags::ACK), auth))
     } else {
         let o = established_options(cx, Some(cb.mstamp));
         if let Some(s) = &mut cx.tp.sack {
             // A DSACK is sent once.
             s.duplicate_sack = None;
             cx.tp.rx_opt.dsack = false;
+        }
+        if o.accecn.is_some() {
+            ecn::option_sent(&mut cx.tp.ecn, cx.now);
         }
         Options::Est(o)
     };
@@ -288,7 +300,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     };
     let more = hook_options(cx, &options, &out, flags, segs);
     let more = more.as_ref().map_or(&[][..], |m| m.bytes());
-    put_header(&mut out, cx.sk.saddr, cx.sk.daddr, repr, &options, more)?;
+    put_header(&mut out, cx.sk.saddr, cx.sk.daddr, repr, &options, more, signer.as_ref())?;
 
     if flags.contains(TcpFlags::ACK) && ack == cx.tp.rcv_nxt {
         delack::event_ack_sent(cx);
@@ -306,13 +318,15 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     if segs > 1 {
         out.gso_size = cb.gso_size;
         out.gso_type = if cx.sk.daddr.is_ipv6() { GsoType::TcpV6 } else { GsoType::TcpV4 };
+        out.every_cwr = flags.contains(TcpFlags::CWR) && cx.tp.ecn.is_accurate();
     } else {
         out.gso_size = 0;
         out.gso_type = GsoType::None;
     }
     out.hash = cx.tp.txhash;
+    (out.mark, out.priority) = (cx.sk.mark, cx.sk.priority);
     if cx.tp.departure_times {
-        out.tx_time = cx.tp.wstamp;
+        out.tx_time = cx.tp.wstamp + Duration::from_micros(u64::from(cx.tp.tx_delay()));
     }
     if payload > 0 || is_syn || flags.contains(TcpFlags::FIN) {
         // A pure acknowledgement is not charged to the sock: its completion must not resume sending.
@@ -357,7 +371,13 @@ fn to_ip(cx: &mut Cx<'_>, out: Skb, ecn_bits: u8) -> Result<()> {
         ip::neigh::confirm(cx.stack, &dst.dev, dst.gateway.unwrap_or(cx.sk.daddr), cx.now);
     }
     let tx = ip_tx(cx, &dst, ecn_bits);
-    let sent = ip::output::xmit(cx.stack, &dst, &tx, out);
+    let sent = match (&cx.sk.ip_more, cx.sk.saddr) {
+        (Some(more), IpAddr::V4(own)) if !more.options.is_empty() => {
+            let options = ip::options::of_sent(cx.stack, &more.options, own);
+            ip::output::xmit_with_options(cx.stack, &dst, &tx, &options, out, false)
+        }
+        _ => ip::output::xmit(cx.stack, &dst, &tx, out),
+    };
     cx.sk.dst = Some(dst);
     sent
 }

@@ -1,7 +1,7 @@
 //! sendmsg: bytes of the program join the send queue, with Linux's rules for blocking, for filling segments and for
 //! what is pushed when. Above: `inet` through the protocol table. Below: `output` (push), `sock::mem` (charging).
 //! Process context; owns the sock for the whole call but for sleeping. Linux: tcp_sendmsg_locked,
-//! sk_stream_wait_memory, sk_stream_wait_connect. RFC 9293 §3.10.2. Not here: repair.
+//! sk_stream_wait_memory, sk_stream_wait_connect. RFC 9293 §3.10.2.
 
 use super::chrono::{Chrono, chrono_stop};
 use super::mtu::send_mss;
@@ -10,13 +10,13 @@ use super::output::{
     push_pending_frames, sk_stream_memory_free, slow_start_after_idle_check,
 };
 use super::tcb::{Cx, nagle};
-use super::{fastopen, rate, tstamp};
+use super::{fastopen, rate, repair, tstamp};
 use crate::base::env::Duration;
 use crate::base::error::{Error, Result};
 use crate::sock::mem::{self, Kind};
 use crate::sock::msg::{Control, SendMsg};
 use crate::sock::proto::SockRef;
-use crate::sock::skb::{MAX_SKB_FRAGS, SKB_OVERHEAD, Skb};
+use crate::sock::skb::{MAX_SKB_FRAGS, SKB_OVERHEAD, Skb, sacked};
 use crate::sock::state::State;
 use crate::sock::tstamp::Cookie;
 use crate::sock::wait::Events;
@@ -58,7 +58,7 @@ struct Timeo {
 
 impl Timeo {
     fn of(g: &SockGuard<'_>, dontwait: bool) -> Timeo {
-        Timeo { left: if dontwait { Some(Duration::ZERO) } else { g.common.sndtimeo } }
+        Timeo { left: if dontwait { Some(Duration::ZERO) } else { g.common.sndtimeo.get() } }
     }
 
     /// Sleeps, and subtracts the time slept. EAGAIN: the timeout is over; EINTR.
@@ -141,8 +141,8 @@ fn wait_memory(g: &mut SockGuard<'_>, timeo: &mut Timeo) -> Result<()> {
 }
 
 /// Control messages as sock_cmsg_send judges them: those of other levels are not TCP's; of SOL_SOCKET, those whose
-/// feature is not switched on are EINVAL, SO_MARK needs a privilege that no program has here (EPERM). Returns the
-/// timestamps that the call asks for.
+/// feature is not switched on are EINVAL. SO_MARK and SO_PRIORITY do not count: a stream's packets have the socket's.
+/// Returns the timestamps that the call asks for.
 fn check_control(sock: &Sock, txtime: bool, control: &[Control]) -> Result<u32> {
     let mut cookie = Cookie::of(sock);
     for c in control {
@@ -150,12 +150,9 @@ fn check_control(sock: &Sock, txtime: bool, control: &[Control]) -> Result<u32> 
             Control::Other { level, ty, data } if *level == libc::SOL_SOCKET => match *ty {
                 ty if cookie.read(sock, ty, data)? => {}
                 libc::SCM_RIGHTS | libc::SCM_CREDENTIALS => {}
-                // Devices here have one queue, in which all are of one priority.
-                libc::SO_PRIORITY if data.len() == 4 => {}
                 _ => return Err(Error::Inval),
             },
             Control::Malformed => return Err(Error::Inval),
-            Control::Mark(_) => return Err(Error::Perm),
             // A departure time is for datagrams: a stream's packets are not the program's.
             Control::TxTime(_) if txtime => {}
             Control::Timestamp(_) | Control::TimestampNs(_) | Control::RxqOvfl(_) | Control::TxTime(_) => {
@@ -187,6 +184,9 @@ fn entail(cx: &mut Cx<'_>) -> bool {
     skb.tcp.seq = cx.tp.write_seq;
     skb.tcp.end_seq = cx.tp.write_seq;
     skb.tcp.flags = ACK;
+    if cx.tp.repair {
+        skb.tcp.sacked |= sacked::REPAIRED;
+    }
     charge_wmem(cx, skb.truesize as i32);
     add_write_queue_tail(cx, skb);
     // A push applies only to data queued before it (tcp_skb_entail).
@@ -337,6 +337,13 @@ fn send_bytes(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, zerocopy: Option<&Ze
     if !open && let Err(e) = wait_connect(g, &mut timeo) {
         return if copied > 0 { Ok(copied) } else { Err(failed(cx!(g), e)) };
     }
+    if cx!(g).tp.repair {
+        match repair::sendmsg(cx!(g), msg) {
+            Ok(None) => {}
+            Ok(Some(n)) => return Ok(n),
+            Err(e) => return Err(e),
+        }
+    }
     let tsflags = check_control(g.sock, g.common.txtime.is_some(), &msg.control)?;
     let r = queue_all(g, msg, &mut flags, &mut timeo, &mut copied, zerocopy);
     let cx = cx!(g);
@@ -394,7 +401,7 @@ fn queue_all(
                         skb.tcp.eor |= *flags & libc::MSG_EOR != 0;
                         return Ok((mss, size_goal));
                     }
-                    if (skb.len() as u32) < size_goal || *flags & libc::MSG_OOB != 0 {
+                    if (skb.len() as u32) < size_goal || *flags & libc::MSG_OOB != 0 || cx.tp.repair {
                         continue;
                     }
                     if forced_push(cx.tp) {

@@ -1,13 +1,12 @@
 //! Options of IPPROTO_TCP; those of IP levels go to `ip::sockopt`. Above: `proto`. Ranges, units and errors are those
 //! of Linux 6.18, as observed. Linux: do_tcp_setsockopt, do_tcp_getsockopt.
 //!
-//! Not here, and refused with ENOPROTOOPT as a kernel built without them would: TCP_MD5SIG, TCP_REPAIR and kin,
-//! TCP_ZEROCOPY_RECEIVE, TCP_AO. TCP_TX_DELAY takes 0, no delay.
+//! Not here, and refused with ENOPROTOOPT as a kernel built without them would: TCP_ZEROCOPY_RECEIVE, TCP_AO.
 
 use super::fastopen::cookie::Keys;
 use super::info;
 use super::tcb::{Cx, TcpSock, nagle};
-use super::{cong, delack, fastopen, output, rcvbuf, recvmsg, rtt, timer, ulp};
+use super::{auth, cong, delack, fastopen, mtu, output, rcvbuf, recvmsg, repair, rtt, timer, ulp};
 use crate::base::error::{Error, Result};
 use crate::sock::proto::SockRef;
 use crate::sock::sockopt::{int, put, put_int};
@@ -31,18 +30,25 @@ pub(crate) mod opt {
     pub(crate) const INFO: i32 = 11;
     pub(crate) const QUICKACK: i32 = 12;
     pub(crate) const CONGESTION: i32 = 13;
+    pub(crate) const MD5SIG: i32 = 14;
     pub(crate) const THIN_LINEAR_TIMEOUTS: i32 = 16;
     pub(crate) const THIN_DUPACK: i32 = 17;
     pub(crate) const USER_TIMEOUT: i32 = 18;
+    pub(crate) const REPAIR: i32 = 19;
+    pub(crate) const REPAIR_QUEUE: i32 = 20;
+    pub(crate) const QUEUE_SEQ: i32 = 21;
+    pub(crate) const REPAIR_OPTIONS: i32 = 22;
     pub(crate) const FASTOPEN: i32 = 23;
     pub(crate) const TIMESTAMP: i32 = 24;
     pub(crate) const NOTSENT_LOWAT: i32 = 25;
     pub(crate) const CC_INFO: i32 = 26;
     pub(crate) const SAVE_SYN: i32 = 27;
     pub(crate) const SAVED_SYN: i32 = 28;
+    pub(crate) const REPAIR_WINDOW: i32 = 29;
     pub(crate) const INQ: i32 = 36;
     pub(crate) const FASTOPEN_CONNECT: i32 = 30;
     pub(crate) const ULP: i32 = 31;
+    pub(crate) const MD5SIG_EXT: i32 = 32;
     pub(crate) const FASTOPEN_KEY: i32 = 33;
     pub(crate) const FASTOPEN_NO_COOKIE: i32 = 34;
     pub(crate) const TX_DELAY: i32 = 37;
@@ -62,14 +68,21 @@ const MAX_LINGER2: i32 = 120;
 /// Bounds of TCP_RTO_MIN_US and TCP_DELACK_MAX_US, µs: a timer tick and TCP_RTO_MIN.
 const TICK_US: i32 = 1_000;
 const RTO_MIN_US: i32 = 200_000;
+/// Greatest TCP_TX_DELAY, µs: as an RTT it is kept in eighths.
+const MAX_TX_DELAY: i32 = (1 << 28) - 1;
 /// Names of congestion control algorithms are shorter than this.
 const CA_NAME_MAX: usize = 16;
 
-/// setsockopt(2). Errors: ENOPROTOOPT, EINVAL (length, range), ENOENT (no such algorithm).
+/// setsockopt(2). Errors: ENOPROTOOPT, EINVAL (length, range), ENOENT (no such algorithm), EPERM (one that
+/// programs may not choose).
 pub(crate) fn set(sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
     let mut g = sk.lock();
     if level != libc::IPPROTO_TCP {
-        return crate::ip::sockopt::set(&mut g, level, name, value);
+        crate::ip::sockopt::set(&mut g, level, name, value)?;
+        if (level, name) == (libc::SOL_IP, libc::IP_OPTIONS) {
+            ip_options_changed(&mut g);
+        }
+        return Ok(());
     }
     if name == opt::CONGESTION {
         return set_congestion(&mut g, value);
@@ -85,7 +98,22 @@ pub(crate) fn set(sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Resul
     }
     let val = int(value)?;
     let Some(mut cx) = Cx::new(&mut g) else { return Err(Error::NoProtoOpt) };
-    set_int(&mut cx, name, val)
+    match name {
+        opt::MD5SIG | opt::MD5SIG_EXT => auth::option::set_md5(&mut cx, name, value),
+        opt::REPAIR_OPTIONS => repair::set_options(&mut cx, value),
+        opt::REPAIR_WINDOW => repair::set_window(&mut cx, value),
+        _ => set_int(&mut cx, name, val),
+    }
+}
+
+/// A connection's segments have more or less room than before (do_ip_setsockopt of IP_OPTIONS).
+fn ip_options_changed(g: &mut SockGuard<'_>) {
+    if let Some(mut cx) = Cx::new(g)
+        && !matches!(cx.state(), State::Close | State::Listen)
+    {
+        let pmtu = cx.tp.pmtu_cookie;
+        mtu::sync_mss(&mut cx, pmtu);
+    }
 }
 
 /// A name as an option has it, up to a NUL or `max` - 1 bytes. EINVAL: no byte at all; ENOENT: nothing can have that
@@ -102,6 +130,7 @@ fn option_name(value: &[u8], max: usize) -> Result<&str> {
 fn set_congestion(g: &mut SockGuard<'_>, value: &[u8]) -> Result<()> {
     let name = option_name(value, CA_NAME_MAX)?;
     let Some(mut cx) = Cx::new(g) else { return Err(Error::NoProtoOpt) };
+    cong::may_choose(&cx, name)?;
     cong::set_congestion_control(&mut cx, name)
 }
 
@@ -166,7 +195,7 @@ fn set_int(cx: &mut Cx<'_>, name: i32, val: i32) -> Result<()> {
         opt::THIN_DUPACK => {
             within(val, 0..=1)?;
         }
-        opt::USER_TIMEOUT => cx.tp.user_timeout_ms = within(val, 0..=i32::MAX)? as u32,
+        opt::USER_TIMEOUT => cx.tp.set_user_timeout_ms(within(val, 0..=i32::MAX)? as u32),
         opt::NOTSENT_LOWAT => {
             cx.tp.notsent_lowat = val as u32;
             if recvmsg::stream_writable(cx) {
@@ -176,16 +205,28 @@ fn set_int(cx: &mut Cx<'_>, name: i32, val: i32) -> Result<()> {
         opt::SAVE_SYN => cx.tp.save_syn = within(val, 0..=2)? as u8,
         opt::INQ => cx.tp.recvmsg_inq = within(val, 0..=1)? == 1,
         opt::FASTOPEN | opt::FASTOPEN_CONNECT | opt::FASTOPEN_NO_COOKIE => fastopen::set_option(cx, name, val)?,
-        opt::TX_DELAY if val == 0 => {}
-        opt::TX_DELAY => return Err(if val < 0 { Error::Inval } else { Error::OpNotSupp }),
-        // Only repair mode may set the clock (EPERM).
-        opt::TIMESTAMP => return Err(Error::Perm),
+        opt::TX_DELAY => set_tx_delay(cx, within(val, 0..=MAX_TX_DELAY)? as u32),
+        opt::REPAIR => repair::set_mode(cx, val)?,
+        opt::REPAIR_QUEUE => repair::set_queue(cx, val)?,
+        opt::QUEUE_SEQ => repair::set_seq(cx, val)?,
+        opt::TIMESTAMP => repair::set_timestamp(cx, val)?,
         opt::RTO_MAX_MS => cx.tp.rto_max_ms = within(val, 1_000..=120_000)? as u32,
         opt::RTO_MIN_US => cx.tp.rto_min_us = within(val, TICK_US..=RTO_MIN_US)? as u32,
         opt::DELACK_MAX_US => cx.tp.delack_max_us = within(val, TICK_US..=RTO_MIN_US)? as u32,
         _ => return Err(Error::NoProtoOpt),
     }
     Ok(())
+}
+
+/// TCP_TX_DELAY: packets leave so much later, where the device keeps departure times. The RTT of a connection is taken
+/// to change by as much, so that no timer fires before the first sample says so (tcp_enable_tx_delay).
+fn set_tx_delay(cx: &mut Cx<'_>, delay: u32) {
+    let delta = (i64::from(delay) - i64::from(cx.tp.tx_delay())) << 3;
+    cx.tp.set_tx_delay(delay);
+    if delta != 0 && cx.state() == State::Established {
+        cx.tp.srtt_us = (i64::from(cx.tp.srtt_us) + delta).clamp(1, i64::from(u32::MAX)) as u32;
+        rtt::set_rto(cx);
+    }
 }
 
 /// Retransmissions that fit in so many seconds, doubling from `timeout` up to `max` (secs_to_retrans).
@@ -238,6 +279,7 @@ pub(crate) fn get(sk: SockRef<'_>, level: i32, name: i32, value: &mut [u8]) -> R
         }
         opt::ULP => return Ok(ulp::name(cx.tp).map_or(0, |n| put(value, &name_bytes(n)))),
         opt::SAVED_SYN => return saved_syn(&mut cx, value),
+        opt::REPAIR_WINDOW => return repair::window(cx.tp, value),
         opt::FASTOPEN_KEY => {
             let keys = cx.tp.fastopen.as_ref().and_then(|f| f.keys.as_ref()).map(Keys::to_bytes);
             return Ok(keys.map_or(0, |k| put(value, &k)));
@@ -271,6 +313,8 @@ fn get_int(stack: &Stack, cx: &Cx<'_>, name: i32) -> Result<i32> {
     let sysctl = &stack.sysctl;
     Ok(match name {
         opt::NODELAY => (tp.nonagle & nagle::OFF != 0) as i32,
+        // The peer's, for the program to restore (TCPOPT_MSS of TCP_REPAIR_OPTIONS).
+        opt::MAXSEG if tp.repair => i32::from(tp.rx_opt.mss_clamp),
         opt::MAXSEG => {
             let unconnected = matches!(cx.state(), State::Close | State::Listen);
             if tp.rx_opt.user_mss != 0 && unconnected { i32::from(tp.rx_opt.user_mss) } else { tp.mss_cache as i32 }
@@ -289,13 +333,17 @@ fn get_int(stack: &Stack, cx: &Cx<'_>, name: i32) -> Result<i32> {
         opt::QUICKACK => i32::from(!delack::in_pingpong_mode(cx)),
         opt::THIN_LINEAR_TIMEOUTS => tp.thin_lto as i32,
         opt::THIN_DUPACK => 0,
-        opt::USER_TIMEOUT => tp.user_timeout_ms as i32,
+        opt::USER_TIMEOUT => tp.user_timeout_ms() as i32,
         opt::NOTSENT_LOWAT => tp.notsent_lowat as i32,
         opt::SAVE_SYN => i32::from(tp.save_syn),
         opt::INQ => tp.recvmsg_inq as i32,
         opt::FASTOPEN | opt::FASTOPEN_CONNECT | opt::FASTOPEN_NO_COOKIE => fastopen::option(tp, name),
-        opt::TIMESTAMP => (cx.now.as_millis() as u32).wrapping_add(tp.tsoffset) as i32,
-        opt::TX_DELAY | opt::IS_MPTCP => 0,
+        opt::REPAIR => tp.repair.into(),
+        opt::REPAIR_QUEUE => repair::queue(tp)?,
+        opt::QUEUE_SEQ => repair::seq(tp)?,
+        opt::TIMESTAMP => repair::timestamp(cx),
+        opt::TX_DELAY => tp.tx_delay() as i32,
+        opt::IS_MPTCP => 0,
         opt::RTO_MAX_MS => (rtt::rto_max_us(cx) / 1000) as i32,
         opt::RTO_MIN_US => rtt::rto_min_us(cx) as i32,
         opt::DELACK_MAX_US if tp.delack_max_us != 0 => tp.delack_max_us as i32,

@@ -1,6 +1,7 @@
 //! SYN-ACKs of a listener: sent, sent again by its timer, given up. Above: `handshake`, `fastopen`. Below: `rcv`
 //! (replies without a sock), `listener`. RFC 9293 §3.10.7.2. Linux: tcp_make_synack, reqsk_timer_handler.
 
+use super::auth::{self, Signer};
 use super::ecn;
 use super::handshake::{mss_for, unlink, with_request};
 use super::listener::{self, ReqKey, Request};
@@ -23,6 +24,8 @@ use std::net::SocketAddr;
 pub(super) enum SynAck {
     /// Of a request that is remembered; the first may have a Fast Open cookie.
     Normal(Option<FastOpenCookie>),
+    /// Of the same, sent again.
+    Again,
     /// Its sequence number is a cookie, and its timestamp has the options.
     Cookie,
 }
@@ -34,16 +37,18 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
     let (v6, ends) = (req.daddr.is_ipv6(), Ends::of(req));
     let mss = mss_for(cx, &req.dst, v6);
     let mut flags = TcpFlags::SYN | TcpFlags::ACK;
-    let codepoint = ecn::make_synack(cx, req.ecn_ok, ends, &mut flags);
+    let again = matches!(kind, SynAck::Again);
+    let codepoint = ecn::make_synack(cx, &mut req.ecn, again, req.num_timeout, ends, &mut flags);
     let tos = if v6 { cx.sk.tclass } else { cx.sk.tos };
     let tos = if stack.sysctl.tcp_reflect_tos() { req.syn_tos } else { tos };
     let mut clock = now.as_millis() as u32;
     let mut fastopen = None;
     match kind {
         SynAck::Normal(cookie) => fastopen = cookie,
+        SynAck::Again => {}
         SynAck::Cookie => {
             let wscale = req.wscale_ok.then_some(req.snd_wscale);
-            let options = Remembered { wscale, sack_ok: req.sack_ok, ecn_ok: req.ecn_ok };
+            let options = Remembered { wscale, sack_ok: req.sack_ok, ecn_ok: req.ecn.is_ok() };
             clock = syncookies::init_timestamp(clock, options);
         }
     }
@@ -53,14 +58,22 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
         req.tsval.0 = tsval;
     }
     req.tsval.1 = tsval;
-    let options = Options::Syn(SynOptions {
+    let signer = auth::key_for(cx.tp, req.daddr);
+    if signer.is_some() && !matches!(kind, SynAck::Cookie) {
+        // A signature and timestamps leave no room for SACK blocks.
+        req.tstamp_ok &= !req.sack_ok;
+    }
+    let mut syn_options = SynOptions {
+        auth: signer.as_ref().map(Signer::option),
         mss: Some(mss),
         timestamps: req.tstamp_ok.then_some((tsval, req.ts_recent)),
         sack_permitted: req.sack_ok,
         window_scale: req.wscale_ok.then_some(req.rcv_wscale),
-        fastopen,
         ..SynOptions::default()
-    });
+    };
+    syn_options.fastopen = fastopen.filter(|cookie| syn_options.len() + cookie.option_len() <= MAX_OPTIONS_LEN);
+    ecn::request_option(cx, &req.ecn, again, &mut syn_options);
+    let options = Options::Syn(syn_options);
     let repr = TcpRepr {
         src_port: req.sport,
         dst_port: req.dport,
@@ -78,6 +91,7 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
         repr,
         options,
         more: &[],
+        signer: signer.as_ref(),
         tos: ecn::with_codepoint(tos, codepoint),
         ttl: if v6 { cx.sk.hops } else { cx.sk.ttl },
         oif: req.oif,
@@ -102,10 +116,11 @@ pub(super) fn rtx_synack(cx: &mut Cx<'_>, req: &mut Request) -> bool {
     if cx.sk.txrehash {
         req.txhash = segment::rnd_txhash(cx.stack);
     }
-    if !send_synack(cx, req, SynAck::Normal(None)) {
+    if !send_synack(cx, req, SynAck::Again) {
         return false;
     }
     req.num_retrans = req.num_retrans.saturating_add(1);
+    req.ecn.sent_again(req.num_retrans);
     let (local, peer) = (SocketAddr::new(req.saddr, req.sport), SocketAddr::new(req.daddr, req.dport));
     let (state, why) = (State::NewSynRecv as u8, Resend::SynAck);
     cx.stack.mib.trace.point(|| Event::Retransmit { local, peer, state, seq: 0, len: 0, why, err: None });

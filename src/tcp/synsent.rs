@@ -132,7 +132,8 @@ fn syn_ack(cx: &mut Cx<'_>, seg: Seg, o: &TcpOptions, skb: Skb) -> Verdict {
         drop(skb);
         return Verdict::Ok;
     }
-    control::send_ack(cx);
+    let field = ecn::reflector_flags(&cx.tp.ecn);
+    control::send_ack_reflect_ect(cx, field);
     urg(cx, &seg, &skb);
     drop(skb);
     input::data_snd_check(cx);

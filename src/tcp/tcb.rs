@@ -2,17 +2,19 @@
 //! congestion control and timing. Names are Linux's (struct tcp_sock, inet_connection_sock). State that an idle
 //! connection does not need is boxed and allocated when first used, so that a connection fits in about 1 KiB.
 
+use super::auth::Auth;
 use super::challenge::ChallengeBudget;
 use super::chrono::Chrono;
 use super::cong::CongState;
 use super::delack::AckState;
-use super::ecn::{EceEcho, EcnFlags};
+use super::ecn::{EceEcho, EcnState};
 use super::fastopen::FastOpen;
 use super::listener::Listener;
 use super::minmax::MinMax;
 use super::mtu_probe::MtuProbing;
 use super::net::TcpNet;
 use super::queue::SegQueue;
+use super::repair;
 use super::rtx::RtxQueue;
 use super::sock_ops::HookSlot;
 use super::ulp::UlpState;
@@ -235,6 +237,12 @@ pub(crate) struct Cold {
     pub(super) hooks: Vec<HookSlot>,
     /// Upper-layer protocol (icsk_ulp_ops, icsk_ulp_data).
     pub(super) ulp: Option<UlpState>,
+    /// TCP_USER_TIMEOUT in ms; 0: none.
+    user_timeout_ms: u32,
+    /// TCP_TX_DELAY, µs.
+    tx_delay: u32,
+    /// Times that load balancing changed the transmit hash.
+    pub(super) plb_rehash: u32,
 }
 
 /// Declares a struct with a constructor `zero` that takes the fields `given` and gives all others their default.
@@ -525,7 +533,7 @@ zero {
 
     // Options and limits.
     /// Explicit congestion notification.
-    pub ecn: EcnFlags,
+    pub ecn: EcnState,
     /// The echo of marks segment by segment, for an algorithm that asks for it.
     pub(crate) ece_echo: EceEcho,
     /// TCP_SYNCNT; 0: sysctl.
@@ -536,8 +544,6 @@ zero {
     pub(crate) keepalive_time_ms: u32,
     /// TCP_KEEPINTVL in ms; 0: sysctl.
     pub(crate) keepalive_intvl_ms: u32,
-    /// TCP_USER_TIMEOUT in ms; 0: none.
-    pub(crate) user_timeout_ms: u32,
     /// TCP_LINGER2 in ms; 0: sysctl, -1: none.
     pub(crate) linger2_ms: i32,
     /// TCP_DEFER_ACCEPT, as a number of SYN-ACK retransmissions; 0: off.
@@ -548,12 +554,18 @@ zero {
     pub(crate) notsent_lowat: u32,
     /// TCP_INQ.
     pub(crate) recvmsg_inq: bool,
+    /// TCP_REPAIR.
+    pub(crate) repair: bool,
+    /// TCP_REPAIR_QUEUE; outlives repair mode.
+    pub(crate) repair_queue: repair::Queue,
     /// TCP_RTO_MIN_US: minimum RTO, µs; 0: the route's or the sysctl's.
     pub(crate) rto_min_us: u32,
     /// TCP_RTO_MAX_MS in ms; 0: sysctl.
     pub(crate) rto_max_ms: u32,
     /// TCP_DELACK_MAX_US; 0: default.
     pub(crate) delack_max_us: u32,
+    /// Keys for peers whose segments are signed; None: it never had one.
+    pub(super) auth: Option<Box<Auth>>,
     /// Fast Open (RFC 7413); None: this sock has had nothing to do with it.
     pub(super) fastopen: Option<Box<FastOpen>>,
     /// The child is still in its listener's accept queue.
@@ -648,6 +660,36 @@ impl TcpSock {
         // Half of the buffer is assumed to be payload, until the ratio is measured.
         tp.scaling_ratio = 128;
         tp
+    }
+}
+
+impl TcpSock {
+    /// TCP_USER_TIMEOUT in ms; 0: none.
+    pub(super) fn user_timeout_ms(&self) -> u32 {
+        self.cold.as_ref().map_or(0, |c| c.user_timeout_ms)
+    }
+
+    pub(super) fn set_user_timeout_ms(&mut self, ms: u32) {
+        if ms != self.user_timeout_ms() {
+            self.cold.get_or_insert_default().user_timeout_ms = ms;
+        }
+    }
+
+    /// TCP_TX_DELAY, µs.
+    #[inline]
+    pub(super) fn tx_delay(&self) -> u32 {
+        self.cold.as_ref().map_or(0, |c| c.tx_delay)
+    }
+
+    pub(super) fn set_tx_delay(&mut self, us: u32) {
+        if us != self.tx_delay() {
+            self.cold.get_or_insert_default().tx_delay = us;
+        }
+    }
+
+    /// Times that load balancing changed the transmit hash.
+    pub(super) fn plb_rehash(&self) -> u32 {
+        self.cold.as_ref().map_or(0, |c| c.plb_rehash)
     }
 }
 

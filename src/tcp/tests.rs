@@ -107,6 +107,34 @@ fn pattern(n: usize, salt: usize) -> Vec<u8> {
     (0..n).map(|i| (i.wrapping_mul(31) ^ (i >> 8) ^ salt) as u8).collect()
 }
 
+type Act = std::cell::RefCell<Option<Box<dyn FnOnce()>>>;
+thread_local!(static MEANWHILE: Act = const { Act::new(None) });
+
+#[test]
+fn tcp_inq_counts_what_came_while_the_call_owned_the_socket() {
+    let n = net();
+    let (_l, c, s) = n.pair(LO);
+    s.setsockopt(libc::IPPROTO_TCP, 36, &1i32.to_ne_bytes()).unwrap();
+    send(&c, b"first").unwrap();
+    n.run(Duration::from_millis(1));
+    let stack = n.stack.clone();
+    let more = move || {
+        send(&c, b"and more").unwrap();
+        while stack.poll(stack.now()) {}
+        // Still open when the count is taken.
+        std::mem::forget(c);
+    };
+    MEANWHILE.set(Some(Box::new(more)));
+    let mut buf = [0; 3];
+    let mut slices = [IoSliceMut::new(&mut buf)];
+    let mut msg = RecvMsg::new(&mut slices, 0).probed(|_, len| {
+        MEANWHILE.take().into_iter().for_each(|act| act());
+        len
+    });
+    assert_eq!(s.recvmsg(&mut msg), Ok(3));
+    assert_eq!(msg.control, [crate::sock::msg::Control::Inq(2 + 8)]);
+}
+
 #[test]
 fn a_mebibyte_each_way_arrives_whole_and_the_connection_ends_in_time_wait() {
     for addr in [LO, LO6] {

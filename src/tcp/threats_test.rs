@@ -1,6 +1,6 @@
 //! Known classes of attack on TCP, one test each or more, named by the class.
 
-use super::peer_test::{ACK, Conn, HERE, Host, ISS, PSH, RST, SYN, SYN_OPTIONS, Seg, sack};
+use super::peer_test::{ACK, Conn, FIN, HERE, Host, ISS, PSH, RST, SYN, SYN_OPTIONS, Seg, THERE, sack};
 use crate::base::env::Duration;
 use crate::base::error::Error;
 use crate::sock::proto::SockRef;
@@ -250,6 +250,43 @@ fn syn_flood_memory_is_flat_and_real_clients_connect_during_it() {
     // The requests are given up after their retransmissions.
     host.wait(Duration::from_secs(200));
     assert_eq!(requests(), 0);
+}
+
+/// Without cookies the last quarter of the queue is for peers that are known to be alive.
+#[test]
+fn syn_flood_without_cookies_leaves_room_for_proven_peers_alone() {
+    for (no_metrics_save, known) in [("0", 100), ("1", 0)] {
+        let host = Host::new(128);
+        let sysctl = &host.bench.stack.sysctl;
+        sysctl.set("net.ipv4.tcp_syncookies", "0").unwrap();
+        sysctl.set("net.ipv4.tcp_max_syn_backlog", "128").unwrap();
+        sysctl.set("net.ipv4.tcp_no_metrics_save", no_metrics_save).unwrap();
+        // A connection of the client's before the flood, which both sides close.
+        let c = host.connect(3999, SYN_OPTIONS);
+        let fin = host.put(&c.seg(FIN | ACK));
+        assert!(fin.iter().all(|o| o.ack == c.seq.wrapping_add(1)), "{fin:?}");
+        let (port, seq, ack) = (c.port, c.seq.wrapping_add(1), c.ack.wrapping_add(1));
+        drop(c);
+        host.sent();
+        host.put(&Seg::new(port, ACK, seq, ack));
+        let (mut answered, mut stranger) = (0, 0);
+        for i in 0..10_000u32 {
+            let src = Ipv4Addr::new(10, 0, 0, 4 + (i % 200) as u8);
+            host.put(&Seg { src, ..Seg::new(1024 + (i / 200) as u16, SYN, i.wrapping_mul(0x9e37_79b9), 0) });
+            if i % 100 == 99 {
+                let port = 4000 + (i / 100) as u16;
+                let syn = |src| Seg { src, options: SYN_OPTIONS.to_vec(), ..Seg::new(port, SYN, ISS, 0) };
+                let reply = host.put(&syn(THERE));
+                if let Some(syn_ack) = reply.iter().find(|o| o.flags == SYN | ACK) {
+                    host.put(&Seg::new(port, ACK, ISS.wrapping_add(1), syn_ack.seq.wrapping_add(1)));
+                    answered += usize::from(host.listener.accept().is_ok());
+                }
+                let reply = host.put(&syn(Ipv4Addr::new(10, 0, 0, 3)));
+                stranger += reply.iter().filter(|o| o.flags == SYN | ACK).count();
+            }
+        }
+        assert_eq!((answered, stranger), (known, 0), "tcp_no_metrics_save={no_metrics_save}");
+    }
 }
 
 #[test]

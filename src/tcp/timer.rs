@@ -123,7 +123,8 @@ pub(crate) fn check_probe_timer(cx: &mut Cx<'_>) {
 }
 
 fn user_timeout(tp: &TcpSock) -> Option<Duration> {
-    (tp.user_timeout_ms != 0).then(|| Duration::from_millis(u64::from(tp.user_timeout_ms)))
+    let ms = tp.user_timeout_ms();
+    (ms != 0).then(|| Duration::from_millis(u64::from(ms)))
 }
 
 /// `when`, but no later than TCP_USER_TIMEOUT after the first probe (tcp_clamp_probe0_to_user_timeout).

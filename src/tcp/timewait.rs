@@ -2,12 +2,13 @@
 //! `input` and `close` (which put connections here). Below: `lookup`, the timer wheel. Softirq context, no sock owned,
 //! but for `time_wait`. RFC 9293 §3.6.1, RFC 1337, RFC 6191. Linux: net/ipv4/tcp_minisocks.c, inet_timewait_sock.c.
 
+use super::auth::{self, Signer};
 use super::challenge::oow_rate_limited;
 use super::input::paws_accepts;
 use super::lookup::{Bound, Entry, tuple_of_sock};
 use super::net::TcpNet;
 use super::tcb::Cx;
-use super::{close, ecn, rcv, window};
+use super::{close, ecn, metrics, rcv, window};
 use crate::base::env::{Duration, Instant};
 use crate::base::hash::Tuple;
 use crate::counters::Mib;
@@ -65,7 +66,11 @@ pub struct TimeWait {
     txhash: u32,
     rcv_wscale: WindowShift,
     tos: u8,
+    /// Codepoint of acknowledgements of what is in the window.
+    codepoint: u8,
     bound: Option<Bound>,
+    /// What signs its acknowledgements (tw_md5_key).
+    signer: Option<Signer>,
     inner: Mutex<Inner>,
 }
 
@@ -83,6 +88,8 @@ pub(super) enum Verdict {
     Done,
     /// Acknowledge.
     Ack,
+    /// Acknowledge a segment that is out of the window or too old: as a packet that is not ECN-capable.
+    AckOow,
     /// Reset the sender.
     Rst,
     /// A new connection may begin, with this ISN, if somebody listens.
@@ -114,6 +121,7 @@ pub(crate) fn time_wait(cx: &mut Cx<'_>, state: State, timeo: Duration) {
     } else {
         enter(cx, state, timeo);
     }
+    metrics::update(cx);
     close::done(cx);
 }
 
@@ -142,7 +150,9 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
         txhash: cx.tp.txhash,
         rcv_wscale: cx.tp.rx_opt.rcv_wscale,
         tos: if cx.sk.daddr.is_ipv4() { cx.sk.tos } else { cx.sk.tclass },
+        codepoint: ecn::timewait_codepoint(&cx.tp.ecn),
         bound,
+        signer: auth::current_key(cx),
         inner: Mutex::new(Inner {
             substate: state,
             rcv_nxt: cx.tp.rcv_nxt,
@@ -325,11 +335,15 @@ impl TimeWait {
     fn oow(stack: &Stack, skb: &Skb, now: Instant, i: &mut Inner, mib: Mib) -> Verdict {
         let (len, syn) = skb.tcp.span();
         let limited = oow_rate_limited(stack, len, syn, now, &mut i.last_oow_ack_ms, mib);
-        if limited { Verdict::Done } else { Verdict::Ack }
+        if limited { Verdict::Done } else { Verdict::AckOow }
     }
 
     /// Acknowledges with the record's numbers (tcp_v4_timewait_ack).
     pub(super) fn send_ack(&self, stack: &Arc<Stack>, now: Instant) {
+        self.ack(stack, now, self.codepoint);
+    }
+
+    fn ack(&self, stack: &Arc<Stack>, now: Instant, codepoint: u8) {
         let i = self.inner.lock();
         let ts = (i.ts_recent_stamp != 0).then(|| ((now.as_millis() as u32).wrapping_add(self.ts_offset), i.ts_recent));
         let reply = rcv::Reply {
@@ -345,9 +359,10 @@ impl TimeWait {
                 urgent: 0,
                 options_len: 0,
             },
-            options: rcv::with_timestamps(ts),
+            options: rcv::reply_options(self.signer.as_ref(), ts),
             more: &[],
-            tos: ecn::with_codepoint(self.tos, 0),
+            signer: self.signer.as_ref(),
+            tos: ecn::with_codepoint(self.tos, codepoint),
             ttl: -1,
             oif: self.oif,
             flow_label: self.flow_label,
@@ -361,6 +376,7 @@ impl TimeWait {
 /// Processes and answers a segment for a record. Some: the segment is a SYN that may open a new connection, with this
 /// ISN.
 pub(super) fn segment(
+    net: &TcpNet,
     stack: &Arc<Stack>,
     tw: &Arc<TimeWait>,
     skb: &Skb,
@@ -370,8 +386,9 @@ pub(super) fn segment(
     match tw.process(stack, skb, info.now) {
         Verdict::Done => {}
         Verdict::Ack => tw.send_ack(stack, info.now),
+        Verdict::AckOow => tw.ack(stack, info.now, 0),
         Verdict::Rst => {
-            rcv::send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info);
+            rcv::reset_of_nobody(net, stack, skb, (sport, dport), info);
             kill(stack, tw);
         }
         Verdict::Syn(isn) => return Some(isn),

@@ -1,6 +1,7 @@
 //! The window to advertise: free buffer space turned into bytes the peer may send, without silly windows and without
-//! ever taking back what was offered. Above: `segment` (each segment carries one), `recvmsg` (may it open now). Below:
-//! nothing. Linux: __tcp_select_window, tcp_select_window, tcp_select_initial_window. RFC 9293 §3.8.6, RFC 7323 §2.
+//! ever taking back what was offered, unless `tcp_shrink_window` says so. Above: `segment` (each segment carries one),
+//! `recvmsg` (may it open now). Below: nothing. Linux: __tcp_select_window, tcp_select_window,
+//! tcp_select_initial_window. RFC 9293 §3.8.6, RFC 7323 §2.
 
 use super::rcvbuf;
 use super::tcb::{Cx, TcpSock};
@@ -83,8 +84,8 @@ fn round_up(n: u32, unit: u32) -> u32 {
 }
 
 /// The window that the buffer allows now, in bytes before scaling, a multiple of the scale unit. It may be less than
-/// what was offered before; [`select_window`] does not shrink the offer (RFC 9293 §3.8.6). Linux:
-/// `__tcp_select_window`.
+/// what was offered before; [`select_window`] does not shrink the offer (RFC 9293 §3.8.6), unless `tcp_shrink_window`
+/// allows it. Linux: `__tcp_select_window`.
 pub(crate) fn new_window(cx: &mut Cx<'_>) -> u32 {
     let mut mss = i32::from(cx.tp.ack.rcv_mss);
     let mut free = space(cx);
@@ -97,6 +98,9 @@ pub(crate) fn new_window(cx: &mut Cx<'_>) -> u32 {
         }
     }
     let wscale = cx.tp.rx_opt.rcv_wscale;
+    if may_shrink(cx) {
+        return memory_window(cx, mss, free, full, allowed);
+    }
     if free < full / 2 {
         // Less than half of the buffer is free: ends quick acknowledgements, and under memory pressure limits the
         // window.
@@ -126,6 +130,32 @@ pub(crate) fn new_window(cx: &mut Cx<'_>) -> u32 {
     }
 }
 
+/// Whether the offer may shrink, so that what the peer may send never exceeds the buffer's memory: by sysctl, and only
+/// where windows are scaled. Departure: what the peer had sent into an offer that was taken back is still accepted
+/// (RFC 7323 §2.4); 6.18 drops it.
+fn may_shrink(cx: &Cx<'_>) -> bool {
+    cx.tp.rx_opt.rcv_wscale != WindowShift::NONE && cx.stack.sysctl.tcp_shrink_window()
+}
+
+/// The window of a connection that may take an offer back: what memory is free, in whole scale units, so that rounding
+/// alone never moves the right edge left. The rest of [`new_window`].
+fn memory_window(cx: &mut Cx<'_>, mss: i32, free: i32, full: i32, allowed: i32) -> u32 {
+    let unit = cx.tp.rx_opt.rcv_wscale.unit();
+    let free = free & !(unit as i32 - 1);
+    if free < full / 2 {
+        cx.tp.ack.quick = 0;
+        if rcvbuf::under_memory_pressure(cx) {
+            cx.tp.rcv_ssthresh = cx.tp.rcv_ssthresh.min(4 * u32::from(cx.tp.advmss));
+        }
+        if free < allowed >> 4 || free < mss || free < unit as i32 {
+            return 0;
+        }
+    }
+    let free = free.max(0) as u32;
+    // The limit that grows is no hard one, so it is rounded up.
+    if free > cx.tp.rcv_ssthresh { round_up(cx.tp.rcv_ssthresh, unit) } else { free }
+}
+
 /// The window field of the segment about to leave; records the offer (`rcv_wnd`, `rcv_wup`). Linux:
 /// `tcp_select_window`.
 pub(crate) fn select_window(cx: &mut Cx<'_>) -> RawWindow {
@@ -140,7 +170,7 @@ pub(crate) fn select_window(cx: &mut Cx<'_>) -> RawWindow {
     let wscale = cx.tp.rx_opt.rcv_wscale;
     let offered = receive_window(cx.tp);
     let mut new = new_window(cx);
-    if new < offered {
+    if new < offered && !may_shrink(cx) {
         if new == 0 {
             cx.stack.mib.inc(Mib::TcpExtTCPWantZeroWindowAdv);
         }

@@ -12,6 +12,7 @@ use super::output::{
 use super::probe::schedule_loss_probe;
 use super::queue::Pos;
 use super::rcvbuf;
+use super::repair;
 use super::rtt;
 use super::sack::is_sack;
 use super::segment::{paces, paces_itself, transmit_skb, urg_mode};
@@ -185,11 +186,14 @@ pub(super) fn small_queue_check(cx: &mut Cx<'_>, skb_truesize: u32, factor: u32)
         limit = limit.min(cx.stack.sysctl.tcp_limit_output_bytes().max(0) as u64);
     }
     limit <<= factor;
+    // What waits in the device for its delayed departure does not keep later packets back.
+    limit = limit.saturating_add(rate.saturating_mul(u64::from(cx.tp.tx_delay())) >> 19);
     if u64::from(cx.sock.wmem_alloc.load(Ordering::Acquire)) <= limit {
         return false;
     }
-    // If nothing is unacknowledged, the device holds only packets that need not complete first.
-    if cx.tp.rtx_queue.is_empty() {
+    // One packet may always wait behind another, so that a device that is slow to complete does not run dry
+    // (tcp_rtx_queue_empty_or_single_skb).
+    if cx.tp.rtx_queue.len() <= 1 {
         return false;
     }
     cx.sock.tsq_flags.fetch_or(tsq::THROTTLED, Ordering::AcqRel);
@@ -376,6 +380,9 @@ fn send_head(
     push: Push,
     limits: &mut Limits,
 ) -> Head {
+    if repair::sends_nothing(cx.tp) {
+        return Head::Sent(repair::count_as_sent(cx, skb, mss));
+    }
     if pacing_check(cx) {
         return Head::Stays(skb);
     }

@@ -7,7 +7,7 @@ use super::{Udp, UdpSock, private};
 use crate::base::error::Result;
 use crate::counters::{DropReason, Mib};
 use crate::ip::{datagram, icmp, net};
-use crate::sock::filter;
+use crate::sock::filter::{self, Packet};
 use crate::sock::msg::{Control, RecvMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{IpHandler, SockRef};
@@ -80,7 +80,8 @@ impl IpHandler for Udp {
             }
             return;
         }
-        match table.find(stack, (info.dst, dport), peer, info.ifindex) {
+        let packet = Packet { stack, skb: &skb, info: Some(info), header: HEADER, hidden: HEADER };
+        match table.find_by(stack, (info.dst, dport), peer, info.ifindex, |group| group.choose(&packet)) {
             Some(sock) => {
                 skb.rx = Some(*info);
                 deliver(stack, &sock, skb, info);
@@ -126,7 +127,7 @@ fn deliver(stack: &Arc<Stack>, sock: &Arc<Sock>, skb: Skb, info: &PacketInfo) {
 /// Queues a datagram to this sock, which is owned.
 pub(super) fn queue(g: &mut SockGuard<'_>, skb: Skb) {
     let v4 = skb.rx.is_none_or(|i| i.dst.is_ipv4());
-    if !skb.rx.is_none_or(|i| crate::ip::sockopt::group_wanted(g, &i)) {
+    if !skb.rx.is_none_or(|i| crate::ip::multicast::wanted(g, &i)) {
         return;
     }
     let Ok(&mut UdpSock { gro, no_check6_rx, .. }) = private(g) else { return };

@@ -13,6 +13,7 @@ use crate::ip::{bind, datagram, sockopt};
 use crate::sock::diag::Dumped;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
+use crate::sock::reuseport::Membership;
 use crate::sock::skb::Skb;
 use crate::sock::sockopt::{int, put_int};
 use crate::sock::{SockGuard, flag};
@@ -186,6 +187,10 @@ impl Proto for Udp {
     fn rehash(&self, sk: &mut SockGuard<'_>) {
         // Fails only for a sock without UDP's part, which is not in the table.
         let _ = self.hash(sk);
+    }
+
+    fn reuseport(&self, sk: &SockGuard<'_>) -> Membership {
+        self.table.reuseport(sk.sock, sk.common.sport)
     }
 
     fn unhash(&self, sk: &mut SockGuard<'_>) {

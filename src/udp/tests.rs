@@ -5,7 +5,9 @@ use crate::device::capture_test::{Bench, Capture};
 use crate::inet::Socket;
 use crate::ip;
 use crate::sock::msg::Control;
+use crate::sock::pages::Pages;
 use crate::wire::ip::{Ipv4Header, Ipv4Repr};
+use crate::wire::ipv6::Ipv6Header;
 use crate::wire::udp::{self, UdpHeader};
 use crate::wire::{icmp, proto};
 use std::io::{IoSlice, IoSliceMut};
@@ -334,16 +336,17 @@ fn a_file_is_one_datagram_whether_it_ends_as_announced_or_sooner() {
             |p: &Vec<u8>| UdpHeader::parse(Ipv4Header::parse(p).unwrap().payload()).unwrap().payload().to_vec();
         b.wire.take().iter().map(payload).collect()
     };
-    assert_eq!((c.sendpage(b"one ", libc::MSG_MORE), c.sendpage(b"two", 0)), (Ok(4), Ok(3)));
+    assert_eq!(c.sendpage(&mut Pages::from(b"one "), libc::MSG_MORE), Ok(4));
+    assert_eq!(c.sendpage(&mut Pages::from(b"two"), 0), Ok(3));
     assert_eq!(payloads(), [b"one two"]);
     c.splice_eof();
     assert!(b.wire.take().is_empty(), "nothing waited");
-    assert_eq!(c.sendpage(b"short", libc::MSG_MORE), Ok(5));
+    assert_eq!(c.sendpage(&mut Pages::from(b"short"), libc::MSG_MORE), Ok(5));
     assert!(b.wire.take().is_empty());
     c.splice_eof();
     assert_eq!(payloads(), [b"short"]);
     c.setsockopt(SOL_UDP, UDP_CORK, &1i32.to_ne_bytes()).unwrap();
-    assert_eq!(c.sendpage(b"corked", libc::MSG_MORE), Ok(6));
+    assert_eq!(c.sendpage(&mut Pages::from(b"corked"), libc::MSG_MORE), Ok(6));
     c.splice_eof();
     assert!(b.wire.take().is_empty(), "a cork holds");
 }
@@ -454,6 +457,90 @@ fn a_multicast_datagram_reaches_the_members_and_loops_back_unless_disabled() {
     s.setsockopt(libc::SOL_IP, libc::IP_DROP_MEMBERSHIP, &mreq).unwrap();
     b.inject(&datagram_v4("10.0.0.9:1000", "239.1.1.1:5000", b"late"));
     assert_eq!(recv_from(&s, 9, 0).err(), Some(Error::Again));
+}
+
+#[test]
+fn groups_of_ipv6_are_joined_sent_to_and_left_by_option() {
+    let b = Bench::on_ip();
+    let (r, s) = (bound(&b, "[::]:5000"), socket(&b, libc::AF_INET6));
+    let set = |s: &Socket, name, n: i32| s.setsockopt(libc::SOL_IPV6, name, &n.to_ne_bytes()).unwrap();
+    let group: std::net::Ipv6Addr = "ff05::77".parse().unwrap();
+    let mreq = [&group.octets()[..], &b.dev.ifindex.to_ne_bytes()].concat();
+    set(&r, libc::IPV6_RECVHOPLIMIT, 1);
+    r.setsockopt(libc::SOL_IPV6, libc::IPV6_ADD_MEMBERSHIP, &mreq).unwrap();
+    set(&s, libc::IPV6_MULTICAST_IF, b.dev.ifindex as i32);
+    set(&s, libc::IPV6_MULTICAST_HOPS, 7);
+    send_to(&s, b"in", Some("[ff05::77]:5000"), 0, vec![]).unwrap();
+    assert_eq!(Ipv6Header::parse(&b.wire.take()[0]).unwrap().hop_limit(), 7);
+    b.poll();
+    let got = recv_from(&r, 9, 0).unwrap();
+    assert_eq!((&got.data[..], &got.control[..]), (&b"in"[..], &[Control::HopLimit(7)][..]));
+    set(&s, libc::IPV6_MULTICAST_LOOP, 0);
+    send_to(&s, b"out", Some("[ff05::77]:5000"), 0, vec![]).unwrap();
+    b.poll();
+    assert_eq!(recv_from(&r, 9, 0).err(), Some(Error::Again));
+    r.setsockopt(libc::SOL_IPV6, libc::IPV6_DROP_MEMBERSHIP, &mreq).unwrap();
+    set(&s, libc::IPV6_MULTICAST_LOOP, 1);
+    send_to(&s, b"late", Some("[ff05::77]:5000"), 0, vec![]).unwrap();
+    b.poll();
+    assert_eq!(recv_from(&r, 9, 0).err(), Some(Error::Again));
+}
+
+#[test]
+fn without_ip_multicast_all_a_socket_hears_only_groups_of_its_own() {
+    let b = Bench::on_ip();
+    let (member, other) = (bound(&b, "239.1.1.1:5000"), socket(&b, libc::AF_INET));
+    for s in [&member, &other] {
+        s.setsockopt(libc::SOL_SOCKET, libc::SO_REUSEADDR, &1i32.to_ne_bytes()).unwrap();
+    }
+    other.bind(at("0.0.0.0:5000")).unwrap();
+    let mreq = [239, 1, 1, 1, 10, 0, 0, 1];
+    member.setsockopt(libc::SOL_IP, libc::IP_ADD_MEMBERSHIP, &mreq).unwrap();
+    let sender = bound(&b, "10.0.0.1:0");
+    sender.setsockopt(libc::SOL_IP, libc::IP_MULTICAST_TTL, &9i32.to_ne_bytes()).unwrap();
+    sender.setsockopt(libc::SOL_IP, libc::IP_MULTICAST_IF, &[10, 0, 0, 1]).unwrap();
+    for all in [true, false] {
+        other.setsockopt(libc::SOL_IP, libc::IP_MULTICAST_ALL, &i32::from(all).to_ne_bytes()).unwrap();
+        send_to(&sender, b"x", Some("239.1.1.1:5000"), 0, vec![]).unwrap();
+        assert_eq!(Ipv4Header::parse(&b.wire.take()[0]).unwrap().ttl(), 9);
+        b.poll();
+        assert_eq!(recv_from(&member, 9, 0).unwrap().data, b"x");
+        assert_eq!(recv_from(&other, 9, 0).is_ok(), all);
+    }
+}
+
+#[test]
+fn a_looped_copy_is_of_the_interface_that_it_left_by() {
+    let b = Bench::on_ip();
+    for (own, group, level, all) in
+        [("10.0.0.1", "239.1.1.1", libc::SOL_IP, libc::IP_MULTICAST_ALL), ("fd00::1", "ff15::1", libc::SOL_IPV6, 29)]
+    {
+        let host = |h: &str| if h.contains(':') { format!("[{h}]") } else { h.to_string() };
+        let any = if own.contains(':') { "[::]:5000" } else { "0.0.0.0:5000" };
+        let to = format!("{}:5000", host(group));
+        let (s, member, c) =
+            (bound(&b, any), bound(&b, &format!("{}:0", host(own))), bound(&b, &any.replace("5000", "0")));
+        let by = b.dev.ifindex.to_ne_bytes();
+        let mreq = match (own.parse().unwrap(), group.parse().unwrap()) {
+            (IpAddr::V4(_), IpAddr::V4(g)) => [&g.octets()[..], &[0; 4], &by].concat(),
+            (_, IpAddr::V6(g)) => [&g.octets()[..], &by].concat(),
+            _ => unreachable!(),
+        };
+        let (add, out) = match level {
+            libc::SOL_IP => (libc::IP_ADD_MEMBERSHIP, libc::IP_MULTICAST_IF),
+            _ => (libc::IPV6_ADD_MEMBERSHIP, libc::IPV6_MULTICAST_IF),
+        };
+        c.setsockopt(level, out, if level == libc::SOL_IP { &mreq } else { &by }).unwrap();
+        member.setsockopt(level, add, &mreq).unwrap();
+        send_to(&c, b"all", Some(&to), 0, vec![]).unwrap();
+        assert_eq!(recv_from(&s, 9, 0).unwrap().data, b"all", "another socket's membership is enough");
+        s.setsockopt(level, all, &0i32.to_ne_bytes()).unwrap();
+        send_to(&c, b"own", Some(&to), 0, vec![]).unwrap();
+        assert_eq!(recv_from(&s, 9, 0).err(), Some(Error::Again));
+        s.setsockopt(level, add, &mreq).unwrap();
+        send_to(&c, b"own", Some(&to), 0, vec![]).unwrap();
+        assert_eq!(recv_from(&s, 9, 0).unwrap().data, b"own");
+    }
 }
 
 #[test]

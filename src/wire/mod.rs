@@ -27,6 +27,7 @@
 //! | `checksum` | ones-complement sums (RFC 1071) |
 //! | `icmp`, `icmpv6` | ICMP, ICMPv6 and neighbour discovery |
 //! | `ip`, `ipv6` | IPv4; IPv6 with extension and fragment headers |
+//! | `membership` | IGMP and MLD |
 //! | `seq` | sequence numbers, windows and segment sizes as types |
 //! | `tcp`, `tcp_options` | the TCP header; its options |
 //! | `udp` | the UDP header |
@@ -39,6 +40,7 @@ pub(crate) mod icmp;
 pub(crate) mod icmpv6;
 pub(crate) mod ip;
 pub(crate) mod ipv6;
+pub(crate) mod membership;
 pub mod seq;
 pub(crate) mod tcp;
 pub(crate) mod tcp_options;
@@ -108,6 +110,8 @@ pub mod proto {
     pub const HOPOPTS: u8 = 0;
     /// ICMP for IPv4 (RFC 792).
     pub const ICMP: u8 = 1;
+    /// Group membership over IPv4 (RFC 3376).
+    pub(crate) const IGMP: u8 = 2;
     /// TCP (RFC 9293).
     pub const TCP: u8 = 6;
     /// UDP (RFC 768).

@@ -50,12 +50,18 @@ pub(crate) const FASTOPEN_COOKIE_MIN: usize = 4;
 pub(crate) const FASTOPEN_COOKIE_MAX: usize = 16;
 /// Bytes of NOP NOP TS.
 pub(crate) const TIMESTAMP_ALIGNED_LEN: usize = 12;
+/// Length of the MD5 signature option, and of the digest in it.
+pub(crate) const MD5SIG_LEN: u8 = 18;
+pub(crate) const MD5_DIGEST_LEN: usize = 16;
 /// Bytes of NOP NOP MD5SIG.
 pub(crate) const MD5SIG_ALIGNED_LEN: usize = 20;
 /// Bytes of NOP NOP SACK before the first block.
 pub(crate) const SACK_BASE_ALIGNED_LEN: usize = 4;
 /// Bytes of a SACK block.
 pub(crate) const SACK_BLOCK_LEN: usize = 8;
+
+/// Bytes of a counter of the AccECN option.
+const ACCECN_FIELD_LEN: usize = 3;
 
 /// NOP NOP TS 10, the first word of the options of nearly every segment.
 const NOP_NOP_TS: u32 = 0x0101_080a;
@@ -291,9 +297,9 @@ pub struct TcpOptions {
     pub md5: Option<OptionBody>,
     /// TCP-AO: KeyID, RNextKeyID and MAC.
     pub ao: Option<OptionBody>,
-    /// Accurate ECN of order 0: up to three 24-bit counters, EE0B first.
+    /// Accurate ECN of order 0: 24-bit counters, EE0B first.
     pub accecn0: Option<OptionBody>,
-    /// Accurate ECN of order 1: up to three 24-bit counters, EE1B first.
+    /// Accurate ECN of order 1: 24-bit counters, EE1B first.
     pub accecn1: Option<OptionBody>,
     /// There is an option of another kind, or an experiment with another number.
     pub saw_unknown: bool,
@@ -313,6 +319,24 @@ impl TcpOptions {
         }
         t.read(options);
         t
+    }
+
+    /// The counters of the AccECN option that comes last, in the same option bytes that were parsed. A counter that is
+    /// cut, and what comes behind the third, is padding (RFC 9768 §3.2.3.2.5).
+    #[inline]
+    pub(crate) fn accecn(&self, options: &[u8]) -> Option<AccEcn> {
+        let (order1, body) = match (self.accecn0, self.accecn1) {
+            (None, None) => return None,
+            (Some(zero), Some(one)) if zero.offset > one.offset => (false, zero),
+            (_, Some(one)) => (true, one),
+            (Some(zero), None) => (false, zero),
+        };
+        let mut o = AccEcn { order1, len: 0, fields: [0; 3] };
+        for (to, from) in o.fields.iter_mut().zip(body.bytes(options).chunks_exact(ACCECN_FIELD_LEN)) {
+            *to = u32::from(from[0]) << 16 | u32::from(be16(from, 1));
+            o.len += 1;
+        }
+        Some(o)
     }
 
     fn read(&mut self, options: &[u8]) {
@@ -340,11 +364,11 @@ impl TcpOptions {
                 (kind::EXP, n) if n >= 2 && be16(o.data, 0) == FASTOPEN_MAGIC && cookie_len_ok(n - 2) => {
                     self.fastopen = Some(FastOpenOption { cookie: OptionBody::of(&o, 2), experimental: true });
                 }
-                (kind::ACCECN0, n) if n <= 9 && n % 3 == 0 => self.accecn0 = Some(OptionBody::of(&o, 0)),
-                (kind::ACCECN1, n) if n <= 9 && n % 3 == 0 => self.accecn1 = Some(OptionBody::of(&o, 0)),
+                (kind::ACCECN0, _) => self.accecn0 = Some(OptionBody::of(&o, 0)),
+                (kind::ACCECN1, _) => self.accecn1 = Some(OptionBody::of(&o, 0)),
                 // A known kind with a wrong length: skipped.
                 (kind::MSS | kind::WINDOW | kind::SACK_PERM | kind::TIMESTAMP | kind::SACK, _) => {}
-                (kind::MD5SIG | kind::AO | kind::FASTOPEN | kind::ACCECN0 | kind::ACCECN1, _) => {}
+                (kind::MD5SIG | kind::AO | kind::FASTOPEN, _) => {}
                 _ => self.saw_unknown = true,
             }
         }
@@ -359,11 +383,52 @@ fn cookie_len_ok(n: usize) -> bool {
 /// [`TcpOptions::parse`] is needed. Linux: tcp_parse_aligned_timestamp.
 #[inline]
 pub(crate) fn parse_timestamp_only(options: &[u8]) -> Option<(u32, u32)> {
-    let b: &[u8; TIMESTAMP_ALIGNED_LEN] = options.try_into().ok()?;
-    if [b[0], b[1], b[2], b[3]] != NOP_NOP_TS.to_be_bytes() {
+    if !is_timestamp_only(options) {
         return None;
     }
+    let b: &[u8; TIMESTAMP_ALIGNED_LEN] = options.try_into().ok()?;
     Some((u32::from_be_bytes([b[4], b[5], b[6], b[7]]), u32::from_be_bytes([b[8], b[9], b[10], b[11]])))
+}
+
+/// Whether the options are exactly NOP NOP TS.
+#[inline]
+pub(crate) fn is_timestamp_only(options: &[u8]) -> bool {
+    options.len() == TIMESTAMP_ALIGNED_LEN && options.starts_with(&NOP_NOP_TS.to_be_bytes())
+}
+
+/// The counters of an AccECN option (RFC 9768 §3.2.3), of which the first `len` are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AccEcn {
+    /// EE1B, ECEB, EE0B; otherwise EE0B, ECEB, EE1B.
+    pub order1: bool,
+    pub len: u8,
+    /// 24 bits each.
+    pub fields: [u32; 3],
+}
+
+impl AccEcn {
+    /// Bytes without padding.
+    #[inline]
+    const fn raw_len(&self) -> usize {
+        2 + self.len as usize * ACCECN_FIELD_LEN
+    }
+
+    /// Bytes that it takes where the NOPs of an option behind it can take `saved` of its own.
+    #[inline]
+    const fn len_with(&self, saved: usize) -> usize {
+        let len = self.raw_len();
+        if len % 4 > saved { len.next_multiple_of(4) } else { len - len % 4 }
+    }
+
+    fn bytes(&self) -> ([u8; 11], usize) {
+        let mut b = [kind::NOP; 11];
+        b[0] = if self.order1 { kind::ACCECN1 } else { kind::ACCECN0 };
+        b[1] = self.raw_len() as u8;
+        for (to, field) in b[2..].chunks_exact_mut(ACCECN_FIELD_LEN).zip(&self.fields[..usize::from(self.len)]) {
+            to.copy_from_slice(&field.to_be_bytes()[1..]);
+        }
+        (b, self.raw_len())
+    }
 }
 
 /// A cookie to send.
@@ -419,12 +484,34 @@ impl FastOpenCookie {
     }
 }
 
-/// Options of a SYN or SYN-ACK, written in Linux's order: MD5, MSS, timestamps (with SACK permitted instead of their
-/// NOPs) or SACK permitted alone, window scale, Fast Open.
+/// Room for a signature, the first option of a segment: it is written with zeros in the place of the digest, which
+/// covers the finished header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AuthOption {
+    /// MD5 signature (RFC 2385).
+    Md5,
+}
+
+impl AuthOption {
+    /// Where the digest begins in the options.
+    pub(crate) const DIGEST_AT: usize = 4;
+
+    /// Number of bytes in the options, padding included.
+    #[inline]
+    pub(crate) const fn option_len(&self) -> usize {
+        match self {
+            AuthOption::Md5 => MD5SIG_ALIGNED_LEN,
+        }
+    }
+}
+
+/// Options of a SYN or SYN-ACK, written in Linux's order: signature, MSS, timestamps (with SACK permitted instead of
+/// their NOPs), AccECN, SACK permitted alone, window scale, Fast Open. The end of an AccECN option that is no full word
+/// takes the place of NOPs behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct SynOptions {
-    /// MD5 signature.
-    pub md5: Option<[u8; 16]>,
+    /// Room for a signature.
+    pub auth: Option<AuthOption>,
     /// Maximum segment size, bytes.
     pub mss: Option<u16>,
     /// (TSval, TSecr).
@@ -435,20 +522,36 @@ pub(crate) struct SynOptions {
     pub window_scale: Option<WindowShift>,
     /// Fast Open cookie or request.
     pub fastopen: Option<FastOpenCookie>,
+    /// Accurate ECN.
+    pub accecn: Option<AccEcn>,
 }
 
 impl SynOptions {
+    fn sack_alone(&self) -> bool {
+        self.sack_permitted && self.timestamps.is_none()
+    }
+
+    /// Bytes of an AccECN option that other options' NOPs can take.
+    fn accecn_saving(&self) -> usize {
+        if self.sack_alone() { 2 } else { usize::from(self.window_scale.is_some()) }
+    }
+
+    /// Whether there is room for an AccECN option in addition to the others.
+    pub(crate) fn fits(&self, o: &AccEcn) -> bool {
+        self.len() + o.len_with(self.accecn_saving()) <= super::tcp::MAX_OPTIONS_LEN
+    }
+
     /// Number of bytes that `emit` writes, a multiple of four. More than 40 do not fit into a header, and the caller
     /// must omit an option.
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        let sack_alone = self.sack_permitted && self.timestamps.is_none();
-        (if self.md5.is_some() { MD5SIG_ALIGNED_LEN } else { 0 })
+        self.auth.as_ref().map_or(0, AuthOption::option_len)
             + (if self.mss.is_some() { 4 } else { 0 })
             + (if self.timestamps.is_some() { TIMESTAMP_ALIGNED_LEN } else { 0 })
-            + (if sack_alone { 4 } else { 0 })
+            + (if self.sack_alone() { 4 } else { 0 })
             + (if self.window_scale.is_some() { 4 } else { 0 })
             + self.fastopen.as_ref().map_or(0, FastOpenCookie::option_len)
+            + self.accecn.as_ref().map_or(0, |o| o.len_with(self.accecn_saving()))
     }
 
     /// Writes the options to the front of `buf`; returns `len()`.
@@ -456,9 +559,9 @@ impl SynOptions {
     /// # Panics
     /// When `buf` is shorter than `len()`.
     pub(crate) fn emit(&self, buf: &mut [u8]) -> usize {
-        let mut w = Writer { buf, at: 0 };
-        if let Some(sig) = &self.md5 {
-            w.md5(sig);
+        let mut w = Writer::new(buf);
+        if let Some(auth) = &self.auth {
+            w.auth(auth);
         }
         if let Some(mss) = self.mss {
             w.word([kind::MSS, 4, (mss >> 8) as u8, mss as u8]);
@@ -472,12 +575,17 @@ impl SynOptions {
                 w.word(NOP_NOP_TS.to_be_bytes());
                 w.timestamps(ts);
             }
-            (None, true) => w.word([kind::NOP, kind::NOP, kind::SACK_PERM, 2]),
-            (None, false) => {}
+            (None, _) => {}
+        }
+        w.accecn(self.accecn.as_ref());
+        if self.sack_alone() {
+            w.behind_nops(kind::SACK_PERM, 2);
         }
         if let Some(shift) = self.window_scale {
-            w.word([kind::NOP, kind::WINDOW, 3, shift.get()]);
+            let nop = w.one_over();
+            w.word([nop, kind::WINDOW, 3, shift.get()]);
         }
+        w.end_accecn();
         if let Some(cookie) = &self.fastopen {
             w.fastopen(cookie);
         }
@@ -485,20 +593,33 @@ impl SynOptions {
     }
 }
 
-/// Options of every segment after the handshake, written in Linux's order: MD5, NOP NOP timestamps, NOP NOP SACK. A
-/// reset carries at most the MD5 signature, and an acknowledgement for a time-wait or request sock MD5 and timestamps:
-/// both use this type with the other fields empty.
+/// Options of every segment after the handshake, written in Linux's order: signature, NOP NOP timestamps, AccECN, NOP
+/// NOP SACK; the end of an AccECN option that is no full word takes the place of these NOPs. A reset carries at most a
+/// signature, and an acknowledgement for a time-wait or request sock a signature and timestamps: both use this type
+/// with the other fields empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct EstablishedOptions {
-    /// MD5 signature.
-    pub md5: Option<[u8; 16]>,
+    /// Room for a signature.
+    pub auth: Option<AuthOption>,
     /// (TSval, TSecr).
     pub timestamps: Option<(u32, u32)>,
     /// SACK blocks, D-SACK first.
     pub sack: SackBlocks,
+    /// Accurate ECN.
+    pub accecn: Option<AccEcn>,
 }
 
 impl EstablishedOptions {
+    /// Whether there is room for an AccECN option in addition to the others.
+    pub(crate) fn fits(&self, o: &AccEcn) -> bool {
+        self.len() + o.len_with(self.accecn_saving()) <= super::tcp::MAX_OPTIONS_LEN
+    }
+
+    /// Bytes of an AccECN option that the NOPs before SACK blocks can take.
+    fn accecn_saving(&self) -> usize {
+        if self.sack_count() > 0 { 2 } else { 0 }
+    }
+
     /// How many SACK blocks fit in addition to the other options: 4, 3 with timestamps, 2 with MD5, 0 with both.
     #[inline]
     pub(crate) fn sack_room(&self) -> usize {
@@ -508,7 +629,7 @@ impl EstablishedOptions {
 
     #[inline]
     fn base_len(&self) -> usize {
-        (if self.md5.is_some() { MD5SIG_ALIGNED_LEN } else { 0 })
+        self.auth.as_ref().map_or(0, AuthOption::option_len)
             + (if self.timestamps.is_some() { TIMESTAMP_ALIGNED_LEN } else { 0 })
     }
 
@@ -521,9 +642,10 @@ impl EstablishedOptions {
     /// [`EstablishedOptions::sack_room`] are omitted.
     #[inline]
     pub(crate) fn len(&self) -> usize {
+        let accecn = self.accecn.as_ref().map_or(0, |o| o.len_with(self.accecn_saving()));
         match self.sack_count() {
-            0 => self.base_len(),
-            n => self.base_len() + SACK_BASE_ALIGNED_LEN + n * SACK_BLOCK_LEN,
+            0 => self.base_len() + accecn,
+            n => self.base_len() + accecn + SACK_BASE_ALIGNED_LEN + n * SACK_BLOCK_LEN,
         }
     }
 
@@ -533,22 +655,24 @@ impl EstablishedOptions {
     /// When `buf` is shorter than `len()`.
     #[inline]
     pub(crate) fn emit(&self, buf: &mut [u8]) -> usize {
-        let mut w = Writer { buf, at: 0 };
-        if let Some(sig) = &self.md5 {
-            w.md5(sig);
+        let mut w = Writer::new(buf);
+        if let Some(auth) = &self.auth {
+            w.auth(auth);
         }
         if let Some(ts) = self.timestamps {
             w.word(NOP_NOP_TS.to_be_bytes());
             w.timestamps(ts);
         }
+        w.accecn(self.accecn.as_ref());
         let n = self.sack_count();
         if n > 0 {
-            w.word([kind::NOP, kind::NOP, kind::SACK, (2 + n * SACK_BLOCK_LEN) as u8]);
+            w.behind_nops(kind::SACK, (2 + n * SACK_BLOCK_LEN) as u8);
             for (start, end) in &self.sack.as_slice()[..n] {
                 w.word(start.0.to_be_bytes());
                 w.word(end.0.to_be_bytes());
             }
         }
+        w.end_accecn();
         w.at
     }
 }
@@ -557,9 +681,57 @@ impl EstablishedOptions {
 struct Writer<'b> {
     buf: &'b mut [u8],
     at: usize,
+    /// The end of an AccECN option, written in the place of the next NOPs: bytes, and how many.
+    over: ([u8; 2], usize),
 }
 
 impl Writer<'_> {
+    #[inline]
+    fn new(buf: &mut [u8]) -> Writer<'_> {
+        Writer { buf, at: 0, over: ([kind::NOP; 2], 0) }
+    }
+
+    /// Writes full words and keeps the rest for the next NOPs; a rest of three bytes has a NOP added.
+    #[inline]
+    fn accecn(&mut self, o: Option<&AccEcn>) {
+        let Some(o) = o else { return };
+        let (b, len) = o.bytes();
+        match len % 4 {
+            3 => {
+                self.bytes(&b[..len]);
+                self.bytes(&[kind::NOP]);
+            }
+            rest => {
+                self.bytes(&b[..len - rest]);
+                self.over.0[..rest].copy_from_slice(&b[len - rest..len]);
+                self.over.1 = rest;
+            }
+        }
+    }
+
+    /// An option of two bytes, or the first two of one, behind two NOPs.
+    #[inline]
+    fn behind_nops(&mut self, kind: u8, len: u8) {
+        let ([a, b], _) = std::mem::replace(&mut self.over, ([kind::NOP; 2], 0));
+        self.word([a, b, kind, len]);
+    }
+
+    /// A NOP, or the last byte of an AccECN option where just one is left.
+    fn one_over(&mut self) -> u8 {
+        if self.over.1 != 1 {
+            return kind::NOP;
+        }
+        std::mem::replace(&mut self.over, ([kind::NOP; 2], 0)).0[0]
+    }
+
+    /// What no NOP could take.
+    #[inline]
+    fn end_accecn(&mut self) {
+        if self.over.1 != 0 {
+            self.behind_nops(kind::NOP, kind::NOP);
+        }
+    }
+
     #[inline]
     fn bytes(&mut self, b: &[u8]) {
         self.buf[self.at..self.at + b.len()].copy_from_slice(b);
@@ -577,9 +749,13 @@ impl Writer<'_> {
         self.word(ecr.to_be_bytes());
     }
 
-    fn md5(&mut self, sig: &[u8; 16]) {
-        self.word([kind::NOP, kind::NOP, kind::MD5SIG, 18]);
-        self.bytes(sig);
+    fn auth(&mut self, auth: &AuthOption) {
+        match auth {
+            AuthOption::Md5 => {
+                self.word([kind::NOP, kind::NOP, kind::MD5SIG, MD5SIG_LEN]);
+                self.bytes(&[0; MD5_DIGEST_LEN]);
+            }
+        }
     }
 
     fn fastopen(&mut self, c: &FastOpenCookie) {

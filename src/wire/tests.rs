@@ -115,7 +115,7 @@ prop_compose! {
         timestamps: Option<(u32, u32)>, sack in prop::collection::vec(any::<(u32, u32)>(), 0..=4),
     ) -> EstablishedOptions {
         let sack: SackBlocks = sack.into_iter().map(|(s, e)| (SeqNum(s), SeqNum(e))).collect();
-        EstablishedOptions { md5: None, timestamps, sack }
+        EstablishedOptions { timestamps, sack, ..Default::default() }
     }
 }
 

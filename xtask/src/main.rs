@@ -65,6 +65,8 @@ enum Command {
     Test(test::Args),
     /// Write the headers in include/ anew from the C ABI's source
     Header,
+    /// Write docs/options.md anew from c-tests/options/options.txt
+    Options,
     /// Draw docs/images/westwood-cubic.svg anew: the window of a congestion control in C against CUBIC's
     Plot,
     /// Show usersock at work: C programs, then nginx, curl and wrk unmodified, looked into and drawn while they run
@@ -129,6 +131,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Test(args) => test::run(&args),
         Command::Header => header(),
+        Command::Options => options(),
         Command::Plot => plot(),
         Command::Demo(args) => demo::run(&args),
         Command::Install { prefix } => install::run(&prefix),
@@ -157,6 +160,16 @@ fn header() -> Result<bool, Failure> {
     let status = cargo::cargo()
         .args(["test", "--quiet", "--package", "usersock-ffi", "--test", "header"])
         .env("USERSOCK_WRITE_HEADER", "1")
+        .status()
+        .map_err(|e| Failure::Broken(format!("cannot run cargo: {e}")))?;
+    Ok(status.success())
+}
+
+/// The test that compares the page with the table writes it when it is told to.
+fn options() -> Result<bool, Failure> {
+    let status = cargo::cargo()
+        .args(["test", "--quiet", "--package", "usersock-c-tests", "--test", "options", "the_document_is_current"])
+        .env("USERSOCK_WRITE_OPTIONS", "1")
         .status()
         .map_err(|e| Failure::Broken(format!("cannot run cargo: {e}")))?;
     Ok(status.success())

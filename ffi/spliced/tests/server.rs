@@ -300,6 +300,8 @@ fn options_are_the_stacks_and_come_after_what_was_written_before() {
     assert_eq!(c.get(libc::SOL_SOCKET, libc::SO_DOMAIN), Ok(libc::AF_INET));
     assert_eq!(c.get(libc::SOL_SOCKET, libc::SO_PROTOCOL), Ok(libc::IPPROTO_TCP));
     assert_eq!(c.set(libc::IPPROTO_TCP, 9999, 1), Err(Error::NoProtoOpt));
+    // The stack is not the program's alone.
+    assert_eq!(c.set(libc::IPPROTO_TCP, libc::TCP_REPAIR, 1), Err(Error::Perm));
     // A corked socket holds back what was written while it was corked, and gives it when that ends.
     c.set(libc::IPPROTO_TCP, libc::TCP_CORK, 1).unwrap();
     (&c.file).write_all(b"head").unwrap();

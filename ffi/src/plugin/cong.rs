@@ -35,6 +35,10 @@ pub const USK_CONG_NEEDS_ECN: u32 = 1;
 /// With USK_CONG_NEEDS_ECN: the receiver echoes the CE mark of each segment, not a mark until the sender's CWR (RFC
 /// 8257 §3.2), so that the sender counts what was marked.
 pub const USK_CONG_EXACT_ECE: u32 = 2;
+/// Every program may choose the algorithm by TCP_CONGESTION (TCP_CONG_NON_RESTRICTED). Without it the programs of a
+/// stack server, which lack CAP_NET_ADMIN, get EPERM, unless net.ipv4.tcp_allowed_congestion_control or
+/// net.ipv4.tcp_congestion_control name the algorithm.
+pub const USK_CONG_NON_RESTRICTED: u32 = 4;
 
 /// Congestion states (enum tcp_ca_state): no congestion.
 pub const USK_CA_OPEN: u8 = 0;
@@ -177,7 +181,7 @@ unsafe impl Registered for usk_cong_ops {
         if name.is_empty() || name.len() > 15 || !name.bytes().all(|b| b.is_ascii_graphic()) {
             return lacks("a name is 1 to 15 printable characters");
         }
-        if self.flags & !(USK_CONG_NEEDS_ECN | USK_CONG_EXACT_ECE) != 0 {
+        if self.flags & !(USK_CONG_NEEDS_ECN | USK_CONG_EXACT_ECE | USK_CONG_NON_RESTRICTED) != 0 {
             return lacks("unknown flags");
         }
         if self.flags & (USK_CONG_NEEDS_ECN | USK_CONG_EXACT_ECE) == USK_CONG_EXACT_ECE {
@@ -241,6 +245,9 @@ struct Entry(Arc<CongReg>);
 impl CongOps for Entry {
     fn name(&self) -> &str {
         &self.0.name
+    }
+    fn non_restricted(&self) -> bool {
+        self.0.table.flags & USK_CONG_NON_RESTRICTED != 0
     }
     fn needs_ecn(&self) -> bool {
         self.0.table.flags & USK_CONG_NEEDS_ECN != 0
@@ -427,10 +434,11 @@ impl Drop for Algo {
     }
 }
 
-/// Registers a congestion control in the plug-in's stack: sockets can select it by TCP_CONGESTION, and
-/// net.ipv4.tcp_congestion_control can make it the default. `user` is for usk_user; `*out`, unless null, gets the
-/// registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not
-/// fit (version, size, a required function, name, flags, priv_size), -EEXIST the name, a counter or a sysctl is taken.
+/// Registers a congestion control in the plug-in's stack: net.ipv4.tcp_congestion_control can make it the default, and
+/// sockets can select it by TCP_CONGESTION (see USK_CONG_NON_RESTRICTED). `user` is for usk_user; `*out`, unless null,
+/// gets the registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table
+/// does not fit (version, size, a required function, name, flags, priv_size), -EEXIST the name, a counter or a sysctl
+/// is taken.
 /// # Safety
 /// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are terminated; `out` is
 /// null or writable.

@@ -143,7 +143,7 @@ pub unsafe extern "C" fn usk_sock_info(o: *mut usk_owned_t, info: *mut usk_sock_
             max_ack_backlog: c.max_ack_backlog,
             rcvlowat: c.rcvlowat,
             linger: match c.flag(flag::LINGER) {
-                true => i64::try_from(c.linger.as_nanos()).unwrap_or(i64::MAX),
+                true => c.linger.get().and_then(|t| i64::try_from(t.as_nanos()).ok()).unwrap_or(i64::MAX),
                 false => -1,
             },
             now: g.now().as_nanos(),

@@ -57,8 +57,8 @@ pub unsafe extern "C" fn usk_timeo(o: *mut usk_owned_t, dir: c_int, dontwait: c_
         // SAFETY: owned, as the caller guarantees.
         let g = unsafe { guard(o) }?;
         let timeout = match Dir::of(dir)? {
-            Dir::Recv => g.common.rcvtimeo,
-            Dir::Send => g.common.sndtimeo,
+            Dir::Recv => g.common.rcvtimeo.get(),
+            Dir::Send => g.common.sndtimeo.get(),
         };
         Ok(if dontwait != 0 { 0 } else { timeout.map_or(USK_FOREVER, |t| (g.now() + t).as_nanos()) })
     })

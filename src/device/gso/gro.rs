@@ -49,7 +49,7 @@ impl Gro {
         // A packet that the device has coalesced is passed on after the held packets of its flow.
         let Some(seen) = look(&mut skb) else { return out(skb) };
         let same = self.held.iter().position(|h| same_flow(h, &skb, &seen.layout));
-        let candidate = skb.gso_size == 0 && seen.len > 0 && seen.flags & (SYN | RST | URG | CWR | ACK) == ACK;
+        let candidate = skb.gso_size == 0 && seen.len > 0 && seen.flags & (SYN | RST | URG | ACK) == ACK;
         if !candidate || !checksum_ok(&mut skb, &seen.layout) {
             self.release(same, out);
             return out(skb);
@@ -207,6 +207,8 @@ fn finish(h: &mut Held) {
             f[10..12].copy_from_slice(&sum.to_be_bytes());
         }
     });
+    // Only segments with the same flags were merged: CWR is a bit of their ACE field.
+    h.skb.every_cwr = h.skb.linear()[l.th + 13] & CWR != 0;
     h.skb.gso_size = h.mss;
     h.skb.gso_type = if l.v6 { GsoType::TcpV6 } else { GsoType::TcpV4 };
     h.skb.l3 = if l.v6 { L3::V6 } else { L3::V4 };

@@ -106,6 +106,22 @@ fn segments_have_right_lengths_ids_sequence_numbers_flags_and_checksums() {
     }
 }
 
+/// RFC 9768 §3.2.2: of a counter in the flags each segment has all bits, and a device that would clear one in later
+/// segments does not cut.
+#[test]
+fn cwr_of_a_counter_is_in_each_segment() {
+    let tso = Caps { tso: true, tx_csum: true, ..Caps::ip(1500) };
+    for (every_cwr, want) in [(false, [true, false, false, false]), (true, [true; 4])] {
+        let mut skb = open(&tcp4(5001, CWR | 0x10), GsoType::TcpV4, 1400);
+        skb.every_cwr = every_cwr;
+        assert_eq!(needed(&tso, &skb), every_cwr);
+        assert!(!needed(&Caps { every_cwr: true, ..tso }, &skb));
+        let segs: Vec<Vec<u8>> = segment(skb, &Caps::ip(1500)).map(|s| s.to_vec()).collect();
+        assert_eq!(segs.iter().map(|s| s[33] & CWR != 0).collect::<Vec<_>>(), want);
+        assert!(segs.iter().all(|s| valid(s)));
+    }
+}
+
 #[test]
 fn the_urgent_pointer_counts_from_each_segment_and_ends_where_nothing_urgent_lies_ahead() {
     let (pointer, ptr_at) = (2900u16, 20 + 18);
@@ -232,13 +248,15 @@ fn a_train_of_segments_becomes_the_packet_it_was_cut_from() {
 #[test]
 fn coalescing_stops_where_linux_stops() {
     type Tweak = fn(usize, &mut Vec<u8>);
-    let rows: [(&str, Tweak, &[u16]); 12] = [
+    let rows: [(&str, Tweak, &[u16]); 14] = [
         ("PSH ends a packet", |i, p| p[33] |= if i == 1 { PSH } else { 0 }, &[2, 3]),
         ("FIN ends a packet", |i, p| p[33] |= if i == 2 { FIN } else { 0 }, &[3, 2]),
         ("SYN is alone", |i, p| p[33] |= if i == 2 { 2 } else { 0 }, &[2, 1, 2]),
         ("RST is alone", |i, p| p[33] |= if i == 2 { 4 } else { 0 }, &[2, 1, 2]),
         ("URG is alone", |i, p| p[33] |= if i == 2 { 0x20 } else { 0 }, &[2, 1, 2]),
-        ("CWR is alone", |i, p| p[33] |= if i == 2 { CWR } else { 0 }, &[2, 1, 2]),
+        ("CWR of one", |i, p| p[33] |= if i == 2 { CWR } else { 0 }, &[2, 1, 2]),
+        ("CWR of all, as of a counter that stands", |_, p| p[33] |= CWR, &[5]),
+        ("AE of one", |i, p| p[32] |= (i == 2) as u8, &[2, 1, 2]),
         ("another acknowledgement", |i, p| p[31] += (i >= 3) as u8, &[3, 2]),
         ("another window", |i, p| p[35] += (i >= 3) as u8, &[3, 2]),
         ("another TOS (a CE mark)", |i, p| p[1] |= if i == 2 { 3 } else { 0 }, &[2, 1, 2]),
@@ -251,6 +269,8 @@ fn coalescing_stops_where_linux_stops() {
         assert_eq!(out.iter().map(|s| s.rx_segs).collect::<Vec<_>>(), want, "{case}");
         let bytes: usize = out.iter().map(|s| s.len() - 40).sum();
         assert_eq!(bytes, 5000, "{case}");
+        let cwr = |s: &Skb| s.linear()[33] & CWR != 0;
+        assert!(out.iter().all(|s| s.every_cwr == (s.rx_segs > 1 && cwr(s))), "{case}");
     }
 }
 

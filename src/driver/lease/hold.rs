@@ -1,7 +1,7 @@
 //! What the holder of a lease does: waits in the devices' descriptors and runs softirq, or busy-polls. Above: `lease`,
 //! which decides who holds it. Below: `Stack::poll_queues`, poll(2).
 
-use super::{Queues, Shard};
+use super::{MODERATION, Queues, Shard};
 use crate::base::env::{Duration, Instant};
 use crate::base::waiter::{PollSet, Slept, Waiter, Woken};
 use crate::device::netdev::NetDev;
@@ -118,12 +118,14 @@ impl Shard {
                 self.run_due(&strong, &queues);
                 continue;
             };
+            let began = strong.now();
             // While it sleeps it holds no reference to the stack, so that the program can drop the stack.
             drop(strong);
             queues.clear();
             let slept = me.sleep(&mut fds, timeout);
             self.sleep_until.store(0, Ordering::SeqCst);
             let Some(strong) = stack.upgrade() else { break };
+            let short = strong.now() - began < MODERATION;
             if slept == Slept::Ready {
                 let mut again = PollSet::new();
                 gather(&strong, i, shards, &mut queues, &mut again);
@@ -131,11 +133,24 @@ impl Shard {
                 if again.len() == devices {
                     self.serve(&strong, &queues, &fds[..devices]);
                 }
+                drop(strong);
+                queues.clear();
+                if short && !me.is_called() {
+                    me.sleep(&mut PollSet::new(), Some(MODERATION));
+                }
             }
         }
         if let Some(strong) = stack.upgrade() {
             self.release(true, &*strong.clock);
         }
+    }
+
+    /// Serves the devices once, for the background thread that has just taken the lease, and releases it.
+    pub(super) fn pass(&self, stack: &Arc<Stack>, i: usize, shards: usize) {
+        let mut queues = Queues::new();
+        gather(stack, i, shards, &mut queues, &mut PollSet::new());
+        while self.poll_queues(stack, &queues, WEIGHT) >= WEIGHT && self.state.lock().parked.is_empty() {}
+        self.release(true, &*stack.clock);
     }
 
     /// Publishes until when the holder will sleep, and returns for how long. None: something is due now.

@@ -70,6 +70,16 @@ fn stack(queues: u16) -> Arc<Stack> {
     standard::stack(config).unwrap()
 }
 
+/// A stack without threads, which would read as well.
+fn without_threads() -> Arc<Stack> {
+    let config = StackConfig {
+        clock: Arc::new(RealClock::new()),
+        entropy: Arc::new(OsEntropy::new().unwrap()),
+        runner: Arc::new(EventLoop::new().unwrap()),
+    };
+    standard::stack(config).unwrap()
+}
+
 fn named<T: Send + 'static>(name: &str, f: impl FnOnce() -> T + Send + 'static) -> std::thread::JoinHandle<T> {
     std::thread::Builder::new().name(name.to_owned()).spawn(f).unwrap()
 }
@@ -147,6 +157,43 @@ fn the_background_thread_checks_by_itself_while_the_lease_is_used_and_then_rests
     let timer = shard.timer.as_ref().unwrap();
     assert_eq!(crate::sys::fd::poll(&mut [PollFd::new(timer.raw(), libc::POLLIN)], None).unwrap(), 1);
     assert_eq!(shard.check(&mut last), Check::Later(GRACE));
+    assert_eq!(shard.check(&mut last), Check::Pass);
+}
+
+#[test]
+fn a_lease_that_was_used_lately_is_not_kept_until_several_checks_found_it_free() {
+    let s = without_threads();
+    let (bell, rung) = Bell::new(1);
+    s.add_device(bell.clone()).unwrap();
+    let (shard, thread, mut last) = (Shard::new(), Arc::new(Waiter::new()), Checks::new());
+    let use_it = |last: &mut Checks| {
+        assert!(shard.acquire(&thread));
+        shard.release(true, &RealClock::new());
+        assert!(matches!(shard.check(last), Check::Later(_)));
+    };
+    use_it(&mut last);
+    for round in 0..PASSES {
+        if round == PASSES / 2 {
+            // A thread that comes meanwhile waits, and is told when it has ended.
+            assert_eq!(shard.check(&mut last), Check::Pass);
+            assert!(!shard.acquire(&thread) && shard.background.take_nudge());
+            bell.fd.signal();
+            shard.pass(&s, 0, 1);
+            assert!(thread.is_called() && shard.acquire(&thread));
+            assert_ne!(rung.recv().unwrap(), "usersock-q0");
+            shard.release(true, &RealClock::new());
+            break;
+        }
+        assert_eq!(shard.check(&mut last), Check::Pass, "{round}");
+        shard.pass(&s, 0, 1);
+        assert!(shard.state.lock().holder.is_none(), "{round}");
+    }
+    // That was a use, after which they are counted anew.
+    assert!(matches!(shard.check(&mut last), Check::Later(_)));
+    for round in 0..PASSES {
+        assert_eq!(shard.check(&mut last), Check::Pass, "{round}");
+        shard.pass(&s, 0, 1);
+    }
     assert_eq!(shard.check(&mut last), Check::Taken);
 }
 
@@ -249,6 +296,25 @@ fn the_background_thread_receives_when_nobody_waits() {
         bell.fd.signal();
         assert_eq!(rung.recv().unwrap(), "usersock-q0");
     }
+}
+
+/// Packets that come one after the other: between two times it serves the devices at least that long passes. A lower
+/// bound, which holds on a busy machine as well.
+#[test]
+fn the_background_thread_does_not_wait_for_each_packet_of_a_burst() {
+    let s = stack(1);
+    let (bell, rung) = Bell::new(1);
+    s.add_device(bell.clone()).unwrap();
+    bell.fd.signal();
+    assert_eq!(rung.recv().unwrap(), "usersock-q0");
+    let (begin, rounds) = (s.now(), 100);
+    for _ in 0..rounds {
+        bell.fd.signal();
+        assert_eq!(rung.recv().unwrap(), "usersock-q0");
+    }
+    // The first follows a long silence.
+    let waits = (MODERATION * (rounds - 2)).as_nanos();
+    assert!((s.now() - begin).as_nanos() >= waits, "{:?}", s.now() - begin);
 }
 
 #[test]
@@ -420,13 +486,7 @@ fn a_thread_that_waits_for_rare_packets_gets_the_lease_of_one_whose_packets_come
 
 #[test]
 fn busy_polling_reads_without_a_wait_and_ends_with_a_descriptor_of_the_kernel() {
-    let config = StackConfig {
-        clock: Arc::new(RealClock::new()),
-        entropy: Arc::new(OsEntropy::new().unwrap()),
-        // Has no thread, which would read as well.
-        runner: Arc::new(EventLoop::new().unwrap()),
-    };
-    let (s, (bell, rung)) = (standard::stack(config).unwrap(), Bell::new(1));
+    let (s, (bell, rung)) = (without_threads(), Bell::new(1));
     s.add_device(bell.clone()).unwrap();
     let (shard, w, e) = (Shard::new(), Arc::new(Waiter::new()), EventFd::new().unwrap());
     assert!(shard.acquire(&w));

@@ -58,16 +58,18 @@ fn what_is_not_here_is_refused_and_never_accepted_in_silence() {
     let b = Bench::on_ip();
     let (v4, v6) = (sock(&b, libc::AF_INET), sock(&b, libc::AF_INET6));
     let one = 1i32.to_ne_bytes();
-    for name in [libc::IP_HDRINCL, 5, 6, 7, 9, 16, 20, 22, 23, 25, 37, 38, 39, 40, 50, 51, 99, -1] {
+    for name in [9, 16, 17, 23, 99, -1] {
         assert_eq!(v4.setsockopt(libc::SOL_IP, name, &one), Err(Error::NoProtoOpt), "{name}");
         assert_eq!(v4.getsockopt(libc::SOL_IP, name, &mut [0; 4]), Err(Error::NoProtoOpt), "{name}");
     }
-    for name in [1, 6, 9, 32, 48, 50, 54, 57, 60, 61, 72, 76, 99] {
+    for name in [1, 6, 9, 32, 50, 54, 57, 99] {
         assert_eq!(v6.setsockopt(libc::SOL_IPV6, name, &one), Err(Error::NoProtoOpt), "{name}");
     }
     assert_eq!(v4.setsockopt(libc::SOL_IPV6, libc::IPV6_V6ONLY, &one), Err(Error::NoProtoOpt));
-    assert_eq!(v4.setsockopt(libc::SOL_IP, libc::IP_TRANSPARENT, &one), Err(Error::Perm));
-    assert_eq!(v4.setsockopt(libc::SOL_IP, libc::IP_OPTIONS, &[1, 1, 1, 0]), Err(Error::NoProtoOpt));
+    assert_eq!(v4.setsockopt(libc::SOL_IP, libc::IP_HDRINCL, &one), Err(Error::NoProtoOpt));
+    // A source route.
+    let loose = [131, 7, 4, 10, 0, 0, 9];
+    assert_eq!(v4.setsockopt(libc::SOL_IP, libc::IP_OPTIONS, &loose), Err(Error::Inval));
     assert_eq!(v4.getsockopt(libc::SOL_IP, libc::IP_OPTIONS, &mut [0; 40]), Ok(0));
     assert_eq!(v4.setsockopt(77, 1, &one), Err(Error::NoProtoOpt));
     // Measured: a get of an unknown level has another errno, and only on IPv4.

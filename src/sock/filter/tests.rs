@@ -42,7 +42,7 @@ fn run(insns: &[Insn]) -> u32 {
     let stack = crate::config::build("").unwrap();
     let skb = Skb::from_slice(&[0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0]);
     let program = Program::new(insns).unwrap();
-    program.run(&Packet { stack: &stack, skb: &skb, info: Some(&info()), header: 8 })
+    program.run(&Packet { stack: &stack, skb: &skb, info: Some(&info()), header: 8, hidden: 0 })
 }
 
 #[test]

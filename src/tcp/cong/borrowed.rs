@@ -12,7 +12,7 @@
 use super::super::ack::{self, flag};
 use super::super::ecn::set_ecn_capable;
 use super::super::tcb::{CaState, Cx, RateSample, TcpSock};
-use super::super::{output, prr, rate, rtt, segment, undo};
+use super::super::{metrics, output, prr, rate, rtt, segment, undo};
 use super::*;
 use crate::base::env::Instant;
 use crate::sock::skb::{TcpCb, sacked};
@@ -166,7 +166,7 @@ impl Borrowed {
         tp.snd_cwnd_stamp_ms = now_ms;
         let mut b = Borrowed { tp, lost_before: 0 };
         let mut cx = b.cx(l);
-        ack::init_metrics(&mut cx);
+        metrics::init(&mut cx);
         // There was no handshake to measure, and none failed: RFC 6298 §2.1.
         if cx.tp.srtt_us == 0 {
             cx.tp.rto_us = crate::tcp::tcb::TIMEOUT_INIT_US;

@@ -1,7 +1,8 @@
 //! CUBIC (RFC 9438) with HyStart, in the integer arithmetic of Linux: the window is a cubic function of the time since
-//! the last reduction, but never below Reno's window. Above: `ack`, `recovery`. Linux: net/ipv4/tcp_cubic.c. Departure:
-//! the cube root is exact; Linux's is within 0.2 percent.
+//! the last reduction, but never below Reno's window. Above: `ack`, `recovery`. Below: `hystart_plus`. Linux:
+//! net/ipv4/tcp_cubic.c. Departure: the cube root is exact; Linux's is within 0.2 percent.
 
+use super::hystart_plus::HyStartPlus;
 use super::*;
 use crate::base::env::Instant;
 use crate::counters::Mib;
@@ -23,10 +24,11 @@ const CUBE_FACTOR: u64 = (1 << (10 + 3 * HZ_BITS)) / CUBE_RTT_SCALE;
 /// beta).
 const RENO_SCALE: u32 = 8 * (BETA_SCALE + BETA) / 3 / (BETA_SCALE - BETA);
 
-/// HyStart is inactive below this window, segments.
-const HYSTART_LOW_WINDOW: u32 = 16;
-/// ACKs closer than this belong to one train, microseconds.
-const HYSTART_ACK_DELTA_US: u32 = 2_000;
+/// Bits of `tcp_cubic.hystart_detect`: ends slow start by an ACK train (HYSTART_ACK_TRAIN), by delay (HYSTART_DELAY),
+/// by HyStart++ in place of both, which Linux does not have.
+const HYSTART_ACK_TRAIN: i32 = 1;
+const HYSTART_DELAY: i32 = 2;
+const HYSTART_PLUS: i32 = 4;
 /// RTT samples needed in a round before their minimum is used.
 const HYSTART_MIN_SAMPLES: u8 = 8;
 /// Bounds of the RTT increase that ends slow start, microseconds.
@@ -68,16 +70,19 @@ struct Cubic {
     last_ack_us: u32,
     /// HyStart: minimum RTT of the round.
     curr_rtt_us: u32,
+    plus: HyStartPlus,
 }
 
 impl CongOps for CubicOps {
     fn name(&self) -> &str {
         "cubic"
     }
+    fn non_restricted(&self) -> bool {
+        // As the default of a stack.
+        true
+    }
     fn start(&self, cx: &mut Cx<'_>) -> Box<dyn CongAlgo> {
-        let mut c = Cubic::default();
-        c.hystart_reset(cx.now, cx.tp.snd_nxt);
-        Box::new(c)
+        Box::new(Cubic::new(cx.now, cx.tp.snd_nxt))
     }
 }
 
@@ -101,6 +106,14 @@ impl Cubic {
         self.end_seq = snd_nxt;
         self.curr_rtt_us = u32::MAX;
         self.sample_cnt = 0;
+    }
+
+    /// A connection begins, or begins again after a timeout.
+    fn new(now: Instant, snd_nxt: SeqNum) -> Cubic {
+        let mut c = Cubic::default();
+        c.hystart_reset(now, snd_nxt);
+        c.plus.reset(snd_nxt);
+        c
     }
 
     /// Computes `cnt` for a window of `cwnd` (at least 1) after `acked` more segments (bictcp_update).
@@ -179,11 +192,22 @@ impl Cubic {
         if cx.tp.snd_una.after(self.end_seq) {
             self.hystart_reset(cx.now, cx.tp.snd_nxt);
         }
-        if cwnd < HYSTART_LOW_WINDOW {
+        let sysctl = &cx.stack.sysctl;
+        if cwnd < sysctl.cubic_hystart_low_window() as u32 {
             return;
         }
-        let now = cx.now.as_micros() as u32;
-        if now.wrapping_sub(self.last_ack_us) as i32 <= HYSTART_ACK_DELTA_US as i32 {
+        let detect = sysctl.cubic_hystart_detect();
+        if detect & HYSTART_ACK_TRAIN != 0 {
+            self.detect_train(cx);
+        }
+        if detect & HYSTART_DELAY != 0 {
+            self.detect_delay(cx, delay_us);
+        }
+    }
+
+    fn detect_train(&mut self, cx: &mut Cx<'_>) {
+        let (now, cwnd) = (cx.now.as_micros() as u32, cx.tp.snd_cwnd);
+        if now.wrapping_sub(self.last_ack_us) as i32 <= cx.stack.sysctl.cubic_hystart_ack_delta() {
             self.last_ack_us = now;
             // Without pacing, a window that fills the path is acknowledged within half an RTT; pacing may spread it
             // over an RTT.
@@ -196,18 +220,32 @@ impl Cubic {
                 cx.tp.snd_ssthresh = cwnd;
             }
         }
+    }
+
+    fn detect_delay(&mut self, cx: &mut Cx<'_>, delay_us: u32) {
         self.curr_rtt_us = self.curr_rtt_us.min(delay_us);
         if self.sample_cnt < HYSTART_MIN_SAMPLES {
             self.sample_cnt += 1;
         } else {
             let rise = (self.delay_min_us >> 3).clamp(HYSTART_DELAY_US.0, HYSTART_DELAY_US.1);
             if self.curr_rtt_us > self.delay_min_us.saturating_add(rise) {
-                self.found = true;
-                cx.stack.mib.inc(Mib::TcpExtTCPHystartDelayDetect);
-                cx.stack.mib.add(Mib::TcpExtTCPHystartDelayCwnd, cwnd as u64);
-                cx.tp.snd_ssthresh = cwnd;
+                self.found_by_delay(cx);
             }
         }
+    }
+
+    fn found_by_delay(&mut self, cx: &mut Cx<'_>) {
+        self.found = true;
+        cx.stack.mib.inc(Mib::TcpExtTCPHystartDelayDetect);
+        cx.stack.mib.add(Mib::TcpExtTCPHystartDelayCwnd, u64::from(cx.tp.snd_cwnd));
+        cx.tp.snd_ssthresh = cx.tp.snd_cwnd;
+    }
+
+    /// Whether HyStart++ has this slow start: it is the connection's first.
+    fn plus_acts(cx: &Cx<'_>) -> bool {
+        let sysctl = &cx.stack.sysctl;
+        let chosen = sysctl.cubic_hystart() && sysctl.cubic_hystart_detect() & HYSTART_PLUS != 0;
+        chosen && cx.tp.snd_ssthresh >= INFINITE_SSTHRESH
     }
 }
 
@@ -230,6 +268,9 @@ impl CongAlgo for Cubic {
         }
         let mut acked = acked;
         if in_slow_start(cx.tp) {
+            if !self.found && Cubic::plus_acts(cx) {
+                acked = self.plus.growth(acked, paces(cx));
+            }
             acked = slow_start(cx, acked);
             if acked == 0 {
                 return;
@@ -241,8 +282,7 @@ impl CongAlgo for Cubic {
 
     fn set_state(&mut self, cx: &mut Cx<'_>, new: CaState) {
         if new == CaState::Loss {
-            *self = Cubic::default();
-            self.hystart_reset(cx.now, cx.tp.snd_nxt);
+            *self = Cubic::new(cx.now, cx.tp.snd_nxt);
         }
     }
 
@@ -273,8 +313,14 @@ impl CongAlgo for Cubic {
         if self.delay_min_us == 0 || self.delay_min_us > delay {
             self.delay_min_us = delay;
         }
-        if !self.found && in_slow_start(cx.tp) {
+        let sysctl = &cx.stack.sysctl;
+        if self.found || !in_slow_start(cx.tp) || !sysctl.cubic_hystart() {
+            return;
+        }
+        if sysctl.cubic_hystart_detect() & HYSTART_PLUS == 0 {
             self.hystart_update(cx, delay);
+        } else if Cubic::plus_acts(cx) && self.plus.sample(cx.tp.snd_una, cx.tp.snd_nxt, delay) {
+            self.found_by_delay(cx);
         }
     }
 }

@@ -2,8 +2,9 @@
 //! switches mark early keep the link busy. The receiver's side, an echo for each segment, is in `ecn`. For networks
 //! under one administration only (§3, §5). Above: `ack`. Linux: net/ipv4/tcp_dctcp.c.
 
-use super::reno::RenoOps;
+use super::reno::Reno;
 use super::*;
+use crate::tcp::plb::Plb;
 
 /// alpha of 1: each segment was marked.
 const MAX_ALPHA: u32 = 1 << 10;
@@ -28,24 +29,40 @@ impl CongOps for DctcpOps {
     fn start(&self, cx: &mut Cx<'_>) -> Box<dyn CongAlgo> {
         if !cx.tp.ecn.is_ok() {
             // The peer did not agree to ECN: without marks there is only loss (§3.5).
-            cx.tp.ca.ops = Arc::new(Fallback);
-            return RenoOps.start(cx);
+            cx.tp.ca.ops = Arc::new(FallbackOps);
+            return FallbackOps.start(cx);
         }
-        let mut dctcp = Dctcp { alpha: MAX_ALPHA, loss_cwnd: 0, window: Window::default() };
+        let mut dctcp = Dctcp { alpha: MAX_ALPHA, loss_cwnd: 0, window: Window::default(), plb: Plb::default() };
         dctcp.begin_window(cx.tp);
         Box::new(dctcp)
     }
 }
 
 /// Reno under the name that says why (dctcp_reno).
-struct Fallback;
+struct FallbackOps;
 
-impl CongOps for Fallback {
+impl CongOps for FallbackOps {
     fn name(&self) -> &str {
         "dctcp-reno"
     }
-    fn start(&self, cx: &mut Cx<'_>) -> Box<dyn CongAlgo> {
-        RenoOps.start(cx)
+    fn start(&self, _: &mut Cx<'_>) -> Box<dyn CongAlgo> {
+        Box::new(Fallback)
+    }
+}
+
+#[derive(Debug)]
+struct Fallback;
+
+impl CongAlgo for Fallback {
+    fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32 {
+        Reno.ssthresh(cx)
+    }
+    fn cong_avoid(&mut self, cx: &mut Cx<'_>, ack: SeqNum, acked: u32) {
+        Reno.cong_avoid(cx, ack, acked);
+    }
+    /// struct tcp_dctcp_info that says: DCTCP is not at work.
+    fn get_info(&mut self, _: &Cx<'_>) -> Option<(i32, Vec<u8>)> {
+        Some((INET_DIAG_DCTCPINFO, vec![0; 16]))
     }
 }
 
@@ -57,6 +74,7 @@ struct Dctcp {
     /// Window before the last reduction.
     loss_cwnd: u32,
     window: Window,
+    plb: Plb,
 }
 
 /// A window of data, which is an observation of alpha (§3.3).
@@ -96,6 +114,8 @@ impl CongAlgo for Dctcp {
     fn in_ack_event(&mut self, cx: &mut Cx<'_>, _: u32) {
         if !cx.tp.snd_una.before(self.window.next_seq) {
             let (delivered, marked) = self.delivered(cx.tp);
+            self.plb.update(cx, delivered, marked);
+            self.plb.check_rehash(cx);
             self.alpha = next_alpha(self.alpha, delivered, marked);
             self.begin_window(cx.tp);
         }
@@ -110,7 +130,7 @@ impl CongAlgo for Dctcp {
     }
 
     fn cong_avoid(&mut self, cx: &mut Cx<'_>, ack: SeqNum, acked: u32) {
-        reno::Reno.cong_avoid(cx, ack, acked);
+        Reno.cong_avoid(cx, ack, acked);
     }
 
     /// A loss halves the window, whatever alpha says (§3.4).
@@ -121,8 +141,14 @@ impl CongAlgo for Dctcp {
     }
 
     fn cwnd_event(&mut self, cx: &mut Cx<'_>, event: CaEvent) {
-        if event == CaEvent::Loss {
-            self.react_to_loss(cx);
+        match event {
+            CaEvent::Loss => {
+                self.plb.update_upon_rto(cx);
+                self.react_to_loss(cx);
+            }
+            // Nothing is in flight: the best time for another path.
+            CaEvent::TxStart => self.plb.check_rehash(cx),
+            _ => {}
         }
     }
 
@@ -177,7 +203,7 @@ mod tests {
     fn a_mark_reduces_the_window_by_half_of_alpha() {
         let b = crate::tcp::testing::Bench::established();
         b.with(|cx| {
-            let mut d = Dctcp { alpha: 0, loss_cwnd: 0, window: Window::default() };
+            let mut d = Dctcp { alpha: 0, loss_cwnd: 0, window: Window::default(), plb: Plb::default() };
             for (alpha, ssthresh) in [(0, 100), (MAX_ALPHA, 50), (MAX_ALPHA / 4, 88), (1, 100)] {
                 cx.tp.snd_cwnd = 100;
                 d.alpha = alpha;
@@ -195,7 +221,7 @@ mod tests {
         b.with(|cx| {
             super::super::set_congestion_control(cx, "dctcp").unwrap();
             assert_eq!(cx.tp.ca.ops.name(), "dctcp-reno");
-            assert_eq!(cx.with_ca(|ca, cx| ca.get_info(cx)), Some(None));
+            assert_eq!(cx.with_ca(|ca, cx| ca.get_info(cx)), Some(Some((INET_DIAG_DCTCPINFO, vec![0; 16]))));
         });
     }
 }

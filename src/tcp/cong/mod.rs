@@ -5,6 +5,7 @@
 //! | file | what |
 //! |---|---|
 //! | `cubic`, `reno`, `bbr`, `dctcp` | the algorithms |
+//! | `hystart_plus` | how CUBIC may end slow start (RFC 9406) |
 //! | `borrowed` | an algorithm for a protocol that is not TCP |
 //!
 //! ```
@@ -48,7 +49,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let stack = usersock::config::build("")?;
 //! cong::register(&stack, Arc::new(Tenths))?;
-//! // For all new sockets; TCP_CONGESTION selects it for a single socket.
+//! // For all new sockets, and now TCP_CONGESTION may select it for a single one.
 //! stack.sysctl.set("net.ipv4.tcp_congestion_control", "tenths")?;
 //! # Ok(())
 //! # }
@@ -58,15 +59,17 @@ pub(crate) mod bbr;
 pub mod borrowed;
 pub(crate) mod cubic;
 pub(crate) mod dctcp;
+mod hystart_plus;
 pub(crate) mod reno;
 
-pub use super::ecn::EcnFlags;
+pub use super::ecn::{EcnMode, EcnState};
 pub use super::output::{is_cwnd_limited, packets_in_flight};
 pub use super::rtt::min_rtt;
 pub use super::tcb::{CaState, Cx, INFINITE_SSTHRESH, RateSample, TcpSock};
 
 use super::{ecn, net};
 use crate::base::error::{Error, Result};
+use crate::sock::dst::rtax;
 use crate::sock::state::State;
 use crate::stack::Stack;
 use crate::sys::lock::RwLock;
@@ -160,6 +163,11 @@ pub mod ca_ack {
 pub trait CongOps: Send + Sync {
     /// Name of at most 15 bytes, as TCP_CONGESTION takes it.
     fn name(&self) -> &str;
+    /// Whether every program may choose it by TCP_CONGESTION, which `net.ipv4.tcp_allowed_congestion_control` may
+    /// change (TCP_CONG_NON_RESTRICTED). One that is the default of the stack is so from then on.
+    fn non_restricted(&self) -> bool {
+        false
+    }
     /// Whether it needs ECN on its connections (TCP_CONG_NEEDS_ECN).
     fn needs_ecn(&self) -> bool {
         false
@@ -187,17 +195,29 @@ impl Debug for CongState {
     }
 }
 
+/// A registered algorithm, and whether every program may choose it.
+struct Registered {
+    ops: Arc<dyn CongOps>,
+    non_restricted: bool,
+}
+
+impl Registered {
+    fn new(ops: Arc<dyn CongOps>) -> Registered {
+        Registered { non_restricted: ops.non_restricted(), ops }
+    }
+}
+
 /// Algorithms of a stack, by name.
 pub(crate) struct CongRegistry {
-    list: RwLock<Vec<Arc<dyn CongOps>>>,
+    list: RwLock<Vec<Registered>>,
 }
 
 impl Default for CongRegistry {
     /// A registry with the algorithms of this folder.
     fn default() -> CongRegistry {
-        let own: Vec<Arc<dyn CongOps>> =
-            vec![Arc::new(dctcp::DctcpOps), Arc::new(bbr::BbrOps), Arc::new(cubic::CubicOps), Arc::new(reno::RenoOps)];
-        CongRegistry { list: RwLock::new(own) }
+        let own: [Arc<dyn CongOps>; 4] =
+            [Arc::new(dctcp::DctcpOps), Arc::new(bbr::BbrOps), Arc::new(cubic::CubicOps), Arc::new(reno::RenoOps)];
+        CongRegistry { list: RwLock::new(own.into_iter().map(Registered::new).collect()) }
     }
 }
 
@@ -209,10 +229,10 @@ impl CongRegistry {
             return Err(Error::Inval);
         }
         let mut list = self.list.write();
-        if list.iter().any(|o| o.name() == n) {
+        if list.iter().any(|o| o.ops.name() == n) {
             return Err(Error::Exist);
         }
-        list.push(ops);
+        list.push(Registered::new(ops));
         Ok(())
     }
 
@@ -224,8 +244,8 @@ impl CongRegistry {
         }
         // References are cloned from the list under its lock, so none can be added while it is held.
         let mut list = self.list.write();
-        let i = list.iter().position(|o| o.name() == name).ok_or(Error::NoEnt)?;
-        if list.get(i).is_some_and(|o| Arc::strong_count(o) > 1) {
+        let i = list.iter().position(|o| o.ops.name() == name).ok_or(Error::NoEnt)?;
+        if list.get(i).is_some_and(|o| Arc::strong_count(&o.ops) > 1) {
             return Err(Error::Busy);
         }
         let gone = list.remove(i);
@@ -237,18 +257,43 @@ impl CongRegistry {
 
     /// The algorithm with this name.
     pub(crate) fn find(&self, name: &str) -> Option<Arc<dyn CongOps>> {
-        self.list.read().iter().find(|o| o.name() == name).cloned()
+        self.list.read().iter().find(|o| o.ops.name() == name).map(|o| o.ops.clone())
     }
 
-    /// Whether an algorithm has this name.
-    pub(crate) fn exists(&self, name: &str) -> bool {
-        self.list.read().iter().any(|o| o.name() == name)
+    fn names_of(&self, which: impl Fn(&Registered) -> bool) -> String {
+        let list = self.list.read();
+        list.iter().rev().filter(|o| which(o)).map(|o| o.ops.name()).collect::<Vec<_>>().join(" ")
     }
 
     /// Names, newest first (tcp_available_congestion_control).
     pub(crate) fn names(&self) -> String {
-        let list = self.list.read();
-        list.iter().rev().map(|o| o.name()).collect::<Vec<_>>().join(" ")
+        self.names_of(|_| true)
+    }
+
+    /// Those that every program may choose (tcp_get_allowed_congestion_control).
+    pub(crate) fn allowed(&self) -> String {
+        self.names_of(|o| o.non_restricted)
+    }
+
+    /// Lets every program choose these, and no others. ENOENT, and nothing changes: one is not registered
+    /// (tcp_set_allowed_congestion_control).
+    pub(crate) fn set_allowed(&self, names: &str) -> Result<()> {
+        let names: Vec<&str> = names.split_ascii_whitespace().collect();
+        let mut list = self.list.write();
+        if !names.iter().all(|n| list.iter().any(|o| o.ops.name() == *n)) {
+            return Err(Error::NoEnt);
+        }
+        list.iter_mut().for_each(|o| o.non_restricted = names.contains(&o.ops.name()));
+        Ok(())
+    }
+
+    /// One becomes the default of new sockets: every program may choose it, too. ENOENT: it is not registered
+    /// (tcp_set_default_congestion_control).
+    pub(crate) fn set_default(&self, name: &str) -> Result<()> {
+        let mut list = self.list.write();
+        let o = list.iter_mut().find(|o| o.ops.name() == name).ok_or(Error::NoEnt)?;
+        o.non_restricted = true;
+        Ok(())
     }
 
     /// The algorithm of new sockets; Reno if the sysctl's has been removed.
@@ -345,8 +390,27 @@ pub(crate) fn init_congestion_control(cx: &mut Cx<'_>) {
     ecn::set_ecn_capable(cx.sk, ops.needs_ecn() && cx.tp.ecn.is_ok());
 }
 
-/// TCP_CONGESTION: changes the algorithm, at once if the connection is established. ENOENT: no algorithm has that name.
-/// The program owns its stack, so it may use every registered algorithm, as with CAP_NET_ADMIN in Linux.
+/// Whether a program may choose this algorithm for its socket. EPERM: the socket's route locks another, or the program
+/// lacks CAP_NET_ADMIN and the algorithm is restricted; ENOENT: no algorithm has that name.
+pub(crate) fn may_choose(cx: &Cx<'_>, name: &str) -> Result<()> {
+    let route = cx.sk.dst.as_ref().filter(|d| d.metrics.lock & 1 << rtax::CC_ALGO != 0);
+    let locked = route.and_then(|d| d.congctl.as_ref()).is_some_and(|n| cx.tp.net.cong.find(n).is_some());
+    if locked {
+        return Err(Error::Perm);
+    }
+    if cx.tp.ca.ops.name() == name {
+        return Ok(());
+    }
+    let list = cx.tp.net.cong.list.read();
+    match list.iter().find(|o| o.ops.name() == name) {
+        Some(o) if o.non_restricted || cx.stack.net_admin() => Ok(()),
+        Some(_) => Err(Error::Perm),
+        None => Err(Error::NoEnt),
+    }
+}
+
+/// Changes the algorithm, at once if the connection is established. ENOENT: no algorithm has that name
+/// (tcp_set_congestion_control; a hook may choose any).
 pub(crate) fn set_congestion_control(cx: &mut Cx<'_>, name: &str) -> Result<()> {
     let ops = cx.tp.net.cong.find(name).ok_or(Error::NoEnt)?;
     cx.tp.ca_setsockopt = true;

@@ -13,6 +13,9 @@ impl CongOps for RenoOps {
     fn name(&self) -> &str {
         "reno"
     }
+    fn non_restricted(&self) -> bool {
+        true
+    }
     fn start(&self, _: &mut Cx<'_>) -> Box<dyn CongAlgo> {
         Box::new(Reno)
     }

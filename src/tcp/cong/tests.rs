@@ -3,9 +3,10 @@ use crate::base::env::Duration;
 use crate::base::error::Error;
 use crate::inet::Socket;
 use crate::ip::route::{RouteSpec, add_route};
+use crate::sock::dst::rtax;
 use crate::sock::skb::Skb;
 use crate::sys::lock::Mutex;
-use crate::tcp::ecn::EcnFlags;
+use crate::tcp::ecn::{EcnMode, EcnState};
 use crate::tcp::peer_test::{Host, SYN_OPTIONS, THERE};
 use crate::tcp::tcb::{CaState, Cx};
 use crate::tcp::testing::{Bench, ISS};
@@ -191,7 +192,7 @@ fn in_ack_event_tells_the_predicted_acknowledgement_from_others() {
     b.with(|cx| {
         cx.tp.rx_opt.snd_wscale = WindowShift::clamp(7);
         cx.tp.snd_wl1 = cx.tp.rcv_nxt;
-        cx.tp.ecn = EcnFlags::new(true);
+        cx.tp.ecn = EcnState::new(EcnMode::Rfc3168);
         input::fast_path_on(cx);
     });
     b.send(&[7; 6000], 0).unwrap();
@@ -237,7 +238,7 @@ fn an_exact_echo_tells_marked_segments_from_others() {
     const CE: u8 = 3;
     let b = Bench::established();
     b.with(|cx| {
-        cx.tp.ecn = EcnFlags::new(true);
+        cx.tp.ecn = EcnState::new(EcnMode::Rfc3168);
         super::set_congestion_control(cx, "dctcp").unwrap();
         cx.tp.ack.rcv_mss = 2_000;
         // Acknowledgements wait for replies.
@@ -273,4 +274,46 @@ fn an_exact_echo_tells_marked_segments_from_others() {
             b.sent().iter().map(|o| (o.ack.wrapping_sub(first.0), o.flags.contains(TcpFlags::ECE))).collect();
         assert_eq!(left, want, "segment {i}");
     }
+}
+
+#[test]
+fn programs_may_choose_what_is_not_restricted_and_the_sysctls_say_what_is() {
+    let bench = Bench::new();
+    let stack = &bench.stack;
+    let socket = || Socket::new(stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
+    let choose = |name: &str| socket().setsockopt(libc::IPPROTO_TCP, libc::TCP_CONGESTION, name.as_bytes());
+    let allowed = || stack.sysctl.get("net.ipv4.tcp_allowed_congestion_control").unwrap();
+    let allow = |names| stack.sysctl.set("net.ipv4.tcp_allowed_congestion_control", names);
+    assert_eq!(allowed(), "reno cubic bbr");
+    assert_eq!((choose("dctcp"), choose("nosuch")), (Ok(()), Err(Error::NoEnt)), "the stack's owner");
+    stack.share();
+    assert_eq!((choose("bbr"), choose("dctcp"), choose("nosuch")), (Ok(()), Err(Error::Perm), Err(Error::NoEnt)));
+    assert_eq!(allow("dctcp nosuch"), Err(Error::NoEnt));
+    assert_eq!(allowed(), "reno cubic bbr");
+    assert_eq!(allow("dctcp"), Ok(()));
+    assert_eq!((allowed().as_str(), choose("dctcp"), choose("bbr")), ("dctcp", Ok(()), Err(Error::Perm)));
+    assert_eq!(choose("cubic"), Ok(()), "what the socket has already");
+    // The default is for all.
+    stack.sysctl.set("net.ipv4.tcp_congestion_control", "bbr").unwrap();
+    assert_eq!((allowed().as_str(), choose("bbr")), ("bbr dctcp", Ok(())));
+}
+
+#[test]
+fn a_route_may_lock_its_algorithm() {
+    let b = Bench::new();
+    b.with(|cx| {
+        let dst = cx.sk.dst.clone().unwrap();
+        for (lock, congctl, want) in [
+            (1 << rtax::CC_ALGO, Some("reno"), Err(Error::Perm)),
+            (0, Some("reno"), Ok(())),
+            (1 << rtax::CC_ALGO, Some("nosuch"), Ok(())),
+            (1 << rtax::CC_ALGO, None, Ok(())),
+        ] {
+            let mut dst = (*dst).clone();
+            dst.metrics.lock = lock;
+            dst.congctl = congctl.map(Arc::from);
+            cx.sk.dst = Some(Arc::new(dst));
+            assert_eq!(super::may_choose(cx, "bbr"), want, "{lock:#x} {congctl:?}");
+        }
+    });
 }

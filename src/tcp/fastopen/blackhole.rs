@@ -76,7 +76,7 @@ pub(in crate::tcp) fn active_disable_ofo_check(cx: &Cx<'_>) {
     if !cx.tp.fastopen_has(|f| f.syn_fastopen) {
         return;
     }
-    let fin = TcpFlags::FIN.bits() as u8;
+    let fin = TcpFlags::FIN.bits();
     if cx.tp.data_segs_in == 0 {
         let queue = &cx.tp.ooo_queue;
         if queue.len() == 1 && queue.front().is_some_and(|skb| skb.tcp.flags & fin != 0) {

@@ -12,7 +12,6 @@ use crate::sock::msg::SendMsg;
 use crate::sock::skb::{SKB_OVERHEAD, Skb};
 use crate::sock::{SockGuard, ip_flag, mem};
 use crate::tcp::chrono::{Chrono, chrono_start};
-use crate::tcp::metrics::Pair;
 use crate::tcp::output::{ACK, PSH};
 use crate::tcp::queue::Pos;
 use crate::tcp::rack::mark_skb_lost;
@@ -34,7 +33,7 @@ enum Offer {
 
 /// What is known of the server decides what the SYN offers; its MSS is written to `mss` (tcp_fastopen_cookie_check).
 fn cookie_check(cx: &mut Cx<'_>, mss: &mut u16) -> Offer {
-    let known = cx.tp.net.metrics.fastopen(cx.stack, Pair::of(cx.sk)).unwrap_or_default();
+    let known = cx.tp.net.metrics.fastopen(cx).unwrap_or_default();
     if known.mss != 0 {
         *mss = known.mss;
     }
@@ -297,7 +296,7 @@ pub(in crate::tcp) fn rcv_synack(cx: &mut Cx<'_>, skb: &Skb, options: &[u8], opt
 
 /// Remembers what a SYN-ACK has told (tcp_fastopen_cache_set).
 fn cache_set(cx: &Cx<'_>, mss: u16, cookie: Option<FastOpenCookie>, syn_lost: bool, try_exp: u8) {
-    cx.tp.net.metrics.set_fastopen(cx.stack, Pair::of(cx.sk), cx.now, |m| {
+    cx.tp.net.metrics.set_fastopen(cx, |m| {
         if mss != 0 {
             m.mss = mss;
         }

@@ -13,7 +13,9 @@ use crate::sock::mem;
 use crate::sock::packet::PacketInfo;
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
+use crate::tcp::auth;
 use crate::tcp::challenge::{may_challenge, oow_rate_limited, reset};
+use crate::tcp::ecn;
 use crate::tcp::handshake::{self, stamp_of, unacceptable};
 use crate::tcp::input::{self, Seg};
 use crate::tcp::listener::{self, Request};
@@ -150,8 +152,8 @@ pub(in crate::tcp) fn add_skb(cx: &mut Cx<'_>, syn: &Skb) {
     reassembly::charge(cx, &mut skb);
     mem::force(cx.sock, cx.sk, skb.truesize as i32);
     skb.tcp.seq += 1;
-    skb.tcp.flags &= !(TcpFlags::SYN.bits() as u8);
-    let fin = skb.tcp.flags & TcpFlags::FIN.bits() as u8 != 0;
+    skb.tcp.flags &= !(TcpFlags::SYN.bits());
+    let fin = skb.tcp.flags & TcpFlags::FIN.bits() != 0;
     let len = skb.len() as u64;
     reassembly::queue_rcv(cx, skb);
     cx.tp.fastopen_mut().syn_data_acked = true;
@@ -196,6 +198,7 @@ pub(in crate::tcp) fn check_req(cx: &mut Cx<'_>, seg: &Seg, opt: &TcpOptions, sk
 
 fn check(cx: &mut Cx<'_>, req: &mut Request, seg: &Seg, opt: &TcpOptions, skb: &Skb) -> Check {
     let (stack, now) = (cx.stack, cx.now);
+    let signer = auth::current_key(cx);
     let mut flags = seg.flags;
     let rst = flags.contains(TcpFlags::RST);
     let age = listener::req_timeout(cx, req.timeout_us, req.num_timeout).as_secs() as u32;
@@ -210,6 +213,7 @@ fn check(cx: &mut Cx<'_>, req: &mut Request, seg: &Seg, opt: &TcpOptions, skb: &
         let (len, syn) = skb.tcp.span();
         let mib = Mib::TcpExtTCPACKSkippedSynRecv;
         if !oow_rate_limited(stack, len, syn, now, &mut req.last_oow_ack_ms, mib) {
+            ecn::repeated_syn(&mut req.ecn, skb);
             // If it is lost, the timer sends it again.
             rtx_synack(cx, req);
         }
@@ -217,12 +221,12 @@ fn check(cx: &mut Cx<'_>, req: &mut Request, seg: &Seg, opt: &TcpOptions, skb: &
     }
     let rcv_nxt = req.rcv_nxt;
     if paws || !in_window(seg.seq, seg.end_seq, rcv_nxt, rcv_nxt + req.rcv_wnd.min(0xffff)) {
-        unacceptable(stack, req, skb, rst, stamp.as_ref(), now);
+        unacceptable(stack, req, skb, rst, stamp.as_ref(), now, signer.as_ref());
         return Check::Drop;
     }
     if rst && seg.seq != rcv_nxt {
         if may_challenge(stack, now, &mut req.last_oow_ack_ms, &mut req.challenge) {
-            handshake::send_ack(stack, req, skb.tcp.ip_dsfield, now);
+            handshake::send_ack(stack, req, skb.tcp.ip_dsfield, now, signer.as_ref());
         }
         stack.mib.drop(DropReason::TcpReset);
         return Check::Drop;
@@ -248,6 +252,7 @@ fn check(cx: &mut Cx<'_>, req: &mut Request, seg: &Seg, opt: &TcpOptions, skb: &
         stack.mib.drop(DropReason::TcpFlags);
         return Check::Drop;
     }
+    req.ecn.see_option(seg.accecn);
     Check::Pass
 }
 

@@ -23,7 +23,7 @@ fn packet(seq: SeqNum, len: u32, page: usize, flags: TcpFlags) -> Skb {
     }
     skb.tcp.seq = seq;
     skb.tcp.end_seq = seq + len + u32::from(flags.contains(TcpFlags::FIN));
-    skb.tcp.flags = flags.bits() as u8;
+    skb.tcp.flags = flags.bits();
     skb
 }
 

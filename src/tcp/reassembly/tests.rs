@@ -11,6 +11,11 @@ const BASE: u32 = 5000;
 
 /// Bytes `from..to` of the stream, byte n being n % 251, counted from the first byte expected.
 pub(in crate::tcp) fn data(b: &Bench, from: u32, to: u32, flags: TcpFlags) {
+    labelled(b, from, to, flags, 0);
+}
+
+/// The same with a flow label of IPv6.
+fn labelled(b: &Bench, from: u32, to: u32, flags: TcpFlags, flow_label: u32) {
     b.with(|cx| {
         let mut bytes = vec![0; 20];
         let ack = cx.tp.snd_una;
@@ -28,6 +33,7 @@ pub(in crate::tcp) fn data(b: &Bench, from: u32, to: u32, flags: TcpFlags) {
         bytes.extend((from..to).map(|n| (n % 251) as u8));
         let mut skb = Skb::from_slice(&bytes);
         crate::tcp::rcv::fill_cb(&mut skb, 0, 64, cx.now).unwrap();
+        skb.tcp.flow_label = flow_label;
         rcv_established(cx, skb);
     });
 }
@@ -65,6 +71,35 @@ fn charged(b: &Bench) -> bool {
         let queued: i64 = cx.sk.receive_queue.iter().chain(cx.tp.ooo_queue.iter()).map(|s| s.truesize as i64).sum();
         queued == cx.sock.rmem_alloc.load(Ordering::Relaxed) as i64
     })
+}
+
+/// Counts of Linux 6.18 for the same segments.
+#[test]
+fn data_that_comes_again_another_way_changes_the_way_of_acknowledgements() {
+    let b = receiver();
+    b.with(|cx| {
+        cx.sk.daddr = std::net::Ipv6Addr::LOCALHOST.into();
+        (cx.tp.txhash, cx.sk.txrehash) = (7, true);
+    });
+    for (case, from, to, label, count) in [
+        ("new", 0, 1000, 0x11, 0),
+        ("again, the same way", 0, 1000, 0x11, 0),
+        ("another way", 0, 1000, 0x22, 1),
+        ("that way again", 0, 1000, 0x22, 1),
+        ("new data, a third way", 1000, 2000, 0x33, 1),
+        ("it again", 1000, 2000, 0x33, 1),
+        ("partly new", 1000, 3000, 0x34, 1),
+    ] {
+        labelled(&b, from, to, TcpFlags::PSH, label);
+        assert_eq!(b.stack.mib.get(Mib::TcpExtTcpDuplicateDataRehash), count, "{case}");
+    }
+    assert_ne!(b.with(|cx| cx.tp.txhash), 7);
+    // Not after a timeout of our own, and not against SO_TXREHASH.
+    b.with(|cx| cx.tp.ca_state = CaState::Loss);
+    labelled(&b, 0, 1000, TcpFlags::PSH, 0x44);
+    b.with(|cx| (cx.tp.ca_state, cx.sk.txrehash) = (CaState::Open, false));
+    labelled(&b, 0, 1000, TcpFlags::PSH, 0x55);
+    assert_eq!(b.stack.mib.get(Mib::TcpExtTcpDuplicateDataRehash), 1);
 }
 
 #[test]

@@ -170,6 +170,24 @@ fn small_queues_stop_at_the_limit_and_go_on_at_completion() {
 }
 
 #[test]
+fn small_queues_let_a_second_packet_into_the_device_whatever_the_limit() {
+    let b = Bench::established();
+    b.stack.sysctl.set("net.ipv4.tcp_limit_output_bytes", "100").unwrap();
+    b.stack.sysctl.set("net.ipv4.tcp_autocorking", "0").unwrap();
+    b.with(|cx| cx.tp.nonagle = nagle::OFF);
+    b.wire.hold.store(true, Ordering::Relaxed);
+    let after_each = [1, 2, 3, 4].map(|n| {
+        b.send(&[n; 100], 0).unwrap();
+        b.shapes().len()
+    });
+    assert_eq!(after_each, [1, 1, 0, 0]);
+    b.wire.hold.store(false, Ordering::Relaxed);
+    b.wire.release();
+    b.stack.run_pending();
+    assert_eq!(b.shapes(), [shape(200, 200, "P.")]);
+}
+
+#[test]
 fn a_full_send_buffer_is_eagain_after_what_fits() {
     let b = Bench::established();
     b.with(|cx| cx.tp.snd_wnd = 0);
@@ -211,12 +229,13 @@ fn what_a_send_answers_in_each_state() {
 }
 
 #[test]
-fn flags_and_control_messages_that_tcp_refuses() {
+fn control_messages_that_tcp_takes_and_refuses() {
     let b = Bench::established();
     let other = |level, ty| Control::Other { level, ty, data: vec![] };
     for (control, want) in [
         (Control::TxTime(1), Err(Error::Inval)),
-        (Control::Mark(1), Err(Error::Perm)),
+        (Control::Mark(1), Ok(1)),
+        (Control::Priority(1), Ok(1)),
         (other(libc::SOL_SOCKET, 99), Err(Error::Inval)),
         (other(libc::SOL_SOCKET, libc::SCM_RIGHTS), Ok(1)),
         (other(libc::IPPROTO_IP, 99), Ok(1)),

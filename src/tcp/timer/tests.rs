@@ -49,6 +49,7 @@ fn a_syn_is_sent_at_one_second_four_times_and_then_backs_off() {
     assert_eq!(b.sock.err.load(Ordering::Relaxed), libc::ETIMEDOUT);
 }
 
+/// SO_TXREHASH.
 #[test]
 fn each_timeout_takes_another_way_unless_so_txrehash_forbids() {
     for (on, want) in [(true, 3), (false, 0)] {
@@ -85,7 +86,7 @@ fn zero_window_probes_back_off_and_a_user_timeout_ends_them() {
     assert_eq!(b.with(|cx| cx.tp.pending), XmitTimer::Probe0);
     assert_eq!(intervals(&b, 4), [200, 400, 800, 1_600]);
     assert_eq!(b.stack.mib.get(Mib::TcpExtTCPWinProbe), 4);
-    b.with(|cx| cx.tp.user_timeout_ms = 5_000);
+    b.with(|cx| cx.tp.set_user_timeout_ms(5_000));
     let start = b.clock_now();
     while b.sock.state() == State::Established {
         b.step().expect("the timer that ends it");

@@ -230,6 +230,35 @@ fn a_device_that_keeps_departure_times_is_told_them() {
     assert_eq!(after, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1_000, 2_000, 3_000]);
 }
 
+/// TCP_TX_DELAY: a device that keeps departure times is told later ones; acknowledgements are as late as data. An RTT
+/// is taken to change with the delay, as observed on Linux 6.18 (26 µs, then 50,026).
+#[test]
+fn tx_delay_puts_departures_off_where_the_device_keeps_them() {
+    let delay = |b: &Bench, us: i32| {
+        let sk = crate::sock::proto::SockRef { stack: &b.stack, sock: &b.sock };
+        crate::tcp::sockopt::set(sk, libc::IPPROTO_TCP, 37, &us.to_ne_bytes())
+    };
+    for (keeps, want) in [(true, [0, 50_000, 50_000, 20_000]), (false, [0; 4])] {
+        let b = Bench::established();
+        b.wire.paces.store(keeps, Ordering::Relaxed);
+        b.with(|cx| (cx.tp.gso_max_size, cx.tp.srtt_us, cx.tp.snd_cwnd) = (0, 26 << 3, 100));
+        let start = b.clock_now();
+        b.send(&[1; 100], libc::MSG_EOR).unwrap();
+        delay(&b, 50_000).unwrap();
+        assert_eq!(b.with(|cx| cx.tp.srtt_us >> 3), 50_026);
+        b.with(|cx| cx.tp.nonagle = nagle::OFF);
+        b.send(&[2; 100], 0).unwrap();
+        b.with(crate::tcp::control::send_ack);
+        delay(&b, 20_000).unwrap();
+        assert_eq!(b.with(|cx| cx.tp.srtt_us >> 3), 20_026);
+        b.send(&[3; 100], 0).unwrap();
+        let since = |t: &crate::env::Instant| if keeps { (*t - start).as_micros() } else { u128::from(t.as_nanos()) };
+        let after: Vec<u128> = b.wire.times().iter().map(since).collect();
+        assert_eq!(after, want, "{keeps}");
+        assert_eq!((delay(&b, -1), delay(&b, 1 << 28)), (Err(Error::Inval), Err(Error::Inval)));
+    }
+}
+
 /// The head is thought lost and its first copy is still in the device, which takes nothing more: a packet that is
 /// refused is no completion. Taken for one, it is sent again and refused again for ever, in whatever call happens to
 /// run softirq.

@@ -114,8 +114,8 @@ fn handshake_sets_have_linuxs_order_and_padding() {
         (SynOptions { mss, fastopen: cookie, ..none }, "mss 1460,kind 34 abababababababab,nop,nop"),
         (SynOptions { fastopen: old, ..none }, "kind 254 f989abababab"),
         (
-            SynOptions { md5: Some([0x11; 16]), mss, ..none },
-            "nop,nop,kind 19 11111111111111111111111111111111,mss 1460",
+            SynOptions { auth: Some(AuthOption::Md5), mss, ..none },
+            "nop,nop,kind 19 00000000000000000000000000000000,mss 1460",
         ),
     ] {
         let mut b = [0xee; 64];
@@ -128,25 +128,77 @@ fn handshake_sets_have_linuxs_order_and_padding() {
 #[test]
 fn data_sets_have_linuxs_order_and_as_many_sack_blocks_as_fit() {
     let sack: SackBlocks = (0..4).map(|n| (SeqNum(n * 10), SeqNum(n * 10 + 5))).collect();
-    let md5 = Some([0u8; 16]);
+    let md5 = Some(AuthOption::Md5);
     let timestamps = Some((1, 2));
-    for (md5, timestamps, room, len) in
+    for (auth, timestamps, room, len) in
         [(None, None, 4, 36), (None, timestamps, 3, 40), (md5, None, 2, 40), (md5, timestamps, 0, 32)]
     {
-        let o = EstablishedOptions { md5, timestamps, sack };
+        let o = EstablishedOptions { auth, timestamps, sack, accecn: None };
         assert_eq!((o.sack_room(), o.len()), (room, len));
         let mut b = [0; 40];
         let n = o.emit(&mut b);
         assert_eq!(n, len);
         let back = TcpOptions::parse(&b[..n]);
         assert_eq!(back.sack.as_slice(), &sack.as_slice()[..room]);
-        assert_eq!((back.timestamps, back.md5.is_some()), (timestamps, md5.is_some()));
+        assert_eq!((back.timestamps, back.md5.is_some()), (timestamps, auth.is_some()));
     }
     let mut b = [0; 40];
-    let one = EstablishedOptions { sack: [(SeqNum(1), SeqNum(2))].into_iter().collect(), timestamps, md5: None };
+    let sack = [(SeqNum(1), SeqNum(2))].into_iter().collect();
+    let one = EstablishedOptions { sack, timestamps, ..Default::default() };
     let n = one.emit(&mut b);
     assert_eq!(text(&b[..n]), "nop,nop,TS val 1 ecr 2,nop,nop,sack 1:2");
     assert!(EstablishedOptions::default().len() == 0);
+}
+
+/// RFC 9768 §3.2.3: the counters of an AccECN option, and the NOPs of other options in whose place its end stands.
+#[test]
+fn the_end_of_an_accecn_option_takes_the_place_of_nops() {
+    let accecn = |len| Some(AccEcn { order1: true, len, fields: [0x010203, 0x040506, 0x070809] });
+    let blocks = |n| (0..n).map(|n| (SeqNum(n * 10), SeqNum(n * 10 + 5))).collect();
+    for (len, sacks, want) in [
+        (3, 0, &[174, 11, 1, 2, 3, 4, 5, 6, 7, 8, 9, 1][..]),
+        (2, 0, &[174, 8, 1, 2, 3, 4, 5, 6]),
+        (1, 0, &[174, 5, 1, 2, 3, 1, 1, 1]),
+        (0, 0, &[174, 2, 1, 1]),
+        (3, 1, &[174, 11, 1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 1, 1, 5, 10]),
+        (2, 1, &[174, 8, 1, 2, 3, 4, 5, 6, 1, 1, 5, 10]),
+        (1, 1, &[174, 5, 1, 2, 3, 1, 5, 10]),
+        (0, 1, &[174, 2, 5, 10]),
+    ] {
+        let o = EstablishedOptions { sack: blocks(sacks), accecn: accecn(len), ..Default::default() };
+        let mut b = [0; 40];
+        let n = o.emit(&mut b);
+        assert_eq!(n, o.len(), "{len} {sacks}");
+        assert_eq!(&b[..want.len()], want, "{len} {sacks}");
+        let back = TcpOptions::parse(&b[..n]);
+        let read = back.accecn(&b[..n]).unwrap();
+        assert_eq!(
+            (read.len, read.fields[..usize::from(len)].to_vec()),
+            (len, o.accecn.unwrap().fields[..usize::from(len)].to_vec())
+        );
+        assert_eq!(back.sack.len(), sacks as usize);
+    }
+}
+
+/// RFC 9768 §3.2.3.2.5: what is no whole counter is padding; of two options the last counts.
+#[test]
+fn an_accecn_option_of_odd_length_has_the_counters_that_are_whole() {
+    for (bytes, want) in [
+        (&[172, 2][..], Some((false, 0, [0; 3]))),
+        (&[174, 4, 9, 9], Some((true, 0, [0; 3]))),
+        (&[174, 5, 1, 2, 3], Some((true, 1, [0x010203, 0, 0]))),
+        (&[172, 9, 1, 2, 3, 4, 5, 6, 7], Some((false, 2, [0x010203, 0x040506, 0]))),
+        (&[174, 14, 0, 0, 1, 0, 0, 2, 0, 0, 3, 0, 0, 4], Some((true, 3, [1, 2, 3]))),
+        (&[174, 2, 172, 5, 0, 0, 7], Some((false, 1, [7, 0, 0]))),
+        (&[172, 5, 0, 0, 7, 174, 2], Some((true, 0, [0; 3]))),
+        (&[174, 9, 1], None),
+        (&[1, 1], None),
+    ] {
+        let o = TcpOptions::parse(bytes);
+        let want = want.map(|(order1, len, fields)| AccEcn { order1, len, fields });
+        assert_eq!(o.accecn(bytes), want, "{bytes:?}");
+        assert!(!o.saw_unknown, "{bytes:?}");
+    }
 }
 
 #[test]
@@ -201,20 +253,27 @@ proptest! {
     #[test]
     fn a_handshake_set_reads_back_as_written(
         mss in prop::option::of(1u16..), timestamps: Option<(u32, u32)>, sack_permitted: bool,
-        shift in prop::option::of(0u8..=14), md5: Option<[u8; 16]>, cookie: [u8; 16], half in 0usize..=8, exp: bool,
+        shift in prop::option::of(0u8..=14), md5: bool, cookie: [u8; 16], half in 0usize..=8, exp: bool,
+        counters in prop::option::of((0u8..=3, any::<[u32; 3]>())),
     ) {
         let fastopen = FastOpenCookie::new(&cookie[..half * 2], exp);
         let window_scale = shift.map(WindowShift::clamp);
-        let o = SynOptions { md5, mss, timestamps, sack_permitted, window_scale, fastopen };
+        let accecn = counters.map(|(len, f)| {
+            let fields = std::array::from_fn(|i| if i < usize::from(len) { f[i] >> 8 } else { 0 });
+            AccEcn { order1: true, len, fields }
+        });
+        let auth = md5.then_some(AuthOption::Md5);
+        let o = SynOptions { auth, mss, timestamps, sack_permitted, window_scale, fastopen, accecn };
         let mut b = [0; 80];
         let n = o.emit(&mut b);
         prop_assert_eq!(n, o.len());
         let back = TcpOptions::parse(&b[..n]);
         prop_assert_eq!(back.mss, mss);
+        prop_assert_eq!(back.accecn(&b[..n]), accecn);
         prop_assert_eq!(back.timestamps, timestamps);
         prop_assert_eq!(back.sack_permitted, sack_permitted);
         prop_assert_eq!(back.window_scale, shift);
-        prop_assert_eq!(back.md5.map(|m| m.bytes(&b).to_vec()), md5.map(|m| m.to_vec()));
+        prop_assert_eq!(back.md5.map(|m| m.bytes(&b).to_vec()), md5.then(|| vec![0; 16]));
         prop_assert_eq!(
             back.fastopen.map(|f| (f.cookie.bytes(&b).to_vec(), f.experimental)),
             fastopen.map(|f| (f.bytes().to_vec(), f.experimental))

@@ -153,6 +153,7 @@ impl Server {
         let epoll = Epoll::new()?;
         epoll.add(requests.raw(), libc::EPOLLIN as u32, REQUESTS)?;
         epoll.add(data.raw(), libc::EPOLLIN as u32, DATA)?;
+        stack.share();
         Ok(Server {
             ready: Arc::new(Ready::new(driver.clone())),
             stack,

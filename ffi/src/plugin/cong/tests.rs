@@ -22,7 +22,7 @@ unsafe extern "C-unwind" fn init(plugin: *mut usk_plugin_t) -> c_int {
         name: c"panics".as_ptr(),
         mib_names: std::ptr::null(),
         sysctls: std::ptr::null(),
-        flags: 0,
+        flags: USK_CONG_NON_RESTRICTED,
         priv_size: 0,
         init: None,
         release: None,

@@ -17,6 +17,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::sync::Mutex;
 use usersock::net::Socket;
 use usersock::sock::layer::{Layer, Layered};
+use usersock::sock::pages::Pages;
 
 unsafe extern "C-unwind" fn never_send(_: *mut usk_sock_t, _: *mut usk_sendmsg_t) -> isize {
     -(libc::EXDEV as isize)
@@ -200,20 +201,24 @@ fn where_sendmsg_recvmsg_and_poll_are_null_the_sock_is_owned_for_the_others() {
     });
 }
 
+fn send_page<const N: usize>(s: &Socket, bytes: &[u8; N], flags: i32) -> Result<usize> {
+    s.sendpage(&mut Pages::from(bytes), flags)
+}
+
 #[test]
 fn a_file_s_bytes_come_to_sendpage_and_its_end_to_splice_eof() {
     with_plugin(|stack| {
         let s = Socket::new(stack, libc::AF_INET, libc::SOCK_DGRAM, 251).unwrap();
-        assert_eq!(s.sendpage(b"all", 0), Ok(3));
-        assert_eq!(s.sendpage(b"part", libc::MSG_MORE), Ok(4));
+        assert_eq!(send_page(&s, b"all", 0), Ok(3));
+        assert_eq!(send_page(&s, b"part", libc::MSG_MORE), Ok(4));
         s.splice_eof();
         assert_eq!(*PAGES.lock().unwrap(), ["all false", "part true", "end"]);
         // With sendpage null sendmsg is called, and with splice_eof null nothing.
         let s = Socket::new(stack, libc::AF_INET, libc::SOCK_DGRAM, 252).unwrap();
-        assert_eq!(s.sendpage(b"abc", libc::MSG_MORE), Ok(3));
+        assert_eq!(send_page(&s, b"abc", libc::MSG_MORE), Ok(3));
         s.splice_eof();
         // On a broken sock neither is called.
-        assert_eq!((s.sendpage(b"abcd", 0), s.sendpage(b"abc", 0)), (Err(Error::Io), Err(Error::Io)));
+        assert_eq!((send_page(&s, b"abcd", 0), send_page(&s, b"abc", 0)), (Err(Error::Io), Err(Error::Io)));
         s.splice_eof();
     });
 }

@@ -55,6 +55,9 @@ impl CongOps for BbrOps {
     fn name(&self) -> &str {
         "bbr"
     }
+    fn non_restricted(&self) -> bool {
+        true
+    }
     fn start(&self, cx: &mut Cx<'_>) -> Box<dyn CongAlgo> {
         Box::new(Bbr::new(cx))
     }
