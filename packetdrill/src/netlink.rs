@@ -342,6 +342,7 @@ impl Interface {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::Command;
 
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -375,6 +376,31 @@ mod tests {
             assert_eq!(Attributes(&whole[..len]).count(), 0, "{len}");
         }
         assert_eq!(Attributes(&[0, 0, 0, 0, 1]).count(), 0, "a length below the header's");
+    }
+
+    #[test]
+    fn offloads_that_were_offered_are_those_that_ethtool_turns_off() {
+        let test = "offloads_that_were_offered_are_those_that_ethtool_turns_off";
+        // A test runs in a thread of its own, and only this thread and its children move. The device goes with them.
+        // SAFETY: takes a number; affects this thread alone.
+        if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+            println!("SKIP {test}: no network namespace: {}", io::Error::last_os_error());
+            return;
+        }
+        let call = |line: &str| {
+            let mut words = line.split(' ');
+            Command::new(words.next().unwrap()).args(words).status().is_ok_and(|status| status.success())
+        };
+        if !call("ip tuntap add dev tun0 mode tun vnet_hdr") || !call("ethtool --version") {
+            println!("SKIP {test}: no TUN device or no ethtool");
+            return;
+        }
+        let mut tun = Interface::open("tun0").unwrap();
+        assert!(!tun.tso().unwrap(), "nobody has offered any");
+        offer_offloads("tun0").unwrap();
+        assert!(tun.tso().unwrap(), "offered");
+        assert!(call("ethtool -K tun0 tso off"));
+        assert!(!tun.tso().unwrap(), "turned off");
     }
 
     #[test]
