@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::world::{self, Network, Own, Variant};
-use super::{DIR_VARIABLE, stand_in};
+use super::{DIR_VARIABLE, KERNEL_VARIABLE, stand_in};
 use crate::{Failure, Outcome, broken, netns, setup};
 
 /// Where the kernel shows CUBIC's module parameters; scripts write there.
@@ -55,24 +55,24 @@ pub fn run(args: &Args) -> Outcome {
     let own = Own::of_file(&args.script)?;
     let network = Network::of(args.variant, &own)?;
     bash_for_sh()?;
-    let mut path = setup::system_path();
-    let mut command = match &args.plugin {
-        None => Command::new(&args.bin),
+    let dir = std::env::var_os(DIR_VARIABLE).map(PathBuf::from);
+    let dir = dir.ok_or_else(|| Failure::Usage(format!("{DIR_VARIABLE} is not set")))?;
+    let path = joined(stand_in::bin(&dir).as_os_str(), ":", &setup::system_path());
+    let mut command = Command::new(&args.bin);
+    match &args.plugin {
+        None => {
+            command.env(KERNEL_VARIABLE, "1");
+        }
         Some(plugin) => {
-            let dir = std::env::var_os(DIR_VARIABLE).map(PathBuf::from);
-            let dir = dir.ok_or_else(|| Failure::Usage(format!("{DIR_VARIABLE} is not set")))?;
             furnish(&network)?;
             private_cubic(&dir)?;
             private_sysctls(&dir)?;
-            path = joined(stand_in::bin(&dir).as_os_str(), ":", &path);
-            let mut command = Command::new(&args.bin);
             command.env("LD_PRELOAD", plugin).arg(joined("--so_filename=".as_ref(), "", plugin.as_os_str()));
             if let Some(mss) = own.parse::<u16>("mss")? {
                 command.arg(format!("--so_flags=mss={mss}"));
             }
-            command
         }
-    };
+    }
     command.args(world::arguments(args.variant, &network)).env("PATH", path);
     // run_all.py gives the base name with the script's directory as working directory; error messages begin with it.
     command.arg(args.script.file_name().unwrap_or(args.script.as_os_str()));

@@ -93,9 +93,10 @@ fn start_and_wait(
     let log = File::create(&log_path)?;
     let mut command = netns::myself(&["packetdrill-inside", "--how", setting.how.arg(), "--variant", variant.name()]);
     command.arg("--bin").arg(&setting.bin);
+    stand_in::install(dir, &setting.scratch, setting.plugin.is_none())?;
+    command.env(DIR_VARIABLE, dir);
     if let Some(plugin) = &setting.plugin {
-        stand_in::install(dir, &setting.scratch)?;
-        command.arg("--plugin").arg(plugin).env(DIR_VARIABLE, dir);
+        command.arg("--plugin").arg(plugin);
     }
     command.arg(&script.path);
     if let Some(parent) = script.path.parent() {
