@@ -136,6 +136,7 @@ struct Setting {
 
 /// The result of one run.
 struct RunResult {
+    path: PathBuf,
     name: String,
     variant: Variant,
     pass: bool,

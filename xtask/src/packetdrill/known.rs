@@ -3,6 +3,8 @@
 //! on Linux 6.18.44 (`--kernel`) and fails there at the same line with the same value; only times may differ, which its
 //! ticks of 4 ms round up. What changed in Linux, and when, is read from its changes, not played on older kernels.
 
+use std::path::Path;
+
 use super::RunResult;
 use super::world::Variant;
 
@@ -159,7 +161,7 @@ pub enum Verdict {
 
 /// Compares the result of a run with what is known.
 pub fn verdict(result: &RunResult) -> Verdict {
-    match (known(&result.name, result.variant), result.pass) {
+    match (known(&result.path, result.variant), result.pass) {
         (None, true) => Verdict::Expected,
         (None, false) => Verdict::Fails,
         (Some(_), true) => Verdict::Passes,
@@ -171,24 +173,19 @@ pub fn verdict(result: &RunResult) -> Verdict {
 }
 
 /// The line and the message of a run that is known to fail.
-fn known(name: &str, variant: Variant) -> Option<(u32, &'static str)> {
-    let name = name.strip_suffix(".pkt").unwrap_or(name);
+fn known(script: &Path, variant: Variant) -> Option<(u32, &'static str)> {
+    let script = script.with_extension("");
     let mut scripts = KNOWN.iter().filter(|known| known.variants.contains(&variant)).flat_map(|known| known.scripts);
-    scripts.find(|(script, ..)| is_script(name, script)).map(|(_, line, message)| (*line, *message))
-}
-
-/// Whether `name` is `script`, or has folders before it that were given by the user.
-fn is_script(name: &str, script: &str) -> bool {
-    name.strip_suffix(script).is_some_and(|folders| folders.is_empty() || folders.ends_with('/'))
+    scripts.find(|(name, ..)| script.ends_with(name)).map(|(_, line, message)| (*line, *message))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn result(name: &str, variant: Variant, error: Option<&str>) -> RunResult {
+    fn result(path: &str, variant: Variant, error: Option<&str>) -> RunResult {
         let (pass, error) = (error.is_none(), error.unwrap_or_default().to_string());
-        RunResult { name: name.into(), variant, pass, seconds: 0.1, error, output: String::new() }
+        RunResult { path: path.into(), name: "s".into(), variant, pass, seconds: 0.1, error, output: String::new() }
     }
 
     #[test]
@@ -199,7 +196,7 @@ mod tests {
             ("tcp/close/close.pkt", Ipv4, None, Verdict::Expected),
             ("tcp/close/close.pkt", Ipv4, Some("close.pkt:9: error"), Verdict::Fails),
             ("tcp/cubic/cubic-bulk-166k.pkt", Ipv4, Some("AssertionError: 36"), Verdict::Expected),
-            ("cubic/cubic-bulk-166k.pkt", Ipv6, Some("AssertionError: 36"), Verdict::Expected),
+            ("/cubic/cubic-bulk-166k.pkt", Ipv6, Some("AssertionError: 36"), Verdict::Expected),
             ("tcp/cubic/cubic-bulk-166k.pkt", Ipv4, Some("AssertionError: 37"), Verdict::FailsOtherwise),
             ("tcp/cubic/cubic-bulk-166k.pkt", Ipv4, None, Verdict::Passes),
             ("tcp/ioctl/ioctl-siocinq-fin.pkt", Ipv4, Some(&at_line(28)), Verdict::Expected),

@@ -44,7 +44,7 @@ pub fn run_all(setting: &Setting, scripts: Vec<Script>, jobs: usize, verbose: bo
 
 /// One line a run, and with `verbose` what a failing one wrote; with [`super::say`].
 fn report(result: &RunResult, verbose: bool) {
-    let RunResult { name, variant, pass, seconds, error, output } = result;
+    let RunResult { path: _, name, variant, pass, seconds, error, output } = result;
     let begin = format!("{name} ({}) {seconds:.1}s", variant.name());
     let text = match (pass, verbose) {
         (true, _) => format!("ok   {begin}\n"),
@@ -69,7 +69,7 @@ fn run_one(setting: &Setting, script: &Script, variant: Variant, index: usize) -
     // A file that a killed child still writes may remain; the whole scratch directory goes at the end.
     let _ = fs::remove_dir_all(&dir);
     let seconds = begin.elapsed().as_secs_f64();
-    RunResult { name: script.name.clone(), variant, pass, seconds, error, output }
+    RunResult { path: script.path.clone(), name: script.name.clone(), variant, pass, seconds, error, output }
 }
 
 /// The line of a failed run's output to show: the last failed assertion of the script's python code, else the last line

@@ -90,6 +90,7 @@ mod tests {
 
     fn result(name: &str, error: Option<&str>) -> RunResult {
         RunResult {
+            path: name.into(),
             name: name.into(),
             variant: Variant::Ipv4,
             pass: error.is_none(),
