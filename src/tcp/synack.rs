@@ -58,7 +58,7 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
         req.tsval.0 = tsval;
     }
     req.tsval.1 = tsval;
-    let signer = auth::key_for(cx.tp, req.daddr);
+    let Ok(signer) = auth::synack_key(cx.tp, req) else { return false };
     if signer.is_some() && !matches!(kind, SynAck::Cookie) {
         // A signature and timestamps leave no room for SACK blocks.
         req.tstamp_ok &= !req.sack_ok;
