@@ -1,3 +1,7 @@
+mod ao;
+mod keys;
+mod openings;
+mod restore;
 mod rfc9235;
 
 use super::inbound::{Found, parse_auth_options};
