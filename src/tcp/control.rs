@@ -126,8 +126,8 @@ pub(super) fn connect_queue_skb(cx: &mut Cx<'_>, skb: &Skb) {
 }
 
 /// Sends the SYN of an active open; the route is in `sk.dst`, the tuple is chosen, the state is SYN_SENT. `data`: of a
-/// Fast Open, as much as may leave with the SYN. Errors: EHOSTUNREACH without a route, EKEYREJECTED, ECONNREFUSED. A SYN
-/// that IP could not send is sent again by the timer. In repair mode no SYN leaves, and the connection is
+/// Fast Open, as much as may leave with the SYN. Errors: EHOSTUNREACH without a route, EKEYREJECTED, ECONNREFUSED. A
+/// SYN that IP could not send is sent again by the timer. In repair mode no SYN leaves, and the connection is
 /// established (tcp_connect).
 pub fn connect(cx: &mut Cx<'_>, data: Option<&mut SendMsg<'_>>) -> Result<()> {
     sock_ops::tcp_connect(cx);

@@ -1,6 +1,6 @@
-//! TCP-AO (RFC 5925, RFC 5926): master key tuples by peer and ids, the traffic keys of a connection, the sequence number
-//! extension, the digest. Above: `auth`. This machine's kernel was built without TCP-AO: what is said of Linux here was
-//! read and not asked. Linux: net/ipv4/tcp_ao.c.
+//! TCP-AO (RFC 5925, RFC 5926): master key tuples by peer and ids, the traffic keys of a connection, the sequence
+//! number extension, the digest. Above: `auth`. This machine's kernel was built without TCP-AO: what is said of Linux
+//! here was read and not asked. Linux: net/ipv4/tcp_ao.c.
 
 use super::mac::{Alg, Digest};
 use crate::sock::skb::Skb;
@@ -127,8 +127,8 @@ impl Mkt {
 }
 
 impl Form {
-    /// The MAC of a segment, whose header begins `skb`: extension, pseudo-header, header with the MAC and the checksum 0,
-    /// data (RFC 5925 §5.1). `mac_at`: where the MAC begins in the header.
+    /// The MAC of a segment, whose header begins `skb`: extension, pseudo-header, header with the MAC and the checksum
+    /// 0, data (RFC 5925 §5.1). `mac_at`: where the MAC begins in the header.
     pub(super) fn hash_skb(
         &self,
         traffic_key: &Digest,

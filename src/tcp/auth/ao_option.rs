@@ -1,6 +1,6 @@
-//! Options of TCP-AO: TCP_AO_ADD_KEY, TCP_AO_DEL_KEY, TCP_AO_INFO, TCP_AO_GET_KEYS, TCP_AO_REPAIR. Above: `sockopt`. Layouts, orders and
-//! errors are those of Linux 6.18 as read: this machine's kernel was built without TCP-AO. Linux: tcp_ao_add_cmd,
-//! tcp_ao_del_cmd, tcp_ao_info_cmd, tcp_ao_copy_mkts_to_user, tcp_ao_get_sock_info.
+//! Options of TCP-AO: TCP_AO_ADD_KEY, TCP_AO_DEL_KEY, TCP_AO_INFO, TCP_AO_GET_KEYS, TCP_AO_REPAIR. Above: `sockopt`.
+//! Layouts, orders and errors are those of Linux 6.18 as read: this machine's kernel was built without TCP-AO. Linux:
+//! tcp_ao_add_cmd, tcp_ao_del_cmd, tcp_ao_info_cmd, tcp_ao_copy_mkts_to_user, tcp_ao_get_sock_info.
 
 use super::ao::{Basis, Context, Counters, DEFAULT_MACLEN, Form, Info, Mkt};
 use super::mac::Alg;

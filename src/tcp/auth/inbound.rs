@@ -1,5 +1,5 @@
-//! What comes in: the signature of a segment is found, verified by the peer's key, and counted; what has none is dropped
-//! where there is a key. Above: `proto`, `handshake`, `rcv`. Linux: tcp_inbound_hash, tcp_inbound_md5_hash,
+//! What comes in: the signature of a segment is found, verified by the peer's key, and counted; what has none is
+//! dropped where there is a key. Above: `proto`, `handshake`, `rcv`. Linux: tcp_inbound_hash, tcp_inbound_md5_hash,
 //! tcp_inbound_ao_hash, tcp_ao_ignore_icmp. RFC 5925 §7.3, §7.5, §7.8.
 
 use super::ao::{Context, compute_sne};

@@ -1,5 +1,5 @@
-//! The algorithms of TCP-AO, by the names that Linux's crypto API has for them: HMAC over MD5, SHA-1 and SHA-2, AES-CMAC
-//! (RFC 5926 §3). Above: `ao`.
+//! The algorithms of TCP-AO, by the names that Linux's crypto API has for them: HMAC over MD5, SHA-1 and SHA-2,
+//! AES-CMAC (RFC 5926 §3). Above: `ao`.
 
 use aes::{Aes128, Aes192, Aes256};
 use cmac::Cmac;

@@ -1,5 +1,5 @@
-//! Signed segments: TCP-MD5 (RFC 2385) and TCP-AO (RFC 5925). A sock has keys for peers; what it sends to such a peer is
-//! signed, and what comes from there is dropped unless its signature is right. A listener's keys pass to its
+//! Signed segments: TCP-MD5 (RFC 2385) and TCP-AO (RFC 5925). A sock has keys for peers; what it sends to such a peer
+//! is signed, and what comes from there is dropped unless its signature is right. A listener's keys pass to its
 //! connections. Above: `sockopt`; `segment` and `rcv`, where headers are built; `proto` and `handshake`, where segments
 //! come in. A sock without keys has no `Auth`: one branch a segment. Linux: tcp_inbound_hash, tcp_get_current_key.
 //!
@@ -144,7 +144,8 @@ fn ao_signer(mkt: &Mkt, traffic_key: mac::Digest, rnext: u8, basis: Basis) -> Si
     Signer::Ao(ao::Signer { form: mkt.form, traffic_key, keyid: mkt.sndid, rnext, basis })
 }
 
-/// What signs a request's SYN-ACK. Err: none is sent, because the key that the peer asked for is gone (tcp_make_synack).
+/// What signs a request's SYN-ACK. Err: none is sent, because the key that the peer asked for is gone
+/// (tcp_make_synack).
 pub(super) fn synack_key(tp: &TcpSock, req: &Request) -> std::result::Result<Option<Signer>, NoKey> {
     let Some((rnext, keyid)) = req.ao else { return Ok(tp.auth.as_ref().and_then(|a| a.md5_for(req.daddr))) };
     let mkt = request_mkt(tp, req, Some(rnext)).ok_or(NoKey)?;

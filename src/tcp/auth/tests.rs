@@ -1,3 +1,12 @@
+//! Tests of TCP-MD5, and what those of TCP-AO share with them.
+//!
+//! | file | what |
+//! |---|---|
+//! | `rfc9235` | TCP-AO: the test vectors of RFC 9235 |
+//! | `ao`, `restore` | TCP-AO on the wire; a connection that is restored |
+//! | `keys` | what the options of TCP-AO take, show and refuse |
+//! | `openings` | SYN cookies and Fast Open, with either signature |
+
 mod ao;
 mod keys;
 mod openings;

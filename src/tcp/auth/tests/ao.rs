@@ -68,7 +68,7 @@ pub(super) fn add_key(s: &Socket, ids: (u8, u8)) {
     Add::new(THERE, 32, ids).to(s).unwrap();
 }
 
-/// struct tcp_ao_del.
+/// TCP_AO_DEL_KEY, with struct tcp_ao_del.
 pub(super) fn del(s: &Socket, (sndid, rcvid): (u8, u8), bits: u32, (current, rnext): (u8, u8)) -> Result<()> {
     let mut v = vec![0; 144];
     v[..8].copy_from_slice(&Add::new(THERE, 32, FIRST).0[..8]);

@@ -1,5 +1,5 @@
-//! Every test vector of RFC 9235: two connections of BGP speakers for each algorithm, over IPv4 and IPv6, whose MACs cover
-//! the other options or do not.
+//! Every test vector of RFC 9235: two connections of BGP speakers for each algorithm, over IPv4 and IPv6, whose MACs
+//! cover the other options or do not.
 
 use super::super::ao::{Context, Form, Mkt};
 use super::super::inbound::{Found, parse_auth_options};
