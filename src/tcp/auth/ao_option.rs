@@ -8,6 +8,7 @@ use super::option::{STORAGE, charge, peer};
 use super::{Auth, context};
 use crate::base::error::{Error, Result};
 use crate::sock::state::State;
+use crate::tcp::repair;
 use crate::tcp::sockopt::opt;
 use crate::tcp::tcb::Cx;
 use crate::wire::addr::Cidr;
@@ -248,20 +249,17 @@ pub(in crate::tcp) fn get(cx: &Cx<'_>, name: i32, value: &mut [u8]) -> Result<us
     }
 }
 
-/// Whether TCP_AO_REPAIR may be used: in repair mode (tcp_can_repair_sock). EPERM.
-fn may_repair(cx: &Cx<'_>) -> Result<()> {
-    let may = cx.state() != State::Listen && cx.stack.net_admin() && cx.tp.repair;
-    if may { Ok(()) } else { Err(Error::Perm) }
+/// TCP_AO_REPAIR is for repair mode alone. EPERM.
+fn in_repair_mode(cx: &Cx<'_>) -> Result<()> {
+    if cx.tp.repair { Ok(()) } else { Err(Error::Perm) }
 }
 
 /// Sets what the connection was when it was taken out of another sock: both initial sequence numbers and both
 /// extensions, of struct tcp_ao_repair (tcp_ao_set_repair).
 fn set_repair(cx: &mut Cx<'_>, value: &[u8]) -> Result<()> {
-    if cx.state() == State::Listen || !cx.stack.net_admin() {
-        return Err(Error::Perm);
-    }
+    repair::may(cx)?;
     let v: [u8; REPAIR_SIZE] = whole(value)?;
-    may_repair(cx)?;
+    in_repair_mode(cx)?;
     let (snd_una, rcv_nxt) = (cx.tp.snd_una, cx.tp.rcv_nxt);
     let ao = ao_of(&cx.tp.auth)?;
     let isn = |at| SeqNum(u32::from_be(u32_at(&v, at)));
@@ -276,11 +274,9 @@ fn set_repair(cx: &mut Cx<'_>, value: &[u8]) -> Result<()> {
 }
 
 fn get_repair(cx: &Cx<'_>, value: &mut [u8]) -> Result<usize> {
-    if cx.state() == State::Listen || !cx.stack.net_admin() {
-        return Err(Error::Perm);
-    }
+    repair::may(cx)?;
     yes(!value.is_empty())?;
-    may_repair(cx)?;
+    in_repair_mode(cx)?;
     let mut ao = ao_of(&cx.tp.auth)?.clone();
     ao.advance(cx.tp.snd_una, cx.tp.rcv_nxt);
     let fields = [ao.lisn.0.to_be(), ao.risn.0.to_be(), ao.snd.sne, ao.rcv.sne];

@@ -145,7 +145,7 @@ fn ao_signer(mkt: &Mkt, traffic_key: mac::Digest, rnext: u8, basis: Basis) -> Si
 }
 
 /// What signs a request's SYN-ACK. Err: none is sent, because the key that the peer asked for is gone
-/// (tcp_make_synack).
+/// (in tcp_make_synack).
 pub(super) fn synack_key(tp: &TcpSock, req: &Request) -> std::result::Result<Option<Signer>, NoKey> {
     let Some((rnext, keyid)) = req.ao else { return Ok(tp.auth.as_ref().and_then(|a| a.md5_for(req.daddr))) };
     let mkt = request_mkt(tp, req, Some(rnext)).ok_or(NoKey)?;
@@ -162,7 +162,7 @@ fn request_signer(mkt: &Mkt, req: &Request, rnext: u8) -> Signer {
 }
 
 /// What signs an acknowledgement or a reset that answers a segment for a request: the key that the segment asks for, or
-/// any of the peer. Err: none is sent (tcp_v4_reqsk_send_ack).
+/// any of the peer. Err: none is sent (in tcp_v4_reqsk_send_ack).
 pub(super) fn request_key(tp: &TcpSock, req: &Request, skb: &Skb) -> std::result::Result<Option<Signer>, NoKey> {
     if req.ao.is_none() {
         return Ok(tp.auth.as_ref().and_then(|a| a.md5_for(req.daddr)));
@@ -221,8 +221,7 @@ pub(super) fn connect(cx: &mut Cx<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The peer's initial sequence number is known: makes the traffic keys. In repair mode it is not: TCP_AO_REPAIR sets it
-/// (tcp_ao_finish_connect).
+/// The peer's initial sequence number is known: makes the traffic keys. In repair mode it is not: TCP_AO_REPAIR sets it.
 pub(super) fn finish_connect(cx: &mut Cx<'_>) {
     let (risn, rcv_nxt, repair) = (cx.tp.rcv_isn, cx.tp.rcv_nxt, cx.tp.repair);
     let Some(ao) = cx.tp.auth.as_ref().and_then(|a| a.ao.as_ref()) else { return };
@@ -275,7 +274,7 @@ pub(super) fn time_wait(cx: &Cx<'_>) -> Option<Kept> {
 }
 
 impl Kept {
-    /// What signs the acknowledgement of a segment: with TCP-AO the key that it asks for (tcp_v4_timewait_ack).
+    /// What signs the acknowledgement of a segment: with TCP-AO the key that it asks for (in tcp_v4_timewait_ack).
     pub(super) fn ack_key(&self, skb: &Skb) -> Option<Signer> {
         match self {
             Kept::Md5(secret) => Some(Signer::Md5(secret.clone())),
@@ -284,7 +283,7 @@ impl Kept {
     }
 
     /// What signs the reset that answers a segment with TCP-AO. None: it has none, or the record has not, and the reset
-    /// is that of nobody. Err: none is sent, since there is no such key (tcp_ao_prepare_reset).
+    /// is that of nobody. Err: none is sent, since there is no such key.
     pub(super) fn reset_key(&self, skb: &Skb) -> Option<std::result::Result<Signer, NoKey>> {
         match (self, inbound::header_of(skb)) {
             (Kept::Ao(of), Some(h)) => Some(answer_key(&of.0, &of.1, h).ok_or(NoKey)),
