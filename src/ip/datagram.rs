@@ -505,7 +505,8 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
         Some(d) => d.clone(),
         None => route::lookup(g.stack, to.ip(), src, oif)?,
     };
-    if mapped_own && asked.src.is_none() {
+    let mapped = |a: IpAddr| matches!(a, IpAddr::V6(a) if a.to_ipv4_mapped().is_some());
+    if asked.src.map_or(mapped_own, mapped) {
         // ip6_dst_lookup_tail: a v4-mapped source reaches no address of IPv6.
         return Err(Error::AfNoSupport);
     }

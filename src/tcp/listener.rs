@@ -232,7 +232,7 @@ pub(super) fn stop(cx: &mut Cx<'_>) {
     cx.stack.timers.cancel(&mut l.timer);
     fastopen::server::unlisten(cx);
     for key in l.deadlines.values() {
-        let mine = |e: &Entry| matches!(e, Entry::Request(s) if Arc::ptr_eq(s, cx.sock));
+        let mine = |e: &Entry| matches!(e, Entry::Request(s, _) if Arc::ptr_eq(s, cx.sock));
         drop(cx.tp.net.hashinfo.remove(cx.stack, &key.tuple, mine));
     }
     for child in l.accept {

@@ -26,12 +26,23 @@ const PSHARDS: usize = 64;
 /// What a 4-tuple leads to.
 #[derive(Debug, Clone)]
 pub enum Entry {
-    /// A connection.
-    Sock(Arc<Sock>),
-    /// A request whose SYN-ACK is out: the listener that keeps it.
-    Request(Arc<Sock>),
+    /// A connection, and the device that it is bound to (SO_BINDTODEVICE); 0: any.
+    Sock(Arc<Sock>, u32),
+    /// A request whose SYN-ACK is out: the listener that keeps it, and the device of the request.
+    Request(Arc<Sock>, u32),
     /// A closed connection that waits (RFC 9293 §3.6.1).
     TimeWait(Arc<TimeWait>),
+}
+
+impl Entry {
+    /// Whether a packet that arrived by a device is its own (inet_sk_bound_dev_eq).
+    fn takes_from(&self, ifindex: u32) -> bool {
+        let bound = match self {
+            Entry::Sock(_, bound) | Entry::Request(_, bound) => *bound,
+            Entry::TimeWait(tw) => tw.oif(),
+        };
+        bound == 0 || bound == ifindex
+    }
 }
 
 /// A 4-tuple with its hash, so that it is computed once.
@@ -195,6 +206,22 @@ impl TcpTables {
     pub fn established(&self, stack: &Stack, tuple: &Tuple) -> Option<Entry> {
         let key = Self::key(stack, tuple);
         self.eshard(key.hash).lock().get(&key).cloned()
+    }
+
+    /// The same for a packet that arrived by device `ifindex`: what is bound to another one is not found
+    /// (__inet_lookup_established).
+    pub fn established_from(&self, stack: &Stack, tuple: &Tuple, ifindex: u32) -> Option<Entry> {
+        self.established(stack, tuple).filter(|entry| entry.takes_from(ifindex))
+    }
+
+    /// SO_BINDTODEVICE of a connection has changed.
+    pub fn rebind_device(&self, stack: &Stack, sock: &Arc<Sock>, sk: &SockCommon) {
+        let key = Self::key(stack, &tuple_of_sock(sk));
+        if let Some(Entry::Sock(found, bound)) = self.eshard(key.hash).lock().get_mut(&key)
+            && Arc::ptr_eq(found, sock)
+        {
+            *bound = sk.bound_dev_if;
+        }
     }
 
     /// Enters a tuple; false, and no change, when it is taken and `replace` refuses to replace the present entry.

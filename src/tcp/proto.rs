@@ -270,8 +270,10 @@ impl Proto for Tcp {
     fn rehash(&self, sk: &mut SockGuard<'_>) {
         let Ok(mut cx) = Tcp::cx(sk) else { return };
         connect::rehold(&mut cx);
-        if cx.state() == State::Listen {
-            cx.tp.net.hashinfo.relisten(cx.sock, cx.sk);
+        match cx.state() {
+            State::Close => {}
+            State::Listen => cx.tp.net.hashinfo.relisten(cx.sock, cx.sk),
+            _ => cx.tp.net.hashinfo.rebind_device(cx.stack, cx.sock, cx.sk),
         }
     }
 
@@ -361,8 +363,8 @@ impl Proto for Tcp {
         for (t, entry) in self.0.hashinfo.established_all() {
             let mini = |state| Dumped::Mini(state, end(t.saddr, t.sport), end(t.daddr, t.dport));
             each(match entry {
-                Entry::Sock(sock) => Dumped::Sock(sock),
-                Entry::Request(_) => mini(State::SynRecv),
+                Entry::Sock(sock, _) => Dumped::Sock(sock),
+                Entry::Request(..) => mini(State::SynRecv),
                 Entry::TimeWait(tw) => mini(tw.substate()),
             });
         }
