@@ -35,8 +35,6 @@ const NOT_YET: &[&str] = &[
     "TcpExtTCPMD5Failure",
     "TcpExtBusyPollRxPackets",
     "TcpExtTcpDuplicateDataRehash",
-    "TcpExtTCPMigrateReqSuccess",
-    "TcpExtTCPMigrateReqFailure",
     "TcpExtTCPPLBRehash",
     "TcpExtTCPAORequired",
     "TcpExtTCPAOBad",

@@ -250,7 +250,12 @@ pub fn put_port(cx: &mut Cx<'_>) {
 pub fn unhash(cx: &mut Cx<'_>) {
     match cx.state() {
         State::Close => {}
-        State::Listen => cx.tp.net.hashinfo.unlisten(cx.sock, cx.sk.sport),
+        State::Listen => {
+            let group = cx.tp.net.hashinfo.unlisten(cx.sock, cx.sk.sport);
+            if let Some(l) = cx.tp.listener.as_mut().filter(|_| cx.stack.sysctl.tcp_migrate_req()) {
+                l.heirs = group;
+            }
+        }
         _ => {
             let tuple = tuple_of_sock(cx.sk);
             let mine = |e: &Entry| matches!(e, Entry::Sock(s, _) if Arc::ptr_eq(s, cx.sock));

@@ -658,7 +658,7 @@ fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, tsval: Option<u32>) {
 }
 
 /// A child joins the accept queue (inet_csk_reqsk_queue_add).
-fn queue_add(cx: &mut Cx<'_>, child: Arc<Sock>) {
+pub(super) fn queue_add(cx: &mut Cx<'_>, child: Arc<Sock>) {
     if let Some(l) = cx.tp.listener.as_mut() {
         l.push_accept(child);
         cx.sk.ack_backlog += 1;

@@ -303,14 +303,15 @@ impl TcpTables {
         list.filter(|l| Arc::ptr_eq(&l.sock, sock)).for_each(|l| l.ifindex = sk.bound_dev_if);
     }
 
-    /// Removes a listener.
-    pub fn unlisten(&self, sock: &Arc<Sock>, port: u16) {
+    /// Removes a listener. Returns the group that it leaves.
+    pub fn unlisten(&self, sock: &Arc<Sock>, port: u16) -> Option<Arc<ReuseGroup>> {
+        let mut left = None;
         let mut shard = self.lshard(port).write();
         if let Some(list) = shard.get_mut(&port) {
-            list.retain(|l| {
+            list.retain_mut(|l| {
                 let stays = !Arc::ptr_eq(&l.sock, sock);
                 if !stays {
-                    l.group.iter().for_each(|g| g.leave(sock));
+                    left = l.group.take();
                 }
                 stays
             });
@@ -318,6 +319,8 @@ impl TcpTables {
                 shard.remove(&port);
             }
         }
+        left.iter().for_each(|group| group.leave(sock));
+        left
     }
 
     /// The listener for a packet: the most specific one; among equal ones with SO_REUSEPORT their program chooses, or

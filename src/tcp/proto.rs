@@ -6,8 +6,8 @@ use super::net::TcpNet;
 use super::tcb::{Cx, TcpSock};
 use super::timewait::TimeWait;
 use super::{
-    auth, close, connect, deferred, handshake, input, ioctl, listener, output, rcv, rcvbuf, recvmsg, sendmsg, sockopt,
-    synack, timer, tstamp,
+    auth, close, connect, deferred, handshake, input, ioctl, listener, migrate, output, rcv, rcvbuf, recvmsg, sendmsg,
+    sockopt, synack, timer, tstamp,
 };
 use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
@@ -393,6 +393,10 @@ impl Proto for Tcp {
 /// A segment for an owned sock, by state. Linux: tcp_v4_do_rcv.
 fn do_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
     let state = cx.state();
+    if state == State::Close {
+        let Some(back) = migrate::follow(cx, skb) else { return };
+        skb = back;
+    }
     if state != State::Listen
         && let Err(reason) = auth::inbound_hash(cx, &skb, cx.sk.daddr, cx.sk.saddr)
     {
