@@ -103,6 +103,7 @@ cases! {
     linger,
     many_connections,
     md5sig,
+    migrate_req,
     mmsg,
     names,
     options_ip,

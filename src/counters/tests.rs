@@ -30,8 +30,6 @@ const NEVER: &[(&str, &str)] = &[
 
 /// Those of features that are not here yet.
 const NOT_YET: &[&str] = &[
-    "TcpExtTCPMigrateReqSuccess",
-    "TcpExtTCPMigrateReqFailure",
     "TcpExtTCPAORequired",
     "TcpExtTCPAOBad",
     "TcpExtTCPAOKeyNotFound",

@@ -256,15 +256,9 @@ pub(crate) fn arrived(g: &SockGuard<'_>, skb: &mut Skb) {
 fn control(g: &SockGuard<'_>, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
     let c = &g.common;
     tstamp::received(g, skb.tstamp, false, &mut msg.control);
-    let drops = skb.cb[CB_DROPS] as u32;
-    if c.flag(flag::RXQ_OVFL) && drops > 0 {
-        msg.control.push(Control::RxqOvfl(drops));
-    }
-    if c.more & more::RCVMARK != 0 {
-        msg.control.push(Control::Mark(skb.mark));
-    }
-    if c.more & more::RCVPRIORITY != 0 {
-        msg.control.push(Control::Priority(skb.priority));
+    // Of SOL_SOCKET a ping socket tells the time alone (ping_recvmsg).
+    if !is_ping(g.sock) {
+        sock_control(c, skb, msg);
     }
     if let Some(rx) = skb.rx {
         let noted = skb.cb[CB_PKTINFO];
@@ -275,6 +269,26 @@ fn control(g: &SockGuard<'_>, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
         ip_control(c, rx.dst, info, (rx.ttl, rx.tos), msg);
         rxcontrol::add(g, skb, &rx, &mut msg.control);
     }
+}
+
+/// What was dropped, the packet's mark and its priority, where the socket asks for them (sock_recv_cmsgs).
+fn sock_control(c: &SockCommon, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
+    let drops = skb.cb[CB_DROPS] as u32;
+    if c.flag(flag::RXQ_OVFL) && drops > 0 {
+        msg.control.push(Control::RxqOvfl(drops));
+    }
+    if c.more & more::RCVMARK != 0 {
+        msg.control.push(Control::Mark(skb.mark));
+    }
+    if c.more & more::RCVPRIORITY != 0 {
+        msg.control.push(Control::Priority(skb.priority));
+    }
+}
+
+/// Whether it is an ICMP echo socket.
+fn is_ping(sock: &Sock) -> bool {
+    let icmp = [libc::IPPROTO_ICMP as u16, libc::IPPROTO_ICMPV6 as u16];
+    sock.ty == libc::SOCK_DGRAM as u16 && icmp.contains(&sock.protocol)
 }
 
 /// What a socket wants to know of a packet's IP header: its destination, its interface with ipi_spec_dst, its TTL and
@@ -505,7 +519,8 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
         Some(d) => d.clone(),
         None => route::lookup(g.stack, to.ip(), src, oif)?,
     };
-    if mapped_own && asked.src.is_none() {
+    let mapped = |a: IpAddr| matches!(a, IpAddr::V6(a) if a.to_ipv4_mapped().is_some());
+    if asked.src.map_or(mapped_own, mapped) {
         // ip6_dst_lookup_tail: a v4-mapped source reaches no address of IPv6.
         return Err(Error::AfNoSupport);
     }

@@ -667,13 +667,13 @@ impl Drop for Sock {
     }
 }
 
-/// What a pending or a queued error of a datagram sock shows in poll(2): POLLERR, and of the queue with
-/// SO_SELECT_ERR_QUEUE also POLLPRI.
+/// What a pending or a queued error of a datagram sock shows in poll(2): POLLERR, and with SO_SELECT_ERR_QUEUE also
+/// POLLPRI.
 fn error_events(sock: &Sock, c: &SockCommon) -> Events {
-    if !sock.errors.is_empty() {
-        return if c.more & more::SELECT_ERR_QUEUE != 0 { Events::ERR | Events::PRI } else { Events::ERR };
+    if sock.err.load(Ordering::Acquire) == 0 && sock.errors.is_empty() {
+        return Events::NONE;
     }
-    if sock.err.load(Ordering::Acquire) != 0 { Events::ERR } else { Events::NONE }
+    if c.more & more::SELECT_ERR_QUEUE != 0 { Events::ERR | Events::PRI } else { Events::ERR }
 }
 
 /// Readiness of an owned datagram sock (datagram_poll): the default of `Proto::poll_locked`.

@@ -66,7 +66,7 @@ pub(super) fn syn_recv_sock(
             c.sk.mc_index = if c.sock.family == AF_INET6 { info.ifindex } else { 0 };
             c.sk.mc_ttl = i16::from(info.ttl);
         }
-        if !c.tp.net.hashinfo.insert(c.stack, &key.tuple, Entry::Sock(c.sock.clone()), replaces) {
+        if !c.tp.net.hashinfo.insert(c.stack, &key.tuple, Entry::Sock(c.sock.clone(), c.sk.bound_dev_if), replaces) {
             return None;
         }
         let bound = c.tp.net.hashinfo.bind_again(child_bound(c.sk));

@@ -53,7 +53,7 @@ pub fn listen_rcv(cx: &mut Cx<'_>, skb: Skb) {
     let requested = cx.tp.listener.as_ref().is_some_and(|l| l.has(&key));
     if !requested
         && !flags.contains(TcpFlags::SYN)
-        && let Some(Entry::Sock(child)) = cx.tp.net.hashinfo.established(cx.stack, &tuple)
+        && let Some(Entry::Sock(child, _)) = cx.tp.net.hashinfo.established_from(cx.stack, &tuple, info.ifindex)
     {
         // The segment waited in the backlog while its request became a connection.
         skb.rx = None;
@@ -263,7 +263,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
             Err(req) => req,
         };
     }
-    let entry = Entry::Request(cx.sock.clone());
+    let entry = Entry::Request(cx.sock.clone(), req.oif);
     if !cx.tp.net.hashinfo.insert(cx.stack, &key.tuple, entry, |_| false) {
         // A connection with this 4-tuple was made meanwhile: the SYN is an old duplicate.
         return drop_skb(cx, DropReason::TcpInvalidSyn);
@@ -438,7 +438,7 @@ pub(super) fn with_request<R>(
 /// Takes a request out of listener and tables (inet_csk_reqsk_queue_drop).
 pub(super) fn unlink(cx: &mut Cx<'_>, key: &ReqKey) -> Option<Box<Request>> {
     let req = cx.tp.listener.as_mut()?.remove(key)?;
-    let mine = |e: &Entry| matches!(e, Entry::Request(s) if Arc::ptr_eq(s, cx.sock));
+    let mine = |e: &Entry| matches!(e, Entry::Request(s, _) if Arc::ptr_eq(s, cx.sock));
     drop(cx.tp.net.hashinfo.remove(cx.stack, &key.tuple, mine));
     Some(req)
 }
@@ -664,7 +664,7 @@ fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, tsval: Option<u32>) {
     let Some(mut req) = cx.tp.listener.as_mut().and_then(|l| l.remove(key)) else { return };
     req.ts_recent = tsval.unwrap_or(req.ts_recent);
     let listener = cx.sock;
-    let mine = |e: &Entry| matches!(e, Entry::Request(s) if Arc::ptr_eq(s, listener));
+    let mine = |e: &Entry| matches!(e, Entry::Request(s, _) if Arc::ptr_eq(s, listener));
     let by = OpenedBy::of(&skb);
     let child = syn_recv_sock(cx, key, &mut Some(req), &by, mine, |c, req| {
         rtt::synack_rtt_meas(c, req.snt_synack.filter(|_| req.num_retrans == 0));
@@ -677,7 +677,7 @@ fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, tsval: Option<u32>) {
 }
 
 /// A child joins the accept queue (inet_csk_reqsk_queue_add).
-fn queue_add(cx: &mut Cx<'_>, child: Arc<Sock>) {
+pub(super) fn queue_add(cx: &mut Cx<'_>, child: Arc<Sock>) {
     if let Some(l) = cx.tp.listener.as_mut() {
         l.push_accept(child);
         cx.sk.ack_backlog += 1;

@@ -263,12 +263,12 @@ pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketI
         return stack.mib.drop(DropReason::IpInvalidSource);
     }
     let tuple = tuple_of(info, sport, dport);
-    match net.hashinfo.established(stack, &tuple) {
-        Some(Entry::Sock(sock)) => {
+    match net.hashinfo.established_from(stack, &tuple, info.ifindex) {
+        Some(Entry::Sock(sock, _)) => {
             add_backlog(stack, &sock, skb, info.now);
             return;
         }
-        Some(Entry::Request(listener)) => return to_listener(stack, &listener, skb, info),
+        Some(Entry::Request(listener, _)) => return to_listener(stack, &listener, skb, info),
         Some(Entry::TimeWait(tw)) => {
             let isn = timewait::segment(net, stack, &tw, &skb, (sport, dport), info);
             let Some(isn) = isn else { return };
@@ -365,19 +365,19 @@ pub(crate) fn err(net: &TcpNet, stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
     let (sport, dport) = (word(0), word(2));
     let seq = SeqNum(u32::from_be_bytes([q[4], q[5], q[6], q[7]]));
     let tuple = Tuple { saddr: addr128(icmp.src), sport, daddr: addr128(icmp.dst), dport };
-    match net.hashinfo.established(stack, &tuple) {
+    match net.hashinfo.established_from(stack, &tuple, icmp.ifindex) {
         None => {
             let mib = if icmp.src.is_ipv4() { Mib::IcmpInErrors } else { Mib::Icmp6InErrors };
             stack.mib.inc(mib);
             stack.mib.drop(DropReason::IcmpImplausible);
         }
         Some(Entry::TimeWait(tw)) => tw.icmp(stack, icmp),
-        Some(Entry::Request(l)) => {
+        Some(Entry::Request(l, _)) => {
             if l.try_own(stack, icmp.now, |g| handshake::request_err(g, &tuple, seq, icmp)).is_none() {
                 stack.mib.inc(Mib::TcpExtLockDroppedIcmps);
             }
         }
-        Some(Entry::Sock(sock)) => sock_err(net, stack, &sock, seq, icmp),
+        Some(Entry::Sock(sock, _)) => sock_err(net, stack, &sock, seq, icmp),
     }
 }
 
