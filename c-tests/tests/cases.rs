@@ -125,6 +125,7 @@ cases! {
     socket_filter,
     sockopt,
     source_filters,
+    tcp_ao,
     tcp_info,
     threads_share,
     timeouts,

@@ -2,6 +2,7 @@
 //! `handshake`. Below: `lookup`, the timer wheel. All of it is under the listener's lock; a child is entered from here
 //! and never the other way. RFC 9293 §3.10.1. Linux: inet_connection_sock.c, request_sock.c.
 
+use super::auth::RequestAuth;
 use super::challenge::ChallengeBudget;
 use super::connect::{self};
 use super::ecn::EcnRequest;
@@ -74,6 +75,9 @@ pub(super) struct Request {
     pub last_oow_ack_ms: u32,
     /// Challenge ACKs that may still be sent in this second.
     pub challenge: ChallengeBudget,
+    /// Of TCP-AO: the RNextKeyID and the KeyID of the SYN. None: it was not signed so (used_tcp_ao, ao_keyid,
+    /// ao_rcv_next).
+    pub ao: Option<(u8, u8)>,
     /// Timeouts, and SYN-ACKs sent again.
     pub num_timeout: u8,
     pub num_retrans: u8,
@@ -86,6 +90,13 @@ pub(super) struct Request {
     pub syn_options: Option<Box<[u8]>>,
     /// Its place among the deadlines.
     pub deadline: (Instant, u64),
+}
+
+impl Request {
+    /// What its segments are verified by.
+    pub(super) fn auth(&self) -> RequestAuth {
+        RequestAuth { rcv_isn: self.rcv_isn, snt_isn: self.snt_isn, used_ao: self.ao.is_some() }
+    }
 }
 
 /// Listener's queues.

@@ -390,9 +390,9 @@ impl Proto for Tcp {
 
 /// A segment for an owned sock, by state. Linux: tcp_v4_do_rcv.
 fn do_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
-    let state = cx.state();
+    let (state, peer, own) = (cx.state(), cx.sk.daddr, cx.sk.saddr);
     if state != State::Listen
-        && let Err(reason) = auth::inbound_hash(cx, &skb, cx.sk.daddr, cx.sk.saddr)
+        && let Err(reason) = auth::inbound_hash(cx, &skb, peer, own, None)
     {
         cx.sock.drops.fetch_add(1, Ordering::Relaxed);
         return cx.stack.mib.drop(reason);
@@ -416,8 +416,9 @@ fn do_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
         return input::rcv_established(cx, skb);
     }
     let cb = skb.tcp;
+    let signed = auth::ao_header(cx.tp, &skb);
     if let input::Verdict::Reset(reason) = input::rcv_state_process(cx, skb) {
-        rcv::reset_from_sock(cx, &cb);
+        rcv::reset_from_sock(cx, &cb, signed);
         cx.stack.mib.drop(reason);
     }
 }

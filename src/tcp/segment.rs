@@ -114,7 +114,7 @@ pub(crate) fn ts_at(cx: &Cx<'_>, at: Instant) -> u32 {
 /// first. `at`: when the segment leaves; None for a look at the size only.
 pub(crate) fn established_options(cx: &Cx<'_>, at: Option<Instant>) -> EstablishedOptions {
     let tp = &*cx.tp;
-    let auth = auth::current_key(cx).map(|s| s.option());
+    let auth = auth::room(cx);
     let mut o = EstablishedOptions { auth, ..EstablishedOptions::default() };
     if tp.rx_opt.tstamp_ok {
         o.timestamps = Some((at.map_or(0, |t| ts_at(cx, t)), tp.rx_opt.ts_recent));
@@ -256,7 +256,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     let segs = u32::from(cb.gso_segs.max(1));
     let mut flags = TcpFlags::from_bits(cb.flags);
     let is_syn = flags.contains(TcpFlags::SYN);
-    let signer = auth::current_key(cx);
+    let signer = auth::current_key(cx, flags);
     let options = if is_syn {
         let auth = signer.as_ref().map(Signer::option);
         Options::Syn(syn_options(cx, cb.mstamp, flags.contains(TcpFlags::ACK), auth))

@@ -58,9 +58,11 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
         req.tsval.0 = tsval;
     }
     req.tsval.1 = tsval;
-    let signer = auth::key_for(cx.tp, req.daddr);
+    let Ok(signer) = auth::synack_key(cx.tp, req) else { return false };
     if signer.is_some() && !matches!(kind, SynAck::Cookie) {
-        // A signature and timestamps leave no room for SACK blocks.
+        // A signature and timestamps leave no room for SACK blocks. A cookie needs the timestamp, which has its
+        // options. Departure: with TCP-AO Linux leaves it out of a cookie, too, and forgets what it agreed on beside
+        // it.
         req.tstamp_ok &= !req.sack_ok;
     }
     let mut syn_options = SynOptions {
