@@ -73,8 +73,8 @@
 //!
 //! # Not implemented
 //! Linux features that this version lacks behave as in a kernel built without them. The larger ones: TCP-AO; router
-//! advertisements, IPv6 extension headers by option. A sysctl of a missing feature accepts only its default and the
-//! value that disables the feature (`sysctl`, `Support::Planned`); `usersock sysctl -ad` lists these.
+//! advertisements. A sysctl of a missing feature accepts only its default and the value that disables the feature
+//! (`sysctl`, `Support::Planned`); `usersock sysctl -ad` lists these.
 #![warn(unreachable_pub)]
 
 pub(crate) mod base;
