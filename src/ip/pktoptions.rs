@@ -91,7 +91,8 @@ fn flowinfo(rx: &PacketInfo) -> u32 {
 /// What a segment that arrives may be noted for; None where the socket asks for nothing.
 #[inline]
 pub(crate) fn seen(c: &SockCommon, skb: &mut Skb) -> Option<Box<PktOptions>> {
-    let headers = skb.saved_header.take();
+    // They are not charged to the socket, and no queue holds them.
+    let headers = if skb.saved_header.is_some() { skb.saved_header.take() } else { None };
     if c.ip_flags & TOLD == 0 { None } else { taken(skb, headers) }
 }
 

@@ -197,7 +197,7 @@ mod tests {
             Control::Mark(9),
             Control::Priority(5),
         ];
-        let mut buf = [0u8; 320];
+        let mut buf = [0u8; 512];
         let (n, truncated) = emit(&all, false, &mut buf);
         assert!(!truncated);
         assert_eq!(parse(&buf[..n]), all);

@@ -412,16 +412,18 @@ fn do_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
     let read = || TcpHeader::parse(skb.linear()).is_ok_and(|th| th.flag_word() == skb.tcp.flag_word);
     debug_assert!(skb.rx_segs > 1 || read());
     count_in(cx, &skb);
-    let seen = pktoptions::seen(cx.sk, &mut skb);
-    let cb = skb.tcp;
+    let (seen, end_seq) = (pktoptions::seen(cx.sk, &mut skb), skb.tcp.end_seq);
     if state == State::Established {
         input::rcv_established(cx, skb);
-    } else if let input::Verdict::Reset(reason) = input::rcv_state_process(cx, skb) {
-        rcv::reset_from_sock(cx, &cb);
-        cx.stack.mib.drop(reason);
+    } else {
+        let cb = skb.tcp;
+        if let input::Verdict::Reset(reason) = input::rcv_state_process(cx, skb) {
+            rcv::reset_from_sock(cx, &cb);
+            cx.stack.mib.drop(reason);
+        }
     }
     if let Some(seen) = seen
-        && cb.end_seq == cx.tp.rcv_nxt
+        && end_seq == cx.tp.rcv_nxt
         && !matches!(cx.state(), State::Close | State::Listen)
     {
         pktoptions::note(cx.sk, seen);
