@@ -198,6 +198,16 @@ static void of_one_call(void)
     CHECK(send_with(out, &to, IPV6_RTHDRDSTOPTS, DST, 8) == 1); /* without a routing header nothing */
     t = receive(in, "x");
     CHECK(t.n == 0);
+    int hops = 7;
+    struct in6_pktinfo info = {.ipi6_ifindex = 1};
+    CHECK(send_with(out, &to, IPV6_2292HOPLIMIT, &hops, sizeof hops) == 1);
+    CHECK((t = receive(in, "x")).n == 1 && t.types[0] == IPV6_DSTOPTS); /* the sticky ones: it is no header */
+    CHECK(send_with(out, &to, IPV6_2292PKTINFO, &info, sizeof info) == 1);
+    CHECK((t = receive(in, "x")).n == 1);
+    hops = 256;
+    info.ipi6_ifindex = 77;
+    ERR(send_with(out, &to, IPV6_2292HOPLIMIT, &hops, sizeof hops), EINVAL);
+    ERR(send_with(out, &to, IPV6_2292PKTINFO, &info, sizeof info), ENODEV);
     ERR(send_with(out, &to, IPV6_HOPOPTS, HOP, 1), EINVAL);
     ERR(send_with(out, &to, IPV6_HOPOPTS, PRE, 8), EINVAL);
     ERR(send_with(out, &to, IPV6_DSTOPTS, PRE, 8), EINVAL);

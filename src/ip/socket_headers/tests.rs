@@ -9,6 +9,7 @@ use crate::ip::output::{IpTx, xmit_with_headers};
 use crate::ip::route;
 use crate::sock::msg::SendMsg;
 use crate::sock::skb::{Csum, GsoType, L3, Skb};
+use crate::wire::checksum;
 use crate::wire::ipv6::Ipv6Header;
 use crate::wire::seq::{RawWindow, SeqNum};
 use crate::wire::tcp::{self, TcpFlags, TcpHeader, TcpRepr};
@@ -298,4 +299,30 @@ fn a_streams_headers_take_of_its_segments() {
         let segment = &p[heads(p).1..];
         assert!(TcpHeader::parse(segment).unwrap().checksum_ok(OWN.parse().unwrap(), PEER.parse().unwrap()));
     }
+}
+
+/// ICMPv6 port unreachable about this packet.
+fn unreachable(packet: &[u8]) -> Vec<u8> {
+    let (src, dst): (Ipv6Addr, Ipv6Addr) = (PEER.parse().unwrap(), OWN.parse().unwrap());
+    let mut message = [&[1, 4, 0, 0, 0, 0, 0, 0], packet].concat();
+    let pseudo = checksum::pseudo_header(src.into(), dst.into(), proto::ICMPV6, message.len() as u32);
+    let sum = checksum::finish(checksum::sum(&message, pseudo));
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut out = vec![0x60, 0, 0, 0, 0, message.len() as u8, proto::ICMPV6, 64];
+    out.extend([src.octets(), dst.octets()].concat());
+    [out, message].concat()
+}
+
+#[test]
+fn an_error_about_a_packet_with_headers_is_its_sockets() {
+    let b = bench(1500);
+    let s = udp_socket(&b);
+    s.setsockopt(libc::SOL_IPV6, IPV6_HOPOPTS, &options(HOP)).unwrap();
+    s.setsockopt(libc::SOL_IPV6, IPV6_DSTOPTS, &options(DST)).unwrap();
+    let sent = send(&b, &s, b"x");
+    assert_eq!(numbers(&sent[0]), [proto::HOPOPTS, proto::DSTOPTS, proto::UDP]);
+    b.inject(&unreachable(&sent[0]));
+    let mut error = [0; 4];
+    s.getsockopt(libc::SOL_SOCKET, libc::SO_ERROR, &mut error).unwrap();
+    assert_eq!(i32::from_ne_bytes(error), libc::ECONNREFUSED);
 }
