@@ -182,6 +182,7 @@ fn new_request(cx: &mut Cx<'_>, key: &ReqKey, info: &PacketInfo, dst: Arc<Dst>, 
         syn_tos: agreed.syn_tos,
         saved_syn: None,
         syn_options: None,
+        pktopts: None,
         deadline: Default::default(),
         dst,
     })
@@ -216,7 +217,8 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         return listendrop(cx, DropReason::TcpListenOverflow);
     }
     let opt = TcpOptions::parse(rcv::option_bytes(&skb));
-    let dst = match ip::route::lookup(cx.stack, info.src, Some(info.dst), oif(cx.sk, info)) {
+    let hop = ip::socket_headers::way_to(cx.sk, info.src);
+    let dst = match ip::route::lookup(cx.stack, hop, Some(info.dst), oif(cx.sk, info)) {
         Ok(d) if cx.sk.flag(flag::LOCALROUTE) && ip::route::on_link(cx.stack, &d).is_err() => {
             return listendrop(cx, DropReason::IpOutNoRoutes);
         }
@@ -254,6 +256,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         return send_cookie(cx, key, &mut req);
     }
     req.saved_syn = if cx.tp.save_syn != 0 { Some(saved_syn(&skb, info)) } else { None };
+    req.pktopts = if tw { None } else { ip::pktoptions::of_syn(cx.sk, &skb) };
     req.syn_options = cx.tp.net.sock_ops.any().then(|| rcv::option_bytes(&skb).into());
     let decision = fastopen::server::try_fastopen(cx, &skb, info, &opt, &req.dst);
     if let Some(queue) = &decision.open {
@@ -322,7 +325,8 @@ fn cookie_check(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> O
         listendrop(cx, DropReason::TcpListenOverflow);
         return None;
     }
-    let Ok(dst) = ip::route::lookup(stack, info.src, Some(info.dst), oif(cx.sk, info)) else {
+    let hop = ip::socket_headers::way_to(cx.sk, info.src);
+    let Ok(dst) = ip::route::lookup(stack, hop, Some(info.dst), oif(cx.sk, info)) else {
         drop_skb(cx, DropReason::IpOutNoRoutes);
         return None;
     };
@@ -342,7 +346,8 @@ fn cookie_check(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> O
         ao: auth::ao_header(cx.tp, &skb),
         syn_tos: skb.tcp.ip_dsfield,
     };
-    let req = new_request(cx, key, info, dst, agreed);
+    let mut req = new_request(cx, key, info, dst, agreed);
+    req.pktopts = ip::pktoptions::of_syn(cx.sk, &skb);
     let by = OpenedBy::of(&skb);
     let child = syn_recv_sock(cx, key, &mut Some(req), &by, |_| false, |c, _| first_segment(c, skb));
     match child {

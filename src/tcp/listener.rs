@@ -15,6 +15,7 @@ use crate::base::error::{Error, Result};
 use crate::base::hash::Tuple;
 use crate::sock::Sock;
 use crate::sock::dst::Dst;
+use crate::sock::ip_more::PktOptions;
 use crate::sock::proto::SockRef;
 use crate::sock::reuseport::ReuseGroup;
 use crate::sock::state::State;
@@ -89,6 +90,8 @@ pub(super) struct Request {
     pub saved_syn: Option<Box<[u8]>>,
     /// Option bytes of the SYN, kept where hooks are registered.
     pub syn_options: Option<Box<[u8]>>,
+    /// Headers of the SYN that the connection is told of (ireq_opt pktopts).
+    pub pktopts: Option<Box<PktOptions>>,
     /// Its place among the deadlines.
     pub deadline: (Instant, u64),
 }
