@@ -44,6 +44,11 @@ pub mod base {
     pub use crate::base::wheel::Wheel;
 }
 
+pub mod device {
+    //! What devices outside of the crate have in common with TUN.
+    pub use crate::device::vnet::mark_joined;
+}
+
 pub mod wire {
     //! Packet formats.
     pub mod ip {

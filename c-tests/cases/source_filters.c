@@ -341,7 +341,7 @@ static void all_of_v6(void)
 
 int main(void)
 {
-    CHECK(usk_init(NULL) == 0);
+    begin("source_filters");
     by_address();
     whole_filter();
     by_index(AF_INET, SOL_IP, "239.3.3.4", "10.0.0.1", "10.0.0.2");
@@ -349,5 +349,5 @@ int main(void)
     streams();
     delivery_v4();
     all_of_v6();
-    return 0;
+    return done();
 }

@@ -518,8 +518,7 @@ static void restricted(void)
     ops.flags = 0;
     usk_plugin_t *plugin = attach(&ops);
     CHECK(plugin != NULL);
-    int fd = usk_socket(AF_INET, SOCK_STREAM, 0);
-    OK(fd);
+    int fd = (int)OK(usk_socket_on(stack, AF_INET, SOCK_STREAM, 0));
     ERR(usk_setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "nobodys", 7), ENOENT);
     OK(usk_sysctl_set(stack, "net.ipv4.tcp_allowed_congestion_control", "reno cubic bbr private"));
     OK(usk_setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "private", 7));

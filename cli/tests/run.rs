@@ -252,7 +252,7 @@ fn signals_reach_the_program_and_its_mask_is_the_caller_s() {
     for (sent, script, want) in [
         (Signal::SIGTERM, "trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done", 5),
         (Signal::SIGUSR1, "trap 'exit 6' USR1; echo ready; while :; do sleep 0.05; done", 6),
-        (Signal::SIGHUP, "echo ready; exec sleep 60", 129),
+        (Signal::SIGUSR2, "echo ready; exec sleep 60", 140),
     ] {
         let (mut child, _out) = ready(User::Own, name, &["run", "--in-process"], script);
         signal(child.id(), sent);

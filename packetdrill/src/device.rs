@@ -1,13 +1,15 @@
 //! The device under packetdrill: what the stack sends waits here with its time until packetdrill sniffs it; what
 //! packetdrill injects arrives from here. It stands for a `tun0` seen from the kernel's side: super-packets leave uncut
-//! when the namespace's `tun0` has generic segmentation offload. Above: `ip`. Below: nothing.
+//! while the namespace's `tun0` has TCP segmentation offload, and arrive joined when the script gives `--mss`. Above:
+//! `ip`. Below: nothing.
 
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use usersock::device::{Caps, DevStats, Device, Xmit};
 use usersock::env::Instant;
+use usersock::internal::device::mark_joined;
 use usersock::sock::skb::{L3, Skb};
 
 /// The root queueing discipline of the device, as `tc` would have set it.
@@ -39,7 +41,9 @@ struct Queues {
 pub struct Wire {
     /// Bytes, at the start; later changes are made on the `NetDev`.
     mtu: u32,
-    gso: AtomicBool,
+    tso: AtomicBool,
+    /// Bytes of the segments that TCP packets arrive joined from. Zero: each packet is a segment.
+    mss: AtomicU16,
     queues: Mutex<Queues>,
 }
 
@@ -65,12 +69,17 @@ impl Queues {
 impl Wire {
     /// A device with this MTU in bytes, without super-packets.
     pub fn new(mtu: u32) -> Wire {
-        Wire { mtu, gso: AtomicBool::new(false), queues: Mutex::default() }
+        Wire { mtu, tso: AtomicBool::new(false), mss: AtomicU16::new(0), queues: Mutex::default() }
     }
 
-    /// Whether the stack may hand over super-packets.
-    pub fn set_gso(&self, on: bool) {
-        self.gso.store(on, Ordering::Relaxed);
+    /// Whether the device takes super-packets, or the stack cuts them before.
+    pub fn set_tso(&self, on: bool) {
+        self.tso.store(on, Ordering::Relaxed);
+    }
+
+    /// Packetdrill's `--mss`: TCP packets with more payload than this arrive as one joined from segments of this size.
+    pub fn set_mss(&self, mss: u16) {
+        self.mss.store(mss, Ordering::Relaxed);
     }
 
     /// Sets the queueing discipline. Packets that the previous one held back leave with the next poll.
@@ -91,6 +100,10 @@ impl Wire {
         };
         let mut skb = Skb::from_slice(datagram);
         skb.l3 = l3;
+        let mss = self.mss.load(Ordering::Relaxed);
+        if mss > 0 {
+            mark_joined(&mut skb, mss);
+        }
         self.queues.lock().inbound.push_back(skb);
         true
     }
@@ -108,7 +121,7 @@ impl Device for Wire {
 
     fn caps(&self) -> Caps {
         let mut caps = Caps::ip(self.mtu);
-        caps.tso = self.gso.load(Ordering::Relaxed);
+        caps.tso = self.tso.load(Ordering::Relaxed);
         caps.departure_times = self.queues.lock().qdisc == Qdisc::Fq;
         caps
     }
@@ -170,7 +183,11 @@ impl Device for Wire {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
+    use std::net::Ipv4Addr;
     use std::time::Duration;
+    use usersock::ip::route::{self, RouteSpec};
+    use usersock::net::TcpListener;
 
     fn skb(tx_time: Instant) -> Skb {
         let mut skb = Skb::from_slice(&[0x45, 0, 0, 20]);
@@ -206,6 +223,81 @@ mod tests {
         assert!(matches!(wire.xmit(0, at(0), skb(at(0))), Xmit::Dropped(_)));
         assert_eq!(wire.stats().tx_dropped, 1);
         assert!(wire.sniff().is_none());
+    }
+
+    /// An IPv4 datagram with `len` bytes after a header of 20 bytes, of this protocol.
+    fn datagram(protocol: u8, len: u16) -> Vec<u8> {
+        let mut bytes = vec![0; 20 + usize::from(len)];
+        bytes[0] = 0x45;
+        bytes[2..4].copy_from_slice(&(20 + len).to_be_bytes());
+        bytes[9] = protocol;
+        bytes[32] = 0x50;
+        bytes
+    }
+
+    #[test]
+    fn tcp_packets_longer_than_the_scripts_mss_arrive_joined() {
+        let wire = Wire::new(1500);
+        wire.set_mss(1000);
+        for packet in [datagram(6, 20 + 9001), datagram(6, 20 + 1000), datagram(1, 2000), datagram(6, 13)] {
+            assert!(wire.inject(&packet));
+        }
+        let mut seen = Vec::new();
+        wire.recv(0, at(1), 64, &mut |skb| seen.push((skb.gso_size, skb.rx_segs))).unwrap();
+        assert_eq!(seen, [(1000, 10), (0, 1), (0, 1), (0, 1)]);
+    }
+
+    /// From 192.0.2.1:7 to port 8080 of 10.0.0.2, window 65535, without options.
+    fn segment(flags: u8, seq: u32, ack: u32) -> Vec<u8> {
+        use usersock::internal::wire::{ip, tcp};
+        let (src, dst) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(10, 0, 0, 2));
+        let mut bytes = datagram(6, 20);
+        bytes[20..24].copy_from_slice(&[0, 7, 0x1f, 0x90]);
+        bytes[24..28].copy_from_slice(&seq.to_be_bytes());
+        bytes[28..32].copy_from_slice(&ack.to_be_bytes());
+        (bytes[33], bytes[34], bytes[35]) = (flags, 0xff, 0xff);
+        tcp::fill_checksum(&mut bytes[20..], src.into(), dst.into());
+        let header = ip::Ipv4Repr {
+            src,
+            dst,
+            protocol: 6,
+            ttl: 64,
+            tos: 0,
+            id: 0,
+            dont_fragment: true,
+            more_fragments: false,
+            frag_offset: 0,
+            payload_len: 20,
+        };
+        header.emit(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn without_segmentation_offload_super_packets_are_cut_before_the_device() {
+        // Without an MSS option a segment has 536 bytes; a super-packet, half of what the window takes.
+        for (tso, want) in [(true, &[2720, 1360][..]), (false, &[576, 576, 576, 576, 576, 576, 576, 288])] {
+            let stack = usersock::config::build("").unwrap();
+            let wire = std::sync::Arc::new(Wire::new(1500));
+            let dev = stack.add_device(wire.clone()).unwrap();
+            wire.set_tso(tso);
+            let route = |to: &str| RouteSpec::new(to.parse().unwrap()).via_dev(&dev);
+            route::add_address(&stack, &dev, "10.0.0.2/24".parse().unwrap()).unwrap();
+            route::replace_route(&stack, route("192.0.2.0/24")).unwrap();
+            let listener = TcpListener::bind_on(&stack, "10.0.0.2:8080").unwrap();
+            let deliver = |packet: Vec<u8>| {
+                assert!(wire.inject(&packet));
+                stack.poll(stack.now());
+            };
+            deliver(segment(2, 100, 0));
+            let syn_ack = wire.sniff().unwrap().1;
+            let isn = u32::from_be_bytes(syn_ack[24..28].try_into().unwrap());
+            deliver(segment(16, 101, isn.wrapping_add(1)));
+            let (mut stream, _) = listener.accept().unwrap();
+            assert_eq!(stream.write(&[7; 4000]).unwrap(), 4000);
+            let sent: Vec<usize> = std::iter::from_fn(|| wire.sniff()).map(|(_, packet)| packet.len()).collect();
+            assert_eq!(sent, want, "tso {tso}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! `Instance`; time and packets are `time`'s and `device`'s. Above: packetdrill.
 
 use crate::{Instance, instance};
-use std::ffi::{c_char, c_int, c_long, c_longlong, c_uint, c_ulong, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_longlong, c_uint, c_ulong, c_void};
 use std::ptr::null_mut;
 use std::time::Duration;
 use usersock_ffi::{boundary, epoll, fcntl, io, poll, ptr, socket, transfer};
@@ -110,18 +110,30 @@ interface! {
     }
 }
 
-/// packetdrill's entry: makes the stack and fills the table. Ends the process with a message on failure.
+/// packetdrill's entry: makes the stack and fills the table. `flags` (`--so_flags`) is null, empty or `mss=N`, which
+/// stands for packetdrill's own `--mss=N`: it does not pass that on. Ends the process with a message on failure.
 ///
 /// # Safety
-/// `interface` is writable.
+/// `interface` is writable; `flags` is null or a string.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn packetdrill_interface_init(_flags: *const c_char, interface: *mut PacketdrillInterface) {
-    if let Err(message) = Instance::start() {
+pub unsafe extern "C" fn packetdrill_interface_init(flags: *const c_char, interface: *mut PacketdrillInterface) {
+    // SAFETY: null or a string by the caller's word.
+    let flags = if flags.is_null() { c"" } else { unsafe { CStr::from_ptr(flags) } };
+    if let Err(message) = parse_flags(&flags.to_string_lossy()).and_then(Instance::start) {
         eprintln!("usersock: {message}");
         std::process::exit(1);
     }
     // SAFETY: writable by the caller's word.
     unsafe { interface.write(TABLE) };
+}
+
+/// The segment size of `mss=N`, zero without it.
+fn parse_flags(flags: &str) -> Result<u16, String> {
+    match flags.strip_prefix("mss=").map(str::parse) {
+        None if flags.is_empty() => Ok(0),
+        Some(Ok(mss)) if mss > 0 => Ok(mss),
+        _ => Err(format!("--so_flags={flags}: only mss=N is known")),
+    }
 }
 
 /// # Safety
@@ -203,4 +215,17 @@ unsafe fn splice_at(
     }
     // SAFETY: no pointers are passed.
     unsafe { transfer::usk_splice(from, null_mut(), to, null_mut(), len, flags) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_flags;
+
+    #[test]
+    fn flags_are_a_segment_size_or_an_error() {
+        assert_eq!((parse_flags(""), parse_flags("mss=1000")), (Ok(0), Ok(1000)));
+        for flags in ["mss", "mss=", "mss=0", "mss=70000", "mtu=1500"] {
+            assert!(parse_flags(flags).is_err(), "{flags}");
+        }
+    }
 }

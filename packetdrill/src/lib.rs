@@ -58,15 +58,17 @@ struct Instance {
 }
 
 impl Instance {
-    /// Makes the stack from the namespace. Errors: it was made before; the namespace has no `tun0`; the stack refuses
+    /// Makes the stack from the namespace. TCP packets arrive joined from segments of `mss` bytes, unless it is zero.
+    /// Errors: it was made before; the namespace has no `tun0`; the stack refuses
     /// what the namespace has.
-    fn start() -> Result<(), String> {
+    fn start(mss: u16) -> Result<(), String> {
         let clock = Arc::new(VirtualClock::new());
         clock.advance(UPTIME);
         let time = Arc::new(VirtualTime::new(clock.clone()));
         let config = StackConfig::new(clock.clone(), Arc::new(SeededEntropy::new(SEED)), time.clone());
         let stack = standard::stack(config).map_err(|error| format!("cannot make a stack: {error:?}"))?;
         let namespace = Namespace::new(&stack)?;
+        namespace.wire().set_mss(mss);
         stacks::set_default_stack(stack.clone()).map_err(|_| "there is a stack already")?;
         let spinning = AtomicBool::new(false);
         let instance = Instance { stack, virtual_clock: clock, time, namespace, spinning };

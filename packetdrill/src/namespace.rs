@@ -6,10 +6,12 @@
 use crate::device::{Qdisc, Wire};
 use crate::netlink::{self, Interface, Route};
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 use usersock::device::netdev::NetDev;
 use usersock::error::Error;
 use usersock::ip::route::{self, RouteSpec};
@@ -28,6 +30,8 @@ struct Applied {
     addresses: Vec<Cidr>,
     routes: Vec<Route>,
     mtu: u32,
+    /// When each private sysctl was written last.
+    written: HashMap<String, SystemTime>,
 }
 
 /// Keeps a stack's configuration equal to its namespace's.
@@ -45,6 +49,7 @@ impl Namespace {
     pub fn new(stack: &Arc<Stack>) -> Result<Namespace, String> {
         let mtu = Interface::open(TUN).and_then(|mut tun| tun.mtu());
         let mtu = mtu.map_err(|error| format!("{TUN}: {error} (the namespace must have one)"))?;
+        netlink::offer_offloads(TUN).map_err(|error| format!("{TUN}: cannot offer segmentation: {error}"))?;
         let wire = Arc::new(Wire::new(mtu));
         let dev = stack.add_device(wire.clone()).map_err(|error| format!("{TUN}: {error:?}"))?;
         let dir = std::env::var_os(DIR_VARIABLE).map(PathBuf::from);
@@ -73,20 +78,8 @@ impl Namespace {
     }
 
     fn read_sysctls(&self) {
-        for entry in self.stack.sysctl.list() {
-            if entry.mode == Mode::Ro {
-                continue;
-            }
-            // A name that this kernel or this namespace does not have keeps our default.
-            let Ok(text) = fs::read_to_string(format!("/proc/sys/{}", entry.name.replace('.', "/"))) else { continue };
-            let text = text.trim();
-            if text == entry.value {
-                continue;
-            }
-            // A value that is not implemented, an unknown congestion control or a value out of range is ignored: a
-            // script that needs it fails by its packets.
-            let _ = self.stack.sysctl.set(&entry.name, text);
-        }
+        let mut applied = self.applied.lock();
+        read_sysctls(&self.stack, Path::new("/proc/sys"), self.dir.as_deref(), &mut applied.written);
     }
 
     fn read_interface(&self) -> io::Result<()> {
@@ -94,7 +87,7 @@ impl Namespace {
         let ifindex = tun.index()?;
         let mtu = tun.mtu()?;
         let mut applied = self.applied.lock();
-        self.wire.set_gso(tun.gso()?);
+        self.wire.set_tso(tun.tso()?);
         if applied.mtu != mtu {
             self.dev.set_mtu(mtu).map_err(refused("MTU"))?;
             self.stack.rt_genid_bump();
@@ -181,6 +174,33 @@ impl Namespace {
     }
 }
 
+/// Gives the stack what the files below `root` say. `dir`: the run's private directory. `written`: when each private
+/// sysctl was written last, as far as this function has seen.
+fn read_sysctls(stack: &Stack, root: &Path, dir: Option<&Path>, written: &mut HashMap<String, SystemTime>) {
+    for entry in stack.sysctl.list().into_iter().filter(|entry| entry.mode != Mode::Ro) {
+        let file = root.join(entry.name.replace('.', "/"));
+        // A name that this kernel or this namespace does not have keeps our default.
+        let Ok(text) = fs::read_to_string(&file) else { continue };
+        let text = text.trim();
+        let time = dir.and_then(|dir| fs::metadata(dir.join("sysctl").join(&entry.name)).ok()?.modified().ok());
+        // A Fast Open key of zeros is shown as no key is: that it was written tells them apart.
+        let before = time.and_then(|time| written.insert(entry.name.to_string(), time));
+        let rewritten = before.is_some() && before != time;
+        if text == entry.value && !rewritten {
+            continue;
+        }
+        let Err(error) = stack.sysctl.set(&entry.name, text) else { continue };
+        // The kernel's own file keeps what the kernel took, and a script that needs it fails by its packets. A private
+        // one has the stack's value again, as a kernel's refusal leaves the value before: nobody else could refuse it.
+        if time.is_some() {
+            eprintln!("usersock: {}: the stack refuses {text:?}: {error:?}", entry.name);
+            if let Err(error) = fs::write(&file, format!("{}\n", entry.value)) {
+                eprintln!("usersock: {}: {error}", file.display());
+            }
+        }
+    }
+}
+
 fn flush_metrics(stack: &Stack) -> Result<(), String> {
     let net = usersock::internal::tcp::of(stack).map_err(|error| format!("tcp_metrics: {error:?}"))?;
     usersock::internal::tcp::flush_metrics(&net);
@@ -196,7 +216,7 @@ fn same_place(a: &Route, b: &Route) -> bool {
     a.dst == b.dst && a.priority == b.priority
 }
 
-fn read_or_empty(path: &std::path::Path) -> io::Result<String> {
+fn read_or_empty(path: &Path) -> io::Result<String> {
     match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         other => other,
@@ -218,6 +238,51 @@ fn parse_qdisc(text: &str) -> Option<Qdisc> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_to_a_private_sysctl_reaches_the_stack_or_is_written_over() {
+        use usersock::env::{SeededEntropy, VirtualClock};
+        use usersock::stack::StackConfig;
+        let clock = Arc::new(VirtualClock::new());
+        let time = Arc::new(crate::time::VirtualTime::new(clock.clone()));
+        let config = StackConfig::new(clock, Arc::new(SeededEntropy::new(1)), time);
+        let stack = usersock::standard::stack(config).unwrap();
+        let dir = std::env::temp_dir().join(format!("usersock-sysctl-{}", std::process::id()));
+        let root = dir.join("proc");
+        fs::create_dir_all(root.join("net/ipv4")).unwrap();
+        fs::create_dir_all(dir.join("sysctl")).unwrap();
+        // The runner binds the private file over the kernel's; here a link does it.
+        for name in ["tcp_ecn", "tcp_congestion_control", "tcp_fastopen_key"] {
+            let private = dir.join(format!("sysctl/net.ipv4.{name}"));
+            std::os::unix::fs::symlink(private, root.join("net/ipv4").join(name)).unwrap();
+        }
+        let set = |name: &str, text: &str| fs::write(root.join("net/ipv4").join(name), text).unwrap();
+        let value = |name: &str| stack.sysctl.get(&format!("net.ipv4.{name}")).unwrap();
+        set("tcp_ecn", "1\n");
+        set("tcp_congestion_control", "reno\n");
+        set("tcp_frto", "77\n");
+        let zeros = "00000000-00000000-00000000-00000000";
+        set("tcp_fastopen_key", zeros);
+        let mut written = HashMap::new();
+        let mut read = || read_sysctls(&stack, &root, Some(&dir), &mut written);
+        read();
+        let taken = [value("tcp_ecn"), value("tcp_congestion_control")];
+        for name in ["tcp_ecn", "tcp_congestion_control"] {
+            set(name, "77\n");
+        }
+        // Longer than the step of a file's times.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        set("tcp_fastopen_key", zeros);
+        read();
+        usersock::net::TcpListener::bind_on(&stack, "127.0.0.1:0").unwrap().set_fastopen(1).unwrap();
+        let read_back = ["tcp_ecn", "tcp_congestion_control", "tcp_frto"]
+            .map(|name| fs::read_to_string(root.join("net/ipv4").join(name)).unwrap());
+        fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(taken, ["1", "reno"]);
+        assert_eq!(value("tcp_fastopen_key"), zeros, "a key, so that none is drawn");
+        assert_eq!([value("tcp_ecn"), value("tcp_congestion_control")], ["1", "reno"]);
+        assert_eq!(read_back, ["1\n", "reno\n", "77\n"], "the kernel's own file is left alone");
+    }
 
     #[test]
     fn the_queueing_disciplines_of_the_contract_are_known_and_no_other() {

@@ -11,8 +11,8 @@ const NLMSG_HDRLEN: usize = 16;
 /// Largest datagram the kernel sends in a dump.
 const DUMP_BUFFER: usize = 32 * 1024;
 
-/// ETHTOOL_GGSO of linux/ethtool.h: generic segmentation offload.
-const ETHTOOL_GGSO: u32 = 0x23;
+/// ETHTOOL_GTSO of linux/ethtool.h: TCP segmentation offload.
+const ETHTOOL_GTSO: u32 = 0x1e;
 const SIOCETHTOOL: libc::c_ulong = 0x8946;
 
 /// RTAX_* of linux/rtnetlink.h.
@@ -261,6 +261,25 @@ fn dump(request: u16, family: i32, wanted: u16, mut each: impl FnMut(&[u8])) -> 
     }
 }
 
+/// Offers on the TUN device `name` the offloads that packetdrill offers on its own in kernel mode, so that `ethtool -K`
+/// can turn them off. They stay when the descriptor is closed; without this call a device without an owner has none.
+/// EBUSY: another process holds the device.
+pub fn offer_offloads(name: &str) -> io::Result<()> {
+    let tun = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
+    let mut attach = Interface::open(name)?;
+    attach.request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
+    // SAFETY: TUNSETIFF takes a struct ifreq, which lives for the call.
+    if unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF as _, &raw mut attach.request) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let offloads = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+    // SAFETY: TUNSETOFFLOAD takes a number.
+    match unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETOFFLOAD as _, offloads as libc::c_ulong) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// ioctl requests on an interface.
 pub struct Interface {
     fd: OwnedFd,
@@ -309,10 +328,11 @@ impl Interface {
         Ok(unsafe { self.request.ifr_ifru.ifru_mtu } as u32)
     }
 
-    /// Whether generic segmentation offload is on.
-    pub fn gso(&mut self) -> io::Result<bool> {
+    /// Whether TCP segmentation offload is on. Without it TCP builds super-packets all the same (Linux 4.17 and later),
+    /// which are cut before the device.
+    pub fn tso(&mut self) -> io::Result<bool> {
         // struct ethtool_value: command, data.
-        let mut value = [ETHTOOL_GGSO, 0u32];
+        let mut value = [ETHTOOL_GTSO, 0u32];
         self.request.ifr_ifru.ifru_data = value.as_mut_ptr().cast();
         self.ioctl(SIOCETHTOOL)?;
         Ok(value[1] != 0)
@@ -322,6 +342,7 @@ impl Interface {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::Command;
 
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -358,11 +379,36 @@ mod tests {
     }
 
     #[test]
+    fn offloads_that_were_offered_are_those_that_ethtool_turns_off() {
+        let test = "offloads_that_were_offered_are_those_that_ethtool_turns_off";
+        // A test runs in a thread of its own, and only this thread and its children move. The device goes with them.
+        // SAFETY: takes a number; affects this thread alone.
+        if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+            println!("SKIP {test}: no network namespace: {}", io::Error::last_os_error());
+            return;
+        }
+        let call = |line: &str| {
+            let mut words = line.split(' ');
+            Command::new(words.next().unwrap()).args(words).status().is_ok_and(|status| status.success())
+        };
+        if !call("ip tuntap add dev tun0 mode tun vnet_hdr") || !call("ethtool --version") {
+            println!("SKIP {test}: no TUN device or no ethtool");
+            return;
+        }
+        let mut tun = Interface::open("tun0").unwrap();
+        assert!(!tun.tso().unwrap(), "nobody has offered any");
+        offer_offloads("tun0").unwrap();
+        assert!(tun.tso().unwrap(), "offered");
+        assert!(call("ethtool -K tun0 tso off"));
+        assert!(!tun.tso().unwrap(), "turned off");
+    }
+
+    #[test]
     fn the_loopback_of_this_namespace_answers() {
         let mut lo = Interface::open("lo").unwrap();
         let index = lo.index().unwrap();
         assert!(lo.mtu().unwrap() > 0);
-        lo.gso().unwrap();
+        lo.tso().unwrap();
         // A namespace whose lo is down has no addresses on it; the dump must end nevertheless.
         addresses(index).unwrap();
         routes(index).unwrap();

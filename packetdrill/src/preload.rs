@@ -1,7 +1,7 @@
-//! The library preloaded into packetdrill: libc functions that packetdrill calls directly and that concern the stack.
-//! `getsockopt` (the data of a script's code blocks) and `sendfile` on our descriptors are implemented here; `system`
-//! (the commands of a script) is wrapped, so that the commands can read the stack's state and the stack applies their
-//! changes. Everything else goes to the next definition, libc's own.
+//! The library preloaded into packetdrill: libc functions that packetdrill calls directly and that concern the stack,
+//! or real time. `getsockopt` (the data of a script's code blocks) and `sendfile` on our descriptors are implemented
+//! here; `system` (the commands of a script) is wrapped, so that the commands can read the stack's state and the stack
+//! applies their changes. Everything else goes to the next definition, libc's own.
 
 use crate::instance;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -105,6 +105,26 @@ pub unsafe extern "C" fn times(buf: *mut libc::tms) -> libc::clock_t {
         Some(_) => TICKS.fetch_add(1, Ordering::Relaxed),
         None => now,
     }
+}
+
+/// mlockall(2), which packetdrill calls at its start to keep time. It would fill every page of the stack's mappings;
+/// virtual time waits for page faults. 0.
+#[unsafe(no_mangle)]
+pub extern "C" fn mlockall(_flags: c_int) -> c_int {
+    0
+}
+
+/// sched_setscheduler(2), by which packetdrill takes real-time priority to keep time. Virtual time does not need it,
+/// and a machine that plays many scripts needs its processors. 0.
+/// # Safety
+/// As sched_setscheduler(2): `param` is not read.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sched_setscheduler(
+    _pid: libc::pid_t,
+    _policy: c_int,
+    _param: *const libc::sched_param,
+) -> c_int {
+    0
 }
 
 /// system(3): writes the stack's state for the command before it, and applies the command's changes to the stack after

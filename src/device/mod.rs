@@ -72,7 +72,7 @@ pub mod packet;
 pub mod pcap;
 pub mod tun;
 pub mod types;
-mod vnet;
+pub(crate) mod vnet;
 
 use crate::base::env::Instant;
 use crate::sock::skb::Skb;

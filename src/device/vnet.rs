@@ -117,6 +117,15 @@ impl VnetHdr {
     }
 }
 
+/// Marks a received IP datagram as TUN does when its virtio-net header says that it was joined from TCP segments with
+/// `mss` bytes each. One that fits into a segment, and one that is not TCP, stays as it is.
+pub fn mark_joined(skb: &mut Skb, mss: u16) {
+    let v6 = Layout::find(skb.linear(), 0).is_some_and(|l| l.v6);
+    let gso_type = if v6 { GSO_TCPV6 } else { GSO_TCPV4 };
+    // False for what is not TCP.
+    VnetHdr { gso_type, gso_size: mss, ..VnetHdr::default() }.apply(skb, 0);
+}
+
 /// Sizes of the pages a packet is received into, in order: an ordinary packet uses only the first, the largest
 /// super-packet all of them. Together they hold 65,535 bytes and a link header.
 const RX_PAGES: [usize; 5] = [2048, 16_384, 16_384, 16_384, 16_384];

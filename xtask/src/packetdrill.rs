@@ -1,14 +1,16 @@
 //! `cargo xtask packetdrill`: Google's packetdrill, given by `--bin`, runs scripts against usersock through the plug-in
 //! `libusersock_packetdrill.so` (or, with `--kernel`, against the kernel). Each script runs in the variants and with
-//! the arguments that packetdrill's own `run_all.py` gives it; each run has a network namespace of its own and a
-//! private directory. `inside` is the part in the namespace, `stand_in` the tools that must act on the stack under
-//! test.
+//! the arguments that packetdrill's own `run_all.py` gives it, but for the options that the script itself has; each run
+//! has a network namespace of its own and a private directory. `world` has the variants and the arguments, `inside` is
+//! the part in the namespace, `stand_in` the tools that must act on the stack under test, `known` the runs that fail
+//! and why, `report` what all of it comes to.
 //!
 //! # Contract between the runner, the plug-in and the stand-ins
 //!
 //! The runner starts packetdrill with `--so_filename=PLUGIN`, `LD_PRELOAD=PLUGIN` and `USERSOCK_PD_DIR=DIR`, an
-//! absolute path of a directory that belongs to this run alone. The commands of a script are run by packetdrill through
-//! system(3), in the same process as the plug-in, which therefore interposes `system`:
+//! absolute path of a directory that belongs to this run alone. For a script with `--mss=N` it adds `--so_flags=mss=N`,
+//! because packetdrill gives that option to its own device only. The commands of a script are run by packetdrill
+//! through system(3), in the same process as the plug-in, which therefore interposes `system`:
 //!
 //! - **Once, when it is loaded**, it removes `LD_PRELOAD` from the environment: shells and tools must not carry it.
 //! - **Before** each call it writes to `DIR` (to a temporary name, then renamed):
@@ -18,9 +20,9 @@
 //!   - the sysctls, from `/proc/sys/net/ipv4/*`, `/proc/sys/net/ipv6/*` and `/proc/sys/net/core/*` of its namespace;
 //!   - the parameters of CUBIC, from `/sys/module/tcp_cubic/parameters/*` (in the run's mount namespace these are
 //!     private copies with the kernel's values, so a script that writes them does not change the machine);
-//!   - the MTU and the offloads of `tun0` (what `ethtool -k` calls generic-segmentation-offload decides whether the
-//!     stack may build super-packets, as NETIF_F_GSO does for a kernel socket: tun0 has no TSO of its own without an
-//!     owner);
+//!   - the MTU and the offloads of `tun0`: without what `ethtool -k` calls tcp-segmentation-offload, super-packets are
+//!     cut before they are sniffed, as the kernel cuts them before its packet sockets see them. The plug-in offers the
+//!     offloads on `tun0` at its start, as packetdrill does on its own;
 //!   - the routes to the remote address with their metrics (netlink, or the text of `ip route`; `ip -j route` leaves
 //!     out that an mtu is locked): `mtu` and its lock, `advmss`, `initcwnd`, `initrwnd`, `quickack`, `rto_min`,
 //!     `congctl`, `features ecn`, `fastopen_no_cookie`;
@@ -41,7 +43,7 @@
 //! |---|---|
 //! | `common/defaults.sh`: `ip tcp_metrics flush all` | stand-in `ip`: a line in `requests` |
 //! | `common/defaults.sh`, scripts: `sysctl -q net.ipv4.tcp_...=...` | the real one, in the namespace; a name that the kernel lacks fails as it always does |
-//! | `sysctl -q net.ipv4.tcp_congestion_control=cubic` | the real one, on a private plain file bound there that begins as `cubic`: outside the first namespace the kernel refuses cubic (EPERM). The file takes any name; the plug-in ignores one it does not know |
+//! | `sysctl -q net.ipv4.tcp_congestion_control=cubic`, `tcp_ecn=3` | the real one, on private plain files that are bound there (`inside::PRIVATE_SYSCTLS`), because the kernel of the machine may refuse what the stack takes. They are in `DIR/sysctl` by their names; what the stack refuses, the plug-in overwrites with the stack's value |
 //! | `common/set_sysctls.py /proc/sys/net/ipv4/...=...`, `/tmp/sysctl_restore_$PPID.sh` | the real files of the namespace |
 //! | `tc qdisc add\|replace\|change\|delete dev tun0 root pfifo [limit N]\|fq` | stand-in `tc`: `DIR/qdisc`, whether or not the kernel has that qdisc |
 //! | `ip route change ...`, `ip -6 route change ... advmss N mtu lock N initcwnd N` | the real `ip` (through the stand-in), on the namespace's routes |
@@ -50,24 +52,36 @@
 //! | `grep " 0A " /proc/net/tcp /proc/net/tcp6` | stand-in `grep`: reads `net_tcp` and `net_tcp6` for these two, then is the real one |
 //! | `echo 3 > /sys/module/tcp_cubic/parameters/hystart_detect` | the private copies above |
 //! | `/bin/dd`, `/bin/rm` of `/tmp/testfile` | the real ones; the variants of one script run one after another, because they share that name |
-//! | python code (`%{ ... }%`) | python3 by packetdrill, over the `tcp_info` that the preloaded `getsockopt` gave it |
+//! | python code (`%{ ... }%`) | python3 by packetdrill, without the site's packages, over the `tcp_info` that the preloaded `getsockopt` gave it |
 //!
-//! With `--kernel` there are no stand-ins, no copies and no `tun0` but packetdrill's own.
+//! With `--kernel` there are no copies and no `tun0` but packetdrill's own, and one stand-in: `ip` gives the routes
+//! CUBIC, which scripts ask for by a sysctl that the kernel does not let a namespace change. In both modes `/bin/sh` is
+//! bash.
 
 pub mod inside;
+mod known;
 mod pool;
+mod report;
 pub mod stand_in;
+mod world;
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::{Failure, Outcome, broken, cargo, netns, setup};
+use world::{Own, Variant};
 
 /// Environment variable: the run's private directory.
 pub const DIR_VARIABLE: &str = "USERSOCK_PD_DIR";
+/// Environment variable, set in runs on the kernel.
+const KERNEL_VARIABLE: &str = "USERSOCK_PD_KERNEL";
+
+/// What runs and their scripts call.
+const TOOLS: [&str; 6] = ["bash", "ip", "tc", "ethtool", "sysctl", "python3"];
 
 /// Arguments of `cargo xtask packetdrill`.
 #[derive(clap::Args)]
@@ -93,114 +107,12 @@ pub struct Args {
     /// Print the output of each failing run
     #[arg(long)]
     verbose: bool,
+    /// Write the tables of docs/packetdrill.md anew, from a play of all of google/packetdrill's gtests/net/tcp
+    #[arg(long, conflicts_with_all = ["kernel", "filter"])]
+    write: bool,
     /// Directories (every *.pkt below them) or scripts
     #[arg(value_name = "DIR", required = true)]
     dirs: Vec<PathBuf>,
-}
-
-/// The address families a script is run with.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-pub enum Variant {
-    /// IPv4 sockets.
-    Ipv4,
-    /// IPv6 sockets with IPv4-mapped addresses: IPv4 packets.
-    #[value(name = "ipv4-mapped-v6")]
-    Mapped,
-    /// IPv6 sockets.
-    Ipv6,
-}
-
-impl Variant {
-    /// As run_all.py names it in its report.
-    pub fn name(self) -> &'static str {
-        match self {
-            Variant::Ipv4 => "ipv4",
-            Variant::Mapped => "ipv4-mapped-v6",
-            Variant::Ipv6 => "ipv6",
-        }
-    }
-
-    /// Those that run_all.py runs for a file of this name.
-    fn of(file_name: &str) -> &'static [Variant] {
-        if file_name.ends_with("v6.pkt") {
-            &[Variant::Ipv6]
-        } else if file_name.ends_with("v4.pkt") {
-            &[Variant::Ipv4, Variant::Mapped]
-        } else {
-            &[Variant::Ipv4, Variant::Mapped, Variant::Ipv6]
-        }
-    }
-
-    /// Addresses of the device under test, as the arguments of [`Variant::arguments`] make packetdrill configure them.
-    pub fn network(self) -> Network {
-        match self {
-            Variant::Ipv4 | Variant::Mapped => Network {
-                local: "192.168.0.1",
-                prefix_len: 16,
-                gateway: "192.168.0.1",
-                remote: "192.0.2.1/32",
-                mtu: 1500,
-            },
-            Variant::Ipv6 => Network {
-                local: "fd3d:0a0b:17d6::1",
-                prefix_len: 48,
-                gateway: "fd3d:0a0b:17d6:8888::1",
-                remote: "fd3d:fa7b:d17d::1/128",
-                mtu: 1520,
-            },
-        }
-    }
-
-    /// The arguments that run_all.py gives packetdrill for this variant.
-    pub fn arguments(self) -> Vec<String> {
-        let network = self.network();
-        let remote = network.remote.split('/').next().unwrap_or_default();
-        let mut arguments = vec![
-            "--send_omit_free".to_string(),
-            format!("--local_ip={}", network.local),
-            format!("--gateway_ip={}", network.gateway),
-            format!("--remote_ip={remote}"),
-        ];
-        let (ip_version, level, kind) = match self {
-            Variant::Ipv4 => ("ipv4", "SOL_IP", "IP_RECVERR"),
-            Variant::Mapped => ("ipv4-mapped-ipv6", "SOL_IPV6", "IPV6_RECVERR"),
-            Variant::Ipv6 => ("ipv6", "SOL_IPV6", "IPV6_RECVERR"),
-        };
-        // Between the variant's addresses: with the key of `common/defaults.sh`, and with one of zeros.
-        let (cookie, cookie_zero) = match self {
-            Variant::Ipv4 | Variant::Mapped => ("3021b9d889017eeb", "b7c12350a90dc8f5"),
-            Variant::Ipv6 => ("c1d1e9742a47a9bc", "82af1a8f9a205c34"),
-        };
-        arguments.push(format!("--ip_version={ip_version}"));
-        if self == Variant::Ipv6 {
-            arguments.push(format!("--mtu={}", network.mtu));
-        } else {
-            arguments.push("--netmask_ip=255.255.0.0".into());
-        }
-        let mut define = |symbol: &str, value: &str| arguments.extend(["-D".into(), format!("{symbol}={value}")]);
-        define("TFO_COOKIE", cookie);
-        define("TFO_COOKIE_ZERO", cookie_zero);
-        if self != Variant::Ipv6 {
-            define("CODE", "host_unreachable");
-        }
-        define("CMSG_LEVEL_IP", level);
-        define("CMSG_TYPE_RECVERR", kind);
-        arguments
-    }
-}
-
-/// What the namespace's `tun0` is given.
-pub struct Network {
-    /// The stack's address.
-    pub local: &'static str,
-    /// Of the stack's address.
-    pub prefix_len: u8,
-    /// Next hop towards `remote`.
-    pub gateway: &'static str,
-    /// The peer that packetdrill plays, as a prefix.
-    pub remote: &'static str,
-    /// Bytes.
-    pub mtu: u16,
 }
 
 /// A script and the variants of it to run.
@@ -224,6 +136,7 @@ struct Setting {
 
 /// The result of one run.
 struct RunResult {
+    path: PathBuf,
     name: String,
     variant: Variant,
     pass: bool,
@@ -233,7 +146,7 @@ struct RunResult {
     output: String,
 }
 
-/// Finds the scripts, builds the plug-in, runs everything, reports.
+/// Finds the scripts, builds the plug-in, runs everything, reports. True if each run is as `known` says.
 ///
 /// # Errors
 /// Usage: no packetdrill, no script found. Otherwise: the build failed, or the results cannot be written.
@@ -250,7 +163,7 @@ pub fn run(args: &Args) -> Outcome {
         // An error is detected now and not after the last run.
         fs::write(file, "").map_err(|error| Failure::Usage(format!("--json {}: {error}", file.display())))?;
     }
-    setup::tools();
+    setup::programs(TOOLS.iter());
     let plugin = match &args.plugin {
         _ if args.kernel => None,
         Some(file) => {
@@ -270,21 +183,28 @@ pub fn run(args: &Args) -> Outcome {
     let results = pool::run_all(&setting, scripts, jobs, args.verbose);
     // Leftovers of a killed run (a file still being written) do not make the result wrong.
     let _ = fs::remove_dir_all(scratch);
-    let (passed, failed) = count(&results);
     if let Some(file) = &args.json {
         fs::write(file, format!("{:#}\n", to_json(&results)))?;
     }
-    println!("{passed} passed, {failed} failed");
-    Ok(failed == 0)
+    say(&report::summary(&results));
+    if args.write {
+        report::write(&results)?;
+    }
+    Ok(report::as_known(&results))
 }
 
-/// Warns if the kernel's runs differ from what the scripts ask for: a new namespace begins with the machine's
-/// congestion control, and inside it the kernel refuses to change it to cubic.
+/// Prints in one call, so that parallel runs do not mix. A reader that went away (`| head`) does not end the runs: the
+/// results may still go to a file, and the exit status tells the rest.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Warns if the kernel cannot give a route CUBIC, which the scripts expect.
 fn note_congestion_control() {
     // If it cannot be read, there is no warning.
-    let name = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap_or_else(|_| "cubic".into());
-    if name.trim() != "cubic" {
-        println!("note: the kernel's congestion control here is {}; the scripts expect cubic", name.trim());
+    let names = fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control").unwrap_or_default();
+    if !names.is_empty() && !names.split_whitespace().any(|name| name == "cubic") {
+        say("note: the kernel has no cubic, which the scripts expect: no route can be made\n");
     }
 }
 
@@ -341,24 +261,14 @@ fn walk(path: &Path, base: &Path, scripts: &mut Vec<Script>) -> std::io::Result<
     }
     let file_name = path.file_name().unwrap_or_default().to_string_lossy();
     let name = path.strip_prefix(base).unwrap_or(path).to_string_lossy().into_owned();
-    scripts.push(Script { path: path.to_path_buf(), name, variants: Variant::of(&file_name).to_vec() });
+    let own = Own::of_file(path)?;
+    scripts.push(Script { path: path.to_path_buf(), name, variants: Variant::of(&file_name, &own) });
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_ending_in_an_ip_version_are_run_with_that_version_only() {
-        for (name, want) in [
-            ("close.pkt", &[Variant::Ipv4, Variant::Mapped, Variant::Ipv6][..]),
-            ("basic-v4.pkt", &[Variant::Ipv4, Variant::Mapped]),
-            ("frag-needed-ipv6.pkt", &[Variant::Ipv6]),
-        ] {
-            assert_eq!(Variant::of(name), want, "{name}");
-        }
-    }
 
     #[test]
     fn filter_selects_by_script_and_by_variant() {

@@ -7,14 +7,25 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{DIR_VARIABLE, Variant, stand_in};
+use super::world::{self, Network, Own, Variant};
+use super::{DIR_VARIABLE, KERNEL_VARIABLE, stand_in};
 use crate::{Failure, Outcome, broken, netns, setup};
 
 /// Where the kernel shows CUBIC's module parameters; scripts write there.
 const CUBIC: &str = "/sys/module/tcp_cubic/parameters";
 
-/// The default congestion control; see [`private_congestion_control`].
-const CONGESTION_CONTROL: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
+/// Sysctls whose values the kernel does not take where a stack may: of each, what a run begins with (`None`: what the
+/// kernel has). The congestion control: in any namespace but the first, the kernel takes only those that it lets
+/// everyone use, often reno alone, and begins with what the machine has; the stack begins with Linux's default.
+/// Accurate ECN: a kernel without it takes no mode above 2, and no option. The key: a file of the kernel does not tell
+/// a key of zeros from none; a plain one has a time of change.
+const PRIVATE_SYSCTLS: [(&str, Option<&str>); 5] = [
+    ("net.ipv4.tcp_congestion_control", Some("cubic")),
+    ("net.ipv4.tcp_ecn", None),
+    ("net.ipv4.tcp_ecn_option", None),
+    ("net.ipv4.tcp_ecn_option_beacon", None),
+    ("net.ipv4.tcp_fastopen_key", None),
+];
 
 /// Arguments of the hidden command.
 #[derive(clap::Args)]
@@ -41,42 +52,31 @@ pub struct Args {
 /// The namespace cannot be made or furnished, or packetdrill cannot be executed.
 pub fn run(args: &Args) -> Outcome {
     netns::enter(args.how)?;
-    let mut path = setup::system_path();
-    let mut command = match &args.plugin {
-        None => Command::new(&args.bin),
-        Some(plugin) => {
-            let dir = std::env::var_os(DIR_VARIABLE).map(PathBuf::from);
-            let dir = dir.ok_or_else(|| Failure::Usage(format!("{DIR_VARIABLE} is not set")))?;
-            furnish(args.variant)?;
-            private_cubic(&dir)?;
-            private_congestion_control(&dir)?;
-            path = joined(stand_in::bin(&dir).as_os_str(), ":", &path);
-            let mut command = with_plugin(&args.bin, plugin);
-            command.arg(joined("--so_filename=".as_ref(), "", plugin.as_os_str()));
-            command
+    let own = Own::of_file(&args.script)?;
+    let network = Network::of(args.variant, &own)?;
+    bash_for_sh()?;
+    let dir = std::env::var_os(DIR_VARIABLE).map(PathBuf::from);
+    let dir = dir.ok_or_else(|| Failure::Usage(format!("{DIR_VARIABLE} is not set")))?;
+    let path = joined(stand_in::bin(&dir).as_os_str(), ":", &setup::system_path());
+    let mut command = Command::new(&args.bin);
+    match &args.plugin {
+        None => {
+            command.env(KERNEL_VARIABLE, "1");
         }
-    };
-    command.args(args.variant.arguments()).env("PATH", path);
+        Some(plugin) => {
+            furnish(&network)?;
+            private_cubic(&dir)?;
+            private_sysctls(&dir)?;
+            command.env("LD_PRELOAD", plugin).arg(joined("--so_filename=".as_ref(), "", plugin.as_os_str()));
+            if let Some(mss) = own.parse::<u16>("mss")? {
+                command.arg(format!("--so_flags=mss={mss}"));
+            }
+        }
+    }
+    command.args(world::arguments(args.variant, &network)).env("PATH", path);
     // run_all.py gives the base name with the script's directory as working directory; error messages begin with it.
     command.arg(args.script.file_name().unwrap_or(args.script.as_os_str()));
     Err(broken(format!("{}: {}", args.bin.display(), command.exec())))
-}
-
-/// packetdrill with the plug-in preloaded, and (where setpriv is installed) without the right to real-time priority,
-/// which packetdrill would use to keep time and virtual time does not need.
-fn with_plugin(bin: &Path, plugin: &Path) -> Command {
-    let preload = joined("LD_PRELOAD=".as_ref(), "", plugin.as_os_str());
-    // `env` sets the variable, so that the plug-in is loaded only into packetdrill.
-    let mut command = match setup::find("setpriv", None) {
-        Some(setpriv) => {
-            let mut command = Command::new(setpriv);
-            command.args(["--bounding-set=-sys_nice", "--", "env"]);
-            command
-        }
-        None => Command::new("env"),
-    };
-    command.arg(preload).arg(bin);
-    command
 }
 
 /// `a`, `separator`, `b` in one string.
@@ -88,8 +88,7 @@ fn joined(a: &OsStr, separator: &str, b: &OsStr) -> OsString {
 }
 
 /// A `tun0` with address, MTU and route as packetdrill would have made them. No process holds the device.
-fn furnish(variant: Variant) -> Result<(), Failure> {
-    let network = variant.network();
+fn furnish(network: &Network) -> Result<(), Failure> {
     netns::ip(&[
         "tuntap add dev tun0 mode tun vnet_hdr".to_string(),
         format!("link set tun0 mtu {} up", network.mtu),
@@ -115,11 +114,28 @@ fn private_cubic(dir: &Path) -> Result<(), Failure> {
     netns::bind(&copies, Path::new(CUBIC))
 }
 
-/// A plain file in the place of the sysctl. In any namespace but the first the kernel takes only algorithms that it
-/// lets everyone use, often reno alone, and begins with what the machine has; the stack under test has its own list,
-/// and begins with cubic, Linux's default.
-fn private_congestion_control(dir: &Path) -> Result<(), Failure> {
-    let copy = dir.join("tcp_congestion_control");
-    fs::write(&copy, "cubic\n")?;
-    netns::bind(&copy, Path::new(CONGESTION_CONTROL))
+/// bash in the place of a `/bin/sh` that is another shell: system(3) runs the commands of scripts by that name, and
+/// they are written for bash (`cmd &> /dev/null || other` runs `other` never in a POSIX shell, which reads it as two
+/// commands).
+fn bash_for_sh() -> Result<(), Failure> {
+    let sh = fs::canonicalize("/bin/sh")?;
+    match setup::find("bash", None).map(fs::canonicalize).transpose()? {
+        Some(bash) if bash != sh => netns::bind(&bash, &sh),
+        _ => Ok(()),
+    }
+}
+
+/// Plain files in the place of [`PRIVATE_SYSCTLS`]: they take any value, which the plug-in gives to the stack. A name
+/// that the kernel lacks cannot be there.
+fn private_sysctls(dir: &Path) -> Result<(), Failure> {
+    let copies = dir.join("sysctl");
+    fs::create_dir_all(&copies)?;
+    for (name, begin) in PRIVATE_SYSCTLS {
+        let place = PathBuf::from(format!("/proc/sys/{}", name.replace('.', "/")));
+        let Ok(value) = fs::read_to_string(&place) else { continue };
+        let copy = copies.join(name);
+        fs::write(&copy, begin.map_or(value, |begin| format!("{begin}\n")))?;
+        netns::bind(&copy, &place)?;
+    }
+    Ok(())
 }

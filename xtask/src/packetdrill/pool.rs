@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
@@ -12,7 +11,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use super::{DIR_VARIABLE, RunResult, Script, Setting, Variant, stand_in};
+use super::world::Variant;
+use super::{DIR_VARIABLE, RunResult, Script, Setting, stand_in};
 use crate::{Failure, broken, netns};
 
 /// All results, in the order of the scripts. The variants of a script run one after another: scripts name files in
@@ -42,17 +42,16 @@ pub fn run_all(setting: &Setting, scripts: Vec<Script>, jobs: usize, verbose: bo
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-/// One line a run, and with `verbose` what a failing one wrote; in one call, so that parallel runs do not mix.
+/// One line a run, and with `verbose` what a failing one wrote; with [`super::say`].
 fn report(result: &RunResult, verbose: bool) {
-    let RunResult { name, variant, pass, seconds, error, output } = result;
+    let RunResult { path: _, name, variant, pass, seconds, error, output } = result;
     let begin = format!("{name} ({}) {seconds:.1}s", variant.name());
     let text = match (pass, verbose) {
         (true, _) => format!("ok   {begin}\n"),
         (false, false) => format!("FAIL {begin}: {error}\n"),
         (false, true) => format!("FAIL {begin}: {error}\n    {}\n", output.trim_end().replace('\n', "\n    ")),
     };
-    // A reader that went away (`| head`) does not end the runs: the results may still go to a file.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    super::say(&text);
 }
 
 fn run_one(setting: &Setting, script: &Script, variant: Variant, index: usize) -> RunResult {
@@ -70,7 +69,7 @@ fn run_one(setting: &Setting, script: &Script, variant: Variant, index: usize) -
     // A file that a killed child still writes may remain; the whole scratch directory goes at the end.
     let _ = fs::remove_dir_all(&dir);
     let seconds = begin.elapsed().as_secs_f64();
-    RunResult { name: script.name.clone(), variant, pass, seconds, error, output }
+    RunResult { path: script.path.clone(), name: script.name.clone(), variant, pass, seconds, error, output }
 }
 
 /// The line of a failed run's output to show: the last failed assertion of the script's python code, else the last line
@@ -94,9 +93,10 @@ fn start_and_wait(
     let log = File::create(&log_path)?;
     let mut command = netns::myself(&["packetdrill-inside", "--how", setting.how.arg(), "--variant", variant.name()]);
     command.arg("--bin").arg(&setting.bin);
+    stand_in::install(dir, &setting.scratch, setting.plugin.is_none())?;
+    command.env(DIR_VARIABLE, dir);
     if let Some(plugin) = &setting.plugin {
-        stand_in::install(dir, &setting.scratch)?;
-        command.arg("--plugin").arg(plugin).env(DIR_VARIABLE, dir);
+        command.arg("--plugin").arg(plugin);
     }
     command.arg(&script.path);
     if let Some(parent) = script.path.parent() {

@@ -10,11 +10,14 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use super::DIR_VARIABLE;
+use super::{DIR_VARIABLE, KERNEL_VARIABLE};
 use crate::{Failure, broken, netns, setup};
 
 /// The names of the stand-ins.
 const NAMES: [&str; 4] = ["grep", "ip", "nstat", "tc"];
+
+/// The interpreter of scripts' code, and of `common/set_sysctls.py`.
+const PYTHON: &str = "python3";
 
 /// Where the links of a run's directory are.
 pub fn bin(dir: &Path) -> PathBuf {
@@ -22,22 +25,33 @@ pub fn bin(dir: &Path) -> PathBuf {
 }
 
 /// Copies this executable to where the links of all runs lead. A copy, because a build may replace the file meanwhile.
+/// Beside it a link to the Python interpreter: what PATH has under its name may be a script that looks for it, which
+/// takes longer than most runs.
 ///
 /// # Errors
 /// The directory cannot be written.
 pub fn prepare(scratch: &Path) -> Result<(), Failure> {
     fs::copy(netns::MYSELF, scratch.join("xtask"))?;
+    let asked = Command::new("python3").args(["-I", "-S", "-c", "import sys; print(sys.executable)"]).output();
+    // Without an answer, runs use what PATH has.
+    let answer = asked.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string()).unwrap_or_default();
+    if Path::new(&answer).is_absolute() {
+        symlink(answer, scratch.join(PYTHON))?;
+    }
     Ok(())
 }
 
-/// Makes the links of the run in `dir`.
+/// Makes the links of the run in `dir`: of all stand-ins, or of `ip` alone for a run on the kernel.
 ///
 /// # Errors
 /// The directory cannot be written.
-pub fn install(dir: &Path, scratch: &Path) -> Result<(), Failure> {
+pub fn install(dir: &Path, scratch: &Path, kernel: bool) -> Result<(), Failure> {
     fs::create_dir_all(bin(dir))?;
-    for name in NAMES {
+    for name in NAMES.into_iter().filter(|name| !kernel || *name == "ip") {
         symlink(scratch.join("xtask"), bin(dir).join(name))?;
+    }
+    if let Ok(python) = fs::read_link(scratch.join(PYTHON)) {
+        symlink(python, bin(dir).join(PYTHON))?;
     }
     Ok(())
 }
@@ -78,6 +92,7 @@ pub fn dispatch() -> Option<ExitCode> {
 fn answer(name: &str, args: &[String], dir: &Path) -> Answer {
     match name {
         "grep" => Answer::Real(args.iter().map(|arg| socket_table(arg, dir)).collect()),
+        "ip" if std::env::var_os(KERNEL_VARIABLE).is_some() => ip_with_cubic(args),
         "ip" => ip(args),
         "tc" => tc(args, fs::read_to_string(dir.join("qdisc")).ok().as_deref()),
         _ => nstat(args, dir),
@@ -125,6 +140,16 @@ fn ip(args: &[String]) -> Answer {
         }
         _ => Answer::Real(args.to_vec()),
     }
+}
+
+/// For the kernel: routes have CUBIC as their congestion control where they name none, as packetdrill's do.
+fn ip_with_cubic(args: &[String]) -> Answer {
+    let has = |words: &[&str]| args.iter().any(|arg| words.contains(&arg.as_str()));
+    let mut args = args.to_vec();
+    if has(&["route"]) && has(&["add", "change", "replace"]) && !has(&["congctl"]) {
+        args.extend(["congctl".to_string(), "cubic".to_string()]);
+    }
+    Answer::Real(args)
 }
 
 /// `tc qdisc add|replace|change|delete dev tun0 root pfifo [limit N]|fq`; `current` is the discipline set before.
@@ -285,6 +310,19 @@ mod tests {
         assert!(matches!(ip(&words("tcp_metrics show")), Answer::Error(..)));
         let route = words("-6 route change ::1 via ::2 dev tun0 advmss 600 mtu lock 660");
         assert_eq!(ip(&route), Answer::Real(route.clone()));
+    }
+
+    #[test]
+    fn routes_of_the_kernel_have_cubic_unless_they_name_another() {
+        for (line, want) in [
+            ("-4 route add 192.0.2.1 dev tun0 via 192.168.0.1", " congctl cubic"),
+            ("route change 192.0.2.1 dev tun0 advmss 600", " congctl cubic"),
+            ("route add 192.0.2.1 dev tun0 congctl reno", ""),
+            ("-6 route del fd3d:fa7b:d17d::1", ""),
+            ("tcp_metrics flush all", ""),
+        ] {
+            assert_eq!(ip_with_cubic(&words(line)), Answer::Real(words(&format!("{line}{want}"))), "{line}");
+        }
     }
 
     #[test]

@@ -11,10 +11,10 @@ use usersock::sock::pages::Pages;
 pub(super) const LOOK: usize = 16 << 10;
 /// Most bytes that one read takes.
 pub(super) const CHUNK: usize = 256 << 10;
-/// Bytes and reads after which what was taken is removed: until then the kernel counts it as the program's, which has
-/// 208 KiB by default, and finds its socket not writable above a quarter of that.
-const KEPT_MAX: usize = 8 << 10;
-const READS_MAX: u32 = 16;
+/// Bytes after which what was taken is removed: until then the kernel counts it as the program's, which has 208 KiB by
+/// default, and finds its socket not writable above a quarter of that. Each byte may have been written alone, and
+/// counts about 1 KiB then.
+const KEPT_MAX: usize = 32;
 
 /// What the kernel tells the server about a descriptor, and what the server has taken of its bytes.
 #[derive(Debug)]
@@ -22,8 +22,6 @@ pub(super) struct End {
     fd: Owned,
     /// Bytes at the front of the queue that were taken already; SO_PEEK_OFF is the same.
     kept: usize,
-    /// Reads since some were removed.
-    reads: u32,
     /// The last read found many bytes.
     bulk: bool,
     /// What comes next may be in a buffer of which much was removed.
@@ -63,7 +61,6 @@ impl End {
         Ok(End {
             fd,
             kept: 0,
-            reads: 0,
             bulk: false,
             pins: false,
             readable: false,
@@ -117,7 +114,7 @@ impl End {
         };
         if let Err(Error::Again) = read {
             self.readable = false;
-            self.pins = false;
+            self.pins &= self.kept > 0;
         }
         read
     }
@@ -147,15 +144,13 @@ impl End {
             }
             peeked => peeked?,
         };
-        self.reads += 1;
         self.bulk = len + 1 >= LOOK;
         if self.pins {
             // The rest of a large buffer.
             self.forget(0)?;
             self.pins = self.bulk;
         }
-        let enough = self.kept > KEPT_MAX || self.reads >= READS_MAX;
-        if self.kept > 1 && enough && !self.bulk {
+        if self.kept > KEPT_MAX && !self.bulk {
             self.forget(1)?;
         }
         let n = len - usize::from(marked);
@@ -190,14 +185,13 @@ impl End {
                 n => self.kept -= n,
             }
         }
-        self.reads = 0;
         Ok(())
     }
 
     /// Removes bytes that nobody wants to read, all but the last, at which it looks; returns how many.
     pub(super) fn skip(&mut self, len: usize) -> sys::Result<usize> {
-        // The buffer that the last byte is in is large: worth removing soon.
-        self.reads = READS_MAX;
+        // The buffer that the last byte is in is large.
+        self.pins = true;
         let r = match len {
             1 => sys::recv_marked(self.fd.raw(), &mut [0], libc::MSG_PEEK).map(|(n, _)| {
                 self.kept += n;
@@ -251,6 +245,7 @@ mod tests {
     use std::io::{Read as _, Write};
     use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
     use std::os::unix::net::UnixStream;
+    use std::time::Duration;
 
     /// The program's descriptor and the server's end of it.
     fn pair() -> (UnixStream, End) {
@@ -348,7 +343,27 @@ mod tests {
             end.epoll(libc::EPOLLIN as u32);
             assert_eq!(read_all(&mut end).len(), 100);
             assert_eq!(sys::wait(program.as_raw_fd(), libc::POLLOUT), Ok(libc::POLLOUT));
-            assert!(end.kept <= KEPT_MAX && end.reads < READS_MAX);
+            assert!(end.kept <= KEPT_MAX);
+        }
+    }
+
+    /// One that goes on until poll says no (sshd's window adjustments while it stores a file), with nothing behind.
+    #[test]
+    fn a_program_whose_room_small_pieces_filled_can_write_again() {
+        for size in [1, 7, 40, 300, 1000, 5000] {
+            let (mut program, mut end) = pair();
+            let epoll = sys::Epoll::new().unwrap();
+            epoll.add(program.as_raw_fd(), libc::EPOLLOUT as u32, 0).unwrap();
+            let room =
+                || epoll.wait(&mut [libc::epoll_event { events: 0, u64: 0 }], Some(Duration::ZERO)).unwrap() == 1;
+            for round in 0..20 {
+                while room() {
+                    program.write_all(&vec![7; size]).unwrap();
+                }
+                end.epoll(libc::EPOLLIN as u32);
+                read_all(&mut end);
+                assert!(room(), "{size}, round {round}");
+            }
         }
     }
 
