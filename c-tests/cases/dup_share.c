@@ -1,5 +1,6 @@
 /* dup: numbers share one open socket: its flags, its options, its queue; the connection ends with the last number. */
 #include "common.h"
+#include <sys/resource.h>
 
 int main(void)
 {
@@ -28,6 +29,16 @@ int main(void)
     CHECK(fourth >= 200);
     EQ(usk_fcntl(fourth, F_GETFD, 0), FD_CLOEXEC);
     ERR(usk_fcntl(fd[0], F_DUPFD, -1), EINVAL);
+    /* The highest number that the process may have. */
+    struct rlimit limit;
+    OK(getrlimit(RLIMIT_NOFILE, &limit));
+    limit.rlim_cur = limit.rlim_max;
+    OK(setrlimit(RLIMIT_NOFILE, &limit));
+    int highest = limit.rlim_max > 1000000 ? 1000000 : (int)limit.rlim_max - 1;
+    EQ(usk_dup2(fd[0], highest), highest);
+    CHECK(same_addr(sock_name(highest), sock_name(fd[0])));
+    OK(usk_close(highest));
+    ERR(usk_close(highest), EBADF);
 
     /* What one reads, the other does not. */
     send_all(fd[1], "abcd", 4);

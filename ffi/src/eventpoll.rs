@@ -423,11 +423,11 @@ impl Epoll {
     /// Ready items of ours into `out`; level-triggered ones stay queued.
     fn collect(&self, out: &mut [libc::epoll_event]) -> usize {
         let mut n = 0;
-        let batch = std::mem::take(&mut *self.ready.lock());
-        let mut again = VecDeque::new();
-        let mut batch = batch.into_iter();
-        while n < out.len() {
-            let Some(item) = batch.next() else { break };
+        let mut batch = std::mem::take(&mut *self.ready.lock());
+        let mut left = batch.len();
+        while n < out.len() && left > 0 {
+            let Some(item) = batch.pop_front() else { break };
+            left -= 1;
             // Cleared before the state is read: a later change queues the item again.
             item.queued.store(false, Ordering::SeqCst);
             let events = item.events.load(Ordering::SeqCst);
@@ -440,13 +440,10 @@ impl Epoll {
             if events & libc::EPOLLONESHOT as u32 != 0 {
                 item.events.fetch_and(PRIVATE_BITS, Ordering::SeqCst);
             } else if events & libc::EPOLLET as u32 == 0 && !item.queued.swap(true, Ordering::SeqCst) {
-                again.push_back(item);
+                batch.push_back(item);
             }
         }
-        // Unreported items come first, then the reported ones, so that none is starved.
-        let mut ready = self.ready.lock();
-        let new = std::mem::take(&mut *ready);
-        *ready = batch.chain(new).chain(again).collect();
+        put_back(&mut self.ready.lock(), batch, left);
         n
     }
 
@@ -562,6 +559,37 @@ impl Epoll {
             // A cancellation: what was collected may be edges.
             Err(_) if n > 0 => Ok(n),
             r => r.map(|of_kernels| n + of_kernels),
+        }
+    }
+}
+
+/// Puts back what a call has taken from the ready list, `unreported` entries and then those that it reported. Between
+/// them go those that were queued meanwhile, so that none is starved. The list keeps its memory. Linux: ep_done_scan.
+fn put_back<T>(ready: &mut VecDeque<T>, mut taken: VecDeque<T>, unreported: usize) {
+    let new = ready.len();
+    if new > 0 {
+        taken.append(ready);
+        taken.make_contiguous()[unreported..].rotate_right(new);
+    }
+    *ready = taken;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_that_were_reported_go_behind_all_others() {
+        for (new, taken, unreported, want) in [
+            (vec![], vec![1, 2, 3], 1, vec![1, 2, 3]),
+            (vec![8, 9], vec![1, 2, 3], 1, vec![1, 8, 9, 2, 3]),
+            (vec![8, 9], vec![1, 2, 3], 3, vec![1, 2, 3, 8, 9]),
+            (vec![8], vec![2, 3], 0, vec![8, 2, 3]),
+            (vec![8], vec![], 0, vec![8]),
+        ] {
+            let mut ready = VecDeque::from(new);
+            put_back(&mut ready, VecDeque::from(taken), unreported);
+            assert_eq!(ready, want);
         }
     }
 }

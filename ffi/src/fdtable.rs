@@ -8,7 +8,7 @@
 use crate::eventpoll::{Epoll, Pollable};
 use crate::held;
 use crate::kernel;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use usersock::error::{Error, Result};
@@ -43,7 +43,9 @@ impl Desc {
     }
 }
 
-type Shard = RwLock<HashMap<RawFd, Desc>>;
+/// The descriptions of every [`SHARDS`]th number, as far as the highest that was used: 16 bytes each, so that a number
+/// near RLIMIT_NOFILE costs 1/32 of the kernel's own table up to it, which is 8 bytes a number (alloc_fdtable).
+type Shard = RwLock<Vec<Option<Desc>>>;
 
 static TABLE: PerProcess<Vec<Shard>> = PerProcess::new(|| (0..SHARDS).map(|_| RwLock::default()).collect());
 /// Every number in the table; in a child of fork also those that were in its parent's.
@@ -53,22 +55,36 @@ static NUMBER_KEEPER: PerProcess<Mutex<Option<Fd>>> = PerProcess::new(Mutex::def
 /// moment. It contains the numbers that are reserved and not yet installed. Linux: files_struct.file_lock, open_fds.
 static RESERVED: PerProcess<Mutex<HashSet<RawFd>>> = PerProcess::new(Mutex::default);
 
-fn shard(fd: RawFd) -> &'static Shard {
-    &TABLE.get()[fd as usize % SHARDS]
+/// The shard of a number that is not negative, and the number's place in it.
+fn shard(fd: RawFd) -> (&'static Shard, usize) {
+    let fd = fd as usize;
+    (&TABLE.get()[fd % SHARDS], fd / SHARDS)
 }
 
 fn insert(fd: RawFd, desc: Desc) -> Option<Desc> {
     let old = match desc {
-        Desc::Inherited(_) => shard(fd).write().remove(&fd),
-        _ => shard(fd).write().insert(fd, desc),
+        Desc::Inherited(_) => take(fd),
+        _ => {
+            let (shard, at) = shard(fd);
+            let mut list = shard.write();
+            if list.len() <= at {
+                list.resize(at + 1, None);
+            }
+            list[at].replace(desc)
+        }
     };
     OURS.insert(fd);
     old
 }
 
+fn take(fd: RawFd) -> Option<Desc> {
+    let (shard, at) = shard(fd);
+    shard.write().get_mut(at)?.take()
+}
+
 fn remove(fd: RawFd) -> Option<Desc> {
     OURS.remove(fd);
-    shard(fd).write().remove(&fd)
+    take(fd)
 }
 
 /// The descriptor duplicates are made of.
@@ -88,8 +104,12 @@ fn descriptors() -> Vec<(u64, RawFd)> {
         Desc::Socket(s) => Some(Arc::as_ptr(s.sock()) as u64),
         Desc::Epoll(_) | Desc::Inherited(_) => None,
     };
-    let of_shard = |s: &Shard| s.read().iter().filter_map(|(fd, d)| Some((id(d)?, *fd))).collect::<Vec<_>>();
-    TABLE.get().iter().flat_map(of_shard).collect()
+    let of_shard = |(first, shard): (usize, &Shard)| {
+        let list = shard.read();
+        let described = list.iter().enumerate().filter_map(|(at, desc)| Some((at, desc.as_ref()?)));
+        described.filter_map(|(at, d)| Some((id(d)?, (first + at * SHARDS) as RawFd))).collect::<Vec<_>>()
+    };
+    TABLE.get().iter().enumerate().flat_map(of_shard).collect()
 }
 
 /// The descriptor that a description's numbers are duplicates of.
@@ -158,7 +178,8 @@ pub fn get(fd: RawFd) -> Option<Desc> {
     if fd < 0 {
         return None;
     }
-    let desc = shard(fd).read().get(&fd).cloned();
+    let (shard, at) = shard(fd);
+    let desc = shard.read().get(at).cloned().flatten();
     match desc {
         None if fork::generation() != 0 && OURS.contains(fd) => inherited(fd),
         desc => desc,
@@ -266,7 +287,8 @@ pub fn close(fd: RawFd) -> Result<()> {
 /// Closes a descriptor of the kernel, which may block.
 fn close_kernels(fd: RawFd) -> Result<()> {
     let closed = kernel::close(fd);
-    if fd >= 0 && shard(fd).read().contains_key(&fd) {
+    let described = |(shard, at): (&Shard, usize)| shard.read().get(at).is_some_and(Option::is_some);
+    if fd >= 0 && described(shard(fd)) {
         // Another thread may have installed one of ours there meanwhile, which may be the one that was closed.
         let reserved = RESERVED.get().lock();
         let gone = kernel::domain(fd) != Ok(libc::AF_UNIX) && !matches!(get(fd), Some(Desc::Epoll(_)));

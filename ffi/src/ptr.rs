@@ -2,6 +2,7 @@
 //! `probe` detects them.
 
 use crate::probe;
+use smallvec::SmallVec;
 use std::ffi::{CStr, c_char, c_void};
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -132,7 +133,7 @@ pub unsafe fn to_write<'a>(buf: *mut c_void, len: usize) -> Result<&'a mut [u8]>
 /// Buffers to read from, as [`to_read`].
 /// # Safety
 /// `iov` is null or `count` iovecs, each as for [`to_read`].
-pub unsafe fn io_slices<'a>(iov: *const libc::iovec, count: usize) -> Result<Vec<IoSlice<'a>>> {
+pub unsafe fn io_slices<'a>(iov: *const libc::iovec, count: usize) -> Result<SmallVec<[IoSlice<'a>; 8]>> {
     // SAFETY: passed on.
     let list = unsafe { check_iovecs(iov, count) }?;
     // SAFETY: as the caller guarantees.
@@ -142,7 +143,7 @@ pub unsafe fn io_slices<'a>(iov: *const libc::iovec, count: usize) -> Result<Vec
 /// Buffers to write to, as [`to_write`].
 /// # Safety
 /// `iov` is null or `count` iovecs, each as for [`to_write`] and not overlapping.
-pub unsafe fn io_slices_mut<'a>(iov: *const libc::iovec, count: usize) -> Result<Vec<IoSliceMut<'a>>> {
+pub unsafe fn io_slices_mut<'a>(iov: *const libc::iovec, count: usize) -> Result<SmallVec<[IoSliceMut<'a>; 8]>> {
     // SAFETY: passed on.
     let list = unsafe { check_iovecs(iov, count) }?;
     // SAFETY: as the caller guarantees.

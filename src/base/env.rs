@@ -157,15 +157,14 @@ impl WaitLimit {
 /// The system's monotonic clock, counted from the creation of this value.
 #[derive(Debug)]
 pub struct RealClock {
-    epoch: std::time::Instant,
-    /// CLOCK_MONOTONIC at the epoch, nanoseconds.
-    monotonic: u64,
+    /// CLOCK_MONOTONIC at the creation, nanoseconds.
+    epoch: u64,
 }
 
 impl RealClock {
     /// A clock that starts at zero.
     pub fn new() -> RealClock {
-        RealClock { epoch: std::time::Instant::now(), monotonic: crate::sys::fd::monotonic() }
+        RealClock { epoch: crate::sys::fd::monotonic() }
     }
 }
 
@@ -177,7 +176,7 @@ impl Default for RealClock {
 
 impl Clock for RealClock {
     fn now(&self) -> Instant {
-        Instant::ZERO + self.epoch.elapsed()
+        self.at_monotonic(crate::sys::fd::monotonic())
     }
 
     fn wall(&self) -> Duration {
@@ -186,7 +185,7 @@ impl Clock for RealClock {
     }
 
     fn at_monotonic(&self, nanos: u64) -> Instant {
-        Instant::from_nanos(nanos.saturating_sub(self.monotonic))
+        Instant::from_nanos(nanos.saturating_sub(self.epoch))
     }
 }
 

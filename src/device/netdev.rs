@@ -38,6 +38,10 @@ pub struct NetDev {
     pub ifindex: u32,
     /// The device itself; replaceable, so that a capture can wrap it while it runs.
     device: ReadMostly<Arc<dyn Device>>,
+    /// Packets that are sent come back (IFF_LOOPBACK), and packets have an Ethernet header (ARPHRD_ETHER): read for each
+    /// packet. They are the device's for good; what wraps it has the same.
+    loopback: bool,
+    ethernet: bool,
     queues: Vec<Queue>,
     /// Whether the device is up: when down it sends and receives nothing.
     up: AtomicBool,
@@ -136,9 +140,12 @@ impl NetDevs {
         let next = self.iter().map(|d| d.ifindex).max().unwrap_or(0) + 1;
         let free = |n: &u32| *n != 0 && self.iter().all(|d| d.ifindex != *n);
         let ifindex = device.kernel_ifindex().filter(free).unwrap_or(next);
-        let queues = device.caps().queues.max(1);
+        let caps = device.caps();
+        let queues = caps.queues.max(1);
         let dev = Arc::new(NetDev {
             ifindex,
+            loopback: caps.loopback,
+            ethernet: matches!(caps.link, LinkType::Ethernet(_)),
             device: ReadMostly::new(device),
             queues: (0..queues).map(|_| Queue::default()).collect(),
             up: AtomicBool::new(true),
@@ -213,6 +220,18 @@ impl NetDev {
     /// Packets that wait for a full device, at most (txqueuelen).
     pub fn tx_queue_len(&self) -> u32 {
         TXQUEUELEN as u32
+    }
+
+    /// Whether packets that are sent come back (IFF_LOOPBACK).
+    #[inline]
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.loopback
+    }
+
+    /// Whether packets have an Ethernet header (ARPHRD_ETHER); the address is in [`NetDev::caps`].
+    #[inline]
+    pub(crate) fn is_ethernet(&self) -> bool {
+        self.ethernet
     }
 
     /// Queue pairs; fixed while the device is part of the stack.
@@ -433,7 +452,7 @@ impl NetDev {
         mut net: impl FnMut(Skb),
     ) -> usize {
         let device = self.device();
-        let (ifindex, loopback) = (self.ifindex, device.caps().loopback);
+        let (ifindex, loopback) = (self.ifindex, self.loopback);
         let mut gro = self.gro.load(Ordering::Relaxed).then(Gro::default);
         let got = device.recv(queue, now, budget, &mut |mut skb| {
             // What loops back from another interface keeps that one's index (ip_dev_loopback_xmit).

@@ -154,7 +154,7 @@ impl RxBuf {
             let mut bufs: SmallVec<[IoSliceMut<'_>; RX_PAGES.len() + 1]> = SmallVec::new();
             bufs.push(IoSliceMut::new(&mut hdr[..skip]));
             for (page, size) in self.pages.iter_mut().zip(RX_PAGES) {
-                if page.get_mut().is_none() {
+                if page.is_shared() {
                     *page = Page::alloc(size);
                 }
                 if let Some(p) = page.get_mut() {

@@ -191,10 +191,10 @@ impl Socket {
         self.done(self.restarting(|c| c.sndtimeo.get(), || self.sock.proto().sendmsg(self.sk(), msg)))
     }
 
-    /// Sends from the front of `pages`; what was taken is removed, and returned how much it was. TCP takes the pages
-    /// themselves. Errors as `sendmsg`.
-    pub fn send_pages(&self, pages: &mut Pages, flags: i32) -> Result<usize> {
-        pages.send(flags, |msg| self.sendmsg(msg))
+    /// Sends at most `len` bytes from the front of `pages`; what was taken is removed, and returned how much it was.
+    /// TCP takes the pages themselves. Errors as `sendmsg`.
+    pub fn send_pages(&self, pages: &mut Pages, len: usize, flags: i32) -> Result<usize> {
+        pages.send(len, flags, |msg| self.sendmsg(msg))
     }
 
     /// Receives at most `len` bytes to the end of `pages`; returns how many. What TCP has received is not copied.
@@ -208,7 +208,7 @@ impl Socket {
     /// is given a run of bytes. `flags`: MSG_*. Errors as `sendmsg`.
     pub fn sendpage(&self, pages: &mut Pages, mut flags: i32) -> Result<usize> {
         if !self.sock.proto().contained() {
-            return self.send_pages(pages, flags);
+            return self.send_pages(pages, pages.len(), flags);
         }
         self.whole()?;
         if self.nonblocking() {

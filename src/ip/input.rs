@@ -39,7 +39,9 @@ fn link_input(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant)
         stack.mib.drop(reason);
         None
     };
-    if let LinkType::Ethernet(mac) = dev.caps().link {
+    if dev.is_ethernet()
+        && let LinkType::Ethernet(mac) = dev.caps().link
+    {
         if !skb.may_pull(ether::HEADER_LEN) {
             return dropped(DropReason::HdrTrunc);
         }
@@ -187,7 +189,7 @@ fn receive_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now
 
 /// For whom the packet is; None: it is dropped. Linux: ip_route_input_slow.
 fn addressee_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V4) -> Option<Addressee> {
-    let loopback = dev.caps().loopback;
+    let loopback = dev.is_loopback();
     let (src, dst) = (IpAddr::V4(h.src), IpAddr::V4(h.dst));
     match martian_v4(h.src, h.dst, loopback) {
         Some(Martian::Source) => {
@@ -367,7 +369,7 @@ fn receive_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now
             (v6, h.payload_len())
         }
     };
-    if let Some(m) = martian_v6(h.src, h.dst, dev.caps().loopback) {
+    if let Some(m) = martian_v6(h.src, h.dst, dev.is_loopback()) {
         return bad_header_v6(
             stack,
             match m {

@@ -507,7 +507,7 @@ const CONFIRM_GRAIN: Duration = Duration::from_secs(1);
 
 /// An upper layer made progress through this next hop, which confirms it (dst_confirm, RFC 4861 §7.3.1).
 pub fn confirm(stack: &Arc<Stack>, dev: &NetDev, next_hop: IpAddr, now: Instant) {
-    if dev.caps().link == LinkType::Ip {
+    if !dev.is_ethernet() {
         return;
     }
     let until = now + params(stack, next_hop.is_ipv4()).base_reachable / 2;

@@ -280,7 +280,7 @@ fn transmit(way: &Way<'_>, skb: Skb) -> Result<()> {
             }
         }
         if looped
-            && !dst.dev.caps().loopback
+            && !dst.dev.is_loopback()
             && let Some(lo) = stack.netdevs.by_index(1)
         {
             // Linux: ip_dev_loopback_xmit. If the copy is dropped, the send still succeeds.

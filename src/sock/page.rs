@@ -133,16 +133,14 @@ impl Frag {
     }
 
     /// Copies `data` into new pages, one fragment a page; several if `data` is longer than the largest page.
-    pub(crate) fn from_slice(data: &[u8]) -> Vec<Frag> {
-        data.chunks(CLASSES[CLASSES.len() - 1])
-            .map(|chunk| {
-                let mut page = Page::alloc(chunk.len());
-                if let Some(p) = page.get_mut() {
-                    p.bytes_mut()[..chunk.len()].copy_from_slice(chunk);
-                }
-                Frag { page, off: 0, len: chunk.len() as u32 }
-            })
-            .collect()
+    pub(crate) fn from_slice(data: &[u8]) -> impl Iterator<Item = Frag> {
+        data.chunks(CLASSES[CLASSES.len() - 1]).map(|chunk| {
+            let mut page = Page::alloc(chunk.len());
+            if let Some(p) = page.get_mut() {
+                p.bytes_mut()[..chunk.len()].copy_from_slice(chunk);
+            }
+            Frag { page, off: 0, len: chunk.len() as u32 }
+        })
     }
 }
 
@@ -163,7 +161,7 @@ mod tests {
     #[test]
     fn a_slice_longer_than_a_page_becomes_several_fragments() {
         let data: Vec<u8> = (0..200_000u32).map(|i| i as u8).collect();
-        let frags = Frag::from_slice(&data);
+        let frags: Vec<Frag> = Frag::from_slice(&data).collect();
         assert!(frags.len() > 1);
         let joined: Vec<u8> = frags.iter().flat_map(|f| f.bytes().to_vec()).collect();
         assert_eq!(joined, data);

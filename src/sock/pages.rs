@@ -144,11 +144,23 @@ impl Pages {
         }
     }
 
-    /// Passes the queue to `f` as a message to send, and removes what that took, which `f` returns.
-    pub(crate) fn send(&mut self, flags: i32, f: impl FnOnce(&mut SendMsg<'_>) -> Result<usize>) -> Result<usize> {
+    /// Passes the first `len` bytes to `f` as a message to send, and removes what that took, which `f` returns.
+    pub(crate) fn send(
+        &mut self,
+        len: usize,
+        flags: i32,
+        f: impl FnOnce(&mut SendMsg<'_>) -> Result<usize>,
+    ) -> Result<usize> {
         self.frags.make_contiguous();
         let (frags, _) = self.frags.as_slices();
-        let slices: Slices<'_> = frags.iter().map(|frag| IoSlice::new(frag.bytes())).collect();
+        let mut left = len;
+        let slice = |frag| {
+            let bytes = Frag::bytes(frag);
+            let n = bytes.len().min(left);
+            left -= n;
+            (n > 0).then(|| IoSlice::new(&bytes[..n]))
+        };
+        let slices: Slices<'_> = frags.iter().map_while(slice).collect();
         let n = f(&mut SendMsg::in_pages(&slices, Runs(frags), flags))?;
         drop(slices);
         self.advance(n);
@@ -270,7 +282,7 @@ mod tests {
                 out.put(&left[n - 1..n]);
                 left = &left[n..];
             }
-            let _ = c.socket().send_pages(&mut out, libc::MSG_DONTWAIT);
+            let _ = c.socket().send_pages(&mut out, 40_001, libc::MSG_DONTWAIT);
             a.socket().recv_pages(&mut back, 200_000, 0).unwrap();
             let n = if left.is_empty() { back.len() } else { back.len() / 2 + 1 };
             received.extend(&content(&back)[..n]);

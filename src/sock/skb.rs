@@ -883,7 +883,7 @@ mod tests {
     fn a_header_across_fragments_becomes_linear() {
         let mut s = Skb::new();
         for f in [&[1u8, 2, 3][..], &[4, 5][..], &[6, 7, 8, 9][..]] {
-            s.push_frag(Frag::from_slice(f).remove(0));
+            s.push_frag(Frag::from_slice(f).next().unwrap());
         }
         assert!(s.may_pull(6));
         assert_eq!(s.linear(), &[1, 2, 3, 4, 5, 6]);

@@ -17,7 +17,7 @@ fn packet(seq: SeqNum, len: u32, page: usize, flags: TcpFlags) -> Skb {
     for part in bytes.chunks(page.min(1460)) {
         let mut padded = vec![0; page.max(part.len())];
         padded[..part.len()].copy_from_slice(part);
-        let mut frag: Frag = Frag::from_slice(&padded).remove(0);
+        let mut frag: Frag = Frag::from_slice(&padded).next().unwrap();
         frag.len = part.len() as u32;
         skb.push_frag(frag);
     }

@@ -247,8 +247,9 @@ impl Stream {
     fn send_up(&mut self, socket: &Socket, few: &mut [u8]) -> sys::Result<bool> {
         let mut moved = 0;
         while self.filler == 0 && moved < TURN {
-            if !self.up.is_empty() {
-                match socket.send_pages(&mut self.up, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) {
+            let ready = self.ready_up(socket);
+            if ready > 0 {
+                match socket.send_pages(&mut self.up, ready, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) {
                     Ok(_) => {}
                     Err(Error::Again) => return Ok(false),
                     Err(e) => return self.send_failed(socket, e),
@@ -289,6 +290,17 @@ impl Stream {
             }
         }
         Ok(moved >= TURN)
+    }
+
+    /// How many of the bytes in pages to send now. In bulk all that fill packets: the next read mostly finds more, and
+    /// if it finds nothing the others follow.
+    fn ready_up(&self, socket: &Socket) -> usize {
+        let len = self.up.len();
+        let more = self.option.is_none() && !self.up_ended && self.end.as_ref().is_some_and(End::readable);
+        if len == 0 || !more {
+            return len;
+        }
+        len - len % largest_packet(socket).unwrap_or(len)
     }
 
     /// What of a connection's first bytes is the program's. One that accepts without the shim (io_uring) sends no
@@ -354,6 +366,15 @@ impl Stream {
     }
 }
 
+/// Bytes of the largest super-packet: as many segments as 64 KiB have with the largest header (tcp_xmit_size_goal).
+fn largest_packet(socket: &Socket) -> Option<usize> {
+    const ROOM: usize = 65_215;
+    let mut mss = [0; 4];
+    socket.getsockopt(libc::IPPROTO_TCP, libc::TCP_MAXSEG, &mut mss).ok()?;
+    let mss = usize::try_from(i32::from_ne_bytes(mss)).ok().filter(|mss| *mss > 0)?;
+    Some((ROOM / mss).max(1) * mss)
+}
+
 /// SO_ERROR of the stack's socket.
 fn socket_error(socket: &Socket) -> Option<Error> {
     let mut errno = [0; 4];
@@ -367,4 +388,39 @@ fn send(socket: &Socket, bytes: &[u8]) -> sys::Result<usize> {
     }
     let slices = [IoSlice::new(bytes)];
     socket.sendmsg(&mut SendMsg::new(&slices, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+    use std::os::fd::IntoRawFd;
+    use std::os::unix::net::UnixStream;
+    use usersock::config::Config;
+    use usersock::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn in_bulk_packets_are_full_until_no_more_comes() {
+        let stack = Config::parse("").unwrap().build().unwrap();
+        let listener = TcpListener::bind_on(&stack, (Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let c = TcpStream::connect_on(&stack, listener.local_addr().unwrap()).unwrap();
+        let (_program, server) = UnixStream::pair().unwrap();
+        let mut stream = Stream::idle();
+        stream.attach(Owned::new(server.into_raw_fd())).unwrap();
+        let packet = largest_packet(c.socket()).unwrap();
+        assert!((16 << 10..=64 << 10).contains(&packet), "{packet}");
+        for (len, ready) in [(0, 0), (10, 0), (packet, packet), (2 * packet + 10, 2 * packet)] {
+            stream.up = Pages::default();
+            stream.up.put(&vec![7; len]);
+            stream.epoll(libc::EPOLLIN as u32);
+            assert_eq!(stream.ready_up(c.socket()), ready, "{len}");
+            stream.up_ended = true;
+            assert_eq!(stream.ready_up(c.socket()), len, "its end was read");
+            stream.up_ended = false;
+            // The descriptor is empty.
+            let end = stream.end.as_mut().unwrap();
+            end.read(&mut [0; crate::server::end::LOOK], &mut Pages::default()).unwrap_err();
+            assert_eq!(stream.ready_up(c.socket()), len, "nothing more comes");
+        }
+    }
 }
