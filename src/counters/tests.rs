@@ -29,13 +29,8 @@ const NEVER: &[(&str, &str)] = &[
 ];
 
 /// Those of features that are not here yet.
-const NOT_YET: &[&str] = &[
-    "TcpExtTCPAORequired",
-    "TcpExtTCPAOBad",
-    "TcpExtTCPAOKeyNotFound",
-    "TcpExtTCPAOGood",
-    "TcpExtTCPAODroppedIcmps",
-];
+const NOT_YET: &[&str] =
+    &["TcpExtTCPAORequired", "TcpExtTCPAOBad", "TcpExtTCPAOKeyNotFound", "TcpExtTCPAOGood", "TcpExtTCPAODroppedIcmps"];
 
 fn read_sources(dir: &std::path::Path, text: &mut String) {
     for entry in std::fs::read_dir(dir).unwrap() {
