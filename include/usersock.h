@@ -504,10 +504,15 @@ int usk_getsockname(int fd, struct sockaddr *addr, socklen_t *len);
 int usk_getpeername(int fd, struct sockaddr *addr, socklen_t *len);
 
 /*
- As getsockopt(2). Errors: EBADF, EFAULT, EINVAL, ENOPROTOOPT, ENOTSOCK.
- Requires: `value` is writable for `*len` bytes, `len` points to a socklen_t.
+ As getsockopt(2). Errors: EBADF, EFAULT, EINVAL, ENOPROTOOPT, ENOTSOCK. Of TCP_AO_GET_KEYS, as on Linux, `value` is
+ an array of structs of `*len` bytes.
+ Requires: `value` is writable for `*len` bytes, or is such an array; `len` points to a socklen_t.
  */
-int usk_getsockopt(int fd, int level, int name, void *value, socklen_t *len);
+int usk_getsockopt(int fd,
+                   int level,
+                   int name,
+                   void *value,
+                   socklen_t *len);
 
 /*
  Removes the upper-layer protocol that TCP_ULP installed on a connection, which then carries plain bytes. Returns 0,

@@ -206,9 +206,14 @@ pub unsafe extern "C-unwind" fn usk_getpeername(
     })
 }
 
-/// As getsockopt(2). Errors: EBADF, EFAULT, EINVAL, ENOPROTOOPT, ENOTSOCK.
+/// TCP_AO_GET_KEYS of <linux/tcp.h>, and where struct tcp_ao_getsockopt has `nkeys`.
+const TCP_AO_GET_KEYS: c_int = 41;
+const NKEYS: std::ops::Range<usize> = 272..276;
+
+/// As getsockopt(2). Errors: EBADF, EFAULT, EINVAL, ENOPROTOOPT, ENOTSOCK. Of TCP_AO_GET_KEYS, as on Linux, `value` is
+/// an array of structs of `*len` bytes.
 /// # Safety
-/// `value` is writable for `*len` bytes, `len` points to a socklen_t.
+/// `value` is writable for `*len` bytes, or is such an array; `len` points to a socklen_t.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn usk_getsockopt(
     fd: c_int,
@@ -230,6 +235,10 @@ pub unsafe extern "C-unwind" fn usk_getsockopt(
         };
         // SAFETY: the caller vouches for `len`.
         let len = unsafe { ptr::value_mut(len) }?;
+        if (level, name) == (libc::SOL_TCP, TCP_AO_GET_KEYS) && *len as i32 > 0 {
+            // SAFETY: the caller vouches for `value`: for as many structs as the first says, or as there are.
+            return unsafe { ao_keys(&s, value, len) }.map(|()| 0);
+        }
         // Level SOL_IPV6 takes a negative length for a large one; its values are ints.
         let room = match *len as i32 {
             // Its length counts instructions.
@@ -245,6 +254,33 @@ pub unsafe extern "C-unwind" fn usk_getsockopt(
         *len = s.getsockopt(level, name, buf)? as libc::socklen_t;
         Ok(0)
     })
+}
+
+/// TCP_AO_GET_KEYS: `value` is an array, whose first struct says how many it has room for and which keys are meant;
+/// `len` is the length of one. As on Linux, nothing is written behind the last key that there is.
+/// # Safety
+/// `value` is writable for as many structs of `*len` bytes as its first says, or as there are keys.
+unsafe fn ao_keys(s: &Socket, value: *mut c_void, len: &mut libc::socklen_t) -> Result<()> {
+    let each = *len as usize;
+    // SAFETY: the caller vouches for the first.
+    let mut first = unsafe { ptr::bytes_mut(value, each) }?.to_vec();
+    let nkeys = |v: &[u8]| v.get(NKEYS).map_or(0, |b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]) as usize);
+    let set = |v: &mut [u8], n: usize| {
+        if let Some(field) = v.get_mut(NKEYS) {
+            field.copy_from_slice(&(n as u32).to_ne_bytes());
+        }
+    };
+    let room = nkeys(&first);
+    let mut count = first.clone();
+    set(&mut count, 0);
+    s.getsockopt(libc::SOL_TCP, TCP_AO_GET_KEYS, &mut count)?;
+    let n = room.min(nkeys(&count));
+    set(&mut first, n);
+    first.resize(each * n.max(1), 0);
+    *len = s.getsockopt(libc::SOL_TCP, TCP_AO_GET_KEYS, &mut first)? as libc::socklen_t;
+    // SAFETY: the caller vouches for as many, and for the first.
+    unsafe { ptr::bytes_mut(value, first.len()) }?.copy_from_slice(&first);
+    Ok(())
 }
 
 /// The error of a negative length: EINVAL, but where a socket has no options of that level.

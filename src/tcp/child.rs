@@ -12,6 +12,7 @@ use super::lookup::{Bound, Entry, Holder};
 use super::tcb::{Cx, TcpSock};
 use super::{cong, mtu, rcv, rcvbuf, set_state, sock_ops, timer, ulp, window};
 use crate::counters::Mib;
+use crate::ip::{pktoptions, socket_headers};
 use crate::sock::addr::AF_INET6;
 use crate::sock::packet::PacketInfo;
 use crate::sock::skb::Skb;
@@ -39,8 +40,8 @@ impl OpenedBy {
 }
 
 /// Makes a child of a request, by the segment that completes it or by a Fast Open SYN, enters it into the tables in the
-/// place of what `replaces` accepts, and calls `then` with the request. None: its 4-tuple is taken; then the request
-/// stays where it was. Linux: tcp_v4_syn_recv_sock.
+/// place of what `replaces` accepts, and calls `then` with the request. None: its 4-tuple is taken, or the key is gone
+/// that its segments are signed with; then the request stays where it was. Linux: tcp_v4_syn_recv_sock.
 pub(super) fn syn_recv_sock(
     cx: &mut Cx<'_>,
     key: &ReqKey,
@@ -57,11 +58,15 @@ pub(super) fn syn_recv_sock(
         let mut c = Cx::new(g)?;
         let c = &mut c;
         inherit(c, parent);
+        if !auth::inherit(c, parent.tp, req.as_ref()?) {
+            return None;
+        }
         create_openreq_child(c, parent, req.as_ref()?, by);
         if let Some(info) = &by.info {
             // Shown, and without a use: a stream does not send to groups. IP_MULTICAST_IF would show an address.
             c.sk.mc_index = if c.sock.family == AF_INET6 { info.ifindex } else { 0 };
             c.sk.mc_ttl = i16::from(info.ttl);
+            pktoptions::begin(c.sk, info, req.as_mut().and_then(|r| r.pktopts.take()));
         }
         if !c.tp.net.hashinfo.insert(c.stack, &key.tuple, Entry::Sock(c.sock.clone(), c.sk.bound_dev_if), replaces) {
             return None;
@@ -80,9 +85,10 @@ pub(super) fn syn_recv_sock(
 pub(super) fn first_segment(c: &mut Cx<'_>, mut skb: Skb) {
     skb.rx = None;
     let cb = skb.tcp;
+    let signed = auth::ao_header(c.tp, &skb);
     super::proto::count_in(c, &skb);
     if let Verdict::Reset(reason) = input::rcv_state_process(c, skb) {
-        rcv::reset_from_sock(c, &cb);
+        rcv::reset_from_sock(c, &cb, signed);
         c.stack.mib.drop(reason);
     }
 }
@@ -110,8 +116,8 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     s.filter = l.filter.as_ref().map(|f| Box::new(f.for_child()));
     (s.more, s.ip_more) = (l.more, l.ip_more.clone());
     if let Some(m) = &mut s.ip_more {
-        // A listener's IP options are not its connections'.
-        m.options = Box::default();
+        // A listener's IP options are not its connections', unlike its extension headers.
+        (m.options, m.pktoptions) = (Box::default(), None);
     }
     s.ip_flags = l.ip_flags & !(ip_flag::PORT_LEFT | ip_flag::DEFER_CONNECT);
     s.max_pacing_rate = l.max_pacing_rate;
@@ -136,8 +142,10 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, by: &OpenedBy
         let own = if req.daddr.is_ipv6() { &mut sk.tclass } else { &mut sk.tos };
         *own = ecn::with_codepoint(req.syn_tos, 0);
     }
+    socket_headers::settle_room(c.sk);
     cong::dst_init(c);
     let now_ms = c.now.as_millis() as u32;
+    let auth = auth::room(c).map_or(0, |o| o.option_len() as u16);
     let tp = &mut *c.tp;
     let (rcv, snd) = (req.rcv_isn + 1, req.snt_isn + 1);
     (tp.copied_seq, tp.rcv_isn) = (rcv, req.rcv_isn);
@@ -162,7 +170,7 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, by: &OpenedBy
     tp.max_window = tp.snd_wnd;
     tp.tsoffset = req.ts_off;
     tp.txhash = req.txhash;
-    tp.tcp_header_len = 20 + auth::key_for(p.tp, req.daddr).map_or(0, |s| s.option().option_len() as u16);
+    tp.tcp_header_len = 20 + auth;
     if req.tstamp_ok {
         tp.rx_opt.ts_recent = req.ts_recent;
         tp.rx_opt.ts_recent_stamp = (c.now.as_secs() as u32).max(1);
@@ -191,8 +199,6 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, by: &OpenedBy
     if let Some(options) = &req.syn_options {
         tp.cold.get_or_insert_default().syn_options = Some(options.clone());
     }
-    auth::inherit(c, p.tp);
-    let tp = &mut *c.tp;
     tp.advmss = mss_for(p, &req.dst, req.daddr.is_ipv6());
     set_state(c, State::SynRecv);
     c.stack.mib.inc(Mib::TcpPassiveOpens);

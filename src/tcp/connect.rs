@@ -81,6 +81,7 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
     cx.sk.daddr = peer;
     cx.sk.dport = addr.port();
     cx.sk.dst = Some(dst);
+    ip::socket_headers::settle_room(cx.sk);
     cx.tp.rx_opt.mss_clamp = default_mss(peer);
     let r = hash_connect(cx).and_then(|()| {
         let tuple = tuple_of_sock(cx.sk);

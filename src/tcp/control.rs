@@ -49,7 +49,7 @@ pub fn acceptable_seq(cx: &Cx<'_>) -> SeqNum {
 pub fn connect_init(cx: &mut Cx<'_>) {
     let sysctl = &cx.stack.sysctl;
     let (ts, scaling) = (sysctl.tcp_timestamps() != 0, sysctl.tcp_window_scaling());
-    let auth = auth::current_key(cx).map_or(0, |s| s.option().option_len());
+    let auth = auth::room(cx).map_or(0, |o| o.option_len());
     cx.tp.tcp_header_len = (HEADER_LEN + auth + if ts { TIMESTAMP_ALIGNED_LEN } else { 0 }) as u16;
     if cx.tp.rx_opt.user_mss != 0 {
         cx.tp.rx_opt.mss_clamp = cx.tp.rx_opt.user_mss;
@@ -126,14 +126,16 @@ pub(super) fn connect_queue_skb(cx: &mut Cx<'_>, skb: &Skb) {
 }
 
 /// Sends the SYN of an active open; the route is in `sk.dst`, the tuple is chosen, the state is SYN_SENT. `data`: of a
-/// Fast Open, as much as may leave with the SYN. Errors: EHOSTUNREACH without a route, ECONNREFUSED. A SYN that IP
-/// could not send is sent again by the timer. In repair mode no SYN leaves, and the connection is
+/// Fast Open, as much as may leave with the SYN. Errors: EHOSTUNREACH without a route, EKEYREJECTED, ECONNREFUSED. A
+/// SYN that IP could not send is sent again by the timer. In repair mode no SYN leaves, and the connection is
 /// established (tcp_connect).
 pub fn connect(cx: &mut Cx<'_>, data: Option<&mut SendMsg<'_>>) -> Result<()> {
     sock_ops::tcp_connect(cx);
+    auth::connect(cx)?;
     route(cx).map_err(|_| Error::HostUnreach)?;
     connect_init(cx);
     if cx.tp.repair {
+        auth::finish_connect(cx);
         input::finish_connect(cx, &[]);
         return Ok(());
     }

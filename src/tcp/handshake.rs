@@ -2,7 +2,7 @@
 //! `synack`, `child`. The listener is owned. Softirq context, or the listener's backlog. RFC 9293 §3.10.7.2 and
 //! §3.10.7.4, RFC 7323, RFC 3168 §6.1.1. Linux: tcp_conn_request, tcp_check_req, inet_csk_reqsk_queue_hash_add.
 
-use super::auth::{self, Signer};
+use super::auth::{self, AoHeader, NoKey, Signer};
 use super::challenge::{ChallengeBudget, may_challenge, oow_rate_limited};
 use super::child::{OpenedBy, first_segment, syn_recv_sock};
 use super::connect::{default_mss, ts_offset};
@@ -60,7 +60,8 @@ pub fn listen_rcv(cx: &mut Cx<'_>, skb: Skb) {
         rcv::add_backlog(cx.stack, &child, skb, cx.now);
         return;
     }
-    if let Err(reason) = auth::inbound_hash(cx, &skb, info.src, info.dst) {
+    let of = cx.tp.listener.as_mut().filter(|_| requested).and_then(|l| l.get(&key)).map(|r| r.auth());
+    if let Err(reason) = auth::inbound_hash(cx, &skb, info.src, info.dst, of) {
         cx.sock.drops.fetch_add(1, Ordering::Relaxed);
         return drop_skb(cx, reason);
     }
@@ -72,7 +73,7 @@ pub fn listen_rcv(cx: &mut Cx<'_>, skb: Skb) {
     }
     if flags.contains(TcpFlags::ACK) {
         let Some(skb) = cookie_check(cx, &key, skb, &info) else { return };
-        reset(cx, &skb, &info, sport, dport);
+        reset(cx, &key, &skb, &info);
         return drop_skb(cx, DropReason::TcpFlags);
     }
     if flags.contains(TcpFlags::RST) {
@@ -89,9 +90,14 @@ fn drop_skb(cx: &Cx<'_>, reason: DropReason) {
     cx.stack.mib.drop(reason);
 }
 
-fn reset(cx: &Cx<'_>, skb: &Skb, info: &PacketInfo, sport: u16, dport: u16) {
-    let signer = auth::key_for(cx.tp, info.src);
-    rcv::send_reset(cx.stack, &skb.tcp, info.src, info.dst, sport, dport, info, signer.as_ref());
+/// Resets the sender of a segment for a request, or for none.
+fn reset(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb, info: &PacketInfo) {
+    let of_request = with_request(cx, key, |cx, req| auth::request_key(cx.tp, req, skb));
+    let signer = of_request.unwrap_or_else(|| auth::listener_key(cx.tp, skb, info.src));
+    let (sport, dport) = (key.tuple.dport, key.tuple.sport);
+    if let Ok(signer) = signer {
+        rcv::send_reset(cx.stack, &skb.tcp, info.src, info.dst, sport, dport, info, signer.as_ref());
+    }
 }
 
 /// A SYN is refused: counted at the listener and for the stack (tcp_listendrop).
@@ -111,6 +117,14 @@ pub(super) fn mss_for(cx: &Cx<'_>, req_dst: &Dst, v6: bool) -> u16 {
     }
 }
 
+/// A request's key, borrowed.
+pub(super) fn as_key(key: &Result<Option<Signer>, NoKey>) -> Result<Option<&Signer>, NoKey> {
+    match key {
+        Ok(signer) => Ok(signer.as_ref()),
+        Err(e) => Err(*e),
+    }
+}
+
 /// What two ends agree on in a handshake.
 struct Agreed {
     rcv_isn: SeqNum,
@@ -123,6 +137,8 @@ struct Agreed {
     /// Its window scale, where there is one.
     wscale: Option<WindowShift>,
     ecn: EcnRequest,
+    /// Its TCP-AO option, where there is one.
+    ao: Option<AoHeader>,
     /// The TOS byte of the SYN.
     syn_tos: u8,
 }
@@ -159,12 +175,14 @@ fn new_request(cx: &mut Cx<'_>, key: &ReqKey, info: &PacketInfo, dst: Arc<Dst>, 
         snt_synack: None,
         last_oow_ack_ms: 0,
         challenge: ChallengeBudget::NEW,
+        ao: agreed.ao.map(|h| (h.rnext, h.keyid)),
         num_timeout: 0,
         num_retrans: 0,
         timeout_us,
         syn_tos: agreed.syn_tos,
         saved_syn: None,
         syn_options: None,
+        pktopts: None,
         deadline: Default::default(),
         dst,
     })
@@ -199,7 +217,8 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         return listendrop(cx, DropReason::TcpListenOverflow);
     }
     let opt = TcpOptions::parse(rcv::option_bytes(&skb));
-    let dst = match ip::route::lookup(cx.stack, info.src, Some(info.dst), oif(cx.sk, info)) {
+    let hop = ip::socket_headers::way_to(cx.sk, info.src);
+    let dst = match ip::route::lookup(cx.stack, hop, Some(info.dst), oif(cx.sk, info)) {
         Ok(d) if cx.sk.flag(flag::LOCALROUTE) && ip::route::on_link(cx.stack, &d).is_err() => {
             return listendrop(cx, DropReason::IpOutNoRoutes);
         }
@@ -229,6 +248,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         sack_ok: opt.sack_permitted && sysctl.tcp_sack() && has_room,
         wscale: wscale.map(WindowShift::clamp),
         ecn: ecn::create_request(cx, &skb, &dst, ends, has_room),
+        ao: auth::ao_header(cx.tp, &skb),
         syn_tos: skb.tcp.ip_dsfield,
     };
     let mut req = new_request(cx, key, info, dst, agreed);
@@ -236,6 +256,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         return send_cookie(cx, key, &mut req);
     }
     req.saved_syn = if cx.tp.save_syn != 0 { Some(saved_syn(&skb, info)) } else { None };
+    req.pktopts = if tw { None } else { ip::pktoptions::of_syn(cx.sk, &skb) };
     req.syn_options = cx.tp.net.sock_ops.any().then(|| rcv::option_bytes(&skb).into());
     let decision = fastopen::server::try_fastopen(cx, &skb, info, &opt, &req.dst);
     if let Some(queue) = &decision.open {
@@ -304,7 +325,8 @@ fn cookie_check(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> O
         listendrop(cx, DropReason::TcpListenOverflow);
         return None;
     }
-    let Ok(dst) = ip::route::lookup(stack, info.src, Some(info.dst), oif(cx.sk, info)) else {
+    let hop = ip::socket_headers::way_to(cx.sk, info.src);
+    let Ok(dst) = ip::route::lookup(stack, hop, Some(info.dst), oif(cx.sk, info)) else {
         drop_skb(cx, DropReason::IpOutNoRoutes);
         return None;
     };
@@ -321,9 +343,11 @@ fn cookie_check(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> O
         sack_ok: said.sack_ok,
         wscale: said.wscale,
         ecn: ecn::cookie_request(said.ecn_ok && willing, flags),
+        ao: auth::ao_header(cx.tp, &skb),
         syn_tos: skb.tcp.ip_dsfield,
     };
-    let req = new_request(cx, key, info, dst, agreed);
+    let mut req = new_request(cx, key, info, dst, agreed);
+    req.pktopts = ip::pktoptions::of_syn(cx.sk, &skb);
     let by = OpenedBy::of(&skb);
     let child = syn_recv_sock(cx, key, &mut Some(req), &by, |_| false, |c, _| first_segment(c, skb));
     match child {
@@ -501,7 +525,7 @@ pub(super) fn unacceptable(
     rst: bool,
     stamp: Option<&Stamp>,
     now: Instant,
-    signer: Option<&Signer>,
+    signer: Result<Option<&Signer>, NoKey>,
 ) {
     let mib = Mib::TcpExtTCPACKSkippedSynRecv;
     let (len, syn) = skb.tcp.span();
@@ -525,13 +549,13 @@ pub(super) fn unacceptable(
 /// was never sent draws a RST). RFC 9293 §3.10.7.4 in SYN-RECEIVED and RFC 5961 §3.2, in Linux's order: tcp_check_req.
 /// Nothing that a forger can send without knowing our sequence number ends or changes the request.
 fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Option<Skb> {
-    let (sport, dport, mut flags) = (key.tuple.dport, key.tuple.sport, skb.tcp.all_flags());
+    let mut flags = skb.tcp.all_flags();
     let opt = TcpOptions::parse(rcv::option_bytes(&skb));
     let (seq, end, now) = (skb.tcp.seq, skb.tcp.end_seq, cx.now);
     let (timeouts, first) = cx.tp.listener.as_mut()?.get(key).map(|r| (r.num_timeout, r.timeout_us))?;
     let age = listener::req_timeout(cx, first, timeouts).as_secs() as u32;
     let stack = cx.stack;
-    let signer = auth::key_for(cx.tp, info.src);
+    let signer = with_request(cx, key, |cx, req| auth::request_key(cx.tp, req, &skb))?;
     let req = cx.tp.listener.as_mut()?.get(key)?;
     let rst = flags.contains(TcpFlags::RST);
     let stamp = stamp_of(stack, req, &opt, age, now.as_secs() as u32, rst);
@@ -547,12 +571,12 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
     let rcv_nxt = req.rcv_isn + 1;
     let bad_stamp = stamp.as_ref().is_some_and(|s| s.paws || s.bad_echo);
     if bad_stamp || !in_window(seq, end, rcv_nxt, rcv_nxt + req.rcv_wnd.min(0xffff)) {
-        unacceptable(stack, req, &skb, rst, stamp.as_ref(), now, signer.as_ref());
+        unacceptable(stack, req, &skb, rst, stamp.as_ref(), now, as_key(&signer));
         return None;
     }
     if rst && seq != rcv_nxt {
         if may_challenge(stack, now, &mut req.last_oow_ack_ms, &mut req.challenge) {
-            send_ack(stack, req, skb.tcp.ip_dsfield, now, signer.as_ref());
+            send_ack(stack, req, skb.tcp.ip_dsfield, now, as_key(&signer));
         }
         stack.mib.drop(DropReason::TcpReset);
         return None;
@@ -563,7 +587,7 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
     }
     if flags.intersects(TcpFlags::RST | TcpFlags::SYN) {
         stack.mib.inc(Mib::TcpAttemptFails);
-        embryonic_reset(cx, key, &skb, info, sport, dport, flags);
+        embryonic_reset(cx, key, &skb, info, flags);
         return None;
     }
     if !flags.contains(TcpFlags::ACK) {
@@ -578,7 +602,7 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
         return None;
     }
     if acceptq_is_full(cx.sk.ack_backlog, cx.sk.max_ack_backlog) {
-        overflow(cx, key, &skb, info, sport, dport, flags);
+        overflow(cx, key, &skb, info, flags);
         return None;
     }
     // TS.Recent is taken only here, from a peer that has proven to know our sequence number.
@@ -589,27 +613,19 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
 
 /// The accept queue is full: the request stays and the peer will retransmit, or the peer is reset where
 /// `tcp_abort_on_overflow` is set.
-fn overflow(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb, info: &PacketInfo, sport: u16, dport: u16, flags: TcpFlags) {
+fn overflow(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb, info: &PacketInfo, flags: TcpFlags) {
     cx.stack.mib.inc(Mib::TcpExtListenOverflows);
     listendrop(cx, DropReason::TcpListenOverflow);
     if cx.stack.sysctl.tcp_abort_on_overflow() {
-        embryonic_reset(cx, key, skb, info, sport, dport, flags);
+        embryonic_reset(cx, key, skb, info, flags);
     } else if let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) {
         req.acked = true;
     }
 }
 
-fn embryonic_reset(
-    cx: &mut Cx<'_>,
-    key: &ReqKey,
-    skb: &Skb,
-    info: &PacketInfo,
-    sport: u16,
-    dport: u16,
-    flags: TcpFlags,
-) {
+fn embryonic_reset(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb, info: &PacketInfo, flags: TcpFlags) {
     if !flags.contains(TcpFlags::RST) {
-        reset(cx, skb, info, sport, dport);
+        reset(cx, key, skb, info);
     }
     if unlink(cx, key).is_some() {
         cx.stack.mib.inc(Mib::TcpExtEmbryonicRsts);
@@ -618,7 +634,14 @@ fn embryonic_reset(
 }
 
 /// Acknowledges with a request's numbers (tcp_v4_reqsk_send_ack).
-pub(super) fn send_ack(stack: &Arc<Stack>, req: &Request, dsfield: u8, now: Instant, signer: Option<&Signer>) {
+pub(super) fn send_ack(
+    stack: &Arc<Stack>,
+    req: &Request,
+    dsfield: u8,
+    now: Instant,
+    signer: Result<Option<&Signer>, NoKey>,
+) {
+    let Ok(signer) = signer else { return };
     let ts = req.tstamp_ok.then(|| ((now.as_millis() as u32).wrapping_add(req.ts_off), req.ts_recent));
     let repr = TcpRepr {
         src_port: req.sport,
@@ -652,8 +675,9 @@ fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, tsval: Option<u32>) {
         rtt::synack_rtt_meas(c, req.snt_synack.filter(|_| req.num_retrans == 0));
         first_segment(c, skb);
     });
-    if let Some(child) = child {
-        queue_add(cx, child);
+    match child {
+        Some(child) => queue_add(cx, child),
+        None => drop(cx.tp.net.hashinfo.remove(cx.stack, &key.tuple, mine)),
     }
 }
 

@@ -2,6 +2,7 @@
 //! `handshake`. Below: `lookup`, the timer wheel. All of it is under the listener's lock; a child is entered from here
 //! and never the other way. RFC 9293 §3.10.1. Linux: inet_connection_sock.c, request_sock.c.
 
+use super::auth::RequestAuth;
 use super::challenge::ChallengeBudget;
 use super::connect::{self};
 use super::ecn::EcnRequest;
@@ -14,6 +15,7 @@ use crate::base::error::{Error, Result};
 use crate::base::hash::Tuple;
 use crate::sock::Sock;
 use crate::sock::dst::Dst;
+use crate::sock::ip_more::PktOptions;
 use crate::sock::proto::SockRef;
 use crate::sock::reuseport::ReuseGroup;
 use crate::sock::state::State;
@@ -75,6 +77,9 @@ pub(super) struct Request {
     pub last_oow_ack_ms: u32,
     /// Challenge ACKs that may still be sent in this second.
     pub challenge: ChallengeBudget,
+    /// Of TCP-AO: the RNextKeyID and the KeyID of the SYN. None: it was not signed so (used_tcp_ao, ao_keyid,
+    /// ao_rcv_next).
+    pub ao: Option<(u8, u8)>,
     /// Timeouts, and SYN-ACKs sent again.
     pub num_timeout: u8,
     pub num_retrans: u8,
@@ -85,8 +90,17 @@ pub(super) struct Request {
     pub saved_syn: Option<Box<[u8]>>,
     /// Option bytes of the SYN, kept where hooks are registered.
     pub syn_options: Option<Box<[u8]>>,
+    /// Headers of the SYN that the connection is told of (ireq_opt pktopts).
+    pub pktopts: Option<Box<PktOptions>>,
     /// Its place among the deadlines.
     pub deadline: (Instant, u64),
+}
+
+impl Request {
+    /// What its segments are verified by.
+    pub(super) fn auth(&self) -> RequestAuth {
+        RequestAuth { rcv_isn: self.rcv_isn, snt_isn: self.snt_isn, used_ao: self.ao.is_some() }
+    }
 }
 
 /// Listener's queues.

@@ -36,7 +36,7 @@
 //! | `ecn`, `cong` | congestion notification (RFC 3168, RFC 9768); congestion control, a file an algorithm |
 //! | `plb` | another path where one stays congested |
 //! | `timer` | retransmission, probes, keepalive (RFC 6298, RFC 1122 §4.2.3.6) |
-//! | `auth` | signed segments (RFC 2385) |
+//! | `auth` | signed segments (RFC 2385, RFC 5925) |
 //! | `sock_ops`, `ulp` | hooks; upper-layer protocols |
 //! | `invariants` | what holds whenever a sock is released, checked in debug builds |
 

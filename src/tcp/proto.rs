@@ -11,7 +11,7 @@ use super::{
 };
 use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
-use crate::ip::bind;
+use crate::ip::{bind, pktoptions};
 use crate::sock::addr::unmap;
 use crate::sock::diag::Dumped;
 use crate::sock::filter;
@@ -397,8 +397,9 @@ fn do_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
         let Some(back) = migrate::follow(cx, skb) else { return };
         skb = back;
     }
+    let (peer, own) = (cx.sk.daddr, cx.sk.saddr);
     if state != State::Listen
-        && let Err(reason) = auth::inbound_hash(cx, &skb, cx.sk.daddr, cx.sk.saddr)
+        && let Err(reason) = auth::inbound_hash(cx, &skb, peer, own, None)
     {
         cx.sock.drops.fetch_add(1, Ordering::Relaxed);
         return cx.stack.mib.drop(reason);
@@ -418,13 +419,22 @@ fn do_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
     let read = || TcpHeader::parse(skb.linear()).is_ok_and(|th| th.flag_word() == skb.tcp.flag_word);
     debug_assert!(skb.rx_segs > 1 || read());
     count_in(cx, &skb);
+    let (seen, end_seq) = (pktoptions::seen(cx.sk, &mut skb), skb.tcp.end_seq);
     if state == State::Established {
-        return input::rcv_established(cx, skb);
+        input::rcv_established(cx, skb);
+    } else {
+        let cb = skb.tcp;
+        let signed = auth::ao_header(cx.tp, &skb);
+        if let input::Verdict::Reset(reason) = input::rcv_state_process(cx, skb) {
+            rcv::reset_from_sock(cx, &cb, signed);
+            cx.stack.mib.drop(reason);
+        }
     }
-    let cb = skb.tcp;
-    if let input::Verdict::Reset(reason) = input::rcv_state_process(cx, skb) {
-        rcv::reset_from_sock(cx, &cb);
-        cx.stack.mib.drop(reason);
+    if let Some(seen) = seen
+        && end_seq == cx.tp.rcv_nxt
+        && !matches!(cx.state(), State::Close | State::Listen)
+    {
+        pktoptions::note(cx.sk, seen);
     }
 }
 

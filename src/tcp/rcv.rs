@@ -3,7 +3,7 @@
 //! `timewait`. Softirq context, no sock owned on entry. RFC 9293 §3.10.7.1 (no connection), RFC 5927 (ICMP). Linux:
 //! tcp_v4_rcv, tcp_v4_send_reset, tcp_v4_err, and their IPv6 twins.
 
-use super::auth::{self, Signer};
+use super::auth::{self, AoHeader, Signer};
 use super::lookup::{Entry, tuple_of};
 use super::net::TcpNet;
 use super::segment::{Options, put_header};
@@ -14,7 +14,8 @@ use crate::base::error::Error;
 use crate::base::hash::{Tuple, addr128};
 use crate::counters::{DropReason, Mib};
 use crate::ip;
-use crate::ip::output::{IpTx, default_ttl, xmit};
+use crate::ip::output::{IpTx, default_ttl, xmit, xmit_with_headers};
+use crate::ip::socket_headers::Chain;
 use crate::sock::addr::to_family;
 use crate::sock::dst::Dst;
 use crate::sock::packet::{IcmpError, PacketInfo};
@@ -67,7 +68,7 @@ pub(super) fn reply_options(signer: Option<&Signer>, timestamps: Option<(u32, u3
 /// Sends a reply; one that finds no route is lost, as any packet may be. False: it is.
 pub(super) fn send_reply(stack: &Arc<Stack>, r: &Reply<'_>) -> bool {
     match ip::route::lookup_for_answer(stack, r.dst, Some(r.src), r.oif) {
-        Ok(dst) => send_reply_by(stack, &dst, r),
+        Ok(dst) => send_reply_by(stack, &dst, r, None),
         // Over IPv4 it counts as sent (ip_send_unicast_reply returns nothing).
         Err(_) if r.dst.is_ipv4() => {
             stack.mib.inc(Mib::TcpOutSegs);
@@ -77,8 +78,13 @@ pub(super) fn send_reply(stack: &Arc<Stack>, r: &Reply<'_>) -> bool {
     }
 }
 
-/// The same by a route that is known.
-pub(super) fn send_reply_by(stack: &Arc<Stack>, dst: &Arc<Dst>, r: &Reply<'_>) -> bool {
+/// The same by a route that is known, with the extension headers of `chain`, of which the first hop is `to`.
+pub(super) fn send_reply_by(
+    stack: &Arc<Stack>,
+    dst: &Arc<Dst>,
+    r: &Reply<'_>,
+    chain: Option<(&Chain, IpAddr)>,
+) -> bool {
     let mut skb = Skb::new();
     if put_header(&mut skb, r.src, r.dst, r.repr, &r.options, r.more, r.signer).is_err() {
         return false;
@@ -96,7 +102,10 @@ pub(super) fn send_reply_by(stack: &Arc<Stack>, dst: &Arc<Dst>, r: &Reply<'_>) -
         now: stack.now(),
     };
     skb.hash = r.txhash;
-    xmit(stack, dst, &tx, skb).is_ok()
+    match chain {
+        Some((chain, to)) => xmit_with_headers(stack, dst, &IpTx { dst: to, ..tx }, chain, skb, false).is_ok(),
+        None => xmit(stack, dst, &tx, skb).is_ok(),
+    }
 }
 
 /// Resets the sender of a segment, unless it is a RST itself (RFC 9293 §3.10.7.1): with an ACK the RST takes its
@@ -162,8 +171,8 @@ pub(super) fn reset_of_nobody(
     send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info, signer.as_ref());
 }
 
-/// The same for a segment that a connected sock refuses.
-pub(super) fn reset_from_sock(cx: &Cx<'_>, cb: &TcpCb) {
+/// The same for a segment that a connected sock refuses. `signed`: its TCP-AO option.
+pub(super) fn reset_from_sock(cx: &Cx<'_>, cb: &TcpCb, signed: Option<AoHeader>) {
     let (sk, now) = (&*cx.sk, cx.now);
     let info = PacketInfo {
         src: sk.daddr,
@@ -176,7 +185,7 @@ pub(super) fn reset_from_sock(cx: &Cx<'_>, cb: &TcpCb) {
         flow_label: 0,
         now,
     };
-    let signer = auth::current_key(cx);
+    let Ok(signer) = auth::reset_key(cx, signed) else { return };
     send_reset(cx.stack, cb, sk.daddr, sk.saddr, sk.dport, sk.sport, &info, signer.as_ref());
 }
 
@@ -277,7 +286,7 @@ pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketI
                 skb.tcp.in_flight = isn.0;
                 return to_listener(stack, &l, skb, info);
             }
-            return tw.send_ack(stack, info.now);
+            return tw.send_ack(stack, &skb, info.now);
         }
         None => {}
     }
@@ -371,7 +380,7 @@ pub(crate) fn err(net: &TcpNet, stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
             stack.mib.inc(mib);
             stack.mib.drop(DropReason::IcmpImplausible);
         }
-        Some(Entry::TimeWait(_)) => {}
+        Some(Entry::TimeWait(tw)) => tw.icmp(stack, icmp),
         Some(Entry::Request(l, _)) => {
             if l.try_own(stack, icmp.now, |g| handshake::request_err(g, &tuple, seq, icmp)).is_none() {
                 stack.mib.inc(Mib::TcpExtLockDroppedIcmps);
@@ -406,7 +415,10 @@ fn sock_err(net: &TcpNet, stack: &Arc<Stack>, sock: &Arc<Sock>, seq: SeqNum, icm
 /// Applies the path MTUs that ICMP reported while the sock was owned.
 pub(super) fn mtu_deferred(cx: &mut Cx<'_>) {
     for (seq, mtu) in cx.tp.net.hashinfo.take_mtu(cx.sock) {
-        mtu_err(cx, seq, mtu);
+        // The news do not say of which kind the message was: over IPv4 it was this one.
+        if !(cx.sk.daddr.is_ipv4() && auth::ignore_icmp(cx, true, 3, 4)) {
+            mtu_err(cx, seq, mtu);
+        }
     }
 }
 
@@ -436,6 +448,9 @@ fn owned_err(g: &mut SockGuard<'_>, seq: SeqNum, icmp: &IcmpError<'_>) {
     let min_ttl = g.common.min_ttl;
     let Some(mut cx) = Cx::new(g) else { return };
     let cx = &mut cx;
+    if auth::ignore_icmp(cx, icmp.src.is_ipv4(), icmp.ty, icmp.code) {
+        return;
+    }
     if is_mtu(icmp) {
         return mtu_err(cx, seq, icmp.info);
     }

@@ -54,11 +54,15 @@ mod kind {
 const OPT_LEN: usize = 8;
 const WINDOW_LEN: usize = 20;
 
-/// TCP_REPAIR. EPERM on a listener and without CAP_NET_ADMIN (tcp_can_repair_sock); EINVAL for an unknown value.
+/// Whether the program may repair the sock. EPERM: a listener, or no CAP_NET_ADMIN (tcp_can_repair_sock).
+pub(super) fn may(cx: &Cx<'_>) -> Result<()> {
+    let may = cx.state() != State::Listen && cx.stack.net_admin();
+    if may { Ok(()) } else { Err(Error::Perm) }
+}
+
+/// TCP_REPAIR. EPERM: as `may` has it; EINVAL for an unknown value.
 pub(super) fn set_mode(cx: &mut Cx<'_>, val: i32) -> Result<()> {
-    if cx.state() == State::Listen || !cx.stack.net_admin() {
-        return Err(Error::Perm);
-    }
+    may(cx)?;
     if !matches!(val, mode::ON | mode::OFF | mode::OFF_NO_WP) {
         return Err(Error::Inval);
     }

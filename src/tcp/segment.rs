@@ -114,7 +114,7 @@ pub(crate) fn ts_at(cx: &Cx<'_>, at: Instant) -> u32 {
 /// first. `at`: when the segment leaves; None for a look at the size only.
 pub(crate) fn established_options(cx: &Cx<'_>, at: Option<Instant>) -> EstablishedOptions {
     let tp = &*cx.tp;
-    let auth = auth::current_key(cx).map(|s| s.option());
+    let auth = auth::room(cx);
     let mut o = EstablishedOptions { auth, ..EstablishedOptions::default() };
     if tp.rx_opt.tstamp_ok {
         o.timestamps = Some((at.map_or(0, |t| ts_at(cx, t)), tp.rx_opt.ts_recent));
@@ -167,7 +167,8 @@ fn check_dst(cx: &mut Cx<'_>) {
 
 /// The sock's route to `peer`. Errors: those of `ip::route::lookup`; ENETUNREACH also where SO_DONTROUTE forbids it.
 pub(super) fn route_to(cx: &Cx<'_>, peer: IpAddr, own: Option<IpAddr>) -> Result<Arc<Dst>> {
-    let dst = ip::route::lookup(cx.stack, peer, own, cx.sk.bound_dev_if)?;
+    let hop = ip::socket_headers::way_to(cx.sk, peer);
+    let dst = ip::route::lookup(cx.stack, hop, own, cx.sk.bound_dev_if)?;
     if cx.sk.flag(flag::LOCALROUTE) {
         ip::route::on_link(cx.stack, &dst)?;
     }
@@ -256,7 +257,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     let segs = u32::from(cb.gso_segs.max(1));
     let mut flags = TcpFlags::from_bits(cb.flags);
     let is_syn = flags.contains(TcpFlags::SYN);
-    let signer = auth::current_key(cx);
+    let signer = auth::current_key(cx, flags);
     let options = if is_syn {
         let auth = signer.as_ref().map(Signer::option);
         Options::Syn(syn_options(cx, cb.mstamp, flags.contains(TcpFlags::ACK), auth))
@@ -376,7 +377,13 @@ fn to_ip(cx: &mut Cx<'_>, out: Skb, ecn_bits: u8) -> Result<()> {
             let options = ip::options::of_sent(cx.stack, &more.options, own);
             ip::output::xmit_with_options(cx.stack, &dst, &tx, &options, out, false)
         }
-        _ => ip::output::xmit(cx.stack, &dst, &tx, out),
+        _ => match ip::socket_headers::of_stream(cx.sk, cx.sk.daddr) {
+            Some(chain) => {
+                let tx = IpTx { dst: ip::socket_headers::way_to(cx.sk, cx.sk.daddr), ..tx };
+                ip::output::xmit_with_headers(cx.stack, &dst, &tx, &chain, out, false)
+            }
+            None => ip::output::xmit(cx.stack, &dst, &tx, out),
+        },
     };
     cx.sk.dst = Some(dst);
     sent

@@ -1,13 +1,14 @@
 //! Options of IPPROTO_TCP; those of IP levels go to `ip::sockopt`. Above: `proto`. Ranges, units and errors are those
 //! of Linux 6.18, as observed. Linux: do_tcp_setsockopt, do_tcp_getsockopt.
 //!
-//! Not here, and refused with ENOPROTOOPT as a kernel built without them would: TCP_ZEROCOPY_RECEIVE, TCP_AO.
+//! Not here, and refused with ENOPROTOOPT as a kernel built without it would: TCP_ZEROCOPY_RECEIVE.
 
 use super::fastopen::cookie::Keys;
 use super::info;
 use super::tcb::{Cx, TcpSock, nagle};
 use super::{auth, cong, delack, fastopen, mtu, output, rcvbuf, recvmsg, repair, rtt, timer, ulp};
 use crate::base::error::{Error, Result};
+use crate::ip;
 use crate::sock::proto::SockRef;
 use crate::sock::sockopt::{int, put, put_int};
 use crate::sock::state::State;
@@ -52,6 +53,11 @@ pub(crate) mod opt {
     pub(crate) const FASTOPEN_KEY: i32 = 33;
     pub(crate) const FASTOPEN_NO_COOKIE: i32 = 34;
     pub(crate) const TX_DELAY: i32 = 37;
+    pub(crate) const AO_ADD_KEY: i32 = 38;
+    pub(crate) const AO_DEL_KEY: i32 = 39;
+    pub(crate) const AO_INFO: i32 = 40;
+    pub(crate) const AO_GET_KEYS: i32 = 41;
+    pub(crate) const AO_REPAIR: i32 = 42;
     pub(crate) const IS_MPTCP: i32 = 43;
     pub(crate) const RTO_MAX_MS: i32 = 44;
     pub(crate) const RTO_MIN_US: i32 = 45;
@@ -78,8 +84,8 @@ const CA_NAME_MAX: usize = 16;
 pub(crate) fn set(sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
     let mut g = sk.lock();
     if level != libc::IPPROTO_TCP {
-        crate::ip::sockopt::set(&mut g, level, name, value)?;
-        if (level, name) == (libc::SOL_IP, libc::IP_OPTIONS) {
+        ip::sockopt::set(&mut g, level, name, value)?;
+        if (level, name) == (libc::SOL_IP, libc::IP_OPTIONS) || ip::socket_headers::changes_room(level, name) {
             ip_options_changed(&mut g);
         }
         return Ok(());
@@ -100,17 +106,19 @@ pub(crate) fn set(sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Resul
     let Some(mut cx) = Cx::new(&mut g) else { return Err(Error::NoProtoOpt) };
     match name {
         opt::MD5SIG | opt::MD5SIG_EXT => auth::option::set_md5(&mut cx, name, value),
+        opt::AO_ADD_KEY | opt::AO_DEL_KEY | opt::AO_INFO | opt::AO_REPAIR => auth::ao_option::set(&mut cx, name, value),
         opt::REPAIR_OPTIONS => repair::set_options(&mut cx, value),
         opt::REPAIR_WINDOW => repair::set_window(&mut cx, value),
         _ => set_int(&mut cx, name, val),
     }
 }
 
-/// A connection's segments have more or less room than before (do_ip_setsockopt of IP_OPTIONS).
+/// A connection's segments have more or less room than before (do_ip_setsockopt of IP_OPTIONS, ipv6_update_options).
 fn ip_options_changed(g: &mut SockGuard<'_>) {
     if let Some(mut cx) = Cx::new(g)
         && !matches!(cx.state(), State::Close | State::Listen)
     {
+        ip::socket_headers::resettle_room(cx.sk);
         let pmtu = cx.tp.pmtu_cookie;
         mtu::sync_mss(&mut cx, pmtu);
     }
@@ -280,6 +288,7 @@ pub(crate) fn get(sk: SockRef<'_>, level: i32, name: i32, value: &mut [u8]) -> R
         opt::ULP => return Ok(ulp::name(cx.tp).map_or(0, |n| put(value, &name_bytes(n)))),
         opt::SAVED_SYN => return saved_syn(&mut cx, value),
         opt::REPAIR_WINDOW => return repair::window(cx.tp, value),
+        opt::AO_INFO | opt::AO_GET_KEYS | opt::AO_REPAIR => return auth::ao_option::get(&cx, name, value),
         opt::FASTOPEN_KEY => {
             let keys = cx.tp.fastopen.as_ref().and_then(|f| f.keys.as_ref()).map(Keys::to_bytes);
             return Ok(keys.map_or(0, |k| put(value, &k)));

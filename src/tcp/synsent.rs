@@ -7,7 +7,7 @@ use super::input::{self, Seg, Verdict};
 use super::rack::TIMEOUT_MIN_US;
 use super::tcb::{Cx, XmitTimer};
 use super::urgent::urg;
-use super::{control, delack, ecn, fastopen, rcv, rcvbuf, timer, undo, window};
+use super::{auth, control, delack, ecn, fastopen, rcv, rcvbuf, timer, undo, window};
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
 use crate::sock::flag as sflag;
@@ -97,6 +97,8 @@ fn syn_ack(cx: &mut Cx<'_>, seg: Seg, o: &TcpOptions, skb: Skb) -> Verdict {
     ack::ack(cx, &seg, flag::SLOWPATH);
     let tp = &mut *cx.tp;
     tp.rcv_isn = seg.seq;
+    auth::finish_connect(cx);
+    let tp = &mut *cx.tp;
     window::begin(tp, seg.seq + 1);
     tp.snd_wnd = seg.window.scale(WindowShift::NONE);
     tp.max_window = tp.max_window.max(tp.snd_wnd);
@@ -150,6 +152,8 @@ fn crossed_syn(cx: &mut Cx<'_>, seg: Seg) {
     input::set_header_len(cx);
     let tp = &mut *cx.tp;
     tp.rcv_isn = seg.seq;
+    auth::finish_connect(cx);
+    let tp = &mut *cx.tp;
     window::begin(tp, seg.seq + 1);
     tp.copied_seq = tp.rcv_nxt;
     tp.snd_wnd = seg.window.scale(WindowShift::NONE);

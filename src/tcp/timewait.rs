@@ -2,7 +2,7 @@
 //! `input` and `close` (which put connections here). Below: `lookup`, the timer wheel. Softirq context, no sock owned,
 //! but for `time_wait`. RFC 9293 §3.6.1, RFC 1337, RFC 6191. Linux: net/ipv4/tcp_minisocks.c, inet_timewait_sock.c.
 
-use super::auth::{self, Signer};
+use super::auth::{self, Kept, NoKey};
 use super::challenge::oow_rate_limited;
 use super::input::paws_accepts;
 use super::lookup::{Bound, Entry, tuple_of_sock};
@@ -12,7 +12,7 @@ use super::{close, ecn, metrics, rcv, window};
 use crate::base::env::{Duration, Instant};
 use crate::base::hash::Tuple;
 use crate::counters::Mib;
-use crate::sock::packet::PacketInfo;
+use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
 use crate::sock::{flag, ip_flag};
@@ -69,8 +69,8 @@ pub struct TimeWait {
     /// Codepoint of acknowledgements of what is in the window.
     codepoint: u8,
     bound: Option<Bound>,
-    /// What signs its acknowledgements (tw_md5_key).
-    signer: Option<Signer>,
+    /// The connection's keys, which sign its acknowledgements and resets (tw_md5_key, ao_info).
+    auth: Option<Kept>,
     inner: Mutex<Inner>,
 }
 
@@ -152,7 +152,7 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
         tos: if cx.sk.daddr.is_ipv4() { cx.sk.tos } else { cx.sk.tclass },
         codepoint: ecn::timewait_codepoint(&cx.tp.ecn),
         bound,
-        signer: auth::current_key(cx),
+        auth: auth::time_wait(cx),
         inner: Mutex::new(Inner {
             substate: state,
             rcv_nxt: cx.tp.rcv_nxt,
@@ -343,12 +343,29 @@ impl TimeWait {
         if limited { Verdict::Done } else { Verdict::AckOow }
     }
 
-    /// Acknowledges with the record's numbers (tcp_v4_timewait_ack).
-    pub(super) fn send_ack(&self, stack: &Arc<Stack>, now: Instant) {
-        self.ack(stack, now, self.codepoint);
+    /// An ICMP error, which changes nothing.
+    pub(super) fn icmp(&self, stack: &Stack, icmp: &IcmpError<'_>) {
+        if self.auth.as_ref().is_some_and(|a| a.ignores_icmp(icmp.src.is_ipv4(), icmp.ty, icmp.code)) {
+            stack.mib.inc(Mib::TcpExtTCPAODroppedIcmps);
+        }
     }
 
-    fn ack(&self, stack: &Arc<Stack>, now: Instant, codepoint: u8) {
+    /// Resets the sender of a segment.
+    fn reset(&self, net: &TcpNet, stack: &Arc<Stack>, skb: &Skb, (sport, dport): (u16, u16), info: &PacketInfo) {
+        match self.auth.as_ref().and_then(|a| a.reset_key(skb)) {
+            None => rcv::reset_of_nobody(net, stack, skb, (sport, dport), info),
+            Some(Ok(s)) => rcv::send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info, Some(&s)),
+            Some(Err(NoKey)) => {}
+        }
+    }
+
+    /// Acknowledges with the record's numbers (tcp_v4_timewait_ack).
+    pub(super) fn send_ack(&self, stack: &Arc<Stack>, skb: &Skb, now: Instant) {
+        self.ack(stack, skb, now, self.codepoint);
+    }
+
+    fn ack(&self, stack: &Arc<Stack>, skb: &Skb, now: Instant, codepoint: u8) {
+        let signer = self.auth.as_ref().and_then(|a| a.ack_key(skb));
         let i = self.inner.lock();
         let ts = (i.ts_recent_stamp != 0).then(|| ((now.as_millis() as u32).wrapping_add(self.ts_offset), i.ts_recent));
         let reply = rcv::Reply {
@@ -364,9 +381,9 @@ impl TimeWait {
                 urgent: 0,
                 options_len: 0,
             },
-            options: rcv::reply_options(self.signer.as_ref(), ts),
+            options: rcv::reply_options(signer.as_ref(), ts),
             more: &[],
-            signer: self.signer.as_ref(),
+            signer: signer.as_ref(),
             tos: ecn::with_codepoint(self.tos, codepoint),
             ttl: -1,
             oif: self.oif,
@@ -390,10 +407,10 @@ pub(super) fn segment(
 ) -> Option<SeqNum> {
     match tw.process(stack, skb, info.now) {
         Verdict::Done => {}
-        Verdict::Ack => tw.send_ack(stack, info.now),
-        Verdict::AckOow => tw.ack(stack, info.now, 0),
+        Verdict::Ack => tw.send_ack(stack, skb, info.now),
+        Verdict::AckOow => tw.ack(stack, skb, info.now, 0),
         Verdict::Rst => {
-            rcv::reset_of_nobody(net, stack, skb, (sport, dport), info);
+            tw.reset(net, stack, skb, (sport, dport), info);
             kill(stack, tw);
         }
         Verdict::Syn(isn) => return Some(isn),

@@ -53,6 +53,8 @@ pub(crate) const TIMESTAMP_ALIGNED_LEN: usize = 12;
 /// Length of the MD5 signature option, and of the digest in it.
 pub(crate) const MD5SIG_LEN: u8 = 18;
 pub(crate) const MD5_DIGEST_LEN: usize = 16;
+/// Bytes of a TCP-AO option before its MAC.
+pub(crate) const AO_BASE_LEN: usize = 4;
 /// Bytes of NOP NOP MD5SIG.
 pub(crate) const MD5SIG_ALIGNED_LEN: usize = 20;
 /// Bytes of NOP NOP SACK before the first block.
@@ -490,6 +492,8 @@ impl FastOpenCookie {
 pub(crate) enum AuthOption {
     /// MD5 signature (RFC 2385).
     Md5,
+    /// TCP-AO (RFC 5925 §2.2).
+    Ao { keyid: u8, rnext: u8, maclen: u8 },
 }
 
 impl AuthOption {
@@ -501,6 +505,7 @@ impl AuthOption {
     pub(crate) const fn option_len(&self) -> usize {
         match self {
             AuthOption::Md5 => MD5SIG_ALIGNED_LEN,
+            AuthOption::Ao { maclen, .. } => (AO_BASE_LEN + *maclen as usize).next_multiple_of(4),
         }
     }
 }
@@ -754,6 +759,14 @@ impl Writer<'_> {
             AuthOption::Md5 => {
                 self.word([kind::NOP, kind::NOP, kind::MD5SIG, MD5SIG_LEN]);
                 self.bytes(&[0; MD5_DIGEST_LEN]);
+            }
+            AuthOption::Ao { keyid, rnext, maclen } => {
+                let (mac, end) = (self.at + AO_BASE_LEN, self.at + auth.option_len());
+                self.word([kind::AO, AO_BASE_LEN as u8 + maclen, *keyid, *rnext]);
+                let padding = mac + usize::from(*maclen);
+                self.buf[mac..padding].fill(0);
+                self.buf[padding..end].fill(kind::NOP);
+                self.at = end;
             }
         }
     }

@@ -10,16 +10,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::Ordering;
 
 /// Bytes of a struct sockaddr_storage, with which the options' structs begin.
-const STORAGE: usize = 128;
-/// Bytes of struct tcp_md5sig, whose last 80 are the secret's (TCP_MD5SIG_MAXKEYLEN).
+pub(super) const STORAGE: usize = 128;
+/// Bytes of struct tcp_md5sig, and of the secret in it (TCP_MD5SIG_MAXKEYLEN).
 const MD5SIG_SIZE: usize = 216;
+const MAXKEYLEN: usize = 80;
 /// Bits of tcpm_flags.
 const FLAG_PREFIX: u8 = 1;
 const FLAG_IFINDEX: u8 = 2;
 
 /// A peer's address in a struct sockaddr_storage. An IPv4-mapped address is one of IPv4. EINVAL: not of the sock's
 /// family.
-fn peer(family: u16, bytes: &[u8]) -> Result<IpAddr> {
+pub(super) fn peer(family: u16, bytes: &[u8]) -> Result<IpAddr> {
     let word = |at: usize| bytes.get(at..at + 2).map(|b| u16::from_ne_bytes([b[0], b[1]]));
     if word(0) != Some(family) {
         return Err(Error::Inval);
@@ -33,7 +34,8 @@ fn peer(family: u16, bytes: &[u8]) -> Result<IpAddr> {
 }
 
 /// Adds, changes or deletes a key. EINVAL: too short, another family, a prefix or a secret too long, an interface that
-/// is no L3 master device; ENOENT: no such key to delete; ENOMEM: above net.core.optmem_max.
+/// is no L3 master device; ENOENT: no such key to delete; EKEYREJECTED: the peer must have TCP-AO; ENOMEM: above
+/// net.core.optmem_max.
 pub(in crate::tcp) fn set_md5(cx: &mut Cx<'_>, name: i32, value: &[u8]) -> Result<()> {
     let sig: &[u8; MD5SIG_SIZE] = value.get(..MD5SIG_SIZE).and_then(|v| v.try_into().ok()).ok_or(Error::Inval)?;
     let addr = peer(cx.sock.family, &sig[..STORAGE])?;
@@ -55,6 +57,9 @@ pub(in crate::tcp) fn set_md5(cx: &mut Cx<'_>, name: i32, value: &[u8]) -> Resul
         cx.sock.omem_alloc.fetch_sub(KEY_SIZE, Ordering::Relaxed);
         return Ok(());
     }
+    if cx.tp.auth.as_ref().is_some_and(|a| keylen <= MAXKEYLEN && a.ao_required(Cidr::host(addr))) {
+        return Err(Error::KeyRejected);
+    }
     let secret = sig[STORAGE + 8..].get(..keylen).ok_or(Error::Inval)?;
     if !cx.tp.auth.as_ref().is_some_and(|a| a.md5.has(peers, of_interface)) {
         charge(cx, KEY_SIZE)?;
@@ -64,7 +69,7 @@ pub(in crate::tcp) fn set_md5(cx: &mut Cx<'_>, name: i32, value: &[u8]) -> Resul
 }
 
 /// Memory of options is bounded a sock. ENOMEM (sock_kmalloc).
-fn charge(cx: &Cx<'_>, size: i32) -> Result<()> {
+pub(super) fn charge(cx: &Cx<'_>, size: i32) -> Result<()> {
     let held = cx.sock.omem_alloc.load(Ordering::Relaxed);
     if held.saturating_add(size) >= cx.stack.sysctl.optmem_max() {
         return Err(Error::NoMem);

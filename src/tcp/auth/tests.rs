@@ -1,7 +1,24 @@
+//! Tests of TCP-MD5, and what those of TCP-AO share with them.
+//!
+//! | file | what |
+//! |---|---|
+//! | `rfc9235` | TCP-AO: the test vectors of RFC 9235 |
+//! | `ao`, `restore` | TCP-AO on the wire; a connection that is restored |
+//! | `keys` | what the options of TCP-AO take, show and refuse |
+//! | `openings` | SYN cookies and Fast Open, with either signature |
+
+mod ao;
+mod keys;
+mod openings;
+mod restore;
+mod rfc9235;
+
+use super::inbound::{Found, parse_auth_options};
 use super::md5::{KEY_SIZE, Keys};
 use super::*;
 use crate::base::env::Duration;
 use crate::base::error::Error;
+use crate::counters::{DropReason, Mib};
 use crate::sock::state::State;
 use crate::tcp::peer_test::{ACK, FIN, HERE, Host, ISS, PORT, PSH, RST, SYN, SYN_OPTIONS, Seg, THERE};
 use crate::tcp::sockopt::opt;
@@ -120,12 +137,19 @@ fn a_signature_that_is_malformed_or_there_twice_is_an_error() {
         ("too short", [md5(17), vec![1]].concat(), bad),
         ("too long", md5(19), bad),
         ("cut", md5(30)[..20].to_vec(), bad),
-        ("too short to be looked at", md5(17), Ok(Found::Nothing)),
+        ("alone and too short", md5(17), bad),
         ("twice", [md5(18), md5(18)].concat(), bad),
         ("behind the end of the list", [vec![0], md5(18)].concat(), Ok(Found::Nothing)),
         ("behind an option of length 0", [vec![2, 0], md5(18)].concat(), bad),
         ("behind one that goes on past the header", [vec![2, 40], vec![0; 16]].concat(), bad),
-        ("a short rest is not looked at", [vec![2, 4, 0, 0], vec![2, 40], vec![0; 15]].concat(), Ok(Found::Nothing)),
+        ("a short rest is not looked at", vec![2, 4, 0, 0, 2, 40, 0, 0], Ok(Found::Nothing)),
+        (
+            "TCP-AO",
+            [vec![1, 29, 18, 5, 6], vec![0; 14]].concat(),
+            Ok(Found::Ao(AoHeader { keyid: 5, rnext: 6, at: 5, maclen: 14 })),
+        ),
+        ("TCP-AO without a MAC", [vec![29, 4, 5, 6], vec![0; 16]].concat(), bad),
+        ("both", [vec![29, 6, 5, 6, 0, 0], md5(18)].concat(), bad),
     ] {
         assert_eq!(parse_auth_options(&options), want, "{case}");
     }

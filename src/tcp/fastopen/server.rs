@@ -198,7 +198,7 @@ pub(in crate::tcp) fn check_req(cx: &mut Cx<'_>, seg: &Seg, opt: &TcpOptions, sk
 
 fn check(cx: &mut Cx<'_>, req: &mut Request, seg: &Seg, opt: &TcpOptions, skb: &Skb) -> Check {
     let (stack, now) = (cx.stack, cx.now);
-    let signer = auth::current_key(cx);
+    let signer = auth::request_key(cx.tp, req, skb);
     let mut flags = seg.flags;
     let rst = flags.contains(TcpFlags::RST);
     let age = listener::req_timeout(cx, req.timeout_us, req.num_timeout).as_secs() as u32;
@@ -221,12 +221,12 @@ fn check(cx: &mut Cx<'_>, req: &mut Request, seg: &Seg, opt: &TcpOptions, skb: &
     }
     let rcv_nxt = req.rcv_nxt;
     if paws || !in_window(seg.seq, seg.end_seq, rcv_nxt, rcv_nxt + req.rcv_wnd.min(0xffff)) {
-        unacceptable(stack, req, skb, rst, stamp.as_ref(), now, signer.as_ref());
+        unacceptable(stack, req, skb, rst, stamp.as_ref(), now, handshake::as_key(&signer));
         return Check::Drop;
     }
     if rst && seg.seq != rcv_nxt {
         if may_challenge(stack, now, &mut req.last_oow_ack_ms, &mut req.challenge) {
-            handshake::send_ack(stack, req, skb.tcp.ip_dsfield, now, signer.as_ref());
+            handshake::send_ack(stack, req, skb.tcp.ip_dsfield, now, handshake::as_key(&signer));
         }
         stack.mib.drop(DropReason::TcpReset);
         return Check::Drop;
@@ -244,7 +244,7 @@ fn check(cx: &mut Cx<'_>, req: &mut Request, seg: &Seg, opt: &TcpOptions, skb: &
             return Check::Reset;
         }
         // A SYN in the window may be forged: the connection stays.
-        rcv::reset_from_sock(cx, &skb.tcp);
+        rcv::reset_from_sock(cx, &skb.tcp, auth::ao_header(cx.tp, skb));
         stack.mib.drop(DropReason::TcpInvalidSyn);
         return Check::Drop;
     }
