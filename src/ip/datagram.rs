@@ -7,7 +7,7 @@ use super::socket_headers::Chain;
 use super::{bind, options, rfc4884, route, rxcontrol, socket_headers, sockopt};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
-use crate::counters::DropReason;
+use crate::counters::{DropReason, Mib};
 use crate::sock::addr::{AF_INET, unspecified};
 use crate::sock::dst::{Dst, DstKind};
 use crate::sock::errqueue::{ErrEntry, IpPacket, origin};
@@ -784,9 +784,18 @@ impl Plan {
     }
 }
 
-/// Waits until the socket's send buffer has room. Errors: the pending one, EPIPE after SHUT_WR, EAGAIN, EINTR.
+/// Waits until the socket's send buffer has room for a packet of IPv4 (`v4`) or IPv6. Errors, which count as packets
+/// that did not leave (__ip_append_data, __ip6_append_data): the pending one, EPIPE after SHUT_WR, EAGAIN, EINTR.
+pub fn wait_for_room(g: &mut SockGuard<'_>, v4: bool, dontwait: bool) -> Result<()> {
+    let room = wait_for_wmem(g, dontwait);
+    if room.is_err() {
+        g.stack.mib.inc(if v4 { Mib::IpOutDiscards } else { Mib::Ip6OutDiscards });
+    }
+    room
+}
+
 /// Linux: sock_alloc_send_pskb.
-pub fn wait_for_room(g: &mut SockGuard<'_>, dontwait: bool) -> Result<()> {
+fn wait_for_wmem(g: &mut SockGuard<'_>, dontwait: bool) -> Result<()> {
     let deadline = g.common.sndtimeo.get().map(|t| g.now() + t);
     loop {
         g.sock.take_error()?;

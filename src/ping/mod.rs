@@ -234,7 +234,7 @@ impl Proto for Ping {
             datagram::local_too_long(&mut g, plan.to, plan.dst.mtu);
             return Err(Error::MsgSize);
         }
-        datagram::wait_for_room(&mut g, msg.dontwait())?;
+        datagram::wait_for_room(&mut g, self.v4, msg.dontwait())?;
         whole?;
         let df = plan.fit(&mut g, len + if self.v4 { 20 } else { 40 })?;
         let protocol = if self.v4 {

@@ -162,7 +162,7 @@ fn send_with_header(g: &mut SockGuard<'_>, v4: bool, plan: &Plan, msg: &mut Send
     if msg.flags & MSG_PROBE != 0 {
         return Ok(());
     }
-    datagram::wait_for_room(g, msg.dontwait())?;
+    datagram::wait_for_room(g, v4, msg.dontwait())?;
     msg.readable()?;
     let mut bytes = vec![0; len];
     if msg.copy_to(&mut bytes) < len {

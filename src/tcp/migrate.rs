@@ -1,8 +1,8 @@
 //! What a listener leaves when it ends goes to another one of its SO_REUSEPORT group (`tcp_migrate_req`): connections
 //! that nobody accepted, requests, and their segments that had met the old listener. Above: `listener::stop`, `proto`.
-//! Below: `sock::reuseport`, `lookup`. The old listener is owned, has left its group and is in state CLOSE; the other one
-//! is owned inside. No two wait for each other: who is chosen is in the group still, so it left later than who chose it.
-//! Linux: reuseport_migrate_sock, inet_reqsk_clone.
+//! Below: `sock::reuseport`, `lookup`. The old listener is owned, has left its group and is in state CLOSE; the other
+//! one is owned inside. No two wait for each other: who is chosen is still in the group, so it leaves later than who
+//! chose it. Linux: reuseport_migrate_sock, inet_reqsk_clone.
 //!
 //! Departure: a request moves when its listener ends; in Linux with its next segment or SYN-ACK, to whom the group has
 //! by then. A program of SO_ATTACH_REUSEPORT_CBPF is not asked, as there; those of eBPF that are do not exist here.

@@ -111,7 +111,7 @@ fn append(
     // What fits behind the bytes that wait needs no room of its own.
     let header = HEADER + plan.headers_len() + if plan.to.is_ipv4() { ip::HEADER_LEN } else { ipv6::HEADER_LEN };
     let behind = corked && payload.len() + len + header <= plan.dst.mtu as usize;
-    if !behind && let Err(e) = datagram::wait_for_room(g, msg.dontwait()) {
+    if !behind && let Err(e) = datagram::wait_for_room(g, plan.to.is_ipv4(), msg.dontwait()) {
         // The part under the cork stays, for another try.
         if !payload.is_empty() {
             private(g).map_err(|e| (e, true))?.pending = Some(Pending { plan, payload });

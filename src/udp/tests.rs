@@ -285,7 +285,14 @@ fn what_cannot_be_sent_is_refused_with_linuxs_errno() {
     assert_eq!(send_to(&s, &big[..1473], Some("10.0.0.9:9"), 0, vec![]), Err(Error::MsgSize));
     send_to(&s, &big[..1472], Some("10.0.0.9:9"), 0, vec![]).unwrap();
     s.shutdown(1).unwrap_err();
+    let discards = || [Mib::IpOutDiscards, Mib::Ip6OutDiscards].map(|mib| b.stack.mib.get(mib));
+    assert_eq!(discards(), [0, 0]);
     assert_eq!(send_to(&s, b"x", Some("10.0.0.9:9"), 0, vec![]), Err(Error::Pipe));
+    assert_eq!(discards(), [1, 0], "no room in the send buffer for whatever reason (__ip_append_data)");
+    let s = bound(&b, "[::]:0");
+    s.shutdown(1).unwrap_err();
+    assert_eq!(send_to(&s, b"x", Some("[fd00::9]:9"), 0, vec![]), Err(Error::Pipe));
+    assert_eq!(discards(), [1, 1]);
 }
 
 #[test]
