@@ -63,8 +63,9 @@
 //!
 //! # Lock order
 //! A sock's state, then any leaf lock: hash shard, timer wheel, device queue, wait queue, route table, neighbour table.
-//! Never two sock states, except listener then child. No sock is entered while a leaf lock is held; that includes code
-//! called with a leaf lock held (`Watch::notify`).
+//! Never two sock states, except listener then child, and a listener that has ended then another one of its
+//! SO_REUSEPORT group (`tcp::migrate`). No sock is entered while a leaf lock is held; that includes code called with a
+//! leaf lock held (`Watch::notify`).
 //!
 //! # fork(2)
 //! A stack belongs to the process that created it ([`stack::Stack::is_inherited`]): in a child its socks return
@@ -72,9 +73,9 @@
 //! statics anew (`sys::fork`). Locks are those of `sys::lock`, which keep no table of the process's waiting threads.
 //!
 //! # Not implemented
-//! Linux features that this version lacks behave as in a kernel built without them. The larger ones: router
-//! advertisements, IPv6 extension headers by option. A sysctl of a missing feature accepts only its default and the
-//! value that disables the feature (`sysctl`, `Support::Planned`); `usersock sysctl -ad` lists these.
+//! Linux features that this version lacks behave as in a kernel built without them. The largest: router advertisements.
+//! A sysctl of a missing feature accepts only its default and the value that disables the feature (`sysctl`,
+//! `Support::Planned`); `usersock sysctl -ad` lists these.
 #![warn(unreachable_pub)]
 
 pub(crate) mod base;

@@ -326,6 +326,25 @@ static void two_waiters(void)
     close_pair(fd);
 }
 
+/* The end of an attempt to connect is an edge once when the peer refuses, and once more when connect(2) tells of it. */
+static void refused_connection(void)
+{
+    int gone = bound(SOCK_STREAM, local(AF_INET));
+    struct addr nobody = sock_name(gone);
+    OK(usk_close(gone));
+    int fd = (int)OK(usk_socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+    ERR(usk_connect(fd, &nobody.sa, nobody.len), EINPROGRESS);
+    await(fd, POLLOUT);
+    add(fd, EPOLLIN | EPOLLOUT | EPOLLET);
+    EQ(next(fd), EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP);
+    EQ(now(), 0);
+    ERR(usk_connect(fd, &nobody.sa, nobody.len), ECONNREFUSED);
+    EQ(next(fd), EPOLLOUT | EPOLLHUP);
+    EQ(now(), 0);
+    del(fd);
+    OK(usk_close(fd));
+}
+
 int main(void)
 {
     begin("epoll");
@@ -338,6 +357,7 @@ int main(void)
     nested();
     registration_outlives_close_of_a_dup();
     two_waiters();
+    refused_connection();
     OK(usk_close(epfd));
     refused();
     return done();

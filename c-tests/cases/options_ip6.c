@@ -201,6 +201,27 @@ static void interface_and_source(void)
 }
 
 /* IPV6_ROUTER_ALERT: of sockets of IPPROTO_RAW alone; one registration a socket. */
+/* A v4-mapped source, which IPV6_FREEBIND lets through, reaches no address of IPv6. */
+static void mapped_source(void)
+{
+    int to = bound(SOCK_DGRAM, local(AF_INET6)), fd = (int)OK(usk_socket(AF_INET6, SOCK_DGRAM, 0));
+    struct addr a = sock_name(to);
+    union {
+        struct cmsghdr head;
+        char room[CMSG_SPACE(sizeof(struct in6_pktinfo))];
+    } control = {.head = {CMSG_LEN(sizeof(struct in6_pktinfo)), SOL_IPV6, IPV6_PKTINFO}};
+    struct in6_pktinfo source = {.ipi6_ifindex = 0};
+    OK(inet_pton(AF_INET6, "::ffff:127.0.0.2", &source.ipi6_addr));
+    memcpy(CMSG_DATA(&control.head), &source, sizeof source);
+    struct iovec bytes = {(char[]){'x'}, 1};
+    struct msghdr m = {&a.sa, a.len, &bytes, 1, &control, sizeof control, 0};
+    ERR(usk_sendmsg(fd, &m, 0), EINVAL);
+    OK(set_int(fd, SOL_IPV6, IPV6_FREEBIND, 1));
+    ERR(usk_sendmsg(fd, &m, 0), EAFNOSUPPORT);
+    usk_close(fd);
+    usk_close(to);
+}
+
 static void router_alert(void)
 {
     int fd = (int)OK(usk_socket(AF_INET6, SOCK_RAW, IPPROTO_RAW));
@@ -287,6 +308,7 @@ int main(void)
     fragment_size();
     error_extension();
     interface_and_source();
+    mapped_source();
     router_alert();
     least_hops();
     path_mtu();

@@ -103,6 +103,18 @@ static void select_err_queue(void)
         EQ(ready(fd, POLLPRI), on ? POLLERR | POLLPRI : POLLERR);
         usk_close(fd);
     }
+    /* A pending error without an entry of the queue, too. */
+    int pending = bound(SOCK_DGRAM, local(AF_INET));
+    struct addr gone = sock_name(pending);
+    usk_close(pending);
+    pending = connected(SOCK_DGRAM, gone);
+    OK(set_int(pending, SOL_SOCKET, SO_SELECT_ERR_QUEUE, 1));
+    OK(usk_send(pending, "x", 1, 0));
+    await(pending, POLLPRI);
+    EQ(ready(pending, POLLPRI), POLLERR | POLLPRI);
+    EQ(so_error(pending), ECONNREFUSED);
+    EQ(ready(pending, POLLPRI), 0);
+    usk_close(pending);
     int fd[2];
     tcp_pair(AF_INET, fd);
     OK(set_int(fd[0], SOL_SOCKET, SO_ZEROCOPY, 1));
@@ -163,6 +175,25 @@ static void bound_by_index(void)
     EQ(ready(r, POLLIN), 0);
     usk_close(r);
     usk_close(fd);
+}
+
+/* A connection that is bound to another device afterwards does not get what its peer sends: that is reset. */
+static void connection_by_index(int family)
+{
+    int fd[2];
+    tcp_pair(family, fd);
+    OK(set_int(fd[0], SOL_SOCKET, SO_BINDTOIFINDEX, 1)); /* of the loopback device: nothing changes */
+    OK(usk_send(fd[1], "a", 1, 0));
+    await_bytes(fd[0], 1);
+    OK(set_int(fd[0], SOL_SOCKET, SO_BINDTOIFINDEX, 300));
+    OK(usk_send(fd[1], "b", 1, 0));
+    await(fd[1], 0);
+    EQ(so_error(fd[1]), ECONNRESET);
+    int bytes = 0;
+    OK(usk_ioctl(fd[0], FIONREAD, &bytes));
+    EQ(bytes, 1);
+    EQ(so_error(fd[0]), 0);
+    close_pair(fd);
 }
 
 /* The receive buffer after many bytes were read by a program that keeps up. */
@@ -363,6 +394,8 @@ int main(void)
     peer_by_option(AF_INET);
     peer_by_option(AF_INET6);
     bound_by_index();
+    connection_by_index(AF_INET);
+    connection_by_index(AF_INET6);
     buffer_lock();
     forced_buffers();
     cookies();

@@ -146,6 +146,17 @@ static void algorithm_info(void)
     close_pair(fd);
 }
 
+/* UDP_ENCAP 0: no tunnel, which is how a socket begins. */
+static void no_tunnel(void)
+{
+    int fd = (int)OK(usk_socket(AF_INET, SOCK_DGRAM, 0));
+    EQ(get_int(fd, IPPROTO_UDP, UDP_ENCAP), 0);
+    OK(set_int(fd, IPPROTO_UDP, UDP_ENCAP, 0));
+    ERR(set_int(fd, IPPROTO_UDP, UDP_ENCAP, 77), ENOPROTOOPT);
+    EQ(get_int(fd, IPPROTO_UDP, UDP_ENCAP), 0);
+    usk_close(fd);
+}
+
 /* UDP_NO_CHECK6_TX: datagrams over IPv6 without checksum, which a receiver takes with UDP_NO_CHECK6_RX alone. */
 static void no_checksum(void)
 {
@@ -197,6 +208,7 @@ int main(void)
     left_in_queue();
     timeouts_of_a_connection();
     algorithm_info();
+    no_tunnel();
     no_checksum();
     icmpv6_filter();
     return done();

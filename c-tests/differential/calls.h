@@ -331,6 +331,16 @@ static UNUSED void show_tcp_info(const unsigned char *b, socklen_t len)
     printf(" state=%u options=%x advmss=%u pmtu=%u", i.tcpi_state, i.tcpi_options, i.tcpi_advmss, i.tcpi_pmtu);
 }
 
+/* IP_PROTOCOL of a socket that has ports is its port, which may be a chosen one; 0 where it is a protocol. */
+static UNUSED unsigned port_of_protocol(int slot, int level, int option)
+{
+    int whole = 0;
+    socklen_t n = sizeof whole;
+    if (level != SOL_IP || option != IP_PROTOCOL || SYS(getsockopt)(fd_of(slot), level, option, &whole, &n) != 0)
+        return 0;
+    return whole > 255 ? (unsigned)whole : 0;
+}
+
 static UNUSED void call_getsockopt(int slot, int level, int option, int len)
 {
     unsigned char b[1024];
@@ -341,6 +351,10 @@ static UNUSED void call_getsockopt(int slot, int level, int option, int len)
     printf(" len=%d", (int)n);
     if (r == 0 && level == SOL_TCP && option == TCP_INFO) {
         show_tcp_info(b, n);
+    } else if (r == 0 && level == SOL_SOCKET && option == SO_PEERNAME) {
+        show_name("value", b, n, n);
+    } else if (r == 0 && port_of_protocol(slot, level, option)) {
+        printf(" value=port:%s", show_port(port_of_protocol(slot, level, option)));
     } else if (r == 0) {
         int v;
         memcpy(&v, b, sizeof v);

@@ -9,6 +9,25 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+/* The kernel stamps packets while any socket of the machine wants that: here one always does, so that what other
+ * programs want makes no difference. It begins a moment later, by a work queue. */
+static void want_stamps(void)
+{
+    static int kept = -1;
+    int one = 1;
+    if (kept >= 0)
+        return;
+    int fd = sys->socket(AF_INET, SOCK_DGRAM, 0);
+    if (fd < 0 || sys->setsockopt(fd, SOL_SOCKET, SO_TIMESTAMP, &one, sizeof one) == -1)
+        give_up("SO_TIMESTAMP");
+    if (on_usersock()) {
+        sys->close(fd); /* of this sequence's stack, which goes on */
+        return;
+    }
+    kept = fd;
+    poll(NULL, 0, 20);
+}
+
 void new_network(void)
 {
     if (on_usersock()) {
@@ -16,8 +35,10 @@ void new_network(void)
                               "sysctl.net.ipv4.ping_group_range=0 4294967294");
         if (!stack)
             give_up("usk_stack_new");
+        want_stamps();
         return;
     }
+    want_stamps();
     if (unshare(CLONE_NEWNET) == -1)
         give_up("unshare(CLONE_NEWNET)");
     int fd = socket(AF_INET, SOCK_DGRAM, 0);

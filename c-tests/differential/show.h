@@ -79,11 +79,11 @@ static UNUSED void show_end(void)
 static UNUSED void hide(unsigned char *b, long n, int what)
 {
     long header = what & HIDES_IP ? 20 : 0;
+    bool error = n > header && (header ? b[header] != 0 && b[header] != 8 : b[0] >= 1 && b[0] <= 4);
     for (long i = 0; i < n; i++)
         if (i < header)
             b[i] = i == 4 || i == 5 || i == 10 || i == 11 ? 0 : b[i];
-        else if (what & HIDES_ICMP && i - header > 1 &&
-                 (i - header < 6 || (header && b[header] != 0 && b[header] != 8)))
+        else if (what & HIDES_ICMP && i - header > 1 && (i - header < 6 || error))
             b[i] = 0;
 }
 

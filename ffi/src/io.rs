@@ -3,7 +3,7 @@
 
 use crate::cancel::blocking;
 use crate::fdtable;
-use crate::{cmsg, kernel, probe, ptr};
+use crate::{kernel, probe, ptr};
 use std::ffi::{c_int, c_long, c_uint, c_void};
 use std::io::{IoSlice, IoSliceMut};
 use std::net::SocketAddr;
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use usersock::error::{Error, Result};
 use usersock::internal::sock::AF_INET6;
 use usersock::net::Socket;
+use usersock::sock::cmsg;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 
 pub(crate) fn send_msg(s: &Socket, msg: &mut SendMsg<'_>) -> Result<usize> {

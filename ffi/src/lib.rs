@@ -16,7 +16,7 @@
 //! | `ifaddrs` | if_nametoindex, if_indextoname, getifaddrs |
 //! | `plugin` | protocols and more in C, at run time |
 //!
-//! Below both sides, and without an export: `boundary`, `ptr`, `probe`, `cmsg` (C's values), `cookie` (FILEs),
+//! Below both sides, and without an export: `boundary`, `ptr`, `probe` (C's values), `cookie` (FILEs),
 //! `fdtable` and `eventpoll` (descriptors, epoll sets), `ifreq` (interface ioctls), `sigio` (signal-driven I/O), `note`
 //! (the line of usk_config_error), `handle` and `held` (socks in plug-ins' hands), `loader` (plug-ins), `stacks`,
 //! `cancel` and `kernel` (cancellation points, calls to the kernel). No call of a program names the plug-in side.
@@ -33,7 +33,6 @@
 pub mod admin;
 pub mod boundary;
 mod cancel;
-mod cmsg;
 mod cookie;
 pub mod epoll;
 mod eventpoll;

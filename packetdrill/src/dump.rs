@@ -47,7 +47,7 @@ fn tables(stack: &Arc<Stack>) -> [String; 2] {
     };
     let mut socks: Vec<Arc<Sock>> = listeners.into_iter().map(|(_, sock)| sock).collect();
     for (_, entry) in others {
-        if let Entry::Sock(sock) = entry {
+        if let Entry::Sock(sock, _) = entry {
             socks.push(sock);
         }
     }

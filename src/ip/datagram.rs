@@ -2,14 +2,16 @@
 //! Above: UDP, ping, raw. Below: `sock`. Linux: net/core/datagram.c, sock_queue_rcv_skb, ip_cmsg_recv, ip_icmp_error,
 //! ip_local_error.
 
-use super::output::{IpTx, xmit, xmit_multicast, xmit_with_options};
-use super::{bind, options, rfc4884, route, rxcontrol, sockopt};
+use super::output::{IpTx, xmit, xmit_multicast, xmit_with_headers, xmit_with_options};
+use super::socket_headers::Chain;
+use super::{bind, options, rfc4884, route, rxcontrol, socket_headers, sockopt};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
 use crate::sock::addr::{AF_INET, unspecified};
 use crate::sock::dst::{Dst, DstKind};
 use crate::sock::errqueue::{ErrEntry, IpPacket, origin};
+use crate::sock::ip_more::TxHeaders;
 use crate::sock::mem::{self, Kind};
 use crate::sock::msg::{Control, RecvMsg, SendMsg, SockExtendedErr};
 use crate::sock::packet::IcmpError;
@@ -221,7 +223,7 @@ pub(crate) fn recv_error(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Re
         (e.packet, e.err.offender) = (None, None);
     }
     if let Some(p) = e.packet {
-        ip_control(&g.common, p.dst, (p.ifindex, p.spec_dst), (p.ttl, p.tos), msg);
+        ip_control(&g.common, p.dst, (p.ifindex, p.spec_dst), (p.ttl, p.tos), &mut msg.control);
     }
     msg.control.push(Control::RecvErr(e.err));
     Ok(n)
@@ -237,7 +239,13 @@ pub(crate) fn arrived(g: &SockGuard<'_>, skb: &mut Skb) {
     if c.flag(flag::RXQ_OVFL) {
         skb.cb[CB_DROPS] = u64::from(g.sock.drops.load(Ordering::Relaxed));
     }
-    let IpAddr::V4(dst) = rx.dst else { return };
+    let IpAddr::V4(dst) = rx.dst else {
+        if c.ip_flags & ip_flag::HEADERS6 == 0 {
+            // They are not charged to the socket.
+            skb.saved_header = None;
+        }
+        return;
+    };
     let ping = g.sock.ty == libc::SOCK_DGRAM as u16 && g.sock.protocol == libc::IPPROTO_ICMP as u16;
     let asked = c.flag(flag::PKTINFO) || c.ip_flags & ip_flag::RECVPKTINFO6 != 0;
     let own = match (ping, asked) {
@@ -256,6 +264,23 @@ pub(crate) fn arrived(g: &SockGuard<'_>, skb: &mut Skb) {
 fn control(g: &SockGuard<'_>, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
     let c = &g.common;
     tstamp::received(g, skb.tstamp, false, &mut msg.control);
+    // Of SOL_SOCKET a ping socket tells the time alone (ping_recvmsg).
+    if !is_ping(g.sock) {
+        sock_control(c, skb, msg);
+    }
+    if let Some(rx) = skb.rx {
+        let noted = skb.cb[CB_PKTINFO];
+        let info = match rx.dst {
+            IpAddr::V4(_) => ((noted >> 32) as u32, Ipv4Addr::from_bits(noted as u32)),
+            IpAddr::V6(_) => (rx.ifindex, Ipv4Addr::UNSPECIFIED),
+        };
+        ip_control(c, rx.dst, info, (rx.ttl, rx.tos), &mut msg.control);
+        rxcontrol::add(g, skb, &rx, &mut msg.control);
+    }
+}
+
+/// What was dropped, the packet's mark and its priority, where the socket asks for them (sock_recv_cmsgs).
+fn sock_control(c: &SockCommon, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
     let drops = skb.cb[CB_DROPS] as u32;
     if c.flag(flag::RXQ_OVFL) && drops > 0 {
         msg.control.push(Control::RxqOvfl(drops));
@@ -266,25 +291,22 @@ fn control(g: &SockGuard<'_>, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
     if c.more & more::RCVPRIORITY != 0 {
         msg.control.push(Control::Priority(skb.priority));
     }
-    if let Some(rx) = skb.rx {
-        let noted = skb.cb[CB_PKTINFO];
-        let info = match rx.dst {
-            IpAddr::V4(_) => ((noted >> 32) as u32, Ipv4Addr::from_bits(noted as u32)),
-            IpAddr::V6(_) => (rx.ifindex, Ipv4Addr::UNSPECIFIED),
-        };
-        ip_control(c, rx.dst, info, (rx.ttl, rx.tos), msg);
-        rxcontrol::add(g, skb, &rx, &mut msg.control);
-    }
+}
+
+/// Whether it is an ICMP echo socket.
+fn is_ping(sock: &Sock) -> bool {
+    let icmp = [libc::IPPROTO_ICMP as u16, libc::IPPROTO_ICMPV6 as u16];
+    sock.ty == libc::SOCK_DGRAM as u16 && icmp.contains(&sock.protocol)
 }
 
 /// What a socket wants to know of a packet's IP header: its destination, its interface with ipi_spec_dst, its TTL and
 /// TOS.
-fn ip_control(
+pub(super) fn ip_control(
     c: &SockCommon,
     dst: IpAddr,
     (ifindex, spec_dst): (u32, Ipv4Addr),
     (ttl, tos): (u8, u8),
-    msg: &mut RecvMsg<'_, '_>,
+    to: &mut Vec<Control>,
 ) {
     let (v4, ttl, tos) = (dst.is_ipv4(), i32::from(ttl), i32::from(tos));
     // A socket of IPv6 has both families' options: IPV6_RECVPKTINFO is for packets of either, the others for their
@@ -294,22 +316,22 @@ fn ip_control(
             IpAddr::V4(a) => a.to_ipv6_mapped(),
             IpAddr::V6(a) => a,
         };
-        msg.control.push(Control::PktInfo { ifindex, addr: addr.into(), spec_dst: None });
+        to.push(Control::PktInfo { ifindex, addr: addr.into(), spec_dst: None });
     }
     if v4 && c.flag(flag::PKTINFO) {
-        msg.control.push(Control::PktInfo { ifindex, addr: dst, spec_dst: Some(spec_dst) });
+        to.push(Control::PktInfo { ifindex, addr: dst, spec_dst: Some(spec_dst) });
     }
     if v4 && c.flag(flag::RECVTTL) {
-        msg.control.push(Control::Ttl(ttl));
+        to.push(Control::Ttl(ttl));
     }
     if v4 && c.flag(flag::RECVTOS) {
-        msg.control.push(Control::Tos(tos));
+        to.push(Control::Tos(tos));
     }
     if !v4 && c.ip_flags & ip_flag::RECVHOPLIMIT != 0 {
-        msg.control.push(Control::HopLimit(ttl));
+        to.push(Control::HopLimit(ttl));
     }
     if !v4 && c.ip_flags & ip_flag::RECVTCLASS != 0 {
-        msg.control.push(Control::Tclass(tos));
+        to.push(Control::Tclass(tos));
     }
 }
 
@@ -432,6 +454,8 @@ pub struct Plan {
     pub looped: bool,
     /// IPV6_DONTFRAG.
     pub dont_frag: bool,
+    /// Extension headers.
+    pub(crate) headers: Option<Arc<TxHeaders>>,
     /// UDP_SEGMENT of this call.
     pub segment: Option<u16>,
     /// Which timestamps are reported.
@@ -477,7 +501,8 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
     }
     let asked = asked_for(g, v4, control)?;
     let c = &g.common;
-    let (src, mut oif) = (asked.src.or(own), if asked.oif != 0 { asked.oif } else { c.bound_dev_if });
+    let of_socket = if c.bound_dev_if == 0 && !v4 { sockopt::sticky_if(c) } else { c.bound_dev_if };
+    let (src, mut oif) = (asked.src.or(own), if asked.oif != 0 { asked.oif } else { of_socket });
     if let SocketAddr::V6(a) = to
         && is_link_local_v6(*a.ip())
         && a.scope_id() != 0
@@ -498,14 +523,19 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
         oif = c.ip_more.as_ref().map_or(0, |m| if v4 { m.unicast_if.0 } else { m.unicast_if.1 });
     }
     to.set_ip(route::this_host(g.stack, to.ip(), src, oif));
+    let sticky = || c.ip_more.as_ref().and_then(|m| m.headers.clone());
+    // Ping sockets send none (ping_v6_sendmsg).
+    let ping = g.sock.ty == libc::SOCK_DGRAM as u16 && g.sock.protocol == libc::IPPROTO_ICMPV6 as u16;
+    let headers = if v4 || ping { None } else { asked.headers.clone().or_else(sticky) };
     let cached = c.dst.as_ref().filter(|d| {
         d.check(g.stack) && control.is_empty() && g.sock.state() == State::Established && c.daddr == to.ip()
     });
     let dst = match cached {
         Some(d) => d.clone(),
-        None => route::lookup(g.stack, to.ip(), src, oif)?,
+        None => route::lookup(g.stack, socket_headers::first_hop(headers.as_deref(), to.ip()), src, oif)?,
     };
-    if mapped_own && asked.src.is_none() {
+    let mapped = |a: IpAddr| matches!(a, IpAddr::V6(a) if a.to_ipv4_mapped().is_some());
+    if asked.src.map_or(mapped_own, mapped) {
         // ip6_dst_lookup_tail: a v4-mapped source reaches no address of IPv6.
         return Err(Error::AfNoSupport);
     }
@@ -539,6 +569,7 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
         ttl,
         looped,
         dont_frag,
+        headers,
         segment: asked.segment,
         stamps: asked.stamps,
         tx_time: asked.tx_time,
@@ -554,6 +585,12 @@ pub(crate) fn any_source(c: &SockCommon) -> bool {
     c.flag(flag::TRANSPARENT | flag::HDRINCL)
 }
 
+/// The extension headers in control messages of IPv6, all of which are checked as those of a call
+/// (ip6_datagram_send_ctl).
+pub(super) fn headers_of(g: &SockGuard<'_>, control: &[Control]) -> Result<Option<Arc<TxHeaders>>> {
+    asked_for(g, false, control).map(|asked| asked.headers)
+}
+
 /// What control messages ask of one datagram.
 struct Asked {
     src: Option<IpAddr>,
@@ -562,6 +599,7 @@ struct Asked {
     ttl: Option<u8>,
     tos: Option<u8>,
     dont_frag: Option<bool>,
+    headers: Option<Arc<TxHeaders>>,
     segment: Option<u16>,
     stamps: Cookie,
     tx_time: Instant,
@@ -581,6 +619,7 @@ fn asked_for(g: &SockGuard<'_>, v4: bool, control: &[Control]) -> Result<Asked> 
         ttl: None,
         tos: None,
         dont_frag: None,
+        headers: if v4 { None } else { socket_headers::of_call(stack, control)? },
         segment: None,
         stamps,
         tx_time: Instant::ZERO,
@@ -642,6 +681,7 @@ fn asked_for(g: &SockGuard<'_>, v4: bool, control: &[Control]) -> Result<Asked> 
             Control::Other { level: libc::SOL_IPV6, ty: libc::IPV6_PKTINFO, .. } if g.sock.family != AF_INET => {
                 return Err(Error::Inval);
             }
+            Control::Other { level, ty, .. } if !v4 && socket_headers::is_header(*level, *ty) => {}
             Control::Other { level, .. } if *level == libc::SOL_UDP && !udp => {}
             Control::Other { level, .. } if ![libc::SOL_SOCKET, libc::SOL_UDP, own_level].contains(level) => {}
             _ => return Err(Error::Inval),
@@ -711,6 +751,16 @@ impl Plan {
         if self.to.is_ipv4() { self.options.as_ref().map_or_else(of_socket, |o| o.len()) } else { 0 }
     }
 
+    /// Bytes of the extension headers.
+    pub(crate) fn headers_len(&self) -> usize {
+        self.headers.as_deref().map_or(0, socket_headers::len)
+    }
+
+    /// Bytes that they take of the longest datagram: Linux counts destination options twice (__ip6_append_data).
+    pub(crate) fn headers_share(&self) -> usize {
+        self.headers_len() + self.headers.as_ref().map_or(0, |h| h.dst1.len())
+    }
+
     /// Hands a datagram to IP; until the device has finished with it, it is charged to the socket. `df`: what
     /// [`Plan::fit`] said. Errors: those of IP output.
     pub fn xmit(&self, g: &SockGuard<'_>, mut skb: Skb, protocol: u8, flow_label: u32, df: bool) -> Result<()> {
@@ -721,6 +771,11 @@ impl Plan {
         let tx = IpTx { src: self.src, dst, protocol, tos: self.tos, ttl: self.ttl, df, flow_label, now: g.now() };
         if let Some(options) = self.options(g) {
             return xmit_with_options(g.stack, &self.dst, &tx, &options, skb, self.looped);
+        }
+        if let (Some(headers), IpAddr::V6(to)) = (&self.headers, dst) {
+            let chain = Chain::new(headers, to, protocol);
+            let tx = IpTx { dst: socket_headers::first_hop(Some(headers), dst), ..tx };
+            return xmit_with_headers(g.stack, &self.dst, &tx, &chain, skb, self.looped);
         }
         match dst.is_multicast() {
             true => xmit_multicast(g.stack, &self.dst, &tx, skb, self.looped),

@@ -530,6 +530,11 @@ fn deliver_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: 
     let info = info_v6(h, at.next, to, skb.ifindex, now);
     skb.nh_len = at.offset as u16;
     skb.rx = Some(info);
+    if at.offset > ipv6::HEADER_LEN {
+        let mut headers = vec![0; at.offset];
+        skb.copy_out(0, &mut headers);
+        skb.saved_header = Some(headers.into());
+    }
     upper_v6(net, stack, (dev, to), skb, (at, reassembled), &info);
 }
 

@@ -15,12 +15,14 @@
 //! | `neigh` | ARP and neighbour discovery |
 //! | `options` | options of received IPv4 headers |
 //! | `output` | from a transport to the device |
+//! | `pktoptions` | IPV6_2292PKTOPTIONS |
 //! | `port_table` | sockets by port, for UDP and what is plugged in |
 //! | `ports` | choice of local ports |
 //! | `rfc4884` | extensions of ICMP errors |
 //! | `route` | routes, addresses, path MTUs |
 //! | `rxcontrol` | control messages that few programs ask for |
 //! | `slots` | where raw and ping sockets are plugged in |
+//! | `socket_headers` | extension headers of a socket of IPv6 |
 //! | `sockopt` | SOL_IP and SOL_IPV6 options |
 
 pub mod bind;
@@ -35,12 +37,14 @@ pub(crate) mod multicast;
 pub mod neigh;
 pub(crate) mod options;
 pub mod output;
+pub(crate) mod pktoptions;
 pub mod port_table;
 pub(crate) mod ports;
 pub(crate) mod rfc4884;
 pub mod route;
 pub(crate) mod rxcontrol;
 pub(crate) mod slots;
+pub(crate) mod socket_headers;
 pub mod sockopt;
 
 use crate::base::error::{Error, Result};

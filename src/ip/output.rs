@@ -2,10 +2,11 @@
 //! `netdev`. Linux: net/ipv4/ip_output.c, net/ipv6/ip6_output.c. RFC 791, RFC 8200, RFC 6864 (identification).
 
 use super::net;
+use super::socket_headers::Chain;
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
-use crate::device::gso;
+use crate::device::{Caps, gso};
 use crate::sock::dst::{Dst, DstKind};
 use crate::sock::skb::{Csum, GsoType, L3, Skb, TxOwner};
 use crate::sock::tstamp::TxStamp;
@@ -86,6 +87,84 @@ pub(crate) fn xmit_with_options(
     }
 }
 
+/// As [`xmit`], with extension headers; `tx.dst` is the first hop of a routing header. Super-packets are cut here where
+/// the headers have no room in the head, or say another destination than the checksum's.
+pub(crate) fn xmit_with_headers(
+    stack: &Arc<Stack>,
+    dst: &Arc<Dst>,
+    tx: &IpTx,
+    chain: &Chain,
+    mut skb: Skb,
+    looped: bool,
+) -> Result<()> {
+    let (IpAddr::V6(src), IpAddr::V6(to)) = (tx.src, tx.dst) else { return Err(Error::AfNoSupport) };
+    let way = Way { stack, dst, to: tx.dst, ttl: tx.ttl, looped, now: tx.now };
+    let tx = IpTx { protocol: chain.first, ..*tx };
+    let len = ipv6::HEADER_LEN + chain.bytes.len() + skb.len();
+    let too_long = skb.gso_size == 0 && len > dst.mtu as usize;
+    let whole = skb.gso_size == 0 || !chain.is_routed;
+    if !too_long && whole && skb.headroom() >= ROOM + chain.bytes.len() {
+        if let Some(h) = skb.push(chain.bytes.len()) {
+            h.copy_from_slice(&chain.bytes);
+        }
+        shift_checksum(&mut skb, chain.bytes.len());
+        return send_v6(&way, &tx, (src, to), skb);
+    }
+    if too_long || skb.gso_size == 0 {
+        gso::complete_checksum(&mut skb);
+        let bytes = skb.to_vec();
+        return match too_long {
+            false => send_v6(&way, &tx, (src, to), replaced(skb, &[&chain.bytes, &bytes])),
+            true => {
+                let (front, next, rest) = chain.parts();
+                stack.mib.inc(Mib::Ip6OutRequests);
+                if tx.df || len - ipv6::HEADER_LEN > ip::MAX_DATAGRAM {
+                    stack.mib.inc(Mib::Ip6FragFails);
+                    return Err(Error::MsgSize);
+                }
+                let repr = repr_v6(&tx, (src, to), 0);
+                fragment_v6(&way, repr, (&front, next), replaced(skb, &[rest, &bytes]))
+            }
+        };
+    }
+    // Cut as it is, its pieces get the headers one by one.
+    let Some(h) = skb.push(ipv6::HEADER_LEN) else { return Err(Error::NoBufs) };
+    repr_v6(&IpTx { protocol: chain.protocol, ..tx }, (src, chain.to), len).emit(h);
+    shift_checksum(&mut skb, ipv6::HEADER_LEN);
+    skb.l3 = L3::V6;
+    let caps = Caps { tso: false, uso: false, tx_csum: false, ..dst.dev.caps() };
+    for mut piece in gso::segment(skb, &caps) {
+        piece.pull(ipv6::HEADER_LEN);
+        let bytes = piece.to_vec();
+        send_v6(&way, &tx, (src, to), replaced(piece, &[&chain.bytes, &bytes]))?;
+    }
+    Ok(())
+}
+
+/// Room in the head for the headers of IPv6 and of Ethernet.
+const ROOM: usize = ipv6::HEADER_LEN + 16;
+
+/// A packet of other bytes, with complete checksums, in the place of `skb`.
+fn replaced(mut skb: Skb, parts: &[&[u8]]) -> Skb {
+    let mut out = Skb::from_slice(&parts.concat());
+    (out.owner, out.tx_stamp) = (skb.owner.take(), skb.tx_stamp.take());
+    (out.tx_time, out.hash) = (skb.tx_time, skb.hash);
+    (out.mark, out.priority) = (skb.mark, skb.priority);
+    out
+}
+
+fn repr_v6(tx: &IpTx, (src, dst): (Ipv6Addr, Ipv6Addr), payload_len: usize) -> Ipv6Repr {
+    Ipv6Repr {
+        src,
+        dst,
+        next_header: tx.protocol,
+        hop_limit: tx.ttl,
+        traffic_class: tx.tos,
+        flow_label: tx.flow_label,
+        payload_len,
+    }
+}
+
 /// A packet's way out, as each step of this file hands it to the next.
 #[derive(Clone, Copy)]
 struct Way<'a> {
@@ -159,17 +238,9 @@ fn send_v6(way: &Way<'_>, tx: &IpTx, (src, to): (Ipv6Addr, Ipv6Addr), mut skb: S
         stack.mib.inc(Mib::Ip6FragFails);
         return Err(Error::MsgSize);
     }
-    let repr = Ipv6Repr {
-        src,
-        dst: to,
-        next_header: tx.protocol,
-        hop_limit: tx.ttl,
-        traffic_class: tx.tos,
-        flow_label: tx.flow_label,
-        payload_len: skb.len(),
-    };
+    let repr = repr_v6(tx, (src, to), skb.len());
     if too_long {
-        return fragment_v6(way, repr, skb);
+        return fragment_v6(way, Ipv6Repr { next_header: proto::FRAGMENT, ..repr }, (&[], tx.protocol), skb);
     }
     let Some(h) = skb.push(ipv6::HEADER_LEN) else { return Err(Error::NoBufs) };
     repr.emit(h);
@@ -287,10 +358,12 @@ fn fragment_v4(way: &Way<'_>, repr: Ipv4Repr, options: &[u8], mut skb: Skb) -> R
     send_pieces(way, pieces, owner, stamp)
 }
 
-fn fragment_v6(way: &Way<'_>, repr: Ipv6Repr, mut skb: Skb) -> Result<()> {
+/// `front`: the extension headers that each fragment has, the last of which names the fragment header; `next`: the
+/// first header of what is cut.
+fn fragment_v6(way: &Way<'_>, repr: Ipv6Repr, (front, next): (&[u8], u8), mut skb: Skb) -> Result<()> {
     let Way { stack, dst, .. } = *way;
-    const HEADERS: usize = ipv6::HEADER_LEN + ipv6::FRAGMENT_HEADER_LEN;
-    let room = (dst.mtu as usize).saturating_sub(HEADERS) & !7;
+    let headers = ipv6::HEADER_LEN + front.len() + ipv6::FRAGMENT_HEADER_LEN;
+    let room = (dst.mtu as usize).saturating_sub(headers) & !7;
     if room == 0 {
         stack.mib.inc(Mib::Ip6FragFails);
         return Err(Error::MsgSize);
@@ -299,16 +372,17 @@ fn fragment_v6(way: &Way<'_>, repr: Ipv6Repr, mut skb: Skb) -> Result<()> {
     let (owner, stamp) = (skb.owner.take(), skb.tx_stamp.take());
     let bytes = skb.to_vec();
     // RFC 7739 §5: unpredictable. Never 0, which some middleboxes treat as unset.
-    let id = net(stack).idents.next(stack, repr.src.into(), repr.dst.into(), repr.next_header, way.now).max(1);
+    let id = net(stack).idents.next(stack, repr.src.into(), repr.dst.into(), next, way.now).max(1);
     let mut offset = 0;
     let mut pieces: Vec<Skb> = Vec::new();
     for piece in bytes.chunks(room) {
         let more = offset + piece.len() < bytes.len();
-        let mut f = Skb::from_slice(piece);
-        let Some(h) = f.push(HEADERS) else { return Err(Error::NoBufs) };
-        let payload_len = ipv6::FRAGMENT_HEADER_LEN + piece.len();
-        Ipv6Repr { next_header: proto::FRAGMENT, payload_len, ..repr }.emit(h);
-        FragmentHeader { next_header: repr.next_header, offset, more, id }.emit(&mut h[ipv6::HEADER_LEN..]);
+        let mut fragment = [0; ipv6::FRAGMENT_HEADER_LEN];
+        FragmentHeader { next_header: next, offset, more, id }.emit(&mut fragment);
+        let mut f = Skb::from_slice(&[front, &fragment, piece].concat());
+        let payload_len = f.len();
+        let Some(h) = f.push(ipv6::HEADER_LEN) else { return Err(Error::NoBufs) };
+        Ipv6Repr { payload_len, ..repr }.emit(h);
         f.l3 = L3::V6;
         f.nh_len = ipv6::HEADER_LEN as u16;
         f.hash = skb.hash;

@@ -6,18 +6,19 @@
 //!
 //! A socket of IPv6 has the options of both families, each with its own value: what IP_RECVTTL asks for counts for
 //! packets of IPv4, IPV6_RECVHOPLIMIT for those of IPv6. Not here, and refused with ENOPROTOOPT as on a kernel without
-//! them: sticky IPV6_PKTINFO and extension headers, flow-label leases. IP_CHECKSUM is for streams alone, which deliver
-//! no such control data on Linux either.
+//! them: flow-label leases. IP_CHECKSUM is for streams alone, which deliver no such control data on Linux either.
 
 pub(crate) mod own;
 
 use super::multicast::options;
+use super::pktoptions;
+use super::socket_headers::{self, IPV6_2292PKTOPTIONS};
 use crate::base::error::{Error, Result};
 use crate::sock::dst::Dst;
 use crate::sock::sockopt::{int, put};
 use crate::sock::{SockCommon, SockGuard, flag, ip_flag};
 use crate::stack::Stack;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const IP_CHECKSUM: i32 = 23;
 const IP_MINTTL: i32 = 21;
@@ -135,6 +136,24 @@ fn kept(g: &SockGuard<'_>, name: i32) -> Option<u32> {
     }
 }
 
+/// IPV6_PKTINFO of all packets: an interface and an address. EINVAL: too few bytes, or not the interface that the
+/// socket is bound to.
+fn set_pktinfo(g: &mut SockGuard<'_>, value: &[u8]) -> Result<()> {
+    let (addr, rest) = value.split_first_chunk::<16>().ok_or(Error::Inval)?;
+    let ifindex = u32::from_ne_bytes(*rest.first_chunk().ok_or(Error::Inval)?);
+    if g.common.bound_dev_if != 0 && g.common.bound_dev_if != ifindex {
+        return Err(Error::Inval);
+    }
+    g.common.ip_more.get_or_insert_default().sticky_pktinfo = Some((ifindex, Ipv6Addr::from(*addr)));
+    Ok(())
+}
+
+/// The interface that IPV6_PKTINFO has set for what is sent over IPv6; 0: none. The address that it has set chooses no
+/// source on Linux, and is only told by IPV6_2292PKTOPTIONS.
+pub(super) fn sticky_if(c: &SockCommon) -> u32 {
+    c.ip_more.as_ref().and_then(|m| m.sticky_pktinfo).map_or(0, |p| p.0)
+}
+
 /// IPV6_MULTICAST_IF: the interface index, 0 for the route's.
 fn multicast_if_v6(g: &SockGuard<'_>, val: i32) -> Result<u32> {
     if is_stream(g) {
@@ -243,11 +262,17 @@ fn takes_v6(g: &SockGuard<'_>, name: i32) -> bool {
 }
 
 fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
-    if let Some(done) = options::set(g, libc::SOL_IPV6, name, value) {
+    let headers = socket_headers::set(g, name, value);
+    if let Some(done) = headers.or_else(|| options::set(g, libc::SOL_IPV6, name, value)) {
         return done;
     }
     if let Some(done) = own::set_v6(g, name, value) {
         return done;
+    }
+    match name {
+        libc::IPV6_PKTINFO => return set_pktinfo(g, value),
+        IPV6_2292PKTOPTIONS => return pktoptions::set(g, value),
+        _ => {}
     }
     // An int is wanted, and a shorter value is EINVAL for nearly all; Linux reads 0 from nothing and has EINVAL where
     // it minds.
@@ -389,11 +414,15 @@ fn first_v4(a: IpAddr) -> Option<Ipv4Addr> {
 }
 
 fn get_v6(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
-    if let Some(done) = options::get(g, libc::SOL_IPV6, name, value) {
+    let headers = socket_headers::get(g, name, value);
+    if let Some(done) = headers.or_else(|| options::get(g, libc::SOL_IPV6, name, value)) {
         return done;
     }
     let c = &g.common;
     let bit = |b: u32| c.flag(b) as i32;
+    if name == IPV6_2292PKTOPTIONS {
+        return pktoptions::get(g, value);
+    }
     if name == own::IPV6_PATHMTU {
         return own::path_mtu_info(g, value);
     }

@@ -158,8 +158,10 @@ impl Proto for Ping {
             if datagram::needs_scope(*a.ip()) && a.scope_id() == 0 {
                 return Err(Error::Inval);
             }
-            if a.scope_id() != 0 {
-                sk.stack.netdevs.by_index(a.scope_id()).ok_or(Error::NoDev)?;
+            for device in [a.scope_id(), sk.common.bound_dev_if] {
+                if device != 0 {
+                    sk.stack.netdevs.by_index(device).ok_or(Error::NoDev)?;
+                }
             }
             if !ip.is_unspecified() && !bind::may_be_foreign(sk, ip) && !route::is_local(sk.stack, ip) {
                 return Err(Error::AddrNotAvail);

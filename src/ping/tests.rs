@@ -81,3 +81,31 @@ fn an_identifier_is_shared_unless_a_socket_says_no_and_the_last_hears_the_answer
     three.close();
     two.bind("0.0.0.0:77".parse().unwrap()).unwrap();
 }
+
+/// SO_RCVMARK and SO_RCVPRIORITY add nothing to what a ping socket receives, SO_TIMESTAMP does (ping_recvmsg).
+#[test]
+fn of_the_socket_level_options_a_reply_has_its_time_alone() {
+    let b = Bench::on_ip();
+    for (family, request, to) in [(libc::AF_INET, 8, "127.0.0.1:0"), (libc::AF_INET6, 128, "[::1]:0")] {
+        let s = ping(&b, family);
+        for (option, more) in [(75, 0), (82, 0), (libc::SO_TIMESTAMP, 1)] {
+            s.setsockopt(libc::SOL_SOCKET, option, &1i32.to_ne_bytes()).unwrap();
+            send(&s, &[request, 0, 0, 0, 0, 0, 0, 0], to).unwrap();
+            let mut buf = [0; 200];
+            let mut slices = [IoSliceMut::new(&mut buf)];
+            let mut m = RecvMsg::new(&mut slices, libc::MSG_DONTWAIT);
+            assert_eq!(s.recvmsg(&mut m), Ok(8));
+            assert_eq!(m.control.len(), more, "{family}, option {option}");
+        }
+    }
+}
+
+#[test]
+fn bind_looks_for_the_device_of_the_socket_before_it_says_that_it_is_bound() {
+    let b = Bench::on_ip();
+    let s = ping(&b, libc::AF_INET6);
+    s.bind("[::1]:0".parse().unwrap()).unwrap();
+    assert_eq!(s.bind("[::1]:0".parse().unwrap()), Err(Error::Inval));
+    s.setsockopt(libc::SOL_SOCKET, 62, &300i32.to_ne_bytes()).unwrap();
+    assert_eq!(s.bind("[::1]:0".parse().unwrap()), Err(Error::NoDev));
+}

@@ -101,7 +101,8 @@ fn append(g: &mut SockGuard<'_>, v4: bool, plan: Plan, protocol: u8, msg: &mut S
     let header = if v4 { ip::HEADER_LEN } else { ipv6::HEADER_LEN };
     if msg.flags & MSG_PROBE == 0 {
         let (len, before) = (msg.remaining(), packet.bytes.len());
-        let most = if v4 { 0xffff - header } else { 0xffff };
+        let headers = packet.plan.headers_len();
+        let most = if v4 { 0xffff - header } else { 0xffff - packet.plan.headers_share() };
         if before + len > most {
             datagram::local_too_long(g, to, packet.plan.dst.mtu);
             return Err(Error::MsgSize);
@@ -110,7 +111,7 @@ fn append(g: &mut SockGuard<'_>, v4: bool, plan: Plan, protocol: u8, msg: &mut S
         if held > 2 * i64::from(g.sock.sndbuf.load(Ordering::Relaxed)) {
             return Err(Error::NoBufs);
         }
-        packet.plan.fit(g, header + before + len)?;
+        packet.plan.fit(g, header + headers + before + len)?;
         msg.readable()?;
         packet.bytes.resize(before + len, 0);
         if msg.copy_to(&mut packet.bytes[before..]) < len {
@@ -130,7 +131,7 @@ fn append(g: &mut SockGuard<'_>, v4: bool, plan: Plan, protocol: u8, msg: &mut S
         fill_checksum(g, &mut packet)?;
     }
     let Pending { mut plan, protocol, bytes } = packet;
-    let df = plan.fit(g, header + bytes.len())?;
+    let df = plan.fit(g, header + plan.headers_len() + bytes.len())?;
     plan.xmit(g, Skb::from_slice(&bytes), protocol, g.common.flow_label, df)
 }
 

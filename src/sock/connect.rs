@@ -60,8 +60,6 @@ pub(crate) fn connect_stream(
     if addr == Ok(None) {
         proto.disconnect(g)?;
         g.common.socket_state = SocketState::Unconnected;
-        // Who waits for a listener's events sees that it is none any more (tcp_disconnect's sk_error_report).
-        sock.wait.wake(Events::ERR);
         return Ok(());
     }
     let pending = match g.common.socket_state {

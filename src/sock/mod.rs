@@ -6,12 +6,14 @@
 //! |---|---|
 //! | `accept` | accept(2), and the queue of connections |
 //! | `addr` | families, and v4-mapped addresses |
+//! | `cmsg` | control messages in C's form |
 //! | `connect` | connect(2) of a stream |
 //! | `ctl`, `lock` | `lock_sock` and the backlog: the decisions, and the sock around them |
 //! | `diag` | the sockets of a stack, as a list |
 //! | `dst` | a resolved route |
 //! | `errqueue` | the error queue |
 //! | `filter`, `reuseport` | classic BPF programs on sockets; SO_REUSEPORT groups |
+//! | `ip_more` | options of the IP levels that few sockets have |
 //! | `layer` | a protocol on top of another |
 //! | `mem` | memory accounts |
 //! | `membership` | a group that a socket joined |
@@ -28,12 +30,14 @@
 
 pub mod accept;
 pub(crate) mod addr;
+pub mod cmsg;
 pub(crate) mod connect;
 mod ctl;
 pub mod diag;
 pub mod dst;
 pub(crate) mod errqueue;
 pub mod filter;
+pub(crate) mod ip_more;
 pub mod layer;
 pub(crate) mod lock;
 pub mod mem;
@@ -281,26 +285,8 @@ pub(crate) mod ip_flag {
     pub(crate) const RECVPATHMTU: u32 = 1 << 23;
     pub(crate) const ROUTER_ALERT_ISOLATE: u32 = 1 << 24;
     pub(crate) const ROUTER_ALERT6: u32 = 1 << 25;
-}
-
-/// Options of the IP levels that few sockets have: made when one is first set.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct IpMore {
-    /// IP_OPTIONS: as the program gave them, filled up to a multiple of 4. Linux: inet_opt.
-    pub(crate) options: Box<[u8]>,
-    /// IP_LOCAL_PORT_RANGE: lower and upper end; 0: the sysctl's.
-    pub(crate) port_range: (u16, u16),
-    /// IP_UNICAST_IF and IPV6_UNICAST_IF: interface of what goes to one host; 0: the route's (uc_index, ucast_oif).
-    pub(crate) unicast_if: (u32, u32),
-    /// IPV6_ADDR_PREFERENCES: IPV6_PREFER_SRC_* bits; 0: none was set.
-    pub(crate) srcprefs: u32,
-    /// IPV6_MTU: bytes of a packet that IPV6_DONTFRAG lets pass, where the path takes more; 0: the path's (frag_size).
-    pub(crate) frag_size: u32,
-    /// IPV6_ROUTER_ALERT: the socket waits for such packets.
-    pub(crate) router_alert6: bool,
-    /// IPV6_RECVPATHMTU: where the last datagram that was too long should have gone, and the MTU of its path; waits for
-    /// a receive (rxpmtu).
-    pub(crate) rx_path_mtu: Option<(SocketAddr, u32)>,
+    /// The socket is told of extension headers: there are bits in `IpMore::rx_headers`.
+    pub(crate) const HEADERS6: u32 = 1 << 27;
 }
 
 /// What the sock's lock protects, for every protocol.
@@ -389,7 +375,7 @@ pub struct SockCommon {
     /// Received packets for the program.
     pub receive_queue: VecDeque<Skb>,
     /// Options of the IP levels that few sockets have.
-    pub(crate) ip_more: Option<Box<IpMore>>,
+    pub(crate) ip_more: Option<Box<ip_more::IpMore>>,
     /// Groups joined, by interface; allocated when first used.
     #[expect(clippy::box_collection, reason = "8 bytes of every sock, not 24")]
     pub(crate) multicast: Option<Box<Vec<membership::Membership>>>,
@@ -667,13 +653,13 @@ impl Drop for Sock {
     }
 }
 
-/// What a pending or a queued error of a datagram sock shows in poll(2): POLLERR, and of the queue with
-/// SO_SELECT_ERR_QUEUE also POLLPRI.
+/// What a pending or a queued error of a datagram sock shows in poll(2): POLLERR, and with SO_SELECT_ERR_QUEUE also
+/// POLLPRI.
 fn error_events(sock: &Sock, c: &SockCommon) -> Events {
-    if !sock.errors.is_empty() {
-        return if c.more & more::SELECT_ERR_QUEUE != 0 { Events::ERR | Events::PRI } else { Events::ERR };
+    if sock.err.load(Ordering::Acquire) == 0 && sock.errors.is_empty() {
+        return Events::NONE;
     }
-    if sock.err.load(Ordering::Acquire) != 0 { Events::ERR } else { Events::NONE }
+    if c.more & more::SELECT_ERR_QUEUE != 0 { Events::ERR | Events::PRI } else { Events::ERR }
 }
 
 /// Readiness of an owned datagram sock (datagram_poll): the default of `Proto::poll_locked`.

@@ -37,6 +37,13 @@ impl ReuseGroup {
         }
     }
 
+    /// The member that a flow's hash chooses (reuseport_select_sock_by_hash).
+    pub(crate) fn by_hash(&self, hash: u32) -> Option<Arc<Sock>> {
+        let inner = self.inner.lock();
+        let at = (u64::from(hash) * inner.socks.len() as u64) >> 32;
+        inner.socks.get(at as usize)?.upgrade()
+    }
+
     fn set_program(&self, program: Option<Arc<Program>>) -> Option<Arc<Program>> {
         let mut inner = self.inner.lock();
         self.programmed.store(program.is_some(), Ordering::Release);

@@ -284,7 +284,7 @@ pub struct SkbInner {
     pub(crate) zerocopy: Option<ZeroCopy>,
     /// Its events are reported to the program (SKBTX_ANY_TSTAMP, tskey).
     pub(crate) tx_stamp: Option<TxStamp>,
-    /// Received: the IPv4 header, where it has options.
+    /// Received: the IPv4 header, where it has options; the IPv6 header and its extension headers, where it has some.
     pub(crate) saved_header: Option<Box<[u8]>>,
 }
 
@@ -523,6 +523,11 @@ impl SkbInner {
         let s = &mut self.head[start..start + n];
         s.fill(0);
         Some(s)
+    }
+
+    /// Bytes that [`Skb::push`] still has room for.
+    pub(crate) fn headroom(&self) -> usize {
+        self.head_start as usize
     }
 
     /// Removes the first `n` bytes, head first. False, with nothing done, when there are fewer.

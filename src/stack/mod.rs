@@ -217,7 +217,7 @@ pub struct Stack {
 
 impl Stack {
     /// Programs that do not own the stack have sockets on it from now on, as those of a stack server: they lack
-    /// CAP_NET_ADMIN, and TCP_REPAIR and a restricted congestion control are refused.
+    /// CAP_NET_ADMIN and CAP_NET_RAW: TCP_REPAIR, a restricted congestion control and IPv6 options headers are refused.
     pub fn share(&self) {
         self.shared.store(true, Ordering::Relaxed);
     }
@@ -225,6 +225,11 @@ impl Stack {
     /// Whether who calls has CAP_NET_ADMIN in the stack's network namespace (ns_capable): its owner has.
     pub(crate) fn net_admin(&self) -> bool {
         !self.shared.load(Ordering::Relaxed)
+    }
+
+    /// The same of CAP_NET_RAW.
+    pub(crate) fn net_raw(&self) -> bool {
+        self.net_admin()
     }
 
     /// A stack without protocols and without a network layer; its only device is `lo` (index 1), without addresses.

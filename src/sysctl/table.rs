@@ -140,7 +140,7 @@ sysctls! {
         "Requests a listener remembers without cookies. Linux: by memory; here as for 262,144 hash slots.",
     tcp_max_tw_buckets "net.ipv4.tcp_max_tw_buckets" int(I32_MIN, I32_MAX) "131072" Live Rw
         "Time-wait sockets before new ones are not kept. Linux: half the hash table.",
-    tcp_migrate_req "net.ipv4.tcp_migrate_req" flag(0, 1) "0" Planned Rw
+    tcp_migrate_req "net.ipv4.tcp_migrate_req" flag(0, 1) "0" Live Rw
         "Move requests of a closed listener to another of its SO_REUSEPORT group.",
     tcp_orphan_retries "net.ipv4.tcp_orphan_retries" int(0, 255) "0" Live Rw
         "Retransmissions of an orphan before it is killed; 0 means 8.",

@@ -12,6 +12,7 @@ use super::lookup::{Bound, Entry, Holder};
 use super::tcb::{Cx, TcpSock};
 use super::{cong, mtu, rcv, rcvbuf, set_state, sock_ops, timer, ulp, window};
 use crate::counters::Mib;
+use crate::ip::{pktoptions, socket_headers};
 use crate::sock::addr::AF_INET6;
 use crate::sock::packet::PacketInfo;
 use crate::sock::skb::Skb;
@@ -65,8 +66,9 @@ pub(super) fn syn_recv_sock(
             // Shown, and without a use: a stream does not send to groups. IP_MULTICAST_IF would show an address.
             c.sk.mc_index = if c.sock.family == AF_INET6 { info.ifindex } else { 0 };
             c.sk.mc_ttl = i16::from(info.ttl);
+            pktoptions::begin(c.sk, info, req.as_mut().and_then(|r| r.pktopts.take()));
         }
-        if !c.tp.net.hashinfo.insert(c.stack, &key.tuple, Entry::Sock(c.sock.clone()), replaces) {
+        if !c.tp.net.hashinfo.insert(c.stack, &key.tuple, Entry::Sock(c.sock.clone(), c.sk.bound_dev_if), replaces) {
             return None;
         }
         let bound = c.tp.net.hashinfo.bind_again(child_bound(c.sk));
@@ -114,8 +116,8 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     s.filter = l.filter.as_ref().map(|f| Box::new(f.for_child()));
     (s.more, s.ip_more) = (l.more, l.ip_more.clone());
     if let Some(m) = &mut s.ip_more {
-        // A listener's IP options are not its connections'.
-        m.options = Box::default();
+        // A listener's IP options are not its connections', unlike its extension headers.
+        (m.options, m.pktoptions) = (Box::default(), None);
     }
     s.ip_flags = l.ip_flags & !(ip_flag::PORT_LEFT | ip_flag::DEFER_CONNECT);
     s.max_pacing_rate = l.max_pacing_rate;
@@ -140,6 +142,7 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, by: &OpenedBy
         let own = if req.daddr.is_ipv6() { &mut sk.tclass } else { &mut sk.tos };
         *own = ecn::with_codepoint(req.syn_tos, 0);
     }
+    socket_headers::settle_room(c.sk);
     cong::dst_init(c);
     let now_ms = c.now.as_millis() as u32;
     let auth = auth::room(c).map_or(0, |o| o.option_len() as u16);

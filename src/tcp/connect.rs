@@ -16,6 +16,7 @@ use crate::sock::addr::AF_INET6;
 use crate::sock::addr::unspecified;
 use crate::sock::dst::DstKind;
 use crate::sock::state::State;
+use crate::sock::wait::Events;
 use crate::sock::{flag, ip_flag};
 use crate::stack::Stack;
 use crate::wire::seq::SeqNum;
@@ -80,6 +81,7 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
     cx.sk.daddr = peer;
     cx.sk.dport = addr.port();
     cx.sk.dst = Some(dst);
+    ip::socket_headers::settle_room(cx.sk);
     cx.tp.rx_opt.mss_clamp = default_mss(peer);
     let r = hash_connect(cx).and_then(|()| {
         let tuple = tuple_of_sock(cx.sk);
@@ -162,7 +164,7 @@ fn try_tuple(cx: &mut Cx<'_>, bound: bool) -> bool {
     let mut old: Option<Arc<TimeWait>> = None;
     let (stack, tp, now) = (cx.stack, &mut *cx.tp, cx.now);
     let loopback = cx.sk.saddr.is_loopback() || cx.sk.daddr.is_loopback();
-    let done = tp.net.hashinfo.insert(stack, &tuple, Entry::Sock(cx.sock.clone()), |e| {
+    let done = tp.net.hashinfo.insert(stack, &tuple, Entry::Sock(cx.sock.clone(), cx.sk.bound_dev_if), |e| {
         let Entry::TimeWait(tw) = e else { return false };
         let Some(taken) = tw.reusable(stack, now, loopback, bound) else { return false };
         if !tp.repair {
@@ -249,10 +251,15 @@ pub fn put_port(cx: &mut Cx<'_>) {
 pub fn unhash(cx: &mut Cx<'_>) {
     match cx.state() {
         State::Close => {}
-        State::Listen => cx.tp.net.hashinfo.unlisten(cx.sock, cx.sk.sport),
+        State::Listen => {
+            let group = cx.tp.net.hashinfo.unlisten(cx.sock, cx.sk.sport);
+            if let Some(l) = cx.tp.listener.as_mut().filter(|_| cx.stack.sysctl.tcp_migrate_req()) {
+                l.heirs = group;
+            }
+        }
         _ => {
             let tuple = tuple_of_sock(cx.sk);
-            let mine = |e: &Entry| matches!(e, Entry::Sock(s) if Arc::ptr_eq(s, cx.sock));
+            let mine = |e: &Entry| matches!(e, Entry::Sock(s, _) if Arc::ptr_eq(s, cx.sock));
             let gone = cx.tp.net.hashinfo.remove(cx.stack, &tuple, mine);
             drop(gone);
         }
@@ -285,7 +292,8 @@ pub fn disconnect(cx: &mut Cx<'_>) -> Result<()> {
     close::reset_connection(cx);
     if err != 0 {
         cx.sock.err.store(err, Ordering::Relaxed);
-        cx.sock.wait.wake(crate::sock::wait::Events::ALL);
     }
+    // Also without an error (sk_error_report): the events of a connection, or of a listener, are over.
+    cx.sock.wait.wake(Events::ALL);
     Ok(())
 }

@@ -89,9 +89,9 @@ fn tuple(local: SocketAddr, peer: SocketAddr) -> Tuple {
 pub(crate) fn mini_timer(stack: &Arc<Stack>, local: SocketAddr, peer: SocketAddr) -> Option<Armed> {
     let tuple = tuple(local, peer);
     match net::of(stack).ok()?.hashinfo.established(stack, &tuple)? {
-        Entry::Sock(_) => None,
+        Entry::Sock(..) => None,
         Entry::TimeWait(tw) => Some((Timer::TimeWait, tw.left(stack.now()), 0)),
-        Entry::Request(listener) => {
+        Entry::Request(listener, _) => {
             let mut g = listener.lock(stack);
             let cx = Cx::new(&mut g)?;
             let key = ReqKey { hash: stack.keys.ehash(&tuple), tuple };
@@ -110,12 +110,12 @@ pub(crate) fn destroy_mini(stack: &Arc<Stack>, local: SocketAddr, peer: SocketAd
             timewait::kill(stack, &tw);
             Ok(())
         }
-        Some(Entry::Request(listener)) => {
+        Some(Entry::Request(listener, _)) => {
             let mut g = listener.lock(stack);
             let mut cx = Cx::new(&mut g).ok_or(Error::NoEnt)?;
             let key = ReqKey { hash: stack.keys.ehash(&tuple), tuple };
             handshake::unlink(&mut cx, &key).map(drop).ok_or(Error::NoEnt)
         }
-        Some(Entry::Sock(_)) | None => Err(Error::NoEnt),
+        Some(Entry::Sock(..)) | None => Err(Error::NoEnt),
     }
 }

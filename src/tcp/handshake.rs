@@ -53,7 +53,7 @@ pub fn listen_rcv(cx: &mut Cx<'_>, skb: Skb) {
     let requested = cx.tp.listener.as_ref().is_some_and(|l| l.has(&key));
     if !requested
         && !flags.contains(TcpFlags::SYN)
-        && let Some(Entry::Sock(child)) = cx.tp.net.hashinfo.established(cx.stack, &tuple)
+        && let Some(Entry::Sock(child, _)) = cx.tp.net.hashinfo.established_from(cx.stack, &tuple, info.ifindex)
     {
         // The segment waited in the backlog while its request became a connection.
         skb.rx = None;
@@ -182,6 +182,7 @@ fn new_request(cx: &mut Cx<'_>, key: &ReqKey, info: &PacketInfo, dst: Arc<Dst>, 
         syn_tos: agreed.syn_tos,
         saved_syn: None,
         syn_options: None,
+        pktopts: None,
         deadline: Default::default(),
         dst,
     })
@@ -216,7 +217,8 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         return listendrop(cx, DropReason::TcpListenOverflow);
     }
     let opt = TcpOptions::parse(rcv::option_bytes(&skb));
-    let dst = match ip::route::lookup(cx.stack, info.src, Some(info.dst), oif(cx.sk, info)) {
+    let hop = ip::socket_headers::way_to(cx.sk, info.src);
+    let dst = match ip::route::lookup(cx.stack, hop, Some(info.dst), oif(cx.sk, info)) {
         Ok(d) if cx.sk.flag(flag::LOCALROUTE) && ip::route::on_link(cx.stack, &d).is_err() => {
             return listendrop(cx, DropReason::IpOutNoRoutes);
         }
@@ -254,6 +256,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         return send_cookie(cx, key, &mut req);
     }
     req.saved_syn = if cx.tp.save_syn != 0 { Some(saved_syn(&skb, info)) } else { None };
+    req.pktopts = if tw { None } else { ip::pktoptions::of_syn(cx.sk, &skb) };
     req.syn_options = cx.tp.net.sock_ops.any().then(|| rcv::option_bytes(&skb).into());
     let decision = fastopen::server::try_fastopen(cx, &skb, info, &opt, &req.dst);
     if let Some(queue) = &decision.open {
@@ -263,7 +266,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
             Err(req) => req,
         };
     }
-    let entry = Entry::Request(cx.sock.clone());
+    let entry = Entry::Request(cx.sock.clone(), req.oif);
     if !cx.tp.net.hashinfo.insert(cx.stack, &key.tuple, entry, |_| false) {
         // A connection with this 4-tuple was made meanwhile: the SYN is an old duplicate.
         return drop_skb(cx, DropReason::TcpInvalidSyn);
@@ -322,7 +325,8 @@ fn cookie_check(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> O
         listendrop(cx, DropReason::TcpListenOverflow);
         return None;
     }
-    let Ok(dst) = ip::route::lookup(stack, info.src, Some(info.dst), oif(cx.sk, info)) else {
+    let hop = ip::socket_headers::way_to(cx.sk, info.src);
+    let Ok(dst) = ip::route::lookup(stack, hop, Some(info.dst), oif(cx.sk, info)) else {
         drop_skb(cx, DropReason::IpOutNoRoutes);
         return None;
     };
@@ -342,7 +346,8 @@ fn cookie_check(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> O
         ao: auth::ao_header(cx.tp, &skb),
         syn_tos: skb.tcp.ip_dsfield,
     };
-    let req = new_request(cx, key, info, dst, agreed);
+    let mut req = new_request(cx, key, info, dst, agreed);
+    req.pktopts = ip::pktoptions::of_syn(cx.sk, &skb);
     let by = OpenedBy::of(&skb);
     let child = syn_recv_sock(cx, key, &mut Some(req), &by, |_| false, |c, _| first_segment(c, skb));
     match child {
@@ -438,7 +443,7 @@ pub(super) fn with_request<R>(
 /// Takes a request out of listener and tables (inet_csk_reqsk_queue_drop).
 pub(super) fn unlink(cx: &mut Cx<'_>, key: &ReqKey) -> Option<Box<Request>> {
     let req = cx.tp.listener.as_mut()?.remove(key)?;
-    let mine = |e: &Entry| matches!(e, Entry::Request(s) if Arc::ptr_eq(s, cx.sock));
+    let mine = |e: &Entry| matches!(e, Entry::Request(s, _) if Arc::ptr_eq(s, cx.sock));
     drop(cx.tp.net.hashinfo.remove(cx.stack, &key.tuple, mine));
     Some(req)
 }
@@ -664,7 +669,7 @@ fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, tsval: Option<u32>) {
     let Some(mut req) = cx.tp.listener.as_mut().and_then(|l| l.remove(key)) else { return };
     req.ts_recent = tsval.unwrap_or(req.ts_recent);
     let listener = cx.sock;
-    let mine = |e: &Entry| matches!(e, Entry::Request(s) if Arc::ptr_eq(s, listener));
+    let mine = |e: &Entry| matches!(e, Entry::Request(s, _) if Arc::ptr_eq(s, listener));
     let by = OpenedBy::of(&skb);
     let child = syn_recv_sock(cx, key, &mut Some(req), &by, mine, |c, req| {
         rtt::synack_rtt_meas(c, req.snt_synack.filter(|_| req.num_retrans == 0));
@@ -677,7 +682,7 @@ fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, tsval: Option<u32>) {
 }
 
 /// A child joins the accept queue (inet_csk_reqsk_queue_add).
-fn queue_add(cx: &mut Cx<'_>, child: Arc<Sock>) {
+pub(super) fn queue_add(cx: &mut Cx<'_>, child: Arc<Sock>) {
     if let Some(l) = cx.tp.listener.as_mut() {
         l.push_accept(child);
         cx.sk.ack_backlog += 1;

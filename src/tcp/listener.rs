@@ -9,13 +9,15 @@ use super::ecn::EcnRequest;
 use super::lookup::{Entry, Holder, Ready};
 use super::syncookies::Overflow;
 use super::tcb::Cx;
-use super::{close, deferred, fastopen, set_state, sock_ops, ulp};
+use super::{close, deferred, fastopen, migrate, set_state, sock_ops, ulp};
 use crate::base::env::{Duration, Instant};
 use crate::base::error::{Error, Result};
 use crate::base::hash::Tuple;
 use crate::sock::Sock;
 use crate::sock::dst::Dst;
+use crate::sock::ip_more::PktOptions;
 use crate::sock::proto::SockRef;
+use crate::sock::reuseport::ReuseGroup;
 use crate::sock::state::State;
 use crate::stack::TimerSlot;
 use crate::wire::seq::{SeqNum, WindowShift};
@@ -88,6 +90,8 @@ pub(super) struct Request {
     pub saved_syn: Option<Box<[u8]>>,
     /// Option bytes of the SYN, kept where hooks are registered.
     pub syn_options: Option<Box<[u8]>>,
+    /// Headers of the SYN that the connection is told of (ireq_opt pktopts).
+    pub pktopts: Option<Box<PktOptions>>,
     /// Its place among the deadlines.
     pub deadline: (Instant, u64),
 }
@@ -111,6 +115,8 @@ pub struct Listener {
     young: usize,
     timer: TimerSlot,
     accept: VecDeque<Arc<Sock>>,
+    /// The group that takes over what it leaves: it has ended, and `tcp_migrate_req` is set.
+    pub(super) heirs: Option<Arc<ReuseGroup>>,
     /// When SYNs were answered with cookies.
     pub(super) overflow: Overflow,
 }
@@ -153,6 +159,14 @@ impl Listener {
         self.deadlines.insert(req.deadline, key);
         self.young += 1;
         self.requests.insert(key, Some(req));
+    }
+    /// Takes another listener's request over, with the time of its next SYN-ACK.
+    pub(super) fn adopt(&mut self, key: ReqKey, req: Box<Request>) {
+        let (at, old) = (req.deadline.0, req.num_timeout > 0);
+        self.insert(key, req, at);
+        if old {
+            self.grew_old();
+        }
     }
     pub(super) fn remove(&mut self, key: &ReqKey) -> Option<Box<Request>> {
         let req = self.requests.remove(key)??;
@@ -236,17 +250,24 @@ pub fn listen(cx: &mut Cx<'_>, backlog: u32) -> Result<()> {
     Ok(())
 }
 
-/// Ends listening: requests are forgotten, connections that nobody accepted are reset (inet_csk_listen_stop). Process
-/// context.
+/// Ends listening: requests are forgotten and connections that nobody accepted are reset, but for those that another
+/// listener takes (inet_csk_listen_stop). Process context.
 pub(super) fn stop(cx: &mut Cx<'_>) {
     let Some(mut l) = cx.tp.listener.take() else { return };
     cx.stack.timers.cancel(&mut l.timer);
     fastopen::server::unlisten(cx);
-    for key in l.deadlines.values() {
-        let mine = |e: &Entry| matches!(e, Entry::Request(s) if Arc::ptr_eq(s, cx.sock));
+    for key in l.deadlines.into_values() {
+        let req = l.requests.remove(&key).flatten().zip(l.heirs.as_deref());
+        if req.is_some_and(|(req, group)| migrate::request(cx, group, &key, req)) {
+            continue;
+        }
+        let mine = |e: &Entry| matches!(e, Entry::Request(s, _) if Arc::ptr_eq(s, cx.sock));
         drop(cx.tp.net.hashinfo.remove(cx.stack, &key.tuple, mine));
     }
     for child in l.accept {
+        if l.heirs.as_deref().is_some_and(|group| migrate::child(cx, group, &child)) {
+            continue;
+        }
         let mut g = child.lock(cx.stack);
         if let Some(mut c) = Cx::new(&mut g) {
             // The error only says that the child is closed already.

@@ -26,12 +26,23 @@ const PSHARDS: usize = 64;
 /// What a 4-tuple leads to.
 #[derive(Debug, Clone)]
 pub enum Entry {
-    /// A connection.
-    Sock(Arc<Sock>),
-    /// A request whose SYN-ACK is out: the listener that keeps it.
-    Request(Arc<Sock>),
+    /// A connection, and the device that it is bound to (SO_BINDTODEVICE); 0: any.
+    Sock(Arc<Sock>, u32),
+    /// A request whose SYN-ACK is out: the listener that keeps it, and the device of the request.
+    Request(Arc<Sock>, u32),
     /// A closed connection that waits (RFC 9293 §3.6.1).
     TimeWait(Arc<TimeWait>),
+}
+
+impl Entry {
+    /// Whether a packet that arrived by a device is its own (inet_sk_bound_dev_eq).
+    fn takes_from(&self, ifindex: u32) -> bool {
+        let bound = match self {
+            Entry::Sock(_, bound) | Entry::Request(_, bound) => *bound,
+            Entry::TimeWait(tw) => tw.oif(),
+        };
+        bound == 0 || bound == ifindex
+    }
 }
 
 /// A 4-tuple with its hash, so that it is computed once.
@@ -197,6 +208,22 @@ impl TcpTables {
         self.eshard(key.hash).lock().get(&key).cloned()
     }
 
+    /// The same for a packet that arrived by device `ifindex`: what is bound to another one is not found
+    /// (__inet_lookup_established).
+    pub fn established_from(&self, stack: &Stack, tuple: &Tuple, ifindex: u32) -> Option<Entry> {
+        self.established(stack, tuple).filter(|entry| entry.takes_from(ifindex))
+    }
+
+    /// SO_BINDTODEVICE of a connection has changed.
+    pub fn rebind_device(&self, stack: &Stack, sock: &Arc<Sock>, sk: &SockCommon) {
+        let key = Self::key(stack, &tuple_of_sock(sk));
+        if let Some(Entry::Sock(found, bound)) = self.eshard(key.hash).lock().get_mut(&key)
+            && Arc::ptr_eq(found, sock)
+        {
+            *bound = sk.bound_dev_if;
+        }
+    }
+
     /// Enters a tuple; false, and no change, when it is taken and `replace` refuses to replace the present entry.
     pub fn insert(&self, stack: &Stack, tuple: &Tuple, entry: Entry, replace: impl FnOnce(&Entry) -> bool) -> bool {
         let key = Self::key(stack, tuple);
@@ -276,14 +303,15 @@ impl TcpTables {
         list.filter(|l| Arc::ptr_eq(&l.sock, sock)).for_each(|l| l.ifindex = sk.bound_dev_if);
     }
 
-    /// Removes a listener.
-    pub fn unlisten(&self, sock: &Arc<Sock>, port: u16) {
+    /// Removes a listener. Returns the group that it leaves.
+    pub fn unlisten(&self, sock: &Arc<Sock>, port: u16) -> Option<Arc<ReuseGroup>> {
+        let mut left = None;
         let mut shard = self.lshard(port).write();
         if let Some(list) = shard.get_mut(&port) {
-            list.retain(|l| {
+            list.retain_mut(|l| {
                 let stays = !Arc::ptr_eq(&l.sock, sock);
                 if !stays {
-                    l.group.iter().for_each(|g| g.leave(sock));
+                    left = l.group.take();
                 }
                 stays
             });
@@ -291,6 +319,8 @@ impl TcpTables {
                 shard.remove(&port);
             }
         }
+        left.iter().for_each(|group| group.leave(sock));
+        left
     }
 
     /// The listener for a packet: the most specific one; among equal ones with SO_REUSEPORT their program chooses, or

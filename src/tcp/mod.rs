@@ -12,6 +12,7 @@
 //! | `diag` | what ss(8) shows of a connection, and ends |
 //! | `connect`, `control`, `synsent` | active open: route and port; SYN and FIN; the answer (RFC 9293 §3.10.7.3) |
 //! | `listener`, `handshake` | passive open: the queues; SYN to request to connection (RFC 9293 §3.10.7.2) |
+//! | `migrate` | what a listener leaves goes to another one (`tcp_migrate_req`) |
 //! | `synack`, `child` | SYN-ACKs, sent and sent again; the sock that a request becomes |
 //! | `syncookies` | what a SYN-ACK remembers in place of a request (RFC 4987) |
 //! | `fastopen`, `metrics` | data in the SYN (RFC 7413); what is remembered of peers |
@@ -62,6 +63,7 @@ pub mod ioctl;
 pub mod listener;
 pub mod lookup;
 pub mod metrics;
+mod migrate;
 pub(crate) mod minmax;
 pub mod mtu;
 mod mtu_probe;

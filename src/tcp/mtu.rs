@@ -7,6 +7,7 @@ use super::recovery;
 use super::segment;
 use super::sock_ops;
 use super::tcb::{Cx, MSS_DEFAULT, TcpSock};
+use crate::ip::socket_headers;
 use crate::sock::dst::Dst;
 use crate::sock::state::State;
 use crate::stack::Stack;
@@ -23,12 +24,13 @@ pub fn net_header_len(cx: &Cx<'_>) -> u32 {
     if cx.sk.daddr.is_ipv6() { 40 } else { 20 }
 }
 
-/// Bytes of IP_OPTIONS in front of a segment of this connection.
+/// Bytes of IP_OPTIONS, or of extension headers, in front of a segment of this connection (icsk_ext_hdr_len).
 #[inline]
 pub(super) fn ip_options_len(cx: &Cx<'_>) -> u32 {
     match &cx.sk.ip_more {
+        None => 0,
         Some(more) if cx.sk.daddr.is_ipv4() => more.options.len() as u32,
-        _ => 0,
+        Some(_) => socket_headers::room_of(cx.sk),
     }
 }
 
@@ -40,7 +42,7 @@ pub fn mtu_to_mss(cx: &Cx<'_>, pmtu: u32) -> u32 {
 /// The same without any TCP option (__tcp_mtu_to_mss).
 pub fn mtu_to_mss_bare(cx: &Cx<'_>, pmtu: u32) -> u32 {
     let mut mss = i64::from(pmtu) - i64::from(net_header_len(cx)) - HEADER_LEN as i64;
-    // IP options take of the peer's MSS, too (icsk_ext_hdr_len).
+    // IP options and extension headers take of the peer's MSS, too (icsk_ext_hdr_len).
     mss = mss.min(i64::from(cx.tp.rx_opt.mss_clamp)) - i64::from(ip_options_len(cx));
     // A floor, because with a tiny MSS almost all of each packet would be header (CVE-2019-11479).
     mss.max(i64::from(cx.stack.sysctl.tcp_min_snd_mss())).max(1) as u32
@@ -128,7 +130,7 @@ pub fn gso_limits(cx: &mut Cx<'_>) -> (u32, u32) {
     {
         let caps = dst.dev.caps();
         let size = caps.gso_max_size.min(crate::sock::skb::GSO_MAX_SIZE);
-        cx.tp.gso_max_size = size.saturating_sub(HEADER_ROOM).max(1);
+        cx.tp.gso_max_size = size.saturating_sub(HEADER_ROOM + ip_options_len(cx)).max(1);
         cx.tp.gso_max_segs = caps.gso_max_segs.max(1);
         cx.tp.departure_times = caps.departure_times;
     }

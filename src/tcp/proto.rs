@@ -6,12 +6,12 @@ use super::net::TcpNet;
 use super::tcb::{Cx, TcpSock};
 use super::timewait::TimeWait;
 use super::{
-    auth, close, connect, deferred, handshake, input, ioctl, listener, output, rcv, rcvbuf, recvmsg, sendmsg, sockopt,
-    synack, timer, tstamp,
+    auth, close, connect, deferred, handshake, input, ioctl, listener, migrate, output, rcv, rcvbuf, recvmsg, sendmsg,
+    sockopt, synack, timer, tstamp,
 };
 use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
-use crate::ip::bind;
+use crate::ip::{bind, pktoptions};
 use crate::sock::addr::unmap;
 use crate::sock::diag::Dumped;
 use crate::sock::filter;
@@ -270,8 +270,10 @@ impl Proto for Tcp {
     fn rehash(&self, sk: &mut SockGuard<'_>) {
         let Ok(mut cx) = Tcp::cx(sk) else { return };
         connect::rehold(&mut cx);
-        if cx.state() == State::Listen {
-            cx.tp.net.hashinfo.relisten(cx.sock, cx.sk);
+        match cx.state() {
+            State::Close => {}
+            State::Listen => cx.tp.net.hashinfo.relisten(cx.sock, cx.sk),
+            _ => cx.tp.net.hashinfo.rebind_device(cx.stack, cx.sock, cx.sk),
         }
     }
 
@@ -361,8 +363,8 @@ impl Proto for Tcp {
         for (t, entry) in self.0.hashinfo.established_all() {
             let mini = |state| Dumped::Mini(state, end(t.saddr, t.sport), end(t.daddr, t.dport));
             each(match entry {
-                Entry::Sock(sock) => Dumped::Sock(sock),
-                Entry::Request(_) => mini(State::SynRecv),
+                Entry::Sock(sock, _) => Dumped::Sock(sock),
+                Entry::Request(..) => mini(State::SynRecv),
                 Entry::TimeWait(tw) => mini(tw.substate()),
             });
         }
@@ -390,7 +392,12 @@ impl Proto for Tcp {
 
 /// A segment for an owned sock, by state. Linux: tcp_v4_do_rcv.
 fn do_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
-    let (state, peer, own) = (cx.state(), cx.sk.daddr, cx.sk.saddr);
+    let state = cx.state();
+    if state == State::Close {
+        let Some(back) = migrate::follow(cx, skb) else { return };
+        skb = back;
+    }
+    let (peer, own) = (cx.sk.daddr, cx.sk.saddr);
     if state != State::Listen
         && let Err(reason) = auth::inbound_hash(cx, &skb, peer, own, None)
     {
@@ -412,14 +419,22 @@ fn do_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
     let read = || TcpHeader::parse(skb.linear()).is_ok_and(|th| th.flag_word() == skb.tcp.flag_word);
     debug_assert!(skb.rx_segs > 1 || read());
     count_in(cx, &skb);
+    let (seen, end_seq) = (pktoptions::seen(cx.sk, &mut skb), skb.tcp.end_seq);
     if state == State::Established {
-        return input::rcv_established(cx, skb);
+        input::rcv_established(cx, skb);
+    } else {
+        let cb = skb.tcp;
+        let signed = auth::ao_header(cx.tp, &skb);
+        if let input::Verdict::Reset(reason) = input::rcv_state_process(cx, skb) {
+            rcv::reset_from_sock(cx, &cb, signed);
+            cx.stack.mib.drop(reason);
+        }
     }
-    let cb = skb.tcp;
-    let signed = auth::ao_header(cx.tp, &skb);
-    if let input::Verdict::Reset(reason) = input::rcv_state_process(cx, skb) {
-        rcv::reset_from_sock(cx, &cb, signed);
-        cx.stack.mib.drop(reason);
+    if let Some(seen) = seen
+        && end_seq == cx.tp.rcv_nxt
+        && !matches!(cx.state(), State::Close | State::Listen)
+    {
+        pktoptions::note(cx.sk, seen);
     }
 }
 

@@ -14,7 +14,8 @@ use crate::base::error::Error;
 use crate::base::hash::{Tuple, addr128};
 use crate::counters::{DropReason, Mib};
 use crate::ip;
-use crate::ip::output::{IpTx, default_ttl, xmit};
+use crate::ip::output::{IpTx, default_ttl, xmit, xmit_with_headers};
+use crate::ip::socket_headers::Chain;
 use crate::sock::addr::to_family;
 use crate::sock::dst::Dst;
 use crate::sock::packet::{IcmpError, PacketInfo};
@@ -67,7 +68,7 @@ pub(super) fn reply_options(signer: Option<&Signer>, timestamps: Option<(u32, u3
 /// Sends a reply; one that finds no route is lost, as any packet may be. False: it is.
 pub(super) fn send_reply(stack: &Arc<Stack>, r: &Reply<'_>) -> bool {
     match ip::route::lookup_for_answer(stack, r.dst, Some(r.src), r.oif) {
-        Ok(dst) => send_reply_by(stack, &dst, r),
+        Ok(dst) => send_reply_by(stack, &dst, r, None),
         // Over IPv4 it counts as sent (ip_send_unicast_reply returns nothing).
         Err(_) if r.dst.is_ipv4() => {
             stack.mib.inc(Mib::TcpOutSegs);
@@ -77,8 +78,13 @@ pub(super) fn send_reply(stack: &Arc<Stack>, r: &Reply<'_>) -> bool {
     }
 }
 
-/// The same by a route that is known.
-pub(super) fn send_reply_by(stack: &Arc<Stack>, dst: &Arc<Dst>, r: &Reply<'_>) -> bool {
+/// The same by a route that is known, with the extension headers of `chain`, of which the first hop is `to`.
+pub(super) fn send_reply_by(
+    stack: &Arc<Stack>,
+    dst: &Arc<Dst>,
+    r: &Reply<'_>,
+    chain: Option<(&Chain, IpAddr)>,
+) -> bool {
     let mut skb = Skb::new();
     if put_header(&mut skb, r.src, r.dst, r.repr, &r.options, r.more, r.signer).is_err() {
         return false;
@@ -96,7 +102,10 @@ pub(super) fn send_reply_by(stack: &Arc<Stack>, dst: &Arc<Dst>, r: &Reply<'_>) -
         now: stack.now(),
     };
     skb.hash = r.txhash;
-    xmit(stack, dst, &tx, skb).is_ok()
+    match chain {
+        Some((chain, to)) => xmit_with_headers(stack, dst, &IpTx { dst: to, ..tx }, chain, skb, false).is_ok(),
+        None => xmit(stack, dst, &tx, skb).is_ok(),
+    }
 }
 
 /// Resets the sender of a segment, unless it is a RST itself (RFC 9293 §3.10.7.1): with an ACK the RST takes its
@@ -263,12 +272,12 @@ pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketI
         return stack.mib.drop(DropReason::IpInvalidSource);
     }
     let tuple = tuple_of(info, sport, dport);
-    match net.hashinfo.established(stack, &tuple) {
-        Some(Entry::Sock(sock)) => {
+    match net.hashinfo.established_from(stack, &tuple, info.ifindex) {
+        Some(Entry::Sock(sock, _)) => {
             add_backlog(stack, &sock, skb, info.now);
             return;
         }
-        Some(Entry::Request(listener)) => return to_listener(stack, &listener, skb, info),
+        Some(Entry::Request(listener, _)) => return to_listener(stack, &listener, skb, info),
         Some(Entry::TimeWait(tw)) => {
             let isn = timewait::segment(net, stack, &tw, &skb, (sport, dport), info);
             let Some(isn) = isn else { return };
@@ -365,19 +374,19 @@ pub(crate) fn err(net: &TcpNet, stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
     let (sport, dport) = (word(0), word(2));
     let seq = SeqNum(u32::from_be_bytes([q[4], q[5], q[6], q[7]]));
     let tuple = Tuple { saddr: addr128(icmp.src), sport, daddr: addr128(icmp.dst), dport };
-    match net.hashinfo.established(stack, &tuple) {
+    match net.hashinfo.established_from(stack, &tuple, icmp.ifindex) {
         None => {
             let mib = if icmp.src.is_ipv4() { Mib::IcmpInErrors } else { Mib::Icmp6InErrors };
             stack.mib.inc(mib);
             stack.mib.drop(DropReason::IcmpImplausible);
         }
         Some(Entry::TimeWait(tw)) => tw.icmp(stack, icmp),
-        Some(Entry::Request(l)) => {
+        Some(Entry::Request(l, _)) => {
             if l.try_own(stack, icmp.now, |g| handshake::request_err(g, &tuple, seq, icmp)).is_none() {
                 stack.mib.inc(Mib::TcpExtLockDroppedIcmps);
             }
         }
-        Some(Entry::Sock(sock)) => sock_err(net, stack, &sock, seq, icmp),
+        Some(Entry::Sock(sock, _)) => sock_err(net, stack, &sock, seq, icmp),
     }
 }
 

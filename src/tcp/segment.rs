@@ -167,7 +167,8 @@ fn check_dst(cx: &mut Cx<'_>) {
 
 /// The sock's route to `peer`. Errors: those of `ip::route::lookup`; ENETUNREACH also where SO_DONTROUTE forbids it.
 pub(super) fn route_to(cx: &Cx<'_>, peer: IpAddr, own: Option<IpAddr>) -> Result<Arc<Dst>> {
-    let dst = ip::route::lookup(cx.stack, peer, own, cx.sk.bound_dev_if)?;
+    let hop = ip::socket_headers::way_to(cx.sk, peer);
+    let dst = ip::route::lookup(cx.stack, hop, own, cx.sk.bound_dev_if)?;
     if cx.sk.flag(flag::LOCALROUTE) {
         ip::route::on_link(cx.stack, &dst)?;
     }
@@ -376,7 +377,13 @@ fn to_ip(cx: &mut Cx<'_>, out: Skb, ecn_bits: u8) -> Result<()> {
             let options = ip::options::of_sent(cx.stack, &more.options, own);
             ip::output::xmit_with_options(cx.stack, &dst, &tx, &options, out, false)
         }
-        _ => ip::output::xmit(cx.stack, &dst, &tx, out),
+        _ => match ip::socket_headers::of_stream(cx.sk, cx.sk.daddr) {
+            Some(chain) => {
+                let tx = IpTx { dst: ip::socket_headers::way_to(cx.sk, cx.sk.daddr), ..tx };
+                ip::output::xmit_with_headers(cx.stack, &dst, &tx, &chain, out, false)
+            }
+            None => ip::output::xmit(cx.stack, &dst, &tx, out),
+        },
     };
     cx.sk.dst = Some(dst);
     sent

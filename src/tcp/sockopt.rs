@@ -8,6 +8,7 @@ use super::info;
 use super::tcb::{Cx, TcpSock, nagle};
 use super::{auth, cong, delack, fastopen, mtu, output, rcvbuf, recvmsg, repair, rtt, timer, ulp};
 use crate::base::error::{Error, Result};
+use crate::ip;
 use crate::sock::proto::SockRef;
 use crate::sock::sockopt::{int, put, put_int};
 use crate::sock::state::State;
@@ -83,8 +84,8 @@ const CA_NAME_MAX: usize = 16;
 pub(crate) fn set(sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
     let mut g = sk.lock();
     if level != libc::IPPROTO_TCP {
-        crate::ip::sockopt::set(&mut g, level, name, value)?;
-        if (level, name) == (libc::SOL_IP, libc::IP_OPTIONS) {
+        ip::sockopt::set(&mut g, level, name, value)?;
+        if (level, name) == (libc::SOL_IP, libc::IP_OPTIONS) || ip::socket_headers::changes_room(level, name) {
             ip_options_changed(&mut g);
         }
         return Ok(());
@@ -112,11 +113,12 @@ pub(crate) fn set(sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Resul
     }
 }
 
-/// A connection's segments have more or less room than before (do_ip_setsockopt of IP_OPTIONS).
+/// A connection's segments have more or less room than before (do_ip_setsockopt of IP_OPTIONS, ipv6_update_options).
 fn ip_options_changed(g: &mut SockGuard<'_>) {
     if let Some(mut cx) = Cx::new(g)
         && !matches!(cx.state(), State::Close | State::Listen)
     {
+        ip::socket_headers::resettle_room(cx.sk);
         let pmtu = cx.tp.pmtu_cookie;
         mtu::sync_mss(&mut cx, pmtu);
     }

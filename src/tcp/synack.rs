@@ -11,6 +11,7 @@ use super::sock_ops::{self, Ends, HdrSeg, cb};
 use super::syncookies::{self, Remembered};
 use super::tcb::Cx;
 use crate::counters::Mib;
+use crate::ip::socket_headers;
 use crate::ip::sockopt::flow_label;
 use crate::sock::state::State;
 use crate::trace::{Event, Resend};
@@ -110,7 +111,9 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
         None
     };
     reply.more = more.as_ref().map_or(&[][..], |m| m.bytes());
-    rcv::send_reply_by(stack, &req.dst, &reply)
+    let chain = socket_headers::of_stream(cx.sk, req.daddr);
+    let chain = chain.as_ref().map(|c| (c, socket_headers::way_to(cx.sk, req.daddr)));
+    rcv::send_reply_by(stack, &req.dst, &reply, chain)
 }
 
 /// Sends a SYN-ACK again (tcp_rtx_synack).

@@ -213,6 +213,11 @@ impl TimerCall for TimeWait {
 }
 
 impl TimeWait {
+    /// The device that the connection was bound to; 0: any.
+    pub(super) fn oif(&self) -> u32 {
+        self.oif
+    }
+
     /// TIME_WAIT or FIN_WAIT2 (listings).
     pub fn substate(&self) -> State {
         self.inner.lock().substate

@@ -26,6 +26,7 @@ const UDP_NO_CHECK6_TX: i32 = 101;
 const UDP_NO_CHECK6_RX: i32 = 102;
 const UDP_SEGMENT: i32 = 103;
 const UDP_GRO: i32 = 104;
+const UDP_ENCAP: i32 = 100;
 const SOL_UDP: i32 = 17;
 
 /// UDP's part of a sock.
@@ -138,6 +139,8 @@ impl Proto for Udp {
             UDP_NO_CHECK6_RX => me.no_check6_rx = val != 0,
             UDP_SEGMENT => me.segment = u16::try_from(val).map_err(|_| Error::Inval)?,
             UDP_GRO => me.gro = val != 0,
+            // A tunnel's datagrams are not taken apart here: only what says that there is no tunnel is accepted.
+            UDP_ENCAP if val == 0 => {}
             _ => return Err(Error::NoProtoOpt),
         }
         Ok(())
@@ -155,6 +158,7 @@ impl Proto for Udp {
             UDP_NO_CHECK6_RX => i32::from(me.no_check6_rx),
             UDP_SEGMENT => i32::from(me.segment),
             UDP_GRO => i32::from(me.gro),
+            UDP_ENCAP => 0,
             _ => return Err(Error::NoProtoOpt),
         };
         Ok(put_int(value, n))

@@ -78,7 +78,7 @@ pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     }
     let corked = payload.is_some();
     let payload = payload.unwrap_or_else(Skb::new);
-    let max = if plan.to.is_ipv4() { MAX_PAYLOAD.0 } else { MAX_PAYLOAD.1 };
+    let max = if plan.to.is_ipv4() { MAX_PAYLOAD.0 } else { MAX_PAYLOAD.1 - plan.headers_share() };
     if payload.len() + len > max {
         datagram::local_too_long(&mut g, plan.to, plan.dst.mtu);
         return Err(Error::MsgSize);
@@ -109,7 +109,7 @@ fn append(
 ) -> std::result::Result<(), (Error, bool)> {
     let len = msg.remaining();
     // What fits behind the bytes that wait needs no room of its own.
-    let header = HEADER + if plan.to.is_ipv4() { ip::HEADER_LEN } else { ipv6::HEADER_LEN };
+    let header = HEADER + plan.headers_len() + if plan.to.is_ipv4() { ip::HEADER_LEN } else { ipv6::HEADER_LEN };
     let behind = corked && payload.len() + len + header <= plan.dst.mtu as usize;
     if !behind && let Err(e) = datagram::wait_for_room(g, msg.dontwait()) {
         // The part under the cork stays, for another try.
@@ -230,7 +230,7 @@ fn send(g: &mut SockGuard<'_>, mut plan: Plan, mut skb: Skb) -> Result<()> {
     let me = private(g)?;
     let segment = usize::from(plan.segment.unwrap_or(0));
     let no_checksum = !v4 && me.no_check6_tx || v4 && g.common.flag(flag::NO_CHECK_TX);
-    let network = if v4 { ip::HEADER_LEN } else { ipv6::HEADER_LEN };
+    let network = plan.headers_len() + if v4 { ip::HEADER_LEN } else { ipv6::HEADER_LEN };
     let len = skb.len();
     let segmented = segment > 0 && len > segment;
     let longest = network + HEADER + if segmented { segment } else { len };

@@ -4,6 +4,7 @@
 use super::{MODERATION, Queues, Shard};
 use crate::base::env::{Duration, Instant};
 use crate::base::waiter::{PollSet, Slept, Waiter, Woken};
+use crate::counters::Mib;
 use crate::device::netdev::NetDev;
 use crate::stack::runner::PollFd;
 use crate::stack::{Stack, WEIGHT};
@@ -88,7 +89,10 @@ impl Shard {
             if now >= until || waiter.is_called() {
                 return false;
             }
-            self.poll_queues(stack, queues, WEIGHT);
+            let got = self.poll_queues(stack, queues, WEIGHT);
+            if got > 0 {
+                stack.mib.add(Mib::TcpExtBusyPollRxPackets, got as u64);
+            }
             round = round.wrapping_add(1);
             if !extra.is_empty()
                 && round.is_multiple_of(SPINS_PER_LOOK)

@@ -497,7 +497,10 @@ fn busy_polling_reads_without_a_wait_and_ends_with_a_descriptor_of_the_kernel() 
     s.sysctl.set("net.core.busy_poll", "2000000000").unwrap();
     *bell.waiter.lock() = Some(w.clone());
     bell.fd.signal();
+    let polled = || s.mib.get(crate::counters::Mib::TcpExtBusyPollRxPackets);
+    assert_eq!(polled(), 0);
     assert_eq!(hold(None, &mut []), Some(Woken::Event), "its packet");
+    assert_eq!(polled(), 1);
     rung.recv().unwrap();
     e.signal();
     let mut extra = [PollFd::new(e.raw(), libc::POLLIN)];

@@ -5,8 +5,9 @@
 use super::{int_or_byte, is_raw, is_stream};
 use crate::base::error::{Error, Result};
 use crate::ip::options;
+use crate::sock::ip_more::IpMore;
 use crate::sock::sockopt::{int, put};
-use crate::sock::{IpMore, SockCommon, SockGuard, ip_flag};
+use crate::sock::{SockCommon, SockGuard, ip_flag};
 use crate::stack::Stack;
 use crate::wire::ipv6;
 

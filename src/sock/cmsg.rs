@@ -1,14 +1,18 @@
-//! Ancillary data between C's control buffers and `Control`.
+//! Ancillary data between C's control buffers and `Control`. Above: the C ABI, and options whose value is such a buffer
+//! (IPV6_2292PKTOPTIONS). Linux: __cmsg_nxthdr, put_cmsg.
 
+use super::msg::{Control, SockExtendedErr};
+use super::sockopt::name_bytes;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
-use usersock::sock::msg::{Control, SockExtendedErr};
 
 const ALIGN: usize = size_of::<usize>();
 const HEADER: usize = 16;
 const UDP_SEGMENT: i32 = 103;
 const UDP_GRO: i32 = 104;
 const TCP_CM_INQ: i32 = 36;
+const IPV6_2292PKTINFO: i32 = 2;
+const IPV6_2292HOPLIMIT: i32 = 8;
 const SCM_TXTIME: i32 = 61;
 const SO_TIMESTAMP_NEW: i32 = 63;
 const SO_TIMESTAMPNS_NEW: i32 = 64;
@@ -61,7 +65,7 @@ fn one(level: i32, ty: i32, d: &[u8]) -> Option<Control> {
             let ifindex = u32::from_ne_bytes([b[0], b[1], b[2], b[3]]);
             Control::PktInfo { ifindex, addr: IpAddr::V4(Ipv4Addr::new(b[4], b[5], b[6], b[7])), spec_dst: None }
         }
-        (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+        (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO | IPV6_2292PKTINFO) => {
             let (ip, rest) = d.split_first_chunk::<16>()?;
             let ifindex = u32::from_ne_bytes(*rest.first_chunk()?);
             Control::PktInfo { ifindex, addr: IpAddr::V6(Ipv6Addr::from(*ip)), spec_dst: None }
@@ -71,7 +75,7 @@ fn one(level: i32, ty: i32, d: &[u8]) -> Option<Control> {
             [tos] => Control::Tos(i32::from(*tos)),
             _ => Control::Tos(int()?),
         },
-        (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => Control::HopLimit(int()?),
+        (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT | IPV6_2292HOPLIMIT) => Control::HopLimit(int()?),
         (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => Control::Tclass(int()?),
         (libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG) => match int()? {
             on @ (0 | 1) => Control::DontFrag(on == 1),
@@ -92,8 +96,8 @@ fn err_bytes(e: &SockExtendedErr, v6: bool) -> Vec<u8> {
     b.extend_from_slice(&e.info.to_ne_bytes());
     b.extend_from_slice(&e.data.to_ne_bytes());
     match e.offender {
-        Some(IpAddr::V4(ip)) if v6 => b.extend(crate::ptr::sockaddr_bytes((ip.to_ipv6_mapped(), 0).into())),
-        Some(ip) => b.extend(crate::ptr::sockaddr_bytes((ip, 0).into())),
+        Some(IpAddr::V4(ip)) if v6 => b.extend(name_bytes((ip.to_ipv6_mapped(), 0).into())),
+        Some(ip) => b.extend(name_bytes((ip, 0).into())),
         // No offender is an empty name of the socket's family.
         None => {
             b.resize(b.len() + if v6 { size_of::<libc::sockaddr_in6>() } else { size_of::<libc::sockaddr_in>() }, 0)
