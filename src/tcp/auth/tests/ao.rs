@@ -550,3 +550,24 @@ fn a_syn_without_a_key_for_its_peer_does_not_leave() {
     Add::new(Ipv4Addr::UNSPECIFIED, 0, SECOND).to(&s).unwrap();
     assert_eq!(s.connect(Some(to)), Err(Error::InProgress));
 }
+
+#[test]
+fn the_extension_counts_every_wrap_of_a_long_connection() {
+    let (host, mut peer, mut c) = connection();
+    let mut total = u64::from(c.seq);
+    for _ in 0..9 {
+        // As if the peer had sent 2^30 bytes, which the program has read.
+        total += 1 << 30;
+        c.seq = total as u32;
+        {
+            let mut g = c.socket.sock().lock(c.socket.stack());
+            let tp = g.private.downcast_mut::<crate::tcp::tcb::TcpSock>().unwrap();
+            (tp.rcv_nxt, tp.copied_seq, tp.rcv_wup) = (SeqNum(c.seq), SeqNum(c.seq), SeqNum(c.seq));
+        }
+        peer.sne = (total >> 32) as u32;
+        assert_eq!(exchange(&host, &mut c, &peer).len(), 1, "{total:#x}");
+        total += 1;
+        c.recv(9).unwrap();
+    }
+    assert_eq!((peer.sne, mibs(&host, [Mib::TcpExtTCPAOBad])), (3, [0]));
+}
