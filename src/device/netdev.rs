@@ -38,8 +38,8 @@ pub struct NetDev {
     pub ifindex: u32,
     /// The device itself; replaceable, so that a capture can wrap it while it runs.
     device: ReadMostly<Arc<dyn Device>>,
-    /// Packets that are sent come back (IFF_LOOPBACK), and packets have an Ethernet header (ARPHRD_ETHER): read for each
-    /// packet. They are the device's for good; what wraps it has the same.
+    /// Packets that are sent come back (IFF_LOOPBACK), and packets have an Ethernet header (ARPHRD_ETHER): read for
+    /// each packet. They are the device's for good; what wraps it has the same.
     loopback: bool,
     ethernet: bool,
     queues: Vec<Queue>,

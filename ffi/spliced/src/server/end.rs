@@ -26,6 +26,8 @@ pub(super) struct End {
     bulk: bool,
     /// What comes next may be in a buffer of which much was removed.
     pins: bool,
+    /// What was taken begins in a filler's buffer, which is large: worth removing soon.
+    filler: bool,
     /// epoll said so, and no read has found the queue empty since.
     readable: bool,
     /// No write has found the queue full since epoll said so.
@@ -63,6 +65,7 @@ impl End {
             kept: 0,
             bulk: false,
             pins: false,
+            filler: false,
             readable: false,
             writable: true,
             ends: false,
@@ -114,7 +117,7 @@ impl End {
         };
         if let Err(Error::Again) = read {
             self.readable = false;
-            self.pins &= self.kept > 0;
+            self.pins = false;
         }
         read
     }
@@ -150,7 +153,7 @@ impl End {
             self.forget(0)?;
             self.pins = self.bulk;
         }
-        if self.kept > KEPT_MAX && !self.bulk {
+        if self.kept > 1 && (self.kept > KEPT_MAX || self.filler) && !self.bulk {
             self.forget(1)?;
         }
         let n = len - usize::from(marked);
@@ -179,6 +182,7 @@ impl End {
 
     /// Removes what was taken, all but `leave` bytes.
     fn forget(&mut self, leave: usize) -> sys::Result<()> {
+        self.filler = false;
         while self.kept > leave {
             match sys::discard(self.fd.raw(), self.kept - leave)? {
                 0 => break,
@@ -190,8 +194,7 @@ impl End {
 
     /// Removes bytes that nobody wants to read, all but the last, at which it looks; returns how many.
     pub(super) fn skip(&mut self, len: usize) -> sys::Result<usize> {
-        // The buffer that the last byte is in is large.
-        self.pins = true;
+        self.filler = true;
         let r = match len {
             1 => sys::recv_marked(self.fd.raw(), &mut [0], libc::MSG_PEEK).map(|(n, _)| {
                 self.kept += n;
