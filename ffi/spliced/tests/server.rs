@@ -282,12 +282,15 @@ fn unsent_bytes_are_counted_and_none_when_all_is_sent() {
     // The peer does not read: what both stacks and the descriptors hold, no more.
     c.file.set_nonblocking(true).unwrap();
     let mut sent = 0;
-    while let Ok(n) = (&c.file).write(&[7; 100_000]) {
-        sent += n as i32;
-        thread::sleep(Duration::from_millis(1));
-    }
-    let held = outq(&c);
-    assert!(held > 100_000 && held <= sent, "{held} of {sent}");
+    let held = loop {
+        match (&c.file).write(&[7; 100_000]) {
+            Ok(n) => sent += n as i32,
+            // What is on its way to the peer is counted no more once it is there.
+            Err(_) if outq(&c) > 100_000 => break outq(&c),
+            Err(_) => thread::yield_now(),
+        }
+    };
+    assert!(held <= sent, "{held} of {sent}");
 }
 
 #[test]
