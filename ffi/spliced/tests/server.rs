@@ -6,7 +6,7 @@ mod common;
 use common::{Running, Socket};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
-use std::os::fd::{FromRawFd, IntoRawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
@@ -291,6 +291,21 @@ fn unsent_bytes_are_counted_and_none_when_all_is_sent() {
         }
     };
     assert!(held <= sent, "{held} of {sent}");
+}
+
+/// However many pieces the server reads at a time.
+#[test]
+fn a_program_that_writes_byte_by_byte_finds_its_socket_writable_again() {
+    let server = Running::new();
+    let (c, a) = server.pair();
+    for _ in 0..5 {
+        let mut sent = 0;
+        while sent < 200 && (&c.file).write(&[7]).is_ok() {
+            sent += 1;
+        }
+        (&a.file).read_exact(&mut vec![0; sent]).unwrap();
+        assert_eq!(sys::wait(c.file.as_raw_fd(), libc::POLLOUT), Ok(libc::POLLOUT));
+    }
 }
 
 #[test]

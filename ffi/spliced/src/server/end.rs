@@ -11,10 +11,13 @@ use usersock::sock::pages::Pages;
 pub(super) const LOOK: usize = 16 << 10;
 /// Most bytes that one read takes.
 pub(super) const CHUNK: usize = 256 << 10;
-/// Bytes after which what was taken is removed: until then the kernel counts it as the program's, which has 208 KiB by
-/// default, and finds its socket not writable above a quarter of that. Each byte may have been written alone, and
-/// counts about 1 KiB then.
-const KEPT_MAX: usize = 32;
+/// Bytes and reads after which what was taken is removed at once: until then the kernel counts it as the program's,
+/// which has 208 KiB by default, and finds its socket not writable above a quarter of that.
+const KEPT_MAX: usize = 1 << 10;
+const READS_MAX: u32 = 16;
+/// Bytes that may stay for ever: each may have been written alone, and counts about 1 KiB then. More are removed a
+/// little later, for the program that does write so.
+const SAFE: usize = 32;
 
 /// What the kernel tells the server about a descriptor, and what the server has taken of its bytes.
 #[derive(Debug)]
@@ -22,12 +25,14 @@ pub(super) struct End {
     fd: Owned,
     /// Bytes at the front of the queue that were taken already; SO_PEEK_OFF is the same.
     kept: usize,
+    /// Reads since some were removed.
+    reads: u32,
+    /// More than [`SAFE`] are there, and the loop knows.
+    untidy: bool,
     /// The last read found many bytes.
     bulk: bool,
     /// What comes next may be in a buffer of which much was removed.
     pins: bool,
-    /// What was taken begins in a filler's buffer, which is large: worth removing soon.
-    filler: bool,
     /// epoll said so, and no read has found the queue empty since.
     readable: bool,
     /// No write has found the queue full since epoll said so.
@@ -63,9 +68,10 @@ impl End {
         Ok(End {
             fd,
             kept: 0,
+            reads: 0,
+            untidy: false,
             bulk: false,
             pins: false,
-            filler: false,
             readable: false,
             writable: true,
             ends: false,
@@ -147,13 +153,15 @@ impl End {
             }
             peeked => peeked?,
         };
+        self.reads += 1;
         self.bulk = len + 1 >= LOOK;
         if self.pins {
             // The rest of a large buffer.
             self.forget(0)?;
             self.pins = self.bulk;
         }
-        if self.kept > 1 && (self.kept > KEPT_MAX || self.filler) && !self.bulk {
+        let enough = self.kept > KEPT_MAX || self.reads >= READS_MAX;
+        if self.kept > 1 && enough && !self.bulk {
             self.forget(1)?;
         }
         let n = len - usize::from(marked);
@@ -182,19 +190,34 @@ impl End {
 
     /// Removes what was taken, all but `leave` bytes.
     fn forget(&mut self, leave: usize) -> sys::Result<()> {
-        self.filler = false;
         while self.kept > leave {
             match sys::discard(self.fd.raw(), self.kept - leave)? {
                 0 => break,
                 n => self.kept -= n,
             }
         }
+        self.reads = 0;
         Ok(())
+    }
+
+    /// Whether [`End::tidy`] is to be called a little later; told once.
+    pub(super) fn becomes_untidy(&mut self) -> bool {
+        self.kept > SAFE && !std::mem::replace(&mut self.untidy, true)
+    }
+
+    /// Removes what was taken, if it is more than may stay.
+    pub(super) fn tidy(&mut self) {
+        self.untidy = false;
+        if self.kept > SAFE {
+            // The program may have gone, which the next read tells.
+            let _ = self.forget(1);
+        }
     }
 
     /// Removes bytes that nobody wants to read, all but the last, at which it looks; returns how many.
     pub(super) fn skip(&mut self, len: usize) -> sys::Result<usize> {
-        self.filler = true;
+        // The buffer that the last byte is in is large: worth removing soon.
+        self.reads = READS_MAX;
         let r = match len {
             1 => sys::recv_marked(self.fd.raw(), &mut [0], libc::MSG_PEEK).map(|(n, _)| {
                 self.kept += n;
@@ -346,7 +369,7 @@ mod tests {
             end.epoll(libc::EPOLLIN as u32);
             assert_eq!(read_all(&mut end).len(), 100);
             assert_eq!(sys::wait(program.as_raw_fd(), libc::POLLOUT), Ok(libc::POLLOUT));
-            assert!(end.kept <= KEPT_MAX);
+            assert!(end.kept <= KEPT_MAX && end.reads < READS_MAX);
         }
     }
 
@@ -365,7 +388,13 @@ mod tests {
                 }
                 end.epoll(libc::EPOLLIN as u32);
                 read_all(&mut end);
-                assert!(room(), "{size}, round {round}");
+                // At once, but for pieces of which many are few bytes.
+                assert!(room() || size < 20, "{size}, round {round}");
+                let much = end.kept > SAFE;
+                assert_eq!((end.becomes_untidy(), end.becomes_untidy()), (much, false));
+                end.tidy();
+                assert!(room(), "{size}, round {round}, a little later");
+                assert!(end.kept <= SAFE);
             }
         }
     }

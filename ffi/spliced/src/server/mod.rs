@@ -46,6 +46,9 @@ const ACCEPTED: u64 = 1 << 63;
 
 /// How often sockets without an end are looked after.
 const SWEEP: Duration = Duration::from_millis(250);
+/// After this time what was read of a descriptor is removed, where it was left there for the next read to remove. A
+/// program that filled its room with tiny writes waits so long.
+const TIDY: Duration = Duration::from_millis(20);
 /// When a listener whose queue in the kernel is full is tried again.
 const RETRY: Duration = Duration::from_millis(2);
 /// Most requests that have connected and not come.
@@ -129,6 +132,9 @@ pub struct Server {
     /// Memory for short reads.
     few: Box<[u8]>,
     sweep_at: Option<Instant>,
+    /// When to remove what was read, and from which descriptors.
+    tidy_at: Option<Instant>,
+    untidy: Vec<u64>,
     /// When to try full listeners again, and which.
     retry_at: Option<Instant>,
     full: Vec<u64>,
@@ -169,6 +175,8 @@ impl Server {
             watched: Vec::new(),
             few: vec![0; LOOK].into_boxed_slice(),
             sweep_at: None,
+            tidy_at: None,
+            untidy: Vec::new(),
             retry_at: None,
             full: Vec::new(),
             paused: false,
@@ -188,7 +196,7 @@ impl Server {
         while !stop.load(Ordering::SeqCst) {
             self.work(&mut ids);
             self.watch_devices()?;
-            let deadline = [self.sweep_at, self.retry_at].into_iter().flatten().min();
+            let deadline = [self.sweep_at, self.retry_at, self.tidy_at].into_iter().flatten().min();
             let mut timeout = self.driver.begin_sleep(&self.stack, deadline);
             if !self.ready.is_empty() {
                 timeout = Some(Duration::ZERO);
@@ -262,6 +270,12 @@ impl Server {
                 if let Some((fd, events)) = stream.watch() {
                     let _ = self.epoll.modify(fd, events, id);
                 }
+                if stream.becomes_untidy() {
+                    self.untidy.push(id);
+                    if self.tidy_at.is_none() {
+                        self.tidy_at = Some(self.stack.now().saturating_add(TIDY));
+                    }
+                }
                 match fate {
                     Fate::Waits => {
                         if had_end && stream.has_failed() {
@@ -315,12 +329,24 @@ impl Server {
         if self.sweep_at.take_if(|at| *at <= now).is_some() {
             self.sweep();
         }
+        if self.tidy_at.take_if(|at| *at <= now).is_some() {
+            self.tidy();
+        }
         if self.retry_at.take_if(|at| *at <= now).is_some() {
             for id in std::mem::take(&mut self.full) {
                 self.accept(id);
             }
             if std::mem::take(&mut self.paused) {
                 self.watch_listeners(libc::EPOLLIN as u32);
+            }
+        }
+    }
+
+    /// Removes what was read from the descriptors that still have much of it.
+    fn tidy(&mut self) {
+        for id in self.untidy.drain(..) {
+            if let Some(Conn { role: Role::Stream(stream), .. }) = self.conns.get_mut(&id) {
+                stream.tidy();
             }
         }
     }

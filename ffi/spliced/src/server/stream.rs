@@ -137,6 +137,18 @@ impl Stream {
         end.watch().map(|events| (end.fd().raw(), events))
     }
 
+    /// Whether [`Stream::tidy`] is to be called a little later; told once.
+    pub(super) fn becomes_untidy(&mut self) -> bool {
+        self.end.as_mut().is_some_and(End::becomes_untidy)
+    }
+
+    /// Removes from the descriptor what was taken.
+    pub(super) fn tidy(&mut self) {
+        if let Some(end) = &mut self.end {
+            end.tidy();
+        }
+    }
+
     /// Notes what epoll said of the end.
     pub(super) fn epoll(&mut self, events: u32) {
         if let Some(end) = &mut self.end {
