@@ -1,6 +1,6 @@
 /* Extension headers of IPv6, RFC 3542: sticky ones and those of one call on UDP and raw sockets, what a receiver is
  * told of them, the older options of RFC 2292, and what is refused. ipv6(7). */
-#include "common.h"
+#include "headers.h"
 #include <linux/in6.h>
 
 #ifndef IPV6_2292PKTINFO
@@ -11,28 +11,7 @@
 #define IPV6_2292HOPLIMIT 8
 #endif
 
-/* An unknown option that is skipped (0x1e), and PadN. */
-static const unsigned char HOP[8] = {0, 0, 0x1e, 2, 0xaa, 0xbb, 1, 0}, DST[8] = {0, 0, 0x1e, 2, 0xcc, 0xdd, 1, 0};
 static const unsigned char PRE[16] = {0, 1, 0x1e, 10, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 1, 0};
-
-static int set(int fd, int name, const void *v, socklen_t n)
-{
-    return usk_setsockopt(fd, SOL_IPV6, name, v, n);
-}
-
-static int get(int fd, int name, void *v, socklen_t room)
-{
-    return usk_getsockopt(fd, SOL_IPV6, name, v, &room) < 0 ? -1 : (int)room;
-}
-
-static struct sockaddr_in6 own_name(int fd)
-{
-    struct sockaddr_in6 a = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
-    socklen_t len = sizeof a;
-    CHECK(usk_bind(fd, (struct sockaddr *)&a, sizeof a) == 0);
-    CHECK(usk_getsockname(fd, (struct sockaddr *)&a, &len) == 0);
-    return a;
-}
 
 /* Types of the control messages in order, and the bytes of the last one of each of the kinds here. */
 struct told {

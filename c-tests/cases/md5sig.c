@@ -1,6 +1,6 @@
 /* TCP_MD5SIG and TCP_MD5SIG_EXT: the errors of setsockopt; which ends connect; what a connection keeps of its
  * listener's keys; what a key costs and takes from the options. RFC 2385, tcp(7). */
-#include "common.h"
+#include "ends.h"
 #include <linux/sock_diag.h>
 
 #ifndef TCP_MD5SIG_EXT
@@ -113,12 +113,8 @@ static void errors(void)
     CHECK(usk_close(fd) == 0);
 }
 
-struct ends {
-    int lis, c, s;
-};
-
 /* A listener and a client with these keys for one another; `s` is -1 when they do not connect. */
-static struct ends ends(int family, const char *addr, const char *at_listener, const char *at_client)
+static struct ends ends(int family, const char *addr, const char *at_listener, const char *at_client, bool connects)
 {
     struct ends e = {usk_socket(family, SOCK_STREAM, 0), usk_socket(family, SOCK_STREAM | SOCK_NONBLOCK, 0), -1};
     struct sockaddr_storage a = sig(family, addr, "").addr;
@@ -129,22 +125,8 @@ static struct ends ends(int family, const char *addr, const char *at_listener, c
         CHECK(set(e.lis, family, addr, at_listener) == 0);
     if (*at_client)
         CHECK(set(e.c, family, addr, at_client) == 0);
-    ERR(usk_connect(e.c, (struct sockaddr *)&a, len), EINPROGRESS);
-    struct pollfd p = {.fd = e.c, .events = POLLOUT};
-    if (usk_poll(&p, 1, 200) == 1) {
-        EQ(p.revents, POLLOUT);
-        e.s = usk_accept(e.lis, NULL, NULL);
-        CHECK(e.s >= 0);
-        CHECK(usk_fcntl(e.c, F_SETFL, 0) == 0);
-    }
+    open_ends(&e, &a, len, connects);
     return e;
-}
-
-static void end(struct ends e)
-{
-    CHECK(usk_close(e.lis) == 0 && usk_close(e.c) == 0);
-    if (e.s >= 0)
-        CHECK(usk_close(e.s) == 0);
 }
 
 static void who_connects(void)
@@ -154,14 +136,14 @@ static void who_connects(void)
         int connects;
     } rows[] = {{"one", "one", 1}, {"one", "two", 0}, {"one", "", 0}, {"", "one", 0}, {"", "", 1}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct ends e = ends(AF_INET, "127.0.0.1", rows[i].lis, rows[i].c);
+        struct ends e = ends(AF_INET, "127.0.0.1", rows[i].lis, rows[i].c, rows[i].connects);
         EQ(e.s >= 0, rows[i].connects);
         end(e);
     }
-    struct ends e = ends(AF_INET6, "::1", "one", "one");
+    struct ends e = ends(AF_INET6, "::1", "one", "one", true);
     CHECK(e.s >= 0);
     end(e);
-    e = ends(AF_INET6, "::ffff:127.0.0.1", "one", "one");
+    e = ends(AF_INET6, "::ffff:127.0.0.1", "one", "one", true);
     CHECK(e.s >= 0);
     end(e);
 }
@@ -177,7 +159,7 @@ static struct tcp_info info(int fd)
 static void a_connection(void)
 {
     static char data[300000], back[sizeof data];
-    struct ends e = ends(AF_INET, "127.0.0.1", "one", "one");
+    struct ends e = ends(AF_INET, "127.0.0.1", "one", "one", true);
     CHECK(e.s >= 0);
     /* No room for timestamps beside SACK. */
     EQ(info(e.c).tcpi_options & 3, TCPI_OPT_SACK);

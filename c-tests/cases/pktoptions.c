@@ -1,6 +1,6 @@
 /* IPV6_2292PKTOPTIONS (RFC 2292) of UDP and TCP, extension headers of streams with the room that they take of the MSS,
  * sticky IPV6_PKTINFO, and ping sockets, which send no such headers. ipv6(7). */
-#include "common.h"
+#include "headers.h"
 #include <linux/in6.h>
 
 #ifndef IPV6_2292PKTINFO
@@ -13,28 +13,6 @@
 #ifndef IPV6_FLOWINFO
 #define IPV6_FLOWINFO 11
 #endif
-
-/* An unknown option that is skipped (0x1e), and PadN. */
-static const unsigned char HOP[8] = {0, 0, 0x1e, 2, 0xaa, 0xbb, 1, 0}, DST[8] = {0, 0, 0x1e, 2, 0xcc, 0xdd, 1, 0};
-
-static int set(int fd, int name, const void *v, socklen_t n)
-{
-    return usk_setsockopt(fd, SOL_IPV6, name, v, n);
-}
-
-static int get(int fd, int name, void *v, socklen_t room)
-{
-    return usk_getsockopt(fd, SOL_IPV6, name, v, &room) < 0 ? -1 : (int)room;
-}
-
-static struct sockaddr_in6 own_name(int fd)
-{
-    struct sockaddr_in6 a = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
-    socklen_t len = sizeof a;
-    CHECK(usk_bind(fd, (struct sockaddr *)&a, sizeof a) == 0);
-    CHECK(usk_getsockname(fd, (struct sockaddr *)&a, &len) == 0);
-    return a;
-}
 
 /* The types of a buffer of control messages; `last` gets the bytes of the last one of type `want`. */
 static int types(const char *buf, int len, int *out, int want, unsigned char *last)
