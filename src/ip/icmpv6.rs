@@ -62,14 +62,16 @@ fn reply(stack: &Arc<Stack>, msg: &Message<'_>, info: &PacketInfo, class: u8) {
     let own =
         net(stack).routes.is_local(info.dst) && !matches!(info.dst, IpAddr::V6(a) if a.to_ipv4_mapped().is_some());
     let from = own.then_some(info.dst);
-    let oif = match info.src {
-        IpAddr::V6(a) if crate::wire::addr::is_link_local_v6(a) => info.ifindex,
-        _ => 0,
-    };
+    // The route of the unspecified address is for programs, to whom it means this host.
+    let IpAddr::V6(to) = info.src else { return };
+    if to.is_unspecified() {
+        return;
+    }
+    let oif = if crate::wire::addr::is_link_local_v6(to) { info.ifindex } else { 0 };
     let Ok(dst) = route::lookup_for_answer(stack, info.src, from, oif) else { return };
-    let (IpAddr::V6(s), IpAddr::V6(d)) = (dst.src, info.src) else { return };
+    let IpAddr::V6(s) = dst.src else { return };
     let mut bytes = vec![0; msg.len()];
-    msg.emit(&mut bytes, s, d);
+    msg.emit(&mut bytes, s, to);
     let tx = IpTx {
         src: dst.src,
         dst: info.src,
@@ -162,6 +164,10 @@ impl IpHandler for Icmpv6 {
         }
         let ty = skb.linear()[0];
         count_in(stack, ty);
+        // Filters in switches cannot see neighbour discovery that is in fragments (RFC 6980 §5; ndisc_rcv).
+        if skb.frag_max_size != 0 && (kind::ROUTER_SOLICITATION..=kind::REDIRECT).contains(&ty) {
+            return stack.mib.drop(DropReason::Ipv6NdiscFrag);
+        }
         match ty {
             kind::ECHO => echo(stack, &skb, info, dst),
             kind::ECHO_REPLY => net(stack).ping.deliver(stack, skb, info),
@@ -175,6 +181,9 @@ impl IpHandler for Icmpv6 {
     }
 
     fn err(&self, stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
+        if icmp.ty == kind::PACKET_TOO_BIG {
+            route::update_pmtu(stack, icmp.dst, icmp.info, icmp.now);
+        }
         net(stack).ping.error(stack, icmp);
     }
 }

@@ -207,6 +207,13 @@ fn wants_cookie(cx: &Cx<'_>, qlen: usize) -> Option<bool> {
 /// A SYN for a new connection: agrees on options, remembers a request, or has a cookie remember it, and answers with a
 /// SYN-ACK. Linux: tcp_conn_request.
 fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
+    // No host has a v4-mapped address (tcp_v6_conn_request).
+    if let IpAddr::V6(src) = info.src
+        && src.to_ipv4_mapped().is_some()
+    {
+        cx.stack.mib.inc(Mib::Ip6InHdrErrors);
+        return drop_skb(cx, DropReason::IpInvalidSource);
+    }
     let sysctl = &cx.stack.sysctl;
     let isn_from_tw = SeqNum(skb.tcp.in_flight);
     let tw = skb.tcp.in_flight != 0;
