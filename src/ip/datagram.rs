@@ -82,12 +82,12 @@ pub fn recv(
     f: impl FnOnce(&SockGuard<'_>, &Skb, usize, &mut RecvMsg<'_, '_>) -> usize,
 ) -> Result<usize> {
     let mut g = sk.lock();
-    if msg.flags & libc::MSG_ERRQUEUE != 0 {
-        return recv_error(&mut g, msg);
-    }
     // UDP refuses MSG_OOB only when sending.
     if msg.flags & libc::MSG_OOB != 0 && !is_udp(sk.sock) {
         return Err(Error::OpNotSupp);
+    }
+    if msg.flags & libc::MSG_ERRQUEUE != 0 {
+        return recv_error(&mut g, msg);
     }
     if let Some((to, mtu)) = path_mtu_notice(&mut g.common) {
         msg.name = Some(to);
@@ -499,18 +499,14 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
             return Err(Error::NetUnreach);
         }
     }
-    let asked = asked_for(g, v4, control)?;
+    let asked = asked_for(g, v4, scope_of(to), control)?;
     let c = &g.common;
     let of_socket = if c.bound_dev_if == 0 && !v4 { sockopt::sticky_if(c) } else { c.bound_dev_if };
     let (src, mut oif) = (asked.src.or(own), if asked.oif != 0 { asked.oif } else { of_socket });
-    if let SocketAddr::V6(a) = to
-        && is_link_local_v6(*a.ip())
-        && a.scope_id() != 0
-    {
-        if oif != 0 && oif != a.scope_id() {
-            return Err(Error::Inval);
-        }
-        oif = a.scope_id();
+    match scope_of(to) {
+        0 => {}
+        scope if oif != 0 && oif != scope => return Err(Error::Inval),
+        scope => oif = scope,
     }
     let group = to.ip().is_multicast();
     if group && oif == 0 {
@@ -588,7 +584,20 @@ pub(crate) fn any_source(c: &SockCommon) -> bool {
 /// The extension headers in control messages of IPv6, all of which are checked as those of a call
 /// (ip6_datagram_send_ctl).
 pub(super) fn headers_of(g: &SockGuard<'_>, control: &[Control]) -> Result<Option<Arc<TxHeaders>>> {
-    asked_for(g, false, control).map(|asked| asked.headers)
+    asked_for(g, false, 0, control).map(|asked| asked.headers)
+}
+
+/// Checks the control messages of a call that names `to`, before anything else of the way is looked at.
+pub(crate) fn check_control(g: &SockGuard<'_>, v4: bool, to: SocketAddr, control: &[Control]) -> Result<()> {
+    asked_for(g, v4, scope_of(to), control).map(drop)
+}
+
+/// The interface that a link-local address names; 0: none.
+fn scope_of(to: SocketAddr) -> u32 {
+    match to {
+        SocketAddr::V6(a) if is_link_local_v6(*a.ip()) => a.scope_id(),
+        _ => 0,
+    }
 }
 
 /// What control messages ask of one datagram.
@@ -609,9 +618,10 @@ struct Asked {
 }
 
 /// Reads control messages for a datagram over IPv4 (`v4`) or IPv6: those of the other family's level do not count, but
-/// for IPV6_PKTINFO with a v4-mapped address (ip_cmsg_send, ip6_datagram_send_ctl, udp_cmsg_send). Errors: EINVAL; over
-/// IPv4 ENODEV and ENETUNREACH for an interface and a source that are not here.
-fn asked_for(g: &SockGuard<'_>, v4: bool, control: &[Control]) -> Result<Asked> {
+/// for IPV6_PKTINFO with a v4-mapped address (ip_cmsg_send, ip6_datagram_send_ctl, udp_cmsg_send). `scope`: the
+/// interface that the destination names. Errors: EINVAL; over IPv4 ENODEV and ENETUNREACH for an interface and a source
+/// that are not here.
+fn asked_for(g: &SockGuard<'_>, v4: bool, scope: u32, control: &[Control]) -> Result<Asked> {
     let (stack, c, stamps) = (g.stack, &g.common, Cookie::of(g.sock));
     let mut asked = Asked {
         src: None,
@@ -641,8 +651,11 @@ fn asked_for(g: &SockGuard<'_>, v4: bool, control: &[Control]) -> Result<Asked> 
                     if !v4 && c.bound_dev_if != 0 && c.bound_dev_if != *ifindex {
                         return Err(Error::Inval);
                     }
-                    stack.netdevs.by_index(*ifindex).ok_or(Error::NoDev)?;
                     asked.oif = *ifindex;
+                }
+                let device = if asked.oif == 0 && !v4 { scope } else { *ifindex };
+                if device != 0 {
+                    stack.netdevs.by_index(device).ok_or(Error::NoDev)?;
                 }
                 let addr = match addr {
                     IpAddr::V6(a) if v4 => IpAddr::V4(a.to_ipv4_mapped().ok_or(Error::Inval)?),

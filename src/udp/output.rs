@@ -165,7 +165,9 @@ fn name(g: &SockGuard<'_>, msg: &SendMsg<'_>) -> Result<Option<SocketAddr>> {
         (Some(to), _) if to.is_ipv6() && !v6 => Err(Error::AfNoSupport),
         (name, None) => Ok(name.map(unmap)),
         (_, Some(odd)) if v6 && odd.len >= 2 && odd.family == AF_UNSPEC => Ok(None),
-        (_, Some(odd)) if v6 && odd.family == AF_INET && g.common.flag(flag::V6ONLY) => Err(Error::NetUnreach),
+        (_, Some(odd)) if v6 && odd.len >= 2 && odd.family == AF_INET && g.common.flag(flag::V6ONLY) => {
+            Err(Error::NetUnreach)
+        }
         (_, Some(odd)) if v6 || odd.len < size_of::<libc::sockaddr_in>() => Err(Error::Inval),
         (_, Some(odd)) if odd.family == AF_UNSPEC => Ok(Some(odd.inet.into())),
         _ => Err(Error::AfNoSupport),
@@ -206,6 +208,9 @@ fn destination(g: &SockGuard<'_>, msg: &SendMsg<'_>) -> Result<SocketAddr> {
     };
     // A name of AF_UNSPEC leaves a v4-mapped peer to IPv6, which has no route to it.
     let mapped_peer = name.is_none() && msg.odd_name.is_some() && to.is_ipv4();
+    if mapped_peer {
+        datagram::check_control(g, false, to, &msg.control)?;
+    }
     if mapped_peer || to.is_ipv4() && g.common.flag(flag::V6ONLY) {
         return Err(Error::NetUnreach);
     }
