@@ -13,7 +13,7 @@ use crate::sock::{Sock, SockCommon, flag};
 use crate::stack::Stack;
 use crate::sys::lock::{Mutex, RwLock};
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -45,19 +45,6 @@ impl Entry {
     }
 }
 
-/// A 4-tuple with its hash, so that it is computed once.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Key {
-    hash: u32,
-    tuple: Tuple,
-}
-
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, h: &mut H) {
-        h.write_u32(self.hash);
-    }
-}
-
 /// Passes the hash on to the table, which needs no other: it is SipHash with a secret.
 #[derive(Default)]
 pub struct Ready(u64);
@@ -71,14 +58,17 @@ impl Hasher for Ready {
             self.0 = (self.0 << 8) | *b as u64;
         }
     }
-    fn write_u32(&mut self, h: u32) {
+    fn write_u64(&mut self, h: u64) {
         // The table takes its control bits from the top and the bucket from the bottom; the shard took the lowest 8
         // bits.
-        self.0 = (h as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(20);
+        self.0 = h.rotate_right(ESHARDS.trailing_zeros());
     }
 }
 
-type Map = HashMap<Key, Entry, BuildHasherDefault<Ready>>;
+/// A slot is a hash and a pointer. The hash stands for its 4-tuple: it has 64 bits and a secret key, so that of 10^6
+/// connections two have the same with a probability of 3 * 10^-8, and nobody can choose such a pair. Of those two the
+/// second is refused, as if its 4-tuple were taken.
+type Map = HashMap<u64, Entry, BuildHasherDefault<Ready>>;
 
 /// A listener in the table; has what lookup needs, so that lookup locks no sock.
 #[derive(Clone)]
@@ -194,18 +184,15 @@ impl Default for TcpTables {
 }
 
 impl TcpTables {
-    fn eshard(&self, hash: u32) -> &Mutex<Map> {
+    fn eshard(&self, hash: u64) -> &Mutex<Map> {
         &self.ehash[hash as usize % ESHARDS]
     }
 
-    fn key(stack: &Stack, tuple: &Tuple) -> Key {
-        Key { hash: stack.keys.ehash(tuple), tuple: *tuple }
-    }
 
     /// The entry of a 4-tuple.
     pub fn established(&self, stack: &Stack, tuple: &Tuple) -> Option<Entry> {
-        let key = Self::key(stack, tuple);
-        self.eshard(key.hash).lock().get(&key).cloned()
+        let key = stack.keys.ehash64(tuple);
+        self.eshard(key).lock().get(&key).cloned()
     }
 
     /// The same for a packet that arrived by device `ifindex`: what is bound to another one is not found
@@ -216,8 +203,8 @@ impl TcpTables {
 
     /// SO_BINDTODEVICE of a connection has changed.
     pub fn rebind_device(&self, stack: &Stack, sock: &Arc<Sock>, sk: &SockCommon) {
-        let key = Self::key(stack, &tuple_of_sock(sk));
-        if let Some(Entry::Sock(found, bound)) = self.eshard(key.hash).lock().get_mut(&key)
+        let key = stack.keys.ehash64(&tuple_of_sock(sk));
+        if let Some(Entry::Sock(found, bound)) = self.eshard(key).lock().get_mut(&key)
             && Arc::ptr_eq(found, sock)
         {
             *bound = sk.bound_dev_if;
@@ -226,8 +213,8 @@ impl TcpTables {
 
     /// Enters a tuple; false, and no change, when it is taken and `replace` refuses to replace the present entry.
     pub fn insert(&self, stack: &Stack, tuple: &Tuple, entry: Entry, replace: impl FnOnce(&Entry) -> bool) -> bool {
-        let key = Self::key(stack, tuple);
-        let mut map = self.eshard(key.hash).lock();
+        let key = stack.keys.ehash64(tuple);
+        let mut map = self.eshard(key).lock();
         if map.get(&key).is_some_and(|old| !replace(old)) {
             return false;
         }
@@ -240,8 +227,8 @@ impl TcpTables {
 
     /// Removes a tuple if `which` says the entry is the caller's.
     pub fn remove(&self, stack: &Stack, tuple: &Tuple, which: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
-        let key = Self::key(stack, tuple);
-        let mut map = self.eshard(key.hash).lock();
+        let key = stack.keys.ehash64(tuple);
+        let mut map = self.eshard(key).lock();
         if map.get(&key).is_some_and(which) { map.remove(&key) } else { None }
     }
 
@@ -261,13 +248,13 @@ impl TcpTables {
     pub fn established_len(&self) -> (usize, usize) {
         self.ehash.iter().fold((0, 0), |(n, b), s| {
             let m = s.lock();
-            (n + m.len(), b + m.capacity() * 8 / 7 * (size_of::<(Key, Entry)>() + 1))
+            (n + m.len(), b + m.capacity() * 8 / 7 * (size_of::<(u64, Entry)>() + 1))
         })
     }
 
     /// All entries (diagnostics).
-    pub fn established_all(&self) -> Vec<(Tuple, Entry)> {
-        self.ehash.iter().flat_map(|s| s.lock().iter().map(|(k, e)| (k.tuple, e.clone())).collect::<Vec<_>>()).collect()
+    pub fn established_all(&self) -> Vec<Entry> {
+        self.ehash.iter().flat_map(|s| s.lock().values().cloned().collect::<Vec<_>>()).collect()
     }
 
     fn lshard(&self, port: u16) -> &RwLock<HashMap<u16, Vec<Listening>>> {
