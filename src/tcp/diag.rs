@@ -105,9 +105,10 @@ pub(crate) fn mini_timer(stack: &Arc<Stack>, local: SocketAddr, peer: SocketAddr
 /// these ends, or a sock by now.
 pub(crate) fn destroy_mini(stack: &Arc<Stack>, local: SocketAddr, peer: SocketAddr) -> Result<()> {
     let tuple = tuple(local, peer);
-    match net::of(stack)?.hashinfo.established(stack, &tuple) {
+    let net = net::of(stack)?;
+    match net.hashinfo.established(stack, &tuple) {
         Some(Entry::TimeWait(tw)) => {
-            timewait::kill(stack, &tw);
+            timewait::kill(&net, stack, &tw);
             Ok(())
         }
         Some(Entry::Request(listener, _)) => {

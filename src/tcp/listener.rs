@@ -248,7 +248,7 @@ pub fn listen(cx: &mut Cx<'_>, backlog: u32) -> Result<()> {
         connect::get_port(cx, 0)?;
     }
     let holder = Holder::of(cx.sk, true, false);
-    let bound = cx.tp.bound.and_then(|b| cx.tp.net.hashinfo.rebind(b, holder)).ok_or(Error::AddrInUse)?;
+    let bound = cx.tp.bound.as_ref().and_then(|b| cx.tp.net.hashinfo.rebind(b, holder)).ok_or(Error::AddrInUse)?;
     cx.tp.bound = Some(bound);
     cx.sk.ack_backlog = 0;
     cx.sk.dst = None;

@@ -3,6 +3,7 @@
 //! net/ipv4/inet_hashtables.c.
 
 use super::timewait::TimeWait;
+use super::tw_timer::TwTimers;
 use crate::base::hash::{Tuple, addr128};
 use crate::ip::ports::rcv_saddr_equal;
 use crate::sock::filter::Packet;
@@ -135,8 +136,9 @@ impl Holder {
     }
 }
 
-/// A sock's hold on a port; kept by the sock and its accepted children.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A hold on a port, shared by all equal ones: those of a listener's accepted children, for example
+/// (inet_bind2_bucket).
+#[derive(Debug, PartialEq, Eq)]
 pub struct Bound {
     /// The port.
     pub port: u16,
@@ -145,7 +147,7 @@ pub struct Bound {
 }
 
 #[derive(Default)]
-struct Ports(HashMap<u16, Vec<(Holder, u32)>>);
+struct Ports(HashMap<u16, Vec<(Arc<Bound>, u32)>>);
 
 /// TCP's tables.
 pub struct TcpTables {
@@ -154,6 +156,8 @@ pub struct TcpTables {
     bhash: Vec<Mutex<Ports>>,
     /// Time-wait records that exist (tw_refcount).
     pub(super) tw_count: AtomicI64,
+    /// When they end.
+    pub(super) tw_timers: TwTimers,
     /// What ICMP said of the path MTU to socks that were owned at the time: sequence number quoted, MTU.
     mtu_news: Mutex<Vec<(Arc<Sock>, crate::wire::seq::SeqNum, u32)>>,
 }
@@ -178,6 +182,7 @@ impl Default for TcpTables {
             lhash: (0..PSHARDS).map(|_| RwLock::default()).collect(),
             bhash: (0..PSHARDS).map(|_| Mutex::default()).collect(),
             tw_count: AtomicI64::new(0),
+            tw_timers: TwTimers::default(),
             mtu_news: Mutex::default(),
         }
     }
@@ -187,7 +192,6 @@ impl TcpTables {
     fn eshard(&self, hash: u64) -> &Mutex<Map> {
         &self.ehash[hash as usize % ESHARDS]
     }
-
 
     /// The entry of a 4-tuple.
     pub fn established(&self, stack: &Stack, tuple: &Tuple) -> Option<Entry> {
@@ -241,6 +245,7 @@ impl TcpTables {
         for shard in &self.lhash {
             drop(std::mem::take(&mut *shard.write()));
         }
+        self.tw_timers.clear();
         drop(std::mem::take(&mut *self.mtu_news.lock()));
     }
 
@@ -367,26 +372,24 @@ impl TcpTables {
     }
 
     /// Takes a port for a binding sock unless a holder conflicts.
-    pub fn bind(&self, port: u16, holder: Holder) -> Option<Bound> {
+    pub fn bind(&self, port: u16, holder: Holder) -> Option<Arc<Bound>> {
         let mut shard = self.bshard(port).lock();
         let list = shard.0.entry(port).or_default();
-        if list.iter().any(|(h, _)| holder.conflicts(h)) {
+        if list.iter().any(|(b, _)| holder.conflicts(&b.holder)) {
             return None;
         }
-        Self::count(list, holder);
-        Some(Bound { port, holder })
+        Some(Self::count(list, port, holder))
     }
 
     /// As `bind` for a port that the stack chooses: SO_REUSEADDR and SO_REUSEPORT do not count
     /// (inet_csk_find_open_port).
-    pub fn bind_unshared(&self, port: u16, holder: Holder) -> Option<Bound> {
+    pub fn bind_unshared(&self, port: u16, holder: Holder) -> Option<Arc<Bound>> {
         let mut shard = self.bshard(port).lock();
         let list = shard.0.entry(port).or_default();
-        if list.iter().any(|(h, _)| holder.overlaps(h)) {
+        if list.iter().any(|(b, _)| holder.overlaps(&b.holder)) {
             return None;
         }
-        Self::count(list, holder);
-        Some(Bound { port, holder })
+        Some(Self::count(list, port, holder))
     }
 
     /// Keeps what ICMP said about the path of an owned sock (mtu_info).
@@ -412,26 +415,28 @@ impl TcpTables {
 
     /// Takes a port for a connecting sock: only one that nobody bound, or that other connections chose. The caller then
     /// sees whether its 4-tuple is free.
-    pub fn bind_for_connect(&self, port: u16, holder: Holder) -> Option<Bound> {
+    pub fn bind_for_connect(&self, port: u16, holder: Holder) -> Option<Arc<Bound>> {
         let holder = Holder { by_connect: true, ..holder };
         let mut shard = self.bshard(port).lock();
         let list = shard.0.entry(port).or_default();
-        if list.iter().any(|(h, _)| !h.by_connect) {
+        if list.iter().any(|(b, _)| !b.holder.by_connect) {
             return None;
         }
-        Self::count(list, holder);
-        Some(Bound { port, holder })
+        Some(Self::count(list, port, holder))
     }
 
-    fn count(list: &mut Vec<(Holder, u32)>, holder: Holder) {
-        match list.iter_mut().find(|(h, _)| *h == holder) {
-            Some((_, n)) => *n += 1,
-            None => list.push((holder, 1)),
+    fn count(list: &mut Vec<(Arc<Bound>, u32)>, port: u16, holder: Holder) -> Arc<Bound> {
+        if let Some((bound, n)) = list.iter_mut().find(|(b, _)| b.holder == holder) {
+            *n += 1;
+            return bound.clone();
         }
+        let bound = Arc::new(Bound { port, holder });
+        list.push((bound.clone(), 1));
+        bound
     }
 
-    fn uncount(list: &mut Vec<(Holder, u32)>, holder: Holder) {
-        let Some(i) = list.iter().position(|(h, _)| *h == holder) else { return };
+    fn uncount(list: &mut Vec<(Arc<Bound>, u32)>, bound: &Bound) {
+        let Some(i) = list.iter().position(|(b, _)| **b == *bound) else { return };
         list[i].1 -= 1;
         if list[i].1 == 0 {
             list.swap_remove(i);
@@ -440,38 +445,36 @@ impl TcpTables {
 
     /// The same hold with what it now depends on: an option, the address or the state of the sock has changed. Nothing
     /// is refused: conflicts are the concern of those who bind later.
-    pub fn rehold(&self, bound: Bound, holder: Holder) -> Bound {
+    pub fn rehold(&self, bound: &Bound, holder: Holder) -> Arc<Bound> {
         let mut shard = self.bshard(bound.port).lock();
         let list = shard.0.entry(bound.port).or_default();
-        Self::uncount(list, bound.holder);
-        Self::count(list, holder);
-        Bound { holder, ..bound }
+        Self::uncount(list, bound);
+        Self::count(list, bound.port, holder)
     }
 
     /// One more sock on a port that is held: an accepted child.
-    pub fn bind_again(&self, bound: Bound) -> Bound {
-        let mut shard = self.bshard(bound.port).lock();
-        Self::count(shard.0.entry(bound.port).or_default(), bound.holder);
-        bound
+    pub fn bind_again(&self, port: u16, holder: Holder) -> Arc<Bound> {
+        let mut shard = self.bshard(port).lock();
+        Self::count(shard.0.entry(port).or_default(), port, holder)
     }
 
     /// The same hold under other flags: a bound sock begins to listen. None when that conflicts; the old hold stays.
-    pub fn rebind(&self, bound: Bound, holder: Holder) -> Option<Bound> {
+    pub fn rebind(&self, bound: &Bound, holder: Holder) -> Option<Arc<Bound>> {
         self.unbind(bound);
         match self.bind(bound.port, holder) {
             Some(b) => Some(b),
             None => {
-                self.bind_again(bound);
+                self.bind_again(bound.port, bound.holder);
                 None
             }
         }
     }
 
     /// Gives a hold back.
-    pub fn unbind(&self, bound: Bound) {
+    pub fn unbind(&self, bound: &Bound) {
         let mut shard = self.bshard(bound.port).lock();
         if let Some(list) = shard.0.get_mut(&bound.port) {
-            Self::uncount(list, bound.holder);
+            Self::uncount(list, bound);
             if list.is_empty() {
                 shard.0.remove(&bound.port);
             }
@@ -514,7 +517,7 @@ mod tests {
             let t = TcpTables::default();
             let first = t.bind(80, a).expect(case);
             assert_eq!(t.bind(80, b).is_some(), free, "{case}");
-            t.unbind(first);
+            t.unbind(&first);
             assert!(t.bind(81, b).is_some(), "{case}");
         }
     }
@@ -526,8 +529,8 @@ mod tests {
         let a = t.bind_for_connect(4000, h).unwrap();
         let b = t.bind_for_connect(4000, h).unwrap();
         assert!(t.bind(4000, h).is_none());
-        t.unbind(a);
-        t.unbind(b);
+        t.unbind(&a);
+        t.unbind(&b);
         t.bind(4000, h).unwrap();
         assert!(t.bind_for_connect(4000, h).is_none());
     }

@@ -11,7 +11,6 @@ use super::{
 };
 use crate::base::error::{Error, Result};
 use crate::base::hash::Tuple;
-use crate::base::hash::Tuple;
 use crate::counters::{DropReason, Mib};
 use crate::ip::{bind, pktoptions};
 use crate::sock::addr::unmap;
@@ -370,7 +369,7 @@ impl Proto for Tcp {
         for entry in self.0.hashinfo.established_all() {
             match entry {
                 Entry::Sock(sock, _) => each(Dumped::Sock(sock)),
-                Entry::TimeWait(tw) => each(mini(tw.substate(), tw.tuple())),
+                Entry::TimeWait(tw) => each(mini(tw.substate(), &tw.tuple())),
                 // Listed with its listener.
                 Entry::Request(..) => {}
             }
