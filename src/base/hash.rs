@@ -104,12 +104,18 @@ impl Keys {
         hasher.finish()
     }
 
-    /// Hash of a connection for the established table.
+    /// Hash of a connection, for what spreads connections.
     #[inline]
     pub fn ehash(&self, t: &Tuple) -> u32 {
+        fold(self.ehash64(t))
+    }
+
+    /// The same in 64 bits, which stand for the 4-tuple in tables of connections.
+    #[inline]
+    pub(crate) fn ehash64(&self, t: &Tuple) -> u64 {
         let ports = u64::from(t.sport) << 16 | u64::from(t.dport);
         let words = [t.saddr as u64, (t.saddr >> 64) as u64, t.daddr as u64, (t.daddr >> 64) as u64, ports];
-        fold(sip13(&self.table, words))
+        sip13(&self.table, words)
     }
 
     /// Hash of any other table's key, given as bytes. `table` selects the table, so that keys which collide in one

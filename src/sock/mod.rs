@@ -22,6 +22,7 @@
 //! | `page`, `pool`, `skb` | packets, the pages of their payload, and caches of both |
 //! | `pages` | bytes in pages, in the hands of a program |
 //! | `proto` | the table of operations, and the registry |
+//! | `queue` | a queue of packets |
 //! | `sockopt` | SOL_SOCKET options |
 //! | `state` | the states |
 //! | `tstamp` | transmit timestamps |
@@ -50,6 +51,7 @@ pub mod pages;
 mod panic_test;
 mod pool;
 pub mod proto;
+pub mod queue;
 pub mod reuseport;
 pub mod skb;
 pub mod sockopt;
@@ -68,10 +70,9 @@ use errqueue::ErrQueue;
 use lock::SockLock;
 pub use lock::{Delivered, SockGuard};
 use proto::{Proto, ProtoAccounts, ProtoUse};
-use skb::Skb;
+use queue::SkbQueue;
 use state::State;
 use std::any::Any;
-use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
@@ -373,7 +374,7 @@ pub struct SockCommon {
     /// See `ack_backlog`.
     pub max_ack_backlog: u32,
     /// Received packets for the program.
-    pub receive_queue: VecDeque<Skb>,
+    pub receive_queue: SkbQueue,
     /// Options of the IP levels that few sockets have.
     pub(crate) ip_more: Option<Box<ip_more::IpMore>>,
     /// Groups joined, by interface; allocated when first used.
@@ -434,7 +435,7 @@ impl SockCommon {
             err_soft: 0,
             ack_backlog: 0,
             max_ack_backlog: 0,
-            receive_queue: VecDeque::new(),
+            receive_queue: SkbQueue::default(),
             ip_more: None,
             multicast: None,
             stamp: Instant::ZERO,

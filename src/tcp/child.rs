@@ -8,7 +8,7 @@ use super::ecn;
 use super::handshake::mss_for;
 use super::input::{self, Verdict};
 use super::listener::{ReqKey, Request};
-use super::lookup::{Bound, Entry, Holder};
+use super::lookup::{Entry, Holder};
 use super::tcb::{Cx, TcpSock};
 use super::{cong, mtu, rcv, rcvbuf, set_state, sock_ops, timer, ulp, window};
 use crate::counters::Mib;
@@ -71,7 +71,7 @@ pub(super) fn syn_recv_sock(
         if !c.tp.net.hashinfo.insert(c.stack, &key.tuple, Entry::Sock(c.sock.clone(), c.sk.bound_dev_if), replaces) {
             return None;
         }
-        let bound = c.tp.net.hashinfo.bind_again(child_bound(c.sk));
+        let bound = c.tp.net.hashinfo.bind_again(c.sk.sport, child_holder(c.sk));
         connect::hold(c, bound);
         c.tp.not_accepted = true;
         ulp::clone_to(g, parent.tp);
@@ -95,8 +95,8 @@ pub(super) fn first_segment(c: &mut Cx<'_>, mut skb: Skb) {
 
 /// A child's hold on the listener's port. It has the child's address and is not marked as listening, so that another
 /// socket can listen on the port while connections of the last listener live (SO_REUSEADDR).
-fn child_bound(sk: &SockCommon) -> Bound {
-    Bound { port: sk.sport, holder: Holder::of(sk, false, false) }
+fn child_holder(sk: &SockCommon) -> Holder {
+    Holder::of(sk, false, false)
 }
 
 /// Copies to a child every option that a program can set on its listener (sk_clone_lock).

@@ -151,7 +151,7 @@ fn hash_connect(cx: &mut Cx<'_>) -> Result<()> {
             return true;
         }
         cx.sk.sport = left;
-        cx.tp.net.hashinfo.unbind(bound);
+        cx.tp.net.hashinfo.unbind(&bound);
         false
     };
     ip::ports::for_connect(stack, secret, range, every, free).map(|_| ()).ok_or(Error::AddrNotAvail)
@@ -177,7 +177,7 @@ fn try_tuple(cx: &mut Cx<'_>, bound: bool) -> bool {
     });
     if let Some(tw) = old {
         stack.mib.inc(Mib::TcpExtTWRecycled);
-        timewait::forget(stack, &tw);
+        timewait::forget(&tp.net, &tw);
     }
     done
 }
@@ -194,7 +194,7 @@ pub fn get_port(cx: &mut Cx<'_>, port: u16) -> Result<()> {
 }
 
 /// The sock has a port.
-pub(super) fn hold(cx: &mut Cx<'_>, bound: Bound) {
+pub(super) fn hold(cx: &mut Cx<'_>, bound: Arc<Bound>) {
     cx.sk.sport = bound.port;
     cx.sk.ip_flags &= !ip_flag::PORT_LEFT;
     cx.tp.bound = Some(bound);
@@ -203,7 +203,7 @@ pub(super) fn hold(cx: &mut Cx<'_>, bound: Bound) {
 /// What others' conflicts with this sock's port depend on has changed: its options, its address, whether it listens.
 /// Once in a SO_REUSEPORT group it stays there, as in Linux.
 pub(super) fn rehold(cx: &mut Cx<'_>) {
-    let Some(bound) = cx.tp.bound else { return };
+    let Some(bound) = &cx.tp.bound else { return };
     let mut holder = Holder::of(cx.sk, cx.state() == State::Listen, bound.holder.by_connect);
     holder.reuseport |= bound.holder.reuseport;
     if holder != bound.holder {
@@ -222,7 +222,7 @@ pub(super) fn reset_saddr(cx: &mut Cx<'_>) {
 
 /// Any free port (inet_csk_find_open_port); with SO_REUSEADDR the lower half of the range is searched first, which
 /// leaves the upper one to socks that need a port of their own.
-fn open_port(cx: &Cx<'_>, holder: Holder) -> Option<Bound> {
+fn open_port(cx: &Cx<'_>, holder: Holder) -> Option<Arc<Bound>> {
     let stack = cx.stack;
     let (low, high) = port_range(stack, cx.sk);
     let width = u32::from(high.saturating_sub(low)) + 1;
@@ -242,7 +242,7 @@ fn open_port(cx: &Cx<'_>, holder: Holder) -> Option<Bound> {
 /// Gives the local port back (inet_put_port). The number stays in the sock for getsockname and for a last RST.
 pub fn put_port(cx: &mut Cx<'_>) {
     if let Some(b) = cx.tp.bound.take() {
-        cx.tp.net.hashinfo.unbind(b);
+        cx.tp.net.hashinfo.unbind(&b);
         cx.sk.ip_flags |= ip_flag::PORT_LEFT;
     }
 }

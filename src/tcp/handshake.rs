@@ -48,7 +48,7 @@ pub fn listen_rcv(cx: &mut Cx<'_>, skb: Skb) {
         return drop_skb(cx, DropReason::TcpMinTtl);
     }
     let tuple = tuple_of(&info, sport, dport);
-    let key = ReqKey { hash: cx.stack.keys.ehash(&tuple), tuple };
+    let key = ReqKey::new(cx.stack, tuple);
     let mut skb = skb;
     let requested = cx.tp.listener.as_ref().is_some_and(|l| l.has(&key));
     if !requested
@@ -459,7 +459,7 @@ pub(super) fn unlink(cx: &mut Cx<'_>, key: &ReqKey) -> Option<Box<Request>> {
 /// request.
 pub fn request_err(g: &mut SockGuard<'_>, tuple: &Tuple, seq: SeqNum, icmp: &IcmpError<'_>) {
     let Some(mut cx) = Cx::new(g) else { return };
-    let key = ReqKey { hash: cx.stack.keys.ehash(tuple), tuple: *tuple };
+    let key = ReqKey::new(cx.stack, *tuple);
     let Some(isn) = cx.tp.listener.as_mut().and_then(|l| l.get(&key)).map(|r| r.snt_isn) else { return };
     if seq != isn {
         cx.stack.mib.inc(Mib::TcpExtOutOfWindowIcmps);

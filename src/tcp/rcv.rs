@@ -282,7 +282,7 @@ pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketI
             let isn = timewait::segment(net, stack, &tw, &skb, (sport, dport), info);
             let Some(isn) = isn else { return };
             if let Some(l) = net.hashinfo.listener(stack, info, (sport, dport), &skb) {
-                timewait::kill(stack, &tw);
+                timewait::kill(net, stack, &tw);
                 skb.tcp.in_flight = isn.0;
                 return to_listener(stack, &l, skb, info);
             }

@@ -320,13 +320,9 @@ impl Recv {
 
 /// Frees a packet that was read (tcp_eat_recv_skb).
 fn eat(cx: &mut Cx<'_>, at: usize) {
-    let skb: Option<Skb> = if at == 0 { cx.sk.receive_queue.pop_front() } else { cx.sk.receive_queue.remove(at) };
+    let skb: Option<Skb> = cx.sk.receive_queue.remove(at);
     if let Some(skb) = skb {
         mem::uncharge_rmem(cx.sock, cx.sk, skb.truesize);
-    }
-    if cx.sk.receive_queue.is_empty() && cx.sk.receive_queue.capacity() > 64 {
-        // An idle connection keeps no memory for the queue.
-        cx.sk.receive_queue = Default::default();
     }
 }
 
