@@ -10,6 +10,7 @@
 use super::net;
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
+use crate::base::hash::PlainMap;
 use crate::counters::Mib;
 use crate::device::netdev::NetDev;
 use crate::sock::dst::{Dst, DstKind, RouteMetrics};
@@ -19,6 +20,7 @@ use crate::wire::addr::{Cidr, is_link_local_v6};
 use crate::wire::{ip, ipv6};
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -206,14 +208,33 @@ struct Exceptions {
     timer: TimerSlot,
 }
 
-type CacheKey = (IpAddr, Option<IpAddr>, u32);
+/// What is looked up: the destination, our address if it is given, and the interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct CacheKey {
+    hash: u32,
+    dst: IpAddr,
+    src: Option<IpAddr>,
+    oif: u32,
+}
+
+impl CacheKey {
+    fn new(stack: &Stack, dst: IpAddr, src: Option<IpAddr>, oif: u32) -> CacheKey {
+        CacheKey { hash: stack.keys.route_hash(dst, src, oif), dst, src, oif }
+    }
+}
+
+impl Hash for CacheKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u32(self.hash);
+    }
+}
 
 /// The routes of a stack.
 pub struct Routes {
     /// Identifies this table among all of the process, for the cache of each thread.
     id: u64,
     inner: RwLock<Inner>,
-    cache: Vec<Mutex<HashMap<CacheKey, Arc<Dst>>>>,
+    cache: Vec<Mutex<PlainMap<CacheKey, Arc<Dst>>>>,
     exceptions: Mutex<Exceptions>,
 }
 
@@ -263,13 +284,8 @@ impl Routes {
         }
     }
 
-    fn shard(&self, key: &CacheKey) -> &Mutex<HashMap<CacheKey, Arc<Dst>>> {
-        // This hash only spreads the shards; the map in a shard has a keyed hash of its own.
-        let low = match key.0 {
-            IpAddr::V4(a) => u32::from(a),
-            IpAddr::V6(a) => u128::from(a) as u32,
-        };
-        &self.cache[(low ^ low >> 8 ^ low >> 16) as usize % SHARDS]
+    fn shard(&self, key: &CacheKey) -> &Mutex<PlainMap<CacheKey, Arc<Dst>>> {
+        &self.cache[key.hash as usize % SHARDS]
     }
 
     /// What the addresses of a packet that arrived by interface `ifindex` are. It is called for each packet, so each
@@ -364,7 +380,7 @@ pub fn lookup(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32) ->
 pub(crate) fn lookup_for_answer(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32) -> Result<Arc<Dst>> {
     let routes = &net(stack).routes;
     let src = src.filter(|s| !s.is_unspecified());
-    let key = (dst, src, oif);
+    let key = CacheKey::new(stack, dst, src, oif);
     let generation = stack.rt_genid();
     if let Some(d) = routes.shard(&key).lock().get(&key)
         && d.generation == generation

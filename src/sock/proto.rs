@@ -72,7 +72,7 @@ use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::stack::Stack;
 use crate::sys::lock::RwLock;
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -579,10 +579,10 @@ impl Handlers {
 
 #[derive(Default)]
 struct Inner {
-    by_name: HashMap<String, Registered>,
-    by_key: HashMap<(i32, i32, i32), String>,
+    by_name: BTreeMap<String, Registered>,
+    by_key: BTreeMap<(i32, i32, i32), String>,
     /// (family, type) -> the protocol selected for 0.
-    defaults: HashMap<(i32, i32), i32>,
+    defaults: BTreeMap<(i32, i32), i32>,
 }
 
 impl Registry {

@@ -68,6 +68,18 @@ impl TimerSlot {
     pub fn fired(&mut self) {
         self.armed = None;
     }
+    /// Moves a timer that is armed for a time after `now` to `at`, if that is no earlier, without touching the wheel:
+    /// see [`Stack::arm_sock_lazily`]. Returns whether it did.
+    #[inline]
+    fn postpone(&mut self, at: Instant, now: Instant) -> bool {
+        match &mut self.armed {
+            Some((_, was)) if *was > now && *was <= at => {
+                *was = at;
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 /// All timers of a stack.
@@ -345,6 +357,33 @@ impl Stack {
         if self.timers.arm(slot, at, || TimerTarget::Sock(sock.clone(), bits)) {
             self.runner.kick(self);
         }
+    }
+
+    /// The same for a timer that is mostly postponed, as the retransmission timer is at each acknowledgement: the wheel
+    /// keeps the earlier time, so that postponing costs nothing, and the timer may fire too early. Its handler finds
+    /// that by [`TimerSlot::at`], and calls [`Stack::resume_sock`], or [`Timers::cancel`] if nothing waits for it any
+    /// more. Linux: icsk_timeout, which tcp_write_timer_handler compares with the time.
+    #[inline]
+    pub(crate) fn arm_sock_lazily(
+        self: &Arc<Stack>,
+        slot: &mut TimerSlot,
+        sock: &Arc<Sock>,
+        bits: u32,
+        at: Instant,
+        now: Instant,
+    ) {
+        if !slot.postpone(at, now) {
+            self.arm_sock(slot, sock, bits, at);
+        }
+    }
+
+    /// Arms a timer that fired too early for the time in its slot.
+    #[cold]
+    pub(crate) fn resume_sock(self: &Arc<Stack>, slot: &mut TimerSlot, sock: &Arc<Sock>, bits: u32) {
+        let Some(at) = slot.at() else { return };
+        // It may be armed in the wheel: the owner of the sock set it anew between its firing and its handler.
+        self.timers.cancel(slot);
+        self.arm_sock(slot, sock, bits, at);
     }
 
     /// Arms any other timer.

@@ -111,8 +111,7 @@ fn fastopen_sysctls(stack: &Stack, net: &Arc<TcpNet>) -> Result<()> {
 pub(super) fn count_in(cx: &mut Cx<'_>, skb: &Skb) {
     let n = u32::from(skb.rx_segs.max(1));
     cx.tp.segs_in = cx.tp.segs_in.wrapping_add(n);
-    let header = skb.linear().get(12).map_or(0, |b| usize::from(b >> 4) * 4);
-    if skb.len() > header {
+    if skb.len() > skb.tcp.header_len() {
         cx.tp.data_segs_in = cx.tp.data_segs_in.wrapping_add(n);
     }
 }
@@ -248,10 +247,6 @@ impl Proto for Tcp {
     }
 
     fn release_cb(&self, sk: &mut SockGuard<'_>, bits: u32) {
-        if bits & deferred::DELACK_TIMER != 0 && !sk.in_softirq() {
-            // The timer met a system call.
-            sk.stack.mib.inc(Mib::TcpExtDelayedACKLocked);
-        }
         let Ok(mut cx) = Tcp::cx(sk) else { return };
         if bits & deferred::MTU_REDUCED != 0 {
             rcv::mtu_deferred(&mut cx);
