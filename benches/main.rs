@@ -8,6 +8,7 @@
 
 mod alloc;
 mod bulk;
+mod cores;
 mod datapath;
 mod locks;
 mod measure;
@@ -58,6 +59,7 @@ fn main() {
     tables::run(&mut bench, &mut report);
     datapath::run(&mut bench, &mut report);
     windows::run(&mut bench, &mut report);
+    cores::run(&mut bench, &mut report);
     let readme = bench.readme;
     bench.finish();
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());

@@ -131,7 +131,8 @@ impl Socket {
         }
     }
 
-    /// Runs the softirq work that a call caused, then returns its result.
+    /// Runs the softirq work that a call caused, then returns its result. Every call that has owned the sock ends so:
+    /// releasing it may have run its backlog, which sends.
     #[inline]
     fn done<R>(&self, r: R) -> R {
         self.stack.run_pending();
@@ -144,8 +145,8 @@ impl Socket {
         if addr.is_ipv6() != (self.sock.family == AF_INET6) {
             return Err(Error::AfNoSupport);
         }
-        let mut g = self.sock.lock(&self.stack);
-        self.sock.proto().bind(&mut g, addr)
+        let r = self.sock.proto().bind(&mut self.sock.lock(&self.stack), addr);
+        self.done(r)
     }
 
     /// listen(2). Errors: EOPNOTSUPP (no connections in this protocol), EINVAL (connected), EADDRINUSE.
@@ -161,7 +162,9 @@ impl Socket {
         if !unconnected || !matches!(self.sock.state(), State::Close | State::Listen) {
             return Err(Error::Inval);
         }
-        self.sock.proto().listen(&mut g, backlog)
+        let r = self.sock.proto().listen(&mut g, backlog);
+        drop(g);
+        self.done(r)
     }
 
     /// accept(2): returns the connection and its peer, the address in this socket's family. The new socket does not
@@ -174,6 +177,7 @@ impl Socket {
         g.common.socket_state = SocketState::Connected;
         let peer = g.common.peer().unwrap_or(SocketAddr::new(unspecified(self.sock.family), 0));
         drop(g);
+        self.done(());
         Ok((Socket::from_sock(&self.stack, sock), to_family(peer, self.sock.family)))
     }
 
@@ -339,7 +343,9 @@ impl Socket {
             false => (sk.rcv_saddr, sk.saddr),
         };
         let ip = if first.is_unspecified() { second } else { first };
-        Ok(to_family(name_of(ip, sk.sport, sk.bound_dev_if), self.sock.family))
+        let name = name_of(ip, sk.sport, sk.bound_dev_if);
+        drop(g);
+        self.done(Ok(to_family(name, self.sock.family)))
     }
 
     /// getpeername(2). ENOTCONN without a peer.
@@ -347,12 +353,12 @@ impl Socket {
         self.stack.here()?;
         let g = self.sock.lock(&self.stack);
         let stream_down = self.sock.proto().is_stream() && matches!(self.sock.state(), State::Close | State::SynSent);
-        match g.common.peer() {
-            Some(p) if !stream_down => {
-                Ok(to_family(name_of(p.ip(), p.port(), g.common.bound_dev_if), self.sock.family))
-            }
+        let peer = match g.common.peer() {
+            Some(p) if !stream_down => Ok(name_of(p.ip(), p.port(), g.common.bound_dev_if)),
             _ => Err(Error::NotConn),
-        }
+        };
+        drop(g);
+        self.done(peer.map(|p| to_family(p, self.sock.family)))
     }
 
     /// setsockopt(2). Unknown options: ENOPROTOOPT.
@@ -371,10 +377,10 @@ impl Socket {
     pub fn getsockopt(&self, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
         self.stack.here()?;
         if level == libc::SOL_SOCKET {
-            return sockopt::get(self.sk(), name, value);
+            return self.done(sockopt::get(self.sk(), name, value));
         }
         self.whole()?;
-        self.sock.proto().getsockopt(self.sk(), level, name, value)
+        self.done(self.sock.proto().getsockopt(self.sk(), level, name, value))
     }
 
     /// Removes the upper-layer protocol that TCP_ULP installed. EINVAL: there is none; EBUSY: it holds undelivered
@@ -388,7 +394,7 @@ impl Socket {
     /// ioctl(2) requests that return an int. ENOTTY for an unknown one.
     pub fn ioctl(&self, request: u64) -> Result<i32> {
         self.stack.here()?;
-        self.sock.proto().ioctl(self.sk(), request)
+        self.done(self.sock.proto().ioctl(self.sk(), request))
     }
 
     /// poll(2): all events that are currently true.

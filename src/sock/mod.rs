@@ -104,6 +104,9 @@ pub struct Sock {
     pub shutdown: AtomicU8,
     /// Transmit throttling: bits of [`tsq`].
     pub tsq_flags: AtomicU8,
+    /// The device queue of the last packet, where that depends on the thread that sends (`NetDev`); only the owner
+    /// sends (sk_tx_queue_mapping).
+    pub(crate) tx_queue: AtomicU8,
     /// Pending asynchronous error (SO_ERROR), an errno; 0 for none.
     pub err: AtomicI32,
     /// Receive buffer limit in bytes of truesize (SO_RCVBUF as the kernel keeps it, doubled).
@@ -134,6 +137,9 @@ pub struct Sock {
     proto_use: ProtoUse,
     stack: Weak<Stack>,
 }
+
+/// `Sock::tx_queue` of a sock that has sent nothing (NO_QUEUE_MAPPING).
+pub(crate) const NO_QUEUE: u8 = u8::MAX;
 
 /// Bits of `Sock::tsq_flags` (Linux: enum tsq_enum).
 pub mod tsq {
@@ -492,6 +498,7 @@ impl Sock {
             state: AtomicU8::new(State::Close as u8),
             shutdown: AtomicU8::new(0),
             tsq_flags: AtomicU8::new(0),
+            tx_queue: AtomicU8::new(NO_QUEUE),
             err: AtomicI32::new(0),
             rcvbuf: AtomicI32::new(rcvbuf),
             sndbuf: AtomicI32::new(sndbuf),

@@ -422,7 +422,8 @@ impl Stack {
     pub fn run_pending(self: &Arc<Stack>) {
         while self.any_pending() {
             let now = self.now();
-            if self.receive(now) + self.run_tsq(now) == 0 {
+            let received: usize = self.netdevs.iter().map(|dev| dev.receive_here(self, now, WEIGHT)).sum();
+            if received + self.run_tsq(now) == 0 {
                 // Another thread is receiving; it polls the queue again before it stops.
                 break;
             }
@@ -432,7 +433,7 @@ impl Stack {
     /// Whether `run_pending` has work to do.
     #[inline]
     pub(crate) fn any_pending(&self) -> bool {
-        (self.netdevs.any_pending() || self.tsq_pending.load(Ordering::SeqCst)) && !self.is_inherited()
+        (self.netdevs.pending_here() || self.tsq_pending.load(Ordering::SeqCst)) && !self.is_inherited()
     }
 
     /// Receives from all queues of all devices once, up to WEIGHT packets each; returns how many there were.
@@ -440,15 +441,10 @@ impl Stack {
         let mut n = 0;
         for dev in self.netdevs.iter() {
             for q in 0..dev.queue_count() {
-                n += self.receive_queue(dev, q, now);
+                n += dev.receive(self, q, now, WEIGHT);
             }
         }
         n
-    }
-
-    /// Receives up to WEIGHT packets of one queue. If another thread is receiving from it, leaves that to it.
-    pub(crate) fn receive_queue(self: &Arc<Stack>, dev: &Arc<NetDev>, queue: u16, now: Instant) -> usize {
-        dev.receive(self, queue, now, WEIGHT)
     }
 
     /// Softirq for a thread that serves some queues only (a driver lease): receives up to `budget` packets from each,
@@ -458,10 +454,19 @@ impl Stack {
         let mut n = packets + self.timers.expire(self, now);
         n += self.run_tsq(now);
         n += self.netdevs.flush_tx(self, now);
-        if n > 0 {
+        if n > 0 || self.any_pending() {
             self.run_pending();
         }
         packets
+    }
+
+    /// Softirq work that a thread has left behind on its own queue of the loopback device, though every call that sends
+    /// ends with [`Stack::run_pending`]: for threads that look after all of it now and then.
+    pub(crate) fn receive_left(self: &Arc<Stack>, now: Instant) {
+        if self.netdevs.any_pending() && !self.is_inherited() {
+            self.receive(now);
+            self.run_pending();
+        }
     }
 
     /// Softirq: receives, runs timers, resumes senders, retries full device queues, until nothing is due at `now`.
