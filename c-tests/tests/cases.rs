@@ -112,6 +112,7 @@ cases! {
     pktoptions,
     options_socket,
     options_tcp,
+    poll_idle,
     poll_select,
     positioned,
     posix_events,

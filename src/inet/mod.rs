@@ -183,6 +183,12 @@ impl Socket {
 
     /// sendmsg(2). Errors by protocol; EPIPE: the caller raises SIGPIPE unless MSG_NOSIGNAL.
     pub fn sendmsg(&self, msg: &mut SendMsg<'_>) -> Result<usize> {
+        self.done(self.sendmsg_queued(msg))
+    }
+
+    /// As `sendmsg`, but the softirq work that the message causes is left to the caller, who calls
+    /// [`Stack::run_pending`] before it returns to the program: sendmmsg(2) runs it once for several messages.
+    pub fn sendmsg_queued(&self, msg: &mut SendMsg<'_>) -> Result<usize> {
         self.whole()?;
         if self.nonblocking() {
             msg.flags |= libc::MSG_DONTWAIT;
@@ -192,7 +198,7 @@ impl Socket {
             self.check_name(msg)?;
         }
         self.autobind()?;
-        self.done(self.restarting(|c| c.sndtimeo.get(), || self.sock.proto().sendmsg(self.sk(), msg)))
+        self.restarting(|c| c.sndtimeo.get(), || self.sock.proto().sendmsg(self.sk(), msg))
     }
 
     /// Sends at most `len` bytes from the front of `pages`; what was taken is removed, and returned how much it was.

@@ -487,9 +487,14 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
     let own = Some(c.saddr).filter(|a| !a.is_unspecified());
     let mapped_own = !v4 && (c.saddr.is_ipv4() || c.rcv_saddr.is_ipv4());
     let own = own.filter(|a| a.is_ipv4() == v4);
+    let cached = |to: SocketAddr| {
+        let of_peer = control.is_empty() && g.sock.state() == State::Established && c.daddr == to.ip();
+        c.dst.as_ref().filter(|d| of_peer && d.check(g.stack))
+    };
     if let Some(IpAddr::V4(a)) = own
         && v4
         && !any_source(c)
+        && cached(to).is_none()
     {
         // A socket of IPv6 may be bound to a v4-mapped address that is no source (ip_route_output_key_hash_rcu).
         if a.is_multicast() || a.is_broadcast() {
@@ -523,10 +528,7 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
     // Ping sockets send none (ping_v6_sendmsg).
     let ping = g.sock.ty == libc::SOCK_DGRAM as u16 && g.sock.protocol == libc::IPPROTO_ICMPV6 as u16;
     let headers = if v4 || ping { None } else { asked.headers.clone().or_else(sticky) };
-    let cached = c.dst.as_ref().filter(|d| {
-        d.check(g.stack) && control.is_empty() && g.sock.state() == State::Established && c.daddr == to.ip()
-    });
-    let dst = match cached {
+    let dst = match cached(to) {
         Some(d) => d.clone(),
         None => route::lookup(g.stack, socket_headers::first_hop(headers.as_deref(), to.ip()), src, oif)?,
     };

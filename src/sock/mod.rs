@@ -133,6 +133,8 @@ pub struct Sock {
     pub(crate) errors: ErrQueue,
     /// A panic happened while the sock was owned, or a plug-in broke a rule of its interface: every call returns EIO.
     pub broken: AtomicBool,
+    /// See [`Sock::is_idle`].
+    idle: AtomicBool,
     proto: ReadMostly<Arc<dyn Proto>>,
     proto_use: ProtoUse,
     stack: Weak<Stack>,
@@ -512,6 +514,7 @@ impl Sock {
             tskey: AtomicU32::new(0),
             errors: ErrQueue::default(),
             broken: AtomicBool::new(false),
+            idle: AtomicBool::new(false),
             proto: ReadMostly::new(proto),
             proto_use,
             stack: Arc::downgrade(stack),
@@ -551,9 +554,10 @@ impl Sock {
         }
     }
 
-    /// Sets the pending error and wakes all waiters (sk_error_report).
+    /// Sets the pending error and wakes all waiters (sk_error_report). The sock may be owned or not.
     pub fn report_error(&self, error: Error) {
-        self.err.store(error.errno(), Ordering::Relaxed);
+        // SeqCst: as in `set_broken`.
+        self.err.store(error.errno(), Ordering::SeqCst);
         self.wait.wake(Events::ERR | Events::IN | Events::OUT | Events::HUP | Events::RDHUP);
     }
 

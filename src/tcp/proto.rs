@@ -228,6 +228,10 @@ impl Proto for Tcp {
         recvmsg::recvmsg_locked(sk, msg)
     }
 
+    fn poll(&self, sk: SockRef<'_>) -> Events {
+        recvmsg::poll(sk)
+    }
+
     fn poll_locked(&self, sk: &mut SockGuard<'_>) -> Events {
         recvmsg::poll_locked(sk)
     }

@@ -485,3 +485,35 @@ fn syn_ack_and_data_have_one_transmit_hash_which_a_retransmission_changes() {
     let [first, again, acknowledgement] = hashes[..] else { panic!("{hashes:?}") };
     assert!(first != again && again == acknowledgement && again != 0, "{hashes:?}");
 }
+
+#[test]
+fn a_socket_that_a_poll_found_idle_is_so_until_somebody_owns_it_or_an_error_waits() {
+    let n = net();
+    let (_l, c, s) = n.pair(LO);
+    let idle = |s: &Socket| {
+        let first = s.poll();
+        let was = s.sock().is_idle();
+        assert_eq!(s.poll(), first);
+        was
+    };
+    assert!(idle(&c) && idle(&s));
+    send(&c, b"x").unwrap();
+    assert!(!c.sock().is_idle() && !s.sock().is_idle());
+    assert!(!idle(&s) && s.poll().intersects(Events::IN));
+    recv(&s, &mut [0]).unwrap();
+    assert!(idle(&s) && !s.poll().intersects(Events::IN));
+    // What comes while the sock is owned is processed after the poll, and is seen by the next. Meanwhile the sender has
+    // bytes that are not acknowledged.
+    let poller = s.sock().lock(&n.stack);
+    send(&c, b"y").unwrap();
+    assert!(!idle(&c));
+    poller.release_idle();
+    assert!(!s.sock().is_idle() && s.poll().intersects(Events::IN));
+    recv(&s, &mut [0]).unwrap();
+    n.run(Duration::from_millis(200));
+    assert!(idle(&c));
+    // An error is stored without owning the sock.
+    assert!(idle(&s));
+    s.sock().report_error(Error::HostUnreach);
+    assert!(s.sock().is_idle() && s.poll().intersects(Events::ERR));
+}
