@@ -7,6 +7,7 @@
 //! | `bind` | bind(2) for protocols with addresses and ports |
 //! | `datagram` | what datagram sockets share: queues, control messages, ICMP errors |
 //! | `exthdrs` | extension headers of IPv6 |
+//! | `flowlabel` | flow labels of IPv6, and leases of them |
 //! | `fragment` | reassembly |
 //! | `icmp`, `icmpv6` | errors sent and received, echo |
 //! | `ident` | identifications |
@@ -28,6 +29,7 @@
 pub mod bind;
 pub mod datagram;
 pub(crate) mod exthdrs;
+pub(crate) mod flowlabel;
 pub(crate) mod fragment;
 pub(crate) mod icmp;
 pub(crate) mod icmpv6;
@@ -62,6 +64,8 @@ pub(crate) struct Ip {
     pub neigh: neigh::Neighbours,
     /// Datagrams under reassembly.
     pub frags: fragment::Fragments,
+    /// Flow labels that are leased.
+    pub flow_labels: flowlabel::FlowLabels,
     /// Groups this stack listens to.
     pub groups: multicast::Groups,
     /// IP identifications.
@@ -83,6 +87,7 @@ impl Default for Ip {
             routes: route::Routes::new(),
             neigh: neigh::Neighbours::default(),
             frags: fragment::Fragments::default(),
+            flow_labels: flowlabel::FlowLabels::default(),
             groups: multicast::Groups::default(),
             idents: ident::Idents::new(),
             limits: icmp::Limits::default(),

@@ -398,7 +398,7 @@ fn report_failure(stack: &Arc<Stack>, mut skb: Skb, ifindex: u32, now: Instant) 
     if !skb.may_pull(n) {
         return;
     }
-    let common = |src: IpAddr, dst: IpAddr, protocol, ty, code, quoted: &[u8]| {
+    let common = |src: IpAddr, dst: IpAddr, (protocol, flowinfo), ty, code, quoted: &[u8]| {
         let e = IcmpError {
             reporter: src,
             src,
@@ -411,6 +411,7 @@ fn report_failure(stack: &Arc<Stack>, mut skb: Skb, ifindex: u32, now: Instant) 
             fatal: false,
             quoted,
             extension: 0,
+            flowinfo,
             ifindex,
             // As if this host had sent itself the ICMP message.
             ttl: 64,
@@ -424,13 +425,14 @@ fn report_failure(stack: &Arc<Stack>, mut skb: Skb, ifindex: u32, now: Instant) 
             if let Ok(q) = icmp::Quoted::parse(skb.linear()) {
                 let (s, d) = (q.ip.src().into(), q.ip.dst().into());
                 let code = icmp::unreachable::HOST;
-                common(s, d, q.ip.protocol(), icmp::kind::UNREACHABLE, code, q.transport());
+                common(s, d, (q.ip.protocol(), 0), icmp::kind::UNREACHABLE, code, q.transport());
             }
         }
         L3::V6 => {
             if let Ok(q) = wire6::Quoted::parse(skb.linear()) {
                 let (s, d) = (q.ip.src().into(), q.ip.dst().into());
-                common(s, d, q.protocol(), wire6::kind::UNREACHABLE, unreachable::ADDRESS, q.transport());
+                let flowinfo = u32::from(q.ip.traffic_class()) << 20 | q.ip.flow_label();
+                common(s, d, (q.protocol(), flowinfo), wire6::kind::UNREACHABLE, unreachable::ADDRESS, q.transport());
             }
         }
     }

@@ -4,7 +4,7 @@
 //! ipv6_pktoptions, ipv6_opt_accepted.
 
 use super::rxcontrol::{self, IPV6_2292HOPLIMIT, IPV6_2292PKTINFO, IPV6_FLOWINFO};
-use super::{datagram, socket_headers};
+use super::{datagram, flowlabel, socket_headers};
 use crate::base::error::{Error, Result};
 use crate::sock::cmsg;
 use crate::sock::ip_more::PktOptions;
@@ -119,20 +119,23 @@ pub(crate) fn note(c: &mut SockCommon, p: Box<PktOptions>) {
     let keep = accepted(c, &p);
     let more = c.ip_more.get_or_insert_default();
     more.rcv_flowinfo = flowinfo(&p.rx);
+    let label = p.rx.flow_label;
     more.pktoptions = keep.then_some(p);
+    flowlabel::reflect(c, label);
 }
 
 /// What a listener's request keeps of its SYN (tcp_v6_init_req).
 pub(crate) fn of_syn(c: &SockCommon, skb: &Skb) -> Option<Box<PktOptions>> {
-    if c.ip_flags & TOLD == 0 {
+    if c.ip_flags & (TOLD | ip_flag::REPFLOW) == 0 {
         return None;
     }
     let p = taken(skb, skb.saved_header.clone())?;
-    (c.ip_flags & (PKTINFO | HOPLIMIT) != 0 || accepted(c, &p)).then_some(p)
+    (c.ip_flags & (PKTINFO | HOPLIMIT | ip_flag::REPFLOW) != 0 || accepted(c, &p)).then_some(p)
 }
 
 /// A connection begins with what its SYN had, and the flow of the segment that opened it.
 pub(crate) fn begin(c: &mut SockCommon, by: &PacketInfo, syn: Option<Box<PktOptions>>) {
+    flowlabel::reflect(c, by.flow_label);
     if c.ip_flags & TOLD != 0 && by.dst.is_ipv6() {
         let more = c.ip_more.get_or_insert_default();
         (more.rcv_flowinfo, more.pktoptions) = (flowinfo(by), syn);

@@ -287,6 +287,9 @@ pub(crate) mod ip_flag {
     pub(crate) const ROUTER_ALERT6: u32 = 1 << 25;
     /// The socket is told of extension headers: there are bits in `IpMore::rx_headers`.
     pub(crate) const HEADERS6: u32 = 1 << 27;
+    /// IPV6_FLOWINFO_SEND; and packets carry the label of the peer's (IPV6_FL_F_REFLECT, flowlabel_reflect).
+    pub(crate) const SNDFLOW: u32 = 1 << 28;
+    pub(crate) const REPFLOW: u32 = 1 << 29;
 }
 
 /// What the sock's lock protects, for every protocol.
@@ -332,7 +335,8 @@ pub struct SockCommon {
     pub priority: u32,
     /// SO_MARK.
     pub mark: u32,
-    /// IPv6 flow label of sent packets.
+    /// Flow information of what is sent to the peer over IPv6: the label, and bits of a traffic class that are only
+    /// shown.
     pub flow_label: u32,
     /// Cached route, valid while its generation is the route tables'.
     pub dst: Option<Arc<Dst>>,
@@ -462,6 +466,16 @@ impl SockCommon {
     /// Local address as getsockname returns it, before conversion to the socket's family.
     pub fn local(&self) -> SocketAddr {
         SocketAddr::new(self.saddr, self.sport)
+    }
+
+    /// The peer's name as getpeername(2) shows it: with IPV6_FLOWINFO_SEND the flow information of what is sent to it.
+    pub(crate) fn shown_peer(&self, mut name: SocketAddr) -> SocketAddr {
+        if let SocketAddr::V6(a) = &mut name
+            && self.ip_flags & ip_flag::SNDFLOW != 0
+        {
+            a.set_flowinfo(self.flow_label);
+        }
+        name
     }
 
     /// Peer, when connected.

@@ -343,7 +343,7 @@ fn bind_to_index(g: &mut SockGuard<'_>, ifindex: u32) {
 /// SO_PEERNAME: the peer's name, or its first bytes. ENOTCONN; EINVAL, `value` is longer than the name.
 fn peer_name(sock: &Sock, c: &SockCommon, value: &mut [u8]) -> Result<usize> {
     let peer = c.peer().ok_or(Error::NotConn)?;
-    let mut peer = to_family(peer, sock.family);
+    let mut peer = c.shown_peer(to_family(peer, sock.family));
     if let SocketAddr::V6(a) = &mut peer
         && is_link_local_v6(*a.ip())
     {

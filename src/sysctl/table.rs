@@ -452,12 +452,12 @@ sysctls! {
         "Always 0: a stack is a host and does not forward.",
     ip6_hop_limit "net.ipv6.conf.all.hop_limit" int(1, 255) "64" Live Rw
         "Hop limit of what we send.",
-    flowlabel_consistency "net.ipv6.flowlabel_consistency" flag(0, 255) "1" Planned Rw
-        "A flow label is leased before it is used.",
-    flowlabel_reflect "net.ipv6.flowlabel_reflect" int(0, 7) "0" Planned Rw
-        "Answer with the flow label received.",
-    flowlabel_state_ranges "net.ipv6.flowlabel_state_ranges" flag(0, 255) "0" Planned Rw
-        "Half of the labels are stateless.",
+    flowlabel_consistency "net.ipv6.flowlabel_consistency" flag(0, 255) "1" Live Rw
+        "Sockets may not ask to reflect the peer's flow label (`IPV6_FL_F_REFLECT`).",
+    flowlabel_reflect "net.ipv6.flowlabel_reflect" int(0, 7) "0" Live Rw
+        "Answer with the flow label received: 1 TCP connections, 2 resets of no socket's, 4 echo replies.",
+    flowlabel_state_ranges "net.ipv6.flowlabel_state_ranges" flag(0, 255) "0" Live Rw
+        "The upper half of the labels is for those of hashes, and cannot be leased.",
     icmp6_echo_ignore_all "net.ipv6.icmp.echo_ignore_all" flag(0, 255) "0" Live Rw
         "Do not answer echo requests.",
     icmp6_echo_ignore_anycast "net.ipv6.icmp.echo_ignore_anycast" flag(0, 255) "0" Planned Rw

@@ -117,7 +117,8 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     (s.more, s.ip_more) = (l.more, l.ip_more.clone());
     if let Some(m) = &mut s.ip_more {
         // A listener's IP options are not its connections', unlike its extension headers.
-        (m.options, m.pktoptions) = (Box::default(), None);
+        // Nor are its leases of flow labels.
+        (m.options, m.pktoptions, m.flow_labels) = (Box::default(), None, Vec::new());
     }
     s.ip_flags = l.ip_flags & !(ip_flag::PORT_LEFT | ip_flag::DEFER_CONNECT);
     s.max_pacing_rate = l.max_pacing_rate;

@@ -24,6 +24,7 @@ use crate::base::env::Instant;
 use crate::base::hash::Tuple;
 use crate::counters::{DropReason, Mib};
 use crate::ip;
+use crate::ip::flowlabel;
 use crate::sock::accept::acceptq_is_full;
 use crate::sock::dst::{Dst, DstKind};
 use crate::sock::packet::{IcmpError, PacketInfo};
@@ -96,7 +97,8 @@ fn reset(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb, info: &PacketInfo) {
     let signer = of_request.unwrap_or_else(|| auth::listener_key(cx.tp, skb, info.src));
     let (sport, dport) = (key.tuple.dport, key.tuple.sport);
     if let Ok(signer) = signer {
-        rcv::send_reset(cx.stack, &skb.tcp, info.src, info.dst, sport, dport, info, signer.as_ref());
+        let label = flowlabel::reflected(cx.sk, info.flow_label);
+        rcv::send_reset(cx.stack, &skb.tcp, info.src, info.dst, sport, dport, info, (signer.as_ref(), label));
     }
 }
 

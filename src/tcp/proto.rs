@@ -11,7 +11,8 @@ use super::{
 };
 use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
-use crate::ip::{bind, pktoptions};
+use crate::ip::{bind, flowlabel, pktoptions};
+use crate::sock::addr::AF_INET6;
 use crate::sock::addr::unmap;
 use crate::sock::diag::Dumped;
 use crate::sock::filter;
@@ -140,6 +141,9 @@ impl Proto for Tcp {
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
         sk.private = Box::new(TcpSock::new(&self.0, sk.stack));
         sk.common.txrehash = sk.stack.sysctl.txrehash() != 0;
+        if sk.sock.family == AF_INET6 {
+            sk.common.ip_flags |= flowlabel::of_new_socket(sk.stack);
+        }
         Ok(())
     }
 
