@@ -1,6 +1,6 @@
 //! Leases of any IPv6 flow label (IPV6_FLOWLABEL_MGR with label 0): the one setsockopt(2) that writes into its value,
-//! the label that was chosen. It is chosen here, for sockets of this process and of a stack server. Above: `socket`, the
-//! preload shim. Linux: ipv6_flowlabel_get.
+//! the label that was chosen. It is chosen here, for sockets of this process and of a stack server. Above: `socket`,
+//! the preload shim. Linux: ipv6_flowlabel_get.
 
 use crate::ptr;
 use std::ffi::{c_int, c_void};

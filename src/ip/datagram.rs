@@ -482,7 +482,8 @@ pub struct Plan {
 }
 
 /// Decides how a datagram leaves. `to`: the call's name or the socket's peer, unmapped, with its flow information.
-/// Errors: EINVAL (control data, a flow label that is not leased; port 0 is the caller's), ENETUNREACH, EACCES (broadcast without SO_BROADCAST), and what the route says.
+/// Errors: EINVAL (control data, a flow label that is not leased; port 0 is the caller's), ENETUNREACH, EACCES
+/// (broadcast without SO_BROADCAST), and what the route says.
 pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i32) -> Result<Plan> {
     let c = &g.common;
     let mut to = to;
@@ -635,7 +636,8 @@ struct Asked {
 
 /// Reads control messages for a datagram over IPv4 (`v4`) or IPv6: those of the other family's level do not count, but
 /// for IPV6_PKTINFO with a v4-mapped address (ip_cmsg_send, ip6_datagram_send_ctl, udp_cmsg_send). `flowinfo`: that of
-/// the name or the association. Errors: EINVAL; over IPv4 ENODEV and ENETUNREACH for an interface and a source that are not here.
+/// the name or the association. Errors: EINVAL; over IPv4 ENODEV and ENETUNREACH for an interface and a source that are
+/// not here.
 fn asked_for(g: &SockGuard<'_>, v4: bool, flowinfo: u32, control: &[Control]) -> Result<Asked> {
     let (stack, c, stamps) = (g.stack, &g.common, Cookie::of(g.sock));
     let mut asked = Asked {

@@ -1,10 +1,9 @@
-//! ICMPv6. Neighbour discovery goes to `neigh`; the rest is as in [`super::icmp`], which has the rate limits. Router
-//! advertisements are counted and ignored: addresses and routes are configured, as on a Linux host with accept_ra 0.
-//! Linux: net/ipv6/icmp.c. RFC 4443, RFC 4861, RFC 8201.
+//! ICMPv6. Neighbour discovery goes to `neigh`, router advertisements to `autoconf`; the rest is as in [`super::icmp`],
+//! which has the rate limits. Linux: net/ipv6/icmp.c. RFC 4443, RFC 4861, RFC 8201.
 
 use super::icmp::{Problem, deliver_error};
 use super::output::{IpTx, default_ttl, xmit};
-use super::{exthdrs, flowlabel, multicast, neigh, net, route};
+use super::{autoconf, exthdrs, flowlabel, multicast, neigh, net, route};
 use crate::base::error::Error;
 use crate::counters::{DropReason, Mib};
 use crate::sock::packet::{IcmpError, PacketInfo};
@@ -168,6 +167,7 @@ impl IpHandler for Icmpv6 {
             // Those of unknown type are passed on, too (RFC 4443 §2.4 (a)).
             ..128 => error(stack, &skb, info),
             kind::NEIGHBOUR_SOLICITATION | kind::NEIGHBOUR_ADVERTISEMENT => neigh::ndp_rcv(stack, &skb, info, src, dst),
+            kind::ROUTER_ADVERTISEMENT => autoconf::ra_rcv(stack, &skb, info, src),
             mld::QUERY | mld::REPORT_V1 => multicast::report::mld_rcv(stack, &skb, info),
             // Unknown informational messages are dropped in silence (RFC 4443 §2.4 (b)).
             _ => {}

@@ -4,6 +4,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `autoconf` | router advertisements, and addresses and routes that follow from them |
 //! | `bind` | bind(2) for protocols with addresses and ports |
 //! | `datagram` | what datagram sockets share: queues, control messages, ICMP errors |
 //! | `exthdrs` | extension headers of IPv6 |
@@ -26,6 +27,7 @@
 //! | `socket_headers` | extension headers of a socket of IPv6 |
 //! | `sockopt` | SOL_IP and SOL_IPV6 options |
 
+pub mod autoconf;
 pub mod bind;
 pub mod datagram;
 pub(crate) mod exthdrs;
@@ -62,6 +64,8 @@ pub(crate) struct Ip {
     pub routes: route::Routes,
     /// Neighbours of Ethernet devices.
     pub neigh: neigh::Neighbours,
+    /// What routers have said.
+    pub autoconf: autoconf::Autoconf,
     /// Datagrams under reassembly.
     pub frags: fragment::Fragments,
     /// Flow labels that are leased.
@@ -86,6 +90,7 @@ impl Default for Ip {
         Ip {
             routes: route::Routes::new(),
             neigh: neigh::Neighbours::default(),
+            autoconf: autoconf::Autoconf::default(),
             frags: fragment::Fragments::default(),
             flow_labels: flowlabel::FlowLabels::default(),
             groups: multicast::Groups::default(),

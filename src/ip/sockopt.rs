@@ -5,8 +5,8 @@
 //! `own` has the options that are a bit or a small value and nothing else.
 //!
 //! A socket of IPv6 has the options of both families, each with its own value: what IP_RECVTTL asks for counts for
-//! packets of IPv4, IPV6_RECVHOPLIMIT for those of IPv6. IP_CHECKSUM is for streams alone, which deliver no such control
-//! data on Linux either.
+//! packets of IPv4, IPV6_RECVHOPLIMIT for those of IPv6. IP_CHECKSUM is for streams alone, which deliver no such
+//! control data on Linux either.
 
 pub(crate) mod own;
 

@@ -14,7 +14,7 @@ use std::io::IoSlice;
 
 const OWN: &str = "fd00::1";
 const PEER: &str = "fd00::2";
-const MGR: i32 = 32;
+const IPV6_FLOWLABEL_MGR: i32 = 32;
 const FLOWINFO_SEND: i32 = 33;
 const CREATE: u16 = flags::CREATE;
 
@@ -28,7 +28,7 @@ fn socket(b: &Bench, ty: i32) -> Socket {
 }
 
 fn manage(s: &Socket, req: &[u8]) -> Result<()> {
-    s.setsockopt(libc::SOL_IPV6, MGR, req)
+    s.setsockopt(libc::SOL_IPV6, IPV6_FLOWLABEL_MGR, req)
 }
 
 fn lease(s: &Socket, label: u32, share: u8, flags: u16) -> Result<()> {
