@@ -2,6 +2,12 @@
  * (IPV6_FLOWINFO_SEND, IPV6_FLOWINFO), and those of streams, also the reflected ones. RFC 6437. */
 #include "control.h"
 
+#ifndef SO_CNX_ADVICE
+#define SO_CNX_ADVICE 53
+#endif
+#ifndef SO_TXREHASH
+#define SO_TXREHASH 74
+#endif
 #ifndef IPV6_FLOWLABEL_MGR
 #define IPV6_FLOWLABEL_MGR 32
 #define IPV6_FLOWINFO_SEND 33
@@ -363,6 +369,46 @@ static void streams(void)
     OK(usk_close(l));
 }
 
+/* The label of the segment that brings a byte. */
+static uint32_t label_of_byte(int from, int to)
+{
+    char b;
+    struct request r;
+    OK(usk_send(from, "x", 1, 0));
+    EQ(usk_recv(to, &b, 1, 0), 1);
+    OK(shown(to, REMOTE, &r));
+    return r.label;
+}
+
+/* SO_CNX_ADVICE: a connection is told that its path is bad, and takes another label. */
+static void advice(void)
+{
+    int l = bound(SOCK_STREAM, at("::1", 0)), c = (int)OK(usk_socket(AF_INET6, SOCK_STREAM, 0)), value;
+    struct addr to = sock_name(l);
+    socklen_t len = sizeof value;
+    OK(usk_listen(l, 1));
+    OK(set_int(l, SOL_IPV6, IPV6_FLOWINFO, 1));
+    OK(set_int(l, SOL_SOCKET, SO_CNX_ADVICE, 1));
+    OK(usk_connect(c, &to.sa, to.len));
+    int s = (int)OK(usk_accept(l, NULL, NULL));
+    uint32_t label = label_of_byte(c, s);
+    CHECK(label != 0);
+    OK(set_int(c, SOL_SOCKET, SO_CNX_ADVICE, 0));
+    OK(set_int(c, SOL_SOCKET, SO_CNX_ADVICE, 2));
+    CHECK(label_of_byte(c, s) == label);
+    OK(set_int(c, SOL_SOCKET, SO_CNX_ADVICE, 1));
+    uint32_t other = label_of_byte(c, s);
+    CHECK(other != label);
+    OK(set_int(c, SOL_SOCKET, SO_TXREHASH, 0));
+    OK(set_int(c, SOL_SOCKET, SO_CNX_ADVICE, 1));
+    CHECK(label_of_byte(c, s) == other);
+    ERR(usk_setsockopt(c, SOL_SOCKET, SO_CNX_ADVICE, &value, 3), EINVAL);
+    ERR(usk_getsockopt(c, SOL_SOCKET, SO_CNX_ADVICE, &value, &len), ENOPROTOOPT);
+    OK(usk_close(s));
+    OK(usk_close(c));
+    OK(usk_close(l));
+}
+
 int main(void)
 {
     begin("flow_labels");
@@ -372,6 +418,7 @@ int main(void)
     datagrams();
     errors();
     streams();
+    advice();
     any_label();
     shares();
     exclusive();

@@ -1,7 +1,7 @@
-//! IPV6_2292PKTOPTIONS (RFC 2292 §8): all of a socket's extension headers at once, in a buffer of control messages; and
-//! for a stream, which has no control messages to receive, what the last packet in order had. Above: `sockopt`; TCP,
-//! which notes its packets here. Below: `socket_headers`, `rxcontrol`. Linux: do_ipv6_setsockopt, do_ipv6_getsockopt,
-//! ipv6_pktoptions, ipv6_opt_accepted.
+//! IP_PKTOPTIONS, and IPV6_2292PKTOPTIONS (RFC 2292 §8): all of a socket's extension headers at once, in a buffer of
+//! control messages; and for a stream, which has no control messages to receive, what the last packet in order had.
+//! Above: `sockopt`; TCP, which notes its packets here. Below: `socket_headers`, `rxcontrol`. Linux:
+//! do_ipv6_setsockopt, do_ipv6_getsockopt, ipv6_pktoptions, ipv6_opt_accepted.
 
 use super::rxcontrol::{self, IPV6_2292HOPLIMIT, IPV6_2292PKTINFO, IPV6_FLOWINFO};
 use super::{datagram, flowlabel, socket_headers};
@@ -11,7 +11,7 @@ use crate::sock::ip_more::PktOptions;
 use crate::sock::msg::Control;
 use crate::sock::packet::PacketInfo;
 use crate::sock::skb::Skb;
-use crate::sock::{SockCommon, SockGuard, ip_flag};
+use crate::sock::{SockCommon, SockGuard, flag, ip_flag};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Most bytes of control messages.
@@ -50,6 +50,30 @@ pub(super) fn get(g: &SockGuard<'_>, value: &mut [u8]) -> Result<usize> {
         None => of_socket(c, &mut told),
     }
     Ok(cmsg::emit(&told, true, value).0)
+}
+
+/// getsockopt(2) of IP_PKTOPTIONS, of a stream: control messages about the segment that opened the connection, of what
+/// the socket asks for; a client has its own address alone. Returns how many bytes they are.
+pub(super) fn get_v4(c: &SockCommon, value: &mut [u8]) -> usize {
+    let own = match c.rcv_saddr {
+        IpAddr::V4(own) => own,
+        IpAddr::V6(own) if own.is_unspecified() => Ipv4Addr::UNSPECIFIED,
+        // LOOPBACK4_IPV6.
+        IpAddr::V6(_) => Ipv4Addr::new(127, 0, 0, 6),
+    };
+    let mut told = Vec::new();
+    if c.flag(flag::PKTINFO) {
+        told.push(Control::PktInfo { ifindex: c.mc_index, addr: own.into(), spec_dst: Some(own) });
+    }
+    if c.flag(flag::RECVTTL) {
+        told.push(Control::Ttl(c.mc_ttl.into()));
+    }
+    if c.flag(flag::RECVTOS) {
+        // An int here, unlike a datagram's.
+        let data = i32::from(c.rcv_tos).to_ne_bytes().to_vec();
+        told.push(Control::Other { level: libc::SOL_IP, ty: libc::IP_TOS, data });
+    }
+    cmsg::emit(&told, false, value).0
 }
 
 /// What is told without such a packet. The address is the peer's, as on Linux.

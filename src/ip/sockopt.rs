@@ -20,6 +20,7 @@ use crate::sock::{SockCommon, SockGuard, flag, ip_flag};
 use crate::stack::Stack;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+const IP_PKTOPTIONS: i32 = 9;
 const IP_CHECKSUM: i32 = 23;
 const IP_MINTTL: i32 = 21;
 const IP_BIND_ADDRESS_NO_PORT: i32 = 24;
@@ -375,6 +376,9 @@ fn get_v4(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
         Some(own::Got::Bytes(n)) => return Ok(n),
         None => {}
     }
+    if name == IP_PKTOPTIONS && is_stream(g) {
+        return Ok(pktoptions::get_v4(c, value));
+    }
     let n = match name {
         libc::IP_TOS => i32::from(c.tos),
         libc::IP_TTL if c.ttl == -1 => g.stack.sysctl.ip_default_ttl(),
@@ -392,6 +396,8 @@ fn get_v4(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
         IP_MINTTL => i32::from(c.min_ttl),
         libc::IP_MULTICAST_TTL => i32::from(c.mc_ttl),
         libc::IP_MULTICAST_LOOP => bit(flag::MULTICAST_LOOP),
+        // A stream has an interface without its being set, IP_PKTOPTIONS's.
+        libc::IP_MULTICAST_IF if is_stream(g) => return Ok(put(value, &[0; 4])),
         libc::IP_MULTICAST_IF => {
             let dev = g.stack.netdevs.by_index(c.mc_index);
             let addr = dev.and_then(|d| d.addrs().iter().find_map(|a| first_v4(a.addr())));

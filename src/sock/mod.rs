@@ -329,6 +329,8 @@ pub struct SockCommon {
     pub mc_ttl: i16,
     /// IP_MTU_DISCOVER (IP_PMTUDISC_*).
     pub pmtudisc: u8,
+    /// Of an accepted stream: the TOS of the segment that opened it over IPv4.
+    pub(crate) rcv_tos: u8,
     /// IP_MINTTL / IPV6_MINHOPCOUNT.
     pub min_ttl: u8,
     /// SO_PRIORITY.
@@ -415,6 +417,7 @@ impl SockCommon {
             hops: -1,
             mc_ttl: 1,
             pmtudisc: libc::IP_PMTUDISC_WANT as u8,
+            rcv_tos: 0,
             min_ttl: 0,
             priority: 0,
             mark: 0,

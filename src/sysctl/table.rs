@@ -321,8 +321,8 @@ sysctls! {
         "Slots of the established table; negative: shared by namespaces.",
     tcp_fack "net.ipv4.tcp_fack" int(0, 255) "0" Legacy Rw
         "Without effect since Linux 4.15.",
-    tcp_fwmark_accept "net.ipv4.tcp_fwmark_accept" flag(0, 255) "0" Planned Rw
-        "An accepted socket takes its SYN's mark.",
+    tcp_fwmark_accept "net.ipv4.tcp_fwmark_accept" flag(0, 255) "0" Live Rw
+        "An accepted socket takes its SYN's mark, where the listener has none.",
     tcp_l3mdev_accept "net.ipv4.tcp_l3mdev_accept" flag(0, 1) "0" Planned Rw
         "Listeners accept from any VRF.",
     tcp_low_latency "net.ipv4.tcp_low_latency" int(I32_MIN, I32_MAX) "0" Legacy Rw

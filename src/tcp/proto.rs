@@ -201,6 +201,13 @@ impl Proto for Tcp {
         level == libc::IPPROTO_TCP && name == 35
     }
 
+    fn negative_advice(&self, sk: &mut SockGuard<'_>) {
+        sk.common.dst = None;
+        if let Ok(mut cx) = Tcp::cx(sk) {
+            super::segment::rethink_txhash(&mut cx);
+        }
+    }
+
     fn set_rcvlowat(&self, sk: &mut SockGuard<'_>, val: i32) {
         if let Ok(mut cx) = Tcp::cx(sk) {
             rcvbuf::set_rcvlowat(&mut cx, val);
