@@ -98,6 +98,7 @@ cases! {
     fastopen,
     fdopen,
     flags,
+    flow_labels,
     half_close,
     interfaces,
     iovec,

@@ -176,9 +176,10 @@ impl Socket {
         let mut g = sock.lock(&self.stack);
         g.common.socket_state = SocketState::Connected;
         let peer = g.common.peer().unwrap_or(SocketAddr::new(unspecified(self.sock.family), 0));
+        let name = g.common.shown_peer(to_family(peer, self.sock.family));
         drop(g);
         self.done(());
-        Ok((Socket::from_sock(&self.stack, sock), to_family(peer, self.sock.family)))
+        Ok((Socket::from_sock(&self.stack, sock), name))
     }
 
     /// sendmsg(2). Errors by protocol; EPIPE: the caller raises SIGPIPE unless MSG_NOSIGNAL.
@@ -360,11 +361,14 @@ impl Socket {
         let g = self.sock.lock(&self.stack);
         let stream_down = self.sock.proto().is_stream() && matches!(self.sock.state(), State::Close | State::SynSent);
         let peer = match g.common.peer() {
-            Some(p) if !stream_down => Ok(name_of(p.ip(), p.port(), g.common.bound_dev_if)),
+            Some(p) if !stream_down => {
+                let name = to_family(name_of(p.ip(), p.port(), g.common.bound_dev_if), self.sock.family);
+                Ok(g.common.shown_peer(name))
+            }
             _ => Err(Error::NotConn),
         };
         drop(g);
-        self.done(peer.map(|p| to_family(p, self.sock.family)))
+        self.done(peer)
     }
 
     /// setsockopt(2). Unknown options: ENOPROTOOPT.

@@ -143,7 +143,8 @@ fn append(g: &mut SockGuard<'_>, v4: bool, plan: Plan, protocol: u8, msg: &mut S
     }
     let Pending { mut plan, protocol, bytes } = packet;
     let df = plan.fit(g, header + plan.headers_len() + bytes.len())?;
-    plan.xmit(g, Skb::from_slice(&bytes), protocol, g.common.flow_label, df)
+    let flow_label = plan.flow_label_of(g, protocol);
+    plan.xmit(g, Skb::from_slice(&bytes), protocol, flow_label, df)
 }
 
 /// IPV6_CHECKSUM. EINVAL: its place is behind the end of the bytes (rawv6_push_pending_frames).

@@ -296,6 +296,9 @@ pub(crate) mod ip_flag {
     pub(crate) const ROUTER_ALERT6: u32 = 1 << 25;
     /// The socket is told of extension headers: there are bits in `IpMore::rx_headers`.
     pub(crate) const HEADERS6: u32 = 1 << 27;
+    /// IPV6_FLOWINFO_SEND; and packets carry the label of the peer's (IPV6_FL_F_REFLECT, flowlabel_reflect).
+    pub(crate) const SNDFLOW: u32 = 1 << 28;
+    pub(crate) const REPFLOW: u32 = 1 << 29;
 }
 
 /// What the sock's lock protects, for every protocol.
@@ -335,13 +338,16 @@ pub struct SockCommon {
     pub mc_ttl: i16,
     /// IP_MTU_DISCOVER (IP_PMTUDISC_*).
     pub pmtudisc: u8,
+    /// Of an accepted stream: the TOS of the segment that opened it over IPv4.
+    pub(crate) rcv_tos: u8,
     /// IP_MINTTL / IPV6_MINHOPCOUNT.
     pub min_ttl: u8,
     /// SO_PRIORITY.
     pub priority: u32,
     /// SO_MARK.
     pub mark: u32,
-    /// IPv6 flow label of sent packets.
+    /// Flow information of what is sent to the peer over IPv6: the label, and bits of a traffic class that are only
+    /// shown.
     pub flow_label: u32,
     /// Cached route, valid while its generation is the route tables'.
     pub dst: Option<Arc<Dst>>,
@@ -420,6 +426,7 @@ impl SockCommon {
             hops: -1,
             mc_ttl: 1,
             pmtudisc: libc::IP_PMTUDISC_WANT as u8,
+            rcv_tos: 0,
             min_ttl: 0,
             priority: 0,
             mark: 0,
@@ -471,6 +478,16 @@ impl SockCommon {
     /// Local address as getsockname returns it, before conversion to the socket's family.
     pub fn local(&self) -> SocketAddr {
         SocketAddr::new(self.saddr, self.sport)
+    }
+
+    /// The peer's name as getpeername(2) shows it: with IPV6_FLOWINFO_SEND the flow information of what is sent to it.
+    pub(crate) fn shown_peer(&self, mut name: SocketAddr) -> SocketAddr {
+        if let SocketAddr::V6(a) = &mut name
+            && self.ip_flags & ip_flag::SNDFLOW != 0
+        {
+            a.set_flowinfo(self.flow_label);
+        }
+        name
     }
 
     /// Peer, when connected.

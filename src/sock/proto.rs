@@ -183,6 +183,12 @@ pub trait Proto: Any + Send + Sync {
     /// SO_KEEPALIVE changed. Process context, owned. Default: nothing.
     fn keepalive(&self, sk: &mut SockGuard<'_>, on: bool) {}
 
+    /// SO_CNX_ADVICE: the path seems bad, and another one is to be tried (dst_negative_advice). Process context, owned.
+    /// Default: the route is looked up again.
+    fn negative_advice(&self, sk: &mut SockGuard<'_>) {
+        sk.common.dst = None;
+    }
+
     /// SO_RCVLOWAT: `val` bytes make the sock readable, at least 1. Process context, owned. Default: notes it. (In
     /// Linux a member of struct proto_ops.)
     fn set_rcvlowat(&self, sk: &mut SockGuard<'_>, val: i32) {

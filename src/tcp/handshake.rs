@@ -24,6 +24,7 @@ use crate::base::env::Instant;
 use crate::base::hash::Tuple;
 use crate::counters::{DropReason, Mib};
 use crate::ip;
+use crate::ip::flowlabel;
 use crate::sock::accept::acceptq_is_full;
 use crate::sock::dst::{Dst, DstKind};
 use crate::sock::packet::{IcmpError, PacketInfo};
@@ -96,7 +97,8 @@ fn reset(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb, info: &PacketInfo) {
     let signer = of_request.unwrap_or_else(|| auth::listener_key(cx.tp, skb, info.src));
     let (sport, dport) = (key.tuple.dport, key.tuple.sport);
     if let Ok(signer) = signer {
-        rcv::send_reset(cx.stack, &skb.tcp, info.src, info.dst, sport, dport, info, signer.as_ref());
+        let label = flowlabel::reflected(cx.sk, info.flow_label);
+        rcv::send_reset(cx.stack, &skb.tcp, info.src, info.dst, sport, dport, info, (signer.as_ref(), label));
     }
 }
 
@@ -125,6 +127,14 @@ pub(super) fn as_key(key: &Result<Option<Signer>, NoKey>) -> Result<Option<&Sign
     }
 }
 
+/// The mark of a connection that `skb` asks for (inet_request_mark).
+fn request_mark(cx: &Cx<'_>, skb: &Skb) -> u32 {
+    match cx.sk.mark {
+        0 if cx.stack.sysctl.tcp_fwmark_accept() => skb.mark,
+        own => own,
+    }
+}
+
 /// What two ends agree on in a handshake.
 struct Agreed {
     rcv_isn: SeqNum,
@@ -141,6 +151,7 @@ struct Agreed {
     ao: Option<AoHeader>,
     /// The TOS byte of the SYN.
     syn_tos: u8,
+    mark: u32,
 }
 
 /// A request with these numbers, which nobody knows yet.
@@ -180,6 +191,7 @@ fn new_request(cx: &mut Cx<'_>, key: &ReqKey, info: &PacketInfo, dst: Arc<Dst>, 
         num_retrans: 0,
         timeout_us,
         syn_tos: agreed.syn_tos,
+        mark: agreed.mark,
         saved_syn: None,
         syn_options: None,
         pktopts: None,
@@ -257,6 +269,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         ecn: ecn::create_request(cx, &skb, &dst, ends, has_room),
         ao: auth::ao_header(cx.tp, &skb),
         syn_tos: skb.tcp.ip_dsfield,
+        mark: request_mark(cx, &skb),
     };
     let mut req = new_request(cx, key, info, dst, agreed);
     if cookie {
@@ -352,6 +365,7 @@ fn cookie_check(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> O
         ecn: ecn::cookie_request(said.ecn_ok && willing, flags),
         ao: auth::ao_header(cx.tp, &skb),
         syn_tos: skb.tcp.ip_dsfield,
+        mark: request_mark(cx, &skb),
     };
     let mut req = new_request(cx, key, info, dst, agreed);
     req.pktopts = ip::pktoptions::of_syn(cx.sk, &skb);

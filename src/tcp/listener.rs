@@ -85,6 +85,8 @@ pub(super) struct Request {
     pub num_retrans: u8,
     /// First RTO of the SYN-ACK, µs.
     pub timeout_us: u32,
+    /// Mark of the connection: the listener's, or the SYN's (tcp_fwmark_accept).
+    pub mark: u32,
     /// TOS or traffic class of the SYN.
     pub syn_tos: u8,
     pub saved_syn: Option<Box<[u8]>>,

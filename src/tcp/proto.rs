@@ -12,7 +12,8 @@ use super::{
 use crate::base::error::{Error, Result};
 use crate::base::hash::Tuple;
 use crate::counters::{DropReason, Mib};
-use crate::ip::{bind, pktoptions};
+use crate::ip::{bind, flowlabel, pktoptions};
+use crate::sock::addr::AF_INET6;
 use crate::sock::addr::unmap;
 use crate::sock::diag::Dumped;
 use crate::sock::filter;
@@ -140,6 +141,9 @@ impl Proto for Tcp {
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
         sk.private = Box::new(TcpSock::new(&self.0, sk.stack));
         sk.common.txrehash = sk.stack.sysctl.txrehash() != 0;
+        if sk.sock.family == AF_INET6 {
+            sk.common.ip_flags |= flowlabel::of_new_socket(sk.stack);
+        }
         Ok(())
     }
 
@@ -195,6 +199,13 @@ impl Proto for Tcp {
     fn bypass_getsockopt(&self, level: i32, name: i32) -> bool {
         // TCP_ZEROCOPY_RECEIVE changes the sock as it answers.
         level == libc::IPPROTO_TCP && name == 35
+    }
+
+    fn negative_advice(&self, sk: &mut SockGuard<'_>) {
+        sk.common.dst = None;
+        if let Ok(mut cx) = Tcp::cx(sk) {
+            super::segment::rethink_txhash(&mut cx);
+        }
     }
 
     fn set_rcvlowat(&self, sk: &mut SockGuard<'_>, val: i32) {

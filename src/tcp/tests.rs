@@ -295,6 +295,28 @@ fn a_connection_reflects_the_traffic_class_of_its_syn_where_that_is_asked_for() 
     }
 }
 
+/// `tcp_fwmark_accept`: without a mark of its own a listener's connection has that of the SYN, which the loopback keeps.
+#[test]
+fn a_connection_has_its_listeners_mark_or_where_that_is_asked_for_its_syns() {
+    for (accept, own, want) in [("0", 0, 0), ("1", 0, 7), ("1", 9, 9)] {
+        let net = net();
+        net.stack.sysctl.set("net.ipv4.tcp_fwmark_accept", accept).expect("sysctl");
+        let (l, at) = net.listener(LO, 1);
+        let c = net.socket(libc::AF_INET);
+        for (s, mark) in [(&l, own), (&c, 7)] {
+            s.setsockopt(libc::SOL_SOCKET, libc::SO_MARK, &i32::to_ne_bytes(mark)).expect("mark");
+        }
+        assert_eq!(c.connect(Some(at)), Err(Error::InProgress));
+        net.run(Duration::from_millis(1));
+        let (s, _) = l.accept().expect("accept");
+        for (s, want) in [(&s, want), (&l, own)] {
+            let mut mark = [0; 4];
+            s.getsockopt(libc::SOL_SOCKET, libc::SO_MARK, &mut mark).expect("mark");
+            assert_eq!(i32::from_ne_bytes(mark), want, "{accept} {own}");
+        }
+    }
+}
+
 #[test]
 fn a_closed_port_refuses() {
     let n = net();
