@@ -45,6 +45,16 @@ fn a_panic_in_each_operation_breaks_its_socket_and_nothing_else() {
     case("fragile");
 }
 
+#[test]
+fn header_options_count_what_they_count_in_c() {
+    case("expopt");
+}
+
+#[test]
+fn a_device_carries_what_it_carries_in_c() {
+    case("device");
+}
+
 fn load_into(stack: &Arc<Stack>, name: &str) {
     loader::load(stack, &rust::examples().join(format!("{name}.so"))).unwrap_or_else(|e| panic!("{e}"));
 }

@@ -1,7 +1,8 @@
 //! Plug-ins of usersock in Rust: safe traits over the C tables of `include/usersock/`. A plug-in adds a transport
-//! protocol or a congestion control to a stack at run time. It is a shared object, which a configuration
-//! names (`plugin=FILE.so`), `usersock --plugin` loads, or a program by `usk_plugin_load`; `usersock new-plugin NAME
-//! --kind proto --lang rust` makes one that builds, runs and has a test. docs/plugins.md is the guide.
+//! protocol, a congestion control, hooks into TCP or a kind of device to a stack at run time. It is a shared object,
+//! which a configuration names (`plugin=FILE.so`), `usersock --plugin` loads, or a program by `usk_plugin_load`;
+//! `usersock new-plugin NAME --kind proto --lang rust` makes one that builds, runs and has a test. docs/plugins.md is
+//! the guide.
 //!
 //! ```no_run
 //! use usersock_plugin::prelude::*;
@@ -36,6 +37,8 @@
 //! |---|---|
 //! | [`proto`] | transport protocols: [`Protocol`] |
 //! | [`cong`] | congestion control of TCP: [`Congestion`]; algorithms for a protocol of one's own |
+//! | [`hook`] | hooks into TCP: [`hook::Hooks`] |
+//! | [`device`] | kinds of devices: [`device::DeviceKind`] |
 //! | [`sock`] | socks: [`Owned`](sock::Owned) in an operation, [`Sock`](sock::Sock) held |
 //! | [`skb`], [`msg`] | packets; the program's messages |
 //! | [`testing`] | stacks and sockets for a test |
@@ -46,7 +49,9 @@
 
 mod abi;
 pub mod cong;
+pub mod device;
 mod errno;
+pub mod hook;
 pub mod msg;
 pub mod proto;
 pub mod skb;
@@ -83,7 +88,9 @@ pub const MSG_MORE: i32 = 0x8000;
 /// What most plug-ins use.
 pub mod prelude {
     pub use crate::cong::{AckSample, CaEvent, CaState, CongMore, Congestion, RateSample, Tcp};
+    pub use crate::device::{Device, DeviceArgs, DeviceInfo, DeviceKind, Refusal, Sink};
     pub use crate::errno::{Errno, Result};
+    pub use crate::hook::{HdrSeg, Hook, HookFns, Hooks, find_option};
     pub use crate::msg::{RecvMsg, SendMsg};
     pub use crate::proto::{IcmpError, PacketInfo, ProtoMore, Protocol, SockType};
     pub use crate::skb::{Cb, Packet, Skb};

@@ -8,7 +8,7 @@
 //! | `skb`, `msg`, `owned` | packets, messages, owned socks |
 //! | `sock`, `proto` | socks of a protocol, `struct usk_proto` |
 //! | `borrow` | congestion control borrowed by a protocol |
-//! | `cong` | `struct usk_cong_ops` |
+//! | `cong`, `hook`, `device` | `struct usk_cong_ops`, `usk_sock_ops`, `usk_device_ops` |
 //! | `plugin` | the entry points |
 //! | `testing` | the calls for programs, for tests |
 #![allow(unsafe_code)]
@@ -17,7 +17,9 @@ pub(crate) mod addr;
 pub(crate) mod borrow;
 pub(crate) mod cong;
 pub(crate) mod contain;
+pub(crate) mod device;
 pub(crate) mod home;
+pub(crate) mod hook;
 pub(crate) mod msg;
 pub(crate) mod owned;
 pub(crate) mod plugin;

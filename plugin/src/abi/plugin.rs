@@ -1,9 +1,11 @@
 //! The entry points: what [`plugin!`](crate::plugin) exports calls these.
 
 use super::contain::contain;
-use super::{cong, home, proto};
+use super::{cong, device, home, hook, proto};
 use crate::cong::Congestion;
+use crate::device::DeviceKind;
 use crate::errno::{CReturn, Errno, Result};
+use crate::hook::Hooks;
 use crate::proto::Protocol;
 use crate::sys::usk_plugin_t;
 use std::ffi::c_int;
@@ -27,6 +29,18 @@ impl Plugin<'_> {
     pub fn congestion<C: Congestion>(&mut self, algorithm: C) -> Result<()> {
         // SAFETY: see `protocol`.
         unsafe { cong::register(self.raw, algorithm) }
+    }
+
+    /// Registers hooks into TCP, after the present ones. EINVAL, EEXIST as `protocol`.
+    pub fn hooks<T: Hooks>(&mut self, hooks: T) -> Result<()> {
+        // SAFETY: see `protocol`.
+        unsafe { hook::register(self.raw, hooks) }
+    }
+
+    /// Registers a kind of device. EINVAL, EEXIST as `protocol`.
+    pub fn device<K: DeviceKind>(&mut self, kind: K) -> Result<()> {
+        // SAFETY: see `protocol`.
+        unsafe { device::register(self.raw, kind) }
     }
 }
 
