@@ -55,6 +55,16 @@ fn a_device_carries_what_it_carries_in_c() {
     case("device");
 }
 
+#[test]
+fn a_record_layer_does_what_it_does_in_c() {
+    case("rec_ulp");
+}
+
+#[test]
+fn a_record_layer_bears_what_a_hostile_peer_sends() {
+    case("rec_ulp_hostile");
+}
+
 fn load_into(stack: &Arc<Stack>, name: &str) {
     loader::load(stack, &rust::examples().join(format!("{name}.so"))).unwrap_or_else(|e| panic!("{e}"));
 }

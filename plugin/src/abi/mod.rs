@@ -8,7 +8,8 @@
 //! | `skb`, `msg`, `owned` | packets, messages, owned socks |
 //! | `sock`, `proto` | socks of a protocol, `struct usk_proto` |
 //! | `borrow` | congestion control borrowed by a protocol |
-//! | `cong`, `hook`, `device` | `struct usk_cong_ops`, `usk_sock_ops`, `usk_device_ops` |
+//! | `cong`, `hook` | `struct usk_cong_ops`, `struct usk_sock_ops` |
+//! | `ulp`, `device` | `struct usk_ulp_ops`, `struct usk_device_ops` |
 //! | `plugin` | the entry points |
 //! | `testing` | the calls for programs, for tests |
 #![allow(unsafe_code)]
@@ -29,6 +30,7 @@ pub(crate) mod skb;
 pub(crate) mod slot;
 pub(crate) mod sock;
 pub(crate) mod testing;
+pub(crate) mod ulp;
 
 use std::ffi::c_void;
 

@@ -20,6 +20,10 @@ impl SendMsg<'_> {
         SendMsg { raw, of: PhantomData }
     }
 
+    pub(crate) fn raw(&mut self) -> *mut usk_sendmsg_t {
+        self.raw
+    }
+
     /// Bytes not yet consumed.
     pub fn len(&self) -> usize {
         // SAFETY: an operation's argument, as `new` was promised; so in the calls below.

@@ -1,13 +1,14 @@
 //! The entry points: what [`plugin!`](crate::plugin) exports calls these.
 
 use super::contain::contain;
-use super::{cong, device, home, hook, proto};
+use super::{cong, device, home, hook, proto, ulp};
 use crate::cong::Congestion;
 use crate::device::DeviceKind;
 use crate::errno::{CReturn, Errno, Result};
 use crate::hook::Hooks;
 use crate::proto::Protocol;
 use crate::sys::usk_plugin_t;
+use crate::ulp::Layer;
 use std::ffi::c_int;
 use std::marker::PhantomData;
 
@@ -35,6 +36,12 @@ impl Plugin<'_> {
     pub fn hooks<T: Hooks>(&mut self, hooks: T) -> Result<()> {
         // SAFETY: see `protocol`.
         unsafe { hook::register(self.raw, hooks) }
+    }
+
+    /// Registers an upper-layer protocol. EINVAL, EEXIST as `protocol`.
+    pub fn layer<L: Layer>(&mut self, layer: L) -> Result<()> {
+        // SAFETY: see `protocol`.
+        unsafe { ulp::register(self.raw, layer) }
     }
 
     /// Registers a kind of device. EINVAL, EEXIST as `protocol`.
