@@ -74,8 +74,10 @@ use crate::sock::state::State;
 use crate::stack::Stack;
 use crate::sys::lock::RwLock;
 use crate::wire::seq::SeqNum;
+use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Events passed to an algorithm (enum tcp_ca_event).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,7 +162,7 @@ pub mod ca_ack {
 }
 
 /// An algorithm that can be selected by name.
-pub trait CongOps: Send + Sync {
+pub trait CongOps: Send + Sync + Any {
     /// Name of at most 15 bytes, as TCP_CONGESTION takes it.
     fn name(&self) -> &str;
     /// Whether every program may choose it by TCP_CONGESTION, which `net.ipv4.tcp_allowed_congestion_control` may
@@ -199,17 +201,25 @@ impl Debug for CongState {
 struct Registered {
     ops: Arc<dyn CongOps>,
     non_restricted: bool,
+    /// One of this folder's.
+    built_in: bool,
 }
 
 impl Registered {
     fn new(ops: Arc<dyn CongOps>) -> Registered {
-        Registered { non_restricted: ops.non_restricted(), ops }
+        Registered { non_restricted: ops.non_restricted(), ops, built_in: false }
+    }
+
+    fn built_in(ops: Arc<dyn CongOps>) -> Registered {
+        Registered { built_in: true, ..Registered::new(ops) }
     }
 }
 
 /// Algorithms of a stack, by name.
 pub(crate) struct CongRegistry {
     list: RwLock<Vec<Registered>>,
+    /// One was replaced: what a sock has selected may have a successor.
+    replaced: AtomicBool,
 }
 
 impl Default for CongRegistry {
@@ -217,23 +227,59 @@ impl Default for CongRegistry {
     fn default() -> CongRegistry {
         let own: [Arc<dyn CongOps>; 4] =
             [Arc::new(dctcp::DctcpOps), Arc::new(bbr::BbrOps), Arc::new(cubic::CubicOps), Arc::new(reno::RenoOps)];
-        CongRegistry { list: RwLock::new(own.into_iter().map(Registered::new).collect()) }
+        let list = own.into_iter().map(Registered::built_in).collect();
+        CongRegistry { list: RwLock::new(list), replaced: AtomicBool::new(false) }
     }
 }
 
 impl CongRegistry {
+    fn check_name(ops: &dyn CongOps) -> Result<()> {
+        let n = ops.name();
+        let bad = n.is_empty() || n.len() > 15 || n.bytes().any(|b| b.is_ascii_whitespace());
+        if bad { Err(Error::Inval) } else { Ok(()) }
+    }
+
     /// Adds an algorithm. EINVAL: the name is invalid; EEXIST: it is taken.
     pub(crate) fn register(&self, ops: Arc<dyn CongOps>) -> Result<()> {
+        CongRegistry::check_name(&*ops)?;
         let n = ops.name();
-        if n.is_empty() || n.len() > 15 || n.bytes().any(|b| b.is_ascii_whitespace()) {
-            return Err(Error::Inval);
-        }
         let mut list = self.list.write();
         if list.iter().any(|o| o.ops.name() == n) {
             return Err(Error::Exist);
         }
         list.push(Registered::new(ops));
         Ok(())
+    }
+
+    /// Puts an algorithm in the place of the one of its name, if there is one. EINVAL: the name is invalid; EPERM: the
+    /// other one is built in (tcp_update_congestion_control).
+    pub(crate) fn replace(&self, ops: Arc<dyn CongOps>) -> Result<()> {
+        CongRegistry::check_name(&*ops)?;
+        let mut list = self.list.write();
+        let old = match list.iter_mut().find(|o| o.ops.name() == ops.name()) {
+            Some(o) if o.built_in => return Err(Error::Perm),
+            Some(o) => {
+                o.non_restricted |= ops.non_restricted();
+                Some(std::mem::replace(&mut o.ops, ops))
+            }
+            None => {
+                list.push(Registered::new(ops));
+                None
+            }
+        };
+        self.replaced.fetch_or(old.is_some(), Ordering::Relaxed);
+        // Dropping it may run a plug-in's code: not under the lock.
+        drop(list);
+        drop(old);
+        Ok(())
+    }
+
+    /// The algorithm that has replaced `ops`.
+    fn successor(&self, ops: &Arc<dyn CongOps>) -> Option<Arc<dyn CongOps>> {
+        if !self.replaced.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.find(ops.name()).filter(|now| !std::ptr::addr_eq(Arc::as_ptr(now), Arc::as_ptr(ops)))
     }
 
     /// Removes an algorithm. ENOENT: there is none; EPERM: it is Reno, the fallback; EBUSY: it is in use, by sockets
@@ -306,6 +352,19 @@ impl CongRegistry {
 /// Linux: tcp_register_congestion_control.
 pub fn register(stack: &Stack, ops: Arc<dyn CongOps>) -> Result<()> {
     net::of(stack)?.cong.register(ops)
+}
+
+/// Adds an algorithm to a stack's TCP, in the place of the one of the same name if there is one: connections that begin
+/// from now on, and sockets that select it by TCP_CONGESTION, have the new one, and those that have the other keep it.
+/// EINVAL: a bad name; EPERM: the other one is built in; ENOPROTOOPT: the stack has no TCP. Linux:
+/// tcp_update_congestion_control.
+pub fn replace(stack: &Stack, ops: Arc<dyn CongOps>) -> Result<()> {
+    net::of(stack)?.cong.replace(ops)
+}
+
+/// The algorithm that a stack's TCP has by this name.
+pub fn find(stack: &Stack, name: &str) -> Option<Arc<dyn CongOps>> {
+    net::of(stack).ok()?.cong.find(name)
 }
 
 /// Removes an algorithm. ENOENT: there is none; EPERM: it is Reno, the fallback; EBUSY: connections use it, or a
@@ -382,6 +441,10 @@ pub(super) fn dst_init(cx: &mut Cx<'_>) -> bool {
 /// negotiated it, all of the sock's packets are sent with ECT.
 pub(crate) fn init_congestion_control(cx: &mut Cx<'_>) {
     cx.tp.prior_ssthresh = 0;
+    // Selected before it was replaced: a listener's, for its children.
+    if let Some(ops) = cx.tp.net.cong.successor(&cx.tp.ca.ops) {
+        cx.tp.ca.ops = ops;
+    }
     let ops = cx.tp.ca.ops.clone();
     let algo = ops.start(cx);
     cx.tp.ca.algo = Some(algo);
@@ -414,7 +477,8 @@ pub(crate) fn may_choose(cx: &Cx<'_>, name: &str) -> Result<()> {
 pub(crate) fn set_congestion_control(cx: &mut Cx<'_>, name: &str) -> Result<()> {
     let ops = cx.tp.net.cong.find(name).ok_or(Error::NoEnt)?;
     cx.tp.ca_setsockopt = true;
-    if cx.tp.ca.ops.name() == ops.name() {
+    // One that has been replaced is another one.
+    if std::ptr::addr_eq(Arc::as_ptr(&cx.tp.ca.ops), Arc::as_ptr(&ops)) {
         return Ok(());
     }
     if let Some(mut old) = cx.tp.ca.algo.take() {
