@@ -508,6 +508,44 @@ typedef struct usk_ack_sample_t {
 } usk_ack_sample_t;
 
 /*
+ A packet that an acknowledgement has delivered, for pkts_delivered. A super-packet is one packet of several segments.
+ */
+typedef struct usk_pkt_sample_t {
+  /*
+   When it was sent, the last time if more than once, nanoseconds of the stack's clock.
+   */
+  uint64_t sent_at;
+  /*
+   Microseconds since then; -1: it was sent again, and which one has arrived is unknown (Karn's rule).
+   */
+  int64_t rtt_us;
+  /*
+   Sequence number of its first byte.
+   */
+  uint32_t seq;
+  /*
+   That behind its last byte.
+   */
+  uint32_t end_seq;
+  /*
+   Its segments.
+   */
+  uint32_t segs;
+  /*
+   usk_tcp_t.delivered when it was sent.
+   */
+  uint32_t prior_delivered;
+  /*
+   1: it was sent again.
+   */
+  uint32_t is_retrans;
+  /*
+   1: selectively acknowledged: not all before it has arrived.
+   */
+  uint32_t is_sacked;
+} usk_pkt_sample_t;
+
+/*
  Congestion control of TCP's connections (struct tcp_congestion_ops). Every function gets the connection's variables,
  some of which it may write, and `priv`: priv_size bytes of private memory of the connection, initially zero,
  aligned to 16; null if priv_size is 0. Functions run in either context with the sock owned: they must not sleep, and
@@ -608,6 +646,15 @@ typedef struct usk_cong_ops {
    are ignored. Null: none.
    */
   size_t (*get_info)(const usk_tcp_t *tp, void *priv, void *info, size_t len);
+  /*
+   An acknowledgement has delivered these `n` packets, each for the first time; called before pkts_acked, so that
+   every packet gives a sample of the RTT and not the last one alone. For a protocol that borrows the algorithm
+   (usk_cong_new): the packet of the acknowledgement's mark, of one segment. Null: no action.
+   */
+  void (*pkts_delivered)(usk_tcp_t *tp,
+                         void *priv,
+                         const usk_pkt_sample_t *pkts,
+                         uint32_t n);
 } usk_cong_ops;
 
 #ifdef __cplusplus

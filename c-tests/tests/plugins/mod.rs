@@ -63,6 +63,7 @@ plugin_cases! {
     binding,
     breaks,
     cong,
+    cong_packets,
     cong_replace,
     device,
     ecn,

@@ -12,6 +12,7 @@ use crate::handle::lend;
 use crate::held;
 use crate::held::contain;
 use crate::loader::usk_plugin_t;
+use smallvec::SmallVec;
 use std::any::Any;
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::offset_of;
@@ -19,7 +20,7 @@ use std::ptr;
 use std::sync::{Arc, OnceLock, Weak};
 use usersock::error::{Error, Result};
 use usersock::stack::Stack;
-use usersock::tcp::cong::{self, AckSample, CaEvent, CongAlgo, CongOps};
+use usersock::tcp::cong::{self, AckSample, CaEvent, CongAlgo, CongOps, PacketSample};
 use usersock::tcp::cong::{CaState, Cx, INFINITE_SSTHRESH, RateSample};
 use usersock::tcp::sock_ops;
 use usersock::wire::seq::SeqNum;
@@ -92,6 +93,29 @@ pub struct usk_ack_sample_t {
     pub in_flight: u32,
 }
 
+/// A packet that an acknowledgement has delivered, for pkts_delivered. A super-packet is one packet of several segments.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct usk_pkt_sample_t {
+    /// When it was sent, the last time if more than once, nanoseconds of the stack's clock.
+    pub sent_at: u64,
+    /// Microseconds since then; -1: it was sent again, and which one has arrived is unknown (Karn's rule).
+    pub rtt_us: i64,
+    /// Sequence number of its first byte.
+    pub seq: u32,
+    /// That behind its last byte.
+    pub end_seq: u32,
+    /// Its segments.
+    pub segs: u32,
+    /// usk_tcp_t.delivered when it was sent.
+    pub prior_delivered: u32,
+    /// 1: it was sent again.
+    pub is_retrans: u32,
+    /// 1: selectively acknowledged: not all before it has arrived.
+    pub is_sacked: u32,
+}
+
 /// Congestion control of TCP's connections (struct tcp_congestion_ops). Every function gets the connection's variables,
 /// some of which it may write, and `priv_`: priv_size bytes of private memory of the connection, initially zero,
 /// aligned to 16; null if priv_size is 0. Functions run in either context with the sock owned: they must not sleep, and
@@ -162,13 +186,19 @@ pub struct usk_cong_ops {
     pub get_info: Option<
         unsafe extern "C-unwind" fn(tp: *const usk_tcp_t, priv_: *mut c_void, info: *mut c_void, len: usize) -> usize,
     >,
+    /// An acknowledgement has delivered these `n` packets, each for the first time; called before pkts_acked, so that
+    /// every packet gives a sample of the RTT and not the last one alone. For a protocol that borrows the algorithm
+    /// (usk_cong_new): the packet of the acknowledgement's mark, of one segment. Null: no action.
+    pub pkts_delivered: Option<
+        unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void, pkts: *const usk_pkt_sample_t, n: u32),
+    >,
 }
 
 // SAFETY: repr(C), begins with two u32; null pointers, None and zero are valid for every field.
 unsafe impl Table for usk_cong_ops {
     const NAME: &'static str = "struct usk_cong_ops";
     const VERSION: u32 = USK_CONG_VERSION;
-    const FIRST_SIZE: usize = size_of::<usk_cong_ops>();
+    const FIRST_SIZE: usize = offset_of!(usk_cong_ops, pkts_delivered);
 }
 
 const _: () = assert!(begins_with_head(
@@ -284,6 +314,9 @@ impl CongOps for Entry {
     fn exact_ece(&self) -> bool {
         self.0.table.flags & USK_CONG_EXACT_ECE != 0
     }
+    fn wants_packets(&self) -> bool {
+        self.0.table.pkts_delivered.is_some()
+    }
     fn start(&self, cx: &mut Cx<'_>) -> Box<dyn CongAlgo> {
         let words = (self.0.table.priv_size as usize).div_ceil(16);
         let mut algo = Algo {
@@ -339,6 +372,19 @@ impl Algo {
         let r = self.call(cx, f)?;
         self.last.write_back(cx);
         Some(r)
+    }
+}
+
+fn pkt_sample(p: &PacketSample) -> usk_pkt_sample_t {
+    usk_pkt_sample_t {
+        sent_at: p.sent_at.as_nanos(),
+        rtt_us: p.rtt_us,
+        seq: p.seq.0,
+        end_seq: p.end_seq.0,
+        segs: p.segs,
+        prior_delivered: p.prior_delivered,
+        is_retrans: p.is_retrans.into(),
+        is_sacked: p.is_sacked.into(),
     }
 }
 
@@ -406,6 +452,13 @@ impl CongAlgo for Algo {
             // SAFETY: see above.
             self.run(cx, |tp, p| unsafe { f(tp, p, &s) });
         }
+    }
+
+    fn pkts_delivered(&mut self, cx: &mut Cx<'_>, packets: &[PacketSample]) {
+        let Some(f) = self.reg.table.pkts_delivered else { return };
+        let list: SmallVec<[usk_pkt_sample_t; 8]> = packets.iter().map(pkt_sample).collect();
+        // SAFETY: see above.
+        self.run(cx, |tp, p| unsafe { f(tp, p, list.as_ptr(), list.len() as u32) });
     }
 
     fn undo_cwnd(&mut self, cx: &mut Cx<'_>) -> u32 {

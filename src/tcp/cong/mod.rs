@@ -68,12 +68,15 @@ pub use super::rtt::min_rtt;
 pub use super::tcb::{CaState, Cx, INFINITE_SSTHRESH, RateSample, TcpSock};
 
 use super::{ecn, net};
+use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::sock::dst::rtax;
+use crate::sock::skb::{TcpCb, sacked};
 use crate::sock::state::State;
 use crate::stack::Stack;
 use crate::sys::lock::RwLock;
 use crate::wire::seq::SeqNum;
+use smallvec::SmallVec;
 use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -108,6 +111,55 @@ pub struct AckSample {
     pub in_flight: u32,
 }
 
+/// A packet that an acknowledgement has delivered, for an algorithm that wants each one
+/// ([`CongOps::wants_packets`]). A super-packet is one packet of several segments.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct PacketSample {
+    /// Its first byte.
+    pub seq: SeqNum,
+    /// Behind its last byte.
+    pub end_seq: SeqNum,
+    /// Its segments.
+    pub segs: u32,
+    /// When it was sent, the last time if more than once.
+    pub sent_at: Instant,
+    /// Since then, microseconds; -1: it was sent again, and it is not known which one arrived (Karn's rule).
+    pub rtt_us: i64,
+    /// `tp.delivered` when it was sent.
+    pub prior_delivered: u32,
+    /// It was sent again.
+    pub is_retrans: bool,
+    /// Selectively acknowledged: not all before it has arrived.
+    pub is_sacked: bool,
+}
+
+impl PacketSample {
+    /// The sample of bytes of a packet, before `rate_skb_delivered` has seen it. None: they have had one.
+    pub(crate) fn of(
+        cb: &TcpCb,
+        (seq, end_seq): (SeqNum, SeqNum),
+        segs: u32,
+        is_sacked: bool,
+        now: Instant,
+    ) -> Option<PacketSample> {
+        let is_retrans = cb.sacked & sacked::RETRANS != 0;
+        (cb.delivered_mstamp != Instant::ZERO).then(|| PacketSample {
+            seq,
+            end_seq,
+            segs,
+            sent_at: cb.mstamp,
+            rtt_us: if is_retrans { -1 } else { (now - cb.mstamp).as_micros() as i64 },
+            prior_delivered: cb.delivered,
+            is_retrans,
+            is_sacked,
+        })
+    }
+}
+
+/// The packets of one acknowledgement.
+pub(crate) type PacketSamples = SmallVec<[PacketSample; 4]>;
+
 /// One connection's congestion control. Methods are called with the sock owned, in either context, and never sleep.
 #[allow(unused_variables)]
 pub trait CongAlgo: Send + Debug {
@@ -131,6 +183,9 @@ pub trait CongAlgo: Send + Debug {
     fn in_ack_event(&mut self, cx: &mut Cx<'_>, flags: u32) {}
     /// Segments were acknowledged.
     fn pkts_acked(&mut self, cx: &mut Cx<'_>, sample: &AckSample) {}
+    /// These packets were delivered, each for the first time: called before `pkts_acked`, if the algorithm
+    /// [wants it](CongOps::wants_packets).
+    fn pkts_delivered(&mut self, cx: &mut Cx<'_>, packets: &[PacketSample]) {}
     /// The window after a loss turned out to be spurious, segments.
     fn undo_cwnd(&mut self, cx: &mut Cx<'_>) -> u32 {
         cx.tp.snd_cwnd.max(cx.tp.prior_cwnd)
@@ -177,6 +232,10 @@ pub trait CongOps: Send + Sync + Any {
     /// Whether the receiver's side is to echo each segment's mark, not a mark until CWR (RFC 8257 §3.2); with
     /// `needs_ecn` only.
     fn exact_ece(&self) -> bool {
+        false
+    }
+    /// Whether `pkts_delivered` is to be called.
+    fn wants_packets(&self) -> bool {
         false
     }
     /// Creates its state for a connection that starts (tcp_congestion_ops.init).
@@ -502,6 +561,13 @@ pub(crate) fn cleanup(cx: &mut Cx<'_>) {
 pub(crate) fn set_ca_state(cx: &mut Cx<'_>, state: CaState) {
     cx.with_ca(|ca, cx| ca.set_state(cx, state));
     cx.tp.ca_state = state;
+}
+
+/// Passes the algorithm the packets that an acknowledgement has delivered.
+pub(crate) fn pkts_delivered(cx: &mut Cx<'_>, packets: &[PacketSample]) {
+    if !packets.is_empty() {
+        cx.with_ca(|ca, cx| ca.pkts_delivered(cx, packets));
+    }
 }
 
 /// Passes an event to the algorithm (tcp_ca_event).
