@@ -28,7 +28,8 @@ const LAYERS: &[(&str, &str, &str)] = &[
     ("sim", "sim", "config net control standard inet tcp udp ping raw ip core wire sysctl counters trace base sys"),
     // Items that our other crates need, re-exported.
     ("internal", "internal", "standard inet tcp udp ping raw ip core wire sysctl counters trace base sys"),
-    // The C ABI: the common base, the calls for programs, and those for plug-ins, which do not name each other.
+    // The C ABI: the common base, the calls for programs, the simulator, and the calls for plug-ins, which do not name
+    // each other.
     ("ffi-edge", "boundary cancel flowlabel handle held kernel loader note probe ptr stacks", ""),
     (
         "ffi-posix",
@@ -36,6 +37,7 @@ const LAYERS: &[(&str, &str, &str)] = &[
          stdio transfer",
         "ffi-edge",
     ),
+    ("ffi-sim", "sim_link sim_thread sim_world", "ffi-edge"),
     ("ffi-plugin", "plugin", "ffi-edge"),
 ];
 

@@ -7,7 +7,7 @@ use crate::{kernel, probe, ptr};
 use std::ffi::{c_int, c_long, c_uint, c_void};
 use std::io::{IoSlice, IoSliceMut};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use usersock::error::{Error, Result};
 use usersock::internal::sock::AF_INET6;
 use usersock::net::Socket;
@@ -456,7 +456,7 @@ pub unsafe extern "C-unwind" fn usk_recvmmsg(
             if t.tv_sec < 0 || !(0..1_000_000_000).contains(&t.tv_nsec) {
                 return Err(Error::Inval);
             }
-            Some(Instant::now() + Duration::new(t.tv_sec as u64, t.tv_nsec as u32))
+            Some(s.stack().now() + Duration::new(t.tv_sec as u64, t.tv_nsec as u32))
         };
         if flags & libc::MSG_ERRQUEUE == 0 {
             // An error that waits ends the call before anything is received (do_recvmmsg).
@@ -475,7 +475,7 @@ pub unsafe extern "C-unwind" fn usk_recvmmsg(
             if flags & libc::MSG_WAITFORONE != 0 {
                 flags_now |= libc::MSG_DONTWAIT;
             }
-            if limit.is_some_and(|l| Instant::now() >= l) {
+            if limit.is_some_and(|l| s.stack().now() >= l) {
                 return Ok(i as c_int + 1);
             }
         }

@@ -1,5 +1,5 @@
 //! The C ABI of usersock: POSIX-shaped calls with the prefix `usk_`, declared in `include/usersock.h`, and the plug-in
-//! interfaces, in `include/usersock/*.h`.
+//! interfaces and the simulator, in `include/usersock/*.h`.
 //!
 //! | file | calls |
 //! |---|---|
@@ -14,6 +14,7 @@
 //! | `poll`, `select` | poll, ppoll; select, pselect |
 //! | `epoll` | epoll_create, epoll_ctl, epoll_wait and their variants |
 //! | `ifaddrs` | if_nametoindex, if_indextoname, getifaddrs |
+//! | `sim_world`, `sim_link`, `sim_thread` | worlds in virtual time: hosts, links, scripted threads |
 //! | `plugin` | protocols and more in C, at run time |
 //!
 //! Below both sides, and without an export: `boundary`, `ptr`, `probe` (C's values), `cookie` (FILEs), `fdtable` and
@@ -55,6 +56,9 @@ pub mod probe;
 pub mod ptr;
 pub mod select;
 mod sigio;
+pub mod sim_link;
+pub mod sim_thread;
+pub mod sim_world;
 pub mod socket;
 pub mod socklist;
 pub mod stacks;

@@ -105,7 +105,7 @@ impl Socket {
     }
 
     /// Fails if the sock can only be closed. EIO: a panic, or a plug-in that broke a rule of its interface, has broken
-    /// the sock. ENETDOWN: the stack belongs to a parent of this process.
+    /// the sock. ENETDOWN: the stack belongs to a parent of this process, or its simulation is over.
     #[inline]
     fn whole(&self) -> Result<()> {
         self.stack.here()?;
@@ -409,7 +409,7 @@ impl Socket {
 
     /// poll(2): all events that are currently true.
     pub fn poll(&self) -> Events {
-        if self.stack.is_inherited() {
+        if self.stack.here().is_err() {
             return Events::ERR | Events::HUP;
         }
         if self.sock.is_broken() {

@@ -22,7 +22,7 @@ use crate::sys::lock::Mutex;
 use crate::sysctl::Sysctls;
 use runner::{PollFd, Runner};
 use std::any::Any;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Number of timer wheels of a stack: each thread arms timers in one of them, so that threads share no lock.
@@ -221,6 +221,8 @@ pub struct Stack {
     shared: AtomicBool,
     /// Fork count of the process when the stack was created.
     born: u32,
+    /// `born`, until calls on its sockets are ended.
+    serves: AtomicU32,
     /// The control socket, which ends with the stack.
     control: OnceLock<Box<dyn Any + Send + Sync>>,
     /// In a child process it keeps the stack from being dropped.
@@ -268,6 +270,7 @@ impl Stack {
             netstamp_needed: AtomicBool::new(false),
             shared: AtomicBool::new(false),
             born: fork::generation(),
+            serves: AtomicU32::new(fork::generation()),
             control: OnceLock::new(),
             lasting: OnceLock::new(),
         });
@@ -284,10 +287,17 @@ impl Stack {
         self.born != fork::generation()
     }
 
-    /// ENETDOWN in a child of the stack's process.
+    /// ENETDOWN in a child of the stack's process, and after [`Stack::end_calls`].
     #[inline]
     pub fn here(&self) -> Result<()> {
-        if self.is_inherited() { Err(Error::NetDown) } else { Ok(()) }
+        if self.serves.load(Ordering::Relaxed) != fork::generation() { Err(Error::NetDown) } else { Ok(()) }
+    }
+
+    /// From now on calls on sockets return ENETDOWN, but close(2), and poll(2) reports POLLERR and POLLHUP: the
+    /// simulation that would end a wait is over.
+    pub(crate) fn end_calls(&self) {
+        // No process has seen so many forks.
+        self.serves.store(u32::MAX, Ordering::Relaxed);
     }
 
     /// State of the network layer, whose type is `T`. There is one network layer: IP.
