@@ -261,6 +261,11 @@ typedef struct usk_sock_info_t {
 typedef int (*usk_plugin_init_fn)(usk_plugin_t *plugin);
 
 /*
+ Frees what a plug-in keeps for a stack: the argument is usk_user's pointer.
+ */
+typedef void (*usk_release_fn)(void *user);
+
+/*
  A sysctl of a table, a number, called net.NAME. and `name`, where NAME is the table's name in lower case.
  */
 typedef struct usk_sysctl_t {
@@ -321,10 +326,13 @@ int usk_set_ends(usk_owned_t *o,
 
 /*
  Loads a plug-in, a shared object, into a stack (null: the default one): calls its entry point
- `int usk_plugin_init(usk_plugin_t *)`, which registers its tables. Its `void usk_plugin_exit(usk_plugin_t *)`, if
- any, is called with null when its code is no longer used, just before it is unmapped: by usk_plugin_unload, or by
- the last thread that was in one of its operations then. The same as plugin=FILE in a configuration. A name without
- slash is relative to the working directory. On failure returns null with errno ENOENT, EINVAL, or what the entry
+ `int usk_plugin_init(usk_plugin_t *)`, which registers its tables. What runs is a private copy of the file as it is
+ now: the file may be overwritten afterwards, and what is then loaded is the new one. All stacks of the process into
+ which the same content is loaded share one copy, and so its static data. Its `void usk_plugin_exit(usk_plugin_t *)`,
+ if any, is called with null when its code is no longer used in any stack, just before it is unmapped: by
+ usk_plugin_unload, or by the last thread that was in one of its operations then; what belongs to one stack has its
+ end in usk_user_release. The same as plugin=FILE in a configuration. A name without slash is relative to the working
+ directory. On failure returns null with errno ENOENT, EINVAL, or what the entry
  point returned, and usk_config_error returns the reason.
  Requires: `stack` is null or from usk_stack_new; `file` is a string.
  */
@@ -600,6 +608,16 @@ int64_t usk_sysctl(usk_reg_t *reg,
  Requires: `reg` is valid.
  */
 void *usk_user(usk_reg_t *reg);
+
+/*
+ Has `release` called with usk_user's pointer when the registration has ended: it was unregistered (by
+ usk_unregister, or usk_plugin_unload) or its stack has ended, no function of its table runs any more, and none will.
+ Called once, with no sock owned, from the thread that ended the last use. This is where the plug-in frees what it
+ keeps for one stack; usk_plugin_exit is for what all stacks share. A second call replaces the function; null: none.
+ Requires: `reg` is valid; `release` may be called from any thread.
+ */
+int usk_user_release(usk_reg_t *reg,
+                     usk_release_fn release);
 
 /*
  The stack's clock, nanoseconds: monotonic, and virtual in a stack with virtual time; 0 once the stack has ended.

@@ -107,6 +107,14 @@ pub struct ProtoAccounts {
     pub pressure: AtomicBool,
 }
 
+/// The code of a protocol that is not the program's own: a shared object. Linux: struct module.
+pub trait Module: Send + Sync {
+    /// Name of its file, without folder.
+    fn name(&self) -> &str;
+    /// Its build-id in hexadecimal (srcversion); empty: it was built without one.
+    fn build_id(&self) -> &str;
+}
+
 /// A transport protocol: every operation of Linux's `struct proto`. An operation with a default may be left out; its
 /// text says what the default does. Required are `name`, `init`, `close`, `sendmsg`, `recvmsg` and `backlog_rcv`.
 #[allow(unused_variables)]
@@ -114,8 +122,8 @@ pub trait Proto: Any + Send + Sync {
     /// Name in listings, as "TCP"; unique in a registry, 1 to 31 bytes.
     fn name(&self) -> &str;
 
-    /// The owner of the code, kept alive while sockets use it (a loaded shared object, for instance).
-    fn owner(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+    /// The owner of the code, kept alive while sockets use it.
+    fn owner(&self) -> Option<Arc<dyn Module>> {
         None
     }
 
@@ -503,8 +511,8 @@ pub struct Listing {
     pub request_size: usize,
     /// See [`Proto::slab_flags`].
     pub slab_flags: u32,
-    /// Whether its code comes from a shared object.
-    pub plugin: bool,
+    /// Name and build-id of the shared object that its code comes from ([`Module`]); None: the program's own.
+    pub module: Option<(String, String)>,
 }
 
 impl Listing {
@@ -522,7 +530,7 @@ impl Listing {
             timewait_size: r.proto.timewait_size(),
             request_size: r.proto.request_size(),
             slab_flags: r.proto.slab_flags(),
-            plugin: r.proto.owner().is_some(),
+            module: r.proto.owner().map(|m| (m.name().to_owned(), m.build_id().to_owned())),
         }
     }
 }

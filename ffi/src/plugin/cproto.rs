@@ -12,7 +12,6 @@ use super::proto::*;
 use super::skb;
 use crate::handle::{self, Handle, lend, usk_sock_t};
 use crate::held::{contain, length};
-use std::any::Any;
 use std::ffi::{c_int, c_void};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use usersock::ip::{bind, datagram, sockopt};
 use usersock::sock::diag::Dumped;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::sock::packet::{IcmpError, PacketInfo};
-use usersock::sock::proto::{IpHandler, Proto, ProtoAccounts, SockRef};
+use usersock::sock::proto::{IpHandler, Module, Proto, ProtoAccounts, SockRef};
 use usersock::sock::skb::{HEAD, Skb};
 use usersock::sock::state::State;
 use usersock::sock::wait::Events;
@@ -76,8 +75,8 @@ impl Proto for ProtoReg {
         &self.name
     }
 
-    fn owner(&self) -> Option<Arc<dyn Any + Send + Sync>> {
-        self.library.clone().map(|l| l as Arc<dyn Any + Send + Sync>)
+    fn owner(&self) -> Option<Arc<dyn Module>> {
+        self.library.clone().map(|l| l as Arc<dyn Module>)
     }
 
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
