@@ -378,6 +378,19 @@ int usk_charge(usk_owned_t *o,
                size_t bytes);
 
 /*
+ A new packet with up to `len` bytes of a message, charged to the send buffer: what usk_skb_from_msg and usk_charge
+ with USK_SEND do, but the message's bytes are consumed only if all of it succeeds, so that a stream loses none when
+ there is no memory. Stores the packet in `*skb`, or null on failure. -ENOBUFS: the protocol's memory limit is
+ reached: wait for memory, or return what was sent before; -EFAULT: bytes of the program cannot be read
+ (sk_stream_alloc_skb).
+ Requires: `o` is owned; `msg` is sendmsg's argument; `skb` is writable.
+ */
+int usk_send_alloc(usk_owned_t *o,
+                   usk_sendmsg_t *msg,
+                   size_t len,
+                   usk_skb_t **skb);
+
+/*
  Undoes usk_charge with the same arguments, when the packet leaves the queue: its truesize must be that at usk_charge
  (nothing appended meanwhile). Never uncharges more than is charged. Returns 0; -EINVAL: no such direction.
  Requires: `o` is owned; `skb` is null, or a packet that was charged.
@@ -571,9 +584,9 @@ uint64_t usk_timer_at(usk_owned_t *o, uint32_t index);
  Finishes the sock: removes it from the tables, cancels its timers, empties the receive queue, resets connections
  that were not accepted (by close), runs destroy, once, and wakes all waiters (inet_csk_destroy_sock). Its memory is
  freed with the last handle. No operation of the sock begins any more: packets that still arrive are dropped and
- counted. -EBUSY: a program has the sock (USK_FLAG_DEAD is not set, and it is no child that was not accepted), and
- would use what destroy frees: set its state instead, and finish it in close. -EINVAL: the sock is another
- protocol's.
+ counted. -EDEADLK: it listens, and the caller owns a connection that waits for accept(2): release that first.
+ -EBUSY: a program has the sock (USK_FLAG_DEAD is not set, and it is no child that was not accepted), and would use
+ what destroy frees: set its state instead, and finish it in close. -EINVAL: the sock is another protocol's.
  Requires: `o` is owned.
  */
 int usk_done(usk_owned_t *o);
@@ -791,7 +804,9 @@ usk_skb_t *usk_queue_pop(usk_queue_t *q);
 usk_sock_t *usk_sock_hold(usk_sock_t *sk);
 
 /*
- Drops a reference to a sock (sock_put). Null is ignored. Not while the caller owns it.
+ Drops a reference to a sock (sock_put). Null is ignored. Not while the caller owns it. If it is the last to a child
+ from usk_new_child, which nothing can reach any more (it is in no table, queue or timer), the child is finished as
+ by usk_done.
  Requires: `sk` is null or held, and not used afterwards.
  */
 void usk_sock_put(usk_sock_t *sk);

@@ -572,8 +572,9 @@ usk_sock_t *usk_new_child(usk_owned_t *listener);
 
 /*
  Queues an established connection for accept(2), and wakes its waiters. The caller keeps its handle. -ENOBUFS: the
- backlog is full; -EINVAL: the listener does not listen any more, or `child` is not from usk_new_child for this
- protocol. On failure the caller ends the child (usk_done).
+ backlog is full; -EINVAL: the listener does not listen any more, `child` is not from usk_new_child for this
+ protocol, or it is finished; -EALREADY: it was queued before, and may be a program's by now. On another failure the
+ caller ends the child (usk_done).
  Requires: `listener` is owned; `child` is valid.
  */
 int usk_accept_push(usk_owned_t *listener,
@@ -590,7 +591,8 @@ int usk_listen_start(usk_owned_t *o,
 
 /*
  Stops listening: the state becomes TCP_CLOSE, and connections that were not accepted are closed. The sock keeps its
- port. For the disconnect operation (inet_csk_listen_stop). -EINVAL: it is not listening.
+ port. For the disconnect operation (inet_csk_listen_stop). -EINVAL: it is not listening; -EDEADLK: the caller owns
+ one of those connections, and releases it first.
  Requires: `o` is owned.
  */
 int usk_listen_stop(usk_owned_t *o);

@@ -73,6 +73,7 @@ plugin_cases! {
     hostile,
     loading,
     misuse,
+    packets,
     rdp,
     rec_ulp,
     rec_ulp_hostile,

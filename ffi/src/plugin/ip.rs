@@ -118,7 +118,7 @@ fn ip_header(v4: bool) -> usize {
 pub unsafe extern "C" fn usk_xmit(o: *mut usk_owned_t, skb: *mut usk_skb_t, to: *const usk_addr_t) -> c_int {
     kernel(|| {
         // SAFETY: the caller gives the packet up, and vouches for the rest.
-        let (skb, g, to) = unsafe { (skb::take(skb)?, guard(o)?, to.as_ref()) };
+        let (skb, g, to) = unsafe { (skb::take(skb, "usk_xmit")?, guard(o)?, to.as_ref()) };
         let to = to.map_or_else(|| peer(g), |to| to.to_socket_addr())?;
         send(g, skb, to).map(|()| 0)
     })
@@ -153,7 +153,7 @@ fn send(g: &mut SockGuard<'_>, mut skb: Skb, to: std::net::SocketAddr) -> Result
 pub unsafe extern "C" fn usk_reply(reg: *mut usk_reg_t, info: *const usk_packet_info_t, skb: *mut usk_skb_t) -> c_int {
     kernel(|| {
         // SAFETY: the caller gives the packet up, and vouches for the rest.
-        let (mut skb, reg, info) = unsafe { (skb::take(skb)?, ProtoReg::of(reg)?, obj(info)?) };
+        let (mut skb, reg, info) = unsafe { (skb::take(skb, "usk_reply")?, ProtoReg::of(reg)?, obj(info)?) };
         outgoing(&mut skb);
         let stack = reg.stack()?;
         let (to, from) = (info.src.to_socket_addr()?.ip(), info.dst.to_socket_addr()?.ip());

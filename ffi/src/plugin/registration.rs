@@ -338,7 +338,7 @@ pub const USK_DROP_STATE: c_int = 4;
 pub unsafe extern "C" fn usk_drop(reg: *mut usk_reg_t, skb: *mut usk_skb_t, reason: c_int) -> c_int {
     kernel(|| {
         // SAFETY: the caller gives the packet up.
-        let skb = unsafe { skb::take(skb) }?;
+        let skb = unsafe { skb::take(skb, "usk_drop") }?;
         let reason = match reason {
             USK_DROP_HEADER => DropReason::PktTooSmall,
             USK_DROP_CSUM => DropReason::PluginCsum,
