@@ -550,12 +550,24 @@ usk_skb_t *usk_receive_pop(usk_owned_t *o);
 /*
  recvmsg(2) of a datagram protocol, from the receive queue: copies the next packet from `offset` on (before it is the
  protocol's header), removes it unless MSG_PEEK is given, sets MSG_TRUNC if it does not fit, and returns the bytes
- copied, or if MSG_TRUNC is given the length of the datagram. -EAGAIN: the queue is empty.
+ copied, or if MSG_TRUNC is given the length of the datagram. Adds control messages (usk_recvmsg_control). -EAGAIN:
+ the queue is empty.
  Requires: `o` is owned; `msg` is recvmsg's argument.
  */
 ptrdiff_t usk_receive_msg(usk_owned_t *o,
                           usk_recvmsg_t *msg,
                           size_t offset);
+
+/*
+ Adds the control messages that the socket asks for, of a packet as it was received: IP_PKTINFO, IP_RECVTTL,
+ IP_RECVTOS and their like, SO_TIMESTAMP and SO_TIMESTAMPING, SO_RXQ_OVFL. usk_receive_msg does it by itself: this is
+ for a recvmsg that copies in another way. Of a packet that the protocol made anew nothing is known but the time
+ (ip_cmsg_recv, sock_recv_cmsgs).
+ Requires: `o` is owned; `msg` is recvmsg's argument; `skb` is a packet.
+ */
+int usk_recvmsg_control(usk_owned_t *o,
+                        usk_recvmsg_t *msg,
+                        usk_skb_t *skb);
 
 /*
  Arms timer `index` (0 to 31) of the sock, or changes its time: at `at`, nanoseconds of the stack's clock, release_cb

@@ -63,6 +63,7 @@ plugin_cases! {
     binding,
     breaks,
     cong,
+    control,
     copies,
     device,
     ecn,

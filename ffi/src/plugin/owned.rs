@@ -137,7 +137,8 @@ pub unsafe extern "C" fn usk_receive_pop(o: *mut usk_owned_t) -> *mut usk_skb_t 
 
 /// recvmsg(2) of a datagram protocol, from the receive queue: copies the next packet from `offset` on (before it is the
 /// protocol's header), removes it unless MSG_PEEK is given, sets MSG_TRUNC if it does not fit, and returns the bytes
-/// copied, or if MSG_TRUNC is given the length of the datagram. -EAGAIN: the queue is empty.
+/// copied, or if MSG_TRUNC is given the length of the datagram. Adds control messages (usk_recvmsg_control). -EAGAIN:
+/// the queue is empty.
 /// # Safety
 /// `o` is owned; `msg` is recvmsg's argument.
 #[unsafe(no_mangle)]
@@ -146,18 +147,39 @@ pub unsafe extern "C" fn usk_receive_msg(o: *mut usk_owned_t, msg: *mut usk_recv
         // SAFETY: the caller vouches for both.
         let (g, msg) = unsafe { (guard(o)?, msg::recv(msg)?) };
         own_queue(g)?;
-        let peek = msg.flags & libc::MSG_PEEK != 0;
-        let copy = |skb: &Skb, msg: &mut RecvMsg<'_, '_>| {
-            datagram::copy(skb, offset, skb.len().saturating_sub(offset), msg) as isize
+        let copy = |g: &SockGuard<'_>, skb: &Skb, msg: &mut RecvMsg<'_, '_>| {
+            let n = datagram::copy(skb, offset, skb.len().saturating_sub(offset), msg) as isize;
+            datagram::control_of(g, skb, msg);
+            n
         };
-        if peek {
-            return g.common.receive_queue.front().map(|skb| copy(skb, msg)).ok_or(Error::Again);
+        if msg.flags & libc::MSG_PEEK != 0 {
+            return g.common.receive_queue.front().map(|skb| copy(g, skb, msg)).ok_or(Error::Again);
         }
         let skb = g.common.receive_queue.pop_front().ok_or(Error::Again)?;
-        let n = copy(&skb, msg);
+        let n = copy(g, &skb, msg);
         uncharge_rmem(g, &skb);
         drop(skb::left(skb, "usk_receive_msg"));
         Ok(n)
+    })
+}
+
+/// Adds the control messages that the socket asks for, of a packet as it was received: IP_PKTINFO, IP_RECVTTL,
+/// IP_RECVTOS and their like, SO_TIMESTAMP and SO_TIMESTAMPING, SO_RXQ_OVFL. usk_receive_msg does it by itself: this is
+/// for a recvmsg that copies in another way. Of a packet that the protocol made anew nothing is known but the time
+/// (ip_cmsg_recv, sock_recv_cmsgs).
+/// # Safety
+/// `o` is owned; `msg` is recvmsg's argument; `skb` is a packet.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_recvmsg_control(
+    o: *mut usk_owned_t,
+    msg: *mut usk_recvmsg_t,
+    skb: *mut usk_skb_t,
+) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller vouches for all three.
+        let (g, msg, skb) = unsafe { (guard(o)?, msg::recv(msg)?, skb::get(skb, "usk_recvmsg_control")?) };
+        datagram::control_of(g, skb, msg);
+        Ok(0)
     })
 }
 
