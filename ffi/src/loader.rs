@@ -133,15 +133,20 @@ pub(crate) fn attach(
     note("");
     let plugin = Arc::new(Plugin { stack: Arc::downgrade(stack), name, items: Mutex::default(), library });
     // SAFETY: the entry point of the plug-in, as the caller guarantees; its argument lives while it runs.
-    let r = contain(|| unsafe { init(plugin.handle()) }).and_then(|r| status(r.into()));
-    if let Err(error) = r {
+    let r = contain(|| unsafe { init(plugin.handle()) });
+    if let Err(error) = r.and_then(|r| status(r.into())) {
         // A registration that is in use already, by the entry point itself or by a program, keeps the plug-in until the
         // stack ends.
         if plugin.unregister_all(stack).is_err() {
             stack.plugins.lock().push(plugin.clone());
         }
         let why = noted_line();
-        let why = if why.is_empty() { format!("usk_plugin_init refuses: {error}") } else { why };
+        let why = match r {
+            _ if !why.is_empty() => why,
+            Ok(r @ -4095..0) => format!("usk_plugin_init returned {r}, {}", error.name()),
+            Ok(r) => format!("usk_plugin_init returned {r}, neither 0 nor a negative errno"),
+            Err(_) => "usk_plugin_init panicked, or returned with a socket locked".to_owned(),
+        };
         return Err(ConfigError::new(format!("plugin={}: {why}", plugin.name), error));
     }
     if let Some(library) = &plugin.library {

@@ -256,7 +256,8 @@ typedef struct usk_sock_info_t {
 } usk_sock_info_t;
 
 /*
- The entry point of a plug-in: registers its tables and returns 0, or a negative errno, with which loading fails.
+ The entry point of a plug-in: registers its tables and returns 0, or a negative errno, with which loading fails
+ (usk_plugin_refuse).
  */
 typedef int (*usk_plugin_init_fn)(usk_plugin_t *plugin);
 
@@ -346,6 +347,14 @@ usk_plugin_t *usk_plugin_load(usk_stack_t *stack,
 usk_plugin_t *usk_plugin_attach(usk_stack_t *stack,
                                 const char *name,
                                 usk_plugin_init_fn init);
+
+/*
+ Sets the line that usk_config_error returns, and messages of the command show, after the plug-in's name: why
+ usk_plugin_init refuses to be loaded. Line breaks in it become blanks. Returns -EINVAL, for usk_plugin_init to
+ return; it may return another errno. A usk_..._register call that fails sets such a line by itself.
+ Requires: `why` is a string.
+ */
+int usk_plugin_refuse(const char *why);
 
 /*
  Unregisters everything that a plug-in registered, the newest first, and unloads it. Returns 0, or -1 with errno

@@ -439,6 +439,8 @@ pub enum RegisterError {
     NameTaken(String),
     /// Another protocol is registered for this (family, type, protocol).
     KeyTaken(i32, i32, i32),
+    /// socket(2) with this family and type, and protocol 0, means the named protocol already.
+    DefaultTaken(i32, i32, String),
     /// The IP protocol number already has a handler.
     NumberTaken(u8),
     /// The named required operation or value is missing.
@@ -453,7 +455,10 @@ impl RegisterError {
     /// EEXIST, EINVAL, EBUSY or ENOENT.
     pub fn error(&self) -> Error {
         match self {
-            RegisterError::NameTaken(_) | RegisterError::KeyTaken(..) | RegisterError::NumberTaken(_) => Error::Exist,
+            RegisterError::NameTaken(_)
+            | RegisterError::KeyTaken(..)
+            | RegisterError::DefaultTaken(..)
+            | RegisterError::NumberTaken(_) => Error::Exist,
             RegisterError::Incomplete(_) => Error::Inval,
             RegisterError::InUse(_) => Error::Busy,
             RegisterError::Unknown => Error::NoEnt,
@@ -467,6 +472,9 @@ impl std::fmt::Display for RegisterError {
             RegisterError::NameTaken(n) => write!(f, "a protocol named {n:?} is registered already"),
             RegisterError::KeyTaken(fam, ty, p) => {
                 write!(f, "family {fam}, type {ty}, protocol {p} is registered already")
+            }
+            RegisterError::DefaultTaken(fam, ty, holder) => {
+                write!(f, "socket(2) with family {fam}, type {ty} and protocol 0 means {holder} already")
             }
             RegisterError::NumberTaken(n) => write!(f, "IP protocol {n} has a handler already"),
             RegisterError::Incomplete(what) => write!(f, "the table lacks {what}"),
@@ -616,9 +624,12 @@ impl Registry {
             }
             let key = (k.family, k.ty, k.protocol);
             let twice = keys[..i].iter().any(|o| (o.family, o.ty, o.protocol) == key);
-            if twice || inner.by_key.contains_key(&key) || (k.default && inner.defaults.contains_key(&(k.family, k.ty)))
-            {
+            if twice || inner.by_key.contains_key(&key) {
                 return Err(RegisterError::KeyTaken(k.family, k.ty, k.protocol));
+            }
+            if let Some(&taken) = inner.defaults.get(&(k.family, k.ty)).filter(|_| k.default) {
+                let holder = inner.by_key.get(&(k.family, k.ty, taken)).cloned().unwrap_or_default();
+                return Err(RegisterError::DefaultTaken(k.family, k.ty, holder));
             }
         }
         let numbers = handler.as_ref().map_or(&[][..], |h| h.0);

@@ -495,7 +495,8 @@ pub unsafe extern "C" fn usk_device_rx(sink: *mut usk_sink_t, skb: *mut usk_skb_
     })
 }
 
-/// Sets the line that usk_config_error returns, the reason why open fails. Returns -EINVAL, for open to return.
+/// Sets the line that usk_config_error returns, the reason why open fails. Line breaks in it become blanks. Returns
+/// -EINVAL, for open to return.
 /// # Safety
 /// `line` is a string.
 #[unsafe(no_mangle)]

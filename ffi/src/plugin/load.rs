@@ -3,7 +3,7 @@
 use super::gate::kernel;
 use crate::boundary::boundary;
 use crate::loader::{Plugin, attach, load_file, usk_plugin_t};
-use crate::note::noted;
+use crate::note::{noted, refused};
 use crate::ptr;
 use crate::stacks::{give_stack, stack_of, usk_stack_t};
 use std::ffi::{c_char, c_int};
@@ -11,7 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 use usersock::error::Error;
 
-/// The entry point of a plug-in: registers its tables and returns 0, or a negative errno, with which loading fails.
+/// The entry point of a plug-in: registers its tables and returns 0, or a negative errno, with which loading fails
+/// (usk_plugin_refuse).
 #[allow(non_camel_case_types)]
 pub type usk_plugin_init_fn = Option<unsafe extern "C-unwind" fn(plugin: *mut usk_plugin_t) -> c_int>;
 
@@ -49,6 +50,20 @@ pub unsafe extern "C" fn usk_plugin_attach(
         let (stack, name) = unsafe { (stack_of(stack)?, ptr::string(name)?) };
         let init = init.ok_or(Error::Inval)?;
         attach(&stack, name.to_owned(), init, None).map(|p| p.handle()).map_err(noted)
+    })
+}
+
+/// Sets the line that usk_config_error returns, and messages of the command show, after the plug-in's name: why
+/// usk_plugin_init refuses to be loaded. Line breaks in it become blanks. Returns -EINVAL, for usk_plugin_init to
+/// return; it may return another errno. A usk_..._register call that fails sets such a line by itself.
+/// # Safety
+/// `why` is a string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_plugin_refuse(why: *const c_char) -> c_int {
+    kernel(|| {
+        // SAFETY: a string, as the caller guarantees.
+        let why = unsafe { ptr::string(why) }?;
+        Err(refused(why.to_owned()))
     })
 }
 
