@@ -14,9 +14,9 @@ use crate::sock::errqueue::{ErrEntry, IpPacket, origin};
 use crate::sock::ip_more::TxHeaders;
 use crate::sock::mem::{self, Kind};
 use crate::sock::msg::{Control, RecvMsg, SendMsg, SockExtendedErr};
-use crate::sock::packet::IcmpError;
+use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::SockRef;
-use crate::sock::skb::{Skb, TxOwner};
+use crate::sock::skb::{Skb, SkbInner, TxOwner};
 use crate::sock::sockopt::name_bytes;
 use crate::sock::state::State;
 use crate::sock::tstamp::{self, Cookie, sof};
@@ -195,7 +195,7 @@ pub fn ioctl(sk: SockRef<'_>, request: u64, header: usize) -> Result<i32> {
 
 /// recvmsg with MSG_ERRQUEUE, of any protocol: never waits. EAGAIN when nothing is queued. Linux: ip_recv_error,
 /// ipv6_recv_error.
-pub(crate) fn recv_error(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+pub fn recv_error(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
     let mut e = g.sock.next_error()?;
     let n = msg.put(&e.payload);
     if msg.faulted() {
@@ -239,18 +239,26 @@ pub(crate) fn arrived(g: &SockGuard<'_>, skb: &mut Skb) {
     if c.flag(flag::RXQ_OVFL) {
         skb.cb[CB_DROPS] = u64::from(g.sock.drops.load(Ordering::Relaxed));
     }
-    let IpAddr::V4(dst) = rx.dst else {
+    if rx.dst.is_ipv6() {
         if c.ip_flags & ip_flag::HEADERS6 == 0 {
             // They are not charged to the socket.
             skb.saved_header = None;
         }
         return;
-    };
+    }
+    if let Some(note) = pktinfo(g, &rx) {
+        skb.cb[CB_PKTINFO] = note;
+    }
+}
+
+/// What IP_PKTINFO says of a packet of IPv4, as a word: interface, and ipi_spec_dst. None: the socket does not ask.
+fn pktinfo(g: &SockGuard<'_>, rx: &PacketInfo) -> Option<u64> {
+    let (c, IpAddr::V4(dst)) = (&g.common, rx.dst) else { return None };
     let ping = g.sock.ty == libc::SOCK_DGRAM as u16 && g.sock.protocol == libc::IPPROTO_ICMP as u16;
     let asked = c.flag(flag::PKTINFO) || c.ip_flags & ip_flag::RECVPKTINFO6 != 0;
     let own = match (ping, asked) {
         (true, _) => Ipv4Addr::UNSPECIFIED,
-        (_, false) => return,
+        (_, false) => return None,
         _ if route::is_local(g.stack, rx.dst) => dst,
         // Of a packet to a group or to all: the source of what goes to its sender.
         _ => match route::lookup(g.stack, rx.src, None, 0).map(|d| d.src) {
@@ -258,18 +266,28 @@ pub(crate) fn arrived(g: &SockGuard<'_>, skb: &mut Skb) {
             _ => Ipv4Addr::UNSPECIFIED,
         },
     };
-    skb.cb[CB_PKTINFO] = u64::from(rx.ifindex) << 32 | u64::from(own.to_bits());
+    Some(u64::from(rx.ifindex) << 32 | u64::from(own.to_bits()))
 }
 
 fn control(g: &SockGuard<'_>, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
+    control_with(g, skb, (skb.cb[CB_PKTINFO], skb.cb[CB_DROPS] as u32), msg);
+}
+
+/// Adds the control messages that the socket asks for, of a received packet whose control block is its protocol's own:
+/// what SO_RXQ_OVFL and ipi_spec_dst say is found now, not when the packet was queued.
+pub fn control_of(g: &SockGuard<'_>, skb: &SkbInner, msg: &mut RecvMsg<'_, '_>) {
+    let noted = skb.rx.and_then(|rx| pktinfo(g, &rx)).unwrap_or_default();
+    control_with(g, skb, (noted, g.sock.drops.load(Ordering::Relaxed)), msg);
+}
+
+fn control_with(g: &SockGuard<'_>, skb: &SkbInner, (noted, drops): (u64, u32), msg: &mut RecvMsg<'_, '_>) {
     let c = &g.common;
     tstamp::received(g, skb.tstamp, false, &mut msg.control);
     // Of SOL_SOCKET a ping socket tells the time alone (ping_recvmsg).
     if !is_ping(g.sock) {
-        sock_control(c, skb, msg);
+        sock_control(c, skb, drops, msg);
     }
     if let Some(rx) = skb.rx {
-        let noted = skb.cb[CB_PKTINFO];
         let info = match rx.dst {
             IpAddr::V4(_) => ((noted >> 32) as u32, Ipv4Addr::from_bits(noted as u32)),
             IpAddr::V6(_) => (rx.ifindex, Ipv4Addr::UNSPECIFIED),
@@ -280,8 +298,7 @@ fn control(g: &SockGuard<'_>, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
 }
 
 /// What was dropped, the packet's mark and its priority, where the socket asks for them (sock_recv_cmsgs).
-fn sock_control(c: &SockCommon, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
-    let drops = skb.cb[CB_DROPS] as u32;
+fn sock_control(c: &SockCommon, skb: &SkbInner, drops: u32, msg: &mut RecvMsg<'_, '_>) {
     if c.flag(flag::RXQ_OVFL) && drops > 0 {
         msg.control.push(Control::RxqOvfl(drops));
     }
@@ -394,7 +411,7 @@ fn wants_extension(c: &SockCommon, v4: bool) -> bool {
 
 /// Tells a sock of an ICMP error by `tell`, which calls [`icmp_error`]. While a system call owns the sock a fatal error
 /// is set regardless of it, as in Linux; only the error queue misses it.
-pub(crate) fn report(stack: &Arc<Stack>, sock: &Arc<Sock>, e: &IcmpError<'_>, tell: impl FnOnce(&mut SockGuard<'_>)) {
+pub fn report(stack: &Arc<Stack>, sock: &Arc<Sock>, e: &IcmpError<'_>, tell: impl FnOnce(&mut SockGuard<'_>)) {
     if sock.try_own(stack, e.now, tell).is_none() && e.fatal && sock.state() == State::Established {
         sock.report_error(e.errno);
     }
@@ -615,7 +632,7 @@ pub(super) fn headers_of(g: &SockGuard<'_>, control: &[Control]) -> Result<Optio
 }
 
 /// Checks the control messages of a call that names `to`, before anything else of the way is looked at.
-pub(crate) fn check_control(g: &SockGuard<'_>, v4: bool, to: SocketAddr, control: &[Control]) -> Result<()> {
+pub(crate) fn check_control_to(g: &SockGuard<'_>, v4: bool, to: SocketAddr, control: &[Control]) -> Result<()> {
     asked_for(g, v4, (0, scope_of(to)), control).map(drop)
 }
 
@@ -625,6 +642,20 @@ fn scope_of(to: SocketAddr) -> u32 {
         SocketAddr::V6(a) if is_link_local_v6(*a.ip()) => a.scope_id(),
         _ => 0,
     }
+}
+
+/// Checks the control messages of a call for a datagram over IPv4 (`v4`) or IPv6, as [`plan`] does. Of a `stream` only
+/// those of SOL_SOCKET are looked at, as TCP does (sock_cmsg_send).
+pub fn check_control(g: &SockGuard<'_>, v4: bool, stream: bool, control: &[Control]) -> Result<()> {
+    if !stream {
+        return asked_for(g, v4, (0, 0), control).map(drop);
+    }
+    let of_socket = |c: &&Control| match c {
+        Control::Other { level, .. } => *level == libc::SOL_SOCKET,
+        Control::Mark(_) | Control::Priority(_) | Control::TxTime(_) | Control::Malformed => true,
+        _ => false,
+    };
+    asked_for(g, v4, (0, 0), &control.iter().filter(of_socket).cloned().collect::<Vec<_>>()).map(drop)
 }
 
 /// What control messages ask of one datagram.
@@ -797,7 +828,7 @@ impl Plan {
     }
 
     /// Bytes of the extension headers.
-    pub(crate) fn headers_len(&self) -> usize {
+    pub fn headers_len(&self) -> usize {
         self.headers.as_deref().map_or(0, socket_headers::len)
     }
 

@@ -35,7 +35,7 @@ pub(super) fn sendmsg(g: &mut SockGuard<'_>, v4: bool, msg: &mut SendMsg<'_>) ->
     }
     let (to, protocol) = if v4 { name_v4(g, msg)? } else { name_v6(g, msg)? };
     let header_included = g.common.flag(flag::HDRINCL);
-    datagram::check_control(g, v4, to, &msg.control)?;
+    datagram::check_control_to(g, v4, to, &msg.control)?;
     if !header_included && matches!((v4, protocol), (true, proto::ICMP) | (false, proto::ICMPV6)) {
         // The type is looked at for the route lookup (raw_probe_proto_opt).
         if len < 2 {

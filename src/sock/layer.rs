@@ -15,13 +15,12 @@
 
 use super::lock::SockGuard;
 use super::msg::{RecvMsg, SendMsg};
-use super::proto::{Proto, ProtoAccounts, SockRef};
+use super::proto::{Module, Proto, ProtoAccounts, SockRef};
 use super::skb::Skb;
 use super::wait::Events;
 use super::{Sock, SockState};
 use crate::base::error::{Error, Result};
 use crate::stack::Stack;
-use std::any::Any;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -147,7 +146,7 @@ macro_rules! passed_on {
 }
 
 passed_on! {
-    fn owner() -> Option<Arc<dyn Any + Send + Sync>>;
+    fn owner() -> Option<Arc<dyn Module>>;
     fn init(sk: &mut SockGuard<'_>) -> Result<()>;
     fn destroy(sk: &mut SockGuard<'_>);
     fn close(sk: SockRef<'_>, flags: i32);
