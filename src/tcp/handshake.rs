@@ -546,7 +546,7 @@ pub(super) fn unacceptable(
     let mib = Mib::TcpExtTCPACKSkippedSynRecv;
     let (len, syn) = skb.tcp.span();
     if !rst && !oow_rate_limited(stack, len, syn, now, &mut req.last_oow_ack_ms, mib) {
-        send_ack(stack, req, &skb, now, signer);
+        send_ack(stack, req, skb, now, signer);
     }
     stack.mib.drop(match stamp {
         Some(Stamp { paws: true, .. }) => {
