@@ -538,10 +538,14 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
     let ping = !v4 && is_ping(g.sock);
     // The association's label was looked up by connect.
     let to_peer = g.sock.state() == State::Established && c.daddr == to.ip() && c.flow_label == flowinfo;
-    let mut lease = if ping || to_peer { None } else { flowlabel::check(g.stack, c, g.now(), flowinfo)? };
+    let look_up = |flowinfo: u32| match flowinfo {
+        0 => Ok(None),
+        flowinfo => flowlabel::check(g.stack, c, g.now(), flowinfo),
+    };
+    let mut lease = if ping || to_peer { None } else { look_up(flowinfo)? };
     let asked = asked_for(g, v4, (flowinfo, scope_of(to)), control)?;
     if lease.is_none() && !ping && !control.is_empty() {
-        lease = flowlabel::check(g.stack, c, g.now(), asked.flowinfo)?;
+        lease = look_up(asked.flowinfo)?;
     }
     let c = &g.common;
     let of_socket = if c.bound_dev_if == 0 && !v4 { sockopt::sticky_if(c) } else { c.bound_dev_if };

@@ -229,14 +229,22 @@ fn cipso(option: &[u8]) -> Checked {
 /// come back with this host's entry for the way out. None: they have no place for a whole entry, and nothing is
 /// answered.
 fn echo(options: &[u8], end: usize, host: &Host<'_>) -> Option<Vec<u8>> {
+    let mut out = echoed(options, end)?;
+    // Theirs were compiled when they came, and these are a part of them.
+    let _ = compile(&mut out, host);
+    Some(out)
+}
+
+/// The same without the entry, which each answer has its own of (ip_options_echo).
+fn echoed(options: &[u8], end: usize) -> Option<Vec<u8>> {
+    let nobody = Host { own: Ipv4Addr::UNSPECIFIED, is_other: &|_| true, time: 0 };
     let mut out = Vec::new();
     for wanted in [kind::RR, kind::TS, kind::CIPSO] {
         let Some(option) = find(options, end, wanted) else { continue };
-        let mut option = option.to_vec();
         let has_room = option.get(2).is_some_and(|pointer| usize::from(*pointer) <= option.len());
         let filled = match wanted {
-            kind::RR if has_room => record_route(&mut option, host),
-            kind::TS if has_room => timestamp(&mut option, host),
+            kind::RR if has_room => record_route(&mut option.to_vec(), &nobody),
+            kind::TS if has_room => timestamp(&mut option.to_vec(), &nobody),
             _ => Ok(false),
         };
         filled.ok()?;
@@ -244,6 +252,13 @@ fn echo(options: &[u8], end: usize, host: &Host<'_>) -> Option<Vec<u8>> {
     }
     out.resize(out.len().next_multiple_of(4), kind::END);
     Some(out)
+}
+
+/// What a stream's answers to a segment with this header have as options, as if they had been [`given`]; nothing where
+/// it has none (tcp_v4_save_options).
+pub(crate) fn of_segment(header: Option<&[u8]>) -> Box<[u8]> {
+    let options = header.and_then(|h| h.get(HEADER_LEN..)).unwrap_or_default();
+    echoed(options, options.len()).unwrap_or_default().into()
 }
 
 /// The first option of a kind among those that end at `end` or before it.

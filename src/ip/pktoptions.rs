@@ -4,7 +4,7 @@
 //! do_ipv6_setsockopt, do_ipv6_getsockopt, ipv6_pktoptions, ipv6_opt_accepted.
 
 use super::rxcontrol::{self, IPV6_2292HOPLIMIT, IPV6_2292PKTINFO, IPV6_FLOWINFO};
-use super::{datagram, flowlabel, socket_headers};
+use super::{datagram, flowlabel, options, socket_headers};
 use crate::base::error::{Error, Result};
 use crate::sock::cmsg;
 use crate::sock::ip_more::PktOptions;
@@ -74,6 +74,12 @@ pub(super) fn get_v4(c: &SockCommon, value: &mut [u8]) -> usize {
         told.push(Control::Other { level: libc::SOL_IP, ty: libc::IP_TOS, data });
     }
     cmsg::emit(&told, false, value).0
+}
+
+/// The IPv4 options of a request's answers.
+pub(crate) fn ip_options(syn: Option<&PktOptions>) -> &[u8] {
+    let v4 = syn.filter(|p| p.rx.dst.is_ipv4());
+    v4.and_then(|p| p.headers.as_deref()).unwrap_or_default()
 }
 
 /// What is told without such a packet. The address is the peer's, as on Linux.
@@ -148,8 +154,14 @@ pub(crate) fn note(c: &mut SockCommon, p: Box<PktOptions>) {
     flowlabel::reflect(c, label);
 }
 
-/// What a listener's request keeps of its SYN (tcp_v6_init_req).
+/// What a listener's request keeps of its SYN (tcp_v6_init_req); over IPv4 the options of its answers, if it has some
+/// (ireq_opt, which shares its place there, too).
 pub(crate) fn of_syn(c: &SockCommon, skb: &Skb) -> Option<Box<PktOptions>> {
+    if let (Some(header), Some(rx)) = (&skb.saved_header, skb.rx.filter(|rx| rx.dst.is_ipv4())) {
+        let options = options::of_segment(Some(header));
+        let kept = || Box::new(PktOptions { rx, headers: Some(options.clone()), frag_max_size: 0 });
+        return (!options.is_empty()).then(kept);
+    }
     if c.ip_flags & (TOLD | ip_flag::REPFLOW) == 0 {
         return None;
     }
@@ -165,3 +177,6 @@ pub(crate) fn begin(c: &mut SockCommon, by: &PacketInfo, syn: Option<Box<PktOpti
         (more.rcv_flowinfo, more.pktoptions) = (flowinfo(by), syn);
     }
 }
+
+#[cfg(test)]
+mod tests;

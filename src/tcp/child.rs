@@ -140,6 +140,11 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, by: &OpenedBy
     (sk.saddr, sk.rcv_saddr, sk.daddr) = (req.saddr, req.saddr, req.daddr);
     (sk.sport, sk.dport, sk.bound_dev_if) = (req.sport, req.dport, req.oif);
     sk.mark = req.mark;
+    let options = pktoptions::ip_options(req.pktopts.as_deref());
+    if !options.is_empty() {
+        // A SYN with options is answered by all of the connection (inet_opt).
+        sk.ip_more.get_or_insert_default().options = options.into();
+    }
     sk.dst = Some(req.dst.clone());
     if c.stack.sysctl.tcp_reflect_tos() {
         let own = if req.daddr.is_ipv6() { &mut sk.tclass } else { &mut sk.tos };

@@ -98,7 +98,9 @@ fn reset(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb, info: &PacketInfo) {
     let (sport, dport) = (key.tuple.dport, key.tuple.sport);
     if let Ok(signer) = signer {
         let label = flowlabel::reflected(cx.sk, info.flow_label);
-        rcv::send_reset(cx.stack, &skb.tcp, info.src, info.dst, sport, dport, info, (signer.as_ref(), label));
+        let ip_options = ip::options::of_segment(skb.saved_header.as_deref());
+        let said = rcv::Said { signer: signer.as_ref(), flow_label: label, ip_options: &ip_options };
+        rcv::send_reset(cx.stack, &skb.tcp, info.src, info.dst, sport, dport, info, said);
     }
 }
 
@@ -272,11 +274,11 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         mark: request_mark(cx, &skb),
     };
     let mut req = new_request(cx, key, info, dst, agreed);
+    req.pktopts = if tw && info.dst.is_ipv6() { None } else { ip::pktoptions::of_syn(cx.sk, &skb) };
     if cookie {
         return send_cookie(cx, key, &mut req);
     }
     req.saved_syn = if cx.tp.save_syn != 0 { Some(saved_syn(&skb, info)) } else { None };
-    req.pktopts = if tw { None } else { ip::pktoptions::of_syn(cx.sk, &skb) };
     req.syn_options = cx.tp.net.sock_ops.any().then(|| rcv::option_bytes(&skb).into());
     let decision = fastopen::server::try_fastopen(cx, &skb, info, &opt, &req.dst);
     if let Some(queue) = &decision.open {
@@ -551,7 +553,7 @@ pub(super) fn unacceptable(
     let mib = Mib::TcpExtTCPACKSkippedSynRecv;
     let (len, syn) = skb.tcp.span();
     if !rst && !oow_rate_limited(stack, len, syn, now, &mut req.last_oow_ack_ms, mib) {
-        send_ack(stack, req, skb.tcp.ip_dsfield, now, signer);
+        send_ack(stack, req, skb, now, signer);
     }
     stack.mib.drop(match stamp {
         Some(Stamp { paws: true, .. }) => {
@@ -597,7 +599,7 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
     }
     if rst && seq != rcv_nxt {
         if may_challenge(stack, now, &mut req.last_oow_ack_ms, &mut req.challenge) {
-            send_ack(stack, req, skb.tcp.ip_dsfield, now, as_key(&signer));
+            send_ack(stack, req, &skb, now, as_key(&signer));
         }
         stack.mib.drop(DropReason::TcpReset);
         return None;
@@ -658,7 +660,7 @@ fn embryonic_reset(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb, info: &PacketInfo, 
 pub(super) fn send_ack(
     stack: &Arc<Stack>,
     req: &Request,
-    dsfield: u8,
+    skb: &Skb,
     now: Instant,
     signer: Result<Option<&Signer>, NoKey>,
 ) {
@@ -675,12 +677,13 @@ pub(super) fn send_ack(
         urgent: 0,
         options_len: 0,
     };
-    let (src, dst, tos) = (req.saddr, req.daddr, ecn::with_codepoint(dsfield, 0));
+    let (src, dst, tos) = (req.saddr, req.daddr, ecn::with_codepoint(skb.tcp.ip_dsfield, 0));
     let options = rcv::reply_options(signer, ts);
+    let ip_options = &ip::options::of_segment(skb.saved_header.as_deref());
     let (oif, txhash) = (req.oif, req.txhash);
     rcv::send_reply(
         stack,
-        &Reply { src, dst, repr, options, more: &[], signer, tos, ttl: -1, oif, flow_label: 0, txhash },
+        &Reply { src, dst, repr, options, more: &[], signer, tos, ttl: -1, oif, flow_label: 0, ip_options, txhash },
     );
 }
 

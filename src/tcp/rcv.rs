@@ -15,7 +15,7 @@ use crate::base::hash::{Tuple, addr128};
 use crate::counters::{DropReason, Mib};
 use crate::ip;
 use crate::ip::flowlabel;
-use crate::ip::output::{IpTx, default_ttl, xmit, xmit_with_headers};
+use crate::ip::output::{IpTx, default_ttl, xmit, xmit_with_headers, xmit_with_options};
 use crate::ip::socket_headers::Chain;
 use crate::sock::addr::to_family;
 use crate::sock::dst::Dst;
@@ -52,6 +52,8 @@ pub(super) struct Reply<'a> {
     /// Interface to leave by, 0 for any.
     pub oif: u32,
     pub flow_label: u32,
+    /// Options of an IPv4 header, in which this host's entries are still to be filled in.
+    pub ip_options: &'a [u8],
     /// Transmit hash.
     pub txhash: u32,
 }
@@ -107,10 +109,25 @@ pub(super) fn send_reply_by(
         now: stack.now(),
     };
     skb.hash = r.txhash;
+    let own = match r.src {
+        IpAddr::V4(own) if !r.ip_options.is_empty() => Some(own),
+        _ => None,
+    };
     match chain {
+        None if let Some(own) = own => {
+            let options = ip::options::of_sent(stack, r.ip_options, own);
+            xmit_with_options(stack, dst, &tx, &options, skb, false).is_ok()
+        }
         Some((chain, to)) => xmit_with_headers(stack, dst, &IpTx { dst: to, ..tx }, chain, skb, false).is_ok(),
         None => xmit(stack, dst, &tx, skb).is_ok(),
     }
+}
+
+/// What signs a reset, its flow label over IPv6, and its options over IPv4.
+pub(super) struct Said<'a> {
+    pub signer: Option<&'a Signer>,
+    pub flow_label: u32,
+    pub ip_options: &'a [u8],
 }
 
 /// Resets the sender of a segment, unless it is a RST itself (RFC 9293 §3.10.7.1): with an ACK the RST takes its
@@ -125,7 +142,7 @@ pub(super) fn send_reset(
     sport: u16,
     dport: u16,
     info: &PacketInfo,
-    (signer, flow_label): (Option<&Signer>, u32),
+    said: Said<'_>,
 ) {
     let flags = TcpFlags::from_bits(cb.flags);
     if flags.contains(TcpFlags::RST) {
@@ -149,14 +166,15 @@ pub(super) fn send_reset(
             urgent: 0,
             options_len: 0,
         },
-        options: reply_options(signer, None),
+        options: reply_options(said.signer, None),
         more: &[],
-        signer,
+        signer: said.signer,
         // The refused segment's, without its ECN bits.
         tos: ecn::with_codepoint(cb.ip_dsfield, 0),
         ttl: -1,
         oif: if link_local(src) { info.ifindex } else { 0 },
-        flow_label,
+        flow_label: said.flow_label,
+        ip_options: said.ip_options,
         txhash: flow_hash(dport, sport),
     };
     if send_reply(stack, &r) {
@@ -174,7 +192,9 @@ pub(super) fn reset_of_nobody(
     label: u32,
 ) {
     let Ok(signer) = auth::key_of_nobody(net, stack, skb, info, sport) else { return };
-    send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info, (signer.as_ref(), label));
+    let ip_options = ip::options::of_segment(skb.saved_header.as_deref());
+    let said = Said { signer: signer.as_ref(), flow_label: label, ip_options: &ip_options };
+    send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info, said);
 }
 
 /// The same for a segment that a connected sock refuses. `signed`: its TCP-AO option.
@@ -193,7 +213,8 @@ pub(super) fn reset_from_sock(cx: &Cx<'_>, cb: &TcpCb, signed: Option<AoHeader>)
     };
     let Ok(signer) = auth::reset_key(cx, signed) else { return };
     let label = flowlabel::reflected(sk, cb.flow_label);
-    send_reset(cx.stack, cb, sk.daddr, sk.saddr, sk.dport, sk.sport, &info, (signer.as_ref(), label));
+    let said = Said { signer: signer.as_ref(), flow_label: label, ip_options: &[] };
+    send_reset(cx.stack, cb, sk.daddr, sk.saddr, sk.dport, sk.sport, &info, said);
 }
 
 /// The loopback device is always interface 1 (LOOPBACK_IFINDEX).

@@ -11,8 +11,7 @@ use super::sock_ops::{self, Ends, HdrSeg, cb};
 use super::syncookies::{self, Remembered};
 use super::tcb::Cx;
 use crate::counters::Mib;
-use crate::ip::flowlabel;
-use crate::ip::socket_headers;
+use crate::ip::{flowlabel, pktoptions, socket_headers};
 use crate::sock::state::State;
 use crate::trace::{Event, Resend};
 use crate::wire::seq::{RawWindow, WindowShift};
@@ -99,6 +98,7 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
         ttl: if v6 { cx.sk.hops } else { cx.sk.ttl },
         oif: req.oif,
         flow_label: 0,
+        ip_options: pktoptions::ip_options(req.pktopts.as_deref()),
         txhash: req.txhash,
     };
     let more = if cx.tp.sock_ops_flags & cb::WRITE_HDR_OPT != 0 {

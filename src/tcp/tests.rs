@@ -295,7 +295,8 @@ fn a_connection_reflects_the_traffic_class_of_its_syn_where_that_is_asked_for() 
     }
 }
 
-/// `tcp_fwmark_accept`: without a mark of its own a listener's connection has that of the SYN, which the loopback keeps.
+/// `tcp_fwmark_accept`: without a mark of its own a listener's connection has that of the SYN, which the loopback
+/// keeps.
 #[test]
 fn a_connection_has_its_listeners_mark_or_where_that_is_asked_for_its_syns() {
     for (accept, own, want) in [("0", 0, 0), ("1", 0, 7), ("1", 9, 9)] {

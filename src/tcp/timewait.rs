@@ -13,6 +13,7 @@ use super::{close, ecn, metrics, rcv, window};
 use crate::base::env::{Duration, Instant};
 use crate::base::hash::{Tuple, addr128};
 use crate::counters::Mib;
+use crate::ip;
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
@@ -395,7 +396,8 @@ impl TimeWait {
         match self.auth.as_ref().and_then(|a| a.reset_key(skb)) {
             None => rcv::reset_of_nobody(net, stack, skb, (sport, dport), info, self.flow_label),
             Some(Ok(s)) => {
-                let said = (Some(&s), self.flow_label);
+                let ip_options = ip::options::of_segment(skb.saved_header.as_deref());
+                let said = rcv::Said { signer: Some(&s), flow_label: self.flow_label, ip_options: &ip_options };
                 rcv::send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info, said);
             }
             Some(Err(NoKey)) => {}
@@ -409,6 +411,7 @@ impl TimeWait {
 
     fn ack(&self, stack: &Arc<Stack>, skb: &Skb, now: Instant, codepoint: u8) {
         let signer = self.auth.as_ref().and_then(|a| a.ack_key(skb));
+        let ip_options = ip::options::of_segment(skb.saved_header.as_deref());
         let i = self.inner.lock();
         let ts = (i.ts_recent_stamp != 0).then(|| ((now.as_millis() as u32).wrapping_add(self.ts_offset), i.ts_recent));
         let reply = rcv::Reply {
@@ -431,6 +434,7 @@ impl TimeWait {
             ttl: -1,
             oif: self.oif,
             flow_label: self.flow_label,
+            ip_options: &ip_options,
             txhash: self.txhash,
         };
         drop(i);

@@ -226,7 +226,7 @@ fn check(cx: &mut Cx<'_>, req: &mut Request, seg: &Seg, opt: &TcpOptions, skb: &
     }
     if rst && seg.seq != rcv_nxt {
         if may_challenge(stack, now, &mut req.last_oow_ack_ms, &mut req.challenge) {
-            handshake::send_ack(stack, req, skb.tcp.ip_dsfield, now, handshake::as_key(&signer));
+            handshake::send_ack(stack, req, skb, now, handshake::as_key(&signer));
         }
         stack.mib.drop(DropReason::TcpReset);
         return Check::Drop;
