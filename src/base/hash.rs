@@ -125,16 +125,22 @@ impl Keys {
         hasher.finish()
     }
 
-    /// Hash of a connection for the established table.
+    /// Hash of a connection, for what spreads connections.
     #[inline]
     pub fn ehash(&self, t: &Tuple) -> u32 {
+        fold(self.ehash64(t))
+    }
+
+    /// The same in 64 bits, which stand for the 4-tuple in tables of connections.
+    #[inline]
+    pub(crate) fn ehash64(&self, t: &Tuple) -> u64 {
         // Of two v4-mapped addresses only 32 bits each differ. The length tells the families apart.
-        fold(match (t.saddr >> 32, t.daddr >> 32) {
+        match (t.saddr >> 32, t.daddr >> 32) {
             (V4_MAPPED, V4_MAPPED) => {
                 sip::<1, 3>(&self.table, [(t.saddr as u64) << 32 | u64::from(t.daddr as u32)], ports(t), 12)
             }
             _ => sip::<1, 3>(&self.table, halves(t.saddr, t.daddr), ports(t), 36),
-        })
+        }
     }
 
     /// Hash of a destination for the cache of routes: the address, ours if it is given, and the interface.

@@ -21,7 +21,7 @@ use crate::wire::ether::{self, EtherHeader, ethertype};
 use crate::wire::ip::{self, Ecn, Ipv4Header};
 use crate::wire::ipv6::{self, Ipv6Header};
 use crate::wire::membership::mld;
-use crate::wire::{ParseError, icmpv6, proto};
+use crate::wire::{ParseError, proto};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -522,8 +522,8 @@ fn deliver_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: 
             }
             // An atomic fragment (RFC 6946) is whole, and its header stays.
             Step::Atomic(next) => {
-                stack.mib.inc(Mib::Ip6ReasmReqds);
                 stack.mib.inc(Mib::Ip6ReasmOKs);
+                skb.frag_max_size = n as u16;
                 (at, reassembled) = (next, true);
             }
             Step::Refused { count, reason, problem } => {
@@ -540,7 +540,7 @@ fn deliver_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: 
         skb.copy_out(0, &mut headers);
         skb.saved_header = Some(headers.into());
     }
-    upper_v6(net, stack, (dev, to), skb, (at, reassembled), &info);
+    upper_v6(net, stack, (dev, to), skb, at, &info);
 }
 
 /// Whether some socket's filter wants the source of a packet to a group; filters are not for MLD
@@ -555,23 +555,8 @@ fn source_wanted(net: &Ip, dev: &NetDev, skb: &Skb, info: &PacketInfo, offset: u
 }
 
 /// Hands a packet to the protocol behind its extension headers.
-fn upper_v6(
-    net: &Ip,
-    stack: &Arc<Stack>,
-    (dev, to): (&NetDev, Addressee),
-    mut skb: Skb,
-    (at, reassembled): (Place, bool),
-    info: &PacketInfo,
-) {
+fn upper_v6(net: &Ip, stack: &Arc<Stack>, (dev, to): (&NetDev, Addressee), mut skb: Skb, at: Place, info: &PacketInfo) {
     let Place { next: protocol, offset, named_at } = at;
-    // Fragmented neighbour discovery messages are dropped, because filters in switches cannot see them (RFC 6980 §5).
-    if reassembled && protocol == proto::ICMPV6 {
-        let mut ty = [0];
-        skb.copy_out(offset, &mut ty);
-        if (icmpv6::kind::ROUTER_SOLICITATION..=icmpv6::kind::REDIRECT).contains(&ty[0]) {
-            return stack.mib.drop(DropReason::Ipv6NdiscFrag);
-        }
-    }
     if to == Addressee::Multicast && !source_wanted(net, dev, &skb, info, offset) {
         return stack.mib.drop(DropReason::OtherHost);
     }

@@ -2,7 +2,7 @@
 //! congestion window, and sends again what must be. Above: `input`. Below: `sack`, `recovery`, `rtt`, `rate`, `cong`,
 //! `output`. RFC 9293 §3.10.7.4 (fifth), RFC 5961 §5, RFC 3168 §6.1.2. Linux: tcp_ack, tcp_clean_rtx_queue.
 
-use super::cong::{self, AckSample, ca_ack, ca_slot};
+use super::cong::{self, AckSample, PacketSample, PacketSamples, ca_ack, ca_slot};
 use super::input::Seg;
 use super::queue::Pos;
 use super::tcb::{CaState, Cx, RateSample, TcpSock, XmitTimer};
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
-use crate::sock::skb::sacked;
+use crate::sock::skb::{TcpCb, sacked};
 use crate::sock::state::State;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::TcpFlags;
@@ -79,6 +79,20 @@ pub(crate) struct AckSt {
     pub rate: RateSample,
     /// TTL or hop limit of the acknowledgement.
     pub ttl: u8,
+    /// The algorithm wants each delivered packet.
+    pub wants_packets: bool,
+    /// Those delivered so far.
+    pub packets: PacketSamples,
+}
+
+impl AckSt {
+    /// Bytes of a packet, from and up to, are delivered: before `rate_skb_delivered` has seen it.
+    #[inline]
+    pub(crate) fn packet(&mut self, cb: &TcpCb, bytes: (SeqNum, SeqNum), segs: u32, is_sacked: bool, now: Instant) {
+        if self.wants_packets {
+            self.packets.extend(PacketSample::of(cb, bytes, segs, is_sacked, now));
+        }
+    }
 }
 
 /// What to send after the acknowledgement.
@@ -153,7 +167,8 @@ fn ack_update_window(cx: &mut Cx<'_>, seg: &Seg, ack: SeqNum, ack_seq: SeqNum) -
 /// Processes the acknowledgement of a segment (tcp_ack). `flags`: DATA, SLOWPATH, UPDATE_TS_RECENT, NO_CHALLENGE_ACK.
 pub(crate) fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
     let mut flags = flags;
-    let mut st = AckSt { ttl: seg.ttl, ..AckSt::default() };
+    let wants_packets = cx.tp.ca.ops.wants_packets();
+    let mut st = AckSt { ttl: seg.ttl, wants_packets, ..AckSt::default() };
     let prior_snd_una = cx.tp.snd_una;
     let is_sack_reneg = cx.tp.is_sack_reneg;
     let (ack_seq, ack) = (seg.seq, seg.ack_seq);
@@ -442,6 +457,7 @@ fn clean_rtx_queue(cx: &mut Cx<'_>, prior_fack: SeqNum, prior_snd_una: SeqNum, s
         rtt_us: st.rate.rtt_us,
         in_flight: cx.tp.mss_cache.wrapping_mul(cx.tp.delivered.wrapping_sub(st.rate.prior_delivered)),
     };
+    cong::pkts_delivered(cx, &st.packets);
     cx.with_ca_slot(ca_slot::PKTS_ACKED, |ca, cx| ca.pkts_acked(cx, &sample));
     c.flags
 }
@@ -501,6 +517,9 @@ fn clean_head(cx: &mut Cx<'_>, c: &mut Cleaned, st: &mut AckSt, (prior_snd_una, 
     }
     cx.tp.packets_out = cx.tp.packets_out.saturating_sub(pcount);
     c.pkts_acked += pcount;
+    // Of a packet of which only the front is acknowledged, `cb` is the rest.
+    let end_seq = if cb.end_seq.after(cx.tp.snd_una) { cx.tp.snd_una } else { cb.end_seq };
+    st.packet(&cb, (start_seq, end_seq), pcount, false, cx.now);
     rate::rate_skb_delivered(cx.tp, &mut cb, &mut st.rate);
     // The SYN is queued like data, but its acknowledgement is no evidence of the path's capacity.
     if cb.flags & TcpFlags::SYN.bits() == 0 {

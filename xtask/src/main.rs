@@ -68,7 +68,7 @@ enum Command {
     Header,
     /// Write docs/options.md anew from c-tests/options/options.txt
     Options,
-    /// Draw docs/images/westwood-cubic.svg anew: the window of a congestion control in C against CUBIC's
+    /// Draw the pictures of docs/plugins.md anew: plug-ins on bad links, and Westwood+ against CUBIC
     Plot,
     /// Show usersock at work: C programs, then nginx, curl and wrk unmodified, looked into and drawn while they run
     Demo(demo::Args),
@@ -179,10 +179,11 @@ fn options() -> Result<bool, Failure> {
     Ok(status.success())
 }
 
-/// The test that compares the picture writes it when it is told to.
+/// The tests that compare the pictures write them when they are told to.
 fn plot() -> Result<bool, Failure> {
     let status = cargo::cargo()
-        .args(["test", "--quiet", "--package", "usersock-c-tests", "--test", "westwood", "the_picture_is_current"])
+        .args(["test", "--quiet", "--package", "usersock-c-tests", "--test", "westwood", "--test", "examples"])
+        .args(["--", "the_picture_is_current", "the_pictures_are_current"])
         .env("USERSOCK_WRITE_PLOT", "1")
         .status()
         .map_err(|e| Failure::Broken(format!("cannot run cargo: {e}")))?;
