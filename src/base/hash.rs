@@ -193,12 +193,14 @@ fn sip<const C: usize, const D: usize>(key: &Key, words: impl IntoIterator<Item 
         k0 ^ 0x6c79_6765_6e65_7261,
         k1 ^ 0x7465_6462_7974_6573,
     ];
-    // The last word has the number of bytes, modulo 256, in its top byte.
-    for word in words.into_iter().chain([tail | len << 56]) {
+    let compress = |v: &mut [u64; 4], word| {
         v[3] ^= word;
-        (0..C).for_each(|_| sip_round(&mut v));
+        (0..C).for_each(|_| sip_round(v));
         v[0] ^= word;
-    }
+    };
+    words.into_iter().for_each(|word| compress(&mut v, word));
+    // The last word has the number of bytes, modulo 256, in its top byte.
+    compress(&mut v, tail | len << 56);
     v[2] ^= 0xff;
     (0..D).for_each(|_| sip_round(&mut v));
     v[0] ^ v[1] ^ v[2] ^ v[3]

@@ -78,6 +78,14 @@ fn counting_from_many_threads_loses_nothing() {
     assert_eq!(counters.iter_drops().filter(|d| d.1 > 0).collect::<Vec<_>>(), [(DropReason::TcpCsum, n)]);
 }
 
+/// Far more threads than shards, one after another: they share the last shard only while all others are taken.
+#[test]
+fn a_thread_that_ends_gives_its_shard_back() {
+    let shard = || std::thread::scope(|scope| scope.spawn(shard_index).join().unwrap());
+    let later = (0..16 * SHARDS).map(|_| shard()).skip(8 * SHARDS);
+    assert!(later.into_iter().any(|mine| mine < SHARDS - 1));
+}
+
 #[test]
 fn set_makes_a_gauge_read_the_value_from_any_thread() {
     let counters = Counters::new();

@@ -234,19 +234,19 @@ pub(super) fn fill_cb(skb: &mut Skb, tos: u8, ttl: u8, now: Instant) -> Option<(
     let flags = th.flags();
     let payload = (skb.len() - th.header_len()) as u32;
     let len = payload + u32::from(flags.contains(TcpFlags::SYN)) + u32::from(flags.contains(TcpFlags::FIN));
-    let cb = TcpCb {
-        seq: th.seq(),
-        end_seq: th.seq() + len,
-        ack_seq: th.ack(),
-        flag_word: th.flag_word(),
+    let (seq, ack_seq, flag_word) = (th.seq(), th.ack(), th.flag_word());
+    let ports = (th.src_port(), th.dst_port());
+    skb.tcp = TcpCb {
+        seq,
+        end_seq: seq + len,
+        ack_seq,
+        flag_word,
         flags: flags.bits(),
         ip_dsfield: tos,
         ttl,
         mstamp: now,
         ..TcpCb::default()
     };
-    let ports = (th.src_port(), th.dst_port());
-    skb.tcp = cb;
     Some(ports)
 }
 
