@@ -22,8 +22,8 @@ use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::stack::Stack;
 use usersock_ffi::loader;
 
-/// Runs `plugin_cases/<name>.c` with the plug-ins in Rust in place of those in C; under the address sanitizer too, which
-/// sees what they do not free.
+/// Runs `plugin_cases/<name>.c` with the plug-ins in Rust in place of those in C; under the address sanitizer too,
+/// which sees what they do not free.
 fn case(name: &str) {
     run_case(name, Sanitizer::None);
     if Sanitizer::Address.works() {
