@@ -149,8 +149,10 @@ fn the_skeletons_in_rust_build_and_pass_their_tests() {
         assert!(printed.contains("running 2 tests"), "{printed}");
         assert_eq!(cargo("build"), "");
         is_loaded(kind, &name, &dir.0.join(format!("target/debug/libmy_{kind}.so")));
-        if Command::new("rustfmt").arg("--version").stdout(Stdio::null()).status().is_ok() {
-            let mut rustfmt = Command::new("rustfmt");
+        // As cargo fmt finds it.
+        let rustfmt = std::env::var("RUSTFMT").unwrap_or_else(|_| "rustfmt".to_owned());
+        if Command::new(&rustfmt).arg("--version").stdout(Stdio::null()).status().is_ok() {
+            let mut rustfmt = Command::new(rustfmt);
             rustfmt.args(["--check", "--edition", "2024", "--config", "max_width=120,use_small_heuristics=Max"]);
             // Not build.rs: the path in it may be of any length.
             let files = ["src/lib.rs".to_owned(), format!("tests/{name}.rs")];
