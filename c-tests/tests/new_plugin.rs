@@ -63,17 +63,27 @@ fn works(command: &mut Command) -> String {
     said(&out)
 }
 
-const KINDS: [&str; 2] = ["proto", "cong"];
+/// A program that is ended after five minutes.
+fn limited(program: &str) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["300", program]);
+    command
+}
 
-/// What a stack that the command loads `so` into lists, when it is of this kind.
+const KINDS: [&str; 5] = ["proto", "cong", "hook", "ulp", "device"];
+
+/// A stack that the command loads `so` into has what this kind of plug-in adds.
 fn is_loaded(kind: &str, name: &str, so: &Path) {
     let config = format!("plugin={}", so.display());
-    let args: &[&str] = match kind {
-        "proto" => &["protocols", "--config", &config],
-        _ => &["sysctl", "--config", &config, "net.ipv4.tcp_available_congestion_control"],
+    let device = format!("{config},device={name}:{0}.a:{0}.b", so.display());
+    let (args, want): (&[&str], _) = match kind {
+        "proto" => (&["protocols", "--config", &config], name.to_uppercase()),
+        "cong" => (&["sysctl", "--config", &config, "net.ipv4.tcp_available_congestion_control"], name.to_owned()),
+        "device" => (&["check-config", &device], String::new()),
+        _ => (&["sysctl", "--config", &config, "-a"], format!("net.{name}.")),
     };
     let listed = works(Command::new(usersock()).args(args).env_remove("USERSOCK_CONFIG"));
-    assert!(listed.contains(&if kind == "proto" { name.to_uppercase() } else { name.to_owned() }), "{listed}");
+    assert!(listed.contains(&want), "{listed}");
 }
 
 #[test]
@@ -86,7 +96,7 @@ fn the_skeletons_in_c_build_and_pass_their_tests() {
         let mut command = Command::new(usersock());
         command.args(["new-plugin", &name, "--kind", kind, "--usersock"]).arg(&prefix).current_dir(&dir.0);
         assert_eq!(works(&mut command), format!("./{name} is made; next: make -C {name} test\n"));
-        let mut make = Command::new("make");
+        let mut make = limited("make");
         make.args(["--silent", "-C", &name, "test", "CFLAGS=-O1 -Werror"]).arg(format!("CC={}", compiler_name()));
         let printed = works(make.current_dir(&dir.0).env_remove("USERSOCK_CONFIG").env_remove("USERSOCK"));
         assert_eq!(printed, format!("{name}: ok\n"));
@@ -109,7 +119,7 @@ fn without_a_path_a_skeleton_in_c_asks_pkg_config() {
     );
     fs::write(dir.0.join("usersock.pc"), pc).expect("written");
     works(Command::new(usersock()).args(["new-plugin", "mine", "--kind", "cong"]).current_dir(&dir.0));
-    let mut make = Command::new("make");
+    let mut make = limited("make");
     make.args(["--silent", "-C", "mine", "test"]).arg(format!("CC={}", compiler_name())).current_dir(&dir.0);
     assert_eq!(works(make.env("PKG_CONFIG_PATH", &dir.0).env_remove("USERSOCK")), "mine: ok\n");
 }
@@ -127,7 +137,7 @@ fn the_skeletons_in_rust_build_and_pass_their_tests() {
         assert_eq!(works(&mut command), format!("./{name} is made; next: (cd {name} && cargo test)\n"));
         // One target folder for all; the flags of this test's own build are not an author's.
         let cargo = |verb: &str| {
-            let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+            let mut cargo = limited(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
             cargo.args([verb, "--quiet", "--offline", "--target-dir"]).arg(dir.0.join("target"));
             for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "USERSOCK", "USERSOCK_CONFIG"] {
                 cargo.env_remove(name);
@@ -139,8 +149,10 @@ fn the_skeletons_in_rust_build_and_pass_their_tests() {
         assert!(printed.contains("running 2 tests"), "{printed}");
         assert_eq!(cargo("build"), "");
         is_loaded(kind, &name, &dir.0.join(format!("target/debug/libmy_{kind}.so")));
-        if Command::new("rustfmt").arg("--version").stdout(Stdio::null()).status().is_ok() {
-            let mut rustfmt = Command::new("rustfmt");
+        // As cargo fmt finds it.
+        let rustfmt = std::env::var("RUSTFMT").unwrap_or_else(|_| "rustfmt".to_owned());
+        if Command::new(&rustfmt).arg("--version").stdout(Stdio::null()).status().is_ok() {
+            let mut rustfmt = Command::new(rustfmt);
             rustfmt.args(["--check", "--edition", "2024", "--config", "max_width=120,use_small_heuristics=Max"]);
             // Not build.rs: the path in it may be of any length.
             let files = ["src/lib.rs".to_owned(), format!("tests/{name}.rs")];

@@ -7,7 +7,7 @@ mod harness;
 mod rust;
 
 use harness::ours::{library, link_shared};
-use harness::{Sanitizer, cc_of, compile, judge, out_dir};
+use harness::{Sanitizer, cc_of, compile, judge, out_dir, sanitizer_env};
 use std::io::{IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -22,16 +22,25 @@ use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::stack::Stack;
 use usersock_ffi::loader;
 
-/// Runs `plugin_cases/<name>.c` with the plug-ins in Rust in place of those in C.
+/// Runs `plugin_cases/<name>.c` with the plug-ins in Rust in place of those in C; under the address sanitizer too,
+/// which sees what they do not free.
 fn case(name: &str) {
+    run_case(name, Sanitizer::None);
+    if Sanitizer::Address.works() {
+        run_case(name, Sanitizer::Address);
+    }
+}
+
+fn run_case(name: &str, sanitizer: Sanitizer) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("plugin_cases/{name}.c"));
-    let exe = out_dir().join(format!("rust-plugin-{name}"));
-    let mut cc = cc_of(&source, Sanitizer::None, &exe);
+    let exe = out_dir().join(format!("rust-plugin-{}-{name}", sanitizer.suffix()));
+    let mut cc = cc_of(&source, sanitizer, &exe);
     cc.arg("-I").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../include"));
     link_shared(&mut cc, library());
     compile(cc, name, &exe);
     let mut command = Command::new(exe);
     command.arg(rust::examples()).env_remove("USERSOCK_CONFIG").env("RUST_BACKTRACE", "0").stdin(Stdio::null());
+    sanitizer_env(&mut command);
     judge(name, command.output());
 }
 

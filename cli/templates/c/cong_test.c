@@ -42,7 +42,12 @@ static void transfer(int from, int to)
         ptrdiff_t r = n ? usk_send(from, buf, n, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
         CHECK(r >= 0 || errno == EAGAIN);
         sent += r > 0 ? (size_t)r : 0;
-        r = usk_recv(to, buf, sizeof buf, 0);
+        r = usk_recv(to, buf, sizeof buf, MSG_DONTWAIT);
+        if (r < 0) {
+            struct pollfd ready = { .fd = to, .events = POLLIN };
+            CHECK(errno == EAGAIN && usk_poll(&ready, 1, 10) >= 0);
+            continue;
+        }
         CHECK(r > 0);
         for (ptrdiff_t i = 0; i < r; i++)
             CHECK(buf[i] == byte(got + (size_t)i));

@@ -1,6 +1,8 @@
 //! Tests the plug-in: a TCP connection over the loopback of a stack of this process sends by it.
 
 use @name@::keep;
+use std::time::Duration;
+use usersock_plugin::sock::Events;
 use usersock_plugin::testing::{Socket, Stack, plugin};
 use usersock_plugin::{Errno, MSG_DONTWAIT};
 
@@ -25,7 +27,13 @@ fn transfer(from: &Socket, to: &Socket) {
                 Err(e) => assert_eq!(e, Errno::Again),
             }
         }
-        let n = to.recv(&mut buf, 0).unwrap();
+        let n = match to.recv(&mut buf, MSG_DONTWAIT) {
+            Err(Errno::Again) => {
+                to.poll(Events::IN, Duration::from_millis(10)).unwrap();
+                continue;
+            }
+            n => n.unwrap(),
+        };
         assert!(n > 0 && buf[..n].iter().enumerate().all(|(i, b)| *b == byte(got + i)), "bytes from {got} on");
         got += n;
     }

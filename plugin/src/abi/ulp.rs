@@ -126,7 +126,8 @@ impl<L: Layer> Layered<'_, L> {
 pub struct LayeredSock<'a, L: Layer> {
     sk: *mut usk_sock_t,
     ulp: *const usk_ulp_t,
-    of: PhantomData<(&'a usk_ulp_t, fn(&L))>,
+    of: PhantomData<&'a usk_ulp_t>,
+    layer: PhantomData<fn(&L)>,
 }
 
 impl<L: Layer> LayeredSock<'_, L> {
@@ -251,7 +252,11 @@ unsafe fn beside<L: Layer, F, R: Copy>(
         contain_for(
             || sk,
             broken,
-            || f.map_or(broken, |f| call(f, value::<L>(ulp), &LayeredSock { sk, ulp, of: PhantomData })),
+            || {
+                f.map_or(broken, |f| {
+                    call(f, value::<L>(ulp), &LayeredSock { sk, ulp, of: PhantomData, layer: PhantomData })
+                })
+            },
         )
     }
 }
