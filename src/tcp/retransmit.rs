@@ -180,8 +180,8 @@ pub(crate) fn retransmit_skb_quiet(cx: &mut Cx<'_>, at: &mut Pos, segs: u32, why
     let mut skb: Skb = std::mem::take(slot);
     skb.tcp.sacked |= sacked::EVER_RETRANS;
     let r = transmit_skb(cx, &mut skb);
-    // A tail loss probe (RFC 8985 §7.3) sends the last packet, even one that has been selectively acknowledged since the
-    // timer was set: that one stays off the list, as there is no loss of it to detect.
+    // A tail loss probe (RFC 8985 §7.3) sends the last packet, even one that has been selectively acknowledged since
+    // the timer was set: that one stays off the list, as there is no loss of it to detect.
     let is_sacked = skb.tcp.sacked & sacked::SACKED_ACKED != 0;
     if let Some(slot) = cx.tp.rtx_queue.get_mut(i) {
         *slot = skb;
