@@ -59,6 +59,7 @@ use crate::device::tun::Tun;
 use crate::device::types::{DeviceArgs, DeviceKind};
 use crate::device::{Device, LinkType};
 use crate::driver::Lease;
+use crate::ip::autoconf;
 use crate::ip::route::{self, RouteSpec};
 use crate::stack::runner::Runner;
 use crate::stack::{Stack, StackConfig};
@@ -416,7 +417,9 @@ impl Config {
         if let Some(path) = &self.pcap {
             crate::device::pcap::start(&dev, path, stack).map_err(|e| Config::pcap_error(path, &e))?;
         }
-        self.address(stack, &dev)
+        self.address(stack, &dev)?;
+        autoconf::start(stack, &dev, stack.now());
+        Ok(())
     }
 
     fn control_error(e: control::ServeError) -> ConfigError {

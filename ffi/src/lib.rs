@@ -17,10 +17,11 @@
 //! | `sim_world`, `sim_link`, `sim_thread` | worlds in virtual time: hosts, links, scripted threads |
 //! | `plugin` | protocols and more in C, at run time |
 //!
-//! Below both sides, and without an export: `boundary`, `ptr`, `probe` (C's values), `cookie` (FILEs),
-//! `fdtable` and `eventpoll` (descriptors, epoll sets), `ifreq` (interface ioctls), `sigio` (signal-driven I/O), `note`
-//! (the line of usk_config_error), `handle` and `held` (socks in plug-ins' hands), `loader` (plug-ins), `stacks`,
-//! `cancel` and `kernel` (cancellation points, calls to the kernel). No call of a program names the plug-in side.
+//! Below both sides, and without an export: `boundary`, `ptr`, `probe` (C's values), `cookie` (FILEs), `fdtable` and
+//! `eventpoll` (descriptors, epoll sets), `flowlabel` (IPv6 flow labels), `ifreq` (interface ioctls), `sigio`
+//! (signal-driven I/O), `note` (the line of usk_config_error), `handle` and `held` (socks in plug-ins' hands), `loader`
+//! and `library` (plug-ins), `stacks`, `cancel` and `kernel` (cancellation points, calls to the kernel). No call of a
+//! program names the plug-in side.
 //!
 //! Every export goes through `boundary`: an error sets errno and returns -1, success does not change errno, a panic
 //! becomes EIO. A descriptor is a real, low-numbered one (`fdtable`), so it never collides with the program's own;
@@ -39,12 +40,14 @@ pub mod epoll;
 mod eventpoll;
 pub mod fcntl;
 pub mod fdtable;
+pub mod flowlabel;
 mod handle;
 mod held;
 pub mod ifaddrs;
 mod ifreq;
 pub mod io;
 mod kernel;
+mod library;
 pub mod loader;
 mod note;
 pub mod plugin;

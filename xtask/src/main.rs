@@ -10,6 +10,7 @@ mod demo;
 mod differential;
 mod fresh;
 mod install;
+mod instructions;
 mod netns;
 mod packetdrill;
 mod programs;
@@ -82,6 +83,8 @@ enum Command {
     /// Send over simulated links with the kernel's congestion control and with ours, and compare what arrives
     #[command(name = "compare-cc")]
     CompareCc(compare_cc::Args),
+    /// Count the instructions of a connection, of an exchange and of a message
+    Instructions,
     /// Run the whole ladder of unmodified programs, with usersock on either side and on both, with and without loss
     Programs(programs::Args),
     /// Run packetdrill scripts against usersock, each variant in a network namespace of its own
@@ -137,6 +140,7 @@ fn main() -> ExitCode {
         Command::Install { prefix } => install::run(&prefix),
         Command::Differential(args) => differential::run(&args),
         Command::CompareCc(args) => compare_cc::run(&args),
+        Command::Instructions => instructions::run(),
         Command::Programs(args) => programs::run(&args),
         Command::Packetdrill(args) => packetdrill::run(&args),
         Command::Probe { how, via } => demo::probe(how, via),

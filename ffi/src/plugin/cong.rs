@@ -21,7 +21,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use usersock::error::{Error, Result};
 use usersock::stack::Stack;
 use usersock::tcp::cong::{self, AckSample, CaEvent, CongAlgo, CongOps, PacketSample};
-use usersock::tcp::cong::{CaState, Cx, INFINITE_SSTHRESH, RateSample};
+use usersock::tcp::cong::{CaState, Cx, INFINITE_SSTHRESH, RateSample, ca_slot};
 use usersock::tcp::sock_ops;
 use usersock::wire::seq::SeqNum;
 
@@ -392,6 +392,16 @@ fn pkt_sample(p: &PacketSample) -> usk_pkt_sample_t {
 // SAFETY of the calls below, each: the table's function, called as the table documents; numbers, memory and samples
 // live while it runs.
 impl CongAlgo for Algo {
+    fn slots(&self) -> u32 {
+        let t = &self.reg.table;
+        let bit = |present: bool, bit: u32| if present { bit } else { 0 };
+        bit(t.cong_control.is_some(), ca_slot::CONG_CONTROL)
+            | bit(t.cwnd_event.is_some(), ca_slot::CWND_EVENT)
+            | bit(t.in_ack_event.is_some(), ca_slot::IN_ACK_EVENT)
+            | bit(t.pkts_acked.is_some(), ca_slot::PKTS_ACKED)
+            | bit(t.min_tso_segs.is_some(), ca_slot::MIN_TSO_SEGS)
+    }
+
     fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32 {
         let f = self.reg.table.ssthresh;
         // SAFETY: see above.

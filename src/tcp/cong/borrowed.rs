@@ -293,7 +293,7 @@ impl Borrowed {
             in_flight: cx.tp.mss_cache.wrapping_mul(cx.tp.delivered.wrapping_sub(rs.prior_delivered)),
         };
         pkts_delivered(&mut cx, marked.as_slice());
-        cx.with_ca(|ca, cx| ca.pkts_acked(cx, &sample));
+        cx.with_ca_slot(ca_slot::PKTS_ACKED, |ca, cx| ca.pkts_acked(cx, &sample));
         ack::in_ack_event(&mut cx, flags);
         if cx.tp.ca_state == CaState::Cwr && cx.tp.snd_una.after(cx.tp.high_seq) {
             prr::end_cwnd_reduction(&mut cx);

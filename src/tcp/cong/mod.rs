@@ -163,6 +163,10 @@ pub(crate) type PacketSamples = SmallVec<[PacketSample; 4]>;
 /// One connection's congestion control. Methods are called with the sock owned, in either context, and never sleep.
 #[allow(unused_variables)]
 pub trait CongAlgo: Send + Debug {
+    /// Which optional methods it has, bits of [`ca_slot`]: a method without its bit is not called. Default: all.
+    fn slots(&self) -> u32 {
+        ca_slot::ALL
+    }
     /// New slow-start threshold after a loss, segments.
     fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32;
     /// Opens the window after `acked` segments were acknowledged while the window was limiting transmission.
@@ -214,6 +218,23 @@ pub mod ca_ack {
     pub const WIN_UPDATE: u32 = 2;
     /// It carries ECE (CA_ACK_ECE).
     pub const ECE: u32 = 4;
+}
+
+/// Optional methods of an algorithm that are called for each acknowledgement or segment: the slots of Linux's
+/// tcp_congestion_ops that may be NULL.
+pub mod ca_slot {
+    /// `CongAlgo::cong_control`.
+    pub const CONG_CONTROL: u32 = 1;
+    /// `CongAlgo::cwnd_event`.
+    pub const CWND_EVENT: u32 = 2;
+    /// `CongAlgo::in_ack_event`.
+    pub const IN_ACK_EVENT: u32 = 4;
+    /// `CongAlgo::pkts_acked`.
+    pub const PKTS_ACKED: u32 = 8;
+    /// `CongAlgo::min_tso_segs`.
+    pub const MIN_TSO_SEGS: u32 = 16;
+    /// Each of them.
+    pub const ALL: u32 = 31;
 }
 
 /// An algorithm that can be selected by name.
@@ -433,6 +454,20 @@ pub fn unregister(stack: &Stack, name: &str) -> Result<()> {
 }
 
 impl Cx<'_> {
+    /// Runs an optional method of the connection's algorithm; None if it has none, or has not started. `slot`: its bit
+    /// of [`ca_slot`].
+    #[inline]
+    pub(super) fn with_ca_slot<R>(
+        &mut self,
+        slot: u32,
+        f: impl FnOnce(&mut dyn CongAlgo, &mut Cx<'_>) -> R,
+    ) -> Option<R> {
+        if self.tp.ca.algo.as_ref()?.slots() & slot == 0 {
+            return None;
+        }
+        self.with_ca(f)
+    }
+
     /// Runs a method of the connection's algorithm; None before it has started.
     pub(crate) fn with_ca<R>(&mut self, f: impl FnOnce(&mut dyn CongAlgo, &mut Cx<'_>) -> R) -> Option<R> {
         let mut algo = self.tp.ca.algo.take()?;
@@ -572,7 +607,7 @@ pub(crate) fn pkts_delivered(cx: &mut Cx<'_>, packets: &[PacketSample]) {
 
 /// Passes an event to the algorithm (tcp_ca_event).
 pub(crate) fn ca_event(cx: &mut Cx<'_>, event: CaEvent) {
-    cx.with_ca(|ca, cx| ca.cwnd_event(cx, event));
+    cx.with_ca_slot(ca_slot::CWND_EVENT, |ca, cx| ca.cwnd_event(cx, event));
 }
 
 /// The threshold that a loss gives now, segments; at least 2. Half the window if the algorithm has not started.
@@ -582,7 +617,7 @@ pub(crate) fn ssthresh(cx: &mut Cx<'_>) -> u32 {
 
 /// Whether the algorithm sets window and rate itself (tcp_congestion_ops.cong_control).
 pub(crate) fn has_cong_control(cx: &mut Cx<'_>) -> bool {
-    cx.with_ca(|ca, _| ca.has_cong_control()).unwrap_or(false)
+    cx.tp.ca.algo.as_ref().is_some_and(|ca| ca.has_cong_control())
 }
 
 /// Sets the congestion window; 0, which is invalid, becomes 1.
