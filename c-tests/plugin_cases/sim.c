@@ -123,6 +123,22 @@ static int has_arrived(void *arg)
     return stats_of(arg, 0).received >= 3;
 }
 
+/* A wait that nothing can end is over at once, and is not restarted as if a signal had ended it: of a program without
+ * handlers, which would be for ever. */
+static void in_vain(void)
+{
+    struct net n = net_new(1, NULL, NULL);
+    int u = (int)OK(usk_socket_on(n.server, AF_INET, SOCK_DGRAM, 0));
+    char buf[8];
+    OK(usk_bind(u, &n.at.sa, n.at.len));
+    ERR(usk_recv(u, buf, sizeof buf, 0), EINTR);
+    struct pollfd p = { .fd = u, .events = POLLIN };
+    ERR(usk_poll(&p, 1, -1), EINTR);
+    EQ(usk_world_now(n.world), 0);
+    OK(usk_close(u));
+    net_free(&n);
+}
+
 /* Running by a time, by a span, to the end, and until a condition holds. */
 static void running(void)
 {
@@ -340,6 +356,7 @@ int main(int argc, char **argv)
 {
     begin("sim");
     CHECK(argc == 2);
+    in_vain();
     one_thread();
     running();
     repeatable(SOCK_STREAM, 0, "sysctl.net.ipv4.tcp_ecn=1", "TcpRetransSegs");

@@ -56,9 +56,9 @@
  The algorithm takes the place of the one of the same name, if a plug-in has registered one (a built-in one is
  -EPERM): connections that begin from now on have the new one, children of listeners that selected it before too, and
  so has a socket that selects it by TCP_CONGESTION. Connections that have the other keep it, and it stays registered
- until usk_unregister, or usk_plugin_unload of its plug-in, which is -EBUSY until the last of them has ended. Counters
- and sysctls of the same names are shared: they go on, with the values that they have; a sysctl's range must be the
- same. (BPF's update of a struct_ops link, tcp_update_congestion_control.)
+ until usk_unregister, or usk_plugin_unload of its plug-in, which is -EBUSY until the last of them has ended.
+ Counters and sysctls of the same names are shared: they go on, with the values that they have; a sysctl's range must
+ be the same. (BPF's update of a struct_ops link, tcp_update_congestion_control.)
  */
 #define USK_CONG_REPLACE 8
 
@@ -508,7 +508,8 @@ typedef struct usk_ack_sample_t {
 } usk_ack_sample_t;
 
 /*
- A packet that an acknowledgement has delivered, for pkts_delivered. A super-packet is one packet of several segments.
+ A packet that an acknowledgement has delivered, for pkts_delivered. A super-packet is one packet of several
+ segments.
  */
 typedef struct usk_pkt_sample_t {
   /*
@@ -549,9 +550,9 @@ typedef struct usk_pkt_sample_t {
  Congestion control of TCP's connections (struct tcp_congestion_ops). Every function gets the connection's variables,
  some of which it may write, and `priv`: priv_size bytes of private memory of the connection, initially zero,
  aligned to 16; null if priv_size is 0. Functions run in either context with the sock owned: they must not sleep, and
- may call only the usk_tcp_ functions, usk_count, usk_sysctl, usk_user, usk_random and usk_break (the POSIX-shaped calls return
- EDEADLK for the sock). None is called before init or after release. No C++ exception and no panic of a Rust shared
- object may leave a function: catch it and call usk_break(tp->sk).
+ may call only the usk_tcp_ functions, usk_count, usk_sysctl, usk_user, usk_random and usk_break (the POSIX-shaped
+ calls return EDEADLK for the sock). None is called before init or after release. No C++ exception and no panic of a
+ Rust shared object may leave a function: catch it and call usk_break(tp->sk).
  */
 typedef struct usk_cong_ops {
   /*

@@ -30,7 +30,8 @@ enum State {
     Ended { panic: Option<Box<dyn Any + Send>> },
 }
 
-/// A scripted thread; see the module's text.
+/// A scripted thread of a simulation ([`World::spawn`](crate::sim::World::spawn)): of all of them one at a time runs,
+/// and no time passes meanwhile.
 pub struct ScriptThread {
     state: Mutex<State>,
     /// The state has changed: from `Runs` or to it.

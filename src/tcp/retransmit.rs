@@ -180,10 +180,13 @@ pub(crate) fn retransmit_skb_quiet(cx: &mut Cx<'_>, at: &mut Pos, segs: u32, why
     let mut skb: Skb = std::mem::take(slot);
     skb.tcp.sacked |= sacked::EVER_RETRANS;
     let r = transmit_skb(cx, &mut skb);
+    // A tail loss probe (RFC 8985 §7.3) sends the last packet, even one that has been selectively acknowledged since
+    // the timer was set: that one stays off the list, as there is no loss of it to detect.
+    let is_sacked = skb.tcp.sacked & sacked::SACKED_ACKED != 0;
     if let Some(slot) = cx.tp.rtx_queue.get_mut(i) {
         *slot = skb;
     }
-    if r.is_ok() {
+    if r.is_ok() && !is_sacked {
         cx.tp.rtx_queue.sent_again(i);
     }
     sock_ops::retrans(cx, seq, n, r);

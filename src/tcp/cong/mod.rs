@@ -332,7 +332,7 @@ impl CongRegistry {
     }
 
     /// Puts an algorithm in the place of the one of its name, if there is one. EINVAL: the name is invalid; EPERM: the
-    /// other one is built in (tcp_update_congestion_control).
+    /// other one is built in.
     pub(crate) fn replace(&self, ops: Arc<dyn CongOps>) -> Result<()> {
         CongRegistry::check_name(&*ops)?;
         let mut list = self.list.write();

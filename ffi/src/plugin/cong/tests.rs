@@ -148,6 +148,10 @@ unsafe extern "C-unwind" fn wild_cwnd_event(tp: *mut usk_tcp_t, _: *mut c_void, 
     scribble(tp);
 }
 
+unsafe extern "C-unwind" fn wild_delivered(tp: *mut usk_tcp_t, _: *mut c_void, _: *const usk_pkt_sample_t, _: u32) {
+    scribble(tp);
+}
+
 /// "wild" has cong_avoid and the standard reduction, "wilder" has cong_control.
 unsafe extern "C-unwind" fn init_wild(plugin: *mut usk_plugin_t) -> c_int {
     let mut ops = usk_cong_ops {
@@ -171,7 +175,7 @@ unsafe extern "C-unwind" fn init_wild(plugin: *mut usk_plugin_t) -> c_int {
         min_tso_segs: Some(wild_look),
         sndbuf_expand: Some(wild_look),
         get_info: None,
-        pkts_delivered: None,
+        pkts_delivered: Some(wild_delivered),
     };
     // SAFETY: the argument of an entry point, complete tables, a null `out`.
     unsafe {
