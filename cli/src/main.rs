@@ -9,6 +9,7 @@ mod instance;
 mod launch;
 mod link;
 mod man;
+mod new_plugin;
 mod nstat;
 mod out;
 mod pcap;
@@ -204,6 +205,8 @@ Examples:
     Trace(trace::Args),
     /// Draw a connection of a running stack over time: windows, RTT, rates, losses
     Plot(plot::Args),
+    /// Make the skeleton of a plug-in, in a new folder: it builds, runs and has a test
+    NewPlugin(new_plugin::Args),
     /// Print what makes a shell complete the arguments of this command
     Completions(man::Completions),
     /// Print a manual page
@@ -238,6 +241,7 @@ fn main() -> ExitCode {
         Command::Pcap(args) => pcap::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Plot(args) => plot::run(&args),
+        Command::NewPlugin(args) => new_plugin::run(&args),
         Command::Completions(args) => man::completions(&args),
         Command::Man(args) => man::man(&args),
     })

@@ -160,6 +160,7 @@ passed_on! {
     fn setsockopt(sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()>;
     fn bypass_getsockopt(level: i32, name: i32) -> bool;
     fn keepalive(sk: &mut SockGuard<'_>, on: bool);
+    fn negative_advice(sk: &mut SockGuard<'_>);
     fn set_rcvlowat(sk: &mut SockGuard<'_>, val: i32);
     fn sendmsg_locked(sk: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<usize>;
     fn recvmsg_locked(sk: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize>;

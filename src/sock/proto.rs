@@ -72,7 +72,7 @@ use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::stack::Stack;
 use crate::sys::lock::RwLock;
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -190,6 +190,12 @@ pub trait Proto: Any + Send + Sync {
 
     /// SO_KEEPALIVE changed. Process context, owned. Default: nothing.
     fn keepalive(&self, sk: &mut SockGuard<'_>, on: bool) {}
+
+    /// SO_CNX_ADVICE: the path seems bad, and another one is to be tried (dst_negative_advice). Process context, owned.
+    /// Default: the route is looked up again.
+    fn negative_advice(&self, sk: &mut SockGuard<'_>) {
+        sk.common.dst = None;
+    }
 
     /// SO_RCVLOWAT: `val` bytes make the sock readable, at least 1. Process context, owned. Default: notes it. (In
     /// Linux a member of struct proto_ops.)
@@ -595,10 +601,10 @@ impl Handlers {
 
 #[derive(Default)]
 struct Inner {
-    by_name: HashMap<String, Registered>,
-    by_key: HashMap<(i32, i32, i32), String>,
+    by_name: BTreeMap<String, Registered>,
+    by_key: BTreeMap<(i32, i32, i32), String>,
     /// (family, type) -> the protocol selected for 0.
-    defaults: HashMap<(i32, i32), i32>,
+    defaults: BTreeMap<(i32, i32), i32>,
 }
 
 impl Registry {

@@ -287,7 +287,7 @@ pub(super) fn finish(g: &mut SockGuard<'_>) {
     }
     if watch::on() {
         // A plug-in may still have what it looked at.
-        for skb in std::mem::take(&mut g.common.receive_queue) {
+        while let Some(skb) = g.common.receive_queue.pop_front() {
             uncharge_rmem(g, &skb);
             drop(skb::left(skb, "usk_done"));
         }

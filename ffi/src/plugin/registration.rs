@@ -54,6 +54,10 @@ pub(super) unsafe trait Registered: Table + 'static {
 
     /// Checks the table; the error is a line for the user. `name` is the table's.
     fn check(&self, name: &str) -> std::result::Result<(), String>;
+    /// The registration of the same name that this one is to replace.
+    fn replaced(&self, _stack: &Stack, _name: &str) -> Option<Arc<Registration<Self>>> {
+        None
+    }
     /// Adds it to the stack. The error comes with a line for the user.
     fn enter(reg: &Arc<Registration<Self>>, stack: &Arc<Stack>) -> std::result::Result<(), (Error, String)>;
     /// Removes it from the stack. EBUSY while it is in use.
@@ -203,8 +207,11 @@ pub(super) unsafe fn register<T: Registered>(
     let name = unsafe { lists::text(head.name, T::NAME, "name") }?;
     let line = |why: &str| format!("{} {name:?}: {why}", T::NAME);
     table.check(&name).map_err(|why| note::refused(line(&why)))?;
+    let old = table.replaced(&stack, &name);
+    let shared = old.as_ref().map(|old| &old.lists);
     // SAFETY: ended lists, as the caller guarantees.
-    let lists = unsafe { Lists::register(&stack, T::NAME, &name, head.mib_names, head.sysctls) }?;
+    let lists = unsafe { Lists::register(&stack, T::NAME, &name, head.mib_names, head.sysctls, shared) }?;
+    drop(old);
     let reg = Reg {
         table: TypeId::of::<T>(),
         name: name.clone(),
