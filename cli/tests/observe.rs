@@ -602,3 +602,21 @@ fn the_commands_that_help_and_documents_show_have_arguments_that_are_taken() {
     }
     fs::remove_dir_all(&empty).unwrap();
 }
+
+#[test]
+fn protocols_of_a_running_stack_are_those_of_one_of_our_own() {
+    let run = Run::new("protocols", "web");
+    let (theirs, own) = (run.lines(&["protocols", "-N", "web"]), run.lines(&["protocols"]));
+    assert_eq!(run.lines(&["protocols", "-r"]), theirs);
+    assert_eq!(theirs.len(), own.len(), "{theirs:?}");
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    for (theirs, own) in theirs.iter().zip(&own) {
+        let (theirs, own) = (words(theirs), words(own));
+        // All but how many sockets there are, and their memory.
+        assert_eq!((&theirs[..2], &theirs[4..]), (&own[..2], &own[4..]));
+    }
+    let tcp = theirs.iter().find(|line| line.starts_with("TCP ")).map(|line| words(line)).unwrap();
+    assert_eq!(tcp[2], "3", "listener and both ends: {theirs:?}");
+    let both = run.output(&["protocols", "-N", "web", "--config", ""]);
+    assert_eq!(both.status.code(), Some(2));
+}

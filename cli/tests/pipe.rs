@@ -198,6 +198,11 @@ fn readme_s_commands_do_what_it_says() {
     assert!(settings.contains("net.ipv4.tcp_sack = 1\n"), "sysctl -a: {settings}");
     let tiny = settings.lines().find(|line| line.starts_with("TINY "));
     assert!(tiny.is_some_and(|line| line.ends_with("ipv4/dgram:254 ipv6/dgram:254")), "protocols: {settings}");
+    // The file that it comes from, and which build of it.
+    let words: Vec<&str> = tiny.unwrap_or_default().split_whitespace().collect();
+    let id = words.get(10).copied().unwrap_or_default();
+    let good = id == "-" || id.len() >= 16 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    assert!(words.get(9) == Some(&"tiny.so") && good, "protocols: {settings}");
     let last = settings.lines().last().unwrap_or_default();
     assert!(last.contains("/dgram:17"), "check-config is silent: {last}");
     // The two ends print as they come to it.

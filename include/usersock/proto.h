@@ -563,10 +563,11 @@ int usk_skb_info(usk_skb_t *skb,
 
 /*
  Tells a sock of an ICMP error, in the err operation: with IP_RECVERR it is queued for recvmsg(MSG_ERRQUEUE), and it
- becomes SO_ERROR if it is queued, or if it is a hard one and the sock is connected. Learns path MTUs. `port`: that
- of the packet's destination, 0 without ports; `header`: bytes of the protocol's header, which are in front of the
- payload that is quoted. For an error of which the protocol believes that the sock's packet caused it (ip_icmp_error,
- __udp4_lib_err). Packet context.
+ becomes SO_ERROR if it is queued, or if it is a hard one and the sock is connected. While a system call owns the
+ sock a hard one becomes SO_ERROR and none is queued. Learns path MTUs. `port`: that of the packet's destination, 0
+ without ports; `header`: bytes of the protocol's header, which are in front of the payload that is quoted. For an
+ error of which the protocol believes that the sock's packet caused it (ip_icmp_error, __udp4_lib_err). Packet
+ context.
  Requires: `sk` is valid; `error` is err's argument.
  */
 int usk_icmp_report(usk_sock_t *sk,
