@@ -154,7 +154,8 @@ static void only_who_matches_receives(void)
 static void orders(void)
 {
     struct addr here = at("127.0.0.1", 0), mapped = at("::ffff:127.0.0.1", 0);
-    int icmp6 = raw(AF_INET6, IPPROTO_ICMPV6), icmp = raw(AF_INET, IPPROTO_ICMP), own = raw(AF_INET, IPPROTO_RAW), bad = 300;
+    int icmp6 = raw(AF_INET6, IPPROTO_ICMPV6), icmp = raw(AF_INET, IPPROTO_ICMP), own = raw(AF_INET, IPPROTO_RAW);
+    int bad = 300;
     char buf[8];
     ERR(usk_sendto(icmp6, "", 0, 0, &mapped.sa, mapped.len), EFAULT);
     ERR(send_with(icmp6, &mapped, "", 0, SOL_IPV6, IPV6_TCLASS, &bad, sizeof bad), EINVAL);
