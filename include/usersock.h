@@ -523,9 +523,14 @@ int usk_ulp_remove(int fd);
 
 /*
  As setsockopt(2). Errors: EBADF, EDOM, EFAULT, EINVAL, ENOPROTOOPT, ENOTSOCK.
- Requires: `value` is readable for `len` bytes.
+ Requires: `value` is readable for `len` bytes; IPV6_FLOWLABEL_MGR writes the label that it has chosen there, where it
+ can.
  */
-int usk_setsockopt(int fd, int level, int name, const void *value, socklen_t len);
+int usk_setsockopt(int fd,
+                   int level,
+                   int name,
+                   const void *value,
+                   socklen_t len);
 
 /*
  As dup(2), for any descriptor.
