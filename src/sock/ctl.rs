@@ -21,12 +21,13 @@ pub(super) struct Ctl<P> {
     /// Bytes in `backlog`, plus those the owner has taken from it since it was last empty. Counting both bounds how
     /// long the owner processes the backlog when packets arrive as fast as it removes them.
     bytes: u32,
-    backlog: VecDeque<P>,
+    /// Boxed, since few socks are sent to while they are owned. None: it is empty.
+    backlog: Option<Box<VecDeque<P>>>,
 }
 
 impl<P> Default for Ctl<P> {
     fn default() -> Self {
-        Ctl { waiters: 0, reserved: false, deferred: 0, bytes: 0, backlog: VecDeque::new() }
+        Ctl { waiters: 0, reserved: false, deferred: 0, bytes: 0, backlog: None }
     }
 }
 
@@ -152,7 +153,7 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
                 // A sock is only released with an empty backlog, so this packet overtakes no other.
                 return Arrival::Yours(owner, packet);
             }
-            let joined = ctl.backlog.back_mut().is_some_and(|last| join(last, &mut packet));
+            let joined = ctl.backlog.as_mut().and_then(|b| b.back_mut()).is_some_and(|last| join(last, &mut packet));
             if !joined && ctl.bytes > limit {
                 return Arrival::Full(packet);
             }
@@ -160,7 +161,7 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
             if joined {
                 return Arrival::Joined(packet);
             }
-            ctl.backlog.push_back(packet);
+            ctl.backlog.get_or_insert_default().push_back(packet);
             Arrival::Queued
         })
     }
@@ -180,8 +181,8 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
     }
 
     /// Owner: takes all queued packets, if any. Their bytes still count until `flushed` or the release.
-    pub(super) fn take_backlog(&self, owner: &Owner<'_, T, W>) -> VecDeque<P> {
-        if owner.is_marked() { self.monitor.with(|ctl| std::mem::take(&mut ctl.backlog)) } else { VecDeque::new() }
+    pub(super) fn take_backlog(&self, owner: &Owner<'_, T, W>) -> Option<Box<VecDeque<P>>> {
+        if owner.is_marked() { self.monitor.with(|ctl| ctl.backlog.take()) } else { None }
     }
 
     /// Owner, in the middle of a long call: takes the work that was deferred.
@@ -192,7 +193,7 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
     /// Owner, in the middle of a long call: the backlog has been processed, so the byte count starts again at zero.
     pub(super) fn flushed(&self) {
         self.monitor.with(|ctl| {
-            if ctl.backlog.is_empty() {
+            if ctl.backlog.is_none() {
                 ctl.bytes = 0;
             }
         });
@@ -210,7 +211,7 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
     #[cold]
     fn settle_slow<'a>(&'a self, owner: Owner<'a, T, W>) -> Settle<Owner<'a, T, W>> {
         let notify = self.monitor.with(|ctl| {
-            if !ctl.backlog.is_empty() {
+            if ctl.backlog.is_some() {
                 return Err(Settle::Backlog(owner));
             }
             match std::mem::take(&mut ctl.deferred) {
@@ -238,7 +239,7 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
     pub(super) fn abandon(&self, owner: Owner<'_, T, W>) {
         let (dropped, notify) = self.monitor.with(|ctl| {
             ctl.deferred = 0;
-            (std::mem::take(&mut ctl.backlog), self.let_go(ctl, owner))
+            (ctl.backlog.take(), self.let_go(ctl, owner))
         });
         drop(dropped);
         if notify {

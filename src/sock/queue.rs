@@ -281,7 +281,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_queue_is_what_a_list_is(acts in proptest::collection::vec((0u8..8, any::<prop::sample::Index>()), 1..200)) {
+        fn a_queue_is_what_a_list_is(
+            acts in proptest::collection::vec((0u8..8, any::<prop::sample::Index>()), 1..200)
+        ) {
             let (mut q, mut model) = (SkbQueue::default(), Vec::<u32>::new());
             for (n, (act, index)) in (0u32..).zip(acts) {
                 let (to, at) = (index.index(model.len() + 1), index.index(model.len().max(1)));
