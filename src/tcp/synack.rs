@@ -54,8 +54,7 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
         }
     }
     let tsval = clock.wrapping_add(req.ts_off);
-    if req.snt_synack.is_none() {
-        req.snt_synack = Some(now);
+    if req.synack_leaves(now) {
         req.tsval.0 = tsval;
     }
     req.tsval.1 = tsval;
@@ -102,7 +101,7 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
         txhash: req.txhash,
     };
     let more = if cx.tp.sock_ops_flags & cb::WRITE_HDR_OPT != 0 {
-        let syn = req.syn_options.clone().unwrap_or_default();
+        let syn = req.cold.as_ref().and_then(|c| c.syn_options.clone()).unwrap_or_default();
         let seg = HdrSeg { flags: Some(flags), seq: repr.seq, len: 0, segs: 1, syn: &syn, remaining: MAX_OPTIONS_LEN };
         let mut own = [0; MAX_OPTIONS_LEN];
         options.emit(&mut own);
@@ -145,11 +144,11 @@ pub(super) fn synack_timer(cx: &mut Cx<'_>) {
 }
 
 fn one_timeout(cx: &mut Cx<'_>, key: &ReqKey) {
-    let mut retries = match cx.tp.syn_retries {
+    let mut retries = match cx.tp.options().syn_retries {
         0 => cx.stack.sysctl.tcp_synack_retries(),
         n => i32::from(n),
     };
-    let defer = cx.tp.defer_accept;
+    let defer = cx.tp.options().defer_accept;
     let max_backlog = cx.sk.max_ack_backlog as usize;
     let Some(l) = cx.tp.listener.as_mut() else { return };
     let (qlen, mut young) = (l.requests_len(), l.young() << 1);
