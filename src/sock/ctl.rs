@@ -21,13 +21,12 @@ pub(super) struct Ctl<P> {
     /// Bytes in `backlog`, plus those the owner has taken from it since it was last empty. Counting both bounds how
     /// long the owner processes the backlog when packets arrive as fast as it removes them.
     bytes: u32,
-    /// Boxed, since few socks are sent to while they are owned. None: it is empty.
-    backlog: Option<Box<VecDeque<P>>>,
+    backlog: VecDeque<P>,
 }
 
 impl<P> Default for Ctl<P> {
     fn default() -> Self {
-        Ctl { waiters: 0, reserved: false, deferred: 0, bytes: 0, backlog: None }
+        Ctl { waiters: 0, reserved: false, deferred: 0, bytes: 0, backlog: VecDeque::new() }
     }
 }
 
@@ -153,7 +152,7 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
                 // A sock is only released with an empty backlog, so this packet overtakes no other.
                 return Arrival::Yours(owner, packet);
             }
-            let joined = ctl.backlog.as_mut().and_then(|b| b.back_mut()).is_some_and(|last| join(last, &mut packet));
+            let joined = ctl.backlog.back_mut().is_some_and(|last| join(last, &mut packet));
             if !joined && ctl.bytes > limit {
                 return Arrival::Full(packet);
             }
@@ -161,7 +160,7 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
             if joined {
                 return Arrival::Joined(packet);
             }
-            ctl.backlog.get_or_insert_default().push_back(packet);
+            ctl.backlog.push_back(packet);
             Arrival::Queued
         })
     }
@@ -181,8 +180,8 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
     }
 
     /// Owner: takes all queued packets, if any. Their bytes still count until `flushed` or the release.
-    pub(super) fn take_backlog(&self, owner: &Owner<'_, T, W>) -> Option<Box<VecDeque<P>>> {
-        if owner.is_marked() { self.monitor.with(|ctl| ctl.backlog.take()) } else { None }
+    pub(super) fn take_backlog(&self, owner: &Owner<'_, T, W>) -> VecDeque<P> {
+        if owner.is_marked() { self.monitor.with(|ctl| std::mem::take(&mut ctl.backlog)) } else { VecDeque::new() }
     }
 
     /// Owner, in the middle of a long call: takes the work that was deferred.
@@ -193,7 +192,7 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
     /// Owner, in the middle of a long call: the backlog has been processed, so the byte count starts again at zero.
     pub(super) fn flushed(&self) {
         self.monitor.with(|ctl| {
-            if ctl.backlog.is_none() {
+            if ctl.backlog.is_empty() {
                 ctl.bytes = 0;
             }
         });
@@ -211,7 +210,7 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
     #[cold]
     fn settle_slow<'a>(&'a self, owner: Owner<'a, T, W>) -> Settle<Owner<'a, T, W>> {
         let notify = self.monitor.with(|ctl| {
-            if ctl.backlog.is_some() {
+            if !ctl.backlog.is_empty() {
                 return Err(Settle::Backlog(owner));
             }
             match std::mem::take(&mut ctl.deferred) {
@@ -239,7 +238,7 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
     pub(super) fn abandon(&self, owner: Owner<'_, T, W>) {
         let (dropped, notify) = self.monitor.with(|ctl| {
             ctl.deferred = 0;
-            (ctl.backlog.take(), self.let_go(ctl, owner))
+            (std::mem::take(&mut ctl.backlog), self.let_go(ctl, owner))
         });
         drop(dropped);
         if notify {

@@ -249,10 +249,13 @@ impl<'a> SockGuard<'a> {
     fn drain_backlog(&mut self) -> bool {
         let mut any = false;
         while let Some(owner) = &self.state {
-            let Some(batch) = self.sock.lock.0.take_backlog(owner) else { break };
+            let batch = self.sock.lock.0.take_backlog(owner);
+            if batch.is_empty() {
+                break;
+            }
             any = true;
             let proto = self.sock.proto();
-            for skb in *batch {
+            for skb in batch {
                 proto.backlog_rcv(self, skb);
             }
         }

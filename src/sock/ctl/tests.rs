@@ -66,7 +66,7 @@ impl Model {
                 Settle::Released => return,
                 Settle::Backlog(o) => {
                     owner = o;
-                    for packet in self.0.take_backlog(&owner).into_iter().flat_map(|b| *b) {
+                    for packet in self.0.take_backlog(&owner) {
                         Model::work(&mut owner, packet);
                     }
                 }
@@ -106,7 +106,7 @@ impl Model {
     fn at_rest(&self) -> Vec<u32> {
         let owner = self.0.inside.try_own().expect("free and unmarked");
         self.0.monitor.with(|ctl| {
-            assert!(ctl.backlog.is_none() && ctl.deferred == 0 && ctl.bytes == 0);
+            assert!(ctl.backlog.is_empty() && ctl.deferred == 0 && ctl.bytes == 0);
             assert!(ctl.waiters == 0 && !ctl.reserved);
         });
         let log = owner.1.clone();
