@@ -17,6 +17,7 @@ mod readme;
 mod report;
 mod requests;
 mod rpc;
+mod scale;
 mod smol;
 mod space;
 mod tables;
@@ -53,6 +54,7 @@ fn main() {
         report.note(format!("SKIP across TUN: {e}"));
     }
     memory::idle(&mut bench, &mut report);
+    scale::run(&mut bench, &mut report);
     locks::lock(&mut bench, &mut report);
     locks::timers(&mut bench, &mut report);
     tables::run(&mut bench, &mut report);
