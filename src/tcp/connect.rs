@@ -40,6 +40,7 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
     // the other way round is refused below.
     let bound = bound.filter(|own| own.is_ipv4() || addr.is_ipv6());
     let own = bound.filter(|own| own.is_ipv4() == addr.is_ipv4());
+    let flowinfo = ip::flowlabel::of_stream(cx.stack, cx.sk, cx.now, addr)?;
     let peer = ip::route::this_host(cx.stack, addr.ip(), own, cx.sk.bound_dev_if);
     scope(cx, addr)?;
     if peer.is_ipv4() && cx.sock.family == AF_INET6 && cx.sk.flag(flag::V6ONLY) {
@@ -80,6 +81,7 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
     }
     cx.sk.daddr = peer;
     cx.sk.dport = addr.port();
+    cx.sk.flow_label = flowinfo;
     cx.sk.dst = Some(dst);
     ip::socket_headers::settle_room(cx.sk);
     cx.tp.rx_opt.mss_clamp = default_mss(peer);

@@ -4,7 +4,7 @@
 
 use super::timewait::TimeWait;
 use super::tw_timer::TwTimers;
-use crate::base::hash::{Tuple, addr128};
+use crate::base::hash::{PlainMap, Tuple, addr128};
 use crate::ip::ports::rcv_saddr_equal;
 use crate::sock::filter::Packet;
 use crate::sock::packet::PacketInfo;
@@ -151,12 +151,12 @@ pub struct Bound {
 type Holds = SmallVec<[(Arc<Bound>, u32); 1]>;
 
 #[derive(Default)]
-struct Ports(HashMap<u16, Holds>);
+struct Ports(PlainMap<u16, Holds>);
 
 /// TCP's tables.
 pub struct TcpTables {
     ehash: Vec<Mutex<Map>>,
-    lhash: Vec<RwLock<HashMap<u16, Vec<Listening>>>>,
+    lhash: Vec<RwLock<PlainMap<u16, Vec<Listening>>>>,
     bhash: Vec<Mutex<Ports>>,
     /// Time-wait records that exist (tw_refcount).
     pub(super) tw_count: AtomicI64,
@@ -266,7 +266,7 @@ impl TcpTables {
         self.ehash.iter().flat_map(|s| s.lock().values().cloned().collect::<Vec<_>>()).collect()
     }
 
-    fn lshard(&self, port: u16) -> &RwLock<HashMap<u16, Vec<Listening>>> {
+    fn lshard(&self, port: u16) -> &RwLock<PlainMap<u16, Vec<Listening>>> {
         &self.lhash[port as usize % PSHARDS]
     }
 
@@ -362,7 +362,7 @@ impl TcpTables {
 
     /// All listeners (diagnostics).
     pub fn listeners_all(&self) -> Vec<(u16, Arc<Sock>)> {
-        let all = |s: &RwLock<HashMap<u16, Vec<Listening>>>| {
+        let all = |s: &RwLock<PlainMap<u16, Vec<Listening>>>| {
             s.read()
                 .iter()
                 .flat_map(|(p, l)| l.iter().map(|x| (*p, x.sock.clone())).collect::<Vec<_>>())

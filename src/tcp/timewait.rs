@@ -408,8 +408,11 @@ impl TimeWait {
     /// Resets the sender of a segment.
     fn reset(&self, net: &TcpNet, stack: &Arc<Stack>, skb: &Skb, (sport, dport): (u16, u16), info: &PacketInfo) {
         match self.auth.as_ref().and_then(|a| a.reset_key(skb)) {
-            None => rcv::reset_of_nobody(net, stack, skb, (sport, dport), info),
-            Some(Ok(s)) => rcv::send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info, Some(&s)),
+            None => rcv::reset_of_nobody(net, stack, skb, (sport, dport), info, self.flow_label),
+            Some(Ok(s)) => {
+                let said = (Some(&s), self.flow_label);
+                rcv::send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info, said);
+            }
             Some(Err(NoKey)) => {}
         }
     }
