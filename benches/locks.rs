@@ -69,7 +69,7 @@ pub fn timers(bench: &mut Bench, report: &mut Report) {
     let mut slots: Vec<TimerSlot> = Vec::new();
     slots.resize_with(TIMERS, TimerSlot::default);
     for slot in &mut slots {
-        timers.arm(slot, numbers.deadline(now), || TimerTarget::Call(target.clone()));
+        timers.arm(slot, numbers.deadline(now), || TimerTarget::Call(Box::new(target.clone())));
     }
     let mut pick = [(0, now); BATCH];
     let mut measure = |bench: &mut Bench, id: &str, timed_arm: bool| {
@@ -89,7 +89,7 @@ pub fn timers(bench: &mut Bench, report: &mut Report) {
                 }
                 let middle = cpu_time();
                 for (i, at) in &pick {
-                    timers.arm(&mut slots[*i], *at, || TimerTarget::Call(target.clone()));
+                    timers.arm(&mut slots[*i], *at, || TimerTarget::Call(Box::new(target.clone())));
                 }
                 spent += if timed_arm { cpu_time() - middle } else { middle - start };
             }

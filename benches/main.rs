@@ -18,6 +18,7 @@ mod readme;
 mod report;
 mod requests;
 mod rpc;
+mod scale;
 mod smol;
 mod space;
 mod tables;
@@ -55,6 +56,7 @@ fn main() {
         report.note(format!("SKIP across TUN: {e}"));
     }
     memory::idle(&mut bench, &mut report);
+    scale::run(&mut bench, &mut report);
     locks::lock(&mut bench, &mut report);
     locks::timers(&mut bench, &mut report);
     tables::run(&mut bench, &mut report);

@@ -47,6 +47,11 @@ impl Bench {
         self.filter.as_ref().is_none_or(|f| name.contains(f.as_str()))
     }
 
+    /// Whether the filter is this word, so that what takes long is measured too.
+    pub fn asks(&self, word: &str) -> bool {
+        self.filter.as_ref().is_some_and(|f| f == word)
+    }
+
     /// Measures `f`, which does something `n` times and returns how long that took. Returns the median time of one, in
     /// nanoseconds; None if the filter excludes it. `bytes`: the payload of one.
     pub fn custom(&mut self, group: &str, id: &str, bytes: u64, mut f: impl FnMut(u64) -> Duration) -> Option<f64> {

@@ -44,7 +44,7 @@ const FREE: u16 = SOON + 1;
 
 /// Identifies an armed timer. An id becomes stale when its timer fires or is cancelled, and then has no effect; it
 /// would match again only after 2^32 timers in the same node.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct TimerId {
     index: u32,
     generation: u32,

@@ -22,37 +22,48 @@ use crate::sys::lock::{Condvar, Mutex};
 use crate::sys::owner::Owner;
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Headroom of the backlog above rcvbuf + sndbuf, in bytes: one more super-packet (Linux adds 64 KiB in
 /// tcp_add_backlog).
 const BACKLOG_EXTRA: u32 = 64 * 1024;
 
-/// What is queued while a sock is owned, and the threads that wait for it.
+/// What is queued while a sock is owned, and the threads that wait for it. Allocated when the sock is first found
+/// owned, which happens to few.
 #[derive(Debug, Default)]
-struct Gathered {
+struct Gathered(OnceLock<Box<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
     ctl: Mutex<Ctl<Skb>>,
     released: Condvar,
 }
 
+impl Gathered {
+    fn inner(&self) -> &Inner {
+        self.0.get_or_init(Box::default)
+    }
+}
+
 impl Monitor<Ctl<Skb>> for Gathered {
     fn with<R>(&self, f: impl FnOnce(&mut Ctl<Skb>) -> R) -> R {
-        f(&mut self.ctl.lock())
+        f(&mut self.inner().ctl.lock())
     }
 
     fn until<R>(&self, mut f: impl FnMut(&mut Ctl<Skb>) -> Option<R>) -> R {
-        let mut ctl = self.ctl.lock();
+        let inner = self.inner();
+        let mut ctl = inner.ctl.lock();
         loop {
             if let Some(r) = f(&mut ctl) {
                 return r;
             }
-            ctl = self.released.wait(ctl);
+            ctl = inner.released.wait(ctl);
         }
     }
 
     fn notify_one(&self) {
-        self.released.notify_one();
+        self.inner().released.notify_one();
     }
 }
 

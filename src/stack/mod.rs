@@ -35,8 +35,8 @@ pub(crate) const WEIGHT: usize = 64;
 pub enum TimerTarget {
     /// `Sock::defer(bits)`.
     Sock(Arc<Sock>, u32),
-    /// Calls `fire`.
-    Call(Arc<dyn TimerCall>),
+    /// Calls `fire`. Boxed: most timers are socks'.
+    Call(Box<Arc<dyn TimerCall>>),
 }
 
 /// Softirq work that is scheduled for a time. Called with no lock held.
@@ -45,40 +45,60 @@ pub trait TimerCall: Send + Sync {
     fn fire(self: Arc<Self>, stack: &Arc<Stack>, now: Instant);
 }
 
-/// The handle of a timer, kept in a structure: empty, or armed for a time.
-#[derive(Debug, Default)]
+/// The handle of a timer, kept in a structure: empty, or armed for a time. Two words.
+#[derive(Debug)]
 pub struct TimerSlot {
-    armed: Option<(TimerId, Instant)>,
-    wheel: u8,
+    /// Deadline in nanoseconds, of which 61 bits last for 73 years, and below it the number of the wheel; or `EMPTY`.
+    when: u64,
+    id: TimerId,
+}
+
+const WHEEL_BITS: u32 = WHEELS.trailing_zeros();
+const EMPTY: u64 = u64::MAX;
+/// The latest deadline of a slot.
+const LATEST: Instant = Instant::from_nanos((EMPTY >> WHEEL_BITS) - 1);
+const _: () = assert!(WHEELS.is_power_of_two() && size_of::<TimerSlot>() == 16);
+
+impl Default for TimerSlot {
+    fn default() -> TimerSlot {
+        TimerSlot { when: EMPTY, id: TimerId::default() }
+    }
 }
 
 impl TimerSlot {
     /// The time it fires, if armed. A slot whose time has passed has fired or is about to.
     #[inline]
     pub fn at(&self) -> Option<Instant> {
-        self.armed.map(|a| a.1)
+        self.is_armed().then(|| Instant::from_nanos(self.when >> WHEEL_BITS))
     }
     /// Whether the timer is armed.
     #[inline]
     pub fn is_armed(&self) -> bool {
-        self.armed.is_some()
+        self.when != EMPTY
     }
     /// Empties the slot: its owner has seen the timer fire.
     #[inline]
     pub fn fired(&mut self) {
-        self.armed = None;
+        self.when = EMPTY;
+    }
+    /// The wheel of an armed one.
+    #[inline]
+    fn wheel(&self) -> usize {
+        self.when as usize % WHEELS
+    }
+    #[inline]
+    fn set(&mut self, id: TimerId, at: Instant, wheel: usize) {
+        *self = TimerSlot { when: at.as_nanos() << WHEEL_BITS | wheel as u64, id };
     }
     /// Moves a timer that is armed for a time after `now` to `at`, if that is no earlier, without touching the wheel:
     /// see [`Stack::arm_sock_lazily`]. Returns whether it did.
     #[inline]
     fn postpone(&mut self, at: Instant, now: Instant) -> bool {
-        match &mut self.armed {
-            Some((_, was)) if *was > now && *was <= at => {
-                *was = at;
-                true
-            }
-            _ => false,
+        let may = self.at().is_some_and(|was| was > now && was <= at);
+        if may {
+            self.set(self.id, at.min(LATEST), self.wheel());
         }
+        may
     }
 }
 
@@ -101,21 +121,22 @@ impl Timers {
     /// Arms the timer of a slot, or moves it (mod_timer). `target` is called only when the slot is empty. True when
     /// this is now the wheel's earliest deadline (the driver may have to be woken).
     pub fn arm(&self, slot: &mut TimerSlot, at: Instant, target: impl FnOnce() -> TimerTarget) -> bool {
-        if let Some((id, was)) = slot.armed {
+        let at = at.min(LATEST);
+        if let Some(was) = slot.at() {
             if was == at {
                 return false;
             }
-            let mut w = self.wheels[slot.wheel as usize].lock();
-            if w.rearm(id, at) {
-                slot.armed = Some((id, at));
-                return self.note(slot.wheel as usize, at);
+            let i = slot.wheel();
+            let mut w = self.wheels[i].lock();
+            if w.rearm(slot.id, at) {
+                slot.set(slot.id, at, i);
+                return self.note(i, at);
             }
         }
         let i = crate::counters::shard_index() % WHEELS;
-        slot.wheel = i as u8;
         let target = target();
         let mut w = self.wheels[i].lock();
-        slot.armed = Some((w.arm(at, target), at));
+        slot.set(w.arm(at, target), at, i);
         self.note(i, at)
     }
 
@@ -130,8 +151,11 @@ impl Timers {
 
     /// Disarms a slot (del_timer). True when the timer was pending.
     pub fn cancel(&self, slot: &mut TimerSlot) -> bool {
-        let Some((id, _)) = slot.armed.take() else { return false };
-        let gone = self.wheels[slot.wheel as usize].lock().cancel(id);
+        if !slot.is_armed() {
+            return false;
+        }
+        let gone = self.wheels[slot.wheel()].lock().cancel(slot.id);
+        slot.fired();
         gone.is_some()
     }
 
@@ -398,7 +422,7 @@ impl Stack {
 
     /// Arms any other timer.
     pub fn arm_call(self: &Arc<Stack>, slot: &mut TimerSlot, call: Arc<dyn TimerCall>, at: Instant) {
-        if self.timers.arm(slot, at, || TimerTarget::Call(call)) {
+        if self.timers.arm(slot, at, || TimerTarget::Call(Box::new(call))) {
             self.runner.kick(self);
         }
     }

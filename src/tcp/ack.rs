@@ -565,7 +565,7 @@ pub(crate) fn ack_probe(cx: &mut Cx<'_>) {
     let Some(head) = cx.tp.write_queue.front() else { return };
     if !head.tcp.end_seq.after(cx.tp.snd_una + cx.tp.snd_wnd) {
         cx.tp.backoff = 0;
-        cx.tp.probes_tstamp = Instant::ZERO;
+        probe::forget_start(cx.tp);
         timer::clear_xmit_timer(cx);
         // No other timer is needed: input pushes pending data after every acknowledgement.
     } else {

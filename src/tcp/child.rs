@@ -67,7 +67,7 @@ pub(super) fn syn_recv_sock(
             if info.src.is_ipv4() {
                 c.sk.rcv_tos = info.tos;
             }
-            pktoptions::begin(c.sk, info, req.as_mut().and_then(|r| r.pktopts.take()));
+            pktoptions::begin(c.sk, info, req.as_mut().and_then(|r| r.cold.as_mut()?.pktopts.take()));
         }
         if !c.tp.net.hashinfo.insert(c.stack, &key.tuple, Entry::Sock(c.sock.clone(), c.sk.bound_dev_if), replaces) {
             return None;
@@ -140,7 +140,7 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, by: &OpenedBy
     (sk.saddr, sk.rcv_saddr, sk.daddr) = (req.saddr, req.saddr, req.daddr);
     (sk.sport, sk.dport, sk.bound_dev_if) = (req.sport, req.dport, req.oif);
     sk.mark = req.mark;
-    let options = pktoptions::ip_options(req.pktopts.as_deref());
+    let options = pktoptions::ip_options(req.cold.as_ref().and_then(|c| c.pktopts.as_deref()));
     if !options.is_empty() {
         // A SYN with options is answered by all of the connection (inet_opt).
         sk.ip_more.get_or_insert_default().options = options.into();
@@ -188,11 +188,11 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, by: &OpenedBy
         // The SYN-ACK was retransmitted: the window reduction is undone if that turns out to be spurious.
         tp.undo_marker = req.snt_isn;
         tp.undo_valid = true;
-        tp.retrans_stamp = req.snt_synack.unwrap_or(c.now);
+        tp.retrans_stamp = req.snt_synack().unwrap_or(c.now);
         // The child's RTO statistics begin with the SYN-ACK's (RFC 4898, tcpi_total_rto).
-        tp.total_rto = u16::from(req.num_timeout);
-        tp.total_rto_recoveries = 1;
-        tp.total_rto_time_ms = (c.now - tp.retrans_stamp).as_millis().min(u128::from(u32::MAX)) as u32;
+        tp.rare_mut().total_rto = u16::from(req.num_timeout);
+        tp.rare_mut().total_rto_recoveries = 1;
+        tp.rare_mut().total_rto_time_ms = (c.now - tp.retrans_stamp).as_millis().min(u128::from(u32::MAX)) as u32;
     }
     if len >= u32::from(super::tcb::MSS_DEFAULT) + u32::from(tp.tcp_header_len) {
         tp.ack.last_seg_size = (len - u32::from(tp.tcp_header_len)).min(0xffff) as u16;
@@ -201,11 +201,9 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, by: &OpenedBy
     tp.rx_opt.mss_clamp = req.mss;
     ecn::openreq_child(c, &req.ecn, &by.ecn);
     let tp = &mut *c.tp;
-    if let Some(syn) = &req.saved_syn {
-        tp.cold.get_or_insert_default().saved_syn = Some(syn.clone());
-    }
-    if let Some(options) = &req.syn_options {
-        tp.cold.get_or_insert_default().syn_options = Some(options.clone());
+    if let Some(cold) = req.cold.as_ref().filter(|c| c.saved_syn.is_some() || c.syn_options.is_some()) {
+        let of = tp.cold.get_or_insert_default();
+        (of.saved_syn, of.syn_options) = (cold.saved_syn.clone(), cold.syn_options.clone());
     }
     tp.advmss = mss_for(p, &req.dst, req.daddr.is_ipv6());
     set_state(c, State::SynRecv);

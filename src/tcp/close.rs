@@ -4,7 +4,7 @@
 
 use super::reassembly::purge_ooo;
 use super::state::Event;
-use super::tcb::{Cx, TIMEOUT_INIT_US, TcpSock};
+use super::tcb::{Cx, Options, Rare, TIMEOUT_INIT_US, TcpSock};
 use super::timewait::TIMEWAIT_LEN;
 use super::{connect, control, fastopen, listener, output, set_state, sock_ops, timer, timewait, ulp};
 use crate::base::env::{Duration, WaitLimit};
@@ -120,7 +120,7 @@ pub(super) fn orphan(cx: &mut Cx<'_>) {
 /// What becomes of a sock that was just orphaned.
 fn settle_orphan(cx: &mut Cx<'_>) {
     if cx.state() == State::FinWait2 {
-        if cx.tp.linger2_ms < 0 {
+        if cx.tp.options().linger2_ms < 0 {
             set_state(cx, State::Close);
             control::send_active_reset(cx);
             cx.stack.mib.inc(Mib::TcpExtTCPAbortOnLinger);
@@ -146,7 +146,7 @@ fn settle_orphan(cx: &mut Cx<'_>) {
 
 /// How long an orphan stays in FIN_WAIT2: TCP_LINGER2 or `tcp_fin_timeout`, at least 3.5 RTO (tcp_fin_time).
 pub(crate) fn fin_time(cx: &Cx<'_>) -> Duration {
-    let set = match cx.tp.linger2_ms {
+    let set = match cx.tp.options().linger2_ms {
         0 => cx.stack.sysctl.tcp_fin_timeout(),
         ms => Duration::from_millis(ms.max(0) as u64),
     };
@@ -223,7 +223,9 @@ pub(crate) fn destroy(cx: &mut Cx<'_>) {
     cx.sk.dst = None;
     cx.tp.cold = None;
     cx.tp.auth = None;
-    cx.tp.fastopen = None;
+    if let Some(cold) = &mut cx.tp.cold {
+        cold.fastopen = None;
+    }
     cx.tp.sock_ops_flags = 0;
     cx.tp.sack = None;
     mem::reclaim(cx.sock, cx.sk);
@@ -243,22 +245,13 @@ pub(super) fn copy_options(to: &mut TcpSock, from: &TcpSock) {
     to.ca.ops = from.ca.ops.clone();
     to.ca_setsockopt = from.ca_setsockopt;
     to.rx_opt.user_mss = from.rx_opt.user_mss;
-    to.syn_retries = from.syn_retries;
-    to.keepalive_probes = from.keepalive_probes;
-    to.keepalive_time_ms = from.keepalive_time_ms;
-    to.keepalive_intvl_ms = from.keepalive_intvl_ms;
-    to.set_user_timeout_ms(from.user_timeout_ms());
-    to.linger2_ms = from.linger2_ms;
-    to.thin_lto = from.thin_lto;
-    to.notsent_lowat = from.notsent_lowat;
+    if *from.options() != Options::NONE {
+        // TCP_DEFER_ACCEPT is the listener's.
+        *to.options_mut() = Options { defer_accept: 0, ..*from.options() };
+    }
     to.recvmsg_inq = from.recvmsg_inq;
-    to.rto_min_us = from.rto_min_us;
-    to.rto_max_ms = from.rto_max_ms;
-    to.delack_max_us = from.delack_max_us;
-    to.save_syn = from.save_syn;
     to.reordering = from.reordering;
-    to.set_tx_delay(from.tx_delay());
-    (to.repair, to.repair_queue) = (from.repair, from.repair_queue);
+    to.repair = from.repair;
     fastopen::copy_options(to, from);
 }
 
@@ -275,11 +268,15 @@ fn keep_history(new: &mut TcpSock, old: &TcpSock) {
     (new.rate_delivered, new.rate_interval_us) = (old.rate_delivered, old.rate_interval_us);
     (new.lsndtime_ms, new.rcv_tstamp_ms) = (old.lsndtime_ms, old.rcv_tstamp_ms);
     (new.chrono_us, new.retransmits) = (old.chrono_us, old.retransmits);
-    (new.total_rto, new.total_rto_recoveries) = (old.total_rto, old.total_rto_recoveries);
-    (new.total_rto_time_ms, new.rto_stamp_ms) = (old.total_rto_time_ms, old.rto_stamp_ms);
     // TCP_MAXSEG and the bounds of TCP_RTO_MIN_US and TCP_DELACK_MAX_US end with the connection.
     new.rx_opt.user_mss = 0;
-    (new.rto_min_us, new.delack_max_us) = (0, 0);
+    if let Some(cold) = &old.cold {
+        let (total_rto, total_rto_recoveries) = (cold.rare.total_rto, cold.rare.total_rto_recoveries);
+        let (total_rto_time_ms, rto_stamp_ms) = (cold.rare.total_rto_time_ms, cold.rare.rto_stamp_ms);
+        *new.rare_mut() = Rare { total_rto, total_rto_recoveries, total_rto_time_ms, rto_stamp_ms, ..Rare::NONE };
+        let options = new.options_mut();
+        (options.rto_min_us, options.delack_max_us) = (0, 0);
+    }
 }
 
 /// The rest of tcp_disconnect: the connection is as new, except for the program's options, a port that it bound, and
@@ -298,7 +295,10 @@ pub(super) fn reset_connection(cx: &mut Cx<'_>) {
     fastopen::server::remove(cx, false);
     fastopen::keep(&mut new, cx.tp);
     cx.sk.ip_flags &= !ip_flag::DEFER_CONNECT;
-    new.defer_accept = cx.tp.defer_accept;
+    let defer_accept = cx.tp.options().defer_accept;
+    if defer_accept != 0 {
+        new.options_mut().defer_accept = defer_accept;
+    }
     new.write_seq = if seq == SeqNum(0) { SeqNum(1) } else { seq };
     keep_history(&mut new, cx.tp);
     new.bound = cx.tp.bound.take();

@@ -307,7 +307,7 @@ pub(super) fn compress_send_ack(cx: &mut Cx<'_>) {
 /// The longest that an acknowledgement of this connection is delayed: always below the least RTO that the peer is
 /// likely to use (tcp_delack_max).
 fn delack_max(cx: &Cx<'_>) -> Duration {
-    let own = match cx.tp.delack_max_us {
+    let own = match cx.tp.options().delack_max_us {
         0 => DELACK_MAX,
         us => micros(us),
     };

@@ -3,13 +3,13 @@
 //! §3.10.7.4, RFC 7323, RFC 3168 §6.1.1. Linux: tcp_conn_request, tcp_check_req, inet_csk_reqsk_queue_hash_add.
 
 use super::auth::{self, AoHeader, NoKey, Signer};
-use super::challenge::{ChallengeBudget, may_challenge, oow_rate_limited};
+use super::challenge::{may_challenge, oow_rate_limited};
 use super::child::{OpenedBy, first_segment, syn_recv_sock};
 use super::connect::{default_mss, ts_offset};
 use super::ecn::{self, EcnRequest};
 use super::fastopen::queue::FastOpenQueue;
 use super::fastopen::server::Decision;
-use super::listener::{self, ReqKey, Request};
+use super::listener::{self, ReqKey, Request, RequestCold};
 use super::lookup::{Entry, tuple_of};
 use super::metrics::{self, Pair};
 use super::rcv::{self, Reply};
@@ -185,19 +185,17 @@ fn new_request(cx: &mut Cx<'_>, key: &ReqKey, info: &PacketInfo, dst: Arc<Dst>, 
         rcv_wnd,
         window_clamp,
         tsval: (0, 0),
-        snt_synack: None,
+        sent: Instant::ZERO,
         last_oow_ack_ms: 0,
-        challenge: ChallengeBudget::NEW,
         ao: agreed.ao.map(|h| (h.rnext, h.keyid)),
         num_timeout: 0,
         num_retrans: 0,
         timeout_us,
         syn_tos: agreed.syn_tos,
         mark: agreed.mark,
-        saved_syn: None,
-        syn_options: None,
-        pktopts: None,
-        deadline: Default::default(),
+        cold: None,
+        deadline: Instant::ZERO,
+        id: 0,
         dst,
     })
 }
@@ -274,12 +272,15 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         mark: request_mark(cx, &skb),
     };
     let mut req = new_request(cx, key, info, dst, agreed);
-    req.pktopts = if tw && info.dst.is_ipv6() { None } else { ip::pktoptions::of_syn(cx.sk, &skb) };
+    let pktopts = if tw && info.dst.is_ipv6() { None } else { ip::pktoptions::of_syn(cx.sk, &skb) };
+    let mut cold = RequestCold { pktopts, ..RequestCold::default() };
     if cookie {
+        req.cold = cold.boxed();
         return send_cookie(cx, key, &mut req);
     }
-    req.saved_syn = if cx.tp.save_syn != 0 { Some(saved_syn(&skb, info)) } else { None };
-    req.syn_options = cx.tp.net.sock_ops.any().then(|| rcv::option_bytes(&skb).into());
+    cold.saved_syn = (cx.tp.options().save_syn != 0).then(|| saved_syn(&skb, info));
+    cold.syn_options = cx.tp.net.sock_ops.any().then(|| rcv::option_bytes(&skb).into());
+    req.cold = cold.boxed();
     let decision = fastopen::server::try_fastopen(cx, &skb, info, &opt, &req.dst);
     if let Some(queue) = &decision.open {
         let queue = queue.clone();
@@ -370,7 +371,7 @@ fn cookie_check(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> O
         mark: request_mark(cx, &skb),
     };
     let mut req = new_request(cx, key, info, dst, agreed);
-    req.pktopts = ip::pktoptions::of_syn(cx.sk, &skb);
+    req.cold = RequestCold { pktopts: ip::pktoptions::of_syn(cx.sk, &skb), ..RequestCold::default() }.boxed();
     let by = OpenedBy::of(&skb);
     let child = syn_recv_sock(cx, key, &mut Some(req), &by, |_| false, |c, _| first_segment(c, skb));
     match child {
@@ -579,6 +580,7 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
     let age = listener::req_timeout(cx, first, timeouts).as_secs() as u32;
     let stack = cx.stack;
     let signer = with_request(cx, key, |cx, req| auth::request_key(cx.tp, req, &skb))?;
+    let defer_accept = cx.tp.options().defer_accept;
     let req = cx.tp.listener.as_mut()?.get(key)?;
     let rst = flags.contains(TcpFlags::RST);
     let stamp = stamp_of(stack, req, &opt, age, now.as_secs() as u32, rst);
@@ -598,7 +600,8 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
         return None;
     }
     if rst && seq != rcv_nxt {
-        if may_challenge(stack, now, &mut req.last_oow_ack_ms, &mut req.challenge) {
+        let (last, budget) = req.limits();
+        if may_challenge(stack, now, last, budget) {
             send_ack(stack, req, &skb, now, as_key(&signer));
         }
         stack.mib.drop(DropReason::TcpReset);
@@ -618,7 +621,7 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
         return None;
     }
     req.ecn.see_option(opt.accecn(rcv::option_bytes(&skb)));
-    if timeouts < cx.tp.defer_accept && end == rcv_nxt {
+    if timeouts < defer_accept && end == rcv_nxt {
         // TCP_DEFER_ACCEPT: a bare ACK does not make a connection, data will.
         req.acked = true;
         stack.mib.inc(Mib::TcpExtTCPDeferAcceptDrop);
@@ -696,7 +699,7 @@ fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, tsval: Option<u32>) {
     let mine = |e: &Entry| matches!(e, Entry::Request(s, _) if Arc::ptr_eq(s, listener));
     let by = OpenedBy::of(&skb);
     let child = syn_recv_sock(cx, key, &mut Some(req), &by, mine, |c, req| {
-        rtt::synack_rtt_meas(c, req.snt_synack.filter(|_| req.num_retrans == 0));
+        rtt::synack_rtt_meas(c, req.snt_synack().filter(|_| req.num_retrans == 0));
         first_segment(c, skb);
     });
     match child {

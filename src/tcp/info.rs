@@ -221,17 +221,17 @@ pub fn tcp_info(cx: &Cx<'_>) -> [u8; TCP_INFO_LEN] {
     o.u32(tp.delivered);
     o.u32(tp.delivered_ce);
     o.u64(tp.bytes_sent);
-    o.u64(tp.bytes_retrans);
-    o.u32(tp.dsack_dups);
-    o.u32(tp.reord_seen);
-    o.u32(tp.rcv_ooopack);
+    o.u64(tp.rare().bytes_retrans);
+    o.u32(tp.rare().dsack_dups);
+    o.u32(tp.rare().reord_seen);
+    o.u32(tp.rare().rcv_ooopack);
     o.u32(tp.snd_wnd);
     o.u32(tp.rcv_wnd);
-    o.u32(u32::from(tp.timeout_rehash).wrapping_add(tp.plb_rehash()));
-    o.u16(tp.total_rto);
-    o.u16(tp.total_rto_recoveries);
-    let episode = if tp.rto_stamp_ms != 0 { ms_since(tp.rto_stamp_ms) } else { 0 };
-    o.u32(tp.total_rto_time_ms.saturating_add(episode));
+    o.u32(u32::from(tp.rare().timeout_rehash).wrapping_add(tp.rare().plb_rehash));
+    o.u16(tp.rare().total_rto);
+    o.u16(tp.rare().total_rto_recoveries);
+    let episode = if tp.rare().rto_stamp_ms != 0 { ms_since(tp.rare().rto_stamp_ms) } else { 0 };
+    o.u32(tp.rare().total_rto_time_ms.saturating_add(episode));
     let ecn = tp.ecn.counters();
     o.u32(ecn.received_ce);
     for bytes in ecn.delivered_bytes.into_iter().chain(ecn.received_bytes) {

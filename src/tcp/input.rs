@@ -649,7 +649,7 @@ fn fin_acked(cx: &mut Cx<'_>, seg: &Seg) -> Option<Verdict> {
         return None;
     }
     let has_data = seg.end_seq != seg.seq && (seg.end_seq - seg.fin()).after(cx.tp.rcv_nxt);
-    if cx.tp.linger2_ms < 0 || has_data {
+    if cx.tp.options().linger2_ms < 0 || has_data {
         let reason = reassembly::abort_on_data(cx);
         return Some(Verdict::Reset(reason));
     }

@@ -25,7 +25,7 @@ pub fn ioctl(sk: SockRef<'_>, request: u64) -> Result<i32> {
     match request {
         SIOCINQ if state == State::Listen => Err(Error::Inval),
         SIOCINQ => Ok(int(inq(&cx))),
-        SIOCATMARK => Ok((tp.urg_data != 0 && tp.urg_seq == tp.copied_seq) as i32),
+        SIOCATMARK => Ok((tp.urg_data != 0 && tp.rare().urg_seq == tp.copied_seq) as i32),
         SIOCOUTQ | SIOCOUTQNSD if state == State::Listen => Err(Error::Inval),
         SIOCOUTQ | SIOCOUTQNSD if matches!(state, State::SynSent | State::SynRecv) => Ok(0),
         SIOCOUTQ => Ok(int(tp.write_seq.since(tp.snd_una))),
@@ -41,13 +41,13 @@ fn inq(cx: &Cx<'_>) -> u32 {
         return 0;
     }
     let inline = cx.sk.flag(flag::URGINLINE);
-    let beyond = tp.urg_seq.before(tp.copied_seq) || !tp.urg_seq.before(tp.rcv_nxt);
+    let beyond = tp.rare().urg_seq.before(tp.copied_seq) || !tp.rare().urg_seq.before(tp.rcv_nxt);
     if inline || tp.urg_data == 0 || beyond {
         let n = tp.rcv_nxt.since(tp.copied_seq);
         // The FIN takes a number that is no byte.
         return if n > 0 && cx.sk.flag(flag::DONE) { n - 1 } else { n };
     }
-    let n = tp.urg_seq.since(tp.copied_seq);
+    let n = tp.rare().urg_seq.since(tp.copied_seq);
     debug_assert!(n > 0 || tp.urg_data != 0);
     n
 }

@@ -71,12 +71,10 @@ pub(super) struct Request {
     pub window_clamp: u32,
     /// First and last timestamp sent.
     pub tsval: (u32, u32),
-    /// When the first SYN-ACK left.
-    pub snt_synack: Option<Instant>,
+    /// When the first SYN-ACK left; zero: none has.
+    pub sent: Instant,
     /// When a segment that was not acceptable was answered last, ms; 0: never.
     pub last_oow_ack_ms: u32,
-    /// Challenge ACKs that may still be sent in this second.
-    pub challenge: ChallengeBudget,
     /// Of TCP-AO: the RNextKeyID and the KeyID of the SYN. None: it was not signed so (used_tcp_ao, ao_keyid,
     /// ao_rcv_next).
     pub ao: Option<(u8, u8)>,
@@ -89,16 +87,58 @@ pub(super) struct Request {
     pub mark: u32,
     /// TOS or traffic class of the SYN.
     pub syn_tos: u8,
+    /// What few requests have.
+    pub cold: Option<Box<RequestCold>>,
+    /// Its place among the deadlines.
+    pub deadline: Instant,
+    pub id: u32,
+}
+
+/// What few requests have: allocated when first needed.
+#[derive(Debug, Default)]
+pub(super) struct RequestCold {
+    /// The SYN, with the headers that TCP_SAVE_SYN selects.
     pub saved_syn: Option<Box<[u8]>>,
     /// Option bytes of the SYN, kept where hooks are registered.
     pub syn_options: Option<Box<[u8]>>,
     /// Headers of the SYN that the connection is told of (ireq_opt pktopts).
     pub pktopts: Option<Box<PktOptions>>,
-    /// Its place among the deadlines.
-    pub deadline: (Instant, u64),
+    /// Challenge ACKs that may still be sent in this second.
+    pub challenge: ChallengeBudget,
+}
+
+impl RequestCold {
+    /// None: there is nothing.
+    pub(super) fn boxed(self) -> Option<Box<RequestCold>> {
+        let any = self.saved_syn.is_some() || self.syn_options.is_some() || self.pktopts.is_some();
+        any.then(|| Box::new(self))
+    }
 }
 
 impl Request {
+    /// When the first SYN-ACK left; None: none has.
+    pub(super) fn snt_synack(&self) -> Option<Instant> {
+        (self.sent != Instant::ZERO).then_some(self.sent)
+    }
+
+    /// A SYN-ACK leaves; whether it is the first.
+    pub(super) fn synack_leaves(&mut self, now: Instant) -> bool {
+        let first = self.snt_synack().is_none();
+        if first {
+            self.sent = now.max(Instant::from_nanos(1));
+        }
+        first
+    }
+
+    /// The time when a segment that was not acceptable was answered last, and the budget of challenge ACKs.
+    pub(super) fn limits(&mut self) -> (&mut u32, &mut ChallengeBudget) {
+        (&mut self.last_oow_ack_ms, &mut self.cold.get_or_insert_default().challenge)
+    }
+
+    fn place(&self) -> (Instant, u32) {
+        (self.deadline, self.id)
+    }
+
     /// Its 4-tuple.
     pub(super) fn tuple(&self) -> Tuple {
         let (saddr, daddr) = (addr128(self.saddr), addr128(self.daddr));
@@ -117,8 +157,8 @@ pub struct Listener {
     /// By the hash of their 4-tuple. A slot is None while its request is in use (`take`).
     requests: HashMap<u64, Option<Box<Request>>, BuildHasherDefault<Ready>>,
     /// Requests by time of their next SYN-ACK; the number makes equal times distinct and keeps them in order.
-    deadlines: BTreeMap<(Instant, u64), u64>,
-    next_id: u64,
+    deadlines: BTreeMap<(Instant, u32), u64>,
+    next_id: u32,
     /// Requests that have not timed out yet (young).
     young: usize,
     timer: TimerSlot,
@@ -156,21 +196,22 @@ impl Listener {
     }
     /// Time until a request's next SYN-ACK, and how many were sent again (listings).
     pub(super) fn left(&self, key: &ReqKey, now: Instant) -> Option<(Duration, u8)> {
-        self.requests.get(&key.hash)?.as_ref().map(|req| (req.deadline.0 - now, req.num_retrans))
+        self.requests.get(&key.hash)?.as_ref().map(|req| (req.deadline - now, req.num_retrans))
     }
     pub(super) fn has(&self, key: &ReqKey) -> bool {
         !self.requests.is_empty() && self.requests.contains_key(&key.hash)
     }
     pub(super) fn insert(&mut self, key: ReqKey, mut req: Box<Request>, at: Instant) {
-        self.next_id += 1;
-        req.deadline = (at, self.next_id);
-        self.deadlines.insert(req.deadline, key.hash);
+        // It wraps: the numbers of requests of one time are near each other.
+        self.next_id = self.next_id.wrapping_add(1);
+        (req.deadline, req.id) = (at, self.next_id);
+        self.deadlines.insert(req.place(), key.hash);
         self.young += 1;
         self.requests.insert(key.hash, Some(req));
     }
     /// Takes another listener's request over, with the time of its next SYN-ACK.
     pub(super) fn adopt(&mut self, key: ReqKey, req: Box<Request>) {
-        let (at, old) = (req.deadline.0, req.num_timeout > 0);
+        let (at, old) = (req.deadline, req.num_timeout > 0);
         self.insert(key, req, at);
         if old {
             self.grew_old();
@@ -178,7 +219,7 @@ impl Listener {
     }
     pub(super) fn remove(&mut self, key: &ReqKey) -> Option<Box<Request>> {
         let req = self.requests.remove(&key.hash)??;
-        self.deadlines.remove(&req.deadline);
+        self.deadlines.remove(&req.place());
         if req.num_timeout == 0 {
             self.young = self.young.saturating_sub(1);
         }
@@ -191,9 +232,9 @@ impl Listener {
     /// Changes the time of a request's next SYN-ACK.
     pub(super) fn postpone(&mut self, key: &ReqKey, at: Instant) {
         if let Some(Some(req)) = self.requests.get_mut(&key.hash) {
-            self.deadlines.remove(&req.deadline);
-            req.deadline.0 = at;
-            self.deadlines.insert(req.deadline, key.hash);
+            self.deadlines.remove(&req.place());
+            req.deadline = at;
+            self.deadlines.insert(req.place(), key.hash);
         }
     }
     pub(super) fn grew_old(&mut self) {
@@ -309,4 +350,17 @@ pub fn accept(sk: SockRef<'_>, nonblock: bool) -> Result<Arc<Sock>> {
         cx.tp.not_accepted = false;
     }
     Ok(child)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_request_takes_at_most_160_bytes_and_40_in_the_listener_s_tables() {
+        assert!(size_of::<super::Request>() <= 160);
+        // A slot of `requests`, and one of `deadlines`.
+        assert_eq!(
+            (size_of::<(u64, Option<Box<super::Request>>)>(), size_of::<((super::Instant, u32), u64)>()),
+            (16, 24)
+        );
+    }
 }

@@ -13,6 +13,7 @@ use crate::sock::skb::Skb;
 use crate::sock::{Sock, SockCommon, flag};
 use crate::stack::Stack;
 use crate::sys::lock::{Mutex, RwLock};
+use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
@@ -146,8 +147,11 @@ pub struct Bound {
     pub holder: Holder,
 }
 
+/// The different holds on a port, which is mostly one, and how many socks have each.
+type Holds = SmallVec<[(Arc<Bound>, u32); 1]>;
+
 #[derive(Default)]
-struct Ports(PlainMap<u16, Vec<(Arc<Bound>, u32)>>);
+struct Ports(PlainMap<u16, Holds>);
 
 /// TCP's tables.
 pub struct TcpTables {
@@ -425,7 +429,7 @@ impl TcpTables {
         Some(Self::count(list, port, holder))
     }
 
-    fn count(list: &mut Vec<(Arc<Bound>, u32)>, port: u16, holder: Holder) -> Arc<Bound> {
+    fn count(list: &mut Holds, port: u16, holder: Holder) -> Arc<Bound> {
         if let Some((bound, n)) = list.iter_mut().find(|(b, _)| b.holder == holder) {
             *n += 1;
             return bound.clone();
@@ -435,7 +439,7 @@ impl TcpTables {
         bound
     }
 
-    fn uncount(list: &mut Vec<(Arc<Bound>, u32)>, bound: &Bound) {
+    fn uncount(list: &mut Holds, bound: &Bound) {
         let Some(i) = list.iter().position(|(b, _)| **b == *bound) else { return };
         list[i].1 -= 1;
         if list[i].1 == 0 {

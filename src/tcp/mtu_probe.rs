@@ -50,7 +50,9 @@ pub(super) enum Probe {
 /// A connection begins, or its options are known: the search begins where `net.ipv4.tcp_mtu_probing` says always
 /// (tcp_mtup_init).
 pub(super) fn init(cx: &mut Cx<'_>) {
-    cx.tp.mtu_probing = None;
+    if let Some(cold) = &mut cx.tp.cold {
+        cold.mtu_probing = None;
+    }
     if cx.stack.sysctl.tcp_mtu_probing() > 1 {
         enable(cx);
     }
@@ -59,7 +61,7 @@ pub(super) fn init(cx: &mut Cx<'_>) {
 fn enable(cx: &mut Cx<'_>) {
     let base = cx.stack.sysctl.tcp_base_mss().max(0) as u32;
     let probing = MtuProbing { search_high: largest(cx), search_low: mss_to_mtu(cx, base), probe: None, began: cx.now };
-    cx.tp.mtu_probing = Some(Box::new(probing));
+    cx.tp.cold.get_or_insert_default().mtu_probing = Some(probing);
 }
 
 /// The packet that the peer's MSS allows.
@@ -70,7 +72,7 @@ fn largest(cx: &Cx<'_>) -> u32 {
 /// The path's MTU is `pmtu` for all we know otherwise: the search stays below it. Returns the size that segments are
 /// held to until a probe has passed.
 pub(super) fn limit(cx: &mut Cx<'_>, pmtu: u32) -> Option<u32> {
-    let p = cx.tp.mtu_probing.as_mut()?;
+    let p = cx.tp.mtu_probing_mut()?;
     p.search_high = p.search_high.min(pmtu);
     Some(p.search_low)
 }
@@ -78,7 +80,7 @@ pub(super) fn limit(cx: &mut Cx<'_>, pmtu: u32) -> Option<u32> {
 /// Sends a probe if the search goes on, enough data waits, and windows have room for the probe and for the segments
 /// behind it whose acknowledgements would show its loss (tcp_mtu_probe).
 pub(super) fn mtu_probe(cx: &mut Cx<'_>) -> Probe {
-    let Some(p) = cx.tp.mtu_probing.as_deref() else { return Probe::None };
+    let Some(p) = cx.tp.mtu_probing() else { return Probe::None };
     let (low, high) = (p.search_low, p.search_high);
     let dsack_due = cx.tp.sack.as_ref().is_some_and(|s| s.duplicate_sack.is_some());
     if p.probe.is_some()
@@ -138,7 +140,7 @@ fn send(cx: &mut Cx<'_>, mut skb: Skb) -> Probe {
     cong::set_cwnd(cx.tp, cx.tp.snd_cwnd - 1);
     let sent = InFlight { size: mss_to_mtu(cx, skb.len() as u32), start: skb.tcp.seq, end: skb.tcp.end_seq };
     xmit::event_new_data_sent(cx, skb);
-    if let Some(p) = &mut cx.tp.mtu_probing {
+    if let Some(p) = cx.tp.mtu_probing_mut() {
         p.probe = Some(sent);
     }
     Probe::Sent
@@ -147,20 +149,21 @@ fn send(cx: &mut Cx<'_>, mut skb: Skb) -> Probe {
 /// The search is over: after `net.ipv4.tcp_probe_interval` it begins again, for paths change (tcp_mtu_check_reprobe).
 fn search_again(cx: &mut Cx<'_>) {
     let interval = cx.stack.sysctl.tcp_probe_interval();
-    if cx.tp.mtu_probing.as_ref().is_none_or(|p| cx.now - p.began < interval) {
+    if cx.tp.mtu_probing().is_none_or(|p| cx.now - p.began < interval) {
         return;
     }
     let mss = current_mss(cx);
     let (high, low) = (largest(cx), mss_to_mtu(cx, mss));
     let began = cx.now;
-    cx.tp.mtu_probing = Some(Box::new(MtuProbing { search_high: high, search_low: low, probe: None, began }));
+    cx.tp.cold.get_or_insert_default().mtu_probing =
+        Some(MtuProbing { search_high: high, search_low: low, probe: None, began });
 }
 
 /// Data was acknowledged: with the probe's, its size passes, and becomes the MSS. The window keeps its bytes
 /// (tcp_mtup_probe_success).
 pub(super) fn acked(cx: &mut Cx<'_>) {
     let una = cx.tp.snd_una;
-    let Some(p) = &mut cx.tp.mtu_probing else { return };
+    let Some(p) = cx.tp.mtu_probing_mut() else { return };
     let Some(passed) = p.probe.take_if(|probe| !probe.end.after(una)) else { return };
     p.search_low = passed.size;
     let bytes = u64::from(cx.tp.snd_cwnd) * u64::from(cx.tp.mss_cache);
@@ -177,7 +180,7 @@ pub(super) fn acked(cx: &mut Cx<'_>) {
 /// (tcp_mtup_probe_failed).
 pub(super) fn lost(cx: &mut Cx<'_>) -> bool {
     let una = cx.tp.snd_una;
-    let Some(p) = &mut cx.tp.mtu_probing else { return false };
+    let Some(p) = cx.tp.mtu_probing_mut() else { return false };
     let Some(failed) = p.probe.take_if(|probe| probe.start == una) else { return false };
     p.search_high = failed.size - 1;
     cx.stack.mib.inc(Mib::TcpExtTCPMTUPFail);
@@ -188,7 +191,7 @@ pub(super) fn lost(cx: &mut Cx<'_>) -> bool {
 /// Something is sent again: whatever comes of the probe now says nothing.
 #[inline]
 pub(super) fn inconclusive(cx: &mut Cx<'_>) {
-    if let Some(p) = &mut cx.tp.mtu_probing {
+    if let Some(p) = cx.tp.mtu_probing_mut() {
         p.probe = None;
     }
 }
@@ -200,14 +203,14 @@ pub(super) fn black_hole(cx: &mut Cx<'_>) {
     if sysctl.tcp_mtu_probing() == 0 {
         return;
     }
-    match &cx.tp.mtu_probing {
+    match cx.tp.mtu_probing() {
         None => enable(cx),
         Some(p) => {
             let half = i64::from(mtu_to_mss(cx, p.search_low) >> 1);
             let mss = half.min(sysctl.tcp_base_mss().into());
             let mss = mss.max(sysctl.tcp_mtu_probe_floor().into()).max(sysctl.tcp_min_snd_mss().into()) as u32;
             let low = mss_to_mtu(cx, mss);
-            if let Some(p) = &mut cx.tp.mtu_probing {
+            if let Some(p) = cx.tp.mtu_probing_mut() {
                 p.search_low = low;
             }
         }

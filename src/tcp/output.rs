@@ -77,7 +77,7 @@ pub fn notsent_bytes(tp: &TcpSock) -> u32 {
 /// Whether unsent bytes stay below TCP_NOTSENT_LOWAT or the sysctl; with `wake`, below half of it, so that a woken
 /// writer finds room for more than a byte (tcp_stream_memory_free).
 pub fn stream_memory_free(stack: &Stack, tp: &TcpSock, wake: bool) -> bool {
-    let lowat = match tp.notsent_lowat {
+    let lowat = match tp.options().notsent_lowat {
         0 => stack.sysctl.tcp_notsent_lowat(),
         n => n,
     };

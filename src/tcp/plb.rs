@@ -55,7 +55,7 @@ impl Plb {
         segment::rethink_txhash(cx);
         self.consec_cong_rounds = 0;
         let cold = cx.tp.cold.get_or_insert_default();
-        cold.plb_rehash = cold.plb_rehash.wrapping_add(1);
+        cold.rare.plb_rehash = cold.rare.plb_rehash.wrapping_add(1);
         cx.stack.mib.inc(Mib::TcpExtTCPPLBRehash);
     }
 
@@ -109,7 +109,7 @@ mod tests {
             let mut plb = Plb::default();
             let first = (1..=20).find(|_| round(&b, &mut plb, 50, in_flight));
             assert_eq!(first, Some(rounds), "{in_flight}");
-            assert_eq!(b.with(|cx| cx.tp.plb_rehash()), 1);
+            assert_eq!(b.with(|cx| cx.tp.rare().plb_rehash), 1);
             assert!(!round(&b, &mut plb, 50, in_flight), "counted anew");
         }
     }

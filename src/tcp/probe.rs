@@ -10,7 +10,7 @@ use super::retransmit::{retransmit_skb_quiet, still_in_host_queue};
 use super::rtt;
 use super::sack::is_sack;
 use super::segment::{transmit_bare, transmit_skb, urg_mode};
-use super::tcb::{CaState, Cx, TIMEOUT_INIT_US, XmitTimer, nagle};
+use super::tcb::{CaState, Cx, TIMEOUT_INIT_US, TcpSock, XmitTimer, nagle};
 use super::timer::{
     RESOURCE_PROBE_INTERVAL, TIMEOUT_MIN, clamp_probe0_to_user_timeout, micros, probe0_when, rearm_rto,
     reset_xmit_timer, rto_delta,
@@ -94,7 +94,7 @@ pub(crate) fn send_probe0(cx: &mut Cx<'_>) {
         // The window has opened.
         cx.tp.probes_out = 0;
         cx.tp.backoff = 0;
-        cx.tp.probes_tstamp = Instant::ZERO;
+        forget_start(cx.tp);
         return;
     }
     cx.tp.probes_out = cx.tp.probes_out.saturating_add(1);
@@ -179,4 +179,11 @@ fn try_loss_probe(cx: &mut Cx<'_>) -> bool {
     }
     cx.tp.tlp_retrans = true;
     true
+}
+
+/// The episode of probes is over.
+pub(crate) fn forget_start(tp: &mut TcpSock) {
+    if let Some(rare) = tp.rare_if_any() {
+        rare.probes_tstamp = Instant::ZERO;
+    }
 }

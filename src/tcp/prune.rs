@@ -78,11 +78,11 @@ fn prune_queue(cx: &mut Cx<'_>, incoming: &Skb) -> bool {
 /// at each; queues of few packets are walked at each here, too.
 fn may_collapse(cx: &mut Cx<'_>) -> bool {
     const LOOKS: usize = 8;
-    let paid = cx.tp.segs_in.wrapping_sub(cx.tp.collapse_segs) as usize * LOOKS;
+    let paid = cx.tp.segs_in.wrapping_sub(cx.tp.rare().collapse_segs) as usize * LOOKS;
     if cx.tp.ooo_queue.len() + cx.sk.receive_queue.len() > paid.max(8 * LOOKS) {
         return false;
     }
-    cx.tp.collapse_segs = cx.tp.segs_in;
+    cx.tp.rare_mut().collapse_segs = cx.tp.segs_in;
     true
 }
 

@@ -43,7 +43,7 @@ pub(crate) fn spurious_retrans(tp: &TcpSock, cb: &TcpCb) -> bool {
 /// Time that reordering may take, microseconds (RFC 8985 §6.2 step 4; tcp_rack_reo_wnd).
 fn reo_wnd(cx: &Cx<'_>) -> u32 {
     let tp = &*cx.tp;
-    if tp.reord_seen == 0 {
+    if tp.rare().reord_seen == 0 {
         if tp.ca_state >= CaState::Recovery {
             return 0;
         }

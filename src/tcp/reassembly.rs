@@ -305,7 +305,7 @@ fn data_queue_ofo(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
     rcvbuf::measure_rcv_mss(cx, seg, &skb);
     cx.tp.pred_flags = 0;
     cx.tp.ack.schedule();
-    cx.tp.rcv_ooopack = cx.tp.rcv_ooopack.saturating_add(skb.rx_segs.max(1) as u32);
+    cx.tp.rare_mut().rcv_ooopack = cx.tp.rare().rcv_ooopack.saturating_add(skb.rx_segs.max(1) as u32);
     cx.stack.mib.inc(Mib::TcpExtTCPOFOQueue);
     let (seq, end_seq) = (seg.seq, seg.end_seq);
     let (len, truesize) = (skb.len() as u32, skb.truesize);

@@ -49,7 +49,7 @@ fn check_reno_reordering(cx: &mut Cx<'_>, addend: u32) {
     }
     let max = cx.stack.sysctl.tcp_max_reordering().max(1) as u32;
     cx.tp.reordering = cx.tp.packets_out.saturating_add(addend).min(max);
-    cx.tp.reord_seen = cx.tp.reord_seen.saturating_add(1);
+    cx.tp.rare_mut().reord_seen = cx.tp.rare().reord_seen.saturating_add(1);
     cx.stack.mib.inc(Mib::TcpExtTCPRenoReorder);
 }
 
@@ -316,10 +316,10 @@ fn process_loss(cx: &mut Cx<'_>, flags: u32, num_dupack: u32, rexmit: &mut Rexmi
 
 /// An episode of retransmission timeouts has ended (tcp_update_rto_time).
 pub(super) fn update_rto_time(cx: &mut Cx<'_>) {
-    if cx.tp.rto_stamp_ms != 0 {
-        let spent = (cx.now.as_millis() as u32).wrapping_sub(cx.tp.rto_stamp_ms);
-        cx.tp.total_rto_time_ms = cx.tp.total_rto_time_ms.wrapping_add(spent);
-        cx.tp.rto_stamp_ms = 0;
+    if cx.tp.rare().rto_stamp_ms != 0 {
+        let spent = (cx.now.as_millis() as u32).wrapping_sub(cx.tp.rare().rto_stamp_ms);
+        cx.tp.rare_mut().total_rto_time_ms = cx.tp.rare().total_rto_time_ms.wrapping_add(spent);
+        cx.tp.rare_mut().rto_stamp_ms = 0;
     }
 }
 

@@ -228,7 +228,7 @@ impl Recv {
         if !self.peek {
             self.seq = cx.tp.copied_seq;
         }
-        if cx.tp.urg_data != 0 && cx.tp.urg_seq == self.seq {
+        if cx.tp.urg_data != 0 && cx.tp.rare().urg_seq == self.seq {
             let here = cx.tp.rcv_nxt.after(self.seq);
             if self.copied > 0 || (msg.before_urgent && here) {
                 return Step::Urgent;
@@ -252,7 +252,7 @@ impl Recv {
         };
         let mut used = (len - offset).min(self.len);
         if cx.tp.urg_data != 0 {
-            let to_urgent = cx.tp.urg_seq.since(self.seq) as usize;
+            let to_urgent = cx.tp.rare().urg_seq.since(self.seq) as usize;
             if to_urgent == 0 {
                 if !cx.sk.flag(flag::URGINLINE) {
                     // The urgent byte is not part of the stream: it is skipped.
@@ -288,7 +288,7 @@ impl Recv {
             cx.tp.copied_seq = self.seq;
         }
         rcvbuf::rcv_space_adjust(cx);
-        if cx.tp.urg_data != 0 && cx.tp.copied_seq.after(cx.tp.urg_seq) {
+        if cx.tp.urg_data != 0 && cx.tp.copied_seq.after(cx.tp.rare().urg_seq) {
             cx.tp.urg_data = 0;
             input::fast_path_check(cx);
         }
@@ -428,7 +428,7 @@ pub(crate) fn poll_locked(g: &mut SockGuard<'_>) -> Events {
     let open = !matches!(state, State::SynSent | State::SynRecv);
     if open || state == State::SynRecv && cx.tp.has_fastopen_rsk() {
         let mut target = ulp::rcvlowat(&cx).max(1);
-        if cx.tp.urg_data != 0 && cx.tp.urg_seq == cx.tp.copied_seq && !cx.sk.flag(flag::URGINLINE) {
+        if cx.tp.urg_data != 0 && cx.tp.rare().urg_seq == cx.tp.copied_seq && !cx.sk.flag(flag::URGINLINE) {
             target = target.saturating_add(1);
         }
         if readable(&cx, target) {

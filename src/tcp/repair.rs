@@ -69,7 +69,7 @@ pub(super) fn set_mode(cx: &mut Cx<'_>, val: i32) -> Result<()> {
     let on = val == mode::ON;
     cx.tp.repair = on;
     if on {
-        cx.tp.repair_queue = Queue::None;
+        cx.tp.options_mut().repair_queue = Queue::None;
     }
     // SK_FORCE_REUSE, SK_NO_REUSE: what SO_REUSEADDR said before is forgotten.
     cx.sk.force_reuse = on;
@@ -86,7 +86,7 @@ pub(super) fn set_queue(cx: &mut Cx<'_>, val: i32) -> Result<()> {
     if !cx.tp.repair {
         return Err(Error::Perm);
     }
-    cx.tp.repair_queue = match val {
+    cx.tp.options_mut().repair_queue = match val {
         0 => Queue::None,
         1 => Queue::Recv,
         2 => Queue::Send,
@@ -97,7 +97,7 @@ pub(super) fn set_queue(cx: &mut Cx<'_>, val: i32) -> Result<()> {
 
 /// What TCP_REPAIR_QUEUE reads. EINVAL outside of repair.
 pub(super) fn queue(tp: &TcpSock) -> Result<i32> {
-    if tp.repair { Ok(tp.repair_queue as i32) } else { Err(Error::Inval) }
+    if tp.repair { Ok(tp.options().repair_queue as i32) } else { Err(Error::Inval) }
 }
 
 /// TCP_QUEUE_SEQ: where the chosen queue begins. EPERM once there is a connection, or something is in the queue;
@@ -107,7 +107,7 @@ pub(super) fn set_seq(cx: &mut Cx<'_>, val: i32) -> Result<()> {
         return Err(Error::Perm);
     }
     let seq = SeqNum(val as u32);
-    match cx.tp.repair_queue {
+    match cx.tp.options().repair_queue {
         Queue::None => return Err(Error::Inval),
         Queue::Send if !cx.tp.rtx_queue.is_empty() => return Err(Error::Perm),
         Queue::Send => cx.tp.write_seq = seq,
@@ -119,7 +119,7 @@ pub(super) fn set_seq(cx: &mut Cx<'_>, val: i32) -> Result<()> {
 
 /// What TCP_QUEUE_SEQ reads: where the chosen queue ends. EINVAL without a queue.
 pub(super) fn seq(tp: &TcpSock) -> Result<i32> {
-    match tp.repair_queue {
+    match tp.options().repair_queue {
         Queue::None => Err(Error::Inval),
         Queue::Send => Ok(tp.write_seq.0 as i32),
         Queue::Recv => Ok(tp.rcv_nxt.0 as i32),
@@ -214,7 +214,7 @@ pub(super) fn window(tp: &TcpSock, value: &mut [u8]) -> Result<usize> {
 
 /// A write in repair mode: None where it goes on as any other, into the send queue. EINVAL without a queue.
 pub(super) fn sendmsg(cx: &mut Cx<'_>, msg: &mut SendMsg<'_>) -> Result<Option<usize>> {
-    match cx.tp.repair_queue {
+    match cx.tp.options().repair_queue {
         Queue::None => Err(Error::Inval),
         Queue::Send => Ok(None),
         Queue::Recv => send_rcvq(cx, msg).map(Some),
@@ -261,7 +261,7 @@ pub(super) fn recvmsg(cx: &mut Cx<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<Opti
     if msg.flags & libc::MSG_PEEK == 0 {
         return Err(Error::Perm);
     }
-    match cx.tp.repair_queue {
+    match cx.tp.options().repair_queue {
         Queue::None => Err(Error::Inval),
         Queue::Send => peek_sndq(cx.tp, msg).map(Some),
         Queue::Recv => Ok(None),
@@ -287,7 +287,7 @@ fn peek_sndq(tp: &TcpSock, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
 /// Whether what is in the unsent queue counts as sent, without the network.
 #[inline]
 pub(super) fn sends_nothing(tp: &TcpSock) -> bool {
-    tp.repair && tp.repair_queue == Queue::Send
+    tp.repair && tp.options().repair_queue == Queue::Send
 }
 
 /// The head of the unsent queue counts as sent now: the retransmission timer runs for it. Returns its segments.

@@ -175,9 +175,9 @@ pub(crate) fn retransmit_skb_quiet(cx: &mut Cx<'_>, at: &mut Pos, segs: u32, why
         cx.stack.mib.inc(Mib::TcpExtTCPSynRetrans);
     }
     cx.tp.total_retrans = cx.tp.total_retrans.wrapping_add(n);
-    cx.tp.bytes_retrans += bytes;
     // The packet is taken out of the queue for the call, during which the connection is borrowed mutably.
     let mut skb: Skb = std::mem::take(slot);
+    cx.tp.rare_mut().bytes_retrans += bytes;
     skb.tcp.sacked |= sacked::EVER_RETRANS;
     let r = transmit_skb(cx, &mut skb);
     // A tail loss probe (RFC 8985 §7.3) sends the last packet, even one that has been selectively acknowledged since

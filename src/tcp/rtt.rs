@@ -14,14 +14,14 @@ pub(crate) const TIMEOUT_FALLBACK_US: u32 = 3_000_000;
 pub(crate) fn rto_min_us(cx: &Cx<'_>) -> u32 {
     match &cx.sk.dst {
         Some(d) if d.metrics.rto_min_us != 0 => d.metrics.rto_min_us,
-        _ if cx.tp.rto_min_us != 0 => cx.tp.rto_min_us,
+        _ if cx.tp.options().rto_min_us != 0 => cx.tp.options().rto_min_us,
         _ => micros(cx.stack.sysctl.tcp_rto_min_us()),
     }
 }
 
 /// Greatest RTO, microseconds: the program's or the sysctl's (tcp_rto_max).
 pub(crate) fn rto_max_us(cx: &Cx<'_>) -> u32 {
-    match cx.tp.rto_max_ms {
+    match cx.tp.options().rto_max_ms {
         0 => micros(cx.stack.sysctl.tcp_rto_max_ms()),
         ms => ms.saturating_mul(1000),
     }

@@ -68,14 +68,14 @@ fn dsack_seen(tp: &mut TcpSock, start: SeqNum, end: SeqNum, st: &mut AckSt) -> u
     } else if tp.tlp_active && tp.tlp_high_seq == end {
         st.flag |= flag::DSACK_TLP;
     }
-    tp.dsack_dups = tp.dsack_dups.saturating_add(dups);
+    tp.rare_mut().dsack_dups = tp.rare().dsack_dups.saturating_add(dups);
     // There are more duplicates than retransmissions: the network duplicated, or the peer lies.
-    if tp.dsack_dups > tp.total_retrans {
+    if tp.rare().dsack_dups > tp.total_retrans {
         return 0;
     }
     tp.rx_opt.sack_ok |= DSACK_SEEN;
     // A DSACK for a loss probe says nothing about reordering.
-    if tp.reord_seen != 0 && st.flag & flag::DSACK_TLP == 0 {
+    if tp.rare().reord_seen != 0 && st.flag & flag::DSACK_TLP == 0 {
         tp.rack.dsack_seen = true;
     }
     st.flag |= flag::DSACKING_ACK;
@@ -123,7 +123,7 @@ pub(crate) fn check_sack_reordering(cx: &mut Cx<'_>, low_seq: SeqNum, ts: bool) 
     if mss != 0 && metric as u64 > cx.tp.reordering as u64 * mss as u64 {
         cx.tp.reordering = metric.div_ceil(mss).min(cx.stack.sysctl.tcp_max_reordering().max(1) as u32);
     }
-    cx.tp.reord_seen = cx.tp.reord_seen.saturating_add(1);
+    cx.tp.rare_mut().reord_seen = cx.tp.rare().reord_seen.saturating_add(1);
     cx.stack.mib.inc(if ts { Mib::TcpExtTCPTSReorder } else { Mib::TcpExtTCPSACKReorder });
 }
 

@@ -343,7 +343,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     out.hash = cx.tp.txhash;
     (out.mark, out.priority) = (cx.sk.mark, cx.sk.priority);
     if cx.tp.departure_times {
-        out.tx_time = cx.tp.wstamp + Duration::from_micros(u64::from(cx.tp.tx_delay()));
+        out.tx_time = cx.tp.wstamp + Duration::from_micros(u64::from(cx.tp.options().tx_delay));
     }
     if payload > 0 || is_syn || flags.contains(TcpFlags::FIN) {
         // A pure acknowledgement is not charged to the sock: its completion must not resume sending.

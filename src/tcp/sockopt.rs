@@ -177,40 +177,40 @@ fn set_int(cx: &mut Cx<'_>, name: i32, val: i32) -> Result<()> {
             }
         }
         opt::KEEPIDLE => {
-            cx.tp.keepalive_time_ms = within(val, 1..=MAX_KEEP_SECS)? as u32 * 1000;
+            cx.tp.options_mut().keepalive_time_ms = within(val, 1..=MAX_KEEP_SECS)? as u32 * 1000;
             if cx.sk.flag(flag::KEEPOPEN) && !matches!(cx.state(), State::Close | State::Listen) {
                 let (time, idle) = (timer::keepalive_time_when(cx), timer::keepalive_time_elapsed(cx));
                 timer::reset_keepalive_timer(cx, time.saturating_sub(idle));
             }
         }
-        opt::KEEPINTVL => cx.tp.keepalive_intvl_ms = within(val, 1..=MAX_KEEP_SECS)? as u32 * 1000,
-        opt::KEEPCNT => cx.tp.keepalive_probes = within(val, 1..=MAX_COUNT)? as u8,
-        opt::SYNCNT => cx.tp.syn_retries = within(val, 1..=MAX_COUNT)? as u8,
+        opt::KEEPINTVL => cx.tp.options_mut().keepalive_intvl_ms = within(val, 1..=MAX_KEEP_SECS)? as u32 * 1000,
+        opt::KEEPCNT => cx.tp.options_mut().keepalive_probes = within(val, 1..=MAX_COUNT)? as u8,
+        opt::SYNCNT => cx.tp.options_mut().syn_retries = within(val, 1..=MAX_COUNT)? as u8,
         opt::LINGER2 => {
-            cx.tp.linger2_ms = match val {
+            cx.tp.options_mut().linger2_ms = match val {
                 n if n < 0 => -1,
                 n => n.min(MAX_LINGER2) * 1000,
             }
         }
         opt::DEFER_ACCEPT => {
             let max = cx.stack.sysctl.tcp_rto_max_ms().as_secs() as i32;
-            cx.tp.defer_accept = secs_to_retrans(val, 1, max);
+            cx.tp.options_mut().defer_accept = secs_to_retrans(val, 1, max);
         }
         opt::WINDOW_CLAMP => rcvbuf::set_window_clamp(cx, val)?,
         opt::QUICKACK => delack::set_quickack(cx, val),
-        opt::THIN_LINEAR_TIMEOUTS => cx.tp.thin_lto = within(val, 0..=1)? == 1,
+        opt::THIN_LINEAR_TIMEOUTS => cx.tp.options_mut().thin_lto = within(val, 0..=1)? == 1,
         // Without effect since Linux 4.15, where RACK took over; the range is still checked.
         opt::THIN_DUPACK => {
             within(val, 0..=1)?;
         }
-        opt::USER_TIMEOUT => cx.tp.set_user_timeout_ms(within(val, 0..=i32::MAX)? as u32),
+        opt::USER_TIMEOUT => cx.tp.options_mut().user_timeout_ms = within(val, 0..=i32::MAX)? as u32,
         opt::NOTSENT_LOWAT => {
-            cx.tp.notsent_lowat = val as u32;
+            cx.tp.options_mut().notsent_lowat = val as u32;
             if recvmsg::stream_writable(cx) {
                 cx.sock.wait.wake(crate::sock::wait::Events::OUT);
             }
         }
-        opt::SAVE_SYN => cx.tp.save_syn = within(val, 0..=2)? as u8,
+        opt::SAVE_SYN => cx.tp.options_mut().save_syn = within(val, 0..=2)? as u8,
         opt::INQ => cx.tp.recvmsg_inq = within(val, 0..=1)? == 1,
         opt::FASTOPEN | opt::FASTOPEN_CONNECT | opt::FASTOPEN_NO_COOKIE => fastopen::set_option(cx, name, val)?,
         opt::TX_DELAY => set_tx_delay(cx, within(val, 0..=MAX_TX_DELAY)? as u32),
@@ -218,9 +218,9 @@ fn set_int(cx: &mut Cx<'_>, name: i32, val: i32) -> Result<()> {
         opt::REPAIR_QUEUE => repair::set_queue(cx, val)?,
         opt::QUEUE_SEQ => repair::set_seq(cx, val)?,
         opt::TIMESTAMP => repair::set_timestamp(cx, val)?,
-        opt::RTO_MAX_MS => cx.tp.rto_max_ms = within(val, 1_000..=120_000)? as u32,
-        opt::RTO_MIN_US => cx.tp.rto_min_us = within(val, TICK_US..=RTO_MIN_US)? as u32,
-        opt::DELACK_MAX_US => cx.tp.delack_max_us = within(val, TICK_US..=RTO_MIN_US)? as u32,
+        opt::RTO_MAX_MS => cx.tp.options_mut().rto_max_ms = within(val, 1_000..=120_000)? as u32,
+        opt::RTO_MIN_US => cx.tp.options_mut().rto_min_us = within(val, TICK_US..=RTO_MIN_US)? as u32,
+        opt::DELACK_MAX_US => cx.tp.options_mut().delack_max_us = within(val, TICK_US..=RTO_MIN_US)? as u32,
         _ => return Err(Error::NoProtoOpt),
     }
     Ok(())
@@ -229,8 +229,8 @@ fn set_int(cx: &mut Cx<'_>, name: i32, val: i32) -> Result<()> {
 /// TCP_TX_DELAY: packets leave so much later, where the device keeps departure times. The RTT of a connection is taken
 /// to change by as much, so that no timer fires before the first sample says so (tcp_enable_tx_delay).
 fn set_tx_delay(cx: &mut Cx<'_>, delay: u32) {
-    let delta = (i64::from(delay) - i64::from(cx.tp.tx_delay())) << 3;
-    cx.tp.set_tx_delay(delay);
+    let delta = (i64::from(delay) - i64::from(cx.tp.options().tx_delay)) << 3;
+    cx.tp.options_mut().tx_delay = delay;
     if delta != 0 && cx.state() == State::Established {
         cx.tp.srtt_us = (i64::from(cx.tp.srtt_us) + delta).clamp(1, i64::from(u32::MAX)) as u32;
         rtt::set_rto(cx);
@@ -290,7 +290,7 @@ pub(crate) fn get(sk: SockRef<'_>, level: i32, name: i32, value: &mut [u8]) -> R
         opt::REPAIR_WINDOW => return repair::window(cx.tp, value),
         opt::AO_INFO | opt::AO_GET_KEYS | opt::AO_REPAIR => return auth::ao_option::get(&cx, name, value),
         opt::FASTOPEN_KEY => {
-            let keys = cx.tp.fastopen.as_ref().and_then(|f| f.keys.as_ref()).map(Keys::to_bytes);
+            let keys = cx.tp.fastopen().and_then(|f| f.keys.as_ref()).map(Keys::to_bytes);
             return Ok(keys.map_or(0, |k| put(value, &k)));
         }
         _ => {}
@@ -329,33 +329,33 @@ fn get_int(stack: &Stack, cx: &Cx<'_>, name: i32) -> Result<i32> {
             if tp.rx_opt.user_mss != 0 && unconnected { i32::from(tp.rx_opt.user_mss) } else { tp.mss_cache as i32 }
         }
         opt::CORK => (tp.nonagle & nagle::CORK != 0) as i32,
-        opt::KEEPIDLE => secs_or(tp.keepalive_time_ms, sysctl.tcp_keepalive_time()),
-        opt::KEEPINTVL => secs_or(tp.keepalive_intvl_ms, sysctl.tcp_keepalive_intvl()),
-        opt::KEEPCNT if tp.keepalive_probes != 0 => i32::from(tp.keepalive_probes),
+        opt::KEEPIDLE => secs_or(tp.options().keepalive_time_ms, sysctl.tcp_keepalive_time()),
+        opt::KEEPINTVL => secs_or(tp.options().keepalive_intvl_ms, sysctl.tcp_keepalive_intvl()),
+        opt::KEEPCNT if tp.options().keepalive_probes != 0 => i32::from(tp.options().keepalive_probes),
         opt::KEEPCNT => sysctl.tcp_keepalive_probes(),
-        opt::SYNCNT if tp.syn_retries != 0 => i32::from(tp.syn_retries),
+        opt::SYNCNT if tp.options().syn_retries != 0 => i32::from(tp.options().syn_retries),
         opt::SYNCNT => sysctl.tcp_syn_retries(),
-        opt::LINGER2 if tp.linger2_ms < 0 => -1,
-        opt::LINGER2 => secs_or(tp.linger2_ms as u32, sysctl.tcp_fin_timeout()),
-        opt::DEFER_ACCEPT => retrans_to_secs(tp.defer_accept, 1, sysctl.tcp_rto_max_ms().as_secs() as i32),
+        opt::LINGER2 if tp.options().linger2_ms < 0 => -1,
+        opt::LINGER2 => secs_or(tp.options().linger2_ms as u32, sysctl.tcp_fin_timeout()),
+        opt::DEFER_ACCEPT => retrans_to_secs(tp.options().defer_accept, 1, sysctl.tcp_rto_max_ms().as_secs() as i32),
         opt::WINDOW_CLAMP => tp.window_clamp as i32,
         opt::QUICKACK => i32::from(!delack::in_pingpong_mode(cx)),
-        opt::THIN_LINEAR_TIMEOUTS => tp.thin_lto as i32,
+        opt::THIN_LINEAR_TIMEOUTS => tp.options().thin_lto as i32,
         opt::THIN_DUPACK => 0,
-        opt::USER_TIMEOUT => tp.user_timeout_ms() as i32,
-        opt::NOTSENT_LOWAT => tp.notsent_lowat as i32,
-        opt::SAVE_SYN => i32::from(tp.save_syn),
+        opt::USER_TIMEOUT => tp.options().user_timeout_ms as i32,
+        opt::NOTSENT_LOWAT => tp.options().notsent_lowat as i32,
+        opt::SAVE_SYN => i32::from(tp.options().save_syn),
         opt::INQ => tp.recvmsg_inq as i32,
         opt::FASTOPEN | opt::FASTOPEN_CONNECT | opt::FASTOPEN_NO_COOKIE => fastopen::option(tp, name),
         opt::REPAIR => tp.repair.into(),
         opt::REPAIR_QUEUE => repair::queue(tp)?,
         opt::QUEUE_SEQ => repair::seq(tp)?,
         opt::TIMESTAMP => repair::timestamp(cx),
-        opt::TX_DELAY => tp.tx_delay() as i32,
+        opt::TX_DELAY => tp.options().tx_delay as i32,
         opt::IS_MPTCP => 0,
         opt::RTO_MAX_MS => (rtt::rto_max_us(cx) / 1000) as i32,
         opt::RTO_MIN_US => rtt::rto_min_us(cx) as i32,
-        opt::DELACK_MAX_US if tp.delack_max_us != 0 => tp.delack_max_us as i32,
+        opt::DELACK_MAX_US if tp.options().delack_max_us != 0 => tp.options().delack_max_us as i32,
         opt::DELACK_MAX_US => RTO_MIN_US,
         _ => return Err(Error::NoProtoOpt),
     })

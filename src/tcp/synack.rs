@@ -53,8 +53,7 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
         }
     }
     let tsval = clock.wrapping_add(req.ts_off);
-    if req.snt_synack.is_none() {
-        req.snt_synack = Some(now);
+    if req.synack_leaves(now) {
         req.tsval.0 = tsval;
     }
     req.tsval.1 = tsval;
@@ -98,11 +97,11 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
         ttl: if v6 { cx.sk.hops } else { cx.sk.ttl },
         oif: req.oif,
         flow_label: 0,
-        ip_options: pktoptions::ip_options(req.pktopts.as_deref()),
+        ip_options: pktoptions::ip_options(req.cold.as_ref().and_then(|c| c.pktopts.as_deref())),
         txhash: req.txhash,
     };
     let more = if cx.tp.sock_ops_flags & cb::WRITE_HDR_OPT != 0 {
-        let syn = req.syn_options.clone().unwrap_or_default();
+        let syn = req.cold.as_ref().and_then(|c| c.syn_options.clone()).unwrap_or_default();
         let seg = HdrSeg { flags: Some(flags), seq: repr.seq, len: 0, segs: 1, syn: &syn, remaining: MAX_OPTIONS_LEN };
         let mut own = [0; MAX_OPTIONS_LEN];
         options.emit(&mut own);
@@ -114,7 +113,7 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
     let chain = socket_headers::of_stream(cx.sk, req.daddr);
     let chain = chain.as_ref().map(|c| (c, socket_headers::way_to(cx.sk, req.daddr)));
     // The SYN's label, where the listener reflects it.
-    let label = match &req.pktopts {
+    let label = match req.cold.as_ref().and_then(|c| c.pktopts.as_ref()) {
         Some(p) if flowlabel::is_reflected(cx.sk) => p.rx.flow_label,
         _ => 0,
     };
@@ -151,11 +150,11 @@ pub(super) fn synack_timer(cx: &mut Cx<'_>) {
 }
 
 fn one_timeout(cx: &mut Cx<'_>, key: &ReqKey) {
-    let mut retries = match cx.tp.syn_retries {
+    let mut retries = match cx.tp.options().syn_retries {
         0 => cx.stack.sysctl.tcp_synack_retries(),
         n => i32::from(n),
     };
-    let defer = cx.tp.defer_accept;
+    let defer = cx.tp.options().defer_accept;
     let max_backlog = cx.sk.max_ack_backlog as usize;
     let Some(l) = cx.tp.listener.as_mut() else { return };
     let (qlen, mut young) = (l.requests_len(), l.young() << 1);

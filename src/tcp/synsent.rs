@@ -129,7 +129,7 @@ fn syn_ack(cx: &mut Cx<'_>, seg: Seg, o: &TcpOptions, skb: Skb) -> Verdict {
         return Verdict::Ok;
     }
     // A sender that waits, or the program's reply, can carry the handshake's last acknowledgement.
-    if cx.tp.write_pending != 0 || cx.tp.defer_accept != 0 || delack::in_pingpong_mode(cx) {
+    if cx.tp.write_pending != 0 || cx.tp.options().defer_accept != 0 || delack::in_pingpong_mode(cx) {
         delack::delay_handshake_ack(cx);
         drop(skb);
         return Verdict::Ok;

@@ -41,7 +41,7 @@ pub(crate) fn micros(us: u32) -> Duration {
 /// Greatest RTO of this connection.
 #[inline]
 pub(crate) fn rto_max(cx: &Cx<'_>) -> Duration {
-    match cx.tp.rto_max_ms {
+    match cx.tp.options().rto_max_ms {
         0 => cx.stack.sysctl.tcp_rto_max_ms(),
         ms => Duration::from_millis(u64::from(ms)),
     }
@@ -70,7 +70,9 @@ pub(crate) fn clear_xmit_timers(cx: &mut Cx<'_>) {
     cx.tp.pending = XmitTimer::None;
     delack::cancel(cx);
     cx.stack.timers.cancel(&mut cx.tp.retransmit_timer);
-    cx.stack.timers.cancel(&mut cx.tp.pacing_timer);
+    if let Some(cold) = &mut cx.tp.cold {
+        cx.stack.timers.cancel(&mut cold.pacing_timer);
+    }
     cx.stack.timers.cancel(&mut cx.sk.timer);
 }
 
@@ -123,17 +125,17 @@ pub(crate) fn check_probe_timer(cx: &mut Cx<'_>) {
 }
 
 fn user_timeout(tp: &TcpSock) -> Option<Duration> {
-    let ms = tp.user_timeout_ms();
+    let ms = tp.options().user_timeout_ms;
     (ms != 0).then(|| Duration::from_millis(u64::from(ms)))
 }
 
 /// `when`, but no later than TCP_USER_TIMEOUT after the first probe (tcp_clamp_probe0_to_user_timeout).
 pub(crate) fn clamp_probe0_to_user_timeout(cx: &Cx<'_>, when: Duration) -> Duration {
     let Some(limit) = user_timeout(cx.tp) else { return when };
-    if cx.tp.probes_tstamp == Instant::ZERO {
+    if cx.tp.rare().probes_tstamp == Instant::ZERO {
         return when;
     }
-    limit.saturating_sub(cx.now - cx.tp.probes_tstamp).max(TIMEOUT_MIN).min(when)
+    limit.saturating_sub(cx.now - cx.tp.rare().probes_tstamp).max(TIMEOUT_MIN).min(when)
 }
 
 /// The RTO, but no later than TCP_USER_TIMEOUT after the first retransmission (tcp_clamp_rto_to_user_timeout).
@@ -224,7 +226,7 @@ pub(crate) fn write_timeout(cx: &mut Cx<'_>) -> bool {
         if cx.tp.retransmits != 0 {
             segment::reset_dst(cx);
         }
-        retry_until = match cx.tp.syn_retries {
+        retry_until = match cx.tp.options().syn_retries {
             0 => sysctl.tcp_syn_retries().max(0) as u32,
             n => u32::from(n),
         };
@@ -257,7 +259,7 @@ pub(crate) fn write_timeout(cx: &mut Cx<'_>) -> bool {
     if expired {
         write_err(cx);
     } else if segment::rethink_txhash(cx) {
-        cx.tp.timeout_rehash = cx.tp.timeout_rehash.wrapping_add(1);
+        cx.tp.rare_mut().timeout_rehash = cx.tp.rare().timeout_rehash.wrapping_add(1);
         cx.stack.mib.inc(Mib::TcpExtTcpTimeoutRehash);
     }
     expired
@@ -307,11 +309,11 @@ fn stream_is_thin(tp: &TcpSock) -> bool {
 /// Counts a retransmission timeout (tcp_update_rto_stats).
 pub(super) fn update_rto_stats(cx: &mut Cx<'_>) {
     if cx.tp.retransmits == 0 {
-        cx.tp.total_rto_recoveries = cx.tp.total_rto_recoveries.wrapping_add(1);
-        cx.tp.rto_stamp_ms = cx.now.as_millis() as u32;
+        cx.tp.rare_mut().total_rto_recoveries = cx.tp.rare().total_rto_recoveries.wrapping_add(1);
+        cx.tp.rare_mut().rto_stamp_ms = cx.now.as_millis() as u32;
     }
     cx.tp.retransmits = cx.tp.retransmits.saturating_add(1);
-    cx.tp.total_rto = cx.tp.total_rto.wrapping_add(1);
+    cx.tp.rare_mut().total_rto = cx.tp.rare().total_rto.wrapping_add(1);
 }
 
 /// The retransmission timer fired: everything in flight counts as lost, the first segment is sent again, the timeout
@@ -366,14 +368,16 @@ pub(crate) fn retransmit_timer(cx: &mut Cx<'_>) {
 /// Doubles the RTO (RFC 6298 §5.5), but for thin streams that asked for it and for the first SYNs
 /// (tcp_syn_linear_timeouts).
 fn back_off(cx: &mut Cx<'_>) {
-    let thin = cx.tp.thin_lto || cx.stack.sysctl.tcp_thin_linear_timeouts();
+    let thin = cx.tp.options().thin_lto || cx.stack.sysctl.tcp_thin_linear_timeouts();
     let max = rto_max(cx);
     if thin && cx.state() == State::Established && stream_is_thin(cx.tp) && cx.tp.retransmits <= THIN_LINEAR_RETRIES {
         cx.tp.backoff = 0;
         rtt::set_rto(cx);
         let least = rtt::rto_min_us(cx);
         cx.tp.rto_us = cx.tp.rto_us.max(least).min(max.as_micros().min(u128::from(u32::MAX)) as u32);
-    } else if cx.state() != State::SynSent || i32::from(cx.tp.total_rto) > cx.stack.sysctl.tcp_syn_linear_timeouts() {
+    } else if cx.state() != State::SynSent
+        || i32::from(cx.tp.rare().total_rto) > cx.stack.sysctl.tcp_syn_linear_timeouts()
+    {
         cx.tp.backoff = cx.tp.backoff.saturating_add(1);
         cx.tp.rto_us = cx.tp.rto_us.saturating_mul(2).min(max.as_micros().min(u128::from(u32::MAX)) as u32);
     }
@@ -411,12 +415,12 @@ pub(crate) fn ld_rto_revert(cx: &mut Cx<'_>, seq: crate::wire::seq::SeqNum) {
 pub(crate) fn probe_timer(cx: &mut Cx<'_>) {
     if cx.tp.packets_out != 0 || cx.tp.write_queue.is_empty() {
         cx.tp.probes_out = 0;
-        cx.tp.probes_tstamp = Instant::ZERO;
+        probe::forget_start(cx.tp);
         return;
     }
-    if cx.tp.probes_tstamp == Instant::ZERO {
-        cx.tp.probes_tstamp = cx.now.max(Instant::from_nanos(1));
-    } else if user_timeout(cx.tp).is_some_and(|limit| cx.now - cx.tp.probes_tstamp >= limit) {
+    if cx.tp.rare().probes_tstamp == Instant::ZERO {
+        cx.tp.rare_mut().probes_tstamp = cx.now.max(Instant::from_nanos(1));
+    } else if user_timeout(cx.tp).is_some_and(|limit| cx.now - cx.tp.rare().probes_tstamp >= limit) {
         return write_err(cx);
     }
     let mut most = cx.stack.sysctl.tcp_retries2().max(0) as u32;
@@ -466,7 +470,7 @@ pub(crate) fn write_timer(cx: &mut Cx<'_>) {
 
 /// Idle time before the first keepalive probe.
 pub(crate) fn keepalive_time_when(cx: &Cx<'_>) -> Duration {
-    match cx.tp.keepalive_time_ms {
+    match cx.tp.options().keepalive_time_ms {
         0 => cx.stack.sysctl.tcp_keepalive_time(),
         ms => Duration::from_millis(u64::from(ms)),
     }
@@ -474,7 +478,7 @@ pub(crate) fn keepalive_time_when(cx: &Cx<'_>) -> Duration {
 
 /// Time between keepalive probes.
 fn keepalive_intvl_when(cx: &Cx<'_>) -> Duration {
-    match cx.tp.keepalive_intvl_ms {
+    match cx.tp.options().keepalive_intvl_ms {
         0 => cx.stack.sysctl.tcp_keepalive_intvl(),
         ms => Duration::from_millis(u64::from(ms)),
     }
@@ -482,7 +486,7 @@ fn keepalive_intvl_when(cx: &Cx<'_>) -> Duration {
 
 /// Unanswered probes that end the connection.
 fn keepalive_probes(cx: &Cx<'_>) -> u32 {
-    match cx.tp.keepalive_probes {
+    match cx.tp.options().keepalive_probes {
         0 => cx.stack.sysctl.tcp_keepalive_probes().max(0) as u32,
         n => u32::from(n),
     }
@@ -532,7 +536,7 @@ pub(crate) fn keepalive_timer(cx: &mut Cx<'_>) {
         return;
     }
     if state == State::FinWait2 && cx.sk.flag(flag::DEAD) {
-        if cx.tp.linger2_ms >= 0 {
+        if cx.tp.options().linger2_ms >= 0 {
             let left = close::fin_time(cx).saturating_sub(TIMEWAIT_LEN);
             if left > Duration::ZERO {
                 // A time-wait record takes over for the rest of the time.
@@ -577,8 +581,10 @@ pub(crate) fn keepalive_timer(cx: &mut Cx<'_>) {
 
 /// Runs the deferred bits that belong to output and timers; `release_cb` does the others (MTU_REDUCED, SYNACK_TIMER).
 pub(crate) fn run_deferred(cx: &mut Cx<'_>, bits: u32) {
-    if bits & deferred::PACING != 0 {
-        cx.tp.pacing_timer.fired();
+    if bits & deferred::PACING != 0
+        && let Some(cold) = &mut cx.tp.cold
+    {
+        cold.pacing_timer.fired();
     }
     if bits & (deferred::TSQ | deferred::PACING) != 0 {
         xmit::tsq_handler(cx);

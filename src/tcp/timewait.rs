@@ -23,7 +23,7 @@ use crate::sys::lock::Mutex;
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{TcpFlags, TcpRepr};
 use crate::wire::tcp_options::TcpOptions;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -35,11 +35,11 @@ const TW_KILLED: Duration = Duration::from_secs(4);
 /// Age in seconds from which on a RST ignores timestamps (TCP_PAWS_MSL).
 const PAWS_MSL: u32 = 60;
 
-/// What changes in a record.
+/// What changes in a record, and two bytes that fit beside it.
 #[derive(Debug)]
 struct Inner {
-    /// When the record ends.
-    expires: Instant,
+    /// When the record ends, ms, rounded up.
+    expires_ms: u32,
     /// When the record entered its present substate, ms (tw_entry_stamp).
     entered_ms: u32,
     rcv_nxt: SeqNum,
@@ -52,6 +52,9 @@ struct Inner {
     substate: State,
     /// It left the tables.
     dead: bool,
+    rcv_wscale: WindowShift,
+    /// TOS, with the codepoint of acknowledgements of what is in the window.
+    tos: u8,
 }
 
 /// A connection in TIME-WAIT or orphaned FIN-WAIT-2.
@@ -63,8 +66,9 @@ pub struct TimeWait {
     bound: Option<Arc<Bound>>,
     /// The connection's keys, which sign its acknowledgements and resets (tw_md5_key, ao_info).
     auth: Option<Box<Kept>>,
-    saddr: IpAddr,
-    daddr: IpAddr,
+    /// IPv4 addresses as v4-mapped.
+    saddr: Ipv6Addr,
+    daddr: Ipv6Addr,
     sport: u16,
     dport: u16,
     snd_nxt: SeqNum,
@@ -72,10 +76,19 @@ pub struct TimeWait {
     oif: u32,
     flow_label: u32,
     txhash: u32,
-    rcv_wscale: WindowShift,
-    tos: u8,
-    /// Codepoint of acknowledgements of what is in the window.
-    codepoint: u8,
+}
+
+/// A time rounded up to milliseconds, in which a record keeps it.
+fn whole_ms(at: Instant) -> Instant {
+    Instant::from_nanos(at.as_nanos().next_multiple_of(1_000_000))
+}
+
+impl Inner {
+    /// Time until the record ends.
+    fn left(&self, now: Instant) -> Duration {
+        let ms = self.expires_ms.wrapping_sub(now.as_millis() as u32);
+        if (ms as i32) < 0 { Duration::ZERO } else { Duration::from_millis(ms.into()) }
+    }
 }
 
 /// What a new connection of the same 4-tuple takes over (RFC 6191).
@@ -142,9 +155,11 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
             cx.tp.bound.take()
         }
     };
+    let tos = if cx.sk.daddr.is_ipv4() { cx.sk.tos } else { cx.sk.tclass };
+    let at = whole_ms(cx.now + timeo);
     let tw = Arc::new(TimeWait {
-        saddr: cx.sk.saddr,
-        daddr: cx.sk.daddr,
+        saddr: addr128(cx.sk.saddr).into(),
+        daddr: addr128(cx.sk.daddr).into(),
         sport: cx.sk.sport,
         dport: cx.sk.dport,
         snd_nxt: cx.tp.snd_nxt,
@@ -152,9 +167,6 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
         oif: cx.sk.bound_dev_if,
         flow_label: cx.sk.flow_label,
         txhash: cx.tp.txhash,
-        rcv_wscale: cx.tp.rx_opt.rcv_wscale,
-        tos: if cx.sk.daddr.is_ipv4() { cx.sk.tos } else { cx.sk.tclass },
-        codepoint: ecn::timewait_codepoint(&cx.tp.ecn),
         bound,
         auth: auth::time_wait(cx).map(Box::new),
         place: Place::default(),
@@ -165,12 +177,14 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
             ts_recent: cx.tp.rx_opt.ts_recent,
             ts_recent_stamp: cx.tp.rx_opt.ts_recent_stamp,
             entered_ms: cx.now.as_millis() as u32,
-            expires: cx.now + timeo,
+            expires_ms: at.as_millis() as u32,
             last_oow_ack_ms: 0,
             dead: false,
+            rcv_wscale: cx.tp.rx_opt.rcv_wscale,
+            tos: ecn::with_codepoint(tos, ecn::timewait_codepoint(&cx.tp.ecn)),
         }),
     });
-    cx.tp.net.hashinfo.tw_timers.arm(cx.stack, &tw, cx.now + timeo);
+    cx.tp.net.hashinfo.tw_timers.arm(cx.stack, &tw, at);
     // Counted by how long it is going to wait (inet_twsk_schedule).
     cx.stack.mib.inc(if timeo <= TW_KILLED { Mib::TcpExtTWKilled } else { Mib::TcpExtTW });
     cx.tp.net.hashinfo.insert(cx.stack, &tuple, Entry::TimeWait(tw), |_| true);
@@ -202,8 +216,9 @@ pub(super) fn expired(net: &TcpNet, stack: &Arc<Stack>, tw: &Arc<TimeWait>, now:
     if i.dead {
         return;
     }
-    if i.expires > now {
-        return net.hashinfo.tw_timers.arm(stack, tw, i.expires);
+    let left = i.left(now);
+    if !left.is_zero() {
+        return net.hashinfo.tw_timers.arm(stack, tw, now + left);
     }
     drop(i);
     kill(net, stack, tw);
@@ -213,9 +228,9 @@ impl TimeWait {
     /// A record of a port, for tests of where records are.
     #[cfg(test)]
     pub(super) fn of_port(dport: u16, expires: Instant) -> Arc<TimeWait> {
-        let any = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+        let any = Ipv6Addr::UNSPECIFIED;
         let inner = Inner {
-            expires,
+            expires_ms: expires.as_millis() as u32,
             entered_ms: 0,
             rcv_nxt: SeqNum(0),
             rcv_wnd: 0,
@@ -224,6 +239,8 @@ impl TimeWait {
             last_oow_ack_ms: 0,
             substate: State::TimeWait,
             dead: false,
+            rcv_wscale: WindowShift::NONE,
+            tos: 0,
         };
         Arc::new(TimeWait {
             inner: Mutex::new(inner),
@@ -239,9 +256,6 @@ impl TimeWait {
             oif: 0,
             flow_label: 0,
             txhash: 0,
-            rcv_wscale: WindowShift::NONE,
-            tos: 0,
-            codepoint: 0,
         })
     }
 
@@ -257,12 +271,12 @@ impl TimeWait {
 
     /// Time until the record is forgotten (listings).
     pub(super) fn left(&self, now: Instant) -> Duration {
-        self.inner.lock().expires - now
+        self.inner.lock().left(now)
     }
 
     /// The connection's 4-tuple.
     pub fn tuple(&self) -> Tuple {
-        let (saddr, daddr) = (addr128(self.saddr), addr128(self.daddr));
+        let (saddr, daddr) = (self.saddr.to_bits(), self.daddr.to_bits());
         Tuple { saddr, sport: self.sport, daddr, dport: self.dport }
     }
 
@@ -273,9 +287,10 @@ impl TimeWait {
 
     /// TIME_WAIT begins, or begins again (inet_twsk_reschedule).
     fn rearm(self: &Arc<Self>, net: &TcpNet, stack: &Arc<Stack>, i: &mut Inner, now: Instant) {
-        i.expires = now + TIMEWAIT_LEN;
+        let at = whole_ms(now + TIMEWAIT_LEN);
+        i.expires_ms = at.as_millis() as u32;
         if !i.dead {
-            net.hashinfo.tw_timers.arm(stack, self, i.expires);
+            net.hashinfo.tw_timers.arm(stack, self, at);
         }
     }
 
@@ -406,31 +421,31 @@ impl TimeWait {
 
     /// Acknowledges with the record's numbers (tcp_v4_timewait_ack).
     pub(super) fn send_ack(&self, stack: &Arc<Stack>, skb: &Skb, now: Instant) {
-        self.ack(stack, skb, now, self.codepoint);
+        self.ack(stack, skb, now, true);
     }
 
-    fn ack(&self, stack: &Arc<Stack>, skb: &Skb, now: Instant, codepoint: u8) {
+    fn ack(&self, stack: &Arc<Stack>, skb: &Skb, now: Instant, in_window: bool) {
         let signer = self.auth.as_ref().and_then(|a| a.ack_key(skb));
         let ip_options = ip::options::of_segment(skb.saved_header.as_deref());
         let i = self.inner.lock();
         let ts = (i.ts_recent_stamp != 0).then(|| ((now.as_millis() as u32).wrapping_add(self.ts_offset), i.ts_recent));
         let reply = rcv::Reply {
-            src: self.saddr,
-            dst: self.daddr,
+            src: IpAddr::V6(self.saddr).to_canonical(),
+            dst: IpAddr::V6(self.daddr).to_canonical(),
             repr: TcpRepr {
                 src_port: self.sport,
                 dst_port: self.dport,
                 seq: self.snd_nxt,
                 ack: i.rcv_nxt,
                 flags: TcpFlags::ACK,
-                window: RawWindow::from_bytes(i.rcv_wnd, self.rcv_wscale),
+                window: RawWindow::from_bytes(i.rcv_wnd, i.rcv_wscale),
                 urgent: 0,
                 options_len: 0,
             },
             options: rcv::reply_options(signer.as_ref(), ts),
             more: &[],
             signer: signer.as_ref(),
-            tos: ecn::with_codepoint(self.tos, codepoint),
+            tos: if in_window { i.tos } else { ecn::with_codepoint(i.tos, 0) },
             ttl: -1,
             oif: self.oif,
             flow_label: self.flow_label,
@@ -455,7 +470,7 @@ pub(super) fn segment(
     match tw.process(net, stack, skb, info.now) {
         Verdict::Done => {}
         Verdict::Ack => tw.send_ack(stack, skb, info.now),
-        Verdict::AckOow => tw.ack(stack, skb, info.now, 0),
+        Verdict::AckOow => tw.ack(stack, skb, info.now, false),
         Verdict::Rst => {
             tw.reset(net, stack, skb, (sport, dport), info);
             kill(net, stack, tw);
@@ -468,6 +483,11 @@ pub(super) fn segment(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_takes_120_bytes() {
+        assert_eq!(size_of::<TimeWait>(), 120);
+    }
 
     #[test]
     fn an_old_timestamp_is_refused_until_it_is_too_old_to_tell() {

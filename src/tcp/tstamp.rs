@@ -93,9 +93,9 @@ fn opt_stats(cx: &Cx<'_>, edt: Instant, ttl: Option<u8>) -> Vec<u8> {
     a.u32(nla::SNDQ_SIZE, tp.write_seq.since(tp.snd_una));
     a.u8(nla::CA_STATE, tp.ca_state as u8);
     a.u64(nla::BYTES_SENT, tp.bytes_sent);
-    a.u64(nla::BYTES_RETRANS, tp.bytes_retrans);
-    a.u32(nla::DSACK_DUPS, tp.dsack_dups);
-    a.u32(nla::REORD_SEEN, tp.reord_seen);
+    a.u64(nla::BYTES_RETRANS, tp.rare().bytes_retrans);
+    a.u32(nla::DSACK_DUPS, tp.rare().dsack_dups);
+    a.u32(nla::REORD_SEEN, tp.rare().reord_seen);
     a.u32(nla::SRTT, tp.srtt_us >> 3);
     a.put(nla::TIMEOUT_REHASH, &0u16.to_ne_bytes());
     a.u32(nla::BYTES_NOTSENT, output::notsent_bytes(tp));

@@ -31,14 +31,14 @@ fn check_urg(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) {
     if cx.tp.copied_seq.after(ptr) || ptr.before(cx.tp.rcv_nxt) {
         return;
     }
-    if cx.tp.urg_data != 0 && !ptr.after(cx.tp.urg_seq) {
+    if cx.tp.urg_data != 0 && !ptr.after(cx.tp.rare().urg_seq) {
         return;
     }
     // Linux sends SIGURG here; waiters are woken. POLLPRI is set when the byte has arrived.
     cx.sock.wait.wake(Events::PRI);
     // The next byte to read is an older urgent byte that is not in line: it is skipped, because it can no longer be
     // read.
-    if cx.tp.urg_seq == cx.tp.copied_seq
+    if cx.tp.rare().urg_seq == cx.tp.copied_seq
         && cx.tp.urg_data != 0
         && !cx.sk.flag(flag::URGINLINE)
         && cx.tp.copied_seq != cx.tp.rcv_nxt
@@ -50,7 +50,7 @@ fn check_urg(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) {
         }
     }
     cx.tp.urg_data = NOTYET;
-    cx.tp.urg_seq = ptr;
+    cx.tp.rare_mut().urg_seq = ptr;
     cx.tp.pred_flags = 0;
 }
 
@@ -63,7 +63,7 @@ pub(crate) fn urg(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) {
         return;
     }
     let syn = seg.flags.contains(TcpFlags::SYN) as u32;
-    let at = cx.tp.urg_seq.since(seg.seq).wrapping_add(seg.header_len as u32).wrapping_sub(syn);
+    let at = cx.tp.rare().urg_seq.since(seg.seq).wrapping_add(seg.header_len as u32).wrapping_sub(syn);
     // The pointer lies before this segment's data.
     if at < seg.header_len as u32 || at as usize >= skb.len() {
         return;

@@ -188,7 +188,7 @@ pub(super) fn small_queue_check(cx: &mut Cx<'_>, skb_truesize: u32, factor: u32)
     }
     limit <<= factor;
     // What waits in the device for its delayed departure does not keep later packets back.
-    limit = limit.saturating_add(rate.saturating_mul(u64::from(cx.tp.tx_delay())) >> 19);
+    limit = limit.saturating_add(rate.saturating_mul(u64::from(cx.tp.options().tx_delay)) >> 19);
     if u64::from(cx.sock.wmem_alloc.load(Ordering::Acquire)) <= limit {
         return false;
     }
@@ -209,7 +209,7 @@ pub(super) fn pacing_check(cx: &mut Cx<'_>) -> bool {
         return false;
     }
     let at = cx.tp.wstamp;
-    let slot: &mut TimerSlot = &mut cx.tp.pacing_timer;
+    let slot: &mut TimerSlot = &mut cx.tp.cold.get_or_insert_default().pacing_timer;
     if slot.at().is_none_or(|t| t < cx.now) {
         cx.stack.arm_sock(slot, cx.sock, deferred::PACING, at);
     }

@@ -170,7 +170,7 @@ impl CongAlgo for Dctcp {
         let (delivered, marked) = self.delivered(cx.tp);
         let bytes = |segments: u32| segments.wrapping_mul(cx.tp.mss_cache);
         let mut info = Vec::with_capacity(16);
-        for half in [1u16, u16::from(cx.tp.ece_echo.ce)] {
+        for half in [1u16, u16::from(cx.tp.rare().ece_echo.ce)] {
             info.extend(half.to_ne_bytes());
         }
         for word in [self.alpha, bytes(marked), bytes(delivered)] {

@@ -253,9 +253,16 @@ pub(crate) struct EceEcho {
     rcv_nxt: SeqNum,
 }
 
+impl EceEcho {
+    /// Nothing has arrived.
+    pub(crate) const NONE: EceEcho = EceEcho { ce: false, rcv_nxt: SeqNum(0) };
+}
+
 /// The algorithm begins: what was received before says nothing.
 pub(super) fn init_echo(cx: &mut Cx<'_>) {
-    cx.tp.ece_echo = EceEcho { ce: false, rcv_nxt: cx.tp.rcv_nxt };
+    if cx.tp.ca.ops.exact_ece() {
+        cx.tp.rare_mut().ece_echo = EceEcho { ce: false, rcv_nxt: cx.tp.rcv_nxt };
+    }
 }
 
 /// A segment arrived, with a mark or without. Where that changes, what came before is acknowledged by itself, with the
@@ -265,7 +272,7 @@ fn echo_exactly(cx: &mut Cx<'_>, ce: bool) {
     if !cx.tp.ca.ops.exact_ece() {
         return;
     }
-    let before = cx.tp.ece_echo;
+    let before = cx.tp.rare().ece_echo;
     if before.ce != ce {
         if cx.tp.ack.is_delayed() {
             set_echo(cx, before.ce);
@@ -273,7 +280,7 @@ fn echo_exactly(cx: &mut Cx<'_>, ce: bool) {
         }
         cx.tp.ack.ack_now();
     }
-    cx.tp.ece_echo = EceEcho { ce, rcv_nxt: cx.tp.rcv_nxt };
+    cx.tp.rare_mut().ece_echo = EceEcho { ce, rcv_nxt: cx.tp.rcv_nxt };
     set_echo(cx, ce);
 }
 

@@ -55,7 +55,7 @@ fn cookie_check(cx: &mut Cx<'_>, mss: &mut u16) -> Offer {
 /// connects, or the first write(2) where TCP_FASTOPEN_CONNECT is set and data may go with the SYN. Where it may not,
 /// the SYN asks for a cookie (tcp_fastopen_defer_connect).
 pub(in crate::tcp) fn defer_connect(cx: &mut Cx<'_>) -> bool {
-    let Some(f) = cx.tp.fastopen.as_deref() else { return false };
+    let Some(f) = cx.tp.fastopen() else { return false };
     if f.request.is_some() {
         return true;
     }
@@ -245,7 +245,7 @@ fn send_syn(cx: &mut Cx<'_>, msg: &mut SendMsg<'_>) -> Result<u32> {
 /// The answer to a SYN with the option or with data: remembers the server's cookie and MSS. True: the SYN's data was
 /// not taken, or not all, and was sent again (tcp_rcv_fastopen_synack).
 pub(in crate::tcp) fn rcv_synack(cx: &mut Cx<'_>, skb: &Skb, options: &[u8], opt: &TcpOptions) -> bool {
-    let Some(f) = cx.tp.fastopen.as_deref() else { return false };
+    let Some(f) = cx.tp.fastopen() else { return false };
     if !f.syn_fastopen && !f.syn_data {
         return false;
     }

@@ -100,11 +100,11 @@ pub(super) struct FastOpen {
 
 impl TcpSock {
     pub(super) fn fastopen_mut(&mut self) -> &mut FastOpen {
-        self.fastopen.get_or_insert_default()
+        self.cold.get_or_insert_default().fastopen.get_or_insert_default()
     }
 
     fn fastopen_has(&self, what: impl FnOnce(&FastOpen) -> bool) -> bool {
-        self.fastopen.as_deref().is_some_and(what)
+        self.fastopen().is_some_and(what)
     }
 
     /// Whether a connection attempt with Fast Open is in progress.
@@ -114,7 +114,7 @@ impl TcpSock {
 
     /// The option of the SYN that leaves now.
     pub(super) fn syn_option(&self) -> Option<FastOpenCookie> {
-        self.fastopen.as_ref()?.request.as_ref()?.cookie
+        self.fastopen()?.request.as_ref()?.cookie
     }
 
     /// Whether it is the child of a Fast Open SYN and the handshake is not over.
@@ -129,7 +129,7 @@ impl TcpSock {
     }
 
     pub(super) fn fastopen_client_fail(&self) -> ClientFail {
-        self.fastopen.as_ref().map_or(ClientFail::Unspecified, |f| f.client_fail)
+        self.fastopen().map_or(ClientFail::Unspecified, |f| f.client_fail)
     }
 
     /// Whether our SYN had data.
@@ -171,7 +171,7 @@ pub(super) fn set_option(cx: &mut Cx<'_>, name: i32, val: i32) -> Result<()> {
 
 /// Their values.
 pub(super) fn option(tp: &TcpSock, name: i32) -> i32 {
-    let Some(f) = tp.fastopen.as_deref() else { return 0 };
+    let Some(f) = tp.fastopen() else { return 0 };
     match name {
         opt::FASTOPEN => f.queue.as_ref().map_or(0, |q| q.max_qlen() as i32),
         opt::FASTOPEN_CONNECT => i32::from(f.connect),
@@ -181,7 +181,7 @@ pub(super) fn option(tp: &TcpSock, name: i32) -> i32 {
 
 /// Options that outlive a connection and pass to a listener's children.
 pub(super) fn copy_options(to: &mut TcpSock, from: &TcpSock) {
-    if let Some(f) = from.fastopen.as_deref().filter(|f| f.connect || f.no_cookie) {
+    if let Some(f) = from.fastopen().filter(|f| f.connect || f.no_cookie) {
         let to = to.fastopen_mut();
         (to.connect, to.no_cookie) = (f.connect, f.no_cookie);
     }
@@ -189,7 +189,7 @@ pub(super) fn copy_options(to: &mut TcpSock, from: &TcpSock) {
 
 /// What a sock that begins anew keeps besides: its queue and its keys.
 pub(super) fn keep(to: &mut TcpSock, from: &mut TcpSock) {
-    if let Some(f) = from.fastopen.as_deref_mut().filter(|f| f.queue.is_some() || f.keys.is_some()) {
+    if let Some(f) = from.fastopen_if_any().filter(|f| f.queue.is_some() || f.keys.is_some()) {
         let (queue, keys) = (f.queue.take(), f.keys.take());
         let to = to.fastopen_mut();
         (to.queue, to.keys) = (queue, keys);
@@ -240,6 +240,6 @@ fn no_cookie(sysctl: &Sysctls, tp: &TcpSock, by_route: bool, bit: i32) -> bool {
 
 /// Keys that a listener's cookies are made with.
 fn keys_of(cx: &Cx<'_>) -> Option<Keys> {
-    let own = cx.tp.fastopen.as_ref().and_then(|f| f.keys.clone());
+    let own = cx.tp.fastopen().and_then(|f| f.keys.clone());
     own.or_else(|| cx.tp.net.fastopen.keys())
 }

@@ -42,18 +42,18 @@ pub(in crate::tcp) struct Decision {
 /// listen(2) with this backlog: by a bit of the sysctl it enables Fast Open, without TCP_FASTOPEN.
 pub(in crate::tcp) fn listen(cx: &mut Cx<'_>, backlog: u32) {
     let both = bit::SERVER_WO_SOCKOPT1 | bit::SERVER_ENABLE;
-    let set = cx.tp.fastopen.as_ref().and_then(|f| f.queue.as_ref()).map_or(0, |q| q.max_qlen());
+    let set = cx.tp.fastopen().and_then(|f| f.queue.as_ref()).map_or(0, |q| q.max_qlen());
     if cx.stack.sysctl.tcp_fastopen() & both == both && set == 0 {
         tune(cx, backlog);
     }
-    if let Some(queue) = cx.tp.fastopen.as_ref().and_then(|f| f.queue.as_ref()) {
+    if let Some(queue) = cx.tp.fastopen().and_then(|f| f.queue.as_ref()) {
         queue.start();
     }
 }
 
 /// The listener ends.
 pub(in crate::tcp) fn unlisten(cx: &Cx<'_>) {
-    if let Some(queue) = cx.tp.fastopen.as_ref().and_then(|f| f.queue.as_ref()) {
+    if let Some(queue) = cx.tp.fastopen().and_then(|f| f.queue.as_ref()) {
         queue.stop();
     }
 }
@@ -83,7 +83,7 @@ pub(in crate::tcp) fn try_fastopen(cx: &Cx<'_>, skb: &Skb, info: &PacketInfo, op
     if sysctl.tcp_fastopen() & bit::SERVER_ENABLE == 0 || !(syn_data || asked.is_some()) {
         return d;
     }
-    let Some(queue) = cx.tp.fastopen.as_ref().and_then(|f| f.queue.as_ref()) else { return d };
+    let Some(queue) = cx.tp.fastopen().and_then(|f| f.queue.as_ref()) else { return d };
     if !queue.has_room(cx.now, || mib.inc(Mib::TcpExtTCPFastOpenListenOverflow)) {
         return d;
     }
@@ -165,7 +165,7 @@ pub(in crate::tcp) fn add_skb(cx: &mut Cx<'_>, syn: &Skb) {
 
 /// Runs `f` with the child's request, which is out of the child meanwhile.
 fn with_request<R>(cx: &mut Cx<'_>, f: impl FnOnce(&mut Cx<'_>, &mut Request) -> R) -> Option<R> {
-    let mut rsk = cx.tp.fastopen.as_mut()?.rsk.take()?;
+    let mut rsk = cx.tp.fastopen_if_any()?.rsk.take()?;
     let r = f(cx, &mut rsk.req);
     cx.tp.fastopen_mut().rsk = Some(rsk);
     Some(r)
@@ -225,7 +225,8 @@ fn check(cx: &mut Cx<'_>, req: &mut Request, seg: &Seg, opt: &TcpOptions, skb: &
         return Check::Drop;
     }
     if rst && seg.seq != rcv_nxt {
-        if may_challenge(stack, now, &mut req.last_oow_ack_ms, &mut req.challenge) {
+        let (last, budget) = req.limits();
+        if may_challenge(stack, now, last, budget) {
             handshake::send_ack(stack, req, skb, now, handshake::as_key(&signer));
         }
         stack.mib.drop(DropReason::TcpReset);
@@ -268,7 +269,7 @@ fn rtx_synack(cx: &mut Cx<'_>, req: &mut Request) -> bool {
 /// The final ACK has not come: sends the SYN-ACK again, and nothing else (tcp_fastopen_synack_timer).
 pub(in crate::tcp) fn synack_timer(cx: &mut Cx<'_>) {
     cx.stack.mib.inc(Mib::TcpExtTCPTimeouts);
-    let most = match cx.tp.syn_retries {
+    let most = match cx.tp.options().syn_retries {
         // One more than for a request: a program may use the connection already.
         0 => cx.stack.sysctl.tcp_synack_retries() + 1,
         n => i32::from(n),
@@ -296,7 +297,7 @@ pub(in crate::tcp) fn synack_timer(cx: &mut Cx<'_>) {
 
 /// When the SYN-ACK left, if it left once: for the handshake's RTT.
 pub(in crate::tcp) fn synack_sent(cx: &mut Cx<'_>) -> Option<Instant> {
-    with_request(cx, |_, req| req.snt_synack.filter(|_| req.num_retrans == 0)).flatten()
+    with_request(cx, |_, req| req.snt_synack().filter(|_| req.num_retrans == 0)).flatten()
 }
 
 /// The handshake's last acknowledgement has come (tcp_rcv_synrecv_state_fastopen).
@@ -316,12 +317,12 @@ pub(in crate::tcp) fn established(cx: &mut Cx<'_>) {
 /// The child is done with its request. `by_rst`: it was reset; if a program has it already, it keeps its place among
 /// those that wait (reqsk_fastopen_remove).
 pub(in crate::tcp) fn remove(cx: &mut Cx<'_>, by_rst: bool) {
-    if let Some(rsk) = cx.tp.fastopen.as_mut().and_then(|f| f.rsk.take()) {
+    if let Some(rsk) = cx.tp.fastopen_if_any().and_then(|f| f.rsk.take()) {
         rsk.queue.leave(cx.now, by_rst && !cx.tp.not_accepted);
     }
 }
 
 /// The oldest sequence number that ICMP may quote of a child whose SYN-ACK is out.
 pub(in crate::tcp) fn snt_isn(cx: &Cx<'_>) -> Option<SeqNum> {
-    cx.tp.fastopen.as_ref()?.rsk.as_ref().map(|rsk| rsk.req.snt_isn)
+    cx.tp.fastopen()?.rsk.as_ref().map(|rsk| rsk.req.snt_isn)
 }

@@ -463,7 +463,7 @@ fn data_of_a_syn_that_the_device_refused_waits_for_the_handshake() {
         cx.tp.fastopen_mut().request = Some(super::SynRequest::default());
         let mut msg = SendMsg::new(&slices, 0);
         crate::tcp::control::connect(cx, Some(&mut msg)).unwrap();
-        let copied = cx.tp.fastopen.as_ref().unwrap().request.as_ref().unwrap().copied;
+        let copied = cx.tp.fastopen().unwrap().request.as_ref().unwrap().copied;
         assert_eq!((copied, msg.remaining()), (1420, 3000 - 1420));
         assert!(!cx.tp.syn_data(), "none left");
         assert_eq!((cx.tp.rtx_queue.len(), cx.tp.packets_out, cx.tp.snd_nxt.0), (1, 1, ISS.wrapping_add(1)));

@@ -279,14 +279,14 @@ impl HookCx<'_> {
     /// Minimum RTO (TCP_BPF_RTO_MIN). EINVAL: below 2 or above 200 ms.
     pub fn set_rto_min(&mut self, t: Duration) -> Result<()> {
         let us = timer_us(t)?;
-        self.full()?.rto_min_us = us;
+        self.full()?.options_mut().rto_min_us = us;
         Ok(())
     }
 
     /// Maximum delay of an acknowledgement (TCP_BPF_DELACK_MAX). EINVAL: below 2 or above 200 ms.
     pub fn set_delack_max(&mut self, t: Duration) -> Result<()> {
         let us = timer_us(t)?;
-        self.full()?.delack_max_us = us;
+        self.full()?.options_mut().delack_max_us = us;
         Ok(())
     }
 
@@ -305,7 +305,7 @@ impl HookCx<'_> {
     /// TCP_SAVE_SYN of a listener: whether its children keep their SYN for TCP_SAVED_SYN. (`passive_established` gets
     /// the SYN's options in any case.) EINVAL: a request.
     pub fn set_save_syn(&mut self, on: bool) -> Result<()> {
-        self.full()?.save_syn = u8::from(on);
+        self.full()?.options_mut().save_syn = u8::from(on);
         Ok(())
     }
 }

@@ -613,7 +613,14 @@ fn return_values_and_settings_take_effect() {
     let (socket, _) = h.listener.accept().unwrap();
     let c = Conn { socket, port: 4000, seq: ISS + 1, ack: seq };
     let seen = c.tcb(|tp: &TcpSock| {
-        (tp.snd_cwnd, tp.snd_cwnd_clamp, tp.snd_ssthresh, tp.rto_min_us, tp.delack_max_us, tp.ca.ops.name().to_owned())
+        (
+            tp.snd_cwnd,
+            tp.snd_cwnd_clamp,
+            tp.snd_ssthresh,
+            tp.options().rto_min_us,
+            tp.options().delack_max_us,
+            tp.ca.ops.name().to_owned(),
+        )
     });
     assert_eq!(seen, (30, 40, 40, 50_000, 20_000, "reno".to_owned()));
     let mut g = c.socket.sock().lock(&h.bench.stack);

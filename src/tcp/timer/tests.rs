@@ -63,7 +63,7 @@ fn each_timeout_takes_another_way_unless_so_txrehash_forbids() {
         b.send(&[1; 100], 0).unwrap();
         assert_eq!(intervals(&b, 3).len(), 3);
         assert_eq!(b.stack.mib.get(Mib::TcpExtTcpTimeoutRehash), want);
-        assert_eq!(b.with(|cx| (cx.tp.txhash != before, u64::from(cx.tp.timeout_rehash))), (on, want));
+        assert_eq!(b.with(|cx| (cx.tp.txhash != before, u64::from(cx.tp.rare().timeout_rehash))), (on, want));
     }
 }
 
@@ -86,7 +86,7 @@ fn zero_window_probes_back_off_and_a_user_timeout_ends_them() {
     assert_eq!(b.with(|cx| cx.tp.pending), XmitTimer::Probe0);
     assert_eq!(intervals(&b, 4), [200, 400, 800, 1_600]);
     assert_eq!(b.stack.mib.get(Mib::TcpExtTCPWinProbe), 4);
-    b.with(|cx| cx.tp.set_user_timeout_ms(5_000));
+    b.with(|cx| cx.tp.options_mut().user_timeout_ms = 5_000);
     let start = b.clock_now();
     while b.sock.state() == State::Established {
         b.step().expect("the timer that ends it");
