@@ -46,6 +46,8 @@ pub enum Target {
     PeerAtLeast(f64),
     /// Ours is at most this number, in the row's unit.
     AtMost(f64),
+    /// Ours is at least this number, in the row's unit.
+    AtLeast(f64),
     /// Measured for information.
     None,
 }
@@ -114,6 +116,7 @@ impl Report {
                 Target::KernelAtMost(n) => (format!("≤ {n} × kernel"), to_kernel.map(|x| x <= n)),
                 Target::PeerAtLeast(n) => (format!("≥ {n} × smoltcp"), to_peer.map(|x| x >= n)),
                 Target::AtMost(n) => (format!("≤ {}", r.unit.show(n)), r.ours.map(|x| x <= n)),
+                Target::AtLeast(n) => (format!("≥ {}", r.unit.show(n)), r.ours.map(|x| x >= n)),
                 Target::None => (String::new(), None),
             };
             let met = match met {

@@ -144,12 +144,9 @@ struct Pipe {
 enum Command {
     /// Print settings of a stack as sysctl(8) does; with NAME=VALUE, set first
     Sysctl(settings::Args),
-    /// List the protocols of a stack, as /proc/net/protocols does: sizes, sockets, memory, what socket(2) makes them of
-    #[command(after_help = "\
-Examples:
-  usersock protocols
-  usersock protocols --plugin ./tiny.so          # with those of a plug-in")]
-    Protocols(On),
+    /// List the protocols of a stack, as /proc/net/protocols does: sizes, sockets, memory, the plug-in they come from,
+    /// what socket(2) makes them of
+    Protocols(protocols::Args),
     /// Say whether a stack would start from a configuration string, without opening its device: status 2 and a line
     /// when not; a warning, and status 0, of what is probably not meant
     #[command(
@@ -228,7 +225,7 @@ fn main() -> ExitCode {
     };
     finish(match cli.command {
         Command::Sysctl(args) => settings::run(&args),
-        Command::Protocols(on) => protocols::run(&on),
+        Command::Protocols(args) => protocols::run(&args),
         Command::CheckConfig { config, plugin } => with_plugins(&plugin, &config).and_then(|text| check(&text)),
         Command::Connect(p) => pipe::connect(&p),
         Command::Listen(p) => pipe::listen(&p),

@@ -46,7 +46,7 @@ fn protocols_are_listed_with_what_makes_them() {
     let all = stdout(&["protocols"]);
     let tcp: Vec<&str> = all.lines().find(|l| l.starts_with("TCP ")).unwrap().split_whitespace().collect();
     assert_eq!(tcp.len(), all.lines().next().unwrap().split_whitespace().count() + 1, "two families: {all}");
-    assert_eq!(tcp[9..], ["no", "ipv4/stream:6", "ipv6/stream:6"]);
+    assert_eq!(tcp[9..], ["no", "-", "ipv4/stream:6", "ipv6/stream:6"]);
     assert!(tcp[1].parse::<usize>().unwrap() > 500 && tcp[7] != "0", "{all}");
     assert!(["UDP", "PING", "RAW"].iter().all(|name| all.lines().any(|l| l.starts_with(name))), "{all}");
 }

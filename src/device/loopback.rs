@@ -1,8 +1,11 @@
 //! The loopback device: packets sent are received by the same stack, by pointer. Needs no privileges. Super-packets
-//! pass unsegmented and checksums are not computed. Linux: drivers/net/loopback.c.
+//! pass unsegmented and checksums are not computed. A queue for each thread, up to a number of them, so that threads
+//! with sockets of their own share no lock and each does its own packets' softirq: `netdev` chooses the queue. Linux:
+//! drivers/net/loopback.c, and the backlog of each CPU (softnet_data).
 
 use super::{Caps, DevStats, Device, LinkType, Xmit};
 use crate::base::env::Instant;
+use crate::counters::SHARDS;
 use crate::sock::skb::{Csum, SKB_OVERHEAD, Skb};
 use crate::sys::lock::Mutex;
 use smallvec::SmallVec;
@@ -11,14 +14,21 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// See the module's text.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Loopback {
-    queue: Mutex<Queue>,
+    queues: [Queue; SHARDS],
+}
+
+/// Two threads do not write to one pair of cache lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Queue {
+    list: Mutex<List>,
     len: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
-struct Queue {
+struct List {
     skbs: VecDeque<Skb>,
     /// Number of packets sent.
     packets: u64,
@@ -26,9 +36,15 @@ struct Queue {
 }
 
 impl Loopback {
-    /// A loopback device with an empty queue.
+    /// A loopback device with empty queues.
     pub fn new() -> Loopback {
-        Loopback::default()
+        Loopback { queues: Default::default() }
+    }
+}
+
+impl Default for Loopback {
+    fn default() -> Loopback {
+        Loopback::new()
     }
 }
 
@@ -41,7 +57,7 @@ impl Device for Loopback {
         Caps {
             link: LinkType::Ip,
             mtu: 65_536,
-            queues: 1,
+            queues: SHARDS as u16,
             tx_csum: true,
             tso: true,
             every_cwr: true,
@@ -54,12 +70,13 @@ impl Device for Loopback {
         }
     }
 
-    fn recv(&self, _: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize> {
+    fn recv(&self, queue: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize> {
+        let Some(q) = self.queues.get(usize::from(queue)) else { return Ok(0) };
         let batch: SmallVec<[Skb; 16]> = {
-            let mut q = self.queue.lock();
-            let n = q.skbs.len().min(budget);
-            let batch = q.skbs.drain(..n).collect();
-            self.len.store(q.skbs.len(), Ordering::Release);
+            let mut list = q.list.lock();
+            let n = list.skbs.len().min(budget);
+            let batch = list.skbs.drain(..n).collect();
+            q.len.store(list.skbs.len(), Ordering::Release);
             batch
         };
         let n = batch.len();
@@ -70,7 +87,10 @@ impl Device for Loopback {
         Ok(n)
     }
 
-    fn xmit(&self, _: u16, _: Instant, mut skb: Skb) -> Xmit {
+    fn xmit(&self, queue: u16, _: Instant, mut skb: Skb) -> Xmit {
+        let Some(q) = self.queues.get(usize::from(queue)) else {
+            return Xmit::Dropped(io::Error::from_raw_os_error(libc::ENODEV));
+        };
         // The sender's charge ends here. The receiver is charged for the bytes, not for the unused room in the sender's
         // pages: a receive window derived from that would be smaller than the sender's segments, and each would wait
         // for a zero-window probe.
@@ -79,23 +99,24 @@ impl Device for Loopback {
         if skb.csum != Csum::None {
             skb.csum = Csum::Unnecessary;
         }
-        let mut q = self.queue.lock();
-        q.packets += 1;
-        q.bytes += skb.len() as u64;
-        q.skbs.push_back(skb);
-        self.len.store(q.skbs.len(), Ordering::Release);
+        let mut list = q.list.lock();
+        list.packets += 1;
+        list.bytes += skb.len() as u64;
+        list.skbs.push_back(skb);
+        q.len.store(list.skbs.len(), Ordering::Release);
         Xmit::Sent
     }
 
-    fn has_pending(&self, _: u16) -> bool {
-        self.len.load(Ordering::Acquire) > 0
+    fn has_pending(&self, queue: u16) -> bool {
+        self.queues.get(usize::from(queue)).is_some_and(|q| q.len.load(Ordering::Acquire) > 0)
     }
 
     fn stats(&self) -> DevStats {
-        let (p, b) = {
-            let q = self.queue.lock();
-            (q.packets, q.bytes)
-        };
+        let (mut p, mut b) = (0, 0);
+        for q in &self.queues {
+            let list = q.list.lock();
+            (p, b) = (p + list.packets, b + list.bytes);
+        }
         DevStats { rx_packets: p, rx_bytes: b, tx_packets: p, tx_bytes: b, ..DevStats::default() }
     }
 }

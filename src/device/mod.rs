@@ -57,6 +57,7 @@
 //! | `packet` | AF_PACKET |
 //! | `pcap` | capture, around any device |
 //! | `tun` | TUN |
+//! | `turn` | which thread receives from a queue |
 //! | `types` | plug-in kinds of devices |
 //! | `vnet` | the virtio-net header, for `tun` and `packet` |
 
@@ -71,6 +72,7 @@ pub mod netdev;
 pub mod packet;
 pub mod pcap;
 pub mod tun;
+mod turn;
 pub mod types;
 pub(crate) mod vnet;
 
@@ -99,7 +101,8 @@ pub struct Caps {
     pub link: LinkType,
     /// Largest IP datagram in bytes.
     pub mtu: u32,
-    /// Number of receive/transmit queue pairs, at least 1.
+    /// Number of receive/transmit queue pairs, at least 1. A packet is sent on the queue of its flow; where packets
+    /// sent come back (`loopback`), on that of the thread that sends.
     pub queues: u16,
     /// Completes `Csum::Partial` of TCP and UDP on transmit.
     pub tx_csum: bool,

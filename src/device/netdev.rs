@@ -5,11 +5,13 @@
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::base::read_mostly::{Read, ReadMostly};
-use crate::counters::DropReason;
+use crate::counters::{DropReason, SHARDS, shard_index};
 use crate::device::gso::Gro;
+use crate::device::turn::Turn;
 use crate::device::{Caps, Device, LinkType, Xmit};
 use crate::sock::skb::Skb;
 use crate::sock::tstamp::{Link, Point, Report, TxStamp};
+use crate::sock::{NO_QUEUE, Sock};
 use crate::stack::Stack;
 use crate::sys::lock::{Mutex, RwLock};
 use crate::wire::addr::Cidr;
@@ -21,11 +23,14 @@ use std::sync::{Arc, OnceLock};
 /// Most packets that are queued for a full device (txqueuelen).
 const TXQUEUELEN: usize = 1000;
 
-/// One transmit/receive queue pair.
+/// One transmit/receive queue pair. Two threads that use two queues do not write to one pair of cache lines.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 struct Queue {
     /// Whether a thread is receiving.
     turn: Turn,
+    /// Of a [thread's queue](NetDev::per_thread): a bit for each other queue that the thread has sent packets on.
+    owed: AtomicU8,
     /// Packets for which the device returned `Busy`, in order.
     tx: Mutex<VecDeque<Skb>>,
     tx_len: AtomicUsize,
@@ -38,6 +43,9 @@ pub struct NetDev {
     pub ifindex: u32,
     /// The device itself; replaceable, so that a capture can wrap it while it runs.
     device: ReadMostly<Arc<dyn Device>>,
+    /// A packet that a thread sends goes to the thread's own queue, and the thread receives it before it leaves the
+    /// stack ([`Stack::run_pending`]): a loopback device with several queues. Linux: the backlog of each CPU.
+    per_thread: bool,
     /// Packets that are sent come back (IFF_LOOPBACK), and packets have an Ethernet header (ARPHRD_ETHER): read for
     /// each packet. They are the device's for good; what wraps it has the same.
     loopback: bool,
@@ -83,45 +91,9 @@ struct Node {
     next: OnceLock<Box<Node>>,
 }
 
-/// Ensures that one thread at a time receives from a queue. A thread that finds another one receiving sets AGAIN, and
-/// the other polls the queue once more before it stops. So every packet queued before AGAIN was set is received, and no
-/// thread waits.
-#[derive(Debug, Default)]
-struct Turn(AtomicU8);
-
-/// States of a [`Turn`]: no thread receives; one does; one does and must poll again.
-const FREE: u8 = 0;
-const TAKEN: u8 = 1;
-const AGAIN: u8 = 2;
-
-impl Turn {
-    /// Takes the turn if it is free, else asks the receiving thread to poll again.
-    fn take(&self) -> Option<TurnGuard<'_>> {
-        let mine = self.0.compare_exchange(FREE, TAKEN, Ordering::SeqCst, Ordering::Relaxed).is_ok()
-            || self.0.swap(AGAIN, Ordering::SeqCst) == FREE;
-        mine.then_some(TurnGuard(self))
-    }
-}
-
-/// The turn of the current thread. Dropping it without `finish` (a panic) frees the turn.
-struct TurnGuard<'a>(&'a Turn);
-
-impl TurnGuard<'_> {
-    /// Frees the turn. False: another thread asked for the queue to be polled again.
-    fn finish(&self) -> bool {
-        let done = self.0.0.compare_exchange(TAKEN, FREE, Ordering::SeqCst, Ordering::SeqCst).is_ok();
-        if !done {
-            self.0.0.swap(TAKEN, Ordering::SeqCst);
-        }
-        done
-    }
-}
-
-impl Drop for TurnGuard<'_> {
-    fn drop(&mut self) {
-        self.0.0.store(FREE, Ordering::SeqCst);
-    }
-}
+/// Queues of a device with a queue per thread, at most: a bit each in `Queue::owed`.
+const MAX_PER_THREAD: u16 = 8;
+const _: () = assert!(SHARDS <= MAX_PER_THREAD as usize && MAX_PER_THREAD < NO_QUEUE as u16);
 
 impl NetDevs {
     /// Installs the network layer, for as long as the stack lives. EBUSY: it has one. Linux: dev_add_pack.
@@ -141,9 +113,11 @@ impl NetDevs {
         let free = |n: &u32| *n != 0 && self.iter().all(|d| d.ifindex != *n);
         let ifindex = device.kernel_ifindex().filter(free).unwrap_or(next);
         let caps = device.caps();
-        let queues = caps.queues.max(1);
+        let per_thread = caps.loopback && caps.queues > 1;
+        let queues = if per_thread { caps.queues.min(MAX_PER_THREAD) } else { caps.queues.max(1) };
         let dev = Arc::new(NetDev {
             ifindex,
+            per_thread,
             loopback: caps.loopback,
             ethernet: matches!(caps.link, LinkType::Ethernet(_)),
             device: ReadMostly::new(device),
@@ -185,11 +159,22 @@ impl NetDevs {
     }
 
     /// Whether a device in memory has queued packets.
-    #[inline]
     pub fn any_pending(&self) -> bool {
         self.iter().any(|d| {
             let dev = d.device.read();
-            (0..d.queues.len() as u16).any(|q| dev.has_pending(q))
+            (0..d.queue_count()).any(|q| dev.has_pending(q))
+        })
+    }
+
+    /// Whether a device in memory has packets that this thread is to receive before it leaves the stack.
+    #[inline]
+    pub(crate) fn pending_here(&self) -> bool {
+        self.iter().any(|d| {
+            let dev = d.device.read();
+            match d.own_queue() {
+                Some((q, queue)) => dev.has_pending(q) || queue.owed.load(Ordering::Relaxed) != 0,
+                None => (0..d.queue_count()).any(|q| dev.has_pending(q)),
+            }
         })
     }
 
@@ -308,10 +293,69 @@ impl NetDev {
         a.len() != n
     }
 
-    /// The queue on which a flow's packets are sent.
+    /// Whether each thread has a queue: see the field.
     #[inline]
-    fn queue_of(&self, hash: u32) -> u16 {
-        if self.queues.len() == 1 { 0 } else { (hash % self.queues.len() as u32) as u16 }
+    pub(crate) fn is_per_thread(&self) -> bool {
+        self.per_thread
+    }
+
+    /// This thread's queue, of a device that has one for each thread. Threads beyond their number share the last one.
+    #[inline]
+    fn own_queue(&self) -> Option<(u16, &Queue)> {
+        if !self.per_thread {
+            return None;
+        }
+        let q = shard_index() % self.queues.len();
+        Some((q as u16, &self.queues[q]))
+    }
+
+    /// The queue on which a packet is sent, and the thread's own queue if that is another of its kind. Linux:
+    /// netdev_pick_tx; enqueue_to_backlog for the thread's own.
+    #[inline]
+    fn pick_tx(&self, skb: &Skb) -> (u16, Option<&Queue>) {
+        if self.queues.len() == 1 {
+            return (0, None);
+        }
+        let Some((own, queue)) = self.own_queue() else { return ((skb.hash % self.queues.len() as u32) as u16, None) };
+        match &skb.owner {
+            Some(owner) if owner.sock().tx_queue.load(Ordering::Relaxed) != own as u8 => {
+                let q = self.move_flow(owner.sock(), own);
+                (q, Some(queue).filter(|_| q != own))
+            }
+            _ => (own, None),
+        }
+    }
+
+    /// A thread sends for a sock whose last packet another thread sent. So that the packets stay in order, they remain
+    /// on the other thread's queue until all of that queue have been received, and this thread sees to it that they
+    /// are. Linux: skb->ooo_okay, and the queue counters of RFS (rps_dev_flow) to the same end.
+    #[cold]
+    fn move_flow(&self, sock: &Sock, own: u16) -> u16 {
+        let last = sock.tx_queue.load(Ordering::Relaxed).into();
+        let pending = || self.device.read().has_pending(last);
+        if self.queues.get(usize::from(last)).is_some_and(|q| !q.turn.all_received(pending)) {
+            return last;
+        }
+        sock.tx_queue.store(own as u8, Ordering::Relaxed);
+        own
+    }
+
+    /// Softirq of a thread's own packets, before it leaves the stack: receives from this thread's queue and from those
+    /// that it has sent on, or from all where queues are not a thread's. Returns how many packets there were.
+    pub(crate) fn receive_here(self: &Arc<Self>, stack: &Arc<Stack>, now: Instant, budget: usize) -> usize {
+        let Some((own, queue)) = self.own_queue() else {
+            return (0..self.queue_count()).map(|q| self.receive(stack, q, now, budget)).sum();
+        };
+        let mut n = self.receive(stack, own, now, budget);
+        if queue.owed.load(Ordering::Relaxed) != 0 {
+            let owed = queue.owed.swap(0, Ordering::Acquire);
+            let others = (0..self.queue_count()).filter(|q| owed & 1 << q != 0);
+            n += others.map(|q| self.receive(stack, q, now, budget)).sum::<usize>();
+            // Another batch may be left.
+            let left = (0..self.queue_count()).filter(|&q| owed & 1 << q != 0 && self.device().has_pending(q));
+            queue.owed.fetch_or(left.fold(0, |bits, q| bits | 1 << q), Ordering::Release);
+        }
+        n
     }
 
     /// Sends a packet that is complete for this device (link header in front, segmented as needed). Packets for a full
@@ -327,11 +371,16 @@ impl NetDev {
         {
             report.queue(stack.now());
         }
-        let q = self.queue_of(skb.hash);
+        let (q, debtor) = self.pick_tx(&skb);
         let Some(queue) = self.queues.get(q as usize) else { return Err(Error::NoDev) };
         if queue.tx_len.load(Ordering::Acquire) == 0 {
             match self.start_xmit(stack, q, now, skb) {
-                Xmit::Sent => return Ok(()),
+                Xmit::Sent => {
+                    if let Some(own) = debtor {
+                        own.owed.fetch_or(1 << q, Ordering::Release);
+                    }
+                    return Ok(());
+                }
                 Xmit::Dropped(_) => {
                     stack.mib.drop(DropReason::DeviceFull);
                     return Err(Error::NoBufs);
@@ -415,7 +464,10 @@ impl NetDev {
     /// no packet of a device in memory is left behind. Linux: napi_poll, __netif_receive_skb.
     pub(crate) fn receive(self: &Arc<Self>, stack: &Arc<Stack>, queue: u16, now: Instant, budget: usize) -> usize {
         let Some(q) = self.queues.get(queue as usize).filter(|_| self.is_up()) else { return 0 };
-        let Some(turn) = q.turn.take() else { return 0 };
+        if self.per_thread && !self.device().has_pending(queue) {
+            return 0;
+        }
+        let Some(mut turn) = q.turn.take() else { return 0 };
         let mut total = 0;
         loop {
             total += match stack.netdevs.pack.get() {
@@ -431,11 +483,9 @@ impl NetDev {
                     |_| {},
                 ),
             };
-            if turn.finish() {
-                // `finish` has freed the turn, and another thread may have taken it, so the guard must not free it
-                // again.
-                std::mem::forget(turn);
-                return total;
+            match turn.finish() {
+                Ok(()) => return total,
+                Err(again) => turn = again,
             }
         }
     }
@@ -472,3 +522,6 @@ impl NetDev {
         got.unwrap_or(0)
     }
 }
+
+#[cfg(test)]
+mod tests;

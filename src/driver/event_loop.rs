@@ -84,9 +84,10 @@ impl EventLoop {
     }
 }
 
-/// The queues of the devices that are up, with their descriptors.
+/// The queues of the devices that are up, with their descriptors. Not those that are each a thread's: a thread receives
+/// what it sends.
 fn each_queue(stack: &Stack, mut f: impl FnMut(&Arc<NetDev>, u16, Option<RawFd>)) {
-    for dev in stack.netdevs.iter().filter(|dev| dev.is_up()) {
+    for dev in stack.netdevs.iter().filter(|dev| dev.is_up() && !dev.is_per_thread()) {
         let device = dev.device();
         for queue in 0..dev.queue_count() {
             f(dev, queue, device.poll_fd(queue));

@@ -105,7 +105,7 @@ impl Socket {
     }
 
     /// Fails if the sock can only be closed. EIO: a panic, or a plug-in that broke a rule of its interface, has broken
-    /// the sock. ENETDOWN: the stack belongs to a parent of this process.
+    /// the sock. ENETDOWN: the stack belongs to a parent of this process, or its simulation is over.
     #[inline]
     fn whole(&self) -> Result<()> {
         self.stack.here()?;
@@ -131,7 +131,8 @@ impl Socket {
         }
     }
 
-    /// Runs the softirq work that a call caused, then returns its result.
+    /// Runs the softirq work that a call caused, then returns its result. Every call that has owned the sock ends so:
+    /// releasing it may have run its backlog, which sends.
     #[inline]
     fn done<R>(&self, r: R) -> R {
         self.stack.run_pending();
@@ -144,8 +145,8 @@ impl Socket {
         if addr.is_ipv6() != (self.sock.family == AF_INET6) {
             return Err(Error::AfNoSupport);
         }
-        let mut g = self.sock.lock(&self.stack);
-        self.sock.proto().bind(&mut g, addr)
+        let r = self.sock.proto().bind(&mut self.sock.lock(&self.stack), addr);
+        self.done(r)
     }
 
     /// listen(2). Errors: EOPNOTSUPP (no connections in this protocol), EINVAL (connected), EADDRINUSE.
@@ -161,7 +162,9 @@ impl Socket {
         if !unconnected || !matches!(self.sock.state(), State::Close | State::Listen) {
             return Err(Error::Inval);
         }
-        self.sock.proto().listen(&mut g, backlog)
+        let r = self.sock.proto().listen(&mut g, backlog);
+        drop(g);
+        self.done(r)
     }
 
     /// accept(2): returns the connection and its peer, the address in this socket's family. The new socket does not
@@ -173,12 +176,20 @@ impl Socket {
         let mut g = sock.lock(&self.stack);
         g.common.socket_state = SocketState::Connected;
         let peer = g.common.peer().unwrap_or(SocketAddr::new(unspecified(self.sock.family), 0));
+        let name = g.common.shown_peer(to_family(peer, self.sock.family));
         drop(g);
-        Ok((Socket::from_sock(&self.stack, sock), to_family(peer, self.sock.family)))
+        self.done(());
+        Ok((Socket::from_sock(&self.stack, sock), name))
     }
 
     /// sendmsg(2). Errors by protocol; EPIPE: the caller raises SIGPIPE unless MSG_NOSIGNAL.
     pub fn sendmsg(&self, msg: &mut SendMsg<'_>) -> Result<usize> {
+        self.done(self.sendmsg_queued(msg))
+    }
+
+    /// As `sendmsg`, but the softirq work that the message causes is left to the caller, who calls
+    /// [`Stack::run_pending`] before it returns to the program: sendmmsg(2) runs it once for several messages.
+    pub fn sendmsg_queued(&self, msg: &mut SendMsg<'_>) -> Result<usize> {
         self.whole()?;
         if self.nonblocking() {
             msg.flags |= libc::MSG_DONTWAIT;
@@ -188,7 +199,7 @@ impl Socket {
             self.check_name(msg)?;
         }
         self.autobind()?;
-        self.done(self.restarting(|c| c.sndtimeo.get(), || self.sock.proto().sendmsg(self.sk(), msg)))
+        self.restarting(|c| c.sndtimeo.get(), || self.sock.proto().sendmsg(self.sk(), msg))
     }
 
     /// Sends at most `len` bytes from the front of `pages`; what was taken is removed, and returned how much it was.
@@ -339,7 +350,9 @@ impl Socket {
             false => (sk.rcv_saddr, sk.saddr),
         };
         let ip = if first.is_unspecified() { second } else { first };
-        Ok(to_family(name_of(ip, sk.sport, sk.bound_dev_if), self.sock.family))
+        let name = name_of(ip, sk.sport, sk.bound_dev_if);
+        drop(g);
+        self.done(Ok(to_family(name, self.sock.family)))
     }
 
     /// getpeername(2). ENOTCONN without a peer.
@@ -347,12 +360,15 @@ impl Socket {
         self.stack.here()?;
         let g = self.sock.lock(&self.stack);
         let stream_down = self.sock.proto().is_stream() && matches!(self.sock.state(), State::Close | State::SynSent);
-        match g.common.peer() {
+        let peer = match g.common.peer() {
             Some(p) if !stream_down => {
-                Ok(to_family(name_of(p.ip(), p.port(), g.common.bound_dev_if), self.sock.family))
+                let name = to_family(name_of(p.ip(), p.port(), g.common.bound_dev_if), self.sock.family);
+                Ok(g.common.shown_peer(name))
             }
             _ => Err(Error::NotConn),
-        }
+        };
+        drop(g);
+        self.done(peer)
     }
 
     /// setsockopt(2). Unknown options: ENOPROTOOPT.
@@ -371,10 +387,10 @@ impl Socket {
     pub fn getsockopt(&self, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
         self.stack.here()?;
         if level == libc::SOL_SOCKET {
-            return sockopt::get(self.sk(), name, value);
+            return self.done(sockopt::get(self.sk(), name, value));
         }
         self.whole()?;
-        self.sock.proto().getsockopt(self.sk(), level, name, value)
+        self.done(self.sock.proto().getsockopt(self.sk(), level, name, value))
     }
 
     /// Removes the upper-layer protocol that TCP_ULP installed. EINVAL: there is none; EBUSY: it holds undelivered
@@ -388,12 +404,12 @@ impl Socket {
     /// ioctl(2) requests that return an int. ENOTTY for an unknown one.
     pub fn ioctl(&self, request: u64) -> Result<i32> {
         self.stack.here()?;
-        self.sock.proto().ioctl(self.sk(), request)
+        self.done(self.sock.proto().ioctl(self.sk(), request))
     }
 
     /// poll(2): all events that are currently true.
     pub fn poll(&self) -> Events {
-        if self.stack.is_inherited() {
+        if self.stack.here().is_err() {
             return Events::ERR | Events::HUP;
         }
         if self.sock.is_broken() {

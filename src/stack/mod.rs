@@ -22,7 +22,7 @@ use crate::sys::lock::Mutex;
 use crate::sysctl::Sysctls;
 use runner::{PollFd, Runner};
 use std::any::Any;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Number of timer wheels of a stack: each thread arms timers in one of them, so that threads share no lock.
@@ -67,6 +67,18 @@ impl TimerSlot {
     #[inline]
     pub fn fired(&mut self) {
         self.armed = None;
+    }
+    /// Moves a timer that is armed for a time after `now` to `at`, if that is no earlier, without touching the wheel:
+    /// see [`Stack::arm_sock_lazily`]. Returns whether it did.
+    #[inline]
+    fn postpone(&mut self, at: Instant, now: Instant) -> bool {
+        match &mut self.armed {
+            Some((_, was)) if *was > now && *was <= at => {
+                *was = at;
+                true
+            }
+            _ => false,
+        }
     }
 }
 
@@ -209,6 +221,8 @@ pub struct Stack {
     shared: AtomicBool,
     /// Fork count of the process when the stack was created.
     born: u32,
+    /// `born`, until calls on its sockets are ended.
+    serves: AtomicU32,
     /// The control socket, which ends with the stack.
     control: OnceLock<Box<dyn Any + Send + Sync>>,
     /// In a child process it keeps the stack from being dropped.
@@ -256,6 +270,7 @@ impl Stack {
             netstamp_needed: AtomicBool::new(false),
             shared: AtomicBool::new(false),
             born: fork::generation(),
+            serves: AtomicU32::new(fork::generation()),
             control: OnceLock::new(),
             lasting: OnceLock::new(),
         });
@@ -272,10 +287,17 @@ impl Stack {
         self.born != fork::generation()
     }
 
-    /// ENETDOWN in a child of the stack's process.
+    /// ENETDOWN in a child of the stack's process, and after [`Stack::end_calls`].
     #[inline]
     pub fn here(&self) -> Result<()> {
-        if self.is_inherited() { Err(Error::NetDown) } else { Ok(()) }
+        if self.serves.load(Ordering::Relaxed) != fork::generation() { Err(Error::NetDown) } else { Ok(()) }
+    }
+
+    /// From now on calls on sockets return ENETDOWN, but close(2), and poll(2) reports POLLERR and POLLHUP: the
+    /// simulation that would end a wait is over.
+    pub(crate) fn end_calls(&self) {
+        // No process has seen so many forks.
+        self.serves.store(u32::MAX, Ordering::Relaxed);
     }
 
     /// State of the network layer, whose type is `T`. There is one network layer: IP.
@@ -347,6 +369,33 @@ impl Stack {
         }
     }
 
+    /// The same for a timer that is mostly postponed, as the retransmission timer is at each acknowledgement: the wheel
+    /// keeps the earlier time, so that postponing costs nothing, and the timer may fire too early. Its handler finds
+    /// that by [`TimerSlot::at`], and calls [`Stack::resume_sock`], or [`Timers::cancel`] if nothing waits for it any
+    /// more. Linux: icsk_timeout, which tcp_write_timer_handler compares with the time.
+    #[inline]
+    pub(crate) fn arm_sock_lazily(
+        self: &Arc<Stack>,
+        slot: &mut TimerSlot,
+        sock: &Arc<Sock>,
+        bits: u32,
+        at: Instant,
+        now: Instant,
+    ) {
+        if !slot.postpone(at, now) {
+            self.arm_sock(slot, sock, bits, at);
+        }
+    }
+
+    /// Arms a timer that fired too early for the time in its slot.
+    #[cold]
+    pub(crate) fn resume_sock(self: &Arc<Stack>, slot: &mut TimerSlot, sock: &Arc<Sock>, bits: u32) {
+        let Some(at) = slot.at() else { return };
+        // It may be armed in the wheel: the owner of the sock set it anew between its firing and its handler.
+        self.timers.cancel(slot);
+        self.arm_sock(slot, sock, bits, at);
+    }
+
     /// Arms any other timer.
     pub fn arm_call(self: &Arc<Stack>, slot: &mut TimerSlot, call: Arc<dyn TimerCall>, at: Instant) {
         if self.timers.arm(slot, at, || TimerTarget::Call(call)) {
@@ -383,7 +432,8 @@ impl Stack {
     pub fn run_pending(self: &Arc<Stack>) {
         while self.any_pending() {
             let now = self.now();
-            if self.receive(now) + self.run_tsq(now) == 0 {
+            let received: usize = self.netdevs.iter().map(|dev| dev.receive_here(self, now, WEIGHT)).sum();
+            if received + self.run_tsq(now) == 0 {
                 // Another thread is receiving; it polls the queue again before it stops.
                 break;
             }
@@ -393,7 +443,7 @@ impl Stack {
     /// Whether `run_pending` has work to do.
     #[inline]
     pub(crate) fn any_pending(&self) -> bool {
-        (self.netdevs.any_pending() || self.tsq_pending.load(Ordering::SeqCst)) && !self.is_inherited()
+        (self.netdevs.pending_here() || self.tsq_pending.load(Ordering::SeqCst)) && !self.is_inherited()
     }
 
     /// Receives from all queues of all devices once, up to WEIGHT packets each; returns how many there were.
@@ -401,15 +451,10 @@ impl Stack {
         let mut n = 0;
         for dev in self.netdevs.iter() {
             for q in 0..dev.queue_count() {
-                n += self.receive_queue(dev, q, now);
+                n += dev.receive(self, q, now, WEIGHT);
             }
         }
         n
-    }
-
-    /// Receives up to WEIGHT packets of one queue. If another thread is receiving from it, leaves that to it.
-    pub(crate) fn receive_queue(self: &Arc<Stack>, dev: &Arc<NetDev>, queue: u16, now: Instant) -> usize {
-        dev.receive(self, queue, now, WEIGHT)
     }
 
     /// Softirq for a thread that serves some queues only (a driver lease): receives up to `budget` packets from each,
@@ -419,10 +464,19 @@ impl Stack {
         let mut n = packets + self.timers.expire(self, now);
         n += self.run_tsq(now);
         n += self.netdevs.flush_tx(self, now);
-        if n > 0 {
+        if n > 0 || self.any_pending() {
             self.run_pending();
         }
         packets
+    }
+
+    /// Softirq work that a thread has left behind on its own queue of the loopback device, though every call that sends
+    /// ends with [`Stack::run_pending`]: for threads that look after all of it now and then.
+    pub(crate) fn receive_left(self: &Arc<Stack>, now: Instant) {
+        if self.netdevs.any_pending() && !self.is_inherited() {
+            self.receive(now);
+            self.run_pending();
+        }
     }
 
     /// Softirq: receives, runs timers, resumes senders, retries full device queues, until nothing is due at `now`.

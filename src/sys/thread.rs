@@ -1,5 +1,7 @@
 //! System calls with which a thread of ours changes or queries itself.
 
+use super::raw::syscall;
+
 /// Blocks all signals in this thread: they are for the program's own threads, and a background thread of a library must
 /// not run their handlers. Synchronous signals (SIGSEGV and its kin) are still delivered.
 pub(crate) fn block_signals() {
@@ -14,6 +16,12 @@ pub(crate) fn block_signals() {
 pub(crate) fn cpu() -> i32 {
     // SAFETY: sched_getcpu takes no argument.
     unsafe { libc::sched_getcpu() }
+}
+
+/// This thread's number.
+pub(crate) fn me() -> i32 {
+    // SAFETY: gettid takes no argument.
+    unsafe { syscall!(libc::SYS_gettid) as i32 }
 }
 
 /// Helpers for tests of interrupted waits.
@@ -32,12 +40,6 @@ pub(crate) mod tests {
         let action = libc::sigaction { sa_sigaction, sa_mask, sa_flags, sa_restorer: None };
         // SAFETY: `action` is complete; the handler is a function that may run at any time because it does nothing.
         assert_eq!(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }, 0);
-    }
-
-    /// This thread's number.
-    pub(crate) fn me() -> i32 {
-        // SAFETY: gettid takes no argument.
-        unsafe { syscall!(libc::SYS_gettid) as i32 }
     }
 
     /// Sends a signal to a thread of this process; no effect when it has ended.

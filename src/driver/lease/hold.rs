@@ -154,6 +154,7 @@ impl Shard {
         let mut queues = Queues::new();
         gather(stack, i, shards, &mut queues, &mut PollSet::new());
         while self.poll_queues(stack, &queues, WEIGHT) >= WEIGHT && self.state.lock().parked.is_empty() {}
+        stack.receive_left(stack.now());
         self.release(true, &*stack.clock);
     }
 
@@ -220,6 +221,7 @@ impl Shard {
     fn run_due(&self, stack: &Arc<Stack>, queues: &Queues) {
         let memory = queues.iter().filter(|q| !has_fd(q));
         stack.poll_queues(stack.now(), &memory.cloned().collect::<Queues>(), WEIGHT);
+        stack.receive_left(stack.now());
     }
 }
 
@@ -243,10 +245,11 @@ pub(super) fn has_fd((dev, queue): &&(Arc<NetDev>, u16)) -> bool {
     dev.device().poll_fd(*queue).is_some()
 }
 
-/// Lists the queues of lease `i` of `n`, and the descriptors of those that have one, in the same order.
+/// Lists the queues of lease `i` of `n`, and the descriptors of those that have one, in the same order. Not those that
+/// are each a thread's: a thread receives what it sends.
 pub(super) fn gather(stack: &Stack, i: usize, n: usize, queues: &mut Queues, fds: &mut PollSet) {
     queues.clear();
-    for dev in stack.netdevs.iter().filter(|d| d.is_up()) {
+    for dev in stack.netdevs.iter().filter(|d| d.is_up() && !d.is_per_thread()) {
         let device = dev.device();
         let out = if dev.tx_backlog() > 0 { libc::POLLOUT } else { 0 };
         for q in (0..device.caps().queues).skip(i).step_by(n) {

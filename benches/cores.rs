@@ -1,0 +1,232 @@
+//! What a second thread gains: two threads, each with both ends of connections of its own, against one. Turns of one
+//! and of two threads alternate, and the best of many is taken, because other programs take the processors meanwhile.
+//! The processor time of an operation is measured with them, which shows the same in another way: threads that wait
+//! for each other spend it idle or by turns, and threads that write the same cache lines spend more of it.
+
+use crate::measure::{Bench, cpu_time};
+use crate::net::{Kernel, Net, Ours, pair};
+use crate::report::{Report, Row, Target, Unit};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::sync::{Barrier, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long a turn lasts, and how many there are of one thread and of two.
+const TURN: Duration = Duration::from_millis(25);
+const TURNS: usize = 40;
+/// Threads of a turn.
+const THREADS: [usize; 2] = [1, 2];
+/// Bytes of a bulk operation: written and read in one go, so that one thread can have both ends.
+const BULK: usize = 64 * 1024;
+
+/// An operation that a thread repeats.
+type Op = Box<dyn FnMut()>;
+
+/// What a stack has besides [`Net`].
+trait Datagrams: Net + Sync {
+    /// A UDP socket.
+    type Udp: 'static;
+    /// A socket bound to a free port of `ip`, with its address.
+    fn udp(&self, ip: &str) -> (Self::Udp, SocketAddr);
+    /// Connects it.
+    fn associate(socket: &Self::Udp, to: SocketAddr);
+    /// Sends a datagram to the connected address.
+    fn send(socket: &Self::Udp, datagram: &[u8]);
+    /// Receives one.
+    fn recv(socket: &Self::Udp, buf: &mut [u8]) -> usize;
+}
+
+impl Datagrams for Kernel {
+    type Udp = std::net::UdpSocket;
+    fn udp(&self, ip: &str) -> (Self::Udp, SocketAddr) {
+        let s = std::net::UdpSocket::bind((ip, 0)).expect("bind");
+        let addr = s.local_addr().expect("address");
+        (s, addr)
+    }
+    fn associate(socket: &Self::Udp, to: SocketAddr) {
+        socket.connect(to).expect("connect");
+    }
+    fn send(socket: &Self::Udp, datagram: &[u8]) {
+        socket.send(datagram).expect("send");
+    }
+    fn recv(socket: &Self::Udp, buf: &mut [u8]) -> usize {
+        socket.recv(buf).expect("recv")
+    }
+}
+
+impl Datagrams for Ours {
+    type Udp = usersock::net::UdpSocket;
+    fn udp(&self, ip: &str) -> (Self::Udp, SocketAddr) {
+        let s = usersock::net::UdpSocket::bind_on(&self.0, (ip, 0)).expect("bind");
+        let addr = s.local_addr().expect("address");
+        (s, addr)
+    }
+    fn associate(socket: &Self::Udp, to: SocketAddr) {
+        socket.connect(to).expect("connect");
+    }
+    fn send(socket: &Self::Udp, datagram: &[u8]) {
+        socket.send(datagram).expect("send");
+    }
+    fn recv(socket: &Self::Udp, buf: &mut [u8]) -> usize {
+        socket.recv(buf).expect("recv")
+    }
+}
+
+/// One byte each way on an open connection.
+fn exchanges<A: Net, B: Net>(a: &A, b: &B, ip: &str) -> Op {
+    let (mut client, mut server) = pair(a, b, ip);
+    Box::new(move || {
+        let mut byte = [7];
+        client.write_all(&byte).expect("write");
+        server.read_exact(&mut byte).expect("read");
+        server.write_all(&byte).expect("write");
+        client.read_exact(&mut byte).expect("read");
+    })
+}
+
+/// A datagram of 64 bytes.
+fn datagram<A: Datagrams, B: Datagrams>(a: &A, b: &B, from: &str, to: &str) -> Op {
+    let ((sender, _), (receiver, addr)) = (a.udp(from), b.udp(to));
+    A::associate(&sender, addr);
+    Box::new(move || {
+        let mut buf = [0x5a; 64];
+        A::send(&sender, &buf);
+        assert_eq!(B::recv(&receiver, &mut buf), 64);
+    })
+}
+
+/// [`BULK`] bytes from the client to the server.
+fn bulk<A: Net, B: Net>(a: &A, b: &B, ip: &str) -> Op {
+    let (mut client, mut server) = pair(a, b, ip);
+    let mut buf = vec![0x5a; BULK];
+    Box::new(move || {
+        client.write_all(&buf).expect("write");
+        server.read_exact(&mut buf).expect("read");
+    })
+}
+
+/// A connection: connect, one byte each way, close, the client first.
+fn connect_close<A: Net, B: Net>(a: &A, b: &B, ip: &str) -> Op {
+    let (listener, addr) = b.listen(ip);
+    let (a, b) = (a.clone(), b.clone());
+    Box::new(move || {
+        let mut byte = [7];
+        let mut client = a.connect(addr);
+        let mut server = b.accept(&listener);
+        client.write_all(&byte).expect("write");
+        server.read_exact(&mut byte).expect("read");
+        server.write_all(&byte).expect("write");
+        client.read_exact(&mut byte).expect("read");
+    })
+}
+
+/// The best turns of a number of threads.
+#[derive(Clone, Copy)]
+struct Best {
+    /// Operations a second of all threads.
+    rate: f64,
+    /// Processor time of one operation, seconds.
+    cpu: f64,
+}
+
+/// Keeps this thread on the `n`th processor that the process may use: on a busy machine the scheduler may otherwise have
+/// both threads on one. A machine that refuses measures less.
+fn pin(n: usize) {
+    let Ok(mine) = sched_getaffinity(Pid::from_raw(std::process::id() as i32)) else { return };
+    let mut one = CpuSet::new();
+    let cpu = (0..CpuSet::count()).filter(|&cpu| mine.is_set(cpu) == Ok(true)).nth(n);
+    if cpu.is_some_and(|cpu| one.set(cpu).is_ok()) {
+        let _ = sched_setaffinity(Pid::from_raw(0), &one);
+    }
+}
+
+/// Both threads, in turns of one and of two; `make` is called in each thread.
+fn turns(make: &(dyn Fn() -> Op + Sync)) -> [Best; 2] {
+    let (barrier, results) = (Barrier::new(2), Mutex::new(Vec::new()));
+    let mut best = [Best { rate: 0.0, cpu: f64::INFINITY }; 2];
+    std::thread::scope(|s| {
+        let thread = |me: usize| {
+            pin(me);
+            let mut op = make();
+            // The first turn warms up.
+            for turn in 0..=TURNS {
+                for threads in THREADS {
+                    barrier.wait();
+                    if me < threads {
+                        let (begin, used, mut n) = (Instant::now(), cpu_time(), 0u32);
+                        while begin.elapsed() < TURN {
+                            (0..8).for_each(|_| op());
+                            n += 8;
+                        }
+                        let result = (n, begin.elapsed(), cpu_time() - used);
+                        if turn > 0 {
+                            results.lock().expect("no panic").push((threads, turn, result));
+                        }
+                    }
+                    barrier.wait();
+                }
+            }
+        };
+        let both = [0, 1].map(|me| s.spawn(move || thread(me)));
+        both.into_iter().for_each(|t| t.join().expect("it did its part"));
+    });
+    let results = results.into_inner().expect("no panic");
+    for (threads, best) in THREADS.into_iter().zip(&mut best) {
+        for turn in 1..=TURNS {
+            let of = || results.iter().filter(move |r| (r.0, r.1) == (threads, turn)).map(|r| r.2);
+            let rate: f64 = of().map(|(n, wall, _)| f64::from(n) / wall.as_secs_f64()).sum();
+            let n: u32 = of().map(|r| r.0).sum();
+            let cpu: f64 = of().map(|r| r.2.as_secs_f64()).sum();
+            *best = Best { rate: best.rate.max(rate), cpu: best.cpu.min(cpu / f64::from(n)) };
+        }
+    }
+    best
+}
+
+/// Runs one stack's part of a row; the rate of two threads as a multiple of one's.
+fn gain(bench: &mut Bench, report: &mut Report, name: &str, make: &(dyn Fn() -> Op + Sync)) -> Option<f64> {
+    let mut best = None;
+    bench.attempt(report, name, |_| {
+        best = Some(turns(make));
+        None
+    });
+    let [one, two] = best?;
+    report.note(format!(
+        "{name}: {:.0} and {:.0} operations a second, {:.2} and {:.2} µs of processor time each",
+        one.rate,
+        two.rate,
+        one.cpu * 1e6,
+        two.cpu * 1e6
+    ));
+    Some(two.rate / one.rate)
+}
+
+/// A way to make an operation on a stack.
+type Make<'a> = &'a (dyn Fn() -> Op + Sync);
+
+fn row(bench: &mut Bench, report: &mut Report, what: &str, group: &str, kernel: Make<'_>, ours: Make<'_>) {
+    let kernel = gain(bench, report, &format!("cores/{group}/kernel"), kernel);
+    let ours = gain(bench, report, &format!("cores/{group}/usersock"), ours);
+    let what = format!("{what}: rate of two threads over one's");
+    report.row(Row { what, unit: Unit::Count, ours, kernel, peer: None, target: Target::AtLeast(1.8) });
+}
+
+/// Both stacks' loopback.
+pub fn run(bench: &mut Bench, report: &mut Report) {
+    let ours = Ours::loopback();
+    ours.0.sysctl.set("net.ipv4.ip_local_port_range", "1024 65535").expect("a valid range");
+    let (k, o, ip) = (&Kernel, &ours, "127.0.0.1");
+    let rows: [(&str, &str, Make<'_>, Make<'_>); 4] = [
+        ("loopback, 1 byte each way", "exchanges", &|| exchanges(k, k, ip), &|| exchanges(o, o, ip)),
+        ("loopback, datagrams of 64 B", "udp", &|| datagram(k, k, ip, ip), &|| datagram(o, o, ip, ip)),
+        ("loopback, bulk, 64 KiB writes", "bulk", &|| bulk(k, k, ip), &|| bulk(o, o, ip)),
+        ("loopback, connect, 1 byte each way, close", "connect", &|| connect_close(k, k, ip), &|| {
+            connect_close(o, o, ip)
+        }),
+    ];
+    for (what, group, kernel, ours) in rows {
+        row(bench, report, what, group, kernel, ours);
+    }
+}

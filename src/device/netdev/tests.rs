@@ -1,0 +1,112 @@
+//! Queues that are each a thread's own: the loopback device.
+
+use super::*;
+use crate::net::{TcpListener, TcpStream, UdpSocket};
+use crate::sock::skb::TxOwner;
+use crate::wire::ip::Ipv4Repr;
+use crate::wire::{proto, udp};
+use std::io::{Read, Write};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+const LO: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+/// A datagram of one byte to a port of this host, as `sock` sends it.
+fn datagram(sock: &Arc<Sock>, port: u16, mark: u8) -> Skb {
+    let mut bytes = [0; 29];
+    let ip = Ipv4Repr {
+        src: LO,
+        dst: LO,
+        protocol: proto::UDP,
+        ttl: 64,
+        tos: 0,
+        id: 0,
+        dont_fragment: true,
+        more_fragments: false,
+        frag_offset: 0,
+        payload_len: 9,
+    };
+    let n = ip.emit(&mut bytes);
+    udp::emit_header(&mut bytes[n..], 9, port, 1);
+    bytes[28] = mark;
+    let mut skb = Skb::from_slice(&bytes);
+    skb.owner = Some(TxOwner::new(sock, skb.truesize));
+    skb
+}
+
+#[test]
+fn a_sock_that_another_thread_uses_keeps_its_packets_in_order() {
+    let stack = crate::config::build("").unwrap();
+    let lo = stack.netdevs.by_index(1).unwrap();
+    let sender = crate::inet::Socket::new(&stack, libc::AF_INET, libc::SOCK_DGRAM, 0).unwrap();
+    let receiver = UdpSocket::bind_on(&stack, (LO, 0)).unwrap();
+    receiver.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let port = receiver.local_addr().unwrap().port();
+    let send = |mark| lo.xmit(&stack, stack.now(), datagram(sender.sock(), port, mark)).unwrap();
+    let queue = || sender.sock().tx_queue.load(Ordering::Relaxed);
+    let on_another_thread = |f: &(dyn Fn() + Sync)| std::thread::scope(|s| s.spawn(f).join().unwrap());
+    // Sent here, and not received yet.
+    send(1);
+    let first = queue();
+    assert_eq!(usize::from(first), shard_index());
+    on_another_thread(&|| {
+        send(2);
+        assert_eq!(queue(), first, "the queue has a packet of the sock");
+        stack.run_pending();
+        assert!(!stack.netdevs.any_pending(), "who sends on another thread's queue receives from it");
+        send(3);
+        assert_eq!(usize::from(queue()), shard_index(), "the flow moves once its packets have been received");
+        stack.run_pending();
+    });
+    let got = [(); 3].map(|()| {
+        let mut byte = [0];
+        receiver.recv(&mut byte).unwrap();
+        byte[0]
+    });
+    assert_eq!(got, [1, 2, 3]);
+}
+
+#[test]
+fn more_threads_than_queues_receive_all_that_they_send() {
+    let stack = crate::config::build("").unwrap();
+    std::thread::scope(|s| {
+        for thread in 0..2 * SHARDS as u8 {
+            let stack = &stack;
+            s.spawn(move || {
+                let (a, b) = (UdpSocket::bind_on(stack, (LO, 0)).unwrap(), UdpSocket::bind_on(stack, (LO, 0)).unwrap());
+                a.connect(b.local_addr().unwrap()).unwrap();
+                b.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+                for n in 0..200 {
+                    a.send(&[thread, n]).unwrap();
+                    let mut got = [0; 2];
+                    b.recv(&mut got).unwrap();
+                    assert_eq!(got, [thread, n]);
+                }
+            });
+        }
+    });
+    assert!(!stack.netdevs.any_pending());
+    let stats = stack.netdevs.by_index(1).unwrap().device().stats();
+    assert_eq!(stats.rx_packets, 2 * SHARDS as u64 * 200, "of all queues");
+}
+
+#[test]
+fn threads_that_write_to_one_stream_by_turns_cause_no_reordering() {
+    const WRITES: usize = 2000;
+    let stack = crate::config::build("").unwrap();
+    let listener = TcpListener::bind_on(&stack, (LO, 0)).unwrap();
+    let client = TcpStream::connect_on(&stack, listener.local_addr().unwrap()).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    client.set_nodelay(true).unwrap();
+    std::thread::scope(|s| {
+        for _ in 0..3 {
+            s.spawn(|| (0..WRITES).for_each(|_| (&client).write_all(&[7; 50]).unwrap()));
+        }
+        let mut all = vec![0; 3 * WRITES * 50];
+        (&server).read_exact(&mut all).unwrap();
+        assert!(all.iter().all(|&b| b == 7));
+    });
+    let counter = |name| stack.mib.get_by_name(name).unwrap();
+    assert_eq!((counter("TcpExtTCPOFOQueue"), counter("TcpRetransSegs")), (0, 0));
+}
