@@ -106,6 +106,7 @@ pub(crate) unsafe fn register<C: Congestion>(plugin: *mut usk_plugin_t, algorith
         min_tso_segs: more.min_tso_segs.map(|_| min_tso_segs::<C> as _),
         sndbuf_expand: more.sndbuf_expand.map(|_| sndbuf_expand::<C> as _),
         get_info: more.get_info.map(|_| get_info::<C> as _),
+        pkts_delivered: None,
     };
     // SAFETY: the table's functions are made for the value that is `user`; it is copied, with its texts.
     home::register(algorithm, |user| unsafe { usk_cong_register(plugin, &table, user, null_mut()) })

@@ -71,6 +71,18 @@ pub struct usk_ack_sample_t {
 }
 #[derive(Clone, Copy)]
 #[repr(C)]
+pub struct usk_pkt_sample_t {
+    pub sent_at: u64,
+    pub rtt_us: i64,
+    pub seq: u32,
+    pub end_seq: u32,
+    pub segs: u32,
+    pub prior_delivered: u32,
+    pub is_retrans: u32,
+    pub is_sacked: u32,
+}
+#[derive(Clone, Copy)]
+#[repr(C)]
 pub struct usk_cong_ops {
     pub version: u32,
     pub size: u32,
@@ -102,6 +114,8 @@ pub struct usk_cong_ops {
     pub sndbuf_expand: Option<unsafe extern "C" fn(tp: *const usk_tcp_t, priv_: *mut c_void) -> u32>,
     pub get_info:
         Option<unsafe extern "C" fn(tp: *const usk_tcp_t, priv_: *mut c_void, info: *mut c_void, len: usize) -> usize>,
+    pub pkts_delivered:
+        Option<unsafe extern "C" fn(tp: *mut usk_tcp_t, priv_: *mut c_void, pkts: *const usk_pkt_sample_t, n: u32)>,
 }
 #[derive(Clone, Copy)]
 #[repr(C)]
