@@ -4,6 +4,7 @@
 
 use super::timewait::TimeWait;
 use crate::base::hash::{Tuple, addr128};
+use crate::base::padded::Padded;
 use crate::ip::ports::rcv_saddr_equal;
 use crate::sock::filter::Packet;
 use crate::sock::packet::PacketInfo;
@@ -159,11 +160,11 @@ struct Ports(HashMap<u16, Vec<(Holder, u32)>>);
 
 /// TCP's tables.
 pub struct TcpTables {
-    ehash: Vec<Mutex<Map>>,
+    ehash: Vec<Padded<Mutex<Map>>>,
     lhash: Vec<RwLock<HashMap<u16, Vec<Listening>>>>,
-    bhash: Vec<Mutex<Ports>>,
+    bhash: Vec<Padded<Mutex<Ports>>>,
     /// Time-wait records that exist (tw_refcount).
-    pub(super) tw_count: AtomicI64,
+    pub(super) tw_count: Padded<AtomicI64>,
     /// What ICMP said of the path MTU to socks that were owned at the time: sequence number quoted, MTU.
     mtu_news: Mutex<Vec<(Arc<Sock>, crate::wire::seq::SeqNum, u32)>>,
 }
@@ -184,10 +185,10 @@ pub fn tuple_of_sock(sk: &SockCommon) -> Tuple {
 impl Default for TcpTables {
     fn default() -> Self {
         TcpTables {
-            ehash: (0..ESHARDS).map(|_| Mutex::default()).collect(),
+            ehash: (0..ESHARDS).map(|_| Padded::default()).collect(),
             lhash: (0..PSHARDS).map(|_| RwLock::default()).collect(),
-            bhash: (0..PSHARDS).map(|_| Mutex::default()).collect(),
-            tw_count: AtomicI64::new(0),
+            bhash: (0..PSHARDS).map(|_| Padded::default()).collect(),
+            tw_count: Padded::default(),
             mtu_news: Mutex::default(),
         }
     }
