@@ -172,8 +172,8 @@ struct Best {
     cpu: f64,
 }
 
-/// Keeps this thread on the `n`th processor that the process may use: on a busy machine the scheduler may otherwise have
-/// both threads on one. A machine that refuses measures less.
+/// Keeps this thread on the `n`th processor that the process may use: on a busy machine the scheduler may otherwise
+/// have both threads on one. A machine that refuses measures less.
 fn pin(n: usize) {
     let Ok(mine) = sched_getaffinity(Pid::from_raw(std::process::id() as i32)) else { return };
     let mut one = CpuSet::new();

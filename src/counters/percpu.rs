@@ -1,5 +1,5 @@
-//! A number that all threads change and few read: each thread changes a copy of its own, whose content moves to a shared
-//! one when it has become large. Above: the accounts of protocols. Linux: struct percpu_counter.
+//! A number that all threads change and few read: each thread changes a copy of its own, whose content moves to a
+//! shared one when it has become large. Above: the accounts of protocols. Linux: struct percpu_counter.
 
 use super::{SHARDS, shard_index};
 use crate::base::padded::Padded;

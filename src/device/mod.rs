@@ -120,9 +120,10 @@ pub struct Caps {
     pub gso_max_segs: u16,
     /// Packets sent here are received by this stack (loopback): checksums need not be computed or verified.
     pub loopback: bool,
-    /// With several queues: packets of a flow stay in order whichever queues they are sent on one after another, and its
-    /// replies arrive on the last of these, as on TUN, whose queue selection is automatic. A thread then sends on the
-    /// queue that it receives from, so that no other thread has to wake it for the reply; elsewhere a flow has a queue.
+    /// With several queues: packets of a flow stay in order whichever queues they are sent on one after another, and
+    /// its replies arrive on the last of these, as on TUN, whose queue selection is automatic. A thread then sends on
+    /// the queue that it receives from, so that no other thread has to wake it for the reply; elsewhere a flow has a
+    /// queue.
     pub replies_follow: bool,
     /// Holds each packet until its [`tx_time`](crate::sock::skb::SkbInner::tx_time), as Linux's qdisc `fq` does: TCP
     /// then paces by setting that time and needs no timer of its own.

@@ -1,6 +1,6 @@
 //! Which thread receives from a queue. One at a time does; a thread that finds another one receiving leaves the rest to
-//! it and never waits. Above: `netdev`. Model-checked by loom (`tests`), the very same code. Linux: NAPI_STATE_SCHED and
-//! NAPI_STATE_MISSED.
+//! it and never waits. Above: `netdev`. Model-checked by loom (`tests`), the very same code. Linux: NAPI_STATE_SCHED
+//! and NAPI_STATE_MISSED.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 

@@ -24,7 +24,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Destinations a thread's cache remembers; a full one is emptied, which bounds the memory that spoofed destinations take.
+/// Destinations a thread's cache remembers; a full one is emptied, which bounds the memory that spoofed destinations
+/// take.
 const SHARD_MAX: usize = 1024;
 /// Learned path MTUs kept; beyond that the one that expires first is removed.
 const MAX_EXCEPTIONS: usize = 4096;
