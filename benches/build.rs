@@ -1,10 +1,12 @@
-//! The plug-in whose table is measured, with the exports it finds in the benchmark, and the server of requests.rs.
+//! The plug-in whose table is measured, with the exports it finds in the benchmark, and the C parts of
+//! requests.rs and waits.rs, each compiled for the kernel's sockets and for ours.
 
 use std::path::PathBuf;
 
 fn main() {
     println!("cargo::rerun-if-changed=self_table.c");
     println!("cargo::rerun-if-changed=request_server.c");
+    println!("cargo::rerun-if-changed=waits_calls.c");
     println!("cargo::rerun-if-changed=../include");
     println!("cargo::rustc-link-arg-benches=-Wl,--export-dynamic");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it")).join("self_table.so");
@@ -16,16 +18,18 @@ fn main() {
         .status();
     assert!(built.is_ok_and(|s| s.success()), "self_table.c does not compile");
     println!("cargo::rustc-env=SELF_TABLE={}", out.display());
-    let server = || {
-        let mut build = cc::Build::new();
-        build
-            .file("request_server.c")
-            .include("../include")
-            .opt_level(2)
-            .extra_warnings(true)
-            .flag("-U_FORTIFY_SOURCE");
-        build
-    };
-    server().compile("request_server_kernel");
-    server().define("USERSOCK", None).compile("request_server_ours");
+    for name in ["request_server", "waits_calls"] {
+        let calls = || {
+            let mut build = cc::Build::new();
+            build
+                .file(format!("{name}.c"))
+                .include("../include")
+                .opt_level(2)
+                .extra_warnings(true)
+                .flag("-U_FORTIFY_SOURCE");
+            build
+        };
+        calls().compile(&format!("{name}_kernel"));
+        calls().define("USERSOCK", None).compile(&format!("{name}_ours"));
+    }
 }

@@ -21,6 +21,7 @@ mod rpc;
 mod smol;
 mod space;
 mod tables;
+mod waits;
 mod windows;
 
 use bulk::Stream;
@@ -60,6 +61,7 @@ fn main() {
     datapath::run(&mut bench, &mut report);
     windows::run(&mut bench, &mut report);
     cores::run(&mut bench, &mut report);
+    waits::run(&mut bench, &mut report);
     let readme = bench.readme;
     bench.finish();
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
@@ -83,6 +85,9 @@ fn main() {
         std::process::exit(1);
     }
 }
+
+/// The kernel's address on the TUN device of [`tun`].
+const TUN_PEER: &str = "10.99.2.1";
 
 /// Bulk and small exchanges in memory, beside the kernel's loopback.
 fn loopback(bench: &mut Bench, report: &mut Report) {
@@ -162,13 +167,13 @@ fn loopback(bench: &mut Bench, report: &mut Report) {
 /// Across TUN to the kernel, beside smoltcp across TUN and the kernel with itself across veth.
 fn tun(bench: &mut Bench, report: &mut Report) -> Result<(), String> {
     let groups = ["tun_bulk_out", "tun_bulk_in", "tun_rtt"].map(String::from);
-    let groups = groups.into_iter().chain(requests::groups());
+    let groups = groups.into_iter().chain(waits::TUN_GROUPS.map(String::from)).chain(requests::groups());
     let mut names = groups.flat_map(|group| ["kernel_veth", "smoltcp", "usersock"].map(|id| format!("{group}/{id}")));
     if !names.any(|name| bench.wants(&name)) {
         return Ok(());
     }
     let ours = Ours(usersock::config::build("tun=usk0,addr=10.99.2.2/24").map_err(|e| e.to_string())?);
-    space::ip("addr add 10.99.2.1/24 dev usk0")?;
+    space::ip(&format!("addr add {TUN_PEER}/24 dev usk0"))?;
     space::ip("tuntap add name smol0 mode tun")?;
     space::ip("addr add 10.99.3.1/24 dev smol0")?;
     space::ip("link set smol0 up")?;
@@ -197,7 +202,7 @@ fn tun(bench: &mut Bench, report: &mut Report) -> Result<(), String> {
             bulk::run(bench, group, "smoltcp", out, a, Stream::new(b))
         });
         let mine = bench.attempt(report, &format!("{group}/usersock"), |bench| {
-            let (a, b) = pair(&ours, &Kernel, "10.99.2.1");
+            let (a, b) = pair(&ours, &Kernel, TUN_PEER);
             bulk::run(bench, group, "usersock", out, Stream::new(a), Stream::new(b))
         });
         report.row(Row {
@@ -215,7 +220,7 @@ fn tun(bench: &mut Bench, report: &mut Report) -> Result<(), String> {
         rpc::latency(bench, "tun_rtt", "kernel_veth", a, b)
     });
     let mine = bench.attempt(report, "tun_rtt/usersock", |bench| {
-        let (a, b) = pair(&ours, &Kernel, "10.99.2.1");
+        let (a, b) = pair(&ours, &Kernel, TUN_PEER);
         rpc::latency(bench, "tun_rtt", "usersock", a, b)
     });
     report.row(Row {
@@ -226,6 +231,7 @@ fn tun(bench: &mut Bench, report: &mut Report) -> Result<(), String> {
         peer: None,
         target: Target::KernelAtMost(1.2),
     });
+    waits::tun(bench, report, &ours, &far);
     requests::run(bench, report, &far);
     Ok(())
 }

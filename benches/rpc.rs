@@ -3,6 +3,7 @@
 use crate::measure::Bench;
 use crate::net::Net;
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::thread;
 use std::time::Instant;
 
@@ -40,12 +41,24 @@ where
 /// stack is measured and not the scheduler.
 pub fn connections<N: Net>(bench: &mut Bench, group: &str, id: &str, net: &N, ip: &str) -> Option<f64> {
     let (listener, addr) = net.listen(ip);
+    connections_between(bench, group, id, net, net, (&listener, addr))
+}
+
+/// The same from `near` to a listener of `far`.
+pub fn connections_between<N: Net, F: Net>(
+    bench: &mut Bench,
+    group: &str,
+    id: &str,
+    near: &N,
+    far: &F,
+    (listener, addr): (&F::Listener, SocketAddr),
+) -> Option<f64> {
     let median = bench.custom(group, id, 0, |n| {
         let start = Instant::now();
         for i in 0..n {
             let mut byte = [i as u8];
-            let mut client = net.connect(addr);
-            let mut server = net.accept(&listener);
+            let mut client = near.connect(addr);
+            let mut server = far.accept(listener);
             client.write_all(&byte).expect("write");
             server.read_exact(&mut byte).expect("read");
             server.write_all(&byte).expect("write");

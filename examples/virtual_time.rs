@@ -6,7 +6,7 @@
 //! cargo run --example virtual_time -- SEED [talk.pcap] && tshark -r talk.pcap
 //! ```
 //!
-//! The C ABI has no virtual time: a C program's stacks run in real time.
+//! In C the same is `usersock/sim.h`: examples/c/simulator.c.
 
 use std::env;
 use std::io::{IoSlice, IoSliceMut};

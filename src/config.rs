@@ -59,6 +59,7 @@ use crate::device::tun::Tun;
 use crate::device::types::{DeviceArgs, DeviceKind};
 use crate::device::{Device, LinkType};
 use crate::driver::Lease;
+use crate::ip::autoconf;
 use crate::ip::route::{self, RouteSpec};
 use crate::stack::runner::Runner;
 use crate::stack::{Stack, StackConfig};
@@ -345,9 +346,8 @@ impl Config {
     }
 
     /// A stack without device, its sysctls set.
-    fn bare(&self, entropy: Arc<OsEntropy>, runner: Arc<dyn Runner>) -> Result<Arc<Stack>, ConfigError> {
-        let stack = standard::stack(StackConfig { clock: Arc::new(RealClock::new()), entropy, runner })
-            .map_err(plain("stack"))?;
+    fn bare(&self, parts: StackConfig) -> Result<Arc<Stack>, ConfigError> {
+        let stack = standard::stack(parts).map_err(plain("stack"))?;
         for file in &self.plugins {
             let shown = file.display();
             let load =
@@ -379,13 +379,25 @@ impl Config {
     pub fn build_opened(&self, runner: Arc<dyn Runner>, opened: impl FnOnce()) -> Result<Arc<Stack>, ConfigError> {
         let entropy = Arc::new(OsEntropy::new().map_err(plain("randomness"))?);
         let device = self.open(&entropy)?;
-        let stack = self.bare(entropy, runner)?;
+        let stack = self.bare(StackConfig { clock: Arc::new(RealClock::new()), entropy, runner })?;
         let device = if device.is_none() { self.open_plugged(&stack)? } else { device };
         self.equip(&stack, device)?;
         opened();
         if let Some(path) = &self.control {
             control::serve(&stack, path).map_err(Config::control_error)?;
         }
+        Ok(stack)
+    }
+
+    /// Creates a stack of a simulation, whose devices are the ends of its links: what there is to configure is
+    /// plug-ins, sysctls and the loopback. EINVAL for other devices, and for `control`, whose thread lives in real
+    /// time.
+    pub(crate) fn build_simulated(&self, parts: StackConfig) -> Result<Arc<Stack>, ConfigError> {
+        if self.device != DeviceSpec::Loopback || self.control.is_some() {
+            return Err(bad("a host of a simulation has no tun=, packet=, device= and control=".to_owned()));
+        }
+        let stack = self.bare(parts)?;
+        self.equip(&stack, None)?;
         Ok(stack)
     }
 
@@ -405,7 +417,9 @@ impl Config {
         if let Some(path) = &self.pcap {
             crate::device::pcap::start(&dev, path, stack).map_err(|e| Config::pcap_error(path, &e))?;
         }
-        self.address(stack, &dev)
+        self.address(stack, &dev)?;
+        autoconf::start(stack, &dev, stack.now());
+        Ok(())
     }
 
     fn control_error(e: control::ServeError) -> ConfigError {

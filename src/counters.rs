@@ -49,28 +49,23 @@ struct Shard {
 /// same shard in all stacks.
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
 
-/// A thread's reservation of a shard, released when the thread ends.
-struct Hold(Cell<usize>);
-
 /// No shard has been requested yet.
 const UNKNOWN: usize = usize::MAX;
 
-impl Hold {
-    #[cold]
-    fn take(&self) -> usize {
-        let free = |taken: usize| Some(taken | 1 << (!taken).trailing_zeros()).filter(|t| t >> (SHARDS - 1) == 0);
-        let mine = match TAKEN.fetch_update(Acquire, Relaxed, free) {
-            Ok(before) => (!before).trailing_zeros() as usize,
-            Err(_) => SHARDS - 1,
-        };
-        self.0.set(mine);
-        mine
-    }
+thread_local! {
+    /// The thread's shard. Without a destructor, so that reading it needs no check of whether that is registered, and a
+    /// thread whose other thread-locals are destroyed may still count.
+    static MINE: Cell<usize> = const { Cell::new(UNKNOWN) };
+    static HOLD: Hold = const { Hold(Cell::new(SHARDS - 1)) };
 }
+
+/// A thread's reservation of a shard, released when the thread ends; `SHARDS - 1`: it has none.
+struct Hold(Cell<usize>);
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let mine = self.0.replace(SHARDS - 1);
+        let mine = self.0.get();
+        MINE.set(SHARDS - 1);
         if mine < SHARDS - 1 {
             // Release: this thread's increments happen before those of the next owner.
             TAKEN.fetch_and(!(1 << mine), Release);
@@ -78,16 +73,27 @@ impl Drop for Hold {
     }
 }
 
+#[cold]
+fn take_shard() -> usize {
+    let free = |taken: usize| Some(taken | 1 << (!taken).trailing_zeros()).filter(|t| t >> (SHARDS - 1) == 0);
+    let reserve = |hold: &Hold| {
+        if let Ok(before) = TAKEN.fetch_update(Acquire, Relaxed, free) {
+            hold.0.set((!before).trailing_zeros() as usize);
+        }
+        hold.0.get()
+    };
+    let mine = HOLD.try_with(reserve).unwrap_or(SHARDS - 1);
+    MINE.set(mine);
+    mine
+}
+
 /// The shard of the calling thread; `SHARDS - 1`: the shared one.
 #[inline]
 pub(crate) fn shard_index() -> usize {
-    thread_local!(static MINE: Hold = const { Hold(Cell::new(UNKNOWN)) });
-    let index = |hold: &Hold| match hold.0.get() {
-        UNKNOWN => hold.take(),
+    match MINE.get() {
+        UNKNOWN => take_shard(),
         mine => mine,
-    };
-    // A thread whose thread-locals are destroyed may still count.
-    MINE.try_with(index).unwrap_or(SHARDS - 1)
+    }
 }
 
 /// Adds to a counter of shard `shard`.
@@ -103,7 +109,7 @@ fn count(shard: usize, counter: &AtomicU64, n: u64) {
 
 /// All counters of a stack.
 pub struct Counters {
-    shards: Box<[Shard]>,
+    shards: Box<[Shard; SHARDS]>,
     /// By family (0: ICMP, 1: ICMPv6), direction (0: in, 1: out) and type.
     icmp_types: Box<[[[AtomicU64; 256]; 2]; 2]>,
     /// Counters of plug-in protocols.
@@ -119,7 +125,7 @@ impl Counters {
         let zero =
             |_| Shard { mibs: [const { AtomicU64::new(0) }; MIBS], drops: [const { AtomicU64::new(0) }; REASONS] };
         let counters = Counters {
-            shards: (0..SHARDS).map(zero).collect(),
+            shards: Box::new(std::array::from_fn(zero)),
             icmp_types: Box::new([const { [const { [const { AtomicU64::new(0) }; 256] }; 2] }; 2]),
             named: NamedCounters::default(),
             trace: Trace::default(),
@@ -133,6 +139,13 @@ impl Counters {
         counters
     }
 
+    /// The calling thread's copy, for a place that counts several times: finding it costs more than counting.
+    #[inline]
+    pub(crate) fn here(&self) -> Here<'_> {
+        let shard = shard_index();
+        Here { shard, mibs: &self.shards[shard % SHARDS].mibs }
+    }
+
     /// Increments a counter.
     #[inline]
     pub(crate) fn inc(&self, mib: Mib) {
@@ -142,8 +155,7 @@ impl Counters {
     /// Adds `n` to a counter. Wraps at 2^64, as in Linux.
     #[inline]
     pub(crate) fn add(&self, mib: Mib, n: u64) {
-        let shard = shard_index();
-        count(shard, &self.shards[shard % SHARDS].mibs[mib as usize], n);
+        self.here().add(mib, n);
     }
 
     /// Decrements a gauge (`TcpCurrEstab`). Another thread may have incremented it: the sum is right, but a shard may
@@ -292,6 +304,27 @@ fn write_lines(out: &mut String, title: &str, cells: impl Iterator<Item = (Strin
     let (names, values): (Vec<_>, Vec<_>) = cells.unzip();
     // Writing to a String cannot fail.
     let _ = writeln!(out, "{title}: {}\n{title}: {}", names.join(" "), values.join(" "));
+}
+
+/// A thread's copy of the counters: see [`Counters::here`].
+#[derive(Clone, Copy)]
+pub(crate) struct Here<'a> {
+    shard: usize,
+    mibs: &'a [AtomicU64; MIBS],
+}
+
+impl Here<'_> {
+    /// See [`Counters::inc`].
+    #[inline]
+    pub(crate) fn inc(self, mib: Mib) {
+        self.add(mib, 1);
+    }
+
+    /// See [`Counters::add`].
+    #[inline]
+    pub(crate) fn add(self, mib: Mib, n: u64) {
+        count(self.shard, &self.mibs[mib as usize], n);
+    }
 }
 
 impl Default for Counters {

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io;
-use std::net::UdpSocket;
+use std::net::{Ipv6Addr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::process::Command;
 use std::sync::Arc;
@@ -316,6 +316,110 @@ fn a_stack_answers_the_kernel_over_both_kinds_of_device_without_a_thread_of_the_
         // An ICMP error came back: no such port, or no such protocol where none is registered.
         assert!([libc::ECONNREFUSED, libc::ENOPROTOOPT].contains(&errno), "{addr}: errno {errno}");
     }
+}
+
+/// A router advertisement from fe80::99 as a frame: the router's lifetime, then options.
+fn advertisement(lifetime: u16, options: &[u8]) -> Skb {
+    let (src, dst): (Ipv6Addr, Ipv6Addr) = ("fe80::99".parse().unwrap(), "ff02::1".parse().unwrap());
+    let mut icmp = [&[134, 0, 0, 0, 64, 0][..], &lifetime.to_be_bytes(), &[0; 8], options].concat();
+    let pseudo = checksum::pseudo_header(src.into(), dst.into(), 58, icmp.len() as u32);
+    let sum = checksum::finish(checksum::sum(&icmp, pseudo));
+    icmp[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut frame = vec![0x33, 0x33, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0x99, 0x86, 0xdd, 0x60, 0, 0, 0];
+    frame.extend((icmp.len() as u16).to_be_bytes());
+    frame.extend([58, 255]);
+    frame.extend([src.octets(), dst.octets()].concat());
+    frame.extend(icmp);
+    Skb::from_slice(&frame)
+}
+
+fn prefix_option(prefix: &str, len: u8, flags: u8, valid: u32) -> Vec<u8> {
+    let ip: Ipv6Addr = prefix.parse().unwrap();
+    let lifetimes = [valid.to_be_bytes(), (valid / 2).to_be_bytes(), [0; 4]].concat();
+    [&[3, 4, len, flags][..], &lifetimes, &ip.octets()].concat()
+}
+
+#[test]
+fn a_stack_and_the_kernel_make_the_same_of_a_routers_advertisements() {
+    if !in_namespace("a_stack_and_the_kernel_make_the_same_of_a_routers_advertisements", Needs::Nothing) {
+        return;
+    }
+    veth();
+    let given = |end: &str| Packet::open(end, Mac::Given(MacAddr([2, 0, 0, 0, 0, 0x99]))).unwrap();
+    let (to_us, to_kernel) = (given("v0"), given("v1"));
+    let line = "packet=v1,mac=02:00:00:00:00:01,sysctl.net.ipv6.conf.all.accept_ra=1";
+    let stack = usersock::config::build(line).unwrap();
+    let dev = stack.netdevs.by_name("v1").unwrap();
+    // Who has just come up solicits.
+    let solicits = |skb: &Skb| skb.to_vec().get(54) == Some(&133) && skb.to_vec()[6..12] == [2, 0, 0, 0, 0, 1];
+    let mut seen = false;
+    while !seen {
+        wait_readable(to_us.poll_fd(0).unwrap());
+        to_us.recv(0, Instant::ZERO, 8, &mut |skb| seen |= solicits(&skb)).unwrap();
+    }
+    let options = [
+        prefix_option("2001:db8:1::", 64, 0xc0, 3600),
+        prefix_option("2001:db8:2::", 80, 0xc0, 3600),
+        prefix_option("2001:db8:3::", 64, 0x80, 3600),
+        prefix_option("2001:db8:4::", 64, 0x40, 3600),
+        prefix_option("2001:db8:5::", 64, 0xc0, 0),
+        vec![5, 1, 0, 0, 0, 0, 5, 0x78],
+    ];
+    for end in [&to_us, &to_kernel] {
+        assert!(matches!(end.xmit(0, Instant::ZERO, advertisement(1800, &options.concat())), Xmit::Sent));
+    }
+    let network = |c: Cidr| c.trunc().to_string();
+    let ours = || {
+        let addrs = dev.addrs().into_iter().filter(|a| a.to_string().starts_with("2001"));
+        let mut routes: Vec<_> = route::list(&stack).into_iter().filter(|r| r.dst.addr().is_ipv6()).collect();
+        routes.retain(|r| r.dev.as_ref().is_some_and(|d| d.ifindex == dev.ifindex) && r.kind == Default::default());
+        let routes = routes.into_iter().filter(|r| !r.dst.to_string().starts_with("fe80"));
+        let routes = routes.map(|r| match r.gateway {
+            Some(gw) => format!("default via {gw} metric {} mtu {}", r.metric, r.mtu),
+            None => format!("{} metric {}", r.dst, r.metric),
+        });
+        let mut all: Vec<String> = addrs.map(|a| format!("addr {}", network(a))).chain(routes).collect();
+        all.sort();
+        all
+    };
+    let kernels = || {
+        let addrs = ip("-6 -oneline addr show dev v0 scope global -tentative");
+        let addr = |l: &str| {
+            let text = l.split_whitespace().skip_while(|w| *w != "inet6").nth(1)?;
+            Some(format!("addr {}", network(text.parse().ok()?)))
+        };
+        let routes = ip("-6 route show dev v0");
+        let route = |l: &str| {
+            let words: Vec<&str> = l.split_whitespace().collect();
+            let of = |name: &str| Some(*words.iter().skip_while(|w| **w != name).nth(1)?);
+            match of("via") {
+                Some(gw) => Some(format!("default via {gw} metric {} mtu {}", of("metric")?, of("mtu")?)),
+                None if words.first()?.starts_with("2001") => Some(format!("{} metric {}", words[0], of("metric")?)),
+                None => None,
+            }
+        };
+        let mut all: Vec<String> = addrs.lines().filter_map(addr).chain(routes.lines().filter_map(route)).collect();
+        all.sort();
+        all
+    };
+    let want = 6;
+    for _ in 0..300 {
+        if kernels().len() == want && ours().len() == want {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(kernels().len(), want, "{:?}", kernels());
+    assert_eq!(ours(), kernels());
+    for end in [&to_us, &to_kernel] {
+        assert!(matches!(end.xmit(0, Instant::ZERO, advertisement(0, &[])), Xmit::Sent));
+    }
+    let has_router = |all: Vec<String>| all.iter().any(|l| l.starts_with("default"));
+    let gone = (0..300).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        !has_router(ours()) && !has_router(kernels())
+    });
+    assert!(gone, "{:?} {:?}", ours(), kernels());
 }
 
 #[test]

@@ -28,14 +28,16 @@ const LAYERS: &[(&str, &str, &str)] = &[
     ("sim", "sim", "config net control standard inet tcp udp ping raw ip core wire sysctl counters trace base sys"),
     // Items that our other crates need, re-exported.
     ("internal", "internal", "standard inet tcp udp ping raw ip core wire sysctl counters trace base sys"),
-    // The C ABI: the common base, the calls for programs, and those for plug-ins, which do not name each other.
-    ("ffi-edge", "boundary cancel handle held kernel loader note probe ptr stacks", ""),
+    // The C ABI: the common base, the calls for programs, the simulator, and the calls for plug-ins, which do not name
+    // each other.
+    ("ffi-edge", "boundary cancel flowlabel handle held kernel library loader note probe ptr stacks", ""),
     (
         "ffi-posix",
         "admin cookie epoll eventpoll fcntl fdtable ifaddrs ifreq io poll positioned select sigio socket socklist \
          stdio transfer",
         "ffi-edge",
     ),
+    ("ffi-sim", "sim_link sim_thread sim_world", "ffi-edge"),
     ("ffi-plugin", "plugin", "ffi-edge"),
 ];
 

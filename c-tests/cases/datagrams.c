@@ -1,6 +1,7 @@
 /* What a datagram socket tells beside the bytes, and when: SO_PEEK_OFF, IP_PKTINFO, the ICMP message behind a queued
  * error, what is lost to a bad pointer; MSG_PROBE; names of ping and of IPv6-only sockets; who may ping. */
 #include "common.h"
+#include "control.h"
 
 #ifndef MSG_PROBE
 #define MSG_PROBE 0x10
@@ -73,7 +74,7 @@ static void no_peek_offset(int family, int type, int protocol)
 }
 
 /* The first control message of a type in what the call received. */
-static bool control_of(int fd, int flags, int level, int type, void *to, size_t len)
+static bool told_by(int fd, int flags, int level, int type, void *to, size_t len)
 {
     char buf[64], control[512];
     struct iovec iov = {buf, sizeof buf};
@@ -98,12 +99,12 @@ static void pktinfo(void)
     await(fd[1], POLLIN);
     OK(set_int(fd[1], SOL_IP, IP_PKTINFO, 1));
     EQ(usk_send(fd[0], "late", 4, 0), 4);
-    CHECK(control_of(fd[1], 0, SOL_IP, IP_PKTINFO, &info, sizeof info));
+    CHECK(told_by(fd[1], 0, SOL_IP, IP_PKTINFO, &info, sizeof info));
     EQ(info.ipi_ifindex, 0);
     EQ(info.ipi_spec_dst.s_addr, 0);
     EQ(ntohl(info.ipi_addr.s_addr), INADDR_LOOPBACK);
     await(fd[1], POLLIN);
-    CHECK(control_of(fd[1], 0, SOL_IP, IP_PKTINFO, &info, sizeof info));
+    CHECK(told_by(fd[1], 0, SOL_IP, IP_PKTINFO, &info, sizeof info));
     EQ(info.ipi_ifindex, usk_if_nametoindex("lo"));
     EQ(ntohl(info.ipi_spec_dst.s_addr), INADDR_LOOPBACK);
     close_pair(fd);
@@ -123,11 +124,11 @@ static void icmp_message(void)
     OK(set_int(fd, SOL_IP, IP_PKTINFO, 1));
     for (int i = 0; i < 3; i++)
         EQ(usk_sendto(fd, "x", 1, 0, &nobody.sa, nobody.len), 1), await(fd, POLLERR), (void)so_error(fd);
-    CHECK(control_of(fd, MSG_ERRQUEUE, SOL_IP, IP_TTL, &ttl, sizeof ttl));
+    CHECK(told_by(fd, MSG_ERRQUEUE, SOL_IP, IP_TTL, &ttl, sizeof ttl));
     EQ(ttl, 64);
-    CHECK(control_of(fd, MSG_ERRQUEUE, SOL_IP, IP_TOS, &tos, sizeof tos));
+    CHECK(told_by(fd, MSG_ERRQUEUE, SOL_IP, IP_TOS, &tos, sizeof tos));
     EQ(tos, 0xc0); /* internetwork control */
-    CHECK(control_of(fd, MSG_ERRQUEUE, SOL_IP, IP_PKTINFO, &info, sizeof info));
+    CHECK(told_by(fd, MSG_ERRQUEUE, SOL_IP, IP_PKTINFO, &info, sizeof info));
     EQ(info.ipi_ifindex, usk_if_nametoindex("lo"));
     EQ(info.ipi_spec_dst.s_addr, 0);
     EQ(ntohl(info.ipi_addr.s_addr), INADDR_LOOPBACK);
@@ -146,10 +147,10 @@ static void lost_to_a_bad_pointer(void)
     ERR(usk_recv(fd[1], (void *)16, 4, MSG_PEEK), EFAULT);
     ERR(usk_recv(fd[1], (void *)16, 4, 0), EFAULT);
     /* A datagram tells of what was lost when it came. */
-    CHECK(!control_of(fd[1], 0, SOL_SOCKET, SO_RXQ_OVFL, &drops, sizeof drops));
+    CHECK(!told_by(fd[1], 0, SOL_SOCKET, SO_RXQ_OVFL, &drops, sizeof drops));
     EQ(usk_send(fd[0], "behind", 6, 0), 6);
     await(fd[1], POLLIN);
-    CHECK(control_of(fd[1], 0, SOL_SOCKET, SO_RXQ_OVFL, &drops, sizeof drops));
+    CHECK(told_by(fd[1], 0, SOL_SOCKET, SO_RXQ_OVFL, &drops, sizeof drops));
     EQ(drops, 1);
     close_pair(fd);
 }
@@ -204,6 +205,7 @@ static void names(void)
     fd = (int)OK(usk_socket(AF_INET6, SOCK_DGRAM, 0));
     OK(set_int(fd, SOL_IPV6, IPV6_V6ONLY, 1));
     ERR(usk_sendto(fd, "x", 1, 0, &v4.sa, 8), ENETUNREACH);
+    ERR(usk_sendto(fd, "x", 1, 0, &v4.sa, 1), EINVAL);
     ERR(usk_connect(fd, &v4.sa, 8), EAFNOSUPPORT);
     ERR(usk_connect(fd, &odd.sa, 16), EINVAL);
     OK(usk_close(fd));
@@ -219,6 +221,25 @@ static void names(void)
     fd = (int)OK(usk_socket(AF_INET6, SOCK_STREAM, 0));
     ERR(usk_connect(fd, &v4.sa, 16), EINVAL);
     ERR(usk_connect(fd, &v4.sa, 28), EAFNOSUPPORT);
+    OK(usk_close(fd));
+}
+
+/* Control messages are looked at before the route; of IPV6_PKTINFO the device that the name says before the address. */
+static void control_before_route(void)
+{
+    struct addr v4 = at("127.0.0.1", 9), un = v4, link = at("fe80::1", 9);
+    struct in6_pktinfo mapped = {.ipi6_addr = at("::ffff:127.0.0.2", 0).in6.sin6_addr};
+    int fd = (int)OK(usk_socket(AF_INET6, SOCK_DGRAM, 0)), bad = 300, peered;
+    link.in6.sin6_scope_id = 77;
+    ERR(send_with(fd, &link, "x", 1, SOL_IPV6, IPV6_PKTINFO, &mapped, sizeof mapped), ENODEV);
+    link.in6.sin6_scope_id = 1;
+    ERR(send_with(fd, &link, "x", 1, SOL_IPV6, IPV6_PKTINFO, &mapped, sizeof mapped), EINVAL);
+    peered = (int)OK(usk_socket(AF_INET6, SOCK_DGRAM, 0));
+    OK(usk_connect(peered, &v4.sa, v4.len));
+    un.sa.sa_family = AF_UNSPEC;
+    ERR(send_with(peered, &un, "x", 1, SOL_IPV6, IPV6_TCLASS, &bad, sizeof bad), EINVAL);
+    ERR(usk_sendto(peered, "x", 1, 0, &un.sa, un.len), ENETUNREACH);
+    OK(usk_close(peered));
     OK(usk_close(fd));
 }
 
@@ -254,5 +275,6 @@ int main(void)
     icmp_message();
     lost_to_a_bad_pointer();
     names();
+    control_before_route();
     return done();
 }

@@ -1,9 +1,94 @@
 /* sendmmsg and recvmmsg: counts, per-message lengths, errors after a part was done, MSG_WAITFORONE. */
 #include "common.h"
 
+/* An error that a message causes ends the call at the next one, whether all go to one destination or not. */
+static void errors_of_messages(void)
+{
+    int to = bound(SOCK_DGRAM, local(AF_INET)), fd = bound(SOCK_DGRAM, local(AF_INET));
+    int gone = bound(SOCK_DGRAM, local(AF_INET));
+    struct addr open = sock_name(to), from = sock_name(fd), closed = sock_name(gone);
+    OK(usk_close(gone));
+    char byte = 'x';
+    struct iovec iov = {&byte, 1};
+    struct mmsghdr m[6];
+    memset(m, 0, sizeof m);
+    for (int i = 0; i < 6; i++) {
+        m[i].msg_hdr.msg_iov = &iov;
+        m[i].msg_hdr.msg_iovlen = 1;
+        m[i].msg_hdr.msg_name = i == 3 ? &closed : &open;
+        m[i].msg_hdr.msg_namelen = open.len;
+    }
+    /* Without IP_RECVERR an unconnected socket is not told. */
+    EQ(usk_sendmmsg(fd, m, 6, 0), 6);
+    set_int(fd, IPPROTO_IP, IP_RECVERR, 1);
+    EQ(usk_sendmmsg(fd, m, 6, 0), 4);
+    EQ(usk_sendmmsg(fd, m, 6, 0), 4);
+    EQ(usk_sendmmsg(fd, m, 3, 0), 3);
+    for (int i = 0; i < 5 + 3 + 3 + 3; i++)
+        EQ(usk_recv(to, &byte, 1, MSG_DONTWAIT), 1);
+    ERR(usk_recv(to, &byte, 1, MSG_DONTWAIT), EAGAIN);
+
+    /* The receiver takes datagrams of one source only; control data gives a message another. */
+    OK(usk_connect(to, &from.sa, from.len));
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(struct in_pktinfo))];
+    } control;
+    memset(&control, 0, sizeof control);
+    control.header = (struct cmsghdr){
+        .cmsg_level = IPPROTO_IP, .cmsg_type = IP_PKTINFO, .cmsg_len = CMSG_LEN(sizeof(struct in_pktinfo))};
+    struct in_pktinfo info = {.ipi_spec_dst = {htonl(INADDR_LOOPBACK + 1)}};
+    memcpy(CMSG_DATA(&control.header), &info, sizeof info);
+    OK(usk_close(fd));
+    int any = bound(SOCK_DGRAM, at("0.0.0.0", port_of(from)));
+    set_int(any, IPPROTO_IP, IP_RECVERR, 1);
+    m[3].msg_hdr.msg_name = &open;
+    m[2].msg_hdr.msg_control = &control;
+    m[2].msg_hdr.msg_controllen = sizeof control;
+    EQ(usk_sendmmsg(any, m, 6, 0), 3);
+    EQ(usk_recv(to, &byte, 1, MSG_DONTWAIT), 1);
+    EQ(usk_recv(to, &byte, 1, MSG_DONTWAIT), 1);
+    ERR(usk_recv(to, &byte, 1, MSG_DONTWAIT), EAGAIN);
+    OK(usk_close(any));
+    OK(usk_close(to));
+
+    /* Connected to nobody: the first message is sent, the second learns of it. */
+    fd = connected(SOCK_DGRAM, closed);
+    for (int i = 0; i < 6; i++)
+        m[i].msg_hdr = (struct msghdr){.msg_iov = &iov, .msg_iovlen = 1};
+    EQ(usk_sendmmsg(fd, m, 6, 0), 1);
+    EQ(usk_sendmmsg(fd, m, 6, 0), 1);
+    OK(usk_close(fd));
+}
+
+/* More messages than one turn of softirq takes arrive in their order, and are there when the call returns. */
+static void many_messages(void)
+{
+    enum { MANY = 150 };
+    int fd[2];
+    udp_pair(AF_INET, fd);
+    unsigned char bytes[MANY];
+    struct iovec iov[MANY];
+    struct mmsghdr m[MANY];
+    memset(m, 0, sizeof m);
+    for (int i = 0; i < MANY; i++) {
+        bytes[i] = (unsigned char)i;
+        iov[i] = (struct iovec){&bytes[i], 1};
+        m[i].msg_hdr = (struct msghdr){.msg_iov = &iov[i], .msg_iovlen = 1};
+    }
+    EQ(usk_sendmmsg(fd[0], m, MANY, 0), MANY);
+    memset(bytes, 0, sizeof bytes);
+    EQ(usk_recvmmsg(fd[1], m, MANY, MSG_DONTWAIT, NULL), MANY);
+    for (int i = 0; i < MANY; i++)
+        EQ(bytes[i], i);
+    close_pair(fd);
+}
+
 int main(void)
 {
     begin("mmsg");
+    errors_of_messages();
+    many_messages();
     int fd[2];
     udp_pair(AF_INET, fd);
     enum { N = 16 };

@@ -2,6 +2,9 @@
 #include "control.h"
 #include <netinet/ip.h>
 
+#ifndef IP_PKTOPTIONS
+#define IP_PKTOPTIONS 9
+#endif
 #ifndef IP_RECVERR_RFC4884
 #define IP_RECVERR_RFC4884 26
 #endif
@@ -380,6 +383,61 @@ static void late_port(void)
     usk_close(l);
 }
 
+/* IP_PKTOPTIONS of a stream into `room` bytes: the values of the three messages, -1 without one; the length. */
+static socklen_t packet_options(int fd, socklen_t room, long told[3])
+{
+    struct received m = {.control_len = room};
+    socklen_t len = room;
+    OK(usk_getsockopt(fd, SOL_IP, IP_PKTOPTIONS, m.control, &len));
+    m.control_len = len;
+    size_t n = 0;
+    struct in_pktinfo *info = control_of(&m, SOL_IP, IP_PKTINFO, &n);
+    told[0] = info ? (int)info->ipi_ifindex : -1;
+    if (info && n == sizeof *info)
+        CHECK(ntohl(info->ipi_addr.s_addr) == INADDR_LOOPBACK && info->ipi_spec_dst.s_addr == info->ipi_addr.s_addr);
+    for (int i = 1; i < 3; i++) {
+        int value = control_int(&m, SOL_IP, i == 1 ? IP_TTL : IP_TOS);
+        told[i] = value == -12345 ? -1 : value;
+    }
+    return len;
+}
+
+/* What a stream tells of the segment that opened it: of what is asked for, also later. */
+static void opening_segment(void)
+{
+    static const int ask[] = {IP_PKTINFO, IP_RECVTTL, IP_RECVTOS};
+    int l = listener(local(AF_INET), 1), c = (int)OK(usk_socket(AF_INET, SOCK_STREAM, 0)), value;
+    struct addr to = sock_name(l);
+    socklen_t len = sizeof value;
+    long t[3];
+    OK(set_int(c, SOL_IP, IP_TOS, 0x28));
+    OK(set_int(c, SOL_IP, IP_TTL, 33));
+    OK(usk_connect(c, &to.sa, to.len));
+    int s = (int)OK(usk_accept(l, NULL, NULL));
+    EQ(packet_options(s, 256, t), 0);
+    for (int i = 0; i < 3; i++) {
+        OK(set_int(s, SOL_IP, ask[i], 1));
+        OK(set_int(c, SOL_IP, ask[i], 1));
+        OK(set_int(l, SOL_IP, ask[i], 1));
+    }
+    EQ(packet_options(s, 256, t), 80);
+    CHECK(t[0] == 1 && t[1] == 33 && t[2] == 0x28);
+    EQ(packet_options(c, 256, t), 80);
+    CHECK(t[0] == 0 && t[1] == 1 && t[2] == 0);
+    EQ(packet_options(s, 40, t), 32);
+    CHECK(t[0] == 1 && t[1] == -1);
+    EQ(packet_options(s, 20, t), 20);
+    EQ(packet_options(s, 4, t), 0);
+    EQ(get_int(s, SOL_IP, IP_MULTICAST_IF), 0);
+    ERR(set_int(s, SOL_IP, IP_PKTOPTIONS, 1), ENOPROTOOPT);
+    usk_close(s);
+    usk_close(c);
+    usk_close(l);
+    int u = (int)OK(usk_socket(AF_INET, SOCK_DGRAM, 0));
+    ERR(usk_getsockopt(u, SOL_IP, IP_PKTOPTIONS, &value, &len), ENOPROTOOPT);
+    usk_close(u);
+}
+
 int main(void)
 {
     begin("options_ip");
@@ -394,5 +452,6 @@ int main(void)
     foreign_source();
     least_ttl();
     late_port();
+    opening_segment();
     return done();
 }

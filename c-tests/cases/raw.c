@@ -1,6 +1,7 @@
 /* Raw sockets: names, where the port is the protocol; bind without a look at the family; headers of the program's own;
- * filters, whole and in part; MSG_MORE; what a shut down socket still sends. */
+ * filters, whole and in part; MSG_MORE; what a shut down socket still sends; who receives; what is refused first. */
 #include "common.h"
+#include "control.h"
 
 enum { NUMBER = 200, OTHER = 201 };
 
@@ -128,9 +129,53 @@ static void sending(void)
     OK(usk_close(icmp));
 }
 
+/* A socket that is bound elsewhere, or has another peer, is no receiver: the sender learns that there is none. */
+static void only_who_matches_receives(void)
+{
+    struct addr here = at("127.0.0.1", 0), elsewhere = at("127.0.0.2", 0);
+    int bound = raw(AF_INET, NUMBER), peered = raw(AF_INET, OTHER), icmp = raw(AF_INET, IPPROTO_ICMP);
+    char buf[128];
+    OK(usk_bind(bound, &here.sa, here.len));
+    EQ(usk_sendto(bound, "x", 1, 0, &here.sa, here.len), 1);
+    EQ(usk_recv(bound, buf, sizeof buf, 0), 21);
+    ERR(usk_recv(icmp, buf, sizeof buf, MSG_DONTWAIT), EAGAIN);
+    EQ(usk_sendto(bound, "x", 1, 0, &elsewhere.sa, elsewhere.len), 1);
+    ERR(usk_recv(bound, buf, sizeof buf, MSG_DONTWAIT), EAGAIN);
+    CHECK(usk_recv(icmp, buf, sizeof buf, 0) > 20 && buf[20] == 3 && buf[21] == 2);
+    OK(usk_connect(peered, &elsewhere.sa, elsewhere.len));
+    EQ(usk_sendto(peered, "x", 1, 0, &here.sa, here.len), 1);
+    CHECK(usk_recv(icmp, buf, sizeof buf, 0) > 20 && buf[20] == 3 && buf[21] == 2);
+    OK(usk_close(bound));
+    OK(usk_close(peered));
+    OK(usk_close(icmp));
+}
+
+/* What is looked at first: control messages, then the type of a message of ICMP, then the route. */
+static void orders(void)
+{
+    struct addr here = at("127.0.0.1", 0), mapped = at("::ffff:127.0.0.1", 0);
+    int icmp6 = raw(AF_INET6, IPPROTO_ICMPV6), icmp = raw(AF_INET, IPPROTO_ICMP), own = raw(AF_INET, IPPROTO_RAW), bad = 300;
+    char buf[8];
+    ERR(usk_sendto(icmp6, "", 0, 0, &mapped.sa, mapped.len), EFAULT);
+    ERR(send_with(icmp6, &mapped, "", 0, SOL_IPV6, IPV6_TCLASS, &bad, sizeof bad), EINVAL);
+    ERR(usk_sendto(icmp6, "\200\0", 2, 0, &mapped.sa, mapped.len), ENETUNREACH);
+    ERR(send_with(icmp, &here, "", 0, SOL_IP, IP_TTL, &bad, sizeof bad), EINVAL);
+    ERR(usk_recv(icmp, buf, sizeof buf, MSG_OOB | MSG_ERRQUEUE), EOPNOTSUPP);
+    /* IP options have no place behind a header of the program's. */
+    unsigned char packet[24] = {0x45, [8] = 64, [9] = NUMBER, [16] = 127, [19] = 1};
+    ERR(send_with(own, &here, packet, sizeof packet, SOL_IP, IP_RETOPTS, "\1\1\1\1", 4), EINVAL);
+    OK(usk_setsockopt(own, SOL_IP, IP_OPTIONS, "\1\1\1\1", 4));
+    ERR(usk_sendto(own, packet, sizeof packet, 0, &here.sa, here.len), EINVAL);
+    OK(usk_close(icmp6));
+    OK(usk_close(icmp));
+    OK(usk_close(own));
+}
+
 int main(void)
 {
     begin("raw");
+    only_who_matches_receives();
+    orders();
     names_v4();
     names_v6();
     options();

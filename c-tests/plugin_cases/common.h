@@ -26,6 +26,20 @@ static UNUSED void unloaded(usk_plugin_t *plugin)
     }
 }
 
+/* How many copies of a shared object's code are mapped: the library maps copies of files, memfds of their names. */
+static UNUSED int mapped(const char *name)
+{
+    char line[512], what[128];
+    int n = 0;
+    FILE *maps = fopen("/proc/self/maps", "r");
+    CHECK(maps != NULL);
+    snprintf(what, sizeof what, "/memfd:%s ", name);
+    while (fgets(line, sizeof line, maps))
+        n += strstr(line, what) && strstr(line, " r-xp ");
+    fclose(maps);
+    return n;
+}
+
 /* backlog_rcv and rcv of a protocol that wants no packets. */
 static UNUSED void free_it(usk_owned_t *o, usk_skb_t *skb)
 {

@@ -538,7 +538,7 @@ static void hostile_tables(void)
     REFUSED("1 to 15 printable", EINVAL, ops.name = "");
     REFUSED("1 to 15 printable", EINVAL, ops.name = "sixteen_letters_");
     REFUSED("1 to 15 printable", EINVAL, ops.name = "two words");
-    REFUSED("unknown flags", EINVAL, ops.flags = 8);
+    REFUSED("unknown flags", EINVAL, ops.flags = 16);
     REFUSED("without USK_CONG_NEEDS_ECN", EINVAL, ops.flags = USK_CONG_EXACT_ECE);
     REFUSED("priv_size", EINVAL, ops.priv_size = 1025);
     REFUSED("ssthresh is null", EINVAL, ops.ssthresh = NULL);

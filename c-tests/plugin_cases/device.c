@@ -505,6 +505,12 @@ static void refused(const char *want, int err, usk_device_ops ops)
     usk_stack_free(stack);
 }
 
+static int open_refuses(const usk_device_args_t *args, usk_device_info_t *info, void **device)
+{
+    (void)args, (void)info, (void)device;
+    return usk_device_refuse("no such radio:\n\tthere are\n1 and 2\n");
+}
+
 static void hostile_tables(void)
 {
     usk_device_ops ops;
@@ -521,6 +527,13 @@ static void hostile_tables(void)
     usk_stack_t *stack = with_kind(&ops);
     CHECK(usk_plugin_attach(stack, "device", init_plugin) == NULL);
     EQ(errno, EEXIST);
+    usk_stack_free(stack);
+    /* What open says is a line, whatever it says. */
+    ops = mine();
+    ops.open = open_refuses;
+    stack = with_kind(&ops);
+    ERR(usk_device_add(stack, "device=mine:x,addr=10.8.0.1/24"), EINVAL);
+    refused_with(NULL, EINVAL, "device=mine:x: no such radio:  there are 1 and 2");
     usk_stack_free(stack);
 }
 

@@ -17,6 +17,12 @@ static int init_plugin(usk_plugin_t *plugin)
     return init_result;
 }
 
+static int init_refuses(usk_plugin_t *plugin)
+{
+    (void)plugin;
+    return usk_plugin_refuse("no licence\r\nfor two stacks\n");
+}
+
 static usk_plugin_t *attach(usk_stack_t *stack, const usk_proto *table)
 {
     trying = table;
@@ -115,6 +121,23 @@ static void tables(usk_stack_t *stack)
     }
     t = good(), t.mib_names = endless;
     refused(stack, &t, EINVAL, "more than 256 counters");
+    t = good(), t.flags |= USK_PROTO_DEFAULT;
+    refused(stack, &t, EEXIST, "socket(2) with family 2, type 2 and protocol 0 means UDP already");
+    /* What an entry point says, by a number or in words. */
+    trying = &t, times = 0;
+    static const struct {
+        int result, error;
+        const char *line;
+    } says[] = {
+        { -E2BIG, E2BIG, "plugin=says: usk_plugin_init returned -7, E2BIG" },
+        { 7, EIO, "plugin=says: usk_plugin_init returned 7, neither 0 nor a negative errno" },
+        { -9999, EIO, "plugin=says: usk_plugin_init returned -9999, neither 0 nor a negative errno" },
+    };
+    for (int i = 0; i < COUNT(says); i++) {
+        init_result = says[i].result;
+        refused_with(usk_plugin_attach(stack, "says", init_plugin), says[i].error, says[i].line);
+    }
+    refused_with(usk_plugin_attach(stack, "says", init_refuses), EINVAL, "plugin=says: no licence  for two stacks");
     /* An entry point that fails after it registered leaves nothing. */
     t = good();
     trying = &t, times = 1, init_result = -ENOMEM;

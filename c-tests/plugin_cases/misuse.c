@@ -4,17 +4,19 @@
 #include "common.h"
 
 enum { NUMBER = 254 };
-enum scene { PORTS, ENDS, CHILDREN, ENDED_CHILD, PACKETS, GROWN, INFO, BOTTOM, BUSY };
+enum scene { PORTS, ENDS, CHILDREN, ENDED_CHILD, STOP_OWNING, FORGOTTEN, PACKETS, GROWN, INFO, BOTTOM, BUSY };
 
 static usk_stack_t *stack;
 static int destroyed, packets, deferred;
 static usk_reg_t *registered;
+static usk_sock_t *last_made;
 
 static int count_init(usk_owned_t *o)
 {
     /* A sock of C's own memory: destroy frees it, so that whatever begins afterwards is seen by the sanitizer. */
     int **mine = usk_private(o);
     *mine = calloc(1, sizeof **mine);
+    last_made = usk_owned_sock(o);
     EQ(usk_done(o), -EBUSY);
     return 0;
 }
@@ -208,10 +210,78 @@ static void ended_child(usk_sock_t *sk, usk_owned_t *o)
         if (i == 0)
             EQ(usk_done(&c), 0);
         else
-            EQ(usk_accept_push(o, child), 0); /* twice is accepted once */
+            EQ(usk_accept_push(o, child), -EALREADY);
         usk_release_sock(&c);
         usk_sock_put(child);
     }
+}
+
+/* A listener that stops would close a connection that this thread owns: it is refused, not waited for. */
+static void stop_owning(usk_sock_t *sk, usk_owned_t *o)
+{
+    usk_owned_t c;
+    (void)sk;
+    EQ(usk_listen_start(o, 4), 0);
+    usk_sock_t *child = new_child(o, 300, &c);
+    EQ(usk_accept_push(o, child), 0);
+    EQ(usk_listen_stop(o), -EDEADLK);
+    usk_sock_info_t info;
+    EQ(usk_sock_info(o, &info, sizeof info), sizeof info);
+    EQ(info.state, TCP_LISTEN);
+    EQ(info.ack_backlog, 1);
+    usk_release_sock(&c);
+    EQ(destroyed, 0);
+    EQ(usk_listen_stop(o), 0);
+    EQ(destroyed, 1);
+    EQ(usk_sock_state(child), TCP_CLOSE);
+    usk_sock_put(child);
+    EQ(destroyed, 1);
+    /* One that has been accepted, or is no child, is not queued. */
+    EQ(usk_listen_start(o, 4), 0);
+    child = new_child(o, 301, &c);
+    EQ(usk_accept_push(o, child), 0);
+    usk_release_sock(&c);
+    int err = 0, other = (int)OK(usk_socket_on(stack, AF_INET, SOCK_SEQPACKET, NUMBER));
+    usk_release_sock(o);
+    usk_sock_t *accepted = usk_accept_wait(sk, 1, &err);
+    CHECK(accepted == child);
+    EQ(usk_lock_sock(sk, o), 0);
+    EQ(usk_accept_push(o, accepted), -EALREADY);
+    EQ(usk_accept_push(o, last_made), -EINVAL);
+    OK(usk_close(other));
+    EQ(usk_lock_sock(child, &c), 0);
+    EQ(usk_done(&c), 0);
+    usk_release_sock(&c);
+    usk_sock_put(accepted);
+    usk_sock_put(child);
+}
+
+/* A child of which the plug-in keeps nothing: destroy runs all the same, once, and when nothing leads to it. */
+static void forgotten(usk_sock_t *sk, usk_owned_t *o)
+{
+    usk_owned_t c;
+    (void)sk;
+    EQ(usk_listen_start(o, 4), 0);
+    usk_sock_put(usk_new_child(o));
+    EQ(destroyed, 1);
+    usk_sock_t *child = usk_sock_hold(usk_new_child(o));
+    usk_sock_put(child);
+    EQ(destroyed, 1);
+    usk_sock_put(child);
+    EQ(destroyed, 2);
+    child = new_child(o, 400, &c); /* in the table, where packets find it */
+    usk_release_sock(&c);
+    usk_sock_put(child);
+    EQ(destroyed, 2);
+    usk_addr_t remote = loopback;
+    remote.port = 400;
+    CHECK(usk_proto_lookup(registered, &loopback, &remote, 1) == child);
+    EQ(usk_lock_sock(child, &c), 0);
+    EQ(usk_unhash(&c), 0);
+    usk_release_sock(&c);
+    EQ(destroyed, 2);
+    usk_sock_put(child);
+    EQ(destroyed, 3);
 }
 
 static void packets_at_their_limits(void)
@@ -401,6 +471,12 @@ static int scene(usk_sock_t *sk, int level, int name, const void *value, size_t 
     case ENDED_CHILD:
         ended_child(sk, &o);
         break;
+    case STOP_OWNING:
+        stop_owning(sk, &o);
+        break;
+    case FORGOTTEN:
+        forgotten(sk, &o);
+        break;
     case GROWN:
         grown(sk, &o);
         break;
@@ -442,6 +518,48 @@ static usk_proto table(void)
     };
     return t;
 }
+/* ---- a stream whose memory is used up ---- */
+
+static int little_memory(usk_reg_t *reg, int64_t *limits)
+{
+    (void)reg;
+    limits[0] = limits[1] = limits[2] = 8; /* one page of 16 KiB, and its packet */
+    return 0;
+}
+static int least_wmem(usk_reg_t *reg, int *sizes)
+{
+    (void)reg;
+    sizes[0] = 1;
+    sizes[1] = sizes[2] = 1 << 20;
+    return 0;
+}
+/* The second packet finds no memory, and its bytes are still the message's. */
+static ssize_t stream_send(usk_owned_t *o, usk_sendmsg_t *msg)
+{
+    usk_skb_t *first, *second;
+    char c;
+    EQ(usk_sendmsg_len(msg), 10000);
+    EQ(usk_send_alloc(o, msg, 6000, &first), 0);
+    EQ(usk_skb_len(first), 6000);
+    EQ(usk_sendmsg_len(msg), 4000);
+    EQ(usk_charged(o, USK_SEND, NULL), usk_skb_truesize(first));
+    second = first;
+    EQ(usk_send_alloc(o, msg, 4000, &second), -ENOBUFS);
+    CHECK(second == NULL);
+    EQ(usk_sendmsg_len(msg), 4000);
+    EQ(usk_charged(o, USK_SEND, NULL), usk_skb_truesize(first));
+    EQ(usk_uncharge(o, USK_SEND, first, 0), 0);
+    usk_skb_free(first);
+    EQ(usk_send_alloc(o, msg, 9000, &second), 0);
+    EQ(usk_skb_len(second), 4000);
+    EQ(usk_skb_copy(second, 0, &c, 1), 1);
+    EQ(c, 'b');
+    EQ(usk_uncharge(o, USK_SEND, second, 0), 0);
+    usk_skb_free(second);
+    EQ(usk_sendmsg_len(msg), 0);
+    return 10000;
+}
+
 /* ---- without ports: a peer is an address ---- */
 
 static int came;
@@ -533,6 +651,8 @@ int main(void)
     EQ(packets, 1);
     OK(usk_close(played(BUSY)));
     EQ(destroyed, 1);
+    OK(usk_close(played(FORGOTTEN)));
+    EQ(destroyed, 4);
 
     /* Messages of no pieces, empty ones, and many. */
     fd = played(BUSY);
@@ -549,6 +669,11 @@ int main(void)
 
     /* A listener goes with two children that wait: they end. */
     struct addr at_5000 = at("127.0.0.1", 5000);
+    l = opened();
+    OK(usk_bind(l, &at_5000.sa, at_5000.len));
+    destroyed = 0;
+    OK(set_int(l, NUMBER, STOP_OWNING, 1));
+    OK(usk_close(l));
     l = opened();
     OK(usk_bind(l, &at_5000.sa, at_5000.len));
     destroyed = 0;
@@ -629,6 +754,21 @@ int main(void)
     ERR(usk_accept(l, NULL, NULL), EIO);
     OK(usk_close(l));
 
+    unloaded(the_plugin);
+
+    now_registered = table();
+    now_registered.flags = USK_PROTO_V4 | USK_PROTO_NO_PORTS;
+    now_registered.socket_type = SOCK_STREAM;
+    now_registered.sysctl_mem = little_memory;
+    now_registered.sysctl_wmem = least_wmem;
+    now_registered.sendmsg_locked = stream_send;
+    begun();
+    fd = (int)OK(usk_socket_on(stack, AF_INET, SOCK_STREAM, NUMBER));
+    static char stream[10000];
+    memset(stream, 'a', 6000);
+    memset(stream + 6000, 'b', 4000);
+    EQ(usk_send(fd, stream, sizeof stream, 0), sizeof stream);
+    OK(usk_close(fd));
     unloaded(the_plugin);
 
     now_registered = table();

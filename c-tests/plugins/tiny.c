@@ -124,6 +124,20 @@ static void tiny_backlog_rcv(usk_owned_t *o, usk_skb_t *skb)
     usk_receive_push(o, skb);
 }
 
+/* An ICMP error about a packet of ours: for IP_RECVERR, and SO_ERROR of a connected socket. */
+static void tiny_err(usk_reg_t *reg, const usk_icmp_error_t *e)
+{
+    struct tiny_header h;
+    usk_addr_t from = e->src, to = e->dst;
+    memcpy(&h, e->quoted, HEADER);
+    from.port = ntohs(h.from);
+    to.port = ntohs(h.to);
+    usk_sock_t *sk = usk_proto_lookup(reg, &from, &to, e->ifindex);
+    if (sk)
+        usk_icmp_report(sk, e, to.port, HEADER);
+    usk_sock_put(sk);
+}
+
 int usk_plugin_init(usk_plugin_t *plugin)
 {
     static const usk_proto table = {
@@ -140,6 +154,7 @@ int usk_plugin_init(usk_plugin_t *plugin)
         .recvmsg = tiny_recvmsg,
         .backlog_rcv = tiny_backlog_rcv,
         .rcv = tiny_rcv,
+        .err = tiny_err,
     };
     return usk_proto_register(plugin, &table, NULL, NULL);
 }

@@ -17,7 +17,7 @@ fn root() -> PathBuf {
 }
 
 /// The programs in C.
-const PROGRAMS: [&str; 5] = ["capture", "echo_server", "handover", "http_get", "udp_pktinfo"];
+const PROGRAMS: [&str; 6] = ["capture", "echo_server", "handover", "http_get", "simulator", "udp_pktinfo"];
 
 /// Builds them and the plug-in; gives their folder.
 fn in_c() -> &'static Path {
@@ -259,6 +259,89 @@ fn virtual_time_repeats_itself() {
     assert!(is_a_capture(&dir.join("talk.pcap")));
 }
 
+/// The plug-ins that the guide's second part simulates, built by their own Makefile; gives their folder.
+fn plugins() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let dir = out_dir().join("plugins-simulated");
+        fs::create_dir_all(&dir).unwrap();
+        let mut make = Command::new("make");
+        make.args(["--silent", "-C"]).arg(root().join("c-tests/plugins")).arg(format!("OUT={}", dir.display()));
+        make.args(["tiny.so", "rdp.so"].map(|so| dir.join(so)));
+        let made = make.stdin(Stdio::null()).output().expect("make starts");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        dir
+    })
+}
+
+/// Runs the simulator in `dir`: what it printed. It leaves NAME.csv and NAME.csv.pcap.
+fn simulate(dir: &Path, socket: &str, seed: &str, name: &str, plugin: Option<&str>) -> String {
+    let mut c = Command::new(in_c().join("simulator"));
+    c.args([socket, seed, &format!("{name}.csv")]).args(plugin.map(|so| plugins().join(so)));
+    printed(&c.current_dir(dir).env_remove("USERSOCK_CONFIG").output().unwrap())
+}
+
+/// What docs/plugins.md says of its runs.
+#[test]
+fn the_simulator_repeats_itself_to_the_byte_and_loses_what_nobody_sends_again() {
+    let dir = folder("example-simulator");
+    let guide = fs::read_to_string(root().join("docs/plugins.md")).unwrap();
+    for (socket, plugin) in [("stream:0", None), ("dgram:254", Some("tiny.so")), ("seqpacket:253", Some("rdp.so"))] {
+        let (once, again, other) = (
+            simulate(&dir, socket, "7", "once", plugin),
+            simulate(&dir, socket, "7", "again", plugin),
+            simulate(&dir, socket, "8", "other", plugin),
+        );
+        assert_eq!(again, once);
+        assert_ne!(other, once);
+        if plugin.is_some() {
+            assert!(guide.contains(&format!("    {once}")), "{once}");
+        }
+        assert_eq!(once.contains(" 1000 received"), socket != "dgram:254", "{once}");
+        for suffix in ["csv", "csv.pcap"] {
+            let bytes = |name: &str| fs::read(dir.join(format!("{name}.{suffix}"))).unwrap();
+            assert!(bytes("once") == bytes("again"), "{socket}: {suffix}");
+            assert!(bytes("once") != bytes("other"), "{socket}: {suffix}");
+        }
+        assert!(is_a_capture(&dir.join("once.csv.pcap")));
+    }
+}
+
+/// The command, built beside the library.
+fn usersock() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let profile = library();
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["build", "--quiet", "-p", "usersock-cli", "--target-dir"]).arg(profile.join(".."));
+        if let Some(name) = profile.file_name().and_then(|n| n.to_str()).filter(|n| *n != "debug") {
+            cargo.args(["--profile", name]);
+        }
+        let built = cargo.current_dir(root()).stdin(Stdio::null()).output().expect("cargo starts");
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        profile.join("usersock")
+    })
+}
+
+/// The pictures of the guide's second part are what its commands draw.
+#[test]
+fn the_pictures_are_current() {
+    let dir = folder("example-pictures");
+    for (socket, name) in [("dgram:254", "tiny"), ("seqpacket:253", "rdp")] {
+        simulate(&dir, socket, "7", name, Some(&format!("{name}.so")));
+        let mut plot = Command::new(usersock());
+        plot.args(["plot", "--csv", &format!("{name}.csv"), "-o", &format!("{name}.svg")]).current_dir(&dir);
+        printed(&plot.output().unwrap());
+        let drawn = fs::read_to_string(dir.join(format!("{name}.svg"))).unwrap();
+        let file = root().join(format!("docs/images/{name}-loss.svg"));
+        if std::env::var_os("USERSOCK_WRITE_PLOT").is_some() {
+            fs::write(&file, &drawn).unwrap();
+        }
+        let kept = fs::read_to_string(&file).unwrap_or_default();
+        assert!(kept == drawn, "docs/images/{name}-loss.svg is not what this draws: run cargo xtask plot");
+    }
+}
+
 #[test]
 fn every_example_is_built_here_and_says_how() {
     let names = |dir: &str, extension: &str| -> Vec<String> {
@@ -269,7 +352,7 @@ fn every_example_is_built_here_and_says_how() {
         names
     };
     let c = names("examples/c", "c");
-    assert_eq!(c, ["capture", "echo_server", "handover", "http_get", "plugin", "udp_pktinfo"]);
+    assert_eq!(c, ["capture", "echo_server", "handover", "http_get", "plugin", "simulator", "udp_pktinfo"]);
     for name in c {
         let text = fs::read_to_string(root().join(format!("examples/c/{name}.c"))).unwrap();
         let head = text.split("*/").next().unwrap();

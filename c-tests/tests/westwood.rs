@@ -5,6 +5,8 @@
 //! The picture is docs/images/westwood-cubic.svg, which a test compares; `cargo xtask plot` writes it anew.
 #![cfg(has_usersock)]
 
+mod rust;
+
 use std::fmt::Write as _;
 use std::io::{IoSlice, IoSliceMut};
 use std::net::SocketAddr;
@@ -88,10 +90,15 @@ const TCPI_SND_CWND: usize = 80;
 
 /// Sends as fast as the algorithm lets it for `SPAN`.
 fn run(algorithm: &str, seed: u64) -> Run {
+    run_of(&plugin(), algorithm, seed, SPAN)
+}
+
+/// As `run`, with Westwood from this file, for `span`.
+fn run_of(plugin: &Path, algorithm: &str, seed: u64, span: Duration) -> Run {
     println!("{algorithm}, seed {seed}");
     let world = World::new(seed);
     let [(a, _), (b, eb)] = world.two(&link()).expect("two stacks");
-    loader::load(&a, &plugin()).unwrap_or_else(|e| panic!("{e}"));
+    loader::load(&a, plugin).unwrap_or_else(|e| panic!("{e}"));
     let at = SocketAddr::new(eb.v4.into(), 80);
     let (listener, client) = (stream(&b), stream(&a));
     listener.bind(at).expect("bind");
@@ -104,7 +111,7 @@ fn run(algorithm: &str, seed: u64) -> Run {
     let start = world.now();
     let (mut sent, mut got, mut windows) = (0u64, 0u64, Vec::new());
     let mut buf = vec![0; 65_536];
-    while world.now() < start + SPAN {
+    while world.now() < start + span {
         let sample_at = start + EVERY * windows.len() as u32;
         if world.now() >= sample_at {
             windows.push((info(&client, TCPI_SND_CWND), info(&client, TCPI_SND_SSTHRESH)));
@@ -133,7 +140,7 @@ fn run(algorithm: &str, seed: u64) -> Run {
     let n = client.getsockopt(libc::IPPROTO_TCP, libc::TCP_CC_INFO, &mut cc_info).expect("TCP_CC_INFO");
     cc_info.truncate(n);
     assert_eq!(usersock::tcp::cong::unregister(&a, "westwood").is_err(), algorithm == "westwood", "in use");
-    println!("{} Mbit/s", got as f64 * 8.0 / SPAN.as_secs_f64() / 1e6);
+    println!("{} Mbit/s", got as f64 * 8.0 / span.as_secs_f64() / 1e6);
     Run { windows, bytes: got, cc_info }
 }
 
@@ -148,6 +155,16 @@ fn westwood_fills_more_of_a_path_with_random_loss_than_cubic_does() {
         let rtt_min = word(8) >> 32;
         assert!((100_000..110_000).contains(&rtt_min), "seed {seed}: {rtt_min} us");
     }
+}
+
+/// plugin/examples/westwood.rs decides at every acknowledgement what westwood.c decides.
+#[test]
+fn the_same_algorithm_in_rust_sends_the_same() {
+    let span = SPAN / 6;
+    let c = run_of(&plugin(), "westwood", SEED, span);
+    let rust = run_of(&rust::examples().join("westwood.so"), "westwood", SEED, span);
+    assert_eq!((c.bytes, c.cc_info), (rust.bytes, rust.cc_info));
+    assert!(c.windows == rust.windows, "windows and thresholds over time");
 }
 
 const WIDTH: f64 = 860.0;

@@ -1,5 +1,5 @@
 //! Running stacks: finds the control socket of one and asks it. Above: `ss`, `nstat`, `sysctl`, `pcap`, `kill`,
-//! `trace`, `plot`. Below: the protocol of `usersock::control`.
+//! `trace`, `plot`, `protocols`. Below: the protocol of `usersock::control`.
 
 use crate::Failure;
 use crate::launch::instance::existing;

@@ -9,6 +9,7 @@ mod instance;
 mod launch;
 mod link;
 mod man;
+mod new_plugin;
 mod nstat;
 mod out;
 mod pcap;
@@ -143,12 +144,9 @@ struct Pipe {
 enum Command {
     /// Print settings of a stack as sysctl(8) does; with NAME=VALUE, set first
     Sysctl(settings::Args),
-    /// List the protocols of a stack, as /proc/net/protocols does: sizes, sockets, memory, what socket(2) makes them of
-    #[command(after_help = "\
-Examples:
-  usersock protocols
-  usersock protocols --plugin ./tiny.so          # with those of a plug-in")]
-    Protocols(On),
+    /// List the protocols of a stack, as /proc/net/protocols does: sizes, sockets, memory, the plug-in they come from,
+    /// what socket(2) makes them of
+    Protocols(protocols::Args),
     /// Say whether a stack would start from a configuration string, without opening its device: status 2 and a line
     /// when not; a warning, and status 0, of what is probably not meant
     #[command(
@@ -207,6 +205,8 @@ Examples:
     Trace(trace::Args),
     /// Draw a connection of a running stack over time: windows, RTT, rates, losses
     Plot(plot::Args),
+    /// Make the skeleton of a plug-in, in a new folder: it builds, runs and has a test
+    NewPlugin(new_plugin::Args),
     /// Print what makes a shell complete the arguments of this command
     Completions(man::Completions),
     /// Print a manual page
@@ -225,7 +225,7 @@ fn main() -> ExitCode {
     };
     finish(match cli.command {
         Command::Sysctl(args) => settings::run(&args),
-        Command::Protocols(on) => protocols::run(&on),
+        Command::Protocols(args) => protocols::run(&args),
         Command::CheckConfig { config, plugin } => with_plugins(&plugin, &config).and_then(|text| check(&text)),
         Command::Connect(p) => pipe::connect(&p),
         Command::Listen(p) => pipe::listen(&p),
@@ -241,6 +241,7 @@ fn main() -> ExitCode {
         Command::Pcap(args) => pcap::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Plot(args) => plot::run(&args),
+        Command::NewPlugin(args) => new_plugin::run(&args),
         Command::Completions(args) => man::completions(&args),
         Command::Man(args) => man::man(&args),
     })

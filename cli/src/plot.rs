@@ -1,9 +1,11 @@
-//! `usersock plot`: a connection of a running stack over time, as an SVG. Above: the command. Below: `ss` chooses the
-//! connection, its `struct tcp_info` is sampled through the control socket, `svg` draws.
+//! `usersock plot`: a connection of a running stack over time, or a table that a program has written, as an SVG. Above:
+//! the command. Below: `ss` chooses the connection, its `struct tcp_info` is sampled through the control socket;
+//! `table` reads a table; `svg` draws.
 //!
 //! The file is replaced as a whole every second, so an interrupted command leaves what it had sampled.
 
 mod svg;
+mod table;
 
 use crate::instance::Which;
 use crate::ss::{self, Sock};
@@ -25,6 +27,7 @@ const SAMPLES: usize = 20_000;
 Examples:
   usersock plot                          the only connection, until it ends or ^C
   usersock plot -o up.svg --seconds 10 'dport = :80'
+  usersock plot --csv run.csv -o run.svg what a program has written
 
 The panels: congestion window, slow-start threshold and segments in flight; smoothed and least RTT; delivery and pacing
 rate; the peer's window, ours, and bytes that wait to be sent; segments sent again and lost. FILTER is as for `usersock
@@ -42,6 +45,9 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "MS", default_value = "20",
           value_parser = clap::value_parser!(u64).range(1..=9999))]
     interval: u64,
+    /// Draw a table instead: names first, as seconds,PANEL: LINE,PANEL: LINE, then numbers; # begins the title
+    #[arg(long, value_name = "TABLE", conflicts_with_all = ["filter", "seconds", "interval"])]
+    csv: Option<PathBuf>,
     /// Which connection
     #[arg(value_name = "FILTER")]
     filter: Vec<String>,
@@ -104,10 +110,10 @@ impl Samples {
             let mut series = Vec::new();
             for (name, ..) in lines {
                 let points = self.0.iter().map(|(t, values)| (*t, values.get(column).copied().flatten())).collect();
-                series.push(Series { name, points });
+                series.push(Series { name: (*name).to_owned(), points });
                 column += 1;
             }
-            all.push(Panel { title, series });
+            all.push(Panel { title: title.to_owned(), series });
         }
         all
     }
@@ -132,7 +138,19 @@ fn write(path: &Path, text: &str, end: bool) -> Result<(), Failure> {
     })
 }
 
+/// Draws a table.
+fn draw_table(file: &Path, output: &Path) -> Result<(), Failure> {
+    let text = fs::read_to_string(file).map_err(|e| Failure::Broken(format!("{}: {e}", file.display())))?;
+    let table = table::read(&text).map_err(|e| Failure::Usage(format!("{}: {e}", file.display())))?;
+    let title = table.title.unwrap_or_else(|| file.display().to_string());
+    write(output, &svg::draw(&title, &table.panels), true)?;
+    out::print(|out| writeln!(out, "{}: {} samples", output.display(), table.samples))
+}
+
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    if let Some(file) = &args.csv {
+        return draw_table(file, &args.output);
+    }
     let mut peer = args.which.open()?;
     let mut found = ss::connections(&mut peer, &args.filter)?;
     let first = match (found.pop(), found.len()) {

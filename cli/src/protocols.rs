@@ -1,23 +1,67 @@
-//! `usersock protocols`: the protocols of a stack, as /proc/net/protocols shows the kernel's.
+//! `usersock protocols`: the protocols of a stack, as /proc/net/protocols shows the kernel's, with the shared object
+//! that each comes from.
 
+use crate::instance::Which;
 use crate::{Failure, On, out};
+use serde_json::Value;
 use std::io::Write;
 use usersock::sock::proto::Listing;
 
-/// Prints a line for each, below a line that names the columns.
-pub fn run(on: &On) -> Result<(), Failure> {
-    let stack = on.stack()?;
-    let mut lines = vec![line(&COLUMNS.map(str::to_owned))];
-    lines.extend(stack.registry.list().iter().map(|l| line(&cells(l))));
-    out::print(|out| lines.iter().try_for_each(|text| writeln!(out, "{text}")))
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  usersock protocols
+  usersock protocols --plugin ./tiny.so          # with those of a plug-in
+  usersock protocols -N web                      # those of a running instance: which build of tiny.so has it?")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    on: On,
+    #[command(flatten)]
+    which: Which,
+    /// Of the running instance; implied by -N
+    #[arg(short, long, conflicts_with_all = ["config", "plugin"])]
+    running: bool,
 }
 
-/// Bytes, but for `memory`: pages of 4096.
-const COLUMNS: [&str; 11] =
-    ["protocol", "size", "sockets", "memory", "press", "maxhdr", "slab", "timewait", "request", "module", "socket"];
+/// Prints a line for each, below a line that names the columns.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let mut rows = vec![COLUMNS.map(str::to_owned)];
+    if args.running || args.which.name.is_some() {
+        if args.on.config.is_some() || !args.on.plugin.is_empty() {
+            return Err(Failure::Usage(
+                "-N is of a running stack, --config and --plugin of one of this command's".to_owned(),
+            ));
+        }
+        rows.extend(args.which.open()?.ask("protocols")?.iter().map(|(_, v)| from_json(v)));
+    } else {
+        rows.extend(args.on.stack()?.registry.list().iter().map(cells));
+    }
+    let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
+    out::print(|out| rows.iter().try_for_each(|row| writeln!(out, "{}", line(row, &widths))))
+}
 
-fn cells(l: &Listing) -> [String; 11] {
-    let yes = |b: bool| if b { "yes" } else { "no" }.to_owned();
+type Row = [String; 12];
+
+/// Bytes, but for `memory`: pages of 4096.
+const COLUMNS: [&str; 12] = [
+    "protocol", "size", "sockets", "memory", "press", "maxhdr", "slab", "timewait", "request", "module", "build-id",
+    "socket",
+];
+
+fn yes(b: bool) -> String {
+    if b { "yes" } else { "no" }.to_owned()
+}
+
+/// `module`: "no" for a protocol of the program's own; `build_id`: "-" if it was built without one.
+fn module(name: Option<&str>, build_id: &str) -> [String; 2] {
+    let id = if build_id.is_empty() { "-" } else { build_id };
+    [name.unwrap_or("no").to_owned(), id.to_owned()]
+}
+
+fn cells(l: &Listing) -> Row {
+    let (name, id) = l.module.as_ref().map_or((None, ""), |(name, id)| (Some(name.as_str()), id.as_str()));
+    let [module, build_id] = module(name, id);
     [
         l.name.clone(),
         l.obj_size.to_string(),
@@ -28,8 +72,35 @@ fn cells(l: &Listing) -> [String; 11] {
         format!("{:#x}", l.slab_flags),
         l.timewait_size.to_string(),
         l.request_size.to_string(),
-        yes(l.plugin),
+        module,
+        build_id,
         l.keys.iter().map(|&(family, ty, protocol)| socket(family, ty, protocol)).collect::<Vec<_>>().join(" "),
+    ]
+}
+
+/// The same of a line of the control socket.
+fn from_json(v: &Value) -> Row {
+    let text = |key: &str| v[key].as_str().unwrap_or_default();
+    let number = |key: &str| v[key].as_i64().unwrap_or_default().to_string();
+    let [module, build_id] = module(v["module"].as_str(), text("build_id"));
+    let keys = v["keys"].as_array().map_or(&[][..], Vec::as_slice);
+    let key = |k: &Value| {
+        let part = |name: &str| k[name].as_i64().unwrap_or_default() as i32;
+        socket(part("family"), part("type"), part("protocol"))
+    };
+    [
+        text("protocol").to_owned(),
+        number("size"),
+        number("sockets"),
+        number("pages"),
+        yes(v["pressure"] == true),
+        number("max_header"),
+        format!("{:#x}", v["slab"].as_u64().unwrap_or_default()),
+        number("timewait"),
+        number("request"),
+        module,
+        build_id,
+        keys.iter().map(key).collect::<Vec<_>>().join(" "),
     ]
 }
 
@@ -45,8 +116,9 @@ fn socket(family: i32, ty: i32, protocol: i32) -> String {
     }
 }
 
-fn line(cells: &[String; 11]) -> String {
-    let [name, numbers @ .., socket] = cells;
-    let middle: String = numbers.iter().map(|cell| format!(" {cell:>8}")).collect();
-    format!("{name:<10}{middle}  {socket}")
+/// The name to the left, numbers to the right.
+fn line(row: &Row, widths: &[usize]) -> String {
+    let [name, middle @ .., socket] = row;
+    let padded = middle.iter().zip(&widths[1..]).map(|(cell, width)| format!(" {cell:>width$}"));
+    format!("{name:<width$}{}  {socket}", padded.collect::<String>(), width = widths[0])
 }

@@ -46,7 +46,7 @@ fn protocols_are_listed_with_what_makes_them() {
     let all = stdout(&["protocols"]);
     let tcp: Vec<&str> = all.lines().find(|l| l.starts_with("TCP ")).unwrap().split_whitespace().collect();
     assert_eq!(tcp.len(), all.lines().next().unwrap().split_whitespace().count() + 1, "two families: {all}");
-    assert_eq!(tcp[9..], ["no", "ipv4/stream:6", "ipv6/stream:6"]);
+    assert_eq!(tcp[9..], ["no", "-", "ipv4/stream:6", "ipv6/stream:6"]);
     assert!(tcp[1].parse::<usize>().unwrap() > 500 && tcp[7] != "0", "{all}");
     assert!(["UDP", "PING", "RAW"].iter().all(|name| all.lines().any(|l| l.starts_with(name))), "{all}");
 }
@@ -143,6 +143,15 @@ fn bad_input_is_one_line_that_names_it_and_status_2() {
         (&["listen", "::1:80"], "in brackets"),
         (&["connect", "--loudly", "10.0.0.1:80"], "--loudly"),
         (&["fetch"], "fetch"),
+        (&["new-plugin"], "NAME"),
+        (&["new-plugin", "tiny"], "--kind"),
+        (&["new-plugin", "tiny", "--kind", "driver"], "driver"),
+        (&["new-plugin", "tiny", "--kind", "proto", "--lang", "go"], "go"),
+        (&["new-plugin", "my-proto", "--kind", "proto"], "\"my-proto\": a name is lower-case letters"),
+        (&["new-plugin", "a_very_long_name", "--kind", "cong"], "at most 15"),
+        (&["new-plugin", "static", "--kind", "cong"], "has a meaning in C or Rust"),
+        (&["new-plugin", "src", "--kind", "proto"], "./src exists already"),
+        (&["new-plugin", "tiny", "--kind", "proto", "--usersock", "/no/such"], "--usersock /no/such: there is no"),
         (&["connect", "--socket", "tcp", "127.0.0.1:9"], "the type is stream"),
         (&["connect", "--socket", "seqpacket:253", "127.0.0.1:9"], "--socket: "),
     ] {

@@ -481,6 +481,31 @@ fn the_instance_is_named_where_there_are_several_and_what_is_no_stack_is_said() 
 }
 
 #[test]
+fn plot_draws_a_table_that_a_program_has_written() {
+    let dir = std::env::temp_dir().join(format!("usersock-table-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    let (table, picture) = (dir.join("run.csv"), dir.join("run.svg"));
+    let plot = |extra: &[&str]| {
+        let mut c = std::process::Command::new(env!("CARGO_BIN_EXE_usersock"));
+        c.args(["plot", "--csv"]).arg(&table).arg("-o").arg(&picture).args(extra).output().unwrap()
+    };
+    fs::write(&table, "# two lines\nseconds,ms: delay,ms: least\n0,1,1\n1,3,1\n2,,1\n").unwrap();
+    let done = plot(&[]);
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(String::from_utf8(done.stdout).unwrap(), format!("{}: 3 samples\n", picture.display()));
+    let svg = fs::read_to_string(&picture).unwrap();
+    assert!(svg.starts_with("<svg ") && svg.contains("two lines") && svg.contains(">delay<"), "{svg}");
+    assert_eq!(svg.matches("<polyline ").count(), 2);
+    assert_eq!(plot(&["--seconds", "1"]).status.code(), Some(2), "a table has its own time");
+    fs::write(&table, "seconds,ms: delay\n0,x\n").unwrap();
+    let refused = plot(&[]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(said, format!("usersock: {}: line 2: \"x\" is not a number\n", table.display()));
+    assert_eq!(fs::read_to_string(&picture).unwrap(), svg, "the picture is as it was");
+    fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
 fn plot_draws_one_connection_over_time() {
     let r = Run::new("plot", "web");
     let file = r.base.join("conn.svg");

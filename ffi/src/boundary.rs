@@ -15,6 +15,9 @@ impl CValue for i32 {
 impl CValue for isize {
     const FAILED: isize = -1;
 }
+impl CValue for i64 {
+    const FAILED: i64 = -1;
+}
 impl<T> CValue for *mut T {
     const FAILED: *mut T = std::ptr::null_mut();
 }

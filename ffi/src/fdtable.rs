@@ -8,7 +8,6 @@
 use crate::eventpoll::{Epoll, Pollable};
 use crate::held;
 use crate::kernel;
-use std::collections::HashSet;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use usersock::error::{Error, Result};
@@ -53,7 +52,7 @@ static OURS: Numbers = Numbers::new();
 static NUMBER_KEEPER: PerProcess<Mutex<Option<Fd>>> = PerProcess::new(Mutex::default);
 /// Held while a number changes owner, in the kernel and in this table together, so that it has one owner at every
 /// moment. It contains the numbers that are reserved and not yet installed. Linux: files_struct.file_lock, open_fds.
-static RESERVED: PerProcess<Mutex<HashSet<RawFd>>> = PerProcess::new(Mutex::default);
+static RESERVED: PerProcess<Mutex<Vec<RawFd>>> = PerProcess::new(Mutex::default);
 
 /// The shard of a number that is not negative, and the number's place in it.
 fn shard(fd: RawFd) -> (&'static Shard, usize) {
@@ -136,7 +135,7 @@ impl Number {
         let cmd = if cloexec { libc::F_DUPFD_CLOEXEC } else { libc::F_DUPFD };
         let mut reserved = RESERVED.get().lock();
         let fd = kernel::fcntl(base, cmd, at_least)?;
-        reserved.insert(fd);
+        reserved.push(fd);
         Ok(Number(Some(Fd::own(fd)?)))
     }
 
@@ -145,7 +144,7 @@ impl Number {
         let fd = self.0.take().map_or(-1, Fd::into_raw);
         let mut reserved = RESERVED.get().lock();
         insert(fd, desc);
-        reserved.remove(&fd);
+        reserved.retain(|n| *n != fd);
         fd
     }
 }
@@ -154,7 +153,7 @@ impl Drop for Number {
     fn drop(&mut self) {
         if let Some(fd) = self.0.take() {
             let mut reserved = RESERVED.get().lock();
-            reserved.remove(&fd.raw());
+            reserved.retain(|n| *n != fd.raw());
             drop(fd);
         }
     }
@@ -235,6 +234,12 @@ pub fn as_socket(desc: Option<Desc>) -> Result<Arc<Socket>> {
 /// ENETDOWN if it is inherited.
 #[inline]
 pub fn socket(fd: RawFd) -> Result<Option<Arc<Socket>>> {
+    if fd >= 0 {
+        let (shard, at) = shard(fd);
+        if let Some(Some(Desc::Socket(s))) = shard.read().get(at) {
+            return if held::owns(s.sock()) { Err(Error::Deadlk) } else { Ok(Some(s.clone())) };
+        }
+    }
     match get(fd) {
         None | Some(Desc::Epoll(_)) => Ok(None),
         desc => as_socket(desc).map(Some),

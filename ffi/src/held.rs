@@ -37,6 +37,8 @@ enum Kind {
 struct Entry {
     sock: Cell<*const Sock>,
     kind: Cell<Kind>,
+    /// For a lent sock of a C protocol: its lender's guard.
+    lent: Cell<*mut SockGuard<'static>>,
     /// For a locked sock: the guard, and the handle that it borrows from.
     guard: UnsafeCell<MaybeUninit<SockGuard<'static>>>,
     handle: UnsafeCell<MaybeUninit<Handle>>,
@@ -55,6 +57,7 @@ thread_local! {
                 Entry {
                     sock: Cell::new(std::ptr::null()),
                     kind: Cell::new(Kind::Gone),
+                    lent: Cell::new(std::ptr::null_mut()),
                     guard: UnsafeCell::new(MaybeUninit::uninit()),
                     handle: UnsafeCell::new(MaybeUninit::uninit()),
                 }
@@ -119,6 +122,16 @@ pub(crate) fn owns(sock: &Arc<Sock>) -> bool {
     HELD.with(|h| h.owns(Arc::as_ptr(sock)))
 }
 
+/// The guard by which this thread owns the sock for a plug-in. None: it does not.
+pub(crate) fn guard_of(sock: &Arc<Sock>) -> Option<*mut SockGuard<'static>> {
+    HELD.with(|h| {
+        let owned = |e: &&Entry| e.sock.get() == Arc::as_ptr(sock) && matches!(e.kind.get(), Kind::Lent | Kind::Locked);
+        let entry = h.used().iter().find(owned)?;
+        let guard = if entry.kind.get() == Kind::Lent { entry.lent.get() } else { entry.guard.get().cast() };
+        (!guard.is_null()).then_some(guard)
+    })
+}
+
 /// Whether it owns any.
 #[inline]
 pub(crate) fn any() -> bool {
@@ -151,11 +164,18 @@ pub(crate) fn asleep<R>(sock: &Arc<Sock>, f: impl FnOnce() -> R) -> R {
 /// call usk_break ends the process.
 #[inline]
 pub(crate) fn run<R>(lent: *const Sock, f: impl FnOnce() -> R) -> Result<R> {
+    run_by(lent, std::ptr::null_mut(), f)
+}
+
+/// As [`run`]; `guard`, unless null, is the one that owns `lent`.
+#[inline]
+pub(crate) fn run_by<R>(lent: *const Sock, guard: *mut SockGuard<'static>, f: impl FnOnce() -> R) -> Result<R> {
     let depth = HELD.with(|h| {
         let depth = h.len.get();
         if !lent.is_null() {
             let entry = h.at(depth)?;
             entry.sock.set(lent);
+            entry.lent.set(guard);
             entry.kind.set(Kind::Lent);
             h.len.set(depth + 1);
         }

@@ -7,7 +7,7 @@ use crate::{kernel, probe, ptr};
 use std::ffi::{c_int, c_long, c_uint, c_void};
 use std::io::{IoSlice, IoSliceMut};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use usersock::error::{Error, Result};
 use usersock::internal::sock::AF_INET6;
 use usersock::net::Socket;
@@ -184,6 +184,8 @@ struct Sent {
     bytes: usize,
     /// All its bytes were taken from the program's memory.
     whole: bool,
+    /// The name it was sent to; None: the peer.
+    to: Option<SocketAddr>,
 }
 
 /// EINVAL: MSG_CMSG_COMPAT, which is the kernel's own, for programs of 32 bits.
@@ -192,6 +194,7 @@ fn not_compat(flags: c_int) -> Result<()> {
     if flags & MSG_CMSG_COMPAT != 0 { Err(Error::Inval) } else { Ok(()) }
 }
 
+/// Sends a message; its softirq work is left to the caller ([`Socket::sendmsg_queued`]).
 /// # Safety
 /// `hdr` is as for sendmsg(2).
 unsafe fn sendmsg_one(s: &Socket, hdr: &libc::msghdr, flags: c_int) -> Result<Sent> {
@@ -221,8 +224,10 @@ unsafe fn sendmsg_one(s: &Socket, hdr: &libc::msghdr, flags: c_int) -> Result<Se
         // SAFETY: the caller vouches for the control data.
         msg.control = cmsg::parse(unsafe { ptr::bytes(hdr.msg_control, hdr.msg_controllen) }?);
     }
-    let bytes = send_msg(s, &mut msg)?;
-    Ok(Sent { bytes, whole: msg.remaining() == 0 })
+    let nosignal = flags & libc::MSG_NOSIGNAL != 0;
+    let sent = s.sendmsg_queued(&mut msg);
+    let bytes = signalled(s, sent, nosignal)?;
+    Ok(Sent { bytes, whole: msg.remaining() == 0, to: named.name })
 }
 
 /// EINVAL for a message on a socket of the kernel that passes one of our descriptors (SCM_RIGHTS): the other process
@@ -257,8 +262,47 @@ pub unsafe extern "C-unwind" fn usk_sendmsg(fd: c_int, hdr: *const libc::msghdr,
             return unsafe { kernel::wait(libc::SYS_sendmsg, [fd as c_long, hdr as c_long, flags as c_long]) };
         };
         // SAFETY: the caller vouches for `hdr`.
-        unsafe { sendmsg_one(&s, ptr::value(hdr)?, flags) }.map(|sent| sent.bytes as isize)
+        let sent = unsafe { sendmsg_one(&s, ptr::value(hdr)?, flags) };
+        s.stack().run_pending();
+        sent.map(|sent| sent.bytes as isize)
     })
+}
+
+/// Messages of sendmmsg(2) for which softirq runs together, at most: as many packets as one of its turns takes.
+const TURN: usize = 64;
+
+/// The messages of sendmmsg(2), one after the other; returns how many were sent, of which the caller runs the softirq
+/// work that is left. Of datagrams it runs after the first to a destination, so that the error it causes ends the call
+/// where it does in Linux, which runs softirq after each (ECONNREFUSED); those that follow to the same destination wait
+/// for a common turn, but for one with control data, which may have another source. Messages of a stream need the room
+/// that acknowledgements make, and plug-ins do as they like.
+/// # Safety
+/// `vec` is `count` mmsghdrs, each as for sendmsg(2).
+unsafe fn sendmsg_all(s: &Socket, vec: *mut libc::mmsghdr, count: usize, flags: c_int) -> Result<c_int> {
+    let proto = s.sock().proto();
+    let gathers = !proto.is_stream() && !proto.contained();
+    let (mut answered, mut queued) = (None, 0);
+    for i in 0..count {
+        // SAFETY: the caller vouches for `count` entries.
+        let m = unsafe { ptr::value_mut(vec.wrapping_add(i)) }?;
+        // SAFETY: the caller vouches for each message.
+        let sent = match unsafe { sendmsg_one(s, &m.msg_hdr, flags) } {
+            Ok(sent) => sent,
+            Err(e) if i == 0 => return Err(e),
+            Err(_) => return Ok(i as c_int),
+        };
+        m.msg_len = sent.bytes as c_uint;
+        // Bytes are left: of a stream without room, and with MSG_PROBE (__sys_sendmmsg).
+        if !sent.whole {
+            return Ok(i as c_int + 1);
+        }
+        queued += 1;
+        if !gathers || queued == TURN || answered != Some(sent.to) || m.msg_hdr.msg_controllen > 0 {
+            s.stack().run_pending();
+            (answered, queued) = (Some(sent.to), 0);
+        }
+    }
+    Ok(count as c_int)
 }
 
 /// As sendmmsg(2): an error is reported only if the first message fails.
@@ -278,24 +322,10 @@ pub unsafe extern "C-unwind" fn usk_sendmmsg(fd: c_int, vec: *mut libc::mmsghdr,
             // SAFETY: passes the program's own arguments to the kernel.
             return unsafe { kernel::wait(libc::SYS_sendmmsg, args) }.map(|n| n as c_int);
         };
-        let count = count.min(1024) as usize;
-        for i in 0..count {
-            // SAFETY: the caller vouches for `count` entries.
-            let m = unsafe { ptr::value_mut(vec.wrapping_add(i)) }?;
-            // SAFETY: the caller vouches for each message.
-            match unsafe { sendmsg_one(&s, &m.msg_hdr, flags) } {
-                Ok(sent) => {
-                    m.msg_len = sent.bytes as c_uint;
-                    // Bytes are left: of a stream without room, and with MSG_PROBE (__sys_sendmmsg).
-                    if !sent.whole {
-                        return Ok(i as c_int + 1);
-                    }
-                }
-                Err(e) if i == 0 => return Err(e),
-                Err(_) => return Ok(i as c_int),
-            }
-        }
-        Ok(count as c_int)
+        // SAFETY: the caller vouches for the messages.
+        let sent = unsafe { sendmsg_all(&s, vec, count.min(1024) as usize, flags) };
+        s.stack().run_pending();
+        sent
     })
 }
 
@@ -426,7 +456,7 @@ pub unsafe extern "C-unwind" fn usk_recvmmsg(
             if t.tv_sec < 0 || !(0..1_000_000_000).contains(&t.tv_nsec) {
                 return Err(Error::Inval);
             }
-            Some(Instant::now() + Duration::new(t.tv_sec as u64, t.tv_nsec as u32))
+            Some(s.stack().now() + Duration::new(t.tv_sec as u64, t.tv_nsec as u32))
         };
         if flags & libc::MSG_ERRQUEUE == 0 {
             // An error that waits ends the call before anything is received (do_recvmmsg).
@@ -445,7 +475,7 @@ pub unsafe extern "C-unwind" fn usk_recvmmsg(
             if flags & libc::MSG_WAITFORONE != 0 {
                 flags_now |= libc::MSG_DONTWAIT;
             }
-            if limit.is_some_and(|l| Instant::now() >= l) {
+            if limit.is_some_and(|l| s.stack().now() >= l) {
                 return Ok(i as c_int + 1);
             }
         }

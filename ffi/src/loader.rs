@@ -1,17 +1,16 @@
 //! Plug-ins: shared objects, or the program's own code, that register things in a stack. A plug-in's code stays loaded
 //! while any of its registrations is in use. Above: `stacks` and `admin` (configurations name plug-ins), `plugin::load`
-//! (the calls). Linux: modules, try_module_get.
+//! (the calls). Below: `library` (shared objects). Linux: modules.
 
 use crate::held::{contain, status};
+use crate::library::Library;
 use crate::note::{note, noted_line};
-use std::ffi::{CStr, CString, c_int, c_void};
+use std::ffi::c_int;
 use std::mem::ManuallyDrop;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use usersock::config::{self, ConfigError};
 use usersock::error::{Error, Result};
-use usersock::internal::sys::fork;
 use usersock::internal::sys::lock::Mutex;
 use usersock::stack::Stack;
 
@@ -23,74 +22,6 @@ pub struct usk_plugin_t {
 
 pub(crate) type Init = unsafe extern "C-unwind" fn(*mut usk_plugin_t) -> c_int;
 pub(crate) type Exit = unsafe extern "C-unwind" fn(*mut usk_plugin_t);
-
-/// A loaded shared object; dropping the last reference calls its exit function and unloads it. Everything that it
-/// registered has a reference, and so has every thread that runs its code.
-#[derive(Debug)]
-pub(crate) struct Library {
-    handle: *mut c_void,
-    /// Set once its entry point has succeeded.
-    exit: OnceLock<Exit>,
-    /// The fork count of the process that loaded it.
-    born: u32,
-}
-// SAFETY: a dlopen handle may be used from any thread.
-unsafe impl Send for Library {}
-// SAFETY: as above.
-unsafe impl Sync for Library {}
-
-impl Library {
-    fn open(path: &Path) -> std::result::Result<Library, ConfigError> {
-        let line = || {
-            // SAFETY: dlerror gives null or a string valid until this thread's next dl call.
-            let text = unsafe { libc::dlerror() };
-            // SAFETY: as above.
-            let text = (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned());
-            text.unwrap_or_else(|| "cannot be loaded".to_owned())
-        };
-        let fail = |message| ConfigError::new(message, Error::Inval);
-        let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| fail("plugin: a name with NUL".to_owned()))?;
-        // Without a slash dlopen would search the library path: a plug-in is a file.
-        let name = if name.as_bytes().contains(&b'/') {
-            name
-        } else {
-            CString::new([b"./", name.as_bytes()].concat()).unwrap_or(name)
-        };
-        if !path.exists() {
-            let message = format!("plugin={}: no such file", path.display());
-            return Err(ConfigError::new(message, Error::NoEnt));
-        }
-        // SAFETY: a string; the object's constructors are the caller's business.
-        let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
-        if handle.is_null() {
-            Err(fail(format!("plugin={}: {}", path.display(), line())))
-        } else {
-            Ok(Library { handle, exit: OnceLock::new(), born: fork::generation() })
-        }
-    }
-
-    fn symbol(&self, name: &CStr) -> Option<*mut c_void> {
-        // SAFETY: the handle is open, the name a string.
-        let p = unsafe { libc::dlsym(self.handle, name.as_ptr()) };
-        (!p.is_null()).then_some(p)
-    }
-}
-
-impl Drop for Library {
-    fn drop(&mut self) {
-        if self.born != fork::generation() {
-            // In a child of fork the stack is the parent's, and so is unloading.
-            return;
-        }
-        if let Some(exit) = self.exit.get() {
-            // A panic that leaves it is discarded. SAFETY: the library is loaded until below; an exit function takes
-            // the handle, which is no more than an address by now.
-            let _ = contain(|| unsafe { exit(std::ptr::null_mut()) });
-        }
-        // SAFETY: opened by `open`, closed once; whatever came from it held a count of this.
-        unsafe { libc::dlclose(self.handle) };
-    }
-}
 
 /// Something a plug-in registered.
 pub(crate) trait Item: Send + Sync {
@@ -197,26 +128,29 @@ pub(crate) fn attach(
     stack: &Arc<Stack>,
     name: String,
     init: Init,
-    exit: Option<Exit>,
     library: Option<Arc<Library>>,
 ) -> std::result::Result<Arc<Plugin>, ConfigError> {
     note("");
     let plugin = Arc::new(Plugin { stack: Arc::downgrade(stack), name, items: Mutex::default(), library });
     // SAFETY: the entry point of the plug-in, as the caller guarantees; its argument lives while it runs.
-    let r = contain(|| unsafe { init(plugin.handle()) }).and_then(|r| status(r.into()));
-    if let Err(error) = r {
+    let r = contain(|| unsafe { init(plugin.handle()) });
+    if let Err(error) = r.and_then(|r| status(r.into())) {
         // A registration that is in use already, by the entry point itself or by a program, keeps the plug-in until the
         // stack ends.
         if plugin.unregister_all(stack).is_err() {
             stack.plugins.lock().push(plugin.clone());
         }
         let why = noted_line();
-        let why = if why.is_empty() { format!("usk_plugin_init refuses: {error}") } else { why };
+        let why = match r {
+            _ if !why.is_empty() => why,
+            Ok(r @ -4095..0) => format!("usk_plugin_init returned {r}, {}", error.name()),
+            Ok(r) => format!("usk_plugin_init returned {r}, neither 0 nor a negative errno"),
+            Err(_) => "usk_plugin_init panicked, or returned with a socket locked".to_owned(),
+        };
         return Err(ConfigError::new(format!("plugin={}: {why}", plugin.name), error));
     }
-    if let (Some(library), Some(exit)) = (&plugin.library, exit) {
-        // The library was opened for this plug-in: nobody has set it.
-        let _ = library.exit.set(exit);
+    if let Some(library) = &plugin.library {
+        library.entered();
     }
     stack.plugins.lock().push(plugin.clone());
     Ok(plugin)
@@ -231,16 +165,11 @@ pub fn load(stack: &Arc<Stack>, path: &Path) -> std::result::Result<(), ConfigEr
 pub(crate) fn load_file(stack: &Arc<Stack>, path: &Path) -> std::result::Result<Arc<Plugin>, ConfigError> {
     let library = Library::open(path)?;
     let shown = path.display().to_string();
-    let Some(init) = library.symbol(c"usk_plugin_init") else {
+    let Some(init) = library.init() else {
         let message = format!("plugin={shown}: no entry point usk_plugin_init");
         return Err(ConfigError::new(message, Error::Inval));
     };
-    // SAFETY: the name is reserved for functions of this type.
-    let init = unsafe { std::mem::transmute::<*mut c_void, Init>(init) };
-    let exit = library.symbol(c"usk_plugin_exit");
-    // SAFETY: as above.
-    let exit = exit.map(|p| unsafe { std::mem::transmute::<*mut c_void, Exit>(p) });
-    attach(stack, shown, init, exit, Some(Arc::new(library)))
+    attach(stack, shown, init, Some(library))
 }
 
 /// Lets configurations load plug-ins (`plugin=FILE.so`) in this process. Called by every call of the C ABI that makes a

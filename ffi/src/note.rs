@@ -10,9 +10,10 @@ thread_local! {
     static LAST_ERROR: RefCell<CString> = RefCell::default();
 }
 
-/// Keeps a line for usk_config_error.
+/// Keeps a line for usk_config_error. Line breaks and other control characters, which a plug-in's text may have, are
+/// blanks in it.
 pub(crate) fn note(line: &str) {
-    let text = CString::new(line.replace('\0', " ")).unwrap_or_default();
+    let text = CString::new(line.replace(char::is_control, " ").trim_end()).unwrap_or_default();
     LAST_ERROR.with(|l| *l.borrow_mut() = text);
 }
 

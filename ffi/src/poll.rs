@@ -57,7 +57,11 @@ struct Ours {
 /// The descriptors of a poll, by whose they are.
 struct Polling<'a> {
     fds: &'a mut [libc::pollfd],
+    /// Ours, if the call may sleep.
     ours: SmallVec<[Ours; 8]>,
+    any_ours: bool,
+    /// The stack of the first of ours.
+    stack: Option<Arc<Stack>>,
     /// Indexes of descriptors inherited from a parent: POLLERR, and so the call does not wait.
     inherited: Vec<usize>,
     /// The kernel's, each with its index.
@@ -68,23 +72,46 @@ struct Polling<'a> {
 impl<'a> Polling<'a> {
     fn new(fds: &'a mut [libc::pollfd]) -> Polling<'a> {
         let (ours, kernels, at) = (SmallVec::new(), SmallVec::new(), SmallVec::new());
-        Polling { fds, ours, inherited: Vec::new(), kernels, at }
+        Polling { fds, ours, any_ours: false, stack: None, inherited: Vec::new(), kernels, at }
     }
 
-    /// Looks the numbers up.
-    fn look_up(&mut self) {
+    /// Looks the numbers up, and at ours; returns how many of ours and of the inherited have events. Each is looked at
+    /// once it is found, while it is in the cache, and is dropped at once unless the call may sleep.
+    fn look_up(&mut self, sleeps: bool) -> c_int {
+        let mut ready = 0;
         for at in 0..self.fds.len() {
-            let fd = &mut self.fds[at];
-            fd.revents = 0;
-            match fdtable::get(fd.fd) {
-                Some(Desc::Inherited(_)) => self.inherited.push(at),
-                Some(Desc::Socket(s)) => self.ours.push(Ours { at, what: Pollable::Socket(s) }),
-                Some(Desc::Epoll(e)) => self.ours.push(Ours { at, what: Pollable::Epoll(e) }),
+            let fd = self.fds[at].fd;
+            self.fds[at].revents = 0;
+            let what = match fdtable::get(fd) {
+                Some(Desc::Inherited(_)) => {
+                    self.inherited.push(at);
+                    self.fds[at].revents = libc::POLLERR | libc::POLLHUP;
+                    ready += 1;
+                    continue;
+                }
+                Some(Desc::Socket(s)) => Pollable::Socket(s),
+                Some(Desc::Epoll(e)) => Pollable::Epoll(e),
                 // The kernel skips negative ones.
-                None if fd.fd < 0 => {}
-                None => self.leave_to_kernel(at),
+                None if fd < 0 => continue,
+                None => {
+                    self.leave_to_kernel(at);
+                    continue;
+                }
+            };
+            if self.stack.is_none()
+                && let Some(stack) = what.stack()
+            {
+                stack.run_pending();
+                self.stack = Some(stack);
+            }
+            self.any_ours = true;
+            look_at(&mut self.fds[at], &what);
+            ready += c_int::from(self.fds[at].revents != 0);
+            if sleeps {
+                self.ours.push(Ours { at, what });
             }
         }
+        ready
     }
 
     fn leave_to_kernel(&mut self, at: usize) {
@@ -115,9 +142,7 @@ impl<'a> Polling<'a> {
     /// Looks at ours; returns how many of all have events.
     fn look_at_ours(&mut self) -> c_int {
         for o in &self.ours {
-            let f = &mut self.fds[o.at];
-            let want = Events(f.events as u16 as u32) | Events::ERR | Events::HUP;
-            f.revents = (o.what.poll() & want).0 as c_short;
+            look_at(&mut self.fds[o.at], &o.what);
         }
         for i in &self.inherited {
             self.fds[*i].revents = libc::POLLERR | libc::POLLHUP;
@@ -201,33 +226,32 @@ impl<'a> Polling<'a> {
     }
 }
 
+/// The events of one of ours. Linux: do_pollfd.
+fn look_at(f: &mut libc::pollfd, what: &Pollable) {
+    let want = Events(f.events as u16 as u32) | Events::ERR | Events::HUP;
+    f.revents = (what.poll() & want).0 as c_short;
+}
+
 /// The whole of poll(2). `timeout`: None waits for ever. A call that waits is one system call, the driver's sleep, in
 /// which the kernel looks at its descriptors too; it looks at them by itself only if the call does not wait.
 pub(crate) fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<Polled> {
     let at_once = |ready| Polled { ready, slept: false };
     let mut p = Polling::new(fds);
-    p.look_up();
-    let stack = match p.ours.iter().find_map(|o| o.what.stack()) {
-        // Epoll sets without a socket of ours: one may be added during the wait.
-        None if !p.ours.is_empty() => Some(default_stack()?),
-        stack => stack,
-    };
-    let Some(stack) = stack else {
-        if p.inherited.is_empty() {
-            // Nothing of ours that could wake: the kernel alone waits.
-            return kernel::poll(fds, timeout).map(at_once);
-        }
-        p.look_at_ours();
-        return p.look_at_kernels().map(at_once);
-    };
-    stack.run_pending();
-    if p.look_at_ours() > 0 || timeout == Some(Duration::ZERO) {
+    let sleeps = timeout != Some(Duration::ZERO);
+    let ready = p.look_up(sleeps);
+    if !p.any_ours && p.inherited.is_empty() {
+        // Nothing of ours that could wake: the kernel alone waits.
+        return kernel::poll(p.fds, timeout).map(at_once);
+    }
+    if ready > 0 || !sleeps {
         let n = p.look_at_kernels()?;
         if n == 0 {
             kernel::signal_due()?;
         }
         return Ok(at_once(n));
     }
+    // Epoll sets without a socket of ours: one may be added during the wait.
+    let stack = p.stack.take().map_or_else(default_stack, Ok)?;
     p.wait(&stack, timeout)
 }
 

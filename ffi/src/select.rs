@@ -1,13 +1,16 @@
 //! select and pselect: sets of descriptors as bits, over `poll`. Linux: fs/select.c.
 
 use crate::cancel::blocking;
+use crate::fdtable;
 use crate::poll::{masked, poll_fds, timespec};
 use crate::{kernel, probe};
 use std::ffi::{c_int, c_long, c_short, c_ulong};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use usersock::error::{Error, Result};
 use usersock::internal::sys::fd::Fd;
 use usersock::internal::sys::signal::SleepMask;
+use usersock::stack::Stack;
 
 const POLLIN_SET: c_short =
     libc::POLLIN | libc::POLLRDNORM | libc::POLLRDBAND | libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;
@@ -74,10 +77,37 @@ impl Set {
     }
 }
 
-/// The whole of select(2): returns how many bits are set in the resulting sets.
+/// Measures a wait: by the clock of the stack on which it waits, whose time may be virtual, or else by the real one.
+enum Stopwatch {
+    Stack(Arc<Stack>, usersock::env::Instant),
+    Real(Instant),
+}
+
+impl Stopwatch {
+    fn start(fds: &[libc::pollfd]) -> Stopwatch {
+        match fds.iter().find_map(|p| fdtable::get(p.fd)?.pollable().ok()?.stack()) {
+            Some(stack) => Stopwatch::Stack(stack.clone(), stack.now()),
+            None => Stopwatch::Real(Instant::now()),
+        }
+    }
+
+    fn elapsed(&self) -> Duration {
+        match self {
+            Stopwatch::Stack(stack, start) => stack.now() - *start,
+            Stopwatch::Real(start) => start.elapsed(),
+        }
+    }
+}
+
+/// The whole of select(2): returns how many bits are set in the resulting sets, and starts `watch` before it waits.
 /// # Safety
 /// The sets are null or cover `count` descriptors.
-unsafe fn select(count: c_int, sets: [*mut libc::fd_set; 3], limit: Option<Duration>) -> Result<c_int> {
+unsafe fn select(
+    count: c_int,
+    sets: [*mut libc::fd_set; 3],
+    limit: Option<Duration>,
+    watch: &mut Option<Stopwatch>,
+) -> Result<c_int> {
     let mut count = usize::try_from(count).map_err(|_| Error::Inval)?;
     if count > libc::FD_SETSIZE {
         count = count.min(table_size()?);
@@ -96,6 +126,9 @@ unsafe fn select(count: c_int, sets: [*mut libc::fd_set; 3], limit: Option<Durat
         if events != 0 {
             fds.push(libc::pollfd { fd: fd as c_int, events, revents: 0 });
         }
+    }
+    if limit.is_some() {
+        *watch = Some(Stopwatch::start(&fds));
     }
     let closed = |fds: &[libc::pollfd]| fds.iter().any(|p| p.revents & libc::POLLNVAL != 0);
     let mut polled = poll_fds(&mut fds, limit)?;
@@ -146,13 +179,13 @@ pub unsafe extern "C-unwind" fn usk_select(
             Some(t) if t.tv_sec < 0 || t.tv_usec < 0 => return Err(Error::Inval),
             Some(t) => Some(Duration::from_secs(t.tv_sec as u64) + Duration::from_micros(t.tv_usec as u64)),
         };
-        let start = Instant::now();
+        let mut watch = None;
         let _never_restarted = SleepMask::new(None);
         // SAFETY: the caller vouches for the sets.
-        let r = unsafe { select(count, [read, write, except], limit) };
+        let r = unsafe { select(count, [read, write, except], limit, &mut watch) };
         // SAFETY: the caller vouches for `timeout`.
         if let (Some(t), Some(limit)) = (unsafe { timeout.as_mut() }, limit) {
-            let left = limit.saturating_sub(start.elapsed());
+            let left = limit.saturating_sub(watch.map_or(Duration::ZERO, |w| w.elapsed()));
             t.tv_sec = left.as_secs() as i64;
             t.tv_usec = left.subsec_micros() as i64;
         }
@@ -176,6 +209,6 @@ pub unsafe extern "C-unwind" fn usk_pselect(
         // SAFETY: the caller vouches for both.
         let (limit, _masked) = unsafe { (timespec(timeout)?, masked(mask)?) };
         // SAFETY: the caller vouches for the sets.
-        unsafe { select(count, [read, write, except], limit) }
+        unsafe { select(count, [read, write, except], limit, &mut None) }
     })
 }

@@ -4,6 +4,7 @@
 use crate::boundary::boundary;
 use crate::cancel::blocking;
 use crate::fdtable::{self, Desc, Number};
+use crate::flowlabel;
 use crate::kernel;
 use crate::ptr;
 use crate::stacks::default_stack;
@@ -302,7 +303,7 @@ pub extern "C-unwind" fn usk_ulp_remove(fd: c_int) -> c_int {
 
 /// As setsockopt(2). Errors: EBADF, EDOM, EFAULT, EINVAL, ENOPROTOOPT, ENOTSOCK.
 /// # Safety
-/// `value` is readable for `len` bytes.
+/// `value` is readable for `len` bytes; IPV6_FLOWLABEL_MGR writes the label that it has chosen there, where it can.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn usk_setsockopt(
     fd: c_int,
@@ -331,6 +332,12 @@ pub unsafe extern "C-unwind" fn usk_setsockopt(
         if level == libc::SOL_SOCKET && program {
             // SAFETY: the caller vouches for the program that the value points to.
             v = unsafe { filter_program(v) }?;
+        }
+        if flowlabel::wants_any(level, name, v) {
+            let label = flowlabel::lease_any(&*s.stack().entropy, v, |request| s.setsockopt(level, name, request))?;
+            // SAFETY: the caller vouches for `value` and `len`; `v` is used no longer.
+            unsafe { flowlabel::tell(value, len, label) };
+            return Ok(0);
         }
         s.setsockopt(level, name, v)?;
         Ok(0)

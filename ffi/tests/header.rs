@@ -1,6 +1,6 @@
 //! The headers in include/ are what cbindgen generates from the present source: `usersock.h` for programs,
-//! `usersock/*.h` for plug-ins ([`HEADERS`] says what is in which). Every export is declared in one of them,
-//! documented, and goes through `boundary`. `USERSOCK_WRITE_HEADER=1` writes the files instead of comparing.
+//! `usersock/*.h` for plug-ins and the simulator ([`HEADERS`] says what is in which). Every export is declared in one
+//! of them, documented, and goes through `boundary`. `USERSOCK_WRITE_HEADER=1` writes the files instead of comparing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ struct Header {
 }
 
 /// `usersock.h`'s own text is in cbindgen.toml.
-const HEADERS: [Header; 7] = [
+const HEADERS: [Header; 8] = [
     Header {
         name: "usersock.h",
         includes: &[],
@@ -88,7 +88,29 @@ const HEADERS: [Header; 7] = [
         sources: &["plugin/device"],
         about: "kinds of devices, struct usk_device_ops.",
     },
+    Header {
+        name: "usersock/sim.h",
+        includes: &["../usersock.h"],
+        sources: &["sim_link", "sim_thread", "sim_world"],
+        about: SIMULATOR,
+    },
 ];
+
+/// What a program does with a world, one paragraph per line.
+const SIMULATOR: &str =
+    "worlds in virtual time, to test a protocol or a program of one's own: hosts, bad links between them, and \
+     threads with blocking calls, without privileges, without waiting, and repeatable to the byte. docs/plugins.md \
+     is the guide, examples/c/simulator.c an example.
+     usk_world_new with a seed, usk_world_host for each host, usk_world_link for each link; then sockets of the \
+     hosts by usk_socket_on. Either one thread does all: a call that blocks steps the world until it is over. Or \
+     each part of the play is a thread, usk_world_thread, and usk_world_run_... or usk_thread_join steps the world. \
+     Time passes only while it is stepped, from event to event.
+     The calls are a program's: they return -1 or null with errno on failure. Handles are numbers: one that was \
+     freed, that fork(2) inherited, or that is of something else is EBADF. Times are nanoseconds since the world's \
+     beginning.
+     A call that waits for what no event can bring is EINTR outside of the world's threads; in one of them it waits \
+     until the world is freed. usk_poll, usk_select and usk_epoll_wait with sockets of a world wait in virtual time \
+     and see descriptors of the kernel only when they return; without such a socket they wait in real time.";
 
 /// Conventions of all calls of plug-ins, one paragraph per line.
 const CONVENTIONS: &str =
@@ -262,7 +284,8 @@ fn generated() -> &'static [String] {
                 if !header.includes.is_empty() {
                     config.include_guard = Some(header.name.to_uppercase().replace(['/', '.'], "_"));
                     let licence = "MIT OR Apache-2.0.";
-                    let about = format!("usersock for plug-ins: {} {licence}", header.about);
+                    let whom = if header.name == "usersock/sim.h" { "'s simulator" } else { " for plug-ins" };
+                    let about = format!("usersock{whom}: {} {licence}", header.about);
                     let paragraphs: Vec<_> = about.lines().map(|line| wrapped(line, " * ")).collect();
                     config.header = Some(format!("/{} */", paragraphs.join(" *\n").trim()));
                     config.sys_includes.clear();

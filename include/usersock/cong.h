@@ -53,6 +53,16 @@
 #define USK_CONG_NON_RESTRICTED 4
 
 /*
+ The algorithm takes the place of the one of the same name, if a plug-in has registered one (a built-in one is
+ -EPERM): connections that begin from now on have the new one, children of listeners that selected it before too, and
+ so has a socket that selects it by TCP_CONGESTION. Connections that have the other keep it, and it stays registered
+ until usk_unregister, or usk_plugin_unload of its plug-in, which is -EBUSY until the last of them has ended. Counters
+ and sysctls of the same names are shared: they go on, with the values that they have; a sysctl's range must be the
+ same. (BPF's update of a struct_ops link, tcp_update_congestion_control.)
+ */
+#define USK_CONG_REPLACE 8
+
+/*
  Congestion states (enum tcp_ca_state): no congestion.
  */
 #define USK_CA_OPEN 0
@@ -400,7 +410,7 @@ typedef struct usk_tcp_t {
    */
   usk_sock_t *sk;
   /*
-   The registration, for usk_count, usk_sysctl and usk_user.
+   The registration, for usk_count, usk_sysctl, usk_user and usk_random.
    */
   usk_reg_t *reg;
 } usk_tcp_t;
@@ -498,10 +508,48 @@ typedef struct usk_ack_sample_t {
 } usk_ack_sample_t;
 
 /*
+ A packet that an acknowledgement has delivered, for pkts_delivered. A super-packet is one packet of several segments.
+ */
+typedef struct usk_pkt_sample_t {
+  /*
+   When it was sent, the last time if more than once, nanoseconds of the stack's clock.
+   */
+  uint64_t sent_at;
+  /*
+   Microseconds since then; -1: it was sent again, and which one has arrived is unknown (Karn's rule).
+   */
+  int64_t rtt_us;
+  /*
+   Sequence number of its first byte.
+   */
+  uint32_t seq;
+  /*
+   That behind its last byte.
+   */
+  uint32_t end_seq;
+  /*
+   Its segments.
+   */
+  uint32_t segs;
+  /*
+   usk_tcp_t.delivered when it was sent.
+   */
+  uint32_t prior_delivered;
+  /*
+   1: it was sent again.
+   */
+  uint32_t is_retrans;
+  /*
+   1: selectively acknowledged: not all before it has arrived.
+   */
+  uint32_t is_sacked;
+} usk_pkt_sample_t;
+
+/*
  Congestion control of TCP's connections (struct tcp_congestion_ops). Every function gets the connection's variables,
  some of which it may write, and `priv`: priv_size bytes of private memory of the connection, initially zero,
  aligned to 16; null if priv_size is 0. Functions run in either context with the sock owned: they must not sleep, and
- may call only the usk_tcp_ functions, usk_count, usk_sysctl, usk_user and usk_break (the POSIX-shaped calls return
+ may call only the usk_tcp_ functions, usk_count, usk_sysctl, usk_user, usk_random and usk_break (the POSIX-shaped calls return
  EDEADLK for the sock). None is called before init or after release. No C++ exception and no panic of a Rust shared
  object may leave a function: catch it and call usk_break(tp->sk).
  */
@@ -598,6 +646,15 @@ typedef struct usk_cong_ops {
    are ignored. Null: none.
    */
   size_t (*get_info)(const usk_tcp_t *tp, void *priv, void *info, size_t len);
+  /*
+   An acknowledgement has delivered these `n` packets, each for the first time; called before pkts_acked, so that
+   every packet gives a sample of the RTT and not the last one alone. For a protocol that borrows the algorithm
+   (usk_cong_new): the packet of the acknowledgement's mark, of one segment. Null: no action.
+   */
+  void (*pkts_delivered)(usk_tcp_t *tp,
+                         void *priv,
+                         const usk_pkt_sample_t *pkts,
+                         uint32_t n);
 } usk_cong_ops;
 
 #ifdef __cplusplus
@@ -705,8 +762,8 @@ ptrdiff_t usk_cong_info(const usk_cong_t *cong,
  Registers a congestion control in the plug-in's stack: net.ipv4.tcp_congestion_control can make it the default, and
  sockets can select it by TCP_CONGESTION (see USK_CONG_NON_RESTRICTED). `user` is for usk_user; `*out`, unless null,
  gets the registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table
- does not fit (version, size, a required function, name, flags, priv_size), -EEXIST the name, a counter or a sysctl
- is taken.
+ does not fit (version, size, a required function, name, flags, priv_size, a replaced sysctl's range), -EEXIST the
+ name, a counter or a sysctl is taken, -EPERM the algorithm to replace is the library's.
  Requires: `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are terminated;
  `out` is null or writable.
  */

@@ -256,9 +256,15 @@ typedef struct usk_sock_info_t {
 } usk_sock_info_t;
 
 /*
- The entry point of a plug-in: registers its tables and returns 0, or a negative errno, with which loading fails.
+ The entry point of a plug-in: registers its tables and returns 0, or a negative errno, with which loading fails
+ (usk_plugin_refuse).
  */
 typedef int (*usk_plugin_init_fn)(usk_plugin_t *plugin);
+
+/*
+ Frees what a plug-in keeps for a stack: the argument is usk_user's pointer.
+ */
+typedef void (*usk_release_fn)(void *user);
 
 /*
  A sysctl of a table, a number, called net.NAME. and `name`, where NAME is the table's name in lower case.
@@ -321,10 +327,13 @@ int usk_set_ends(usk_owned_t *o,
 
 /*
  Loads a plug-in, a shared object, into a stack (null: the default one): calls its entry point
- `int usk_plugin_init(usk_plugin_t *)`, which registers its tables. Its `void usk_plugin_exit(usk_plugin_t *)`, if
- any, is called with null when its code is no longer used, just before it is unmapped: by usk_plugin_unload, or by
- the last thread that was in one of its operations then. The same as plugin=FILE in a configuration. A name without
- slash is relative to the working directory. On failure returns null with errno ENOENT, EINVAL, or what the entry
+ `int usk_plugin_init(usk_plugin_t *)`, which registers its tables. What runs is a private copy of the file as it is
+ now: the file may be overwritten afterwards, and what is then loaded is the new one. All stacks of the process into
+ which the same content is loaded share one copy, and so its static data. Its `void usk_plugin_exit(usk_plugin_t *)`,
+ if any, is called with null when its code is no longer used in any stack, just before it is unmapped: by
+ usk_plugin_unload, or by the last thread that was in one of its operations then; what belongs to one stack has its
+ end in usk_user_release. The same as plugin=FILE in a configuration. A name without slash is relative to the working
+ directory. On failure returns null with errno ENOENT, EINVAL, or what the entry
  point returned, and usk_config_error returns the reason.
  Requires: `stack` is null or from usk_stack_new; `file` is a string.
  */
@@ -338,6 +347,14 @@ usk_plugin_t *usk_plugin_load(usk_stack_t *stack,
 usk_plugin_t *usk_plugin_attach(usk_stack_t *stack,
                                 const char *name,
                                 usk_plugin_init_fn init);
+
+/*
+ Sets the line that usk_config_error returns, and messages of the command show, after the plug-in's name: why
+ usk_plugin_init refuses to be loaded. Line breaks in it become blanks. Returns -EINVAL, for usk_plugin_init to
+ return; it may return another errno. A usk_..._register call that fails sets such a line by itself.
+ Requires: `why` is a string.
+ */
+int usk_plugin_refuse(const char *why);
 
 /*
  Unregisters everything that a plug-in registered, the newest first, and unloads it. Returns 0, or -1 with errno
@@ -368,6 +385,19 @@ int usk_charge(usk_owned_t *o,
                int dir,
                usk_skb_t *skb,
                size_t bytes);
+
+/*
+ A new packet with up to `len` bytes of a message, charged to the send buffer: what usk_skb_from_msg and usk_charge
+ with USK_SEND do, but the message's bytes are consumed only if all of it succeeds, so that a stream loses none when
+ there is no memory. Stores the packet in `*skb`, or null on failure. -ENOBUFS: the protocol's memory limit is
+ reached: wait for memory, or return what was sent before; -EFAULT: bytes of the program cannot be read
+ (sk_stream_alloc_skb).
+ Requires: `o` is owned; `msg` is sendmsg's argument; `skb` is writable.
+ */
+int usk_send_alloc(usk_owned_t *o,
+                   usk_sendmsg_t *msg,
+                   size_t len,
+                   usk_skb_t **skb);
 
 /*
  Undoes usk_charge with the same arguments, when the packet leaves the queue: its truesize must be that at usk_charge
@@ -529,12 +559,24 @@ usk_skb_t *usk_receive_pop(usk_owned_t *o);
 /*
  recvmsg(2) of a datagram protocol, from the receive queue: copies the next packet from `offset` on (before it is the
  protocol's header), removes it unless MSG_PEEK is given, sets MSG_TRUNC if it does not fit, and returns the bytes
- copied, or if MSG_TRUNC is given the length of the datagram. -EAGAIN: the queue is empty.
+ copied, or if MSG_TRUNC is given the length of the datagram. Adds control messages (usk_recvmsg_control). -EAGAIN:
+ the queue is empty.
  Requires: `o` is owned; `msg` is recvmsg's argument.
  */
 ptrdiff_t usk_receive_msg(usk_owned_t *o,
                           usk_recvmsg_t *msg,
                           size_t offset);
+
+/*
+ Adds the control messages that the socket asks for, of a packet as it was received: IP_PKTINFO, IP_RECVTTL,
+ IP_RECVTOS and their like, SO_TIMESTAMP and SO_TIMESTAMPING, SO_RXQ_OVFL. usk_receive_msg does it by itself: this is
+ for a recvmsg that copies in another way. Of a packet that the protocol made anew nothing is known but the time
+ (ip_cmsg_recv, sock_recv_cmsgs).
+ Requires: `o` is owned; `msg` is recvmsg's argument; `skb` is a packet.
+ */
+int usk_recvmsg_control(usk_owned_t *o,
+                        usk_recvmsg_t *msg,
+                        usk_skb_t *skb);
 
 /*
  Arms timer `index` (0 to 31) of the sock, or changes its time: at `at`, nanoseconds of the stack's clock, release_cb
@@ -563,9 +605,9 @@ uint64_t usk_timer_at(usk_owned_t *o, uint32_t index);
  Finishes the sock: removes it from the tables, cancels its timers, empties the receive queue, resets connections
  that were not accepted (by close), runs destroy, once, and wakes all waiters (inet_csk_destroy_sock). Its memory is
  freed with the last handle. No operation of the sock begins any more: packets that still arrive are dropped and
- counted. -EBUSY: a program has the sock (USK_FLAG_DEAD is not set, and it is no child that was not accepted), and
- would use what destroy frees: set its state instead, and finish it in close. -EINVAL: the sock is another
- protocol's.
+ counted. -EDEADLK: it listens, and the caller owns a connection that waits for accept(2): release that first.
+ -EBUSY: a program has the sock (USK_FLAG_DEAD is not set, and it is no child that was not accepted), and would use
+ what destroy frees: set its state instead, and finish it in close. -EINVAL: the sock is another protocol's.
  Requires: `o` is owned.
  */
 int usk_done(usk_owned_t *o);
@@ -600,6 +642,16 @@ int64_t usk_sysctl(usk_reg_t *reg,
  Requires: `reg` is valid.
  */
 void *usk_user(usk_reg_t *reg);
+
+/*
+ Has `release` called with usk_user's pointer when the registration has ended: it was unregistered (by
+ usk_unregister, or usk_plugin_unload) or its stack has ended, no function of its table runs any more, and none will.
+ Called once, with no sock owned, from the thread that ended the last use. This is where the plug-in frees what it
+ keeps for one stack; usk_plugin_exit is for what all stacks share. A second call replaces the function; null: none.
+ Requires: `reg` is valid; `release` may be called from any thread.
+ */
+int usk_user_release(usk_reg_t *reg,
+                     usk_release_fn release);
 
 /*
  The stack's clock, nanoseconds: monotonic, and virtual in a stack with virtual time; 0 once the stack has ended.
@@ -773,7 +825,9 @@ usk_skb_t *usk_queue_pop(usk_queue_t *q);
 usk_sock_t *usk_sock_hold(usk_sock_t *sk);
 
 /*
- Drops a reference to a sock (sock_put). Null is ignored. Not while the caller owns it.
+ Drops a reference to a sock (sock_put). Null is ignored. Not while the caller owns it. If it is the last to a child
+ from usk_new_child, which nothing can reach any more (it is in no table, queue or timer), the child is finished as
+ by usk_done.
  Requires: `sk` is null or held, and not used afterwards.
  */
 void usk_sock_put(usk_sock_t *sk);

@@ -174,7 +174,8 @@ int usk_device_rx(usk_sink_t *sink,
                   usk_skb_t *skb);
 
 /*
- Sets the line that usk_config_error returns, the reason why open fails. Returns -EINVAL, for open to return.
+ Sets the line that usk_config_error returns, the reason why open fails. Line breaks in it become blanks. Returns
+ -EINVAL, for open to return.
  Requires: `line` is a string.
  */
 int usk_device_refuse(const char *line);

@@ -8,6 +8,36 @@
 #include "core.h"
 
 /*
+ usk_tx_info_t.flags: `src` is the source address.
+ */
+#define USK_TX_SRC 1
+
+/*
+ usk_tx_info_t.flags: the packet leaves by `ifindex`.
+ */
+#define USK_TX_IFINDEX 2
+
+/*
+ usk_tx_info_t.flags: `tos` is the TOS or traffic class.
+ */
+#define USK_TX_TOS 4
+
+/*
+ usk_tx_info_t.flags: `ttl` is the TTL or hop limit.
+ */
+#define USK_TX_TTL 8
+
+/*
+ usk_tx_info_t.flags: `flow_label` is the flow label (IPv6).
+ */
+#define USK_TX_FLOW_LABEL 16
+
+/*
+ usk_tx_info_t.flags: the packet is not fragmented, here or on its way: -EMSGSIZE if it is larger than the path MTU.
+ */
+#define USK_TX_DF 32
+
+/*
  `version` of struct usk_proto.
  */
 #define USK_PROTO_VERSION 1
@@ -43,6 +73,41 @@
  usk_get_port.
  */
 #define USK_PROTO_NO_PORTS 32
+
+/*
+ What a protocol decides for one packet: the members whose bits `flags` has. Members and bits that it does not have
+ are the socket's (IP_TOS, IP_TTL ...), or those of the control messages of the send call that runs.
+ */
+typedef struct usk_tx_info_t {
+  /*
+   USK_TX_*.
+   */
+  uint32_t flags;
+  /*
+   Interface.
+   */
+  uint32_t ifindex;
+  /*
+   Source address, one of this host's; its port is not used.
+   */
+  usk_addr_t src;
+  /*
+   Flow label, 20 bits.
+   */
+  uint32_t flow_label;
+  /*
+   TOS or traffic class, with ECN in the low two bits: also of a stream, for which IP_TOS does not set these.
+   */
+  uint8_t tos;
+  /*
+   TTL or hop limit, 1 to 255.
+   */
+  uint8_t ttl;
+  /*
+   0.
+   */
+  uint16_t reserved;
+} usk_tx_info_t;
 
 /*
  The IP header fields and other data of a packet, for rcv.
@@ -432,7 +497,7 @@ int usk_route_disconnect(usk_owned_t *o);
 
 /*
  The source of packets to `to`: the sock's own address, or the preferred one of the route, and its port.
- -ENETUNREACH, -EACCES ...
+ In a sendmsg operation also as the call's control messages say (IP_PKTINFO). -ENETUNREACH, -EACCES, -EINVAL ...
  Requires: `o` is owned; `to` is readable; `from` is writable.
  */
 int usk_source(usk_owned_t *o,
@@ -456,15 +521,58 @@ int usk_update_pmtu(usk_owned_t *o,
 
 /*
  Sends a packet to `to`, or to the peer if `to` is null: looks up the route, adds the IP header, fragments if the
- socket allows it, and passes it to the device (ip_queue_xmit). The packet begins with the protocol's header, its
- checksum complete. The sock is charged until the device has completed it. Always consumes `skb`. Returns 0;
- -ENOTCONN, -ENETUNREACH, -EMSGSIZE (larger than the path MTU, and fragmentation is not allowed), -ENOBUFS (the
- device's queue is full: treat it as a loss), -EAFNOSUPPORT.
+ socket allows it, and passes it to the device (ip_queue_xmit). In a sendmsg operation the packet is as the call's
+ control messages ask (IP_TTL, IP_TOS, IP_PKTINFO ...). It begins with the protocol's header, its checksum complete.
+ The sock is charged until the device has completed it. Always consumes `skb`. Returns 0; -ENOTCONN, -ENETUNREACH,
+ -EMSGSIZE (larger than the path MTU, and fragmentation is not allowed), -ENOBUFS (the device's queue is full: treat
+ it as a loss), -EAFNOSUPPORT.
  Requires: `o` is owned; `skb` is the caller's, and not used afterwards; `to` is null or readable.
  */
 int usk_xmit(usk_owned_t *o,
              usk_skb_t *skb,
              const usk_addr_t *to);
+
+/*
+ As usk_xmit, with what the protocol decides for this packet alone. `size` is sizeof(usk_tx_info_t). Always consumes
+ `skb`. -EINVAL: an unknown flag, a TTL of 0, a flow label over IPv4, a source that is not this host's.
+ Requires: `o` is owned; `skb` is the caller's, and not used afterwards; `to` is null or readable; `tx` is readable for
+ `size` bytes.
+ */
+int usk_xmit_info(usk_owned_t *o,
+                  usk_skb_t *skb,
+                  const usk_addr_t *to,
+                  const usk_tx_info_t *tx,
+                  size_t size);
+
+/*
+ Sets the ECN bits of the sock's packets (RFC 3168): 0 not ECT, 2 ECT(0), 1 ECT(1) (INET_ECN_xmit,
+ INET_ECN_dontxmit). For a protocol that answers marks; IP_TOS and IPV6_TCLASS of a stream leave these bits alone.
+ -EINVAL: another value.
+ Requires: `o` is owned.
+ */
+int usk_set_ecn(usk_owned_t *o,
+                int ecn);
+
+/*
+ Fills `*info` with what rcv was told of a received packet, for backlog_rcv. -ENOENT: the packet was not received, or
+ has been sent since.
+ Requires: `skb` is a packet; `info` is writable.
+ */
+int usk_skb_info(usk_skb_t *skb,
+                 usk_packet_info_t *info);
+
+/*
+ Tells a sock of an ICMP error, in the err operation: with IP_RECVERR it is queued for recvmsg(MSG_ERRQUEUE), and it
+ becomes SO_ERROR if it is queued, or if it is a hard one and the sock is connected. Learns path MTUs. `port`: that
+ of the packet's destination, 0 without ports; `header`: bytes of the protocol's header, which are in front of the
+ payload that is quoted. For an error of which the protocol believes that the sock's packet caused it (ip_icmp_error,
+ __udp4_lib_err). Packet context.
+ Requires: `sk` is valid; `error` is err's argument.
+ */
+int usk_icmp_report(usk_sock_t *sk,
+                    const usk_icmp_error_t *error,
+                    uint16_t port,
+                    size_t header);
 
 /*
  Replies to a packet without a sock: sends `skb`, which begins with the protocol's header, to the source of the
@@ -572,8 +680,9 @@ usk_sock_t *usk_new_child(usk_owned_t *listener);
 
 /*
  Queues an established connection for accept(2), and wakes its waiters. The caller keeps its handle. -ENOBUFS: the
- backlog is full; -EINVAL: the listener does not listen any more, or `child` is not from usk_new_child for this
- protocol. On failure the caller ends the child (usk_done).
+ backlog is full; -EINVAL: the listener does not listen any more, `child` is not from usk_new_child for this
+ protocol, or it is finished; -EALREADY: it was queued before, and may be a program's by now. On another failure the
+ caller ends the child (usk_done).
  Requires: `listener` is owned; `child` is valid.
  */
 int usk_accept_push(usk_owned_t *listener,
@@ -590,7 +699,8 @@ int usk_listen_start(usk_owned_t *o,
 
 /*
  Stops listening: the state becomes TCP_CLOSE, and connections that were not accepted are closed. The sock keeps its
- port. For the disconnect operation (inet_csk_listen_stop). -EINVAL: it is not listening.
+ port. For the disconnect operation (inet_csk_listen_stop). -EINVAL: it is not listening; -EDEADLK: the caller owns
+ one of those connections, and releases it first.
  Requires: `o` is owned.
  */
 int usk_listen_stop(usk_owned_t *o);

@@ -46,7 +46,7 @@ fn tables(stack: &Arc<Stack>) -> [String; 2] {
         Err(_) => Default::default(),
     };
     let mut socks: Vec<Arc<Sock>> = listeners.into_iter().map(|(_, sock)| sock).collect();
-    for (_, entry) in others {
+    for entry in others {
         if let Entry::Sock(sock, _) = entry {
             socks.push(sock);
         }

@@ -71,6 +71,11 @@ impl Instant {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// Whole microseconds elapsed since `earlier`; zero when `earlier` is later.
+    pub const fn micros_since(self, earlier: Instant) -> i64 {
+        (self.0.saturating_sub(earlier.0) / 1_000) as i64
+    }
+
     /// `self + wait`; [`Instant::MAX`] on overflow.
     pub const fn saturating_add(self, wait: Duration) -> Instant {
         Instant(self.0.saturating_add(nanos(wait)))

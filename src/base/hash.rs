@@ -9,7 +9,7 @@
 use crate::base::env::{Entropy, Instant};
 use core::hash::Hasher;
 use core::net::IpAddr;
-use siphasher::sip::{SipHasher13, SipHasher24};
+use siphasher::sip::SipHasher24;
 
 /// An address as 128 bits, most significant first as in the packet; IPv4 as v4-mapped (`::ffff:a.b.c.d`), so that the
 /// families do not collide.
@@ -19,6 +19,9 @@ pub fn addr128(addr: IpAddr) -> u128 {
         IpAddr::V6(v6) => v6.to_bits(),
     }
 }
+
+/// The upper 96 bits of a v4-mapped address.
+const V4_MAPPED: u128 = 0xffff;
 
 /// The two ends of a connection, ours first. Addresses in the form of [`addr128`], ports in host order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -34,6 +37,32 @@ pub struct Tuple {
 }
 
 type Key = [u8; 16];
+
+/// The hash of a table in which nobody can choose many keys that collide: port numbers, of which there are only 2^16,
+/// and what is a keyed hash already.
+#[derive(Default)]
+pub(crate) struct PlainHasher(u64);
+
+impl Hasher for PlainHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|b| self.write_u32((*b).into()));
+    }
+    #[inline]
+    fn write_u16(&mut self, n: u16) {
+        self.write_u32(n.into());
+    }
+    #[inline]
+    fn write_u32(&mut self, n: u32) {
+        // Tables take the bucket from the bottom of a hash and control bits from the top.
+        self.0 = (self.0.rotate_left(32) ^ u64::from(n)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(20);
+    }
+}
+
+/// A map with that hash.
+pub(crate) type PlainMap<K, V> = std::collections::HashMap<K, V, core::hash::BuildHasherDefault<PlainHasher>>;
 
 /// The keys of a stack, drawn once when it is created; a forked child must draw new ones.
 #[derive(Clone)]
@@ -60,9 +89,8 @@ impl Keys {
     /// As in Linux the clock ticks every 64 ns (the RFC's: 4 us), so that a connection of up to 125 Mbit/s on average
     /// does not overtake the ISN of its next incarnation; it wraps in 275 s.
     pub fn isn(&self, now: Instant, t: &Tuple) -> u32 {
-        let mut hasher = SipHasher24::new_with_key(&self.isn);
-        tuple(&mut hasher, t);
-        (hasher.finish() as u32).wrapping_add((now.as_nanos() >> 6) as u32)
+        let hash = sip::<2, 4>(&self.isn, halves(t.saddr, t.daddr), ports(t), 36);
+        (hash as u32).wrapping_add((now.as_nanos() >> 6) as u32)
     }
 
     /// One of the two hashes of a SYN cookie (cookie_hash); `count`: minutes, 0 in the first. The key of the ISN's
@@ -78,20 +106,13 @@ impl Keys {
     /// Offset of the timestamp clock towards this peer (RFC 7323 §5.4), added modulo 2^32. The same for all connections
     /// of a pair of addresses, because a peer in TIME-WAIT compares the timestamps of successive connections.
     pub fn ts_offset(&self, saddr: u128, daddr: u128) -> u32 {
-        let mut hasher = SipHasher24::new_with_key(&self.ts);
-        hasher.write_u128(saddr);
-        hasher.write_u128(daddr);
-        hasher.finish() as u32
+        sip::<2, 4>(&self.ts, halves(saddr, daddr), 0, 32) as u32
     }
 
     /// Where the search for a port towards this destination starts, and which entry of the perturbation table is used
     /// (RFC 6056 §3.3.4, double-hash port selection).
     pub fn port_offset(&self, saddr: u128, daddr: u128, dport: u16) -> u64 {
-        let mut hasher = SipHasher24::new_with_key(&self.port);
-        hasher.write_u128(saddr);
-        hasher.write_u128(daddr);
-        hasher.write_u16(dport);
-        hasher.finish()
+        sip::<2, 4>(&self.port, halves(saddr, daddr), dport.into(), 34)
     }
 
     /// First IP identification towards this destination and protocol, and the index of its counter in a table: the
@@ -104,21 +125,37 @@ impl Keys {
         hasher.finish()
     }
 
-    /// Hash of a connection for the established table.
+    /// Hash of a connection, for what spreads connections.
     #[inline]
     pub fn ehash(&self, t: &Tuple) -> u32 {
-        let ports = u64::from(t.sport) << 16 | u64::from(t.dport);
-        let words = [t.saddr as u64, (t.saddr >> 64) as u64, t.daddr as u64, (t.daddr >> 64) as u64, ports];
-        fold(sip13(&self.table, words))
+        fold(self.ehash64(t))
+    }
+
+    /// The same in 64 bits, which stand for the 4-tuple in tables of connections.
+    #[inline]
+    pub(crate) fn ehash64(&self, t: &Tuple) -> u64 {
+        // Of two v4-mapped addresses only 32 bits each differ. The length tells the families apart.
+        match (t.saddr >> 32, t.daddr >> 32) {
+            (V4_MAPPED, V4_MAPPED) => {
+                sip::<1, 3>(&self.table, [(t.saddr as u64) << 32 | u64::from(t.daddr as u32)], ports(t), 12)
+            }
+            _ => sip::<1, 3>(&self.table, halves(t.saddr, t.daddr), ports(t), 36),
+        }
+    }
+
+    /// Hash of a destination for the cache of routes: the address, ours if it is given, and the interface.
+    pub(crate) fn route_hash(&self, daddr: IpAddr, saddr: Option<IpAddr>, oif: u32) -> u32 {
+        let saddr = saddr.map_or(0, addr128);
+        fold(sip::<1, 3>(&self.table, halves(saddr, addr128(daddr)), oif.into(), 36))
     }
 
     /// Hash of any other table's key, given as bytes. `table` selects the table, so that keys which collide in one
     /// table do not collide in another.
     pub fn table_hash(&self, table: u8, bytes: &[u8]) -> u32 {
-        let mut hasher = SipHasher13::new_with_key(&self.table);
-        hasher.write_u8(table);
-        hasher.write(bytes);
-        fold(hasher.finish())
+        let (words, rest) = bytes.as_chunks::<8>();
+        let words = std::iter::once(table.into()).chain(words.iter().map(|w| u64::from_le_bytes(*w)));
+        let tail = rest.iter().rev().fold(0, |tail, b| tail << 8 | u64::from(*b));
+        fold(sip::<1, 3>(&self.table, words, tail, bytes.len() as u64 + 8))
     }
 }
 
@@ -135,10 +172,20 @@ fn tuple(hasher: &mut impl Hasher, t: &Tuple) {
     hasher.write_u32(u32::from(t.sport) << 16 | u32::from(t.dport));
 }
 
-/// SipHash-1-3 of a few words in little-endian byte order: the result of [`SipHasher13`] for the same bytes, without
-/// its buffering of single bytes. Each packet computes several.
+/// Both halves of two addresses, the lower ones first, as their bytes in little-endian order are words.
+fn halves(saddr: u128, daddr: u128) -> [u64; 4] {
+    [saddr as u64, (saddr >> 64) as u64, daddr as u64, (daddr >> 64) as u64]
+}
+
+fn ports(t: &Tuple) -> u64 {
+    u64::from(t.sport) << 16 | u64::from(t.dport)
+}
+
+/// SipHash with C and D rounds of a few words and at most 7 bytes in `tail`, in little-endian byte order; `len`: bytes
+/// of both. The result of [`siphasher`] for the same bytes, without its buffering of single bytes: each packet computes
+/// one, and each connection several.
 #[inline]
-fn sip13<const N: usize>(key: &Key, words: [u64; N]) -> u64 {
+fn sip<const C: usize, const D: usize>(key: &Key, words: impl IntoIterator<Item = u64>, tail: u64, len: u64) -> u64 {
     let [k0, k1] = [0, 8].map(|i| u64::from_le_bytes(std::array::from_fn(|j| key[i + j])));
     let mut v = [
         k0 ^ 0x736f_6d65_7073_6575,
@@ -147,13 +194,13 @@ fn sip13<const N: usize>(key: &Key, words: [u64; N]) -> u64 {
         k1 ^ 0x7465_6462_7974_6573,
     ];
     // The last word has the number of bytes, modulo 256, in its top byte.
-    for word in words.into_iter().chain([(N as u64 * 8) << 56]) {
+    for word in words.into_iter().chain([tail | len << 56]) {
         v[3] ^= word;
-        sip_round(&mut v);
+        (0..C).for_each(|_| sip_round(&mut v));
         v[0] ^= word;
     }
     v[2] ^= 0xff;
-    (0..3).for_each(|_| sip_round(&mut v));
+    (0..D).for_each(|_| sip_round(&mut v));
     v[0] ^ v[1] ^ v[2] ^ v[3]
 }
 

@@ -2,11 +2,12 @@
 //! so that the same code judges addresses, routes and gateways. Above: the command's `check-config`. Below: `config`.
 
 use super::{Config, ConfigError, DeviceSpec, Mac, bad, plain};
-use crate::base::env::{Instant, OsEntropy};
+use crate::base::env::{Instant, OsEntropy, RealClock};
 use crate::control;
 use crate::device::{Caps, DevStats, Device, LinkType, Xmit};
 use crate::driver::Lease;
 use crate::sock::skb::Skb;
+use crate::stack::StackConfig;
 use crate::wire::ether::MacAddr;
 use std::fs::{self, File};
 use std::io;
@@ -45,7 +46,8 @@ impl Config {
     /// that the start would give.
     pub fn check(&self) -> Result<(), ConfigError> {
         let entropy = Arc::new(OsEntropy::new().map_err(plain("randomness"))?);
-        let stack = self.bare(entropy, Arc::new(Lease::new(1)))?;
+        let stack =
+            self.bare(StackConfig { clock: Arc::new(RealClock::new()), entropy, runner: Arc::new(Lease::new(1)) })?;
         if let DeviceSpec::Plugged { kind, argument } = &self.device {
             Config::kind(&stack, kind, argument)?;
         }

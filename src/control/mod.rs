@@ -1,6 +1,6 @@
 //! The control socket: looks into a running stack from outside, and changes what an administrator may. Above: `config`
 //! (`control=PATH`), programs that call [`serve`]. Below: what the stack's parts list. The command's `ss`, `nstat`,
-//! `sysctl`, `pcap`, `kill` and `trace` are its clients.
+//! `sysctl`, `pcap`, `kill`, `trace` and `protocols` are its clients.
 //!
 //! A local stream socket in a directory of mode 0700, itself of mode 0600, on which only the same user and root are
 //! served (SO_PEERCRED). A thread of its own serves it, so that nothing waits for a client: signals are blocked in it,
@@ -23,6 +23,7 @@
 //! | `pcap start DEVICE FILE` | captures a device (`-`: the last one) to a file that this process makes |
 //! | `pcap stop DEVICE` | ends the capture; the file is complete |
 //! | `accounts` | what protocols hold: sockets, pages, orphans |
+//! | `protocols` | a line for each protocol; with `module` and `build_id`, if it comes from a shared object |
 //! | `trace` | events, a line each, until the client hangs up |
 //!
 //! | file | what |

@@ -6,7 +6,7 @@ use crate::base::error::Error;
 use crate::counters::{Counters, Group};
 use crate::device::netdev::NetDev;
 use crate::device::pcap;
-use crate::sock::proto::SockRef;
+use crate::sock::proto::{self, SockRef};
 use crate::stack::Stack;
 use crate::sysctl::{Listing, Mode, Support};
 use crate::tcp::diag;
@@ -58,6 +58,7 @@ pub(super) fn answer(line: &str, shared: &Shared, stack: &Weak<Stack>) -> Reply 
         ("sysctl", text) => sysctl(&stack, text),
         ("pcap", what) => capture(&stack, what),
         ("accounts", "") => Ok(accounts(&stack)),
+        ("protocols", "") => Ok(Box::new(stack.registry.list().into_iter().map(|l| protocol(&l))) as Lines),
         _ => {
             let head: String = line.chars().take(60).collect();
             refused(Error::Inval, format!("{head:?} is no request of this version"))
@@ -194,4 +195,19 @@ fn accounts(stack: &Stack) -> Lines {
         })
         .collect();
     Box::new(lines.into_iter())
+}
+
+/// A protocol, as /proc/net/protocols has it.
+fn protocol(l: &proto::Listing) -> String {
+    let o = Object::new().text("protocol", &l.name).plain("size", l.obj_size).plain("sockets", l.sockets);
+    let o = o.plain("pages", l.pages).plain("pressure", l.pressure).plain("max_header", l.max_header);
+    let o = o.plain("slab", l.slab_flags).plain("timewait", l.timewait_size).plain("request", l.request_size);
+    let key = |&(family, ty, protocol): &(i32, i32, i32)| {
+        Object::new().plain("family", family).plain("type", ty).plain("protocol", protocol)
+    };
+    let o = o.array("keys", l.keys.iter().map(key));
+    match &l.module {
+        Some((name, id)) => o.text("module", name).text("build_id", id).end(),
+        None => o.end(),
+    }
 }

@@ -94,6 +94,7 @@ fn requests_are_answered_or_refused_in_a_line() {
         ("pcap start lo /tmp/x", Err("EBUSY\",\"message\":\"a capture of lo is running")),
         ("pcap stop -", Ok("{\"device\":\"lo\"}")),
         ("accounts", Ok("{\"protocol\":")),
+        ("protocols", Ok("{\"protocol\":\"PING\",\"size\":")),
         (&"x".repeat(5000), Err("EMSGSIZE")),
     ] {
         match (peer.ask(request), want) {

@@ -179,12 +179,11 @@ pub fn pair(names: [&str; 2], config: &LinkConfig, seed: u64) -> Result<(Arc<Lin
     }
     let wire = |direction: Direction, salt: u64| {
         Arc::new(Wire {
-            direction,
             random: SeededEntropy::new(seed.wrapping_add(salt)),
             own_queue: config.own_queue,
             offload: config.offload,
             l2: if config.ethernet { HEADER_LEN } else { 0 },
-            state: Mutex::default(),
+            state: Mutex::new(WireState { direction, ..WireState::default() }),
         })
     };
     let (forth, back) = (wire(config.forth, 0x0f0f), wire(config.back, 0xbac0));
@@ -292,6 +291,7 @@ type Owners = SmallVec<[TxOwner; 8]>;
 
 #[derive(Debug, Default)]
 struct WireState {
+    direction: Direction,
     queue: VecDeque<Queued>,
     queued_bytes: u64,
     /// Until when the wire is busy.
@@ -306,7 +306,6 @@ struct WireState {
 /// One direction.
 #[derive(Debug)]
 struct Wire {
-    direction: Direction,
     random: SeededEntropy,
     own_queue: bool,
     offload: bool,
@@ -343,10 +342,10 @@ impl Wire {
     /// Sends a packet. Returned if the queue is full and the sender's own, unless `squeeze` is set: for the remaining
     /// segments of a packet that was segmented here.
     fn send(&self, now: Instant, mut skb: Skb, squeeze: bool) -> Option<Skb> {
-        let d = &self.direction;
         let mut done = Owners::new();
         let mut guard = self.state.lock();
         let s = &mut *guard;
+        let d = s.direction;
         Wire::depart(s, now, &mut done);
         let bytes = skb.len() as u64;
         let full = (d.queue_packets > 0 && s.queue.len() >= d.queue_packets)
@@ -473,6 +472,17 @@ impl LinkEnd {
     /// Statistics of the packets sent from this end.
     pub fn fate(&self) -> Fate {
         self.out.state.lock().fate
+    }
+
+    /// Changes what the link does to the packets sent from this end from now on; those on their way arrive as before,
+    /// and at another rate the queue's packets leave when they would have left. EINVAL: a probability outside 0..=1, or
+    /// corruption on a link with `offload`.
+    pub fn set_direction(&self, direction: Direction) -> Result<()> {
+        if !direction.valid() || (self.out.offload && direction.corrupt > 0.0) {
+            return Err(Error::Inval);
+        }
+        self.out.state.lock().direction = direction;
+        Ok(())
     }
 
     /// Bytes in the queue towards the other end at `now`.

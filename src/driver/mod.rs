@@ -6,13 +6,16 @@
 //! | `lease` | [`Lease`]: real time; threads wait in the devices' own descriptors |
 //! | `burst` | how many packets the lease reads after one wait |
 //! | `event_loop` | [`EventLoop`]: real time; the program's own event loop waits and calls |
+//! | `script` | [`ScriptThread`]: threads of a simulation, of which one at a time runs |
 //! | `virtual_time` | [`VirtualTime`], [`Parked`]: a wait steps the simulation, or another thread ends it |
 
 mod burst;
 pub(crate) mod event_loop;
 pub(crate) mod lease;
+pub(crate) mod script;
 pub(crate) mod virtual_time;
 
 pub use event_loop::EventLoop;
 pub use lease::Lease;
+pub use script::ScriptThread;
 pub use virtual_time::{Parked, Scheduler, Settled, Step, VirtualTime};

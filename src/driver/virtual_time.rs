@@ -1,13 +1,17 @@
 //! Waiting in virtual time: [`VirtualTime`] steps a simulation from event to event until the awaited event has
 //! happened; [`Parked`] is for clocks that another thread moves. Above: `sim::World`, packet scripts. Below:
-//! `Stack::poll`.
+//! `Stack::poll`, `script`.
 
+use super::script::{self, ScriptThread};
 use crate::base::env::{Clock, Instant, VirtualClock};
+use crate::base::error::Result;
 use crate::base::waiter::{PollSet, Slept, Waiter, Woken};
 use crate::stack::Stack;
 use crate::stack::runner::{PollFd, Runner};
 use crate::sys::lock::Mutex;
+use crate::sys::signal;
 use smallvec::SmallVec;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 /// The stacks that share a clock, stepped in the order in which they joined.
@@ -15,8 +19,12 @@ use std::sync::{Arc, Weak};
 pub struct Scheduler {
     clock: Arc<VirtualClock>,
     stacks: Mutex<Vec<Weak<Stack>>>,
-    /// Held by the thread that steps. The simulation is meant for one thread; several are safe, but the operating
-    /// system then decides the order of their steps, and runs are not repeatable.
+    /// Those that have not ended, in the order in which they were started.
+    threads: Mutex<Vec<Arc<ScriptThread>>>,
+    /// The simulation ends: every wait is interrupted.
+    ending: AtomicBool,
+    /// Held by the thread that steps, also while a scripted thread runs for it. A simulation is stepped by one thread;
+    /// several are safe, but the operating system then decides the order of their steps, and runs are not repeatable.
     turn: Mutex<()>,
 }
 
@@ -48,11 +56,98 @@ impl Scheduler {
         list.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Polls every stack once at the current time. If all were idle, returns the time of the next event.
+    /// Starts `run` in a thread of the simulation, at the time `at`. EAGAIN: the system has no thread left.
+    pub(crate) fn start(
+        self: &Arc<Scheduler>,
+        at: Instant,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<Arc<ScriptThread>> {
+        let thread = ScriptThread::start(self, at, run)?;
+        self.threads.lock().push(thread.clone());
+        Ok(thread)
+    }
+
+    /// Waits, in virtual time, until `thread` has ended. EDEADLK: it is the calling thread, or nothing is left that
+    /// could end it. EINTR: the calling thread is a scripted one, and the simulation ends.
+    pub(crate) fn join_thread(&self, thread: &ScriptThread) -> Result<()> {
+        thread.join(self)
+    }
+
+    /// Whether the calling thread is a scripted one of this simulation: it can wait, but not step.
+    pub(crate) fn in_thread(&self) -> bool {
+        script::current(self).is_some()
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::SeqCst)
+    }
+
+    /// Whether a scripted thread has not ended.
+    pub(crate) fn has_threads(&self) -> bool {
+        !self.threads.lock().is_empty()
+    }
+
+    /// Ends the simulation: waits are interrupted, and calls on the sockets of its stacks return ENETDOWN, so that a
+    /// program which repeats an interrupted call ends too. Waits until the scripted threads have returned; in one of
+    /// them it waits for none.
+    pub(crate) fn end(&self) {
+        self.ending.store(true, Ordering::SeqCst);
+        self.stacks().iter().for_each(|s| s.end_calls());
+        if self.in_thread() {
+            return;
+        }
+        let _turn = self.turn.lock();
+        loop {
+            let threads = std::mem::take(&mut *self.threads.lock());
+            if threads.is_empty() {
+                return;
+            }
+            threads.iter().for_each(|t| t.finish());
+        }
+    }
+
+    /// Has each thread that is due run once. Whether there was one.
+    fn run_threads(&self, now: Instant) -> bool {
+        let threads = self.threads.lock().clone();
+        let mut any = false;
+        for t in &threads {
+            any |= t.run_if_due(now);
+        }
+        if any {
+            self.threads.lock().retain(|t| !t.ended());
+        }
+        any
+    }
+
+    /// Blocks the calling thread until `waiter` is woken or `deadline` is reached. Interrupted: nothing is left that
+    /// could end the wait, or, in a scripted thread, the simulation ends.
+    pub(crate) fn block(&self, waiter: &Arc<Waiter>, deadline: Option<Instant>) -> Woken {
+        if let Some(me) = script::current(self) {
+            return me.block(self, waiter, deadline);
+        }
+        loop {
+            if waiter.take() {
+                return Woken::Event;
+            }
+            if deadline.is_some_and(|d| d <= self.clock.now()) {
+                return Woken::TimedOut;
+            }
+            if self.is_ending() || self.step(deadline) == Step::Idle {
+                signal::never_restart();
+                return Woken::Interrupted;
+            }
+        }
+    }
+
+    /// Runs the threads that are due, or else polls every stack once, at the current time. If there was nothing to do,
+    /// returns the time of the next event.
     pub fn settle(&self) -> Settled {
         let _turn = self.turn.lock();
-        let stacks = self.stacks();
         let now = self.clock.now();
+        if self.run_threads(now) {
+            return Settled::Busy;
+        }
+        let stacks = self.stacks();
         let mut any = false;
         for s in &stacks {
             any |= s.poll(now);
@@ -61,10 +156,12 @@ impl Scheduler {
             return Settled::Busy;
         }
         // An idle stack has nothing due at `now`; should a device claim otherwise, waiting for it would never end.
-        Settled::Until(stacks.iter().filter_map(|s| s.next_event()).filter(|&t| t > now).min())
+        let events = stacks.iter().filter_map(|s| s.next_event()).filter(|&t| t > now).min();
+        let waits = self.threads.lock().iter().filter_map(|t| t.next_event()).min();
+        Settled::Until(events.into_iter().chain(waits).min())
     }
 
-    /// Polls every stack; if all were idle, moves the clock to the next event, but not beyond `limit`.
+    /// As [`Scheduler::settle`]; if there was nothing to do, moves the clock to the next event, but not beyond `limit`.
     pub fn step(&self, limit: Option<Instant>) -> Step {
         let Settled::Until(next) = self.settle() else { return Step::Progress };
         match (next, limit) {
@@ -92,8 +189,9 @@ pub enum Settled {
 
 /// Runner of a simulation: a blocking call steps all stacks of the [`Scheduler`] until its condition holds. When no
 /// event is left and the call has no deadline, nothing could ever end it, so it is interrupted (EINTR): a test that
-/// waits for something which never happens fails instead of hanging. Kernel descriptors do not exist in virtual time
-/// and do not end a wait.
+/// waits for something which never happens fails instead of hanging; a scripted thread (`sim::World::spawn`) lets the
+/// simulation go on instead, and waits until it ends. Kernel descriptors do not exist in virtual time and do not end a
+/// wait.
 pub struct VirtualTime(Arc<Scheduler>);
 
 impl VirtualTime {
@@ -104,18 +202,8 @@ impl VirtualTime {
 }
 
 impl Runner for VirtualTime {
-    fn block(&self, stack: &Arc<Stack>, waiter: &Arc<Waiter>, deadline: Option<Instant>, _: &mut [PollFd]) -> Woken {
-        loop {
-            if waiter.take() {
-                return Woken::Event;
-            }
-            if deadline.is_some_and(|d| d <= stack.now()) {
-                return Woken::TimedOut;
-            }
-            if self.0.step(deadline) == Step::Idle {
-                return Woken::Interrupted;
-            }
-        }
+    fn block(&self, _: &Arc<Stack>, waiter: &Arc<Waiter>, deadline: Option<Instant>, _: &mut [PollFd]) -> Woken {
+        self.0.block(waiter, deadline)
     }
 
     fn kick(&self, _: &Arc<Stack>) {}

@@ -105,7 +105,7 @@ impl Socket {
     }
 
     /// Fails if the sock can only be closed. EIO: a panic, or a plug-in that broke a rule of its interface, has broken
-    /// the sock. ENETDOWN: the stack belongs to a parent of this process.
+    /// the sock. ENETDOWN: the stack belongs to a parent of this process, or its simulation is over.
     #[inline]
     fn whole(&self) -> Result<()> {
         self.stack.here()?;
@@ -176,13 +176,20 @@ impl Socket {
         let mut g = sock.lock(&self.stack);
         g.common.socket_state = SocketState::Connected;
         let peer = g.common.peer().unwrap_or(SocketAddr::new(unspecified(self.sock.family), 0));
+        let name = g.common.shown_peer(to_family(peer, self.sock.family));
         drop(g);
         self.done(());
-        Ok((Socket::from_sock(&self.stack, sock), to_family(peer, self.sock.family)))
+        Ok((Socket::from_sock(&self.stack, sock), name))
     }
 
     /// sendmsg(2). Errors by protocol; EPIPE: the caller raises SIGPIPE unless MSG_NOSIGNAL.
     pub fn sendmsg(&self, msg: &mut SendMsg<'_>) -> Result<usize> {
+        self.done(self.sendmsg_queued(msg))
+    }
+
+    /// As `sendmsg`, but the softirq work that the message causes is left to the caller, who calls
+    /// [`Stack::run_pending`] before it returns to the program: sendmmsg(2) runs it once for several messages.
+    pub fn sendmsg_queued(&self, msg: &mut SendMsg<'_>) -> Result<usize> {
         self.whole()?;
         if self.nonblocking() {
             msg.flags |= libc::MSG_DONTWAIT;
@@ -192,7 +199,7 @@ impl Socket {
             self.check_name(msg)?;
         }
         self.autobind()?;
-        self.done(self.restarting(|c| c.sndtimeo.get(), || self.sock.proto().sendmsg(self.sk(), msg)))
+        self.restarting(|c| c.sndtimeo.get(), || self.sock.proto().sendmsg(self.sk(), msg))
     }
 
     /// Sends at most `len` bytes from the front of `pages`; what was taken is removed, and returned how much it was.
@@ -354,11 +361,14 @@ impl Socket {
         let g = self.sock.lock(&self.stack);
         let stream_down = self.sock.proto().is_stream() && matches!(self.sock.state(), State::Close | State::SynSent);
         let peer = match g.common.peer() {
-            Some(p) if !stream_down => Ok(name_of(p.ip(), p.port(), g.common.bound_dev_if)),
+            Some(p) if !stream_down => {
+                let name = to_family(name_of(p.ip(), p.port(), g.common.bound_dev_if), self.sock.family);
+                Ok(g.common.shown_peer(name))
+            }
             _ => Err(Error::NotConn),
         };
         drop(g);
-        self.done(peer.map(|p| to_family(p, self.sock.family)))
+        self.done(peer)
     }
 
     /// setsockopt(2). Unknown options: ENOPROTOOPT.
@@ -399,7 +409,7 @@ impl Socket {
 
     /// poll(2): all events that are currently true.
     pub fn poll(&self) -> Events {
-        if self.stack.is_inherited() {
+        if self.stack.here().is_err() {
             return Events::ERR | Events::HUP;
         }
         if self.sock.is_broken() {

@@ -4,7 +4,7 @@
 
 use super::output::{IpTx, xmit, xmit_multicast, xmit_with_headers, xmit_with_options};
 use super::socket_headers::Chain;
-use super::{bind, options, rfc4884, route, rxcontrol, socket_headers, sockopt};
+use super::{bind, flowlabel, options, rfc4884, route, rxcontrol, socket_headers, sockopt};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
@@ -14,9 +14,9 @@ use crate::sock::errqueue::{ErrEntry, IpPacket, origin};
 use crate::sock::ip_more::TxHeaders;
 use crate::sock::mem::{self, Kind};
 use crate::sock::msg::{Control, RecvMsg, SendMsg, SockExtendedErr};
-use crate::sock::packet::IcmpError;
+use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::SockRef;
-use crate::sock::skb::{Skb, TxOwner};
+use crate::sock::skb::{Skb, SkbInner, TxOwner};
 use crate::sock::sockopt::name_bytes;
 use crate::sock::state::State;
 use crate::sock::tstamp::{self, Cookie, sof};
@@ -82,12 +82,12 @@ pub fn recv(
     f: impl FnOnce(&SockGuard<'_>, &Skb, usize, &mut RecvMsg<'_, '_>) -> usize,
 ) -> Result<usize> {
     let mut g = sk.lock();
-    if msg.flags & libc::MSG_ERRQUEUE != 0 {
-        return recv_error(&mut g, msg);
-    }
     // UDP refuses MSG_OOB only when sending.
     if msg.flags & libc::MSG_OOB != 0 && !is_udp(sk.sock) {
         return Err(Error::OpNotSupp);
+    }
+    if msg.flags & libc::MSG_ERRQUEUE != 0 {
+        return recv_error(&mut g, msg);
     }
     if let Some((to, mtu)) = path_mtu_notice(&mut g.common) {
         msg.name = Some(to);
@@ -195,7 +195,7 @@ pub fn ioctl(sk: SockRef<'_>, request: u64, header: usize) -> Result<i32> {
 
 /// recvmsg with MSG_ERRQUEUE, of any protocol: never waits. EAGAIN when nothing is queued. Linux: ip_recv_error,
 /// ipv6_recv_error.
-pub(crate) fn recv_error(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+pub fn recv_error(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
     let mut e = g.sock.next_error()?;
     let n = msg.put(&e.payload);
     if msg.faulted() {
@@ -205,7 +205,7 @@ pub(crate) fn recv_error(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Re
         msg.out_flags |= libc::MSG_TRUNC;
     }
     msg.out_flags |= libc::MSG_ERRQUEUE;
-    msg.name = e.addr;
+    msg.name = e.addr.map(|to| flowlabel::of_name(&g.common, to));
     let before = msg.control.len();
     tstamp::received(
         g,
@@ -239,18 +239,26 @@ pub(crate) fn arrived(g: &SockGuard<'_>, skb: &mut Skb) {
     if c.flag(flag::RXQ_OVFL) {
         skb.cb[CB_DROPS] = u64::from(g.sock.drops.load(Ordering::Relaxed));
     }
-    let IpAddr::V4(dst) = rx.dst else {
+    if rx.dst.is_ipv6() {
         if c.ip_flags & ip_flag::HEADERS6 == 0 {
             // They are not charged to the socket.
             skb.saved_header = None;
         }
         return;
-    };
+    }
+    if let Some(note) = pktinfo(g, &rx) {
+        skb.cb[CB_PKTINFO] = note;
+    }
+}
+
+/// What IP_PKTINFO says of a packet of IPv4, as a word: interface, and ipi_spec_dst. None: the socket does not ask.
+fn pktinfo(g: &SockGuard<'_>, rx: &PacketInfo) -> Option<u64> {
+    let (c, IpAddr::V4(dst)) = (&g.common, rx.dst) else { return None };
     let ping = g.sock.ty == libc::SOCK_DGRAM as u16 && g.sock.protocol == libc::IPPROTO_ICMP as u16;
     let asked = c.flag(flag::PKTINFO) || c.ip_flags & ip_flag::RECVPKTINFO6 != 0;
     let own = match (ping, asked) {
         (true, _) => Ipv4Addr::UNSPECIFIED,
-        (_, false) => return,
+        (_, false) => return None,
         _ if route::is_local(g.stack, rx.dst) => dst,
         // Of a packet to a group or to all: the source of what goes to its sender.
         _ => match route::lookup(g.stack, rx.src, None, 0).map(|d| d.src) {
@@ -258,18 +266,28 @@ pub(crate) fn arrived(g: &SockGuard<'_>, skb: &mut Skb) {
             _ => Ipv4Addr::UNSPECIFIED,
         },
     };
-    skb.cb[CB_PKTINFO] = u64::from(rx.ifindex) << 32 | u64::from(own.to_bits());
+    Some(u64::from(rx.ifindex) << 32 | u64::from(own.to_bits()))
 }
 
 fn control(g: &SockGuard<'_>, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
+    control_with(g, skb, (skb.cb[CB_PKTINFO], skb.cb[CB_DROPS] as u32), msg);
+}
+
+/// Adds the control messages that the socket asks for, of a received packet whose control block is its protocol's own:
+/// what SO_RXQ_OVFL and ipi_spec_dst say is found now, not when the packet was queued.
+pub fn control_of(g: &SockGuard<'_>, skb: &SkbInner, msg: &mut RecvMsg<'_, '_>) {
+    let noted = skb.rx.and_then(|rx| pktinfo(g, &rx)).unwrap_or_default();
+    control_with(g, skb, (noted, g.sock.drops.load(Ordering::Relaxed)), msg);
+}
+
+fn control_with(g: &SockGuard<'_>, skb: &SkbInner, (noted, drops): (u64, u32), msg: &mut RecvMsg<'_, '_>) {
     let c = &g.common;
     tstamp::received(g, skb.tstamp, false, &mut msg.control);
     // Of SOL_SOCKET a ping socket tells the time alone (ping_recvmsg).
     if !is_ping(g.sock) {
-        sock_control(c, skb, msg);
+        sock_control(c, skb, drops, msg);
     }
     if let Some(rx) = skb.rx {
-        let noted = skb.cb[CB_PKTINFO];
         let info = match rx.dst {
             IpAddr::V4(_) => ((noted >> 32) as u32, Ipv4Addr::from_bits(noted as u32)),
             IpAddr::V6(_) => (rx.ifindex, Ipv4Addr::UNSPECIFIED),
@@ -280,8 +298,7 @@ fn control(g: &SockGuard<'_>, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
 }
 
 /// What was dropped, the packet's mark and its priority, where the socket asks for them (sock_recv_cmsgs).
-fn sock_control(c: &SockCommon, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
-    let drops = skb.cb[CB_DROPS] as u32;
+fn sock_control(c: &SockCommon, skb: &SkbInner, drops: u32, msg: &mut RecvMsg<'_, '_>) {
     if c.flag(flag::RXQ_OVFL) && drops > 0 {
         msg.control.push(Control::RxqOvfl(drops));
     }
@@ -370,12 +387,21 @@ pub fn icmp_error(g: &mut SockGuard<'_>, e: &IcmpError<'_>, to: SocketAddr, payl
         let spec_dst = Ipv4Addr::UNSPECIFIED;
         let packet = Some(IpPacket { dst: e.src, spec_dst, ifindex: e.ifindex, ttl: e.ttl, tos: e.tos });
         let (payload, came) = (payload.to_vec(), Some(e.now));
+        let to = with_flowinfo(to, e.flowinfo);
         let entry = ErrEntry { addr: Some(to), err, payload, packet, came, opt_stats: false };
         g.sock.queue_error(entry);
     } else if !fatal || g.sock.state() != State::Established {
         return;
     }
     g.sock.report_error(e.errno);
+}
+
+/// The name of a packet's destination with the flow information that the packet had (ipv6_recv_error).
+fn with_flowinfo(mut to: SocketAddr, flowinfo: u32) -> SocketAddr {
+    if let SocketAddr::V6(to) = &mut to {
+        to.set_flowinfo(flowinfo);
+    }
+    to
 }
 
 /// IP_RECVERR_RFC4884, IPV6_RECVERR_RFC4884.
@@ -385,7 +411,7 @@ fn wants_extension(c: &SockCommon, v4: bool) -> bool {
 
 /// Tells a sock of an ICMP error by `tell`, which calls [`icmp_error`]. While a system call owns the sock a fatal error
 /// is set regardless of it, as in Linux; only the error queue misses it.
-pub(crate) fn report(stack: &Arc<Stack>, sock: &Arc<Sock>, e: &IcmpError<'_>, tell: impl FnOnce(&mut SockGuard<'_>)) {
+pub fn report(stack: &Arc<Stack>, sock: &Arc<Sock>, e: &IcmpError<'_>, tell: impl FnOnce(&mut SockGuard<'_>)) {
     if sock.try_own(stack, e.now, tell).is_none() && e.fatal && sock.state() == State::Established {
         sock.report_error(e.errno);
     }
@@ -423,16 +449,16 @@ pub fn send_len(msg: &SendMsg<'_>) -> Result<usize> {
     Ok(len)
 }
 
-/// Where a datagram without ports goes: the call's name, or the socket's peer. Errors: EAFNOSUPPORT, ENETUNREACH,
-/// EDESTADDRREQ.
+/// Where a datagram without ports goes: the call's name, or the socket's peer, with the flow information that it has.
+/// Errors: EAFNOSUPPORT, ENETUNREACH, EDESTADDRREQ.
 pub fn destination(g: &SockGuard<'_>, name: Option<SocketAddr>, v4: bool) -> Result<SocketAddr> {
     match name {
         // A v4-mapped name has no route over IPv6.
         Some(to) if to.is_ipv4() && !v4 => Err(Error::NetUnreach),
         Some(to) if to.is_ipv4() != v4 => Err(Error::AfNoSupport),
-        Some(to) => Ok(to),
+        Some(to) => Ok(flowlabel::of_name(&g.common, to)),
         None if g.sock.state() != State::Established => Err(Error::DestAddrReq),
-        None => Ok(name_of(g.common.daddr, 0, g.common.bound_dev_if)),
+        None => Ok(flowlabel::of_peer(&g.common, name_of(g.common.daddr, 0, g.common.bound_dev_if))),
     }
 }
 
@@ -450,6 +476,8 @@ pub struct Plan {
     pub tos: u8,
     /// TTL or hop limit.
     pub ttl: u8,
+    /// Flow label, and a traffic class that is not sent.
+    pub(crate) flowinfo: u32,
     /// A copy for this stack, of a datagram to a group.
     pub looped: bool,
     /// IPV6_DONTFRAG.
@@ -470,11 +498,13 @@ pub struct Plan {
     pub(crate) options: Option<Box<[u8]>>,
 }
 
-/// Decides how a datagram leaves. `to`: the call's name or the socket's peer, unmapped. Errors: EINVAL (control data,
-/// port 0 is the caller's), ENETUNREACH, EACCES (broadcast without SO_BROADCAST), and what the route says.
+/// Decides how a datagram leaves. `to`: the call's name or the socket's peer, unmapped, with its flow information.
+/// Errors: EINVAL (control data, a flow label that is not leased; port 0 is the caller's), ENETUNREACH, EACCES
+/// (broadcast without SO_BROADCAST), and what the route says.
 pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i32) -> Result<Plan> {
     let c = &g.common;
     let mut to = to;
+    let flowinfo = flowlabel::take(&mut to);
     if to.is_ipv6() && to.ip().is_unspecified() && c.rcv_saddr.is_ipv4() {
         // Of a socket bound to a v4-mapped address: the IPv4 loopback.
         to.set_ip(Ipv4Addr::LOCALHOST.into());
@@ -487,9 +517,14 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
     let own = Some(c.saddr).filter(|a| !a.is_unspecified());
     let mapped_own = !v4 && (c.saddr.is_ipv4() || c.rcv_saddr.is_ipv4());
     let own = own.filter(|a| a.is_ipv4() == v4);
+    let cached = |to: SocketAddr| {
+        let of_peer = control.is_empty() && g.sock.state() == State::Established && c.daddr == to.ip();
+        c.dst.as_ref().filter(|d| of_peer && d.check(g.stack))
+    };
     if let Some(IpAddr::V4(a)) = own
         && v4
         && !any_source(c)
+        && cached(to).is_none()
     {
         // A socket of IPv6 may be bound to a v4-mapped address that is no source (ip_route_output_key_hash_rcu).
         if a.is_multicast() || a.is_broadcast() {
@@ -499,18 +534,22 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
             return Err(Error::NetUnreach);
         }
     }
-    let asked = asked_for(g, v4, control)?;
+    // Ping sockets send what labels they like (ping_v6_sendmsg).
+    let ping = !v4 && is_ping(g.sock);
+    // The association's label was looked up by connect.
+    let to_peer = g.sock.state() == State::Established && c.daddr == to.ip() && c.flow_label == flowinfo;
+    let mut lease = if ping || to_peer { None } else { flowlabel::check(g.stack, c, g.now(), flowinfo)? };
+    let asked = asked_for(g, v4, (flowinfo, scope_of(to)), control)?;
+    if lease.is_none() && !ping && !control.is_empty() {
+        lease = flowlabel::check(g.stack, c, g.now(), asked.flowinfo)?;
+    }
     let c = &g.common;
     let of_socket = if c.bound_dev_if == 0 && !v4 { sockopt::sticky_if(c) } else { c.bound_dev_if };
     let (src, mut oif) = (asked.src.or(own), if asked.oif != 0 { asked.oif } else { of_socket });
-    if let SocketAddr::V6(a) = to
-        && is_link_local_v6(*a.ip())
-        && a.scope_id() != 0
-    {
-        if oif != 0 && oif != a.scope_id() {
-            return Err(Error::Inval);
-        }
-        oif = a.scope_id();
+    match scope_of(to) {
+        0 => {}
+        scope if oif != 0 && oif != scope => return Err(Error::Inval),
+        scope => oif = scope,
     }
     let group = to.ip().is_multicast();
     if group && oif == 0 {
@@ -525,12 +564,12 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
     to.set_ip(route::this_host(g.stack, to.ip(), src, oif));
     let sticky = || c.ip_more.as_ref().and_then(|m| m.headers.clone());
     // Ping sockets send none (ping_v6_sendmsg).
-    let ping = g.sock.ty == libc::SOCK_DGRAM as u16 && g.sock.protocol == libc::IPPROTO_ICMPV6 as u16;
     let headers = if v4 || ping { None } else { asked.headers.clone().or_else(sticky) };
-    let cached = c.dst.as_ref().filter(|d| {
-        d.check(g.stack) && control.is_empty() && g.sock.state() == State::Established && c.daddr == to.ip()
-    });
-    let dst = match cached {
+    let headers = match lease {
+        Some(of_lease) => flowlabel::merge(of_lease, headers),
+        None => headers,
+    };
+    let dst = match cached(to) {
         Some(d) => d.clone(),
         None => route::lookup(g.stack, socket_headers::first_hop(headers.as_deref(), to.ip()), src, oif)?,
     };
@@ -567,6 +606,7 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
         to,
         tos,
         ttl,
+        flowinfo: asked.flowinfo,
         looped,
         dont_frag,
         headers,
@@ -588,7 +628,34 @@ pub(crate) fn any_source(c: &SockCommon) -> bool {
 /// The extension headers in control messages of IPv6, all of which are checked as those of a call
 /// (ip6_datagram_send_ctl).
 pub(super) fn headers_of(g: &SockGuard<'_>, control: &[Control]) -> Result<Option<Arc<TxHeaders>>> {
-    asked_for(g, false, control).map(|asked| asked.headers)
+    asked_for(g, false, (0, 0), control).map(|asked| asked.headers)
+}
+
+/// Checks the control messages of a call that names `to`, before anything else of the way is looked at.
+pub(crate) fn check_control_to(g: &SockGuard<'_>, v4: bool, to: SocketAddr, control: &[Control]) -> Result<()> {
+    asked_for(g, v4, (0, scope_of(to)), control).map(drop)
+}
+
+/// The interface that a link-local address names; 0: none.
+fn scope_of(to: SocketAddr) -> u32 {
+    match to {
+        SocketAddr::V6(a) if is_link_local_v6(*a.ip()) => a.scope_id(),
+        _ => 0,
+    }
+}
+
+/// Checks the control messages of a call for a datagram over IPv4 (`v4`) or IPv6, as [`plan`] does. Of a `stream` only
+/// those of SOL_SOCKET are looked at, as TCP does (sock_cmsg_send).
+pub fn check_control(g: &SockGuard<'_>, v4: bool, stream: bool, control: &[Control]) -> Result<()> {
+    if !stream {
+        return asked_for(g, v4, (0, 0), control).map(drop);
+    }
+    let of_socket = |c: &&Control| match c {
+        Control::Other { level, .. } => *level == libc::SOL_SOCKET,
+        Control::Mark(_) | Control::Priority(_) | Control::TxTime(_) | Control::Malformed => true,
+        _ => false,
+    };
+    asked_for(g, v4, (0, 0), &control.iter().filter(of_socket).cloned().collect::<Vec<_>>()).map(drop)
 }
 
 /// What control messages ask of one datagram.
@@ -598,6 +665,7 @@ struct Asked {
     oif: u32,
     ttl: Option<u8>,
     tos: Option<u8>,
+    flowinfo: u32,
     dont_frag: Option<bool>,
     headers: Option<Arc<TxHeaders>>,
     segment: Option<u16>,
@@ -609,15 +677,17 @@ struct Asked {
 }
 
 /// Reads control messages for a datagram over IPv4 (`v4`) or IPv6: those of the other family's level do not count, but
-/// for IPV6_PKTINFO with a v4-mapped address (ip_cmsg_send, ip6_datagram_send_ctl, udp_cmsg_send). Errors: EINVAL; over
-/// IPv4 ENODEV and ENETUNREACH for an interface and a source that are not here.
-fn asked_for(g: &SockGuard<'_>, v4: bool, control: &[Control]) -> Result<Asked> {
+/// for IPV6_PKTINFO with a v4-mapped address (ip_cmsg_send, ip6_datagram_send_ctl, udp_cmsg_send). The name says
+/// `flowinfo` (or the association does) and the interface `scope`. Errors: EINVAL; over IPv4 ENODEV and ENETUNREACH for
+/// an interface and a source that are not here.
+fn asked_for(g: &SockGuard<'_>, v4: bool, (flowinfo, scope): (u32, u32), control: &[Control]) -> Result<Asked> {
     let (stack, c, stamps) = (g.stack, &g.common, Cookie::of(g.sock));
     let mut asked = Asked {
         src: None,
         oif: 0,
         ttl: None,
         tos: None,
+        flowinfo,
         dont_frag: None,
         headers: if v4 { None } else { socket_headers::of_call(stack, control)? },
         segment: None,
@@ -641,8 +711,11 @@ fn asked_for(g: &SockGuard<'_>, v4: bool, control: &[Control]) -> Result<Asked> 
                     if !v4 && c.bound_dev_if != 0 && c.bound_dev_if != *ifindex {
                         return Err(Error::Inval);
                     }
-                    stack.netdevs.by_index(*ifindex).ok_or(Error::NoDev)?;
                     asked.oif = *ifindex;
+                }
+                let device = if asked.oif == 0 && !v4 { scope } else { *ifindex };
+                if device != 0 {
+                    stack.netdevs.by_index(device).ok_or(Error::NoDev)?;
                 }
                 let addr = match addr {
                     IpAddr::V6(a) if v4 => IpAddr::V4(a.to_ipv4_mapped().ok_or(Error::Inval)?),
@@ -677,6 +750,9 @@ fn asked_for(g: &SockGuard<'_>, v4: bool, control: &[Control]) -> Result<Asked> 
             Control::Other { level: libc::SOL_SOCKET, ty: libc::SCM_RIGHTS | libc::SCM_CREDENTIALS, .. } => {}
             Control::Other { level: libc::SOL_IP, ty: libc::IP_RETOPTS, data } if v4 => {
                 asked.options = Some(options::given(data)?);
+            }
+            Control::Other { level: libc::SOL_IPV6, ty: rxcontrol::IPV6_FLOWINFO, data } if !v4 => {
+                asked.flowinfo = flowlabel::of_control(data, asked.flowinfo)?;
             }
             Control::Other { level: libc::SOL_IPV6, ty: libc::IPV6_PKTINFO, .. } if g.sock.family != AF_INET => {
                 return Err(Error::Inval);
@@ -752,13 +828,23 @@ impl Plan {
     }
 
     /// Bytes of the extension headers.
-    pub(crate) fn headers_len(&self) -> usize {
+    pub fn headers_len(&self) -> usize {
         self.headers.as_deref().map_or(0, socket_headers::len)
     }
 
     /// Bytes that they take of the longest datagram: Linux counts destination options twice (__ip6_append_data).
     pub(crate) fn headers_share(&self) -> usize {
         self.headers_len() + self.headers.as_ref().map_or(0, |h| h.dst1.len())
+    }
+
+    /// The datagram's flow label; `hash` is that of its flow.
+    pub(crate) fn flow_label(&self, g: &SockGuard<'_>, hash: impl FnOnce() -> u32) -> u32 {
+        if self.to.is_ipv4() { 0 } else { flowlabel::make(g.stack, &g.common, self.flowinfo, hash) }
+    }
+
+    /// The same of a datagram without ports.
+    pub(crate) fn flow_label_of(&self, g: &SockGuard<'_>, protocol: u8) -> u32 {
+        self.flow_label(g, || flowlabel::hash(g.stack, self.src, self.to.ip(), protocol))
     }
 
     /// Hands a datagram to IP; until the device has finished with it, it is charged to the socket. `df`: what
@@ -836,6 +922,9 @@ pub fn connect(g: &mut SockGuard<'_>, to: SocketAddr) -> Result<()> {
             g.common.bound_dev_if = if a.scope_id() != 0 { a.scope_id() } else { of_group };
         }
     }
+    let to = flowlabel::of_name(&g.common, to);
+    let flowinfo = flowlabel::take(&mut to.clone());
+    flowlabel::check(g.stack, &g.common, g.now(), flowinfo)?;
     let p = plan(g, to, &[], 0)?;
     if p.src.is_unspecified() {
         return Err(Error::AddrNotAvail);
@@ -849,6 +938,7 @@ pub fn connect(g: &mut SockGuard<'_>, to: SocketAddr) -> Result<()> {
     }
     c.daddr = p.to.ip();
     c.dport = to.port();
+    c.flow_label = flowinfo;
     c.dst = Some(p.dst);
     g.sock.set_state(State::Established);
     Ok(())
@@ -889,6 +979,8 @@ pub fn close(g: &mut SockGuard<'_>) {
     sock.close_errors();
     g.common.dst = None;
     super::multicast::options::leave_all(g);
+    let now = g.now();
+    flowlabel::release_all(g.stack, &mut g.common, now);
     sock.set_state(State::Close);
     sock.wait.wake(Events::ALL);
 }

@@ -92,15 +92,17 @@ pub(super) fn is_incomplete(packet: &[u8], offset: usize) -> bool {
 /// Reads the header at `at` of `packet`. `whole`: there was a fragment header already.
 pub(super) fn step(stack: &Stack, packet: &[u8], at: Place, to: Addressee, whole: bool) -> Step {
     let sysctl = &stack.sysctl;
+    if at.next == proto::FRAGMENT && !whole {
+        stack.mib.inc(Mib::Ip6ReasmReqds);
+    }
     let mut headers = Extensions::resume(at.next, at.offset, packet.get(at.offset..).unwrap_or_default());
     let header = headers.next();
     let len = headers.offset() - at.offset;
     let next = Place { next: headers.next_header(), offset: headers.offset(), named_at: at.offset };
     let refusal = match header {
-        None => {
-            let problem = Some(Problem::NoProtocol { pointer: at.named_at as u32 });
-            return Step::Refused { count: Some(Mib::Ip6InUnknownProtos), reason: DropReason::IpNoProto, problem };
-        }
+        None => return unknown(at),
+        // Hop-by-hop options stand in front of the fragment header, not in what was cut into fragments.
+        Some(_) if whole && at.next == proto::HOPOPTS => return unknown(at),
         Some(Ok(Extension::Fragment(f))) if !whole && packet.get(4..6) != Some(&[0, 0]) => {
             return if f.is_atomic() { Step::Atomic(next) } else { Step::Fragment };
         }
@@ -123,6 +125,12 @@ pub(super) fn step(stack: &Stack, packet: &[u8], at: Place, to: Addressee, whole
         Ok(()) => Step::Next(next),
         Err((count, problem)) => Step::Refused { count, reason: DropReason::Ipv6BadExthdr, problem },
     }
+}
+
+/// A header of no known protocol.
+fn unknown(at: Place) -> Step {
+    let problem = Some(Problem::NoProtocol { pointer: at.named_at as u32 });
+    Step::Refused { count: Some(Mib::Ip6InUnknownProtos), reason: DropReason::IpNoProto, problem }
 }
 
 /// A routing header is passed where no segments are left, but for the types that have to be enabled, which they are not

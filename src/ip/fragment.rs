@@ -101,7 +101,6 @@ struct Mibs {
     fails: Mib,
     timeout: Mib,
     oks: Mib,
-    requests: Mib,
 }
 
 const V4: Mibs = Mibs {
@@ -109,15 +108,9 @@ const V4: Mibs = Mibs {
     fails: Mib::IpReasmFails,
     timeout: Mib::IpReasmTimeout,
     oks: Mib::IpReasmOKs,
-    requests: Mib::IpReasmReqds,
 };
-const V6: Mibs = Mibs {
-    overlaps: None,
-    fails: Mib::Ip6ReasmFails,
-    timeout: Mib::Ip6ReasmTimeout,
-    oks: Mib::Ip6ReasmOKs,
-    requests: Mib::Ip6ReasmReqds,
-};
+const V6: Mibs =
+    Mibs { overlaps: None, fails: Mib::Ip6ReasmFails, timeout: Mib::Ip6ReasmTimeout, oks: Mib::Ip6ReasmOKs };
 
 /// The outcome for a fragment.
 enum Outcome {
@@ -350,7 +343,7 @@ fn dropped(stack: &Stack, mibs: &Mibs, reason: DropReason, fatal: bool) {
 /// Takes a fragment that begins with its IPv4 header; returns the datagram when it is whole, with the first fragment's
 /// header made that of the datagram.
 pub(super) fn receive_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) -> Option<Skb> {
-    stack.mib.inc(V4.requests);
+    stack.mib.inc(Mib::IpReasmReqds);
     let Ok(h) = Ipv4Header::parse_quoted(skb.linear()) else {
         dropped(stack, &V4, DropReason::IpInHdr, true);
         return None;
@@ -426,7 +419,6 @@ pub(super) fn receive_v6(
     (offset, named_at): (usize, usize),
     now: Instant,
 ) -> Option<Skb> {
-    stack.mib.inc(V6.requests);
     let bytes = skb.linear();
     let parsed =
         Ipv6Header::parse_quoted(bytes).ok().zip(bytes.get(offset..).and_then(|b| FragmentHeader::parse(b).ok()));

@@ -367,7 +367,14 @@ impl IpHandler for Icmp {
     }
 
     fn err(&self, stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
-        net(stack).ping.error(stack, icmp);
+        // No socket has sent an echo reply.
+        if icmp.quoted.first() != Some(&kind::ECHO_REPLY) {
+            net(stack).ping.error(stack, icmp);
+        } else if icmp.errno == Error::MsgSize {
+            route::update_pmtu(stack, icmp.dst, icmp.info, icmp.now);
+        } else {
+            stack.mib.drop(DropReason::IcmpImplausible);
+        }
     }
 }
 
@@ -479,6 +486,10 @@ fn error(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo, ty: u8, code: u8) 
     if let Some(first) = quoted.first_mut() {
         *first = *first & 15 | 0x40;
     }
+    // Nobody is told of these, whose quote may end with the IP header.
+    if ty == kind::TIME_EXCEEDED && code == time_exceeded::REASSEMBLY && Ipv4Header::parse_quoted(&quoted).is_ok() {
+        return;
+    }
     let Ok(q) = Quoted::parse(&quoted) else { return bad(stack, DropReason::IcmpMalformed) };
     if ty == kind::UNREACHABLE {
         if code == unreachable::FRAG_NEEDED {
@@ -490,9 +501,6 @@ fn error(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo, ty: u8, code: u8) 
         } else {
             value = 0;
         }
-    }
-    if ty == kind::TIME_EXCEEDED && code == time_exceeded::REASSEMBLY {
-        return;
     }
     let (src, dst) = (IpAddr::V4(q.ip.src()), IpAddr::V4(q.ip.dst()));
     // What was sent to a broadcast draws no errors (icmp_ignore_bogus_error_responses). Whether a socket here sent the
@@ -513,6 +521,7 @@ fn error(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo, ty: u8, code: u8) 
         fatal,
         quoted: q.transport(),
         extension: extension.saturating_sub(quoted.len() - q.transport().len()),
+        flowinfo: 0,
         ifindex: info.ifindex,
         ttl: info.ttl,
         tos: info.tos,

@@ -1,10 +1,9 @@
-//! ICMPv6. Neighbour discovery goes to `neigh`; the rest is as in [`super::icmp`], which has the rate limits. Router
-//! advertisements are counted and ignored: addresses and routes are configured, as on a Linux host with accept_ra 0.
-//! Linux: net/ipv6/icmp.c. RFC 4443, RFC 4861, RFC 8201.
+//! ICMPv6. Neighbour discovery goes to `neigh`, router advertisements to `autoconf`; the rest is as in [`super::icmp`],
+//! which has the rate limits. Linux: net/ipv6/icmp.c. RFC 4443, RFC 4861, RFC 8201.
 
 use super::icmp::{Problem, deliver_error};
 use super::output::{IpTx, default_ttl, xmit};
-use super::{exthdrs, multicast, neigh, net, route};
+use super::{autoconf, exthdrs, flowlabel, multicast, neigh, net, route};
 use crate::base::error::Error;
 use crate::counters::{DropReason, Mib};
 use crate::sock::packet::{IcmpError, PacketInfo};
@@ -54,22 +53,24 @@ pub(super) fn send_problem(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo,
     if !net(stack).limits.allow(stack, info.src, stack.sysctl.icmp6_ratelimit(), limited, info.now) {
         return;
     }
-    reply(stack, &msg, info, 0);
+    reply(stack, &msg, info, (0, 0));
 }
 
 /// Sends a message to the sender of the packet of `info`, from the address that it was sent to if that is one of ours.
-fn reply(stack: &Arc<Stack>, msg: &Message<'_>, info: &PacketInfo, class: u8) {
+fn reply(stack: &Arc<Stack>, msg: &Message<'_>, info: &PacketInfo, (class, label): (u8, u32)) {
     let own =
         net(stack).routes.is_local(info.dst) && !matches!(info.dst, IpAddr::V6(a) if a.to_ipv4_mapped().is_some());
     let from = own.then_some(info.dst);
-    let oif = match info.src {
-        IpAddr::V6(a) if crate::wire::addr::is_link_local_v6(a) => info.ifindex,
-        _ => 0,
-    };
+    // The route of the unspecified address is for programs, to whom it means this host.
+    let IpAddr::V6(to) = info.src else { return };
+    if to.is_unspecified() {
+        return;
+    }
+    let oif = if crate::wire::addr::is_link_local_v6(to) { info.ifindex } else { 0 };
     let Ok(dst) = route::lookup_for_answer(stack, info.src, from, oif) else { return };
-    let (IpAddr::V6(s), IpAddr::V6(d)) = (dst.src, info.src) else { return };
+    let IpAddr::V6(s) = dst.src else { return };
     let mut bytes = vec![0; msg.len()];
-    msg.emit(&mut bytes, s, d);
+    msg.emit(&mut bytes, s, to);
     let tx = IpTx {
         src: dst.src,
         dst: info.src,
@@ -77,7 +78,7 @@ fn reply(stack: &Arc<Stack>, msg: &Message<'_>, info: &PacketInfo, class: u8) {
         tos: class,
         ttl: default_ttl(stack, &dst, false),
         df: false,
-        flow_label: 0,
+        flow_label: flowlabel::of_answer(stack, label, || flowlabel::hash(stack, dst.src, info.src, proto::ICMPV6)),
         now: info.now,
     };
     count_out(stack, bytes[0]);
@@ -162,12 +163,17 @@ impl IpHandler for Icmpv6 {
         }
         let ty = skb.linear()[0];
         count_in(stack, ty);
+        // Filters in switches cannot see neighbour discovery that is in fragments (RFC 6980 §5; ndisc_rcv).
+        if skb.frag_max_size != 0 && (kind::ROUTER_SOLICITATION..=kind::REDIRECT).contains(&ty) {
+            return stack.mib.drop(DropReason::Ipv6NdiscFrag);
+        }
         match ty {
             kind::ECHO => echo(stack, &skb, info, dst),
             kind::ECHO_REPLY => net(stack).ping.deliver(stack, skb, info),
             // Those of unknown type are passed on, too (RFC 4443 §2.4 (a)).
             ..128 => error(stack, &skb, info),
             kind::NEIGHBOUR_SOLICITATION | kind::NEIGHBOUR_ADVERTISEMENT => neigh::ndp_rcv(stack, &skb, info, src, dst),
+            kind::ROUTER_ADVERTISEMENT => autoconf::ra_rcv(stack, &skb, info, src),
             mld::QUERY | mld::REPORT_V1 => multicast::report::mld_rcv(stack, &skb, info),
             // Unknown informational messages are dropped in silence (RFC 4443 §2.4 (b)).
             _ => {}
@@ -175,6 +181,9 @@ impl IpHandler for Icmpv6 {
     }
 
     fn err(&self, stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
+        if icmp.ty == kind::PACKET_TOO_BIG {
+            route::update_pmtu(stack, icmp.dst, icmp.info, icmp.now);
+        }
         net(stack).ping.error(stack, icmp);
     }
 }
@@ -186,7 +195,7 @@ fn echo(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, dst: Ipv6Addr) {
     if let (false, Ok(Message::Echo { data, .. })) = (ignored, h.message()) {
         // The request's code, too, comes back (icmpv6_echo_reply).
         let reply_to = Message::Other { kind: kind::ECHO_REPLY, code: h.code(), rest: h.rest(), data };
-        reply(stack, &reply_to, info, info.tos);
+        reply(stack, &reply_to, info, (info.tos, flowlabel::of_echo_reply(stack, info.flow_label)));
     }
 }
 
@@ -243,6 +252,7 @@ fn error(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo) {
         fatal,
         quoted: q.transport(),
         extension: extension.saturating_sub(quoted.len() - q.transport().len()),
+        flowinfo: u32::from(q.ip.traffic_class()) << 20 | q.ip.flow_label(),
         ifindex: info.ifindex,
         ttl: info.ttl,
         tos: info.tos,

@@ -9,7 +9,7 @@ use super::route::{self, Addressee};
 use super::{Ip, fragment, neigh, options};
 use crate::base::contain::contain;
 use crate::base::env::Instant;
-use crate::counters::{DropReason, Mib};
+use crate::counters::{self, DropReason, Mib};
 use crate::device::LinkType;
 use crate::device::netdev::{NetDev, PacketType};
 use crate::sock::packet::PacketInfo;
@@ -21,7 +21,7 @@ use crate::wire::ether::{self, EtherHeader, ethertype};
 use crate::wire::ip::{self, Ecn, Ipv4Header};
 use crate::wire::ipv6::{self, Ipv6Header};
 use crate::wire::membership::mld;
-use crate::wire::{ParseError, icmpv6, proto};
+use crate::wire::{ParseError, proto};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -87,8 +87,8 @@ fn network_input(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: Skb, now:
     }
 }
 
-fn count_ecn(stack: &Stack, ecn: Ecn, v4: bool, segs: u64) {
-    let mib = match (v4, ecn) {
+fn count_ecn(mib: counters::Here<'_>, ecn: Ecn, v4: bool, segs: u64) {
+    let counter = match (v4, ecn) {
         (true, Ecn::NotEct) => Mib::IpExtInNoECTPkts,
         (true, Ecn::Ect1) => Mib::IpExtInECT1Pkts,
         (true, Ecn::Ect0) => Mib::IpExtInECT0Pkts,
@@ -98,7 +98,7 @@ fn count_ecn(stack: &Stack, ecn: Ecn, v4: bool, segs: u64) {
         (false, Ecn::Ect0) => Mib::Ip6InECT0Pkts,
         (false, Ecn::Ce) => Mib::Ip6InCEPkts,
     };
-    stack.mib.add(mib, segs);
+    mib.add(counter, segs);
 }
 
 /// The fields of an IPv4 header that are needed after the packet was moved.
@@ -134,16 +134,18 @@ fn bad_header_v4(stack: &Stack, reason: DropReason) {
 }
 
 fn receive_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) {
-    stack.mib.inc(Mib::IpInReceives);
-    stack.mib.add(Mib::IpExtInOctets, skb.len() as u64);
+    let mib = stack.mib.here();
+    mib.inc(Mib::IpInReceives);
+    mib.add(Mib::IpExtInOctets, skb.len() as u64);
     if !skb.may_pull(ip::HEADER_LEN) {
         return bad_header_v4(stack, DropReason::HdrTrunc);
     }
-    let (version, header_len) = (skb.linear()[0] >> 4, usize::from(skb.linear()[0] & 15) * 4);
-    if version != 4 || header_len < ip::HEADER_LEN {
+    let Some([first, tos, ..]) = skb.linear().first_chunk::<{ ip::HEADER_LEN }>().copied() else { return };
+    let header_len = usize::from(first & 15) * 4;
+    if first >> 4 != 4 || header_len < ip::HEADER_LEN {
         return bad_header_v4(stack, DropReason::IpInHdr);
     }
-    count_ecn(stack, Ecn::from_tos(skb.linear()[1]), true, u64::from(skb.rx_segs.max(1)));
+    count_ecn(mib, Ecn::from_tos(tos), true, u64::from(skb.rx_segs.max(1)));
     if !skb.may_pull(header_len) {
         return bad_header_v4(stack, DropReason::HdrTrunc);
     }
@@ -349,15 +351,16 @@ fn bad_header_v6(stack: &Stack, reason: DropReason) {
 }
 
 fn receive_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) {
-    stack.mib.inc(Mib::Ip6InReceives);
-    stack.mib.add(Mib::Ip6InOctets, skb.len() as u64);
+    let mib = stack.mib.here();
+    mib.inc(Mib::Ip6InReceives);
+    mib.add(Mib::Ip6InOctets, skb.len() as u64);
     if !skb.may_pull(ipv6::HEADER_LEN) {
         return bad_header_v6(stack, DropReason::HdrTrunc);
     }
     let (h, payload) = match Ipv6Header::parse_quoted(skb.linear()) {
         Err(_) => return bad_header_v6(stack, DropReason::IpInHdr),
         Ok(h) => {
-            count_ecn(stack, h.ecn(), false, u64::from(skb.rx_segs.max(1)));
+            count_ecn(mib, h.ecn(), false, u64::from(skb.rx_segs.max(1)));
             let v6 = V6 {
                 src: h.src(),
                 dst: h.dst(),
@@ -519,8 +522,8 @@ fn deliver_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: 
             }
             // An atomic fragment (RFC 6946) is whole, and its header stays.
             Step::Atomic(next) => {
-                stack.mib.inc(Mib::Ip6ReasmReqds);
                 stack.mib.inc(Mib::Ip6ReasmOKs);
+                skb.frag_max_size = n as u16;
                 (at, reassembled) = (next, true);
             }
             Step::Refused { count, reason, problem } => {
@@ -537,7 +540,7 @@ fn deliver_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: 
         skb.copy_out(0, &mut headers);
         skb.saved_header = Some(headers.into());
     }
-    upper_v6(net, stack, (dev, to), skb, (at, reassembled), &info);
+    upper_v6(net, stack, (dev, to), skb, at, &info);
 }
 
 /// Whether some socket's filter wants the source of a packet to a group; filters are not for MLD
@@ -552,23 +555,8 @@ fn source_wanted(net: &Ip, dev: &NetDev, skb: &Skb, info: &PacketInfo, offset: u
 }
 
 /// Hands a packet to the protocol behind its extension headers.
-fn upper_v6(
-    net: &Ip,
-    stack: &Arc<Stack>,
-    (dev, to): (&NetDev, Addressee),
-    mut skb: Skb,
-    (at, reassembled): (Place, bool),
-    info: &PacketInfo,
-) {
+fn upper_v6(net: &Ip, stack: &Arc<Stack>, (dev, to): (&NetDev, Addressee), mut skb: Skb, at: Place, info: &PacketInfo) {
     let Place { next: protocol, offset, named_at } = at;
-    // Fragmented neighbour discovery messages are dropped, because filters in switches cannot see them (RFC 6980 §5).
-    if reassembled && protocol == proto::ICMPV6 {
-        let mut ty = [0];
-        skb.copy_out(offset, &mut ty);
-        if (icmpv6::kind::ROUTER_SOLICITATION..=icmpv6::kind::REDIRECT).contains(&ty[0]) {
-            return stack.mib.drop(DropReason::Ipv6NdiscFrag);
-        }
-    }
     if to == Addressee::Multicast && !source_wanted(net, dev, &skb, info, offset) {
         return stack.mib.drop(DropReason::OtherHost);
     }

@@ -4,9 +4,11 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `autoconf` | router advertisements, and addresses and routes that follow from them |
 //! | `bind` | bind(2) for protocols with addresses and ports |
 //! | `datagram` | what datagram sockets share: queues, control messages, ICMP errors |
 //! | `exthdrs` | extension headers of IPv6 |
+//! | `flowlabel` | flow labels of IPv6, and leases of them |
 //! | `fragment` | reassembly |
 //! | `icmp`, `icmpv6` | errors sent and received, echo |
 //! | `ident` | identifications |
@@ -25,9 +27,11 @@
 //! | `socket_headers` | extension headers of a socket of IPv6 |
 //! | `sockopt` | SOL_IP and SOL_IPV6 options |
 
+pub mod autoconf;
 pub mod bind;
 pub mod datagram;
 pub(crate) mod exthdrs;
+pub(crate) mod flowlabel;
 pub(crate) mod fragment;
 pub(crate) mod icmp;
 pub(crate) mod icmpv6;
@@ -60,8 +64,12 @@ pub(crate) struct Ip {
     pub routes: route::Routes,
     /// Neighbours of Ethernet devices.
     pub neigh: neigh::Neighbours,
+    /// What routers have said.
+    pub autoconf: autoconf::Autoconf,
     /// Datagrams under reassembly.
     pub frags: fragment::Fragments,
+    /// Flow labels that are leased.
+    pub flow_labels: flowlabel::FlowLabels,
     /// Groups this stack listens to.
     pub groups: multicast::Groups,
     /// IP identifications.
@@ -82,7 +90,9 @@ impl Default for Ip {
         Ip {
             routes: route::Routes::new(),
             neigh: neigh::Neighbours::default(),
+            autoconf: autoconf::Autoconf::default(),
             frags: fragment::Fragments::default(),
+            flow_labels: flowlabel::FlowLabels::default(),
             groups: multicast::Groups::default(),
             idents: ident::Idents::new(),
             limits: icmp::Limits::default(),

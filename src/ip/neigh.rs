@@ -3,8 +3,9 @@
 //! and NDP. Below: `netdev`. Linux: net/core/neighbour.c, net/ipv4/arp.c, net/ipv6/ndisc.c.
 //!
 //! Entries are created by our own sends and by solicitations for our addresses only (arp_accept is 0): unsolicited
-//! messages may refresh an entry and never create one. There is no duplicate address detection, because addresses are
-//! configured. Packets wait in bounded queues; when a neighbour does not answer, their senders get EHOSTUNREACH.
+//! messages may refresh an entry and never create one, but for those of routers. Configured addresses are used without
+//! duplicate address detection (`autoconf` has it for its own). Packets wait in bounded queues; when a neighbour does
+//! not answer, their senders get EHOSTUNREACH.
 
 use super::icmp::deliver_error;
 use super::icmpv6;
@@ -87,7 +88,7 @@ pub struct Neighbour {
     pub state: State,
 }
 
-/// The sysctls of a family.
+/// The sysctls of a family, or over IPv6 what routers have said.
 struct Params {
     retrans: Duration,
     mcast_solicit: u32,
@@ -99,8 +100,8 @@ struct Params {
     gc_stale: Duration,
 }
 
-fn params(stack: &Stack, v4: bool) -> Params {
-    let s = &stack.sysctl;
+fn params(stack: &Stack, (ifindex, ip): Key) -> Params {
+    let (s, v4) = (&stack.sysctl, ip.is_ipv4());
     let n = |x: i32| x.max(0) as usize;
     if v4 {
         Params {
@@ -114,12 +115,13 @@ fn params(stack: &Stack, v4: bool) -> Params {
             gc_stale: s.neigh_gc_stale_time(),
         }
     } else {
+        let said = net(stack).autoconf.times(ifindex);
         Params {
-            retrans: s.neigh6_retrans_time_ms(),
+            retrans: said.retrans.unwrap_or_else(|| s.neigh6_retrans_time_ms()),
             mcast_solicit: s.neigh6_mcast_solicit() as u32,
             ucast_solicit: s.neigh6_ucast_solicit() as u32,
             delay: s.neigh6_delay_first_probe_time(),
-            base_reachable: s.neigh6_base_reachable_time_ms(),
+            base_reachable: said.reachable.unwrap_or_else(|| s.neigh6_base_reachable_time_ms()),
             queue_bytes: s.neigh6_unres_qlen_bytes() as u32,
             gc: [n(s.neigh6_gc_thresh1()), n(s.neigh6_gc_thresh2()), n(s.neigh6_gc_thresh3())],
             gc_stale: s.neigh6_gc_stale_time(),
@@ -178,7 +180,7 @@ fn output_ethernet(
 
 /// The slow path of sending: there is no entry, or it is incomplete or not confirmed.
 fn resolve(stack: &Arc<Stack>, dev: &Arc<NetDev>, key: Key, skb: Skb, own: MacAddr, now: Instant) -> Result<()> {
-    let p = params(stack, key.1.is_ipv4());
+    let p = params(stack, key);
     let mut table = net(stack).neigh.table.write();
     if !table.contains_key(&key) && !make_room(&mut table, stack, &p, key, now) {
         drop(table);
@@ -354,7 +356,7 @@ impl TimerCall for Timer {
     fn fire(self: Arc<Self>, stack: &Arc<Stack>, now: Instant) {
         let key = self.0;
         let Some(dev) = stack.netdevs.by_index(key.0) else { return };
-        let p = params(stack, key.1.is_ipv4());
+        let p = params(stack, key);
         let mut table = net(stack).neigh.table.write();
         let Some(e) = table.get_mut(&key) else { return };
         e.timer.fired();
@@ -398,7 +400,7 @@ fn report_failure(stack: &Arc<Stack>, mut skb: Skb, ifindex: u32, now: Instant) 
     if !skb.may_pull(n) {
         return;
     }
-    let common = |src: IpAddr, dst: IpAddr, protocol, ty, code, quoted: &[u8]| {
+    let common = |src: IpAddr, dst: IpAddr, (protocol, flowinfo), ty, code, quoted: &[u8]| {
         let e = IcmpError {
             reporter: src,
             src,
@@ -411,6 +413,7 @@ fn report_failure(stack: &Arc<Stack>, mut skb: Skb, ifindex: u32, now: Instant) 
             fatal: false,
             quoted,
             extension: 0,
+            flowinfo,
             ifindex,
             // As if this host had sent itself the ICMP message.
             ttl: 64,
@@ -424,13 +427,14 @@ fn report_failure(stack: &Arc<Stack>, mut skb: Skb, ifindex: u32, now: Instant) 
             if let Ok(q) = icmp::Quoted::parse(skb.linear()) {
                 let (s, d) = (q.ip.src().into(), q.ip.dst().into());
                 let code = icmp::unreachable::HOST;
-                common(s, d, q.ip.protocol(), icmp::kind::UNREACHABLE, code, q.transport());
+                common(s, d, (q.ip.protocol(), 0), icmp::kind::UNREACHABLE, code, q.transport());
             }
         }
         L3::V6 => {
             if let Ok(q) = wire6::Quoted::parse(skb.linear()) {
                 let (s, d) = (q.ip.src().into(), q.ip.dst().into());
-                common(s, d, q.protocol(), wire6::kind::UNREACHABLE, unreachable::ADDRESS, q.transport());
+                let flowinfo = u32::from(q.ip.traffic_class()) << 20 | q.ip.flow_label();
+                common(s, d, (q.protocol(), flowinfo), wire6::kind::UNREACHABLE, unreachable::ADDRESS, q.transport());
             }
         }
     }
@@ -450,7 +454,7 @@ struct News {
 
 fn update(stack: &Arc<Stack>, dev: &Arc<NetDev>, news: News, now: Instant) {
     let LinkType::Ethernet(own) = dev.caps().link else { return };
-    let p = params(stack, news.key.1.is_ipv4());
+    let p = params(stack, news.key);
     let mut table = net(stack).neigh.table.write();
     if !table.contains_key(&news.key) {
         if !news.create {
@@ -501,6 +505,12 @@ fn update(stack: &Arc<Stack>, dev: &Arc<NetDev>, news: News, now: Instant) {
     }
 }
 
+/// A router has said its hardware address.
+pub(super) fn heard_router(stack: &Arc<Stack>, dev: &Arc<NetDev>, router: Ipv6Addr, mac: MacAddr, now: Instant) {
+    let key = (dev.ifindex, IpAddr::V6(router));
+    update(stack, dev, News { key, mac, solicited: false, create: true, replace: true }, now);
+}
+
 /// Confirmations closer than this to the last are not noted, so that a busy connection does not write the table for
 /// each acknowledgement.
 const CONFIRM_GRAIN: Duration = Duration::from_secs(1);
@@ -510,7 +520,7 @@ pub fn confirm(stack: &Arc<Stack>, dev: &NetDev, next_hop: IpAddr, now: Instant)
     if !dev.is_ethernet() {
         return;
     }
-    let until = now + params(stack, next_hop.is_ipv4()).base_reachable / 2;
+    let until = now + params(stack, (dev.ifindex, next_hop)).base_reachable / 2;
     let known = |e: &Entry| e.state == State::Reachable && e.reachable_until + CONFIRM_GRAIN > until;
     if net(stack).neigh.table.read().get(&(dev.ifindex, next_hop)).is_some_and(known) {
         return;
@@ -628,6 +638,10 @@ pub(super) fn ndp_rcv(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, src: Ipv
                 return stack.mib.drop(DropReason::Ipv6NdiscBadOptions);
             }
             if !dev.addrs().iter().any(|a| a.addr() == IpAddr::V6(target)) {
+                // Another host is about to take an address that we are about to take.
+                if probing && net(stack).autoconf.claimed(stack, &dev, target) {
+                    return;
+                }
                 return stack.mib.drop(DropReason::Ipv6NdiscNsOtherHost);
             }
             let key = (dev.ifindex, IpAddr::V6(src));
@@ -662,6 +676,9 @@ pub(super) fn ndp_rcv(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, src: Ipv
             }
             if net(stack).routes.is_local(IpAddr::V6(target)) {
                 return stack.mib.drop(DropReason::IpLocalSource);
+            }
+            if net(stack).autoconf.claimed(stack, &dev, target) {
+                return;
             }
             let key = (dev.ifindex, IpAddr::V6(target));
             let known = {

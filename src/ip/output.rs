@@ -198,7 +198,8 @@ fn send_v4(way: &Way<'_>, tx: &IpTx, (src, to): (Ipv4Addr, Ipv4Addr), options: &
     let Way { stack, dst, .. } = *way;
     let header_len = ip::HEADER_LEN + options.len();
     let len = header_len + skb.len();
-    stack.mib.inc(Mib::IpOutRequests);
+    let mib = stack.mib.here();
+    mib.inc(Mib::IpOutRequests);
     let too_long = skb.gso_size == 0 && len > dst.mtu as usize;
     if (too_long && tx.df) || (len > ip::MAX_DATAGRAM && skb.gso_size == 0) {
         stack.mib.inc(Mib::IpFragFails);
@@ -225,14 +226,15 @@ fn send_v4(way: &Way<'_>, tx: &IpTx, (src, to): (Ipv4Addr, Ipv4Addr), options: &
     shift_checksum(&mut skb, header_len);
     skb.l3 = L3::V4;
     skb.nh_len = header_len as u16;
-    stack.mib.add(Mib::IpExtOutOctets, len as u64);
+    mib.add(Mib::IpExtOutOctets, len as u64);
     transmit(way, skb)
 }
 
 fn send_v6(way: &Way<'_>, tx: &IpTx, (src, to): (Ipv6Addr, Ipv6Addr), mut skb: Skb) -> Result<()> {
     let Way { stack, dst, .. } = *way;
     let len = ipv6::HEADER_LEN + skb.len();
-    stack.mib.inc(Mib::Ip6OutRequests);
+    let mib = stack.mib.here();
+    mib.inc(Mib::Ip6OutRequests);
     let too_long = skb.gso_size == 0 && len > dst.mtu as usize;
     if (too_long && tx.df) || (skb.len() > ip::MAX_DATAGRAM && skb.gso_size == 0) {
         stack.mib.inc(Mib::Ip6FragFails);
@@ -247,7 +249,7 @@ fn send_v6(way: &Way<'_>, tx: &IpTx, (src, to): (Ipv6Addr, Ipv6Addr), mut skb: S
     shift_checksum(&mut skb, ipv6::HEADER_LEN);
     skb.l3 = L3::V6;
     skb.nh_len = ipv6::HEADER_LEN as u16;
-    stack.mib.add(Mib::Ip6OutOctets, len as u64);
+    mib.add(Mib::Ip6OutOctets, len as u64);
     transmit(way, skb)
 }
 

@@ -1,17 +1,17 @@
-//! IPV6_2292PKTOPTIONS (RFC 2292 §8): all of a socket's extension headers at once, in a buffer of control messages; and
-//! for a stream, which has no control messages to receive, what the last packet in order had. Above: `sockopt`; TCP,
-//! which notes its packets here. Below: `socket_headers`, `rxcontrol`. Linux: do_ipv6_setsockopt, do_ipv6_getsockopt,
-//! ipv6_pktoptions, ipv6_opt_accepted.
+//! IP_PKTOPTIONS, and IPV6_2292PKTOPTIONS (RFC 2292 §8): all of a socket's extension headers at once, in a buffer of
+//! control messages; and for a stream, which has no control messages to receive, what the last packet in order had.
+//! Above: `sockopt`; TCP, which notes its packets here. Below: `socket_headers`, `rxcontrol`. Linux:
+//! do_ipv6_setsockopt, do_ipv6_getsockopt, ipv6_pktoptions, ipv6_opt_accepted.
 
 use super::rxcontrol::{self, IPV6_2292HOPLIMIT, IPV6_2292PKTINFO, IPV6_FLOWINFO};
-use super::{datagram, socket_headers};
+use super::{datagram, flowlabel, socket_headers};
 use crate::base::error::{Error, Result};
 use crate::sock::cmsg;
 use crate::sock::ip_more::PktOptions;
 use crate::sock::msg::Control;
 use crate::sock::packet::PacketInfo;
 use crate::sock::skb::Skb;
-use crate::sock::{SockCommon, SockGuard, ip_flag};
+use crate::sock::{SockCommon, SockGuard, flag, ip_flag};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Most bytes of control messages.
@@ -50,6 +50,30 @@ pub(super) fn get(g: &SockGuard<'_>, value: &mut [u8]) -> Result<usize> {
         None => of_socket(c, &mut told),
     }
     Ok(cmsg::emit(&told, true, value).0)
+}
+
+/// getsockopt(2) of IP_PKTOPTIONS, of a stream: control messages about the segment that opened the connection, of what
+/// the socket asks for; a client has its own address alone. Returns how many bytes they are.
+pub(super) fn get_v4(c: &SockCommon, value: &mut [u8]) -> usize {
+    let own = match c.rcv_saddr {
+        IpAddr::V4(own) => own,
+        IpAddr::V6(own) if own.is_unspecified() => Ipv4Addr::UNSPECIFIED,
+        // LOOPBACK4_IPV6.
+        IpAddr::V6(_) => Ipv4Addr::new(127, 0, 0, 6),
+    };
+    let mut told = Vec::new();
+    if c.flag(flag::PKTINFO) {
+        told.push(Control::PktInfo { ifindex: c.mc_index, addr: own.into(), spec_dst: Some(own) });
+    }
+    if c.flag(flag::RECVTTL) {
+        told.push(Control::Ttl(c.mc_ttl.into()));
+    }
+    if c.flag(flag::RECVTOS) {
+        // An int here, unlike a datagram's.
+        let data = i32::from(c.rcv_tos).to_ne_bytes().to_vec();
+        told.push(Control::Other { level: libc::SOL_IP, ty: libc::IP_TOS, data });
+    }
+    cmsg::emit(&told, false, value).0
 }
 
 /// What is told without such a packet. The address is the peer's, as on Linux.
@@ -119,20 +143,23 @@ pub(crate) fn note(c: &mut SockCommon, p: Box<PktOptions>) {
     let keep = accepted(c, &p);
     let more = c.ip_more.get_or_insert_default();
     more.rcv_flowinfo = flowinfo(&p.rx);
+    let label = p.rx.flow_label;
     more.pktoptions = keep.then_some(p);
+    flowlabel::reflect(c, label);
 }
 
 /// What a listener's request keeps of its SYN (tcp_v6_init_req).
 pub(crate) fn of_syn(c: &SockCommon, skb: &Skb) -> Option<Box<PktOptions>> {
-    if c.ip_flags & TOLD == 0 {
+    if c.ip_flags & (TOLD | ip_flag::REPFLOW) == 0 {
         return None;
     }
     let p = taken(skb, skb.saved_header.clone())?;
-    (c.ip_flags & (PKTINFO | HOPLIMIT) != 0 || accepted(c, &p)).then_some(p)
+    (c.ip_flags & (PKTINFO | HOPLIMIT | ip_flag::REPFLOW) != 0 || accepted(c, &p)).then_some(p)
 }
 
 /// A connection begins with what its SYN had, and the flow of the segment that opened it.
 pub(crate) fn begin(c: &mut SockCommon, by: &PacketInfo, syn: Option<Box<PktOptions>>) {
+    flowlabel::reflect(c, by.flow_label);
     if c.ip_flags & TOLD != 0 && by.dst.is_ipv6() {
         let more = c.ip_more.get_or_insert_default();
         (more.rcv_flowinfo, more.pktoptions) = (flowinfo(by), syn);

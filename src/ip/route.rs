@@ -10,16 +10,20 @@
 use super::net;
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
+use crate::base::hash::PlainMap;
 use crate::base::padded::Padded;
 use crate::counters::{Mib, SHARDS, shard_index};
+use crate::device::LinkType;
 use crate::device::netdev::NetDev;
 use crate::sock::dst::{Dst, DstKind, RouteMetrics};
 use crate::stack::{Stack, TimerCall, TimerSlot};
 use crate::sys::lock::{Mutex, RwLock};
 use crate::wire::addr::{Cidr, is_link_local_v6};
+use crate::wire::ether::MacAddr;
 use crate::wire::{ip, ipv6};
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -206,8 +210,28 @@ struct Exceptions {
     timer: TimerSlot,
 }
 
-type CacheKey = (IpAddr, Option<IpAddr>, u32);
-type DstCache = HashMap<CacheKey, Arc<Dst>>;
+/// What is looked up: the destination, our address if it is given, and the interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct CacheKey {
+    hash: u32,
+    dst: IpAddr,
+    src: Option<IpAddr>,
+    oif: u32,
+}
+
+impl CacheKey {
+    fn new(stack: &Stack, dst: IpAddr, src: Option<IpAddr>, oif: u32) -> CacheKey {
+        CacheKey { hash: stack.keys.route_hash(dst, src, oif), dst, src, oif }
+    }
+}
+
+impl Hash for CacheKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u32(self.hash);
+    }
+}
+
+type DstCache = PlainMap<CacheKey, Arc<Dst>>;
 
 /// The routes of a stack.
 pub struct Routes {
@@ -380,7 +404,7 @@ pub fn lookup(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32) ->
 pub(crate) fn lookup_for_answer(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32) -> Result<Arc<Dst>> {
     let routes = &net(stack).routes;
     let src = src.filter(|s| !s.is_unspecified());
-    let key = (dst, src, oif);
+    let key = CacheKey::new(stack, dst, src, oif);
     let generation = stack.rt_genid();
     if let Some(d) = routes.shard().lock().get(&key)
         && d.generation == generation
@@ -577,8 +601,8 @@ fn label_v6(ip: Ipv6Addr) -> u8 {
 }
 
 /// The address of ours that packets to `dst` by `dev` come from. IPv4 (inet_select_addr): of the device, in the next
-/// hop's network if there is one, else the device's first, else any interface's. IPv6: RFC 6724 §5 rules 1, 2, 5, 6 and
-/// 8.
+/// hop's network if there is one, else the device's first, else any interface's. IPv6: RFC 6724 §5 rules 1, 2, 3, 5, 6
+/// and 8.
 fn select_source(stack: &Stack, dev: &Arc<NetDev>, next_hop: IpAddr, dst: IpAddr) -> Option<IpAddr> {
     match dst {
         IpAddr::V4(_) => {
@@ -596,26 +620,27 @@ fn select_source(stack: &Stack, dev: &Arc<NetDev>, next_hop: IpAddr, dst: IpAddr
             let candidates = devs.iter().filter(|d| !on_link_only || d.ifindex == dev.ifindex).flat_map(|d| {
                 let here = d.ifindex == dev.ifindex;
                 d.addrs().into_iter().filter_map(move |a| match a.addr() {
-                    IpAddr::V6(ip) => Some((ip, a.prefix(), here)),
+                    IpAddr::V6(ip) => Some((ip, a.prefix(), here, d.ifindex)),
                     IpAddr::V4(_) => None,
                 })
             });
             let want_scope = scope_v6(want);
-            let score = |ip: Ipv6Addr, prefix: u8, here: bool| {
+            let score = |ip: Ipv6Addr, prefix: u8, here: bool, ifindex: u32| {
                 let scope = scope_v6(ip);
                 // Rule 2: a scope that covers the destination's, and of those the smallest; else the largest.
                 let by_scope = if scope >= want_scope { 100 - i16::from(scope) } else { i16::from(scope) - 100 };
                 let common = (u128::from(ip) ^ u128::from(want)).leading_zeros().min(u32::from(prefix));
-                (ip == want, by_scope, here, label_v6(ip) == label_v6(want), common)
+                let preferred = !net(stack).autoconf.is_deprecated(ifindex, ip);
+                (ip == want, by_scope, preferred, here, label_v6(ip) == label_v6(want), common)
             };
             // The first of equals wins, as in Linux's walk; `max_by` would take the last.
             let mut best = None;
-            for (ip, prefix, here) in candidates {
+            for (ip, prefix, here, ifindex) in candidates {
                 // The loopback address has host scope: it is used only towards itself.
                 if ip.is_loopback() && !want.is_loopback() {
                     continue;
                 }
-                let s = score(ip, prefix, here);
+                let s = score(ip, prefix, here, ifindex);
                 if best.as_ref().is_none_or(|(b, _)| s > *b) {
                     best = Some((s, ip));
                 }
@@ -630,6 +655,25 @@ fn select_source(stack: &Stack, dev: &Arc<NetDev>, next_hop: IpAddr, dst: IpAddr
 /// first IPv6 address of an Ethernet device brings its link-local address with it (RFC 4862 §5.3; no duplicate address
 /// detection). Errors: EEXIST; EINVAL for an address that cannot be a host's.
 pub fn add_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<()> {
+    put_address(stack, dev, addr, true)
+}
+
+/// The same without the route to its network (IFA_F_NOPREFIXROUTE).
+pub(super) fn add_address_alone(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<()> {
+    put_address(stack, dev, addr, false)
+}
+
+/// Adds the link-local address that the hardware address makes (RFC 4291 appendix A), unless the device has one.
+pub(super) fn add_link_local(stack: &Arc<Stack>, dev: &Arc<NetDev>, mac: MacAddr) -> Result<()> {
+    if dev.addrs().iter().any(|c| matches!(c.addr(), IpAddr::V6(x) if is_link_local_v6(x))) {
+        return Ok(());
+    }
+    let low = u64::from_be_bytes(mac.eui64());
+    let addr = Ipv6Addr::from(0xfe80_u128 << 112 | u128::from(low));
+    put_address(stack, dev, Cidr::new(IpAddr::V6(addr), 64).ok_or(Error::Inval)?, true)
+}
+
+fn put_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr, net_route: bool) -> Result<()> {
     let bad = match addr.addr() {
         IpAddr::V4(a) => a.is_multicast() || a.is_broadcast() || a.is_unspecified(),
         IpAddr::V6(a) => a.is_multicast() || a.is_unspecified() || a.to_ipv4_mapped().is_some(),
@@ -638,15 +682,10 @@ pub fn add_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<
         return Err(Error::Inval);
     }
     let loopback = dev.caps().loopback;
-    if let (IpAddr::V6(a), crate::device::LinkType::Ethernet(mac)) = (addr.addr(), dev.caps().link)
+    if let (IpAddr::V6(a), LinkType::Ethernet(mac)) = (addr.addr(), dev.caps().link)
         && !is_link_local_v6(a)
-        && !dev.addrs().iter().any(|c| matches!(c.addr(), IpAddr::V6(x) if is_link_local_v6(x)))
     {
-        let low = u64::from_be_bytes(mac.eui64());
-        let ll = Ipv6Addr::from(0xfe80_u128 << 112 | u128::from(low));
-        if let Some(ll) = Cidr::new(IpAddr::V6(ll), 64) {
-            add_address(stack, dev, ll)?;
-        }
+        add_link_local(stack, dev, mac)?;
     }
     dev.push_addr(addr)?;
     if let IpAddr::V6(a) = addr.addr() {
@@ -671,7 +710,7 @@ pub fn add_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<
                     inner.broadcast.entry(b).or_default().push((dev.clone(), own));
                 }
             }
-            IpAddr::V6(_) if !loopback && addr.prefix() < 128 => {
+            IpAddr::V6(_) if net_route && !loopback && addr.prefix() < 128 => {
                 let net = RouteSpec { metric: METRIC_V6.1, ..RouteSpec::new(addr.trunc()).via_dev(dev) };
                 let _ = inner.v6.insert(net, false);
             }
@@ -685,6 +724,15 @@ pub fn add_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<
 /// Removes an address and the routes that came with it, as far as no other address keeps them. EADDRNOTAVAIL: not
 /// there.
 pub fn del_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<()> {
+    take_address(stack, dev, addr, true)
+}
+
+/// As [`del_address`] of one that has come by [`add_address_alone`].
+pub(super) fn del_address_alone(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<()> {
+    take_address(stack, dev, addr, false)
+}
+
+fn take_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr, net_route: bool) -> Result<()> {
     if !dev.remove_addr(&addr) {
         return Err(Error::AddrNotAvail);
     }
@@ -694,7 +742,7 @@ pub fn del_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<
     {
         let left = dev.addrs();
         let elsewhere = stack.netdevs.snapshot().iter().any(|d| d.addrs().iter().any(|a| a.addr() == addr.addr()));
-        let keeps_net = left.iter().any(|a| a.trunc() == addr.trunc());
+        let keeps_net = !net_route || left.iter().any(|a| a.trunc() == addr.trunc());
         let mut inner = net(stack).routes.inner.write();
         let of_dev = |r: &RouteSpec| r.dev.as_ref().is_some_and(|d| d.ifindex == dev.ifindex);
         if !elsewhere {
@@ -851,6 +899,21 @@ impl TimerCall for Expire {
             stack.rt_genid_bump();
         }
     }
+}
+
+/// Removes one route with all its attributes. ESRCH: it is gone.
+pub(super) fn del_exact(stack: &Arc<Stack>, route: &RouteSpec) -> Result<()> {
+    let gone = net(stack).routes.inner.write().table_mut(route.dst.addr()).remove(|r| {
+        r.dst == route.dst
+            && (r.gateway, r.metric, r.mtu) == (route.gateway, route.metric, route.mtu)
+            && r.metrics.hoplimit == route.metrics.hoplimit
+            && same_dev(&r.dev, &route.dev)
+    });
+    if gone == 0 {
+        return Err(Error::Srch);
+    }
+    stack.rt_genid_bump();
+    Ok(())
 }
 
 #[cfg(test)]

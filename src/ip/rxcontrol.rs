@@ -7,7 +7,7 @@ use super::options;
 use super::socket_headers::Received;
 use crate::sock::msg::Control;
 use crate::sock::packet::PacketInfo;
-use crate::sock::skb::Skb;
+use crate::sock::skb::SkbInner;
 use crate::sock::sockopt::name_bytes;
 use crate::sock::{SockCommon, SockGuard, ip_flag};
 use crate::wire::ip;
@@ -31,7 +31,7 @@ pub(super) const OF_V6: u32 = ip_flag::FLOWINFO
 
 /// Adds what the socket asked for beyond the common options.
 #[inline]
-pub(super) fn add(g: &SockGuard<'_>, skb: &Skb, rx: &PacketInfo, to: &mut Vec<Control>) {
+pub(super) fn add(g: &SockGuard<'_>, skb: &SkbInner, rx: &PacketInfo, to: &mut Vec<Control>) {
     let c = &g.common;
     if c.ip_flags & (OF_V4 | OF_V6) == 0 {
         return;
@@ -45,7 +45,7 @@ pub(super) fn add(g: &SockGuard<'_>, skb: &Skb, rx: &PacketInfo, to: &mut Vec<Co
     }
 }
 
-fn add_v4(g: &SockGuard<'_>, skb: &Skb, rx: &PacketInfo, to: &mut Vec<Control>) {
+fn add_v4(g: &SockGuard<'_>, skb: &SkbInner, rx: &PacketInfo, to: &mut Vec<Control>) {
     let flags = g.common.ip_flags;
     let mut push = |ty, data| to.push(Control::Other { level: libc::SOL_IP, ty, data });
     let header = skb.saved_header.as_deref();
@@ -113,7 +113,7 @@ pub(super) fn add_v6(
 }
 
 /// Bytes 2 and 3 of the transport header, which begins at byte `at`, whatever the protocol has there.
-fn destination_port(skb: &Skb, at: usize) -> Option<u16> {
+fn destination_port(skb: &SkbInner, at: usize) -> Option<u16> {
     let mut ports = [0; 4];
     (skb.copy_out(at, &mut ports) == 4).then(|| u16::from_be_bytes([ports[2], ports[3]]))
 }

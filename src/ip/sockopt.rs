@@ -5,14 +5,14 @@
 //! `own` has the options that are a bit or a small value and nothing else.
 //!
 //! A socket of IPv6 has the options of both families, each with its own value: what IP_RECVTTL asks for counts for
-//! packets of IPv4, IPV6_RECVHOPLIMIT for those of IPv6. Not here, and refused with ENOPROTOOPT as on a kernel without
-//! them: flow-label leases. IP_CHECKSUM is for streams alone, which deliver no such control data on Linux either.
+//! packets of IPv4, IPV6_RECVHOPLIMIT for those of IPv6. IP_CHECKSUM is for streams alone, which deliver no such
+//! control data on Linux either.
 
 pub(crate) mod own;
 
 use super::multicast::options;
-use super::pktoptions;
 use super::socket_headers::{self, IPV6_2292PKTOPTIONS};
+use super::{flowlabel, pktoptions};
 use crate::base::error::{Error, Result};
 use crate::sock::dst::Dst;
 use crate::sock::sockopt::{int, put};
@@ -20,10 +20,13 @@ use crate::sock::{SockCommon, SockGuard, flag, ip_flag};
 use crate::stack::Stack;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+const IP_PKTOPTIONS: i32 = 9;
 const IP_CHECKSUM: i32 = 23;
 const IP_MINTTL: i32 = 21;
 const IP_BIND_ADDRESS_NO_PORT: i32 = 24;
 const IPV6_MULTICAST_ALL: i32 = 29;
+const IPV6_FLOWLABEL_MGR: i32 = 32;
+const IPV6_FLOWINFO_SEND: i32 = 33;
 const IPV6_DONTFRAG: i32 = 62;
 const IPV6_AUTOFLOWLABEL: i32 = 70;
 const IPV6_MINHOPCOUNT: i32 = 73;
@@ -102,25 +105,17 @@ fn set_recverr(g: &mut SockGuard<'_>, bit: u32, on: bool) {
 }
 
 /// Whether this socket wants flow labels made of its flow's hash (ip6_autoflowlabel).
-fn wants_flow_label(stack: &Stack, sk: &SockCommon) -> bool {
+pub(super) fn wants_flow_label(stack: &Stack, sk: &SockCommon) -> bool {
     match sk.ip_flags & ip_flag::FLOWLABEL_SET {
         0 => matches!(stack.sysctl.auto_flowlabels(), 1 | 3),
         _ => sk.ip_flags & ip_flag::FLOWLABEL != 0,
     }
 }
 
-/// The flow label of an IPv6 packet: the socket's, or one made of `hash` as `auto_flowlabels` and the socket say
-/// (RFC 6437 §3). Linux: ip6_make_flowlabel.
+/// The flow label of a packet to the socket's peer: the socket's, or one made of `hash`.
 #[inline]
 pub fn flow_label(stack: &Stack, sk: &SockCommon, hash: impl FnOnce() -> u32) -> u32 {
-    if sk.flow_label != 0 {
-        return sk.flow_label;
-    }
-    match stack.sysctl.auto_flowlabels() {
-        0 => 0,
-        mode if mode == 3 || wants_flow_label(stack, sk) => hash() & 0xf_ffff,
-        _ => 0,
-    }
+    flowlabel::make(stack, sk, sk.flow_label, hash)
 }
 
 fn set_ip_flag(g: &mut SockGuard<'_>, bit: u32, on: bool) {
@@ -272,6 +267,7 @@ fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
     match name {
         libc::IPV6_PKTINFO => return set_pktinfo(g, value),
         IPV6_2292PKTOPTIONS => return pktoptions::set(g, value),
+        IPV6_FLOWLABEL_MGR => return flowlabel::set(g, value),
         _ => {}
     }
     // An int is wanted, and a shorter value is EINVAL for nearly all; Linux reads 0 from nothing and has EINVAL where
@@ -336,6 +332,7 @@ fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
             let value = if on { ip_flag::FLOWLABEL } else { 0 };
             g.common.ip_flags = g.common.ip_flags & !ip_flag::FLOWLABEL | ip_flag::FLOWLABEL_SET | value;
         }
+        IPV6_FLOWINFO_SEND => flowlabel::set_send(&mut g.common, on),
         IPV6_DONTFRAG => g.common.set_flag(flag::DONTFRAG, on),
         IPV6_MINHOPCOUNT => {
             if !(0..=255).contains(&val) {
@@ -379,6 +376,9 @@ fn get_v4(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
         Some(own::Got::Bytes(n)) => return Ok(n),
         None => {}
     }
+    if name == IP_PKTOPTIONS && is_stream(g) {
+        return Ok(pktoptions::get_v4(c, value));
+    }
     let n = match name {
         libc::IP_TOS => i32::from(c.tos),
         libc::IP_TTL if c.ttl == -1 => g.stack.sysctl.ip_default_ttl(),
@@ -396,6 +396,8 @@ fn get_v4(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
         IP_MINTTL => i32::from(c.min_ttl),
         libc::IP_MULTICAST_TTL => i32::from(c.mc_ttl),
         libc::IP_MULTICAST_LOOP => bit(flag::MULTICAST_LOOP),
+        // A stream has an interface without its being set, IP_PKTOPTIONS's.
+        libc::IP_MULTICAST_IF if is_stream(g) => return Ok(put(value, &[0; 4])),
         libc::IP_MULTICAST_IF => {
             let dev = g.stack.netdevs.by_index(c.mc_index);
             let addr = dev.and_then(|d| d.addrs().iter().find_map(|a| first_v4(a.addr())));
@@ -423,6 +425,9 @@ fn get_v6(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
     if name == IPV6_2292PKTOPTIONS {
         return pktoptions::get(g, value);
     }
+    if name == IPV6_FLOWLABEL_MGR {
+        return flowlabel::get(g, value);
+    }
     if name == own::IPV6_PATHMTU {
         return own::path_mtu_info(g, value);
     }
@@ -448,6 +453,7 @@ fn get_v6(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
         libc::IPV6_MTU_DISCOVER => i32::from(c.pmtudisc),
         libc::IPV6_MTU => path_mtu(g)?,
         IPV6_AUTOFLOWLABEL => wants_flow_label(g.stack, c) as i32,
+        IPV6_FLOWINFO_SEND => flowlabel::sends(c).into(),
         IPV6_DONTFRAG => bit(flag::DONTFRAG),
         IPV6_MINHOPCOUNT => i32::from(c.min_ttl),
         IPV6_FREEBIND => bit(flag::FREEBIND),

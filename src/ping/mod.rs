@@ -244,7 +244,8 @@ impl Proto for Ping {
             icmpv6::count_out(g.stack, bytes[0]);
             proto::ICMPV6
         };
-        plan.xmit(&g, Skb::from_slice(&bytes), protocol, g.common.flow_label, df)?;
+        let flow_label = plan.flow_label_of(&g, protocol);
+        plan.xmit(&g, Skb::from_slice(&bytes), protocol, flow_label, df)?;
         Ok(len)
     }
 

@@ -25,10 +25,10 @@ use crate::ip::{self, datagram, multicast, net};
 use crate::sock::diag::Dumped;
 use crate::sock::filter;
 use crate::sock::msg::{RecvMsg, SendMsg};
-use crate::sock::packet::IcmpError;
+use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
 use crate::sock::skb::Skb;
-use crate::sock::{Sock, SockGuard, flag};
+use crate::sock::{Sock, SockCommon, SockGuard, flag};
 use crate::stack::Stack;
 use crate::wire::{checksum, icmp, proto};
 use std::net::SocketAddr;
@@ -72,6 +72,13 @@ pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
     }
     net(stack).raw.set(table);
     Ok(())
+}
+
+/// Whether a packet's addresses and device are the socket's (raw_v4_match, raw_v6_match).
+fn is_for(c: &SockCommon, rx: &PacketInfo) -> bool {
+    (c.rcv_saddr.is_unspecified() || c.rcv_saddr == rx.dst)
+        && (c.daddr.is_unspecified() || c.daddr == rx.src)
+        && (c.bound_dev_if == 0 || c.bound_dev_if == rx.ifindex)
 }
 
 /// Delivers an ICMP error about a packet of this sock's protocol.
@@ -179,12 +186,8 @@ impl Proto for Raw {
 
     fn backlog_rcv(&self, sk: &mut SockGuard<'_>, mut skb: Skb) {
         let Some(rx) = skb.rx else { return };
-        let c = &sk.common;
-        let ours = (c.rcv_saddr.is_unspecified() || c.rcv_saddr == rx.dst)
-            && (c.daddr.is_unspecified() || c.daddr == rx.src)
-            && (c.bound_dev_if == 0 || c.bound_dev_if == rx.ifindex);
         // Linux asks the filters of its groups over IPv4 alone.
-        let ours = ours && (!self.v4 || multicast::wanted(sk, &rx));
+        let ours = is_for(&sk.common, &rx) && (!self.v4 || multicast::wanted(sk, &rx));
         // The packet is not for this socket. Not counted as a drop: its own protocol receives it.
         if !ours || self.filtered(sk, &skb) {
             return;

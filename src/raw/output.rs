@@ -35,6 +35,7 @@ pub(super) fn sendmsg(g: &mut SockGuard<'_>, v4: bool, msg: &mut SendMsg<'_>) ->
     }
     let (to, protocol) = if v4 { name_v4(g, msg)? } else { name_v6(g, msg)? };
     let header_included = g.common.flag(flag::HDRINCL);
+    datagram::check_control_to(g, v4, to, &msg.control)?;
     if !header_included && matches!((v4, protocol), (true, proto::ICMP) | (false, proto::ICMPV6)) {
         // The type is looked at for the route lookup (raw_probe_proto_opt).
         if len < 2 {
@@ -42,7 +43,15 @@ pub(super) fn sendmsg(g: &mut SockGuard<'_>, v4: bool, msg: &mut SendMsg<'_>) ->
         }
         msg.begins(2)?;
     }
+    // A v4-mapped peer has no route over IPv6.
+    if to.is_ipv4() != v4 {
+        return Err(Error::NetUnreach);
+    }
     let plan = datagram::plan(g, to, &msg.control, msg.flags)?;
+    // IP options have no place behind a header of the program's (raw_sendmsg).
+    if header_included && plan.options_len(g) > 0 {
+        return Err(Error::Inval);
+    }
     match header_included {
         true => send_with_header(g, v4, &plan, msg)?,
         false => append(g, v4, plan, protocol, msg)?,
@@ -83,12 +92,14 @@ fn name_v6(g: &SockGuard<'_>, msg: &SendMsg<'_>) -> Result<(SocketAddr, u8)> {
         port => port,
     };
     let protocol = u8::try_from(protocol).map_err(|_| Error::Inval)?;
-    let mut to = datagram::destination(g, name.map(unmap), false)?;
+    let mut to = match name.map(unmap) {
+        Some(to) => to,
+        None => datagram::destination(g, None, false)?,
+    };
     if to.ip().is_unspecified() {
         to.set_ip(Ipv6Addr::LOCALHOST.into());
     }
-    // A v4-mapped peer has no route over IPv6.
-    if to.is_ipv4() { Err(Error::NetUnreach) } else { Ok((to, protocol)) }
+    Ok((to, protocol))
 }
 
 /// Adds bytes to the packet that waits, or begins one, and sends it unless MSG_MORE is set (ip_append_data,
@@ -132,7 +143,8 @@ fn append(g: &mut SockGuard<'_>, v4: bool, plan: Plan, protocol: u8, msg: &mut S
     }
     let Pending { mut plan, protocol, bytes } = packet;
     let df = plan.fit(g, header + plan.headers_len() + bytes.len())?;
-    plan.xmit(g, Skb::from_slice(&bytes), protocol, g.common.flow_label, df)
+    let flow_label = plan.flow_label_of(g, protocol);
+    plan.xmit(g, Skb::from_slice(&bytes), protocol, flow_label, df)
 }
 
 /// IPV6_CHECKSUM. EINVAL: its place is behind the end of the bytes (rawv6_push_pending_frames).

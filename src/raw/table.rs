@@ -59,12 +59,15 @@ impl Table {
 impl RawRcv for Table {
     fn rcv(&self, stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo) -> bool {
         let list = self.find(info.dst.is_ipv4(), info.protocol);
+        let mut taken = false;
         for sock in &list {
+            // A sock that a call owns decides when the call ends. Until then it counts as one that takes the packet.
+            taken |= sock.try_own(stack, info.now, |g| super::is_for(&g.common, info)).unwrap_or(true);
             let mut copy = skb.share();
             copy.rx = Some(*info);
             sock.deliver(stack, copy, info.now);
         }
-        !list.is_empty()
+        taken
     }
 
     fn err(&self, stack: &Arc<Stack>, e: &IcmpError<'_>) -> bool {

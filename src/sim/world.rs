@@ -1,13 +1,15 @@
-//! A world in virtual time: stacks that share a clock, and links between them. All random numbers in it come from one
-//! seed, and one thread steps it, so that a run can be repeated exactly. Above: tests, benches, programs that test a
-//! protocol of their own. Below: `driver::virtual_time`, `device::link`.
+//! A world in virtual time: stacks that share a clock, links between them, and scripted threads that use them. All
+//! random numbers in it come from one seed, and one thread at a time runs, so that a run can be repeated exactly.
+//! Above: tests, benches, programs that test a protocol of their own. Below: `driver::virtual_time`, `device::link`.
 
 use crate::base::env::{Clock, Duration, Instant, SeededEntropy};
 use crate::base::error::{Error, Result};
+use crate::base::waiter::{Waiter, Woken};
+use crate::config::{Config, ConfigError};
 use crate::device::link::{LinkConfig, LinkEnd, pair};
 use crate::device::netdev::NetDev;
-use crate::driver::VirtualTime;
 use crate::driver::virtual_time::{Scheduler, Settled, Step};
+use crate::driver::{ScriptThread, VirtualTime};
 use crate::ip::route;
 use crate::stack::{Stack, StackConfig};
 use crate::standard;
@@ -20,7 +22,8 @@ use std::sync::Arc;
 mod tests;
 
 /// See the module's text. A blocking call on one of its stacks steps the whole world until the call's condition holds;
-/// see [`VirtualTime`] for a wait that nothing can end.
+/// see [`VirtualTime`] for a wait that nothing can end. In a thread that [`World::spawn`] starts, it waits while
+/// another thread steps the world.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -88,15 +91,29 @@ impl World {
 
     /// A new stack in this world, with the standard protocols and a loopback device. A new stack gives no error.
     pub fn stack(&self) -> Result<Arc<Stack>> {
-        let mut inner = self.inner.lock();
-        let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(inner.stacks.len() as u64);
-        let stack = standard::stack(StackConfig {
+        self.add_stack(standard::stack)
+    }
+
+    /// As [`World::stack`], with what `config` says about plug-ins, sysctls and the loopback. EINVAL for keys that need
+    /// a device, which [`World::link`] makes, or a control socket, which is of real time.
+    pub fn configured(&self, config: &Config) -> std::result::Result<Arc<Stack>, ConfigError> {
+        self.add_stack(|parts| config.build_simulated(parts))
+    }
+
+    fn add_stack<E>(
+        &self,
+        make: impl FnOnce(StackConfig) -> std::result::Result<Arc<Stack>, E>,
+    ) -> std::result::Result<Arc<Stack>, E> {
+        // Not locked meanwhile: a plug-in's entry point may be anything.
+        let number = self.inner.lock().stacks.len() as u64;
+        let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number);
+        let stack = make(StackConfig {
             clock: self.scheduler.clock().clone(),
             entropy: Arc::new(SeededEntropy::new(seed)),
             runner: Arc::new(VirtualTime::new(self.scheduler.clone())),
         })?;
         self.scheduler.join(&stack);
-        inner.stacks.push(stack.clone());
+        self.inner.lock().stacks.push(stack.clone());
         Ok(stack)
     }
 
@@ -111,15 +128,28 @@ impl World {
     /// fd00:n::1/64 and fd00:n::2/64, and devices named `sim<n>`. EINVAL for a bad configuration, ENOSPC after 255
     /// links.
     pub fn link(&self, a: &Arc<Stack>, b: &Arc<Stack>, config: &LinkConfig) -> Result<[End; 2]> {
-        let n = {
+        self.link_seeded(a, b, config, None)
+    }
+
+    /// As [`World::link`]; the link's chances have a seed of their own, if one is given.
+    pub fn link_seeded(
+        &self,
+        a: &Arc<Stack>,
+        b: &Arc<Stack>,
+        config: &LinkConfig,
+        seed: Option<u64>,
+    ) -> Result<[End; 2]> {
+        // A refused configuration takes no number.
+        let (n, la, lb) = {
             let mut inner = self.inner.lock();
-            inner.links = inner.links.checked_add(1).ok_or(Error::NoSpc)?;
-            inner.links
+            let n = inner.links.checked_add(1).ok_or(Error::NoSpc)?;
+            let name = format!("sim{n}");
+            let far = if Arc::ptr_eq(a, b) { format!("sim{n}b") } else { name.clone() };
+            let seed = seed.unwrap_or_else(|| self.seed.rotate_left(17).wrapping_add(u64::from(n)));
+            let (la, lb) = pair([&name, &far], config, seed)?;
+            inner.links = n;
+            (n, la, lb)
         };
-        let name = format!("sim{n}");
-        let far = if Arc::ptr_eq(a, b) { format!("sim{n}b") } else { name.clone() };
-        let seed = self.seed.rotate_left(17).wrapping_add(u64::from(n));
-        let (la, lb) = pair([&name, &far], config, seed)?;
         let end = |stack: &Arc<Stack>, link: Arc<LinkEnd>, host: u8| -> Result<End> {
             let dev = stack.add_device(link.clone())?;
             let v4 = Ipv4Addr::new(10, n, 0, host);
@@ -136,14 +166,76 @@ impl World {
         self.scheduler.clock().now()
     }
 
-    /// Runs all events up to `until`; the clock is then at `until`.
+    /// Starts `run` in a thread of the world, at the time `at`. It runs while the world is stepped, alone: from the end
+    /// of one of its waits to the next one no time passes. It waits in the blocking calls of the world's stacks,
+    /// [`World::sleep_until`] and [`World::join`], and in nothing else: a lock that another such thread holds would
+    /// never be free. A panic of it is that of the thread that steps. EAGAIN: the system has no thread left.
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use std::sync::Arc;
+    /// use usersock::device::link::{Direction, LinkConfig};
+    /// use usersock::env::Instant;
+    /// use usersock::net::{TcpListener, TcpStream};
+    /// use usersock::sim::World;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let world = World::new(7);
+    /// let [(a, _), (b, end)] = world.two(&LinkConfig::both(Direction::default().loss(0.02)))?;
+    /// let server = world.spawn(Instant::ZERO, move || {
+    ///     let listener = TcpListener::bind_on(&b, (end.v4, 80)).unwrap();
+    ///     let mut text = String::new();
+    ///     listener.accept().unwrap().0.read_to_string(&mut text).unwrap();
+    ///     assert_eq!(text, "hello");
+    /// })?;
+    /// world.spawn(Instant::from_millis(1), move || {
+    ///     TcpStream::connect_on(&a, (end.v4, 80)).unwrap().write_all(b"hello").unwrap();
+    /// })?;
+    /// world.join(&server)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn spawn(&self, at: Instant, run: impl FnOnce() + Send + 'static) -> Result<Arc<ScriptThread>> {
+        self.scheduler.start(at, run)
+    }
+
+    /// Steps the world, or in a thread of the world waits, until `thread` has returned. EDEADLK: it is the calling
+    /// thread, or no event is left that could end it. EINTR: the calling thread is of a world that ends.
+    pub fn join(&self, thread: &ScriptThread) -> Result<()> {
+        self.scheduler.join_thread(thread)
+    }
+
+    /// Ends the world: its time stands still. A wait is interrupted (EINTR), calls on its stacks' sockets return
+    /// ENETDOWN, but for close, and when it returns its threads have returned; called in one of them it waits for none.
+    /// Dropping a world in which threads have not ended does the same.
+    pub fn end(&self) {
+        self.scheduler.end();
+    }
+
+    /// Whether the calling thread is one of the world's own, which can wait but not step.
+    pub fn in_thread(&self) -> bool {
+        self.scheduler.in_thread()
+    }
+
+    /// Waits until `until`, in a thread of the world; elsewhere the same as [`World::run_until`]. EINTR: the calling
+    /// thread is of a world that ends.
+    pub fn sleep_until(&self, until: Instant) -> Result<()> {
+        match self.scheduler.block(&Waiter::current(), Some(until)) {
+            Woken::Interrupted => Err(Error::Intr),
+            Woken::Event | Woken::TimedOut => Ok(()),
+        }
+    }
+
+    /// Runs all events up to `until`; the clock is then at `until`. Panics in a thread of the world, as
+    /// [`World::step`].
     pub fn run_until(&self, until: Instant) {
         while self.step(until) != Step::Limit {}
     }
 
     /// One step: runs what is due now, or else moves the clock to the next event, but not beyond `limit`. For programs
-    /// that act between events.
+    /// that act between events. Panics in a thread of the world: another thread is stepping.
     pub fn step(&self, limit: Instant) -> Step {
+        assert!(!self.in_thread(), "a thread of a world does not step it");
         self.scheduler.step(Some(limit))
     }
 
@@ -153,8 +245,9 @@ impl World {
     }
 
     /// Runs until no event is left, but not beyond `limit`. True when no event is left: then nothing happens until a
-    /// program sends.
+    /// program sends. Panics in a thread of the world, as [`World::step`].
     pub fn run_until_idle(&self, limit: Instant) -> bool {
+        assert!(!self.in_thread(), "a thread of a world does not step it");
         loop {
             match self.scheduler.settle() {
                 Settled::Busy => {}
@@ -162,6 +255,14 @@ impl World {
                 Settled::Until(Some(t)) if t > limit => return false,
                 Settled::Until(Some(t)) => self.scheduler.clock().set(t),
             }
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if self.scheduler.has_threads() {
+            self.end();
         }
     }
 }

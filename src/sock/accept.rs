@@ -38,6 +38,10 @@ impl AcceptQueue {
         self.0.push_back(child);
         Ok(())
     }
+    /// The queued connections, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Sock>> {
+        self.0.iter()
+    }
     /// Removes the oldest connection.
     pub fn pop(&mut self) -> Option<Arc<Sock>> {
         self.0.pop_front()

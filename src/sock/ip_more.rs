@@ -24,6 +24,8 @@ pub(crate) struct IpMore {
     /// IPV6_RECVPATHMTU: where the last datagram that was too long should have gone, and the MTU of its path; waits for
     /// a receive (rxpmtu).
     pub(crate) rx_path_mtu: Option<(SocketAddr, u32)>,
+    /// Flow labels that the socket leases, the newest first (ipv6_fl_list).
+    pub(crate) flow_labels: Vec<u32>,
     /// Extension headers in front of all that is sent (ipv6_pinfo.opt).
     pub(crate) headers: Option<Arc<TxHeaders>>,
     /// Bytes that they take of a stream's MSS (icsk_ext_hdr_len).

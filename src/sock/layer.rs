@@ -15,13 +15,12 @@
 
 use super::lock::SockGuard;
 use super::msg::{RecvMsg, SendMsg};
-use super::proto::{Proto, ProtoAccounts, SockRef};
+use super::proto::{Module, Proto, ProtoAccounts, SockRef};
 use super::skb::Skb;
 use super::wait::Events;
 use super::{Sock, SockState};
 use crate::base::error::{Error, Result};
 use crate::stack::Stack;
-use std::any::Any;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -147,7 +146,7 @@ macro_rules! passed_on {
 }
 
 passed_on! {
-    fn owner() -> Option<Arc<dyn Any + Send + Sync>>;
+    fn owner() -> Option<Arc<dyn Module>>;
     fn init(sk: &mut SockGuard<'_>) -> Result<()>;
     fn destroy(sk: &mut SockGuard<'_>);
     fn close(sk: SockRef<'_>, flags: i32);
@@ -161,6 +160,7 @@ passed_on! {
     fn setsockopt(sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()>;
     fn bypass_getsockopt(level: i32, name: i32) -> bool;
     fn keepalive(sk: &mut SockGuard<'_>, on: bool);
+    fn negative_advice(sk: &mut SockGuard<'_>);
     fn set_rcvlowat(sk: &mut SockGuard<'_>, val: i32);
     fn sendmsg_locked(sk: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<usize>;
     fn recvmsg_locked(sk: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize>;

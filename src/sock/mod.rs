@@ -22,6 +22,7 @@
 //! | `page`, `pool`, `skb` | packets, the pages of their payload, and caches of both |
 //! | `pages` | bytes in pages, in the hands of a program |
 //! | `proto` | the table of operations, and the registry |
+//! | `queue` | a queue of packets |
 //! | `sockopt` | SOL_SOCKET options |
 //! | `state` | the states |
 //! | `tstamp` | transmit timestamps |
@@ -50,6 +51,7 @@ pub mod pages;
 mod panic_test;
 mod pool;
 pub mod proto;
+pub mod queue;
 pub mod reuseport;
 pub mod skb;
 pub mod sockopt;
@@ -68,10 +70,9 @@ use errqueue::ErrQueue;
 use lock::SockLock;
 pub use lock::{Delivered, SockGuard};
 use proto::{Proto, ProtoAccounts, ProtoUse};
-use skb::Skb;
+use queue::SkbQueue;
 use state::State;
 use std::any::Any;
-use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
@@ -132,6 +133,8 @@ pub struct Sock {
     pub(crate) errors: ErrQueue,
     /// A panic happened while the sock was owned, or a plug-in broke a rule of its interface: every call returns EIO.
     pub broken: AtomicBool,
+    /// See [`Sock::is_idle`].
+    idle: AtomicBool,
     proto: ReadMostly<Arc<dyn Proto>>,
     proto_use: ProtoUse,
     stack: Weak<Stack>,
@@ -293,6 +296,9 @@ pub(crate) mod ip_flag {
     pub(crate) const ROUTER_ALERT6: u32 = 1 << 25;
     /// The socket is told of extension headers: there are bits in `IpMore::rx_headers`.
     pub(crate) const HEADERS6: u32 = 1 << 27;
+    /// IPV6_FLOWINFO_SEND; and packets carry the label of the peer's (IPV6_FL_F_REFLECT, flowlabel_reflect).
+    pub(crate) const SNDFLOW: u32 = 1 << 28;
+    pub(crate) const REPFLOW: u32 = 1 << 29;
 }
 
 /// What the sock's lock protects, for every protocol.
@@ -332,13 +338,16 @@ pub struct SockCommon {
     pub mc_ttl: i16,
     /// IP_MTU_DISCOVER (IP_PMTUDISC_*).
     pub pmtudisc: u8,
+    /// Of an accepted stream: the TOS of the segment that opened it over IPv4.
+    pub(crate) rcv_tos: u8,
     /// IP_MINTTL / IPV6_MINHOPCOUNT.
     pub min_ttl: u8,
     /// SO_PRIORITY.
     pub priority: u32,
     /// SO_MARK.
     pub mark: u32,
-    /// IPv6 flow label of sent packets.
+    /// Flow information of what is sent to the peer over IPv6: the label, and bits of a traffic class that are only
+    /// shown.
     pub flow_label: u32,
     /// Cached route, valid while its generation is the route tables'.
     pub dst: Option<Arc<Dst>>,
@@ -379,7 +388,7 @@ pub struct SockCommon {
     /// See `ack_backlog`.
     pub max_ack_backlog: u32,
     /// Received packets for the program.
-    pub receive_queue: VecDeque<Skb>,
+    pub receive_queue: SkbQueue,
     /// Options of the IP levels that few sockets have.
     pub(crate) ip_more: Option<Box<ip_more::IpMore>>,
     /// Groups joined, by interface; allocated when first used.
@@ -417,6 +426,7 @@ impl SockCommon {
             hops: -1,
             mc_ttl: 1,
             pmtudisc: libc::IP_PMTUDISC_WANT as u8,
+            rcv_tos: 0,
             min_ttl: 0,
             priority: 0,
             mark: 0,
@@ -440,7 +450,7 @@ impl SockCommon {
             err_soft: 0,
             ack_backlog: 0,
             max_ack_backlog: 0,
-            receive_queue: VecDeque::new(),
+            receive_queue: SkbQueue::default(),
             ip_more: None,
             multicast: None,
             stamp: Instant::ZERO,
@@ -468,6 +478,16 @@ impl SockCommon {
     /// Local address as getsockname returns it, before conversion to the socket's family.
     pub fn local(&self) -> SocketAddr {
         SocketAddr::new(self.saddr, self.sport)
+    }
+
+    /// The peer's name as getpeername(2) shows it: with IPV6_FLOWINFO_SEND the flow information of what is sent to it.
+    pub(crate) fn shown_peer(&self, mut name: SocketAddr) -> SocketAddr {
+        if let SocketAddr::V6(a) = &mut name
+            && self.ip_flags & ip_flag::SNDFLOW != 0
+        {
+            a.set_flowinfo(self.flow_label);
+        }
+        name
     }
 
     /// Peer, when connected.
@@ -511,6 +531,7 @@ impl Sock {
             tskey: AtomicU32::new(0),
             errors: ErrQueue::default(),
             broken: AtomicBool::new(false),
+            idle: AtomicBool::new(false),
             proto: ReadMostly::new(proto),
             proto_use,
             stack: Arc::downgrade(stack),
@@ -550,9 +571,10 @@ impl Sock {
         }
     }
 
-    /// Sets the pending error and wakes all waiters (sk_error_report).
+    /// Sets the pending error and wakes all waiters (sk_error_report). The sock may be owned or not.
     pub fn report_error(&self, error: Error) {
-        self.err.store(error.errno(), Ordering::Relaxed);
+        // SeqCst: as in `set_broken`.
+        self.err.store(error.errno(), Ordering::SeqCst);
         self.wait.wake(Events::ERR | Events::IN | Events::OUT | Events::HUP | Events::RDHUP);
     }
 

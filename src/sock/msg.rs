@@ -52,6 +52,14 @@ pub struct SendMsg<'a> {
     pub control: Vec<Control>,
 }
 
+/// A place in a [`SendMsg`].
+#[derive(Debug, Clone, Copy)]
+pub struct SendMark {
+    index: usize,
+    offset: usize,
+    remaining: usize,
+}
+
 /// Ancillary data, decoded; the C ABI translates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -226,6 +234,16 @@ impl<'a> SendMsg<'a> {
         let n = n.min(self.remaining);
         self.offset += n;
         self.remaining -= n;
+    }
+
+    /// How much has been taken, for [`SendMsg::revert`].
+    pub fn mark(&self) -> SendMark {
+        SendMark { index: self.index, offset: self.offset, remaining: self.remaining }
+    }
+
+    /// Gives back what has been taken since `mark` (iov_iter_revert).
+    pub fn revert(&mut self, mark: SendMark) {
+        (self.index, self.offset, self.remaining) = (mark.index, mark.offset, mark.remaining);
     }
 
     /// Copies up to `to.len()` bytes and consumes them; returns how many. Fewer than remain: see `faulted`.

@@ -84,6 +84,8 @@ pub struct IcmpError<'p> {
     pub quoted: &'p [u8],
     /// Where in `quoted` the message's extension begins (RFC 4884 §7); 0: it has none.
     pub(crate) extension: usize,
+    /// Traffic class and flow label of the quoted packet; 0 over IPv4.
+    pub(crate) flowinfo: u32,
     /// Interface the ICMP message arrived on.
     pub ifindex: u32,
     /// TTL or hop limit of the ICMP message.

@@ -24,7 +24,7 @@ pub struct Pages {
     frags: VecDeque<Frag>,
     len: usize,
     /// Pages without bytes, to be filled.
-    room: Vec<PageRef>,
+    room: SmallVec<[PageRef; 2]>,
 }
 
 impl Pages {

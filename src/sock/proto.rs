@@ -74,7 +74,7 @@ use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::stack::Stack;
 use crate::sys::lock::RwLock;
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -112,6 +112,14 @@ pub struct ProtoAccounts {
     pub pressure: AtomicBool,
 }
 
+/// The code of a protocol that is not the program's own: a shared object. Linux: struct module.
+pub trait Module: Send + Sync {
+    /// Name of its file, without folder.
+    fn name(&self) -> &str;
+    /// Its build-id in hexadecimal (srcversion); empty: it was built without one.
+    fn build_id(&self) -> &str;
+}
+
 /// A transport protocol: every operation of Linux's `struct proto`. An operation with a default may be left out; its
 /// text says what the default does. Required are `name`, `init`, `close`, `sendmsg`, `recvmsg` and `backlog_rcv`.
 #[allow(unused_variables)]
@@ -119,8 +127,8 @@ pub trait Proto: Any + Send + Sync {
     /// Name in listings, as "TCP"; unique in a registry, 1 to 31 bytes.
     fn name(&self) -> &str;
 
-    /// The owner of the code, kept alive while sockets use it (a loaded shared object, for instance).
-    fn owner(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+    /// The owner of the code, kept alive while sockets use it.
+    fn owner(&self) -> Option<Arc<dyn Module>> {
         None
     }
 
@@ -187,6 +195,12 @@ pub trait Proto: Any + Send + Sync {
 
     /// SO_KEEPALIVE changed. Process context, owned. Default: nothing.
     fn keepalive(&self, sk: &mut SockGuard<'_>, on: bool) {}
+
+    /// SO_CNX_ADVICE: the path seems bad, and another one is to be tried (dst_negative_advice). Process context, owned.
+    /// Default: the route is looked up again.
+    fn negative_advice(&self, sk: &mut SockGuard<'_>) {
+        sk.common.dst = None;
+    }
 
     /// SO_RCVLOWAT: `val` bytes make the sock readable, at least 1. Process context, owned. Default: notes it. (In
     /// Linux a member of struct proto_ops.)
@@ -436,6 +450,8 @@ pub enum RegisterError {
     NameTaken(String),
     /// Another protocol is registered for this (family, type, protocol).
     KeyTaken(i32, i32, i32),
+    /// socket(2) with this family and type, and protocol 0, means the named protocol already.
+    DefaultTaken(i32, i32, String),
     /// The IP protocol number already has a handler.
     NumberTaken(u8),
     /// The named required operation or value is missing.
@@ -450,7 +466,10 @@ impl RegisterError {
     /// EEXIST, EINVAL, EBUSY or ENOENT.
     pub fn error(&self) -> Error {
         match self {
-            RegisterError::NameTaken(_) | RegisterError::KeyTaken(..) | RegisterError::NumberTaken(_) => Error::Exist,
+            RegisterError::NameTaken(_)
+            | RegisterError::KeyTaken(..)
+            | RegisterError::DefaultTaken(..)
+            | RegisterError::NumberTaken(_) => Error::Exist,
             RegisterError::Incomplete(_) => Error::Inval,
             RegisterError::InUse(_) => Error::Busy,
             RegisterError::Unknown => Error::NoEnt,
@@ -464,6 +483,9 @@ impl std::fmt::Display for RegisterError {
             RegisterError::NameTaken(n) => write!(f, "a protocol named {n:?} is registered already"),
             RegisterError::KeyTaken(fam, ty, p) => {
                 write!(f, "family {fam}, type {ty}, protocol {p} is registered already")
+            }
+            RegisterError::DefaultTaken(fam, ty, holder) => {
+                write!(f, "socket(2) with family {fam}, type {ty} and protocol 0 means {holder} already")
             }
             RegisterError::NumberTaken(n) => write!(f, "IP protocol {n} has a handler already"),
             RegisterError::Incomplete(what) => write!(f, "the table lacks {what}"),
@@ -508,8 +530,8 @@ pub struct Listing {
     pub request_size: usize,
     /// See [`Proto::slab_flags`].
     pub slab_flags: u32,
-    /// Whether its code comes from a shared object.
-    pub plugin: bool,
+    /// Name and build-id of the shared object that its code comes from ([`Module`]); None: the program's own.
+    pub module: Option<(String, String)>,
 }
 
 impl Listing {
@@ -527,7 +549,7 @@ impl Listing {
             timewait_size: r.proto.timewait_size(),
             request_size: r.proto.request_size(),
             slab_flags: r.proto.slab_flags(),
-            plugin: r.proto.owner().is_some(),
+            module: r.proto.owner().map(|m| (m.name().to_owned(), m.build_id().to_owned())),
         }
     }
 }
@@ -584,10 +606,10 @@ impl Handlers {
 
 #[derive(Default)]
 struct Inner {
-    by_name: HashMap<String, Registered>,
-    by_key: HashMap<(i32, i32, i32), String>,
+    by_name: BTreeMap<String, Registered>,
+    by_key: BTreeMap<(i32, i32, i32), String>,
     /// (family, type) -> the protocol selected for 0.
-    defaults: HashMap<(i32, i32), i32>,
+    defaults: BTreeMap<(i32, i32), i32>,
 }
 
 impl Registry {
@@ -613,9 +635,12 @@ impl Registry {
             }
             let key = (k.family, k.ty, k.protocol);
             let twice = keys[..i].iter().any(|o| (o.family, o.ty, o.protocol) == key);
-            if twice || inner.by_key.contains_key(&key) || (k.default && inner.defaults.contains_key(&(k.family, k.ty)))
-            {
+            if twice || inner.by_key.contains_key(&key) {
                 return Err(RegisterError::KeyTaken(k.family, k.ty, k.protocol));
+            }
+            if let Some(&taken) = inner.defaults.get(&(k.family, k.ty)).filter(|_| k.default) {
+                let holder = inner.by_key.get(&(k.family, k.ty, taken)).cloned().unwrap_or_default();
+                return Err(RegisterError::DefaultTaken(k.family, k.ty, holder));
             }
         }
         let numbers = handler.as_ref().map_or(&[][..], |h| h.0);

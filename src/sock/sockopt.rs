@@ -87,6 +87,7 @@ const SO_BUSY_POLL_BUDGET: i32 = 70;
 const SO_NETNS_COOKIE: i32 = 71;
 const SO_BUF_LOCK: i32 = 72;
 const SO_RESERVE_MEM: i32 = 73;
+const SO_CNX_ADVICE: i32 = 53;
 const SO_TXREHASH: i32 = 74;
 const SO_RCVMARK: i32 = 75;
 const SO_PASSPIDFD: i32 = 76;
@@ -195,6 +196,8 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
             let of = sk.sock.proto().reuseport(&g);
             reuseport::detach(&mut g.common, of)?;
         }
+        SO_CNX_ADVICE if val == 1 => sk.sock.proto().negative_advice(&mut g),
+        SO_CNX_ADVICE => {}
         SO_MAX_PACING_RATE => g.common.max_pacing_rate = pacing_rate(val, value),
         SO_TXREHASH if !is_tcp(sk.sock) => return Err(Error::OpNotSupp),
         SO_TXREHASH => {
@@ -343,7 +346,7 @@ fn bind_to_index(g: &mut SockGuard<'_>, ifindex: u32) {
 /// SO_PEERNAME: the peer's name, or its first bytes. ENOTCONN; EINVAL, `value` is longer than the name.
 fn peer_name(sock: &Sock, c: &SockCommon, value: &mut [u8]) -> Result<usize> {
     let peer = c.peer().ok_or(Error::NotConn)?;
-    let mut peer = to_family(peer, sock.family);
+    let mut peer = c.shown_peer(to_family(peer, sock.family));
     if let SocketAddr::V6(a) = &mut peer
         && is_link_local_v6(*a.ip())
     {

@@ -23,7 +23,7 @@ use crate::sys::lock::Mutex;
 use crate::sysctl::Sysctls;
 use runner::{PollFd, Runner};
 use std::any::Any;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Number of timer wheels of a stack: each thread arms timers in one of them, so that threads share no lock.
@@ -68,6 +68,18 @@ impl TimerSlot {
     #[inline]
     pub fn fired(&mut self) {
         self.armed = None;
+    }
+    /// Moves a timer that is armed for a time after `now` to `at`, if that is no earlier, without touching the wheel:
+    /// see [`Stack::arm_sock_lazily`]. Returns whether it did.
+    #[inline]
+    fn postpone(&mut self, at: Instant, now: Instant) -> bool {
+        match &mut self.armed {
+            Some((_, was)) if *was > now && *was <= at => {
+                *was = at;
+                true
+            }
+            _ => false,
+        }
     }
 }
 
@@ -212,6 +224,8 @@ pub struct Stack {
     shared: AtomicBool,
     /// Fork count of the process when the stack was created.
     born: u32,
+    /// `born`, until calls on its sockets are ended.
+    serves: AtomicU32,
     /// The control socket, which ends with the stack.
     control: OnceLock<Box<dyn Any + Send + Sync>>,
     /// In a child process it keeps the stack from being dropped.
@@ -259,6 +273,7 @@ impl Stack {
             netstamp_needed: AtomicBool::new(false),
             shared: AtomicBool::new(false),
             born: fork::generation(),
+            serves: AtomicU32::new(fork::generation()),
             control: OnceLock::new(),
             lasting: OnceLock::new(),
         });
@@ -275,10 +290,17 @@ impl Stack {
         self.born != fork::generation()
     }
 
-    /// ENETDOWN in a child of the stack's process.
+    /// ENETDOWN in a child of the stack's process, and after [`Stack::end_calls`].
     #[inline]
     pub fn here(&self) -> Result<()> {
-        if self.is_inherited() { Err(Error::NetDown) } else { Ok(()) }
+        if self.serves.load(Ordering::Relaxed) != fork::generation() { Err(Error::NetDown) } else { Ok(()) }
+    }
+
+    /// From now on calls on sockets return ENETDOWN, but close(2), and poll(2) reports POLLERR and POLLHUP: the
+    /// simulation that would end a wait is over.
+    pub(crate) fn end_calls(&self) {
+        // No process has seen so many forks.
+        self.serves.store(u32::MAX, Ordering::Relaxed);
     }
 
     /// State of the network layer, whose type is `T`. There is one network layer: IP.
@@ -348,6 +370,33 @@ impl Stack {
         if self.timers.arm(slot, at, || TimerTarget::Sock(sock.clone(), bits)) {
             self.runner.kick(self);
         }
+    }
+
+    /// The same for a timer that is mostly postponed, as the retransmission timer is at each acknowledgement: the wheel
+    /// keeps the earlier time, so that postponing costs nothing, and the timer may fire too early. Its handler finds
+    /// that by [`TimerSlot::at`], and calls [`Stack::resume_sock`], or [`Timers::cancel`] if nothing waits for it any
+    /// more. Linux: icsk_timeout, which tcp_write_timer_handler compares with the time.
+    #[inline]
+    pub(crate) fn arm_sock_lazily(
+        self: &Arc<Stack>,
+        slot: &mut TimerSlot,
+        sock: &Arc<Sock>,
+        bits: u32,
+        at: Instant,
+        now: Instant,
+    ) {
+        if !slot.postpone(at, now) {
+            self.arm_sock(slot, sock, bits, at);
+        }
+    }
+
+    /// Arms a timer that fired too early for the time in its slot.
+    #[cold]
+    pub(crate) fn resume_sock(self: &Arc<Stack>, slot: &mut TimerSlot, sock: &Arc<Sock>, bits: u32) {
+        let Some(at) = slot.at() else { return };
+        // It may be armed in the wheel: the owner of the sock set it anew between its firing and its handler.
+        self.timers.cancel(slot);
+        self.arm_sock(slot, sock, bits, at);
     }
 
     /// Arms any other timer.

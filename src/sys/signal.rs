@@ -135,6 +135,12 @@ pub(crate) fn restarts() -> bool {
     look_at_handlers()
 }
 
+/// The wait that is now interrupted was so by no signal but because nothing can end it (virtual time): to restart the
+/// call would be to wait again, without end.
+pub(crate) fn never_restart() {
+    let _ = FOUND.try_with(|f| f.set(Some(false)));
+}
+
 /// Whether all handlers have SA_RESTART; sets `MIXED` if only some have it.
 #[cold]
 fn look_at_handlers() -> bool {

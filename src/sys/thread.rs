@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::raw::syscall;
+
 /// Blocks all signals in this thread: they are for the program's own threads, and a background thread of a library must
 /// not run their handlers. Synchronous signals (SIGSEGV and its kin) are still delivered.
 pub(crate) fn block_signals() {
@@ -42,6 +44,12 @@ thread_local! {
     static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
+/// This thread's number.
+pub(crate) fn me() -> i32 {
+    // SAFETY: gettid takes no argument.
+    unsafe { syscall!(libc::SYS_gettid) as i32 }
+}
+
 /// Helpers for tests of interrupted waits.
 #[cfg(test)]
 pub(crate) mod tests {
@@ -58,12 +66,6 @@ pub(crate) mod tests {
         let action = libc::sigaction { sa_sigaction, sa_mask, sa_flags, sa_restorer: None };
         // SAFETY: `action` is complete; the handler is a function that may run at any time because it does nothing.
         assert_eq!(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }, 0);
-    }
-
-    /// This thread's number.
-    pub(crate) fn me() -> i32 {
-        // SAFETY: gettid takes no argument.
-        unsafe { syscall!(libc::SYS_gettid) as i32 }
     }
 
     /// Sends a signal to a thread of this process; no effect when it has ended.

@@ -321,8 +321,8 @@ sysctls! {
         "Slots of the established table; negative: shared by namespaces.",
     tcp_fack "net.ipv4.tcp_fack" int(0, 255) "0" Legacy Rw
         "Without effect since Linux 4.15.",
-    tcp_fwmark_accept "net.ipv4.tcp_fwmark_accept" flag(0, 255) "0" Planned Rw
-        "An accepted socket takes its SYN's mark.",
+    tcp_fwmark_accept "net.ipv4.tcp_fwmark_accept" flag(0, 255) "0" Live Rw
+        "An accepted socket takes its SYN's mark, where the listener has none.",
     tcp_l3mdev_accept "net.ipv4.tcp_l3mdev_accept" flag(0, 1) "0" Planned Rw
         "Listeners accept from any VRF.",
     tcp_low_latency "net.ipv4.tcp_low_latency" int(I32_MIN, I32_MAX) "0" Legacy Rw
@@ -444,6 +444,34 @@ sysctls! {
         "Flow labels from the flow hash: 0 never, 1 unless the socket declines, 2 if it asks, 3 always.",
     bindv6only "net.ipv6.bindv6only" flag(0, 255) "0" Live Rw
         "First `IPV6_V6ONLY` of a socket.",
+    ip6_accept_ra "net.ipv6.conf.all.accept_ra" int(I32_MIN, I32_MAX) "0" Live Rw
+        "Take router advertisements. Linux: 1; here addresses are configured, unless it is asked for.",
+    ip6_accept_ra_defrtr "net.ipv6.conf.all.accept_ra_defrtr" flag(I32_MIN, I32_MAX) "1" Live Rw
+        "Who sends them is a default router.",
+    ip6_accept_ra_from_local "net.ipv6.conf.all.accept_ra_from_local" flag(I32_MIN, I32_MAX) "0" Live Rw
+        "Also from an address of ours.",
+    ip6_accept_ra_min_hop_limit "net.ipv6.conf.all.accept_ra_min_hop_limit" int(I32_MIN, I32_MAX) "1" Live Rw
+        "Least hop limit that is taken from them.",
+    ip6_accept_ra_mtu "net.ipv6.conf.all.accept_ra_mtu" flag(I32_MIN, I32_MAX) "1" Live Rw
+        "Take the MTU of the link from them.",
+    ip6_accept_ra_pinfo "net.ipv6.conf.all.accept_ra_pinfo" flag(I32_MIN, I32_MAX) "1" Live Rw
+        "Take the prefixes of the link from them.",
+    ip6_accept_ra_rtr_pref "net.ipv6.conf.all.accept_ra_rtr_pref" flag(I32_MIN, I32_MAX) "1" Live Rw
+        "Mind the routers' preferences (RFC 4191).",
+    ip6_autoconf "net.ipv6.conf.all.autoconf" flag(I32_MIN, I32_MAX) "1" Live Rw
+        "Make addresses of advertised prefixes.",
+    ip6_dad_transmits "net.ipv6.conf.all.dad_transmits" int(I32_MIN, I32_MAX) "1" Live Rw
+        "Probes before such an address is used.",
+    ip6_max_addresses "net.ipv6.conf.all.max_addresses" int(I32_MIN, I32_MAX) "16" Live Rw
+        "Addresses of an interface beyond which advertisements make none; 0: no limit.",
+    ip6_ra_defrtr_metric "net.ipv6.conf.all.ra_defrtr_metric" int(1, I32_MAX) "1024" Live Rw
+        "Metric of the default route by such a router.",
+    ip6_router_solicitations "net.ipv6.conf.all.router_solicitations" int(-1, I32_MAX) "-1" Live Rw
+        "Solicitations before none is sent any more; -1: no limit.",
+    ip6_router_solicitation_interval "net.ipv6.conf.all.router_solicitation_interval" secs(0, 8589934) "4" Live Rw
+        "Between the first two; it doubles from one to the next.",
+    ip6_router_solicitation_max_interval "net.ipv6.conf.all.router_solicitation_max_interval" secs(0, 8589934)
+        "3600" Live Rw "Longest time between two; 0: no limit.",
     ip6_accept_dad "net.ipv6.conf.all.accept_dad" int(I32_MIN, I32_MAX) "0" Planned Rw
         "Duplicate address detection.",
     ip6_disable_ipv6 "net.ipv6.conf.all.disable_ipv6" flag(0, 1) "0" Planned Rw
@@ -452,12 +480,12 @@ sysctls! {
         "Always 0: a stack is a host and does not forward.",
     ip6_hop_limit "net.ipv6.conf.all.hop_limit" int(1, 255) "64" Live Rw
         "Hop limit of what we send.",
-    flowlabel_consistency "net.ipv6.flowlabel_consistency" flag(0, 255) "1" Planned Rw
-        "A flow label is leased before it is used.",
-    flowlabel_reflect "net.ipv6.flowlabel_reflect" int(0, 7) "0" Planned Rw
-        "Answer with the flow label received.",
-    flowlabel_state_ranges "net.ipv6.flowlabel_state_ranges" flag(0, 255) "0" Planned Rw
-        "Half of the labels are stateless.",
+    flowlabel_consistency "net.ipv6.flowlabel_consistency" flag(0, 255) "1" Live Rw
+        "Sockets may not ask to reflect the peer's flow label (`IPV6_FL_F_REFLECT`).",
+    flowlabel_reflect "net.ipv6.flowlabel_reflect" int(0, 7) "0" Live Rw
+        "Answer with the flow label received: 1 TCP connections, 2 resets of no socket's, 4 echo replies.",
+    flowlabel_state_ranges "net.ipv6.flowlabel_state_ranges" flag(0, 255) "0" Live Rw
+        "The upper half of the labels is for those of hashes, and cannot be leased.",
     icmp6_echo_ignore_all "net.ipv6.icmp.echo_ignore_all" flag(0, 255) "0" Live Rw
         "Do not answer echo requests.",
     icmp6_echo_ignore_anycast "net.ipv6.icmp.echo_ignore_anycast" flag(0, 255) "0" Planned Rw

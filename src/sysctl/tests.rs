@@ -144,7 +144,6 @@ const READS_ON: &[(&str, &str)] = &[
     ("net.core.netdev_budget", "queues are served in turn, 64 packets of each, until all are empty"),
     ("net.core.netdev_max_backlog", "nothing waits between a device and the stack"),
     ("net.ipv6.icmp.ratemask", "the types that are limited are these"),
-    ("net.ipv6.flowlabel_consistency", "a label that no lease covers cannot be sent"),
     ("net.ipv4.neigh.default.gc_interval", "unused entries are collected when the table is full"),
     ("net.ipv6.neigh.default.gc_interval", "unused entries are collected when the table is full"),
 ];

@@ -2,7 +2,7 @@
 //! congestion window, and sends again what must be. Above: `input`. Below: `sack`, `recovery`, `rtt`, `rate`, `cong`,
 //! `output`. RFC 9293 §3.10.7.4 (fifth), RFC 5961 §5, RFC 3168 §6.1.2. Linux: tcp_ack, tcp_clean_rtx_queue.
 
-use super::cong::{self, AckSample, ca_ack};
+use super::cong::{self, AckSample, PacketSample, PacketSamples, ca_ack, ca_slot};
 use super::input::Seg;
 use super::queue::Pos;
 use super::tcb::{CaState, Cx, RateSample, TcpSock, XmitTimer};
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
-use crate::sock::skb::sacked;
+use crate::sock::skb::{TcpCb, sacked};
 use crate::sock::state::State;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::TcpFlags;
@@ -79,6 +79,20 @@ pub(crate) struct AckSt {
     pub rate: RateSample,
     /// TTL or hop limit of the acknowledgement.
     pub ttl: u8,
+    /// The algorithm wants each delivered packet.
+    pub wants_packets: bool,
+    /// Those delivered so far.
+    pub packets: PacketSamples,
+}
+
+impl AckSt {
+    /// Bytes of a packet, from and up to, are delivered: before `rate_skb_delivered` has seen it.
+    #[inline]
+    pub(crate) fn packet(&mut self, cb: &TcpCb, bytes: (SeqNum, SeqNum), segs: u32, is_sacked: bool, now: Instant) {
+        if self.wants_packets {
+            self.packets.extend(PacketSample::of(cb, bytes, segs, is_sacked, now));
+        }
+    }
 }
 
 /// What to send after the acknowledgement.
@@ -153,7 +167,8 @@ fn ack_update_window(cx: &mut Cx<'_>, seg: &Seg, ack: SeqNum, ack_seq: SeqNum) -
 /// Processes the acknowledgement of a segment (tcp_ack). `flags`: DATA, SLOWPATH, UPDATE_TS_RECENT, NO_CHALLENGE_ACK.
 pub(crate) fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
     let mut flags = flags;
-    let mut st = AckSt { ttl: seg.ttl, ..AckSt::default() };
+    let wants_packets = cx.tp.ca.ops.wants_packets();
+    let mut st = AckSt { ttl: seg.ttl, wants_packets, ..AckSt::default() };
     let prior_snd_una = cx.tp.snd_una;
     let is_sack_reneg = cx.tp.is_sack_reneg;
     let (ack_seq, ack) = (seg.seq, seg.ack_seq);
@@ -321,7 +336,7 @@ pub(super) fn in_ack_event(cx: &mut Cx<'_>, flags: u32) {
             ev |= ca_ack::ECE;
         }
     }
-    cx.with_ca(|ca, cx| ca.in_ack_event(cx, ev));
+    cx.with_ca_slot(ca_slot::IN_ACK_EVENT, |ca, cx| ca.in_ack_event(cx, ev));
 }
 
 /// Whether an acknowledgement needs the recovery state machine (tcp_ack_is_dubious).
@@ -405,10 +420,9 @@ fn clean_rtx_queue(cx: &mut Cx<'_>, prior_fack: SeqNum, prior_snd_una: SeqNum, s
     }
 
     let (mut seq_rtt, mut ca_rtt, mut sack_rtt) = (-1i64, -1i64, -1i64);
-    let since = |t: Instant, now: Instant| (now - t).as_micros() as i64;
     if c.first_ackt != Instant::ZERO && c.flags & flag::RETRANS_DATA_ACKED == 0 {
-        seq_rtt = since(c.first_ackt, cx.now);
-        ca_rtt = since(c.last_ackt, cx.now);
+        seq_rtt = cx.now.micros_since(c.first_ackt);
+        ca_rtt = cx.now.micros_since(c.last_ackt);
         // A single small segment was acknowledged alone: the receiver may have delayed the acknowledgement.
         if c.pkts_acked == 1
             && c.fully_acked
@@ -421,8 +435,8 @@ fn clean_rtx_queue(cx: &mut Cx<'_>, prior_fack: SeqNum, prior_snd_una: SeqNum, s
         }
     }
     if st.first_sackt != Instant::ZERO {
-        sack_rtt = since(st.first_sackt, cx.now);
-        ca_rtt = since(st.last_sackt, cx.now);
+        sack_rtt = cx.now.micros_since(st.first_sackt);
+        ca_rtt = cx.now.micros_since(st.last_sackt);
     }
     let rtt_update = rtt::ack_update_rtt(cx, c.flags, seq_rtt, sack_rtt, ca_rtt, &mut st.rate);
 
@@ -433,7 +447,7 @@ fn clean_rtx_queue(cx: &mut Cx<'_>, prior_fack: SeqNum, prior_snd_una: SeqNum, s
     } else if let Some((_, mstamp)) = head
         && rtt_update
         && sack_rtt >= 0
-        && sack_rtt > since(mstamp, cx.now)
+        && sack_rtt > cx.now.micros_since(mstamp)
     {
         // The head was sent after the sampled segment: the timer is set again from the head's send time.
         c.flags |= flag::SET_XMIT_TIMER;
@@ -443,7 +457,8 @@ fn clean_rtx_queue(cx: &mut Cx<'_>, prior_fack: SeqNum, prior_snd_una: SeqNum, s
         rtt_us: st.rate.rtt_us,
         in_flight: cx.tp.mss_cache.wrapping_mul(cx.tp.delivered.wrapping_sub(st.rate.prior_delivered)),
     };
-    cx.with_ca(|ca, cx| ca.pkts_acked(cx, &sample));
+    cong::pkts_delivered(cx, &st.packets);
+    cx.with_ca_slot(ca_slot::PKTS_ACKED, |ca, cx| ca.pkts_acked(cx, &sample));
     c.flags
 }
 
@@ -468,8 +483,9 @@ fn clean_head(cx: &mut Cx<'_>, c: &mut Cleaned, st: &mut AckSt, (prior_snd_una, 
     if skb.tx_stamp.is_some() {
         tstamp::ack_tstamp(cx, prior_snd_una, st.ttl);
     }
-    let Some(skb) = cx.tp.rtx_queue.front() else { return false };
-    let mut cb = skb.tcp;
+    // What is acknowledged whole leaves the queue.
+    let gone = if c.fully_acked { cx.tp.rtx_queue.pop_front() } else { None };
+    let Some(mut cb) = gone.as_ref().or(cx.tp.rtx_queue.front()).map(|skb| skb.tcp) else { return false };
 
     if bits & sacked::RETRANS != 0 {
         if bits & sacked::SACKED_RETRANS != 0 {
@@ -501,10 +517,10 @@ fn clean_head(cx: &mut Cx<'_>, c: &mut Cleaned, st: &mut AckSt, (prior_snd_una, 
     }
     cx.tp.packets_out = cx.tp.packets_out.saturating_sub(pcount);
     c.pkts_acked += pcount;
+    // Of a packet of which only the front is acknowledged, `cb` is the rest.
+    let end_seq = if cb.end_seq.after(cx.tp.snd_una) { cx.tp.snd_una } else { cb.end_seq };
+    st.packet(&cb, (start_seq, end_seq), pcount, false, cx.now);
     rate::rate_skb_delivered(cx.tp, &mut cb, &mut st.rate);
-    if let Some(skb) = cx.tp.rtx_queue.front_mut() {
-        skb.tcp = cb;
-    }
     // The SYN is queued like data, but its acknowledgement is no evidence of the path's capacity.
     if cb.flags & TcpFlags::SYN.bits() == 0 {
         c.flags |= flag::DATA_ACKED;
@@ -512,15 +528,16 @@ fn clean_head(cx: &mut Cx<'_>, c: &mut Cleaned, st: &mut AckSt, (prior_snd_una, 
         c.flags |= flag::SYN_ACKED;
         cx.tp.retrans_stamp = Instant::ZERO;
     }
-    if !c.fully_acked {
+    let Some(skb) = gone else {
+        if let Some(skb) = cx.tp.rtx_queue.front_mut() {
+            skb.tcp = cb;
+        }
         return false;
-    }
+    };
     if cx.tp.retransmit_hint == Some(start_seq) {
         cx.tp.retransmit_hint = None;
     }
-    if let Some(skb) = cx.tp.rtx_queue.pop_front() {
-        output::wmem_free_skb(cx, skb);
-    }
+    output::wmem_free_skb(cx, skb);
     true
 }
 
@@ -574,7 +591,7 @@ fn may_raise_cwnd(cx: &Cx<'_>, flags: u32) -> bool {
 
 /// Window and pacing rate after an acknowledgement (tcp_cong_control).
 pub(super) fn cong_control(cx: &mut Cx<'_>, ack: SeqNum, acked_sacked: u32, flags: u32, rs: &RateSample) {
-    if cx.with_ca(|ca, cx| ca.cong_control(cx, ack, flags, rs)).unwrap_or(false) {
+    if cx.with_ca_slot(ca_slot::CONG_CONTROL, |ca, cx| ca.cong_control(cx, ack, flags, rs)).unwrap_or(false) {
         return;
     }
     if output::in_cwnd_reduction(cx.tp) {
@@ -592,6 +609,7 @@ fn xmit_recovery(cx: &mut Cx<'_>, rexmit: Rexmit) {
         return;
     }
     if rexmit == Rexmit::New {
+        cx.refresh_clock();
         let mss = mtu::current_mss(cx);
         output::push_pending_frames(cx, mss, super::tcb::nagle::OFF);
         if cx.tp.snd_nxt.after(cx.tp.high_seq) {

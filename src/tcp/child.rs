@@ -8,12 +8,11 @@ use super::ecn;
 use super::handshake::mss_for;
 use super::input::{self, Verdict};
 use super::listener::{ReqKey, Request};
-use super::lookup::{Bound, Entry, Holder};
+use super::lookup::{Entry, Holder};
 use super::tcb::{Cx, TcpSock};
 use super::{cong, mtu, rcv, rcvbuf, set_state, sock_ops, timer, ulp, window};
 use crate::counters::Mib;
 use crate::ip::{pktoptions, socket_headers};
-use crate::sock::addr::AF_INET6;
 use crate::sock::packet::PacketInfo;
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
@@ -63,15 +62,17 @@ pub(super) fn syn_recv_sock(
         }
         create_openreq_child(c, parent, req.as_ref()?, by);
         if let Some(info) = &by.info {
-            // Shown, and without a use: a stream does not send to groups. IP_MULTICAST_IF would show an address.
-            c.sk.mc_index = if c.sock.family == AF_INET6 { info.ifindex } else { 0 };
-            c.sk.mc_ttl = i16::from(info.ttl);
+            // Shown, and without a use: a stream does not send to groups.
+            (c.sk.mc_index, c.sk.mc_ttl) = (info.ifindex, i16::from(info.ttl));
+            if info.src.is_ipv4() {
+                c.sk.rcv_tos = info.tos;
+            }
             pktoptions::begin(c.sk, info, req.as_mut().and_then(|r| r.pktopts.take()));
         }
         if !c.tp.net.hashinfo.insert(c.stack, &key.tuple, Entry::Sock(c.sock.clone(), c.sk.bound_dev_if), replaces) {
             return None;
         }
-        let bound = c.tp.net.hashinfo.bind_again(child_bound(c.sk));
+        let bound = c.tp.net.hashinfo.bind_again(c.sk.sport, child_holder(c.sk));
         connect::hold(c, bound);
         c.tp.not_accepted = true;
         ulp::clone_to(g, parent.tp);
@@ -95,8 +96,8 @@ pub(super) fn first_segment(c: &mut Cx<'_>, mut skb: Skb) {
 
 /// A child's hold on the listener's port. It has the child's address and is not marked as listening, so that another
 /// socket can listen on the port while connections of the last listener live (SO_REUSEADDR).
-fn child_bound(sk: &SockCommon) -> Bound {
-    Bound { port: sk.sport, holder: Holder::of(sk, false, false) }
+fn child_holder(sk: &SockCommon) -> Holder {
+    Holder::of(sk, false, false)
 }
 
 /// Copies to a child every option that a program can set on its listener (sk_clone_lock).
@@ -117,7 +118,8 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     (s.more, s.ip_more) = (l.more, l.ip_more.clone());
     if let Some(m) = &mut s.ip_more {
         // A listener's IP options are not its connections', unlike its extension headers.
-        (m.options, m.pktoptions) = (Box::default(), None);
+        // Nor are its leases of flow labels.
+        (m.options, m.pktoptions, m.flow_labels) = (Box::default(), None, Vec::new());
     }
     s.ip_flags = l.ip_flags & !(ip_flag::PORT_LEFT | ip_flag::DEFER_CONNECT);
     s.max_pacing_rate = l.max_pacing_rate;
@@ -137,6 +139,7 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, by: &OpenedBy
     let sk = &mut *c.sk;
     (sk.saddr, sk.rcv_saddr, sk.daddr) = (req.saddr, req.saddr, req.daddr);
     (sk.sport, sk.dport, sk.bound_dev_if) = (req.sport, req.dport, req.oif);
+    sk.mark = req.mark;
     sk.dst = Some(req.dst.clone());
     if c.stack.sysctl.tcp_reflect_tos() {
         let own = if req.daddr.is_ipv6() { &mut sk.tclass } else { &mut sk.tos };

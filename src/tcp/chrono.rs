@@ -33,7 +33,7 @@ impl Chrono {
 
 fn set(tp: &mut TcpSock, now: Instant, new: Chrono) {
     if let Some(i) = tp.chrono_type.slot() {
-        tp.chrono_us[i] = tp.chrono_us[i].wrapping_add((now - tp.chrono_start).as_micros() as u32);
+        tp.chrono_us[i] = tp.chrono_us[i].wrapping_add(now.micros_since(tp.chrono_start) as u32);
     }
     tp.chrono_start = now;
     tp.chrono_type = new;
@@ -59,7 +59,7 @@ pub(crate) fn chrono_stop(cx: &mut Cx<'_>, kind: Chrono) {
 pub(crate) fn chrono_stats(tp: &TcpSock, now: Instant) -> [u64; 3] {
     let mut by_kind = tp.chrono_us.map(u64::from);
     if let Some(i) = tp.chrono_type.slot() {
-        by_kind[i] += (now - tp.chrono_start).as_micros() as u64;
+        by_kind[i] += now.micros_since(tp.chrono_start) as u64;
     }
     [by_kind.iter().sum(), by_kind[1], by_kind[2]]
 }

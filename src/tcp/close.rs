@@ -10,6 +10,7 @@ use super::{connect, control, fastopen, listener, output, set_state, sock_ops, t
 use crate::base::env::{Duration, WaitLimit};
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
+use crate::ip::flowlabel;
 use crate::sock::addr::unspecified;
 use crate::sock::mem::{self, SOCK_MIN_SNDBUF};
 use crate::sock::proto::SockRef;
@@ -216,6 +217,7 @@ pub(crate) fn destroy(cx: &mut Cx<'_>) {
     release_ca(cx);
     ulp::cleanup(cx);
     connect::put_port(cx);
+    flowlabel::release_all(cx.stack, cx.sk, cx.now);
     cx.sk.dst = None;
     cx.tp.cold = None;
     cx.tp.auth = None;

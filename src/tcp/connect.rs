@@ -40,6 +40,7 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
     // the other way round is refused below.
     let bound = bound.filter(|own| own.is_ipv4() || addr.is_ipv6());
     let own = bound.filter(|own| own.is_ipv4() == addr.is_ipv4());
+    let flowinfo = ip::flowlabel::of_stream(cx.stack, cx.sk, cx.now, addr)?;
     let peer = ip::route::this_host(cx.stack, addr.ip(), own, cx.sk.bound_dev_if);
     scope(cx, addr)?;
     if peer.is_ipv4() && cx.sock.family == AF_INET6 && cx.sk.flag(flag::V6ONLY) {
@@ -80,6 +81,7 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
     }
     cx.sk.daddr = peer;
     cx.sk.dport = addr.port();
+    cx.sk.flow_label = flowinfo;
     cx.sk.dst = Some(dst);
     ip::socket_headers::settle_room(cx.sk);
     cx.tp.rx_opt.mss_clamp = default_mss(peer);
@@ -151,7 +153,7 @@ fn hash_connect(cx: &mut Cx<'_>) -> Result<()> {
             return true;
         }
         cx.sk.sport = left;
-        cx.tp.net.hashinfo.unbind(bound);
+        cx.tp.net.hashinfo.unbind(&bound);
         false
     };
     ip::ports::for_connect(stack, secret, range, every, free).map(|_| ()).ok_or(Error::AddrNotAvail)
@@ -177,7 +179,7 @@ fn try_tuple(cx: &mut Cx<'_>, bound: bool) -> bool {
     });
     if let Some(tw) = old {
         stack.mib.inc(Mib::TcpExtTWRecycled);
-        timewait::forget(stack, &tw);
+        timewait::forget(&tp.net, &tw);
     }
     done
 }
@@ -194,7 +196,7 @@ pub fn get_port(cx: &mut Cx<'_>, port: u16) -> Result<()> {
 }
 
 /// The sock has a port.
-pub(super) fn hold(cx: &mut Cx<'_>, bound: Bound) {
+pub(super) fn hold(cx: &mut Cx<'_>, bound: Arc<Bound>) {
     cx.sk.sport = bound.port;
     cx.sk.ip_flags &= !ip_flag::PORT_LEFT;
     cx.tp.bound = Some(bound);
@@ -203,7 +205,7 @@ pub(super) fn hold(cx: &mut Cx<'_>, bound: Bound) {
 /// What others' conflicts with this sock's port depend on has changed: its options, its address, whether it listens.
 /// Once in a SO_REUSEPORT group it stays there, as in Linux.
 pub(super) fn rehold(cx: &mut Cx<'_>) {
-    let Some(bound) = cx.tp.bound else { return };
+    let Some(bound) = &cx.tp.bound else { return };
     let mut holder = Holder::of(cx.sk, cx.state() == State::Listen, bound.holder.by_connect);
     holder.reuseport |= bound.holder.reuseport;
     if holder != bound.holder {
@@ -222,7 +224,7 @@ pub(super) fn reset_saddr(cx: &mut Cx<'_>) {
 
 /// Any free port (inet_csk_find_open_port); with SO_REUSEADDR the lower half of the range is searched first, which
 /// leaves the upper one to socks that need a port of their own.
-fn open_port(cx: &Cx<'_>, holder: Holder) -> Option<Bound> {
+fn open_port(cx: &Cx<'_>, holder: Holder) -> Option<Arc<Bound>> {
     let stack = cx.stack;
     let (low, high) = port_range(stack, cx.sk);
     let width = u32::from(high.saturating_sub(low)) + 1;
@@ -242,7 +244,7 @@ fn open_port(cx: &Cx<'_>, holder: Holder) -> Option<Bound> {
 /// Gives the local port back (inet_put_port). The number stays in the sock for getsockname and for a last RST.
 pub fn put_port(cx: &mut Cx<'_>) {
     if let Some(b) = cx.tp.bound.take() {
-        cx.tp.net.hashinfo.unbind(b);
+        cx.tp.net.hashinfo.unbind(&b);
         cx.sk.ip_flags |= ip_flag::PORT_LEFT;
     }
 }

@@ -366,28 +366,32 @@ fn arm(cx: &mut Cx<'_>, mut at: Instant, shared: bool) {
     if shared && let Some(armed) = cx.tp.ack.timer.at() {
         at = at.min(armed);
     }
-    cx.stack.arm_sock(&mut cx.tp.ack.timer, cx.sock, deferred::DELACK_TIMER, at);
+    cx.stack.arm_sock_lazily(&mut cx.tp.ack.timer, cx.sock, deferred::DELACK_TIMER, at, cx.now);
 }
 
 // ---- The timer, the reader, the sender.
 
 /// The timer fired: sends what was delayed or compressed (tcp_delack_timer_handler, tcp_compressed_ack_kick).
 pub(super) fn delack_timer(cx: &mut Cx<'_>) {
-    if matches!(cx.state(), State::Close | State::Listen) {
+    let waits = cx.tp.ack.compressed != 0 || cx.tp.ack.pending & pending::TIMER != 0;
+    if matches!(cx.state(), State::Close | State::Listen) || !waits {
+        cx.stack.timers.cancel(&mut cx.tp.ack.timer);
         return;
     }
     cx.refresh_clock();
     if cx.tp.ack.timer.at().is_some_and(|at| at > cx.now) {
-        return;
+        // The timer was postponed, or set anew since it fired.
+        return cx.stack.resume_sock(&mut cx.tp.ack.timer, cx.sock, deferred::DELACK_TIMER);
     }
     cx.tp.ack.timer.fired();
+    if !cx.softirq {
+        // It met a system call, which runs it now.
+        cx.stack.mib.inc(Mib::TcpExtDelayedACKLocked);
+    }
     if cx.tp.ack.compressed != 0 {
         // The acknowledgement sent now is one of those that were held back.
         cx.tp.ack.compressed -= 1;
         send_ack(cx);
-        return;
-    }
-    if cx.tp.ack.pending & pending::TIMER == 0 {
         return;
     }
     cx.tp.ack.pending &= !pending::TIMER;

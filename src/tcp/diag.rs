@@ -94,7 +94,7 @@ pub(crate) fn mini_timer(stack: &Arc<Stack>, local: SocketAddr, peer: SocketAddr
         Entry::Request(listener, _) => {
             let mut g = listener.lock(stack);
             let cx = Cx::new(&mut g)?;
-            let key = ReqKey { hash: stack.keys.ehash(&tuple), tuple };
+            let key = ReqKey::new(stack, tuple);
             let (left, sent) = cx.tp.listener.as_ref()?.left(&key, cx.now)?;
             Some((Timer::On, left, sent))
         }
@@ -105,15 +105,16 @@ pub(crate) fn mini_timer(stack: &Arc<Stack>, local: SocketAddr, peer: SocketAddr
 /// these ends, or a sock by now.
 pub(crate) fn destroy_mini(stack: &Arc<Stack>, local: SocketAddr, peer: SocketAddr) -> Result<()> {
     let tuple = tuple(local, peer);
-    match net::of(stack)?.hashinfo.established(stack, &tuple) {
+    let net = net::of(stack)?;
+    match net.hashinfo.established(stack, &tuple) {
         Some(Entry::TimeWait(tw)) => {
-            timewait::kill(stack, &tw);
+            timewait::kill(&net, stack, &tw);
             Ok(())
         }
         Some(Entry::Request(listener, _)) => {
             let mut g = listener.lock(stack);
             let mut cx = Cx::new(&mut g).ok_or(Error::NoEnt)?;
-            let key = ReqKey { hash: stack.keys.ehash(&tuple), tuple };
+            let key = ReqKey::new(stack, tuple);
             handshake::unlink(&mut cx, &key).map(drop).ok_or(Error::NoEnt)
         }
         Some(Entry::Sock(..)) | None => Err(Error::NoEnt),

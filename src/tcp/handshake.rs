@@ -24,6 +24,7 @@ use crate::base::env::Instant;
 use crate::base::hash::Tuple;
 use crate::counters::{DropReason, Mib};
 use crate::ip;
+use crate::ip::flowlabel;
 use crate::sock::accept::acceptq_is_full;
 use crate::sock::dst::{Dst, DstKind};
 use crate::sock::packet::{IcmpError, PacketInfo};
@@ -48,7 +49,7 @@ pub fn listen_rcv(cx: &mut Cx<'_>, skb: Skb) {
         return drop_skb(cx, DropReason::TcpMinTtl);
     }
     let tuple = tuple_of(&info, sport, dport);
-    let key = ReqKey { hash: cx.stack.keys.ehash(&tuple), tuple };
+    let key = ReqKey::new(cx.stack, tuple);
     let mut skb = skb;
     let requested = cx.tp.listener.as_ref().is_some_and(|l| l.has(&key));
     if !requested
@@ -96,7 +97,8 @@ fn reset(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb, info: &PacketInfo) {
     let signer = of_request.unwrap_or_else(|| auth::listener_key(cx.tp, skb, info.src));
     let (sport, dport) = (key.tuple.dport, key.tuple.sport);
     if let Ok(signer) = signer {
-        rcv::send_reset(cx.stack, &skb.tcp, info.src, info.dst, sport, dport, info, signer.as_ref());
+        let label = flowlabel::reflected(cx.sk, info.flow_label);
+        rcv::send_reset(cx.stack, &skb.tcp, info.src, info.dst, sport, dport, info, (signer.as_ref(), label));
     }
 }
 
@@ -125,6 +127,14 @@ pub(super) fn as_key(key: &Result<Option<Signer>, NoKey>) -> Result<Option<&Sign
     }
 }
 
+/// The mark of a connection that `skb` asks for (inet_request_mark).
+fn request_mark(cx: &Cx<'_>, skb: &Skb) -> u32 {
+    match cx.sk.mark {
+        0 if cx.stack.sysctl.tcp_fwmark_accept() => skb.mark,
+        own => own,
+    }
+}
+
 /// What two ends agree on in a handshake.
 struct Agreed {
     rcv_isn: SeqNum,
@@ -141,6 +151,7 @@ struct Agreed {
     ao: Option<AoHeader>,
     /// The TOS byte of the SYN.
     syn_tos: u8,
+    mark: u32,
 }
 
 /// A request with these numbers, which nobody knows yet.
@@ -180,6 +191,7 @@ fn new_request(cx: &mut Cx<'_>, key: &ReqKey, info: &PacketInfo, dst: Arc<Dst>, 
         num_retrans: 0,
         timeout_us,
         syn_tos: agreed.syn_tos,
+        mark: agreed.mark,
         saved_syn: None,
         syn_options: None,
         pktopts: None,
@@ -207,6 +219,13 @@ fn wants_cookie(cx: &Cx<'_>, qlen: usize) -> Option<bool> {
 /// A SYN for a new connection: agrees on options, remembers a request, or has a cookie remember it, and answers with a
 /// SYN-ACK. Linux: tcp_conn_request.
 fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
+    // No host has a v4-mapped address (tcp_v6_conn_request).
+    if let IpAddr::V6(src) = info.src
+        && src.to_ipv4_mapped().is_some()
+    {
+        cx.stack.mib.inc(Mib::Ip6InHdrErrors);
+        return drop_skb(cx, DropReason::IpInvalidSource);
+    }
     let sysctl = &cx.stack.sysctl;
     let isn_from_tw = SeqNum(skb.tcp.in_flight);
     let tw = skb.tcp.in_flight != 0;
@@ -250,6 +269,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         ecn: ecn::create_request(cx, &skb, &dst, ends, has_room),
         ao: auth::ao_header(cx.tp, &skb),
         syn_tos: skb.tcp.ip_dsfield,
+        mark: request_mark(cx, &skb),
     };
     let mut req = new_request(cx, key, info, dst, agreed);
     if cookie {
@@ -345,6 +365,7 @@ fn cookie_check(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> O
         ecn: ecn::cookie_request(said.ecn_ok && willing, flags),
         ao: auth::ao_header(cx.tp, &skb),
         syn_tos: skb.tcp.ip_dsfield,
+        mark: request_mark(cx, &skb),
     };
     let mut req = new_request(cx, key, info, dst, agreed);
     req.pktopts = ip::pktoptions::of_syn(cx.sk, &skb);
@@ -452,7 +473,7 @@ pub(super) fn unlink(cx: &mut Cx<'_>, key: &ReqKey) -> Option<Box<Request>> {
 /// request.
 pub fn request_err(g: &mut SockGuard<'_>, tuple: &Tuple, seq: SeqNum, icmp: &IcmpError<'_>) {
     let Some(mut cx) = Cx::new(g) else { return };
-    let key = ReqKey { hash: cx.stack.keys.ehash(tuple), tuple: *tuple };
+    let key = ReqKey::new(cx.stack, *tuple);
     let Some(isn) = cx.tp.listener.as_mut().and_then(|l| l.get(&key)).map(|r| r.snt_isn) else { return };
     if seq != isn {
         cx.stack.mib.inc(Mib::TcpExtOutOfWindowIcmps);

@@ -80,9 +80,11 @@ pub struct Seg {
 
 impl Seg {
     /// From the notes that `rcv` made on a received segment, with its options; the TCP header is in place.
-    #[inline]
+    // Else the two would be copied.
+    #[inline(always)]
     pub fn of(skb: &Skb) -> (Seg, TcpOptions) {
-        let o = TcpOptions::parse(rcv::option_bytes(skb));
+        let bytes = rcv::option_bytes(skb);
+        let o = TcpOptions::parse(bytes);
         let cb = &skb.tcp;
         let seg = Seg {
             seq: cb.seq,
@@ -97,7 +99,7 @@ impl Seg {
             flow_label: cb.flow_label,
             rx_segs: skb.rx_segs,
             sack: o.sack,
-            accecn: o.accecn(rcv::option_bytes(skb)),
+            accecn: o.accecn(bytes),
         };
         (seg, o)
     }

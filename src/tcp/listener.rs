@@ -12,30 +12,30 @@ use super::tcb::Cx;
 use super::{close, deferred, fastopen, migrate, set_state, sock_ops, ulp};
 use crate::base::env::{Duration, Instant};
 use crate::base::error::{Error, Result};
-use crate::base::hash::Tuple;
+use crate::base::hash::{Tuple, addr128};
 use crate::sock::Sock;
 use crate::sock::dst::Dst;
 use crate::sock::ip_more::PktOptions;
 use crate::sock::proto::SockRef;
 use crate::sock::reuseport::ReuseGroup;
 use crate::sock::state::State;
-use crate::stack::TimerSlot;
+use crate::stack::{Stack, TimerSlot};
 use crate::wire::seq::{SeqNum, WindowShift};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::hash::BuildHasherDefault;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// A 4-tuple with its keyed hash, so that a stranger cannot choose collisions.
+/// A 4-tuple with its keyed hash, which stands for it in tables, as in `lookup`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ReqKey {
-    pub hash: u32,
+    hash: u64,
     pub tuple: Tuple,
 }
 
-impl Hash for ReqKey {
-    fn hash<H: Hasher>(&self, h: &mut H) {
-        h.write_u32(self.hash);
+impl ReqKey {
+    pub(super) fn new(stack: &Stack, tuple: Tuple) -> ReqKey {
+        ReqKey { hash: stack.keys.ehash64(&tuple), tuple }
     }
 }
 
@@ -85,6 +85,8 @@ pub(super) struct Request {
     pub num_retrans: u8,
     /// First RTO of the SYN-ACK, µs.
     pub timeout_us: u32,
+    /// Mark of the connection: the listener's, or the SYN's (tcp_fwmark_accept).
+    pub mark: u32,
     /// TOS or traffic class of the SYN.
     pub syn_tos: u8,
     pub saved_syn: Option<Box<[u8]>>,
@@ -97,6 +99,12 @@ pub(super) struct Request {
 }
 
 impl Request {
+    /// Its 4-tuple.
+    pub(super) fn tuple(&self) -> Tuple {
+        let (saddr, daddr) = (addr128(self.saddr), addr128(self.daddr));
+        Tuple { saddr, sport: self.sport, daddr, dport: self.dport }
+    }
+
     /// What its segments are verified by.
     pub(super) fn auth(&self) -> RequestAuth {
         RequestAuth { rcv_isn: self.rcv_isn, snt_isn: self.snt_isn, used_ao: self.ao.is_some() }
@@ -106,10 +114,10 @@ impl Request {
 /// Listener's queues.
 #[derive(Debug, Default)]
 pub struct Listener {
-    /// A slot is None while its request is in use (`take`).
-    requests: HashMap<ReqKey, Option<Box<Request>>, BuildHasherDefault<Ready>>,
+    /// By the hash of their 4-tuple. A slot is None while its request is in use (`take`).
+    requests: HashMap<u64, Option<Box<Request>>, BuildHasherDefault<Ready>>,
     /// Requests by time of their next SYN-ACK; the number makes equal times distinct and keeps them in order.
-    deadlines: BTreeMap<(Instant, u64), ReqKey>,
+    deadlines: BTreeMap<(Instant, u64), u64>,
     next_id: u64,
     /// Requests that have not timed out yet (young).
     young: usize,
@@ -134,31 +142,31 @@ impl Listener {
         self.young
     }
     pub(super) fn get(&mut self, key: &ReqKey) -> Option<&mut Request> {
-        self.requests.get_mut(key)?.as_deref_mut()
+        self.requests.get_mut(&key.hash)?.as_deref_mut()
     }
     /// Takes a request out of its slot for a call that changes the listener as well.
     pub(super) fn take(&mut self, key: &ReqKey) -> Option<Box<Request>> {
-        self.requests.get_mut(key)?.take()
+        self.requests.get_mut(&key.hash)?.take()
     }
     /// Puts it back.
     pub(super) fn put_back(&mut self, key: &ReqKey, req: Box<Request>) {
-        if let Some(slot) = self.requests.get_mut(key) {
+        if let Some(slot) = self.requests.get_mut(&key.hash) {
             *slot = Some(req);
         }
     }
     /// Time until a request's next SYN-ACK, and how many were sent again (listings).
     pub(super) fn left(&self, key: &ReqKey, now: Instant) -> Option<(Duration, u8)> {
-        self.requests.get(key)?.as_ref().map(|req| (req.deadline.0 - now, req.num_retrans))
+        self.requests.get(&key.hash)?.as_ref().map(|req| (req.deadline.0 - now, req.num_retrans))
     }
     pub(super) fn has(&self, key: &ReqKey) -> bool {
-        !self.requests.is_empty() && self.requests.contains_key(key)
+        !self.requests.is_empty() && self.requests.contains_key(&key.hash)
     }
     pub(super) fn insert(&mut self, key: ReqKey, mut req: Box<Request>, at: Instant) {
         self.next_id += 1;
         req.deadline = (at, self.next_id);
-        self.deadlines.insert(req.deadline, key);
+        self.deadlines.insert(req.deadline, key.hash);
         self.young += 1;
-        self.requests.insert(key, Some(req));
+        self.requests.insert(key.hash, Some(req));
     }
     /// Takes another listener's request over, with the time of its next SYN-ACK.
     pub(super) fn adopt(&mut self, key: ReqKey, req: Box<Request>) {
@@ -169,7 +177,7 @@ impl Listener {
         }
     }
     pub(super) fn remove(&mut self, key: &ReqKey) -> Option<Box<Request>> {
-        let req = self.requests.remove(key)??;
+        let req = self.requests.remove(&key.hash)??;
         self.deadlines.remove(&req.deadline);
         if req.num_timeout == 0 {
             self.young = self.young.saturating_sub(1);
@@ -182,10 +190,10 @@ impl Listener {
     }
     /// Changes the time of a request's next SYN-ACK.
     pub(super) fn postpone(&mut self, key: &ReqKey, at: Instant) {
-        if let Some(Some(req)) = self.requests.get_mut(key) {
+        if let Some(Some(req)) = self.requests.get_mut(&key.hash) {
             self.deadlines.remove(&req.deadline);
             req.deadline.0 = at;
-            self.deadlines.insert(req.deadline, *key);
+            self.deadlines.insert(req.deadline, key.hash);
         }
     }
     pub(super) fn grew_old(&mut self) {
@@ -193,7 +201,12 @@ impl Listener {
     }
     /// The request whose SYN-ACK is due, if one is.
     pub(super) fn due(&self, now: Instant) -> Option<ReqKey> {
-        self.deadlines.first_key_value().filter(|(at, _)| at.0 <= now).map(|(_, k)| *k)
+        let hash = *self.deadlines.first_key_value().filter(|(at, _)| at.0 <= now)?.1;
+        Some(ReqKey { hash, tuple: self.requests.get(&hash)?.as_ref()?.tuple() })
+    }
+    /// The requests' 4-tuples (listings).
+    pub(super) fn tuples(&self) -> impl Iterator<Item = Tuple> + '_ {
+        self.requests.values().flatten().map(|req| req.tuple())
     }
     pub(super) fn push_accept(&mut self, child: Arc<Sock>) {
         self.accept.push_back(child);
@@ -237,7 +250,7 @@ pub fn listen(cx: &mut Cx<'_>, backlog: u32) -> Result<()> {
         connect::get_port(cx, 0)?;
     }
     let holder = Holder::of(cx.sk, true, false);
-    let bound = cx.tp.bound.and_then(|b| cx.tp.net.hashinfo.rebind(b, holder)).ok_or(Error::AddrInUse)?;
+    let bound = cx.tp.bound.as_ref().and_then(|b| cx.tp.net.hashinfo.rebind(b, holder)).ok_or(Error::AddrInUse)?;
     cx.tp.bound = Some(bound);
     cx.sk.ack_backlog = 0;
     cx.sk.dst = None;
@@ -256,9 +269,10 @@ pub(super) fn stop(cx: &mut Cx<'_>) {
     let Some(mut l) = cx.tp.listener.take() else { return };
     cx.stack.timers.cancel(&mut l.timer);
     fastopen::server::unlisten(cx);
-    for key in l.deadlines.into_values() {
-        let req = l.requests.remove(&key).flatten().zip(l.heirs.as_deref());
-        if req.is_some_and(|(req, group)| migrate::request(cx, group, &key, req)) {
+    for hash in l.deadlines.into_values() {
+        let Some(req) = l.requests.remove(&hash).flatten() else { continue };
+        let key = ReqKey { hash, tuple: req.tuple() };
+        if l.heirs.as_deref().is_some_and(|group| migrate::request(cx, group, &key, req)) {
             continue;
         }
         let mine = |e: &Entry| matches!(e, Entry::Request(s, _) if Arc::ptr_eq(s, cx.sock));

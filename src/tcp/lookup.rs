@@ -3,7 +3,8 @@
 //! net/ipv4/inet_hashtables.c.
 
 use super::timewait::TimeWait;
-use crate::base::hash::{Tuple, addr128};
+use super::tw_timer::TwTimers;
+use crate::base::hash::{PlainMap, Tuple, addr128};
 use crate::base::padded::Padded;
 use crate::ip::ports::rcv_saddr_equal;
 use crate::sock::filter::Packet;
@@ -14,7 +15,7 @@ use crate::sock::{Sock, SockCommon, flag};
 use crate::stack::Stack;
 use crate::sys::lock::{Mutex, RwLock};
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -46,19 +47,6 @@ impl Entry {
     }
 }
 
-/// A 4-tuple with its hash, so that it is computed once.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Key {
-    hash: u32,
-    tuple: Tuple,
-}
-
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, h: &mut H) {
-        h.write_u32(self.hash);
-    }
-}
-
 /// Passes the hash on to the table, which needs no other: it is SipHash with a secret.
 #[derive(Default)]
 pub struct Ready(u64);
@@ -72,14 +60,17 @@ impl Hasher for Ready {
             self.0 = (self.0 << 8) | *b as u64;
         }
     }
-    fn write_u32(&mut self, h: u32) {
+    fn write_u64(&mut self, h: u64) {
         // The table takes its control bits from the top and the bucket from the bottom; the shard took the lowest 8
         // bits.
-        self.0 = (h as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(20);
+        self.0 = h.rotate_right(ESHARDS.trailing_zeros());
     }
 }
 
-type Map = HashMap<Key, Entry, BuildHasherDefault<Ready>>;
+/// A slot is a hash and a pointer. The hash stands for its 4-tuple: it has 64 bits and a secret key, so that of 10^6
+/// connections two have the same with a probability of 3 * 10^-8, and nobody can choose such a pair. Of those two the
+/// second is refused, as if its 4-tuple were taken.
+type Map = HashMap<u64, Entry, BuildHasherDefault<Ready>>;
 
 /// A listener in the table; has what lookup needs, so that lookup locks no sock.
 #[derive(Clone)]
@@ -146,8 +137,9 @@ impl Holder {
     }
 }
 
-/// A sock's hold on a port; kept by the sock and its accepted children.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A hold on a port, shared by all equal ones: those of a listener's accepted children, for example
+/// (inet_bind2_bucket).
+#[derive(Debug, PartialEq, Eq)]
 pub struct Bound {
     /// The port.
     pub port: u16,
@@ -156,15 +148,17 @@ pub struct Bound {
 }
 
 #[derive(Default)]
-struct Ports(HashMap<u16, Vec<(Holder, u32)>>);
+struct Ports(PlainMap<u16, Vec<(Arc<Bound>, u32)>>);
 
 /// TCP's tables.
 pub struct TcpTables {
     ehash: Vec<Padded<Mutex<Map>>>,
-    lhash: Vec<RwLock<HashMap<u16, Vec<Listening>>>>,
+    lhash: Vec<RwLock<PlainMap<u16, Vec<Listening>>>>,
     bhash: Vec<Padded<Mutex<Ports>>>,
     /// Time-wait records that exist (tw_refcount).
     pub(super) tw_count: Padded<AtomicI64>,
+    /// When they end.
+    pub(super) tw_timers: TwTimers,
     /// What ICMP said of the path MTU to socks that were owned at the time: sequence number quoted, MTU.
     mtu_news: Mutex<Vec<(Arc<Sock>, crate::wire::seq::SeqNum, u32)>>,
 }
@@ -189,24 +183,21 @@ impl Default for TcpTables {
             lhash: (0..PSHARDS).map(|_| RwLock::default()).collect(),
             bhash: (0..PSHARDS).map(|_| Padded::default()).collect(),
             tw_count: Padded::default(),
+            tw_timers: TwTimers::default(),
             mtu_news: Mutex::default(),
         }
     }
 }
 
 impl TcpTables {
-    fn eshard(&self, hash: u32) -> &Mutex<Map> {
+    fn eshard(&self, hash: u64) -> &Mutex<Map> {
         &self.ehash[hash as usize % ESHARDS]
-    }
-
-    fn key(stack: &Stack, tuple: &Tuple) -> Key {
-        Key { hash: stack.keys.ehash(tuple), tuple: *tuple }
     }
 
     /// The entry of a 4-tuple.
     pub fn established(&self, stack: &Stack, tuple: &Tuple) -> Option<Entry> {
-        let key = Self::key(stack, tuple);
-        self.eshard(key.hash).lock().get(&key).cloned()
+        let key = stack.keys.ehash64(tuple);
+        self.eshard(key).lock().get(&key).cloned()
     }
 
     /// The same for a packet that arrived by device `ifindex`: what is bound to another one is not found
@@ -217,8 +208,8 @@ impl TcpTables {
 
     /// SO_BINDTODEVICE of a connection has changed.
     pub fn rebind_device(&self, stack: &Stack, sock: &Arc<Sock>, sk: &SockCommon) {
-        let key = Self::key(stack, &tuple_of_sock(sk));
-        if let Some(Entry::Sock(found, bound)) = self.eshard(key.hash).lock().get_mut(&key)
+        let key = stack.keys.ehash64(&tuple_of_sock(sk));
+        if let Some(Entry::Sock(found, bound)) = self.eshard(key).lock().get_mut(&key)
             && Arc::ptr_eq(found, sock)
         {
             *bound = sk.bound_dev_if;
@@ -227,8 +218,8 @@ impl TcpTables {
 
     /// Enters a tuple; false, and no change, when it is taken and `replace` refuses to replace the present entry.
     pub fn insert(&self, stack: &Stack, tuple: &Tuple, entry: Entry, replace: impl FnOnce(&Entry) -> bool) -> bool {
-        let key = Self::key(stack, tuple);
-        let mut map = self.eshard(key.hash).lock();
+        let key = stack.keys.ehash64(tuple);
+        let mut map = self.eshard(key).lock();
         if map.get(&key).is_some_and(|old| !replace(old)) {
             return false;
         }
@@ -241,8 +232,8 @@ impl TcpTables {
 
     /// Removes a tuple if `which` says the entry is the caller's.
     pub fn remove(&self, stack: &Stack, tuple: &Tuple, which: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
-        let key = Self::key(stack, tuple);
-        let mut map = self.eshard(key.hash).lock();
+        let key = stack.keys.ehash64(tuple);
+        let mut map = self.eshard(key).lock();
         if map.get(&key).is_some_and(which) { map.remove(&key) } else { None }
     }
 
@@ -255,6 +246,7 @@ impl TcpTables {
         for shard in &self.lhash {
             drop(std::mem::take(&mut *shard.write()));
         }
+        self.tw_timers.clear();
         drop(std::mem::take(&mut *self.mtu_news.lock()));
     }
 
@@ -262,16 +254,16 @@ impl TcpTables {
     pub fn established_len(&self) -> (usize, usize) {
         self.ehash.iter().fold((0, 0), |(n, b), s| {
             let m = s.lock();
-            (n + m.len(), b + m.capacity() * 8 / 7 * (size_of::<(Key, Entry)>() + 1))
+            (n + m.len(), b + m.capacity() * 8 / 7 * (size_of::<(u64, Entry)>() + 1))
         })
     }
 
     /// All entries (diagnostics).
-    pub fn established_all(&self) -> Vec<(Tuple, Entry)> {
-        self.ehash.iter().flat_map(|s| s.lock().iter().map(|(k, e)| (k.tuple, e.clone())).collect::<Vec<_>>()).collect()
+    pub fn established_all(&self) -> Vec<Entry> {
+        self.ehash.iter().flat_map(|s| s.lock().values().cloned().collect::<Vec<_>>()).collect()
     }
 
-    fn lshard(&self, port: u16) -> &RwLock<HashMap<u16, Vec<Listening>>> {
+    fn lshard(&self, port: u16) -> &RwLock<PlainMap<u16, Vec<Listening>>> {
         &self.lhash[port as usize % PSHARDS]
     }
 
@@ -367,7 +359,7 @@ impl TcpTables {
 
     /// All listeners (diagnostics).
     pub fn listeners_all(&self) -> Vec<(u16, Arc<Sock>)> {
-        let all = |s: &RwLock<HashMap<u16, Vec<Listening>>>| {
+        let all = |s: &RwLock<PlainMap<u16, Vec<Listening>>>| {
             s.read()
                 .iter()
                 .flat_map(|(p, l)| l.iter().map(|x| (*p, x.sock.clone())).collect::<Vec<_>>())
@@ -381,26 +373,24 @@ impl TcpTables {
     }
 
     /// Takes a port for a binding sock unless a holder conflicts.
-    pub fn bind(&self, port: u16, holder: Holder) -> Option<Bound> {
+    pub fn bind(&self, port: u16, holder: Holder) -> Option<Arc<Bound>> {
         let mut shard = self.bshard(port).lock();
         let list = shard.0.entry(port).or_default();
-        if list.iter().any(|(h, _)| holder.conflicts(h)) {
+        if list.iter().any(|(b, _)| holder.conflicts(&b.holder)) {
             return None;
         }
-        Self::count(list, holder);
-        Some(Bound { port, holder })
+        Some(Self::count(list, port, holder))
     }
 
     /// As `bind` for a port that the stack chooses: SO_REUSEADDR and SO_REUSEPORT do not count
     /// (inet_csk_find_open_port).
-    pub fn bind_unshared(&self, port: u16, holder: Holder) -> Option<Bound> {
+    pub fn bind_unshared(&self, port: u16, holder: Holder) -> Option<Arc<Bound>> {
         let mut shard = self.bshard(port).lock();
         let list = shard.0.entry(port).or_default();
-        if list.iter().any(|(h, _)| holder.overlaps(h)) {
+        if list.iter().any(|(b, _)| holder.overlaps(&b.holder)) {
             return None;
         }
-        Self::count(list, holder);
-        Some(Bound { port, holder })
+        Some(Self::count(list, port, holder))
     }
 
     /// Keeps what ICMP said about the path of an owned sock (mtu_info).
@@ -426,26 +416,28 @@ impl TcpTables {
 
     /// Takes a port for a connecting sock: only one that nobody bound, or that other connections chose. The caller then
     /// sees whether its 4-tuple is free.
-    pub fn bind_for_connect(&self, port: u16, holder: Holder) -> Option<Bound> {
+    pub fn bind_for_connect(&self, port: u16, holder: Holder) -> Option<Arc<Bound>> {
         let holder = Holder { by_connect: true, ..holder };
         let mut shard = self.bshard(port).lock();
         let list = shard.0.entry(port).or_default();
-        if list.iter().any(|(h, _)| !h.by_connect) {
+        if list.iter().any(|(b, _)| !b.holder.by_connect) {
             return None;
         }
-        Self::count(list, holder);
-        Some(Bound { port, holder })
+        Some(Self::count(list, port, holder))
     }
 
-    fn count(list: &mut Vec<(Holder, u32)>, holder: Holder) {
-        match list.iter_mut().find(|(h, _)| *h == holder) {
-            Some((_, n)) => *n += 1,
-            None => list.push((holder, 1)),
+    fn count(list: &mut Vec<(Arc<Bound>, u32)>, port: u16, holder: Holder) -> Arc<Bound> {
+        if let Some((bound, n)) = list.iter_mut().find(|(b, _)| b.holder == holder) {
+            *n += 1;
+            return bound.clone();
         }
+        let bound = Arc::new(Bound { port, holder });
+        list.push((bound.clone(), 1));
+        bound
     }
 
-    fn uncount(list: &mut Vec<(Holder, u32)>, holder: Holder) {
-        let Some(i) = list.iter().position(|(h, _)| *h == holder) else { return };
+    fn uncount(list: &mut Vec<(Arc<Bound>, u32)>, bound: &Bound) {
+        let Some(i) = list.iter().position(|(b, _)| **b == *bound) else { return };
         list[i].1 -= 1;
         if list[i].1 == 0 {
             list.swap_remove(i);
@@ -454,38 +446,36 @@ impl TcpTables {
 
     /// The same hold with what it now depends on: an option, the address or the state of the sock has changed. Nothing
     /// is refused: conflicts are the concern of those who bind later.
-    pub fn rehold(&self, bound: Bound, holder: Holder) -> Bound {
+    pub fn rehold(&self, bound: &Bound, holder: Holder) -> Arc<Bound> {
         let mut shard = self.bshard(bound.port).lock();
         let list = shard.0.entry(bound.port).or_default();
-        Self::uncount(list, bound.holder);
-        Self::count(list, holder);
-        Bound { holder, ..bound }
+        Self::uncount(list, bound);
+        Self::count(list, bound.port, holder)
     }
 
     /// One more sock on a port that is held: an accepted child.
-    pub fn bind_again(&self, bound: Bound) -> Bound {
-        let mut shard = self.bshard(bound.port).lock();
-        Self::count(shard.0.entry(bound.port).or_default(), bound.holder);
-        bound
+    pub fn bind_again(&self, port: u16, holder: Holder) -> Arc<Bound> {
+        let mut shard = self.bshard(port).lock();
+        Self::count(shard.0.entry(port).or_default(), port, holder)
     }
 
     /// The same hold under other flags: a bound sock begins to listen. None when that conflicts; the old hold stays.
-    pub fn rebind(&self, bound: Bound, holder: Holder) -> Option<Bound> {
+    pub fn rebind(&self, bound: &Bound, holder: Holder) -> Option<Arc<Bound>> {
         self.unbind(bound);
         match self.bind(bound.port, holder) {
             Some(b) => Some(b),
             None => {
-                self.bind_again(bound);
+                self.bind_again(bound.port, bound.holder);
                 None
             }
         }
     }
 
     /// Gives a hold back.
-    pub fn unbind(&self, bound: Bound) {
+    pub fn unbind(&self, bound: &Bound) {
         let mut shard = self.bshard(bound.port).lock();
         if let Some(list) = shard.0.get_mut(&bound.port) {
-            Self::uncount(list, bound.holder);
+            Self::uncount(list, bound);
             if list.is_empty() {
                 shard.0.remove(&bound.port);
             }
@@ -528,7 +518,7 @@ mod tests {
             let t = TcpTables::default();
             let first = t.bind(80, a).expect(case);
             assert_eq!(t.bind(80, b).is_some(), free, "{case}");
-            t.unbind(first);
+            t.unbind(&first);
             assert!(t.bind(81, b).is_some(), "{case}");
         }
     }
@@ -540,8 +530,8 @@ mod tests {
         let a = t.bind_for_connect(4000, h).unwrap();
         let b = t.bind_for_connect(4000, h).unwrap();
         assert!(t.bind(4000, h).is_none());
-        t.unbind(a);
-        t.unbind(b);
+        t.unbind(&a);
+        t.unbind(&b);
         t.bind(4000, h).unwrap();
         assert!(t.bind_for_connect(4000, h).is_none());
     }

@@ -17,6 +17,7 @@
 //! | `syncookies` | what a SYN-ACK remembers in place of a request (RFC 4987) |
 //! | `fastopen`, `metrics` | data in the SYN (RFC 7413); what is remembered of peers |
 //! | `close`, `timewait` | close, shutdown, abort, orphans (RFC 9293 §3.10.4); TIME-WAIT records |
+//! | `tw_timer` | when TIME-WAIT records end |
 //! | `sendmsg`, `output` | send: bytes join the queue; push now or later (RFC 9293 §3.7.4) |
 //! | `xmit`, `segment` | which segment, how long; its options and header |
 //! | `tstamp` | transmit timestamps: the byte that is reported, its acknowledgement |
@@ -106,6 +107,7 @@ mod threats_test;
 pub(crate) mod timer;
 pub(crate) mod timewait;
 mod tstamp;
+mod tw_timer;
 pub mod ulp;
 pub(crate) mod undo;
 pub(crate) mod urgent;

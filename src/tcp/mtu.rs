@@ -91,6 +91,9 @@ pub fn current_mss(cx: &mut Cx<'_>) -> u32 {
     {
         mss = sync_mss(cx, mtu);
     }
+    if !segment::has_more_options(cx) {
+        return mss;
+    }
     let own = segment::established_options(cx, None).len();
     let header = (HEADER_LEN + own + sock_ops::reserved(cx, own)) as u32;
     let assumed = u32::from(cx.tp.tcp_header_len);

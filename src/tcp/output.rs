@@ -5,7 +5,7 @@
 
 use super::ack::init_cwnd;
 use super::chrono::{Chrono, chrono_start, chrono_stop};
-use super::cong::{CaEvent, has_cong_control, in_slow_start};
+use super::cong::{CaEvent, ca_slot, has_cong_control, in_slow_start};
 use super::mtu::current_mss;
 use super::queue::Pos;
 use super::tcb::{CaState, Cx, TcpSock, nagle};
@@ -232,6 +232,7 @@ pub fn push_pending_frames(cx: &mut Cx<'_>, mss: u32, nonagle: u8) {
 #[inline]
 pub fn push_pending(cx: &mut Cx<'_>) {
     if !cx.tp.write_queue.is_empty() {
+        cx.refresh_clock();
         let mss = current_mss(cx);
         let nonagle = cx.tp.nonagle;
         push_pending_frames(cx, mss, nonagle);
@@ -242,7 +243,7 @@ pub fn push_pending(cx: &mut Cx<'_>) {
 /// (RFC 2861 §3.1, RFC 5681 §4.1). Linux: tcp_cwnd_restart.
 pub fn cwnd_restart(cx: &mut Cx<'_>, idle_us: u64) {
     let rto = u64::from(cx.tp.rto_us.max(1));
-    cx.with_ca(|ca, cx| ca.cwnd_event(cx, CaEvent::CwndRestart));
+    cx.with_ca_slot(ca_slot::CWND_EVENT, |ca, cx| ca.cwnd_event(cx, CaEvent::CwndRestart));
     cx.tp.snd_ssthresh = current_ssthresh(cx.tp);
     let floor = init_cwnd(cx).min(cx.tp.snd_cwnd);
     let mut cwnd = cx.tp.snd_cwnd;

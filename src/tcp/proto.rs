@@ -10,8 +10,10 @@ use super::{
     sockopt, synack, timer, tstamp,
 };
 use crate::base::error::{Error, Result};
+use crate::base::hash::Tuple;
 use crate::counters::{DropReason, Mib};
-use crate::ip::{bind, pktoptions};
+use crate::ip::{bind, flowlabel, pktoptions};
+use crate::sock::addr::AF_INET6;
 use crate::sock::addr::unmap;
 use crate::sock::diag::Dumped;
 use crate::sock::filter;
@@ -111,8 +113,7 @@ fn fastopen_sysctls(stack: &Stack, net: &Arc<TcpNet>) -> Result<()> {
 pub(super) fn count_in(cx: &mut Cx<'_>, skb: &Skb) {
     let n = u32::from(skb.rx_segs.max(1));
     cx.tp.segs_in = cx.tp.segs_in.wrapping_add(n);
-    let header = skb.linear().get(12).map_or(0, |b| usize::from(b >> 4) * 4);
-    if skb.len() > header {
+    if skb.len() > skb.tcp.header_len() {
         cx.tp.data_segs_in = cx.tp.data_segs_in.wrapping_add(n);
     }
 }
@@ -141,6 +142,9 @@ impl Proto for Tcp {
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
         sk.private = Box::new(TcpSock::new(&self.0, sk.stack));
         sk.common.txrehash = sk.stack.sysctl.txrehash() != 0;
+        if sk.sock.family == AF_INET6 {
+            sk.common.ip_flags |= flowlabel::of_new_socket(sk.stack);
+        }
         Ok(())
     }
 
@@ -198,6 +202,13 @@ impl Proto for Tcp {
         level == libc::IPPROTO_TCP && name == 35
     }
 
+    fn negative_advice(&self, sk: &mut SockGuard<'_>) {
+        sk.common.dst = None;
+        if let Ok(mut cx) = Tcp::cx(sk) {
+            super::segment::rethink_txhash(&mut cx);
+        }
+    }
+
     fn set_rcvlowat(&self, sk: &mut SockGuard<'_>, val: i32) {
         if let Ok(mut cx) = Tcp::cx(sk) {
             rcvbuf::set_rcvlowat(&mut cx, val);
@@ -229,6 +240,10 @@ impl Proto for Tcp {
         recvmsg::recvmsg_locked(sk, msg)
     }
 
+    fn poll(&self, sk: SockRef<'_>) -> Events {
+        recvmsg::poll(sk)
+    }
+
     fn poll_locked(&self, sk: &mut SockGuard<'_>) -> Events {
         recvmsg::poll_locked(sk)
     }
@@ -248,10 +263,6 @@ impl Proto for Tcp {
     }
 
     fn release_cb(&self, sk: &mut SockGuard<'_>, bits: u32) {
-        if bits & deferred::DELACK_TIMER != 0 && !sk.in_softirq() {
-            // The timer met a system call.
-            sk.stack.mib.inc(Mib::TcpExtDelayedACKLocked);
-        }
         let Ok(mut cx) = Tcp::cx(sk) else { return };
         if bits & deferred::MTU_REDUCED != 0 {
             rcv::mtu_deferred(&mut cx);
@@ -360,14 +371,19 @@ impl Proto for Tcp {
             let v6 = IpAddr::V6(addr.into());
             unmap(SocketAddr::new(v6, port))
         };
-        self.0.hashinfo.listeners_all().into_iter().for_each(|(_, sock)| each(Dumped::Sock(sock)));
-        for (t, entry) in self.0.hashinfo.established_all() {
-            let mini = |state| Dumped::Mini(state, end(t.saddr, t.sport), end(t.daddr, t.dport));
-            each(match entry {
-                Entry::Sock(sock, _) => Dumped::Sock(sock),
-                Entry::Request(..) => mini(State::SynRecv),
-                Entry::TimeWait(tw) => mini(tw.substate()),
-            });
+        let mini = |state, t: &Tuple| Dumped::Mini(state, end(t.saddr, t.sport), end(t.daddr, t.dport));
+        for (_, sock) in self.0.hashinfo.listeners_all() {
+            let requests = requests_of(&sock);
+            each(Dumped::Sock(sock));
+            requests.iter().for_each(|t| each(mini(State::SynRecv, t)));
+        }
+        for entry in self.0.hashinfo.established_all() {
+            match entry {
+                Entry::Sock(sock, _) => each(Dumped::Sock(sock)),
+                Entry::TimeWait(tw) => each(mini(tw.substate(), &tw.tuple())),
+                // Listed with its listener.
+                Entry::Request(..) => {}
+            }
         }
         Some((libc::SOCK_STREAM as u16, libc::IPPROTO_TCP as u16))
     }
@@ -389,6 +405,14 @@ impl Proto for Tcp {
             super::invariants::check(sock, state, tp);
         }
     }
+}
+
+/// The 4-tuples of a listener's requests.
+fn requests_of(listener: &Arc<Sock>) -> Vec<Tuple> {
+    let Some(stack) = listener.stack().upgrade() else { return Vec::new() };
+    let g = listener.lock(&stack);
+    let tp = g.private.downcast_ref::<TcpSock>();
+    tp.and_then(|tp| tp.listener.as_ref()).map_or(Vec::new(), |l| l.tuples().collect())
 }
 
 /// A segment for an owned sock, by state. Linux: tcp_v4_do_rcv.

@@ -258,7 +258,7 @@ fn truesize<'a>(it: impl Iterator<Item = &'a Skb>) -> i64 {
 /// Copies the receive queue together where that saves memory; what the program has read goes.
 fn collapse_receive_queue(cx: &mut Cx<'_>) {
     let before = truesize(cx.sk.receive_queue.iter());
-    let (out, gone) = collapse(cx.tp, cx.sk.receive_queue.drain(..), Some(cx.tp.copied_seq));
+    let (out, gone) = collapse(cx.tp, cx.sk.receive_queue.drain(), Some(cx.tp.copied_seq));
     cx.sk.receive_queue.extend(out);
     cx.stack.mib.add(Mib::TcpExtTCPRcvCollapsed, gone);
     let after = truesize(cx.sk.receive_queue.iter());

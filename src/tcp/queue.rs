@@ -3,8 +3,10 @@
 //! sk_write_queue, tcp_rtx_queue, out_of_order_queue, of which the latter two are red-black trees.
 //!
 //! An skb is one pointer here. The pointers are in chunks, so that a packet is found by two binary searches and one in
-//! the middle of 10^5 is inserted or removed by moving a part of a chunk. A queue of at most a chunk is a VecDeque.
+//! the middle of 10^5 is inserted or removed by moving a part of a chunk. A queue of at most a chunk is a
+//! [`SkbQueue`], which keeps a single packet in place.
 
+use crate::sock::queue::SkbQueue;
 use crate::sock::skb::Skb;
 use crate::wire::seq::SeqNum;
 use std::collections::VecDeque;
@@ -12,7 +14,7 @@ use std::collections::VecDeque;
 /// Most packets of a chunk: moving half of it costs less than one cache miss for each packet looked at on the way.
 const CHUNK: usize = 256;
 
-type Chunk = VecDeque<Skb>;
+type Chunk = SkbQueue;
 
 /// Segments in sequence order.
 #[derive(Debug, Default)]
@@ -28,8 +30,6 @@ struct More {
     chunks: VecDeque<Chunk>,
     /// Packets in `chunks`.
     len: usize,
-    /// A chunk's memory for the next one, so that a queue in steady state allocates nothing.
-    spare: Chunk,
 }
 
 /// Where a packet is in a queue. Valid until a packet is inserted, or one before it removed.
@@ -45,21 +45,12 @@ impl Pos {
 }
 
 impl More {
-    /// Removes an emptied chunk and keeps its memory.
-    fn retire(&mut self, chunk: usize) {
-        if let Some(c) = self.chunks.remove(chunk)
-            && self.spare.capacity() < c.capacity()
-        {
-            self.spare = c;
-        }
-    }
-
     fn push_back(&mut self, skb: Skb) {
         self.len += 1;
         match self.chunks.back_mut() {
             Some(last) if last.len() < CHUNK => last.push_back(skb),
             _ => {
-                let mut chunk = std::mem::take(&mut self.spare);
+                let mut chunk = Chunk::default();
                 chunk.push_back(skb);
                 self.chunks.push_back(chunk);
             }
@@ -187,19 +178,16 @@ impl SegQueue {
         let skb = m.chunks.back_mut()?.pop_back();
         m.len -= 1;
         if m.chunks[last].is_empty() {
-            m.retire(last);
+            m.chunks.pop_back();
         }
         skb
     }
     /// The first chunk is empty: the next takes its place.
     fn refill_head(&mut self) {
         let Some(m) = self.more.as_deref_mut() else { return };
-        let Some(mut next) = m.chunks.pop_front() else { return };
+        let Some(next) = m.chunks.pop_front() else { return };
         m.len -= next.len();
-        std::mem::swap(&mut self.head, &mut next);
-        if m.spare.capacity() < next.capacity() {
-            m.spare = next;
-        }
+        self.head = next;
     }
     /// Inserts before the packet at `at`; returns where the new one is.
     pub(crate) fn insert(&mut self, at: Pos, skb: Skb) -> Pos {
@@ -252,7 +240,7 @@ impl SegQueue {
         } else {
             m.len -= 1;
             if left == 0 {
-                m.retire(at.chunk - 1);
+                m.chunks.remove(at.chunk - 1);
                 return Some(skb);
             }
         }
@@ -262,25 +250,27 @@ impl SegQueue {
         {
             if at.chunk == 0 {
                 m.len -= next.len();
-                self.head.append(&mut next);
+                self.head.extend(next.drain());
             } else {
-                m.chunks[at.chunk - 1].append(&mut next);
+                m.chunks[at.chunk - 1].extend(next.drain());
             }
         }
         Some(skb)
     }
     /// In order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Skb> + Clone + '_ {
-        self.head.iter().chain(self.more.iter().flat_map(|m| m.chunks.iter().flatten())).inspect(|_| tally())
+        let more = self.more.iter().flat_map(|m| m.chunks.iter().flat_map(Chunk::iter));
+        self.head.iter().chain(more).inspect(|_| tally())
     }
     /// In order, to change notes (never sequence numbers).
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Skb> + '_ {
-        self.head.iter_mut().chain(self.more.iter_mut().flat_map(|m| m.chunks.iter_mut().flatten()))
+        let more = self.more.iter_mut().flat_map(|m| m.chunks.iter_mut().flat_map(Chunk::iter_mut));
+        self.head.iter_mut().chain(more)
     }
     /// Takes everything.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Skb> + '_ {
         let more = self.more.take().map(|m| m.chunks);
-        self.head.drain(..).chain(more.into_iter().flatten().flatten())
+        self.head.drain().chain(more.into_iter().flatten().flat_map(|mut c| c.drain()))
     }
     /// The first position for which `before` does not hold; it must hold for none behind that. O(log n).
     fn partition_point(&self, before: impl Fn(&Skb) -> bool) -> Pos {
@@ -310,7 +300,7 @@ impl SegQueue {
     /// Gives memory of a drained queue back, so that an idle connection holds none.
     pub(crate) fn shrink(&mut self) {
         if self.is_empty() {
-            *self = SegQueue::default();
+            self.more = None;
         }
     }
 }

@@ -23,7 +23,7 @@ pub(crate) const TIMEOUT_MIN_US: u64 = 2_000;
 /// been delivered faster than the least RTT, the acknowledgement is the original's.
 #[inline]
 pub(crate) fn rack_advance(tp: &mut TcpSock, now: Instant, bits: u8, end_seq: SeqNum, xmit: Instant) {
-    let rtt = (now - xmit).as_micros().min(u32::MAX as u128) as u32;
+    let rtt = now.micros_since(xmit).min(u32::MAX as i64) as u32;
     if rtt < rtt::min_rtt(tp) && bits & sacked::RETRANS != 0 {
         return;
     }
@@ -58,7 +58,7 @@ fn reo_wnd(cx: &Cx<'_>) -> u32 {
 /// Microseconds until the packet at `at` counts as lost; zero or less: now (tcp_rack_skb_timeout).
 pub(super) fn skb_timeout(cx: &Cx<'_>, at: Pos, reo_wnd: u32) -> i64 {
     let Some(s) = cx.tp.rtx_queue.get(at) else { return 0 };
-    cx.tp.rack.rtt_us as i64 + reo_wnd as i64 - (cx.now - s.tcp.mstamp).as_micros().min(i64::MAX as u128) as i64
+    cx.tp.rack.rtt_us as i64 + reo_wnd as i64 - cx.now.micros_since(s.tcp.mstamp)
 }
 
 /// Marks lost segments; returns microseconds until others may be lost (0: none; tcp_rack_detect_loss). Walks the list

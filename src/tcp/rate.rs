@@ -44,7 +44,7 @@ pub(crate) fn rate_skb_delivered(tp: &mut TcpSock, cb: &mut TcpCb, rs: &mut Rate
         rs.is_retrans = cb.sacked & sacked::RETRANS != 0;
         rs.last_end_seq = cb.end_seq;
         tp.first_tx_mstamp = cb.mstamp;
-        rs.interval_us = (tp.first_tx_mstamp - cb.first_tx_mstamp).as_micros() as i64;
+        rs.interval_us = tp.first_tx_mstamp.micros_since(cb.first_tx_mstamp);
     }
     // A selectively acknowledged segment gives one sample only.
     if cb.sacked & sacked::SACKED_ACKED != 0 {
@@ -74,7 +74,7 @@ pub(crate) fn rate_gen(cx: &mut Cx<'_>, delivered: u32, lost: u32, is_sack_reneg
     // The longer of the send and the acknowledgement phase counts, so that neither ACK compression nor a burst makes
     // the path look faster.
     let snd_us = rs.interval_us.max(0);
-    let ack_us = (cx.now - rs.prior_mstamp).as_micros() as i64;
+    let ack_us = cx.now.micros_since(rs.prior_mstamp);
     rs.interval_us = snd_us.max(ack_us);
     rs.snd_interval_us = snd_us.min(u32::MAX as i64) as u32;
     rs.rcv_interval_us = ack_us.min(u32::MAX as i64) as u32;
@@ -83,8 +83,9 @@ pub(crate) fn rate_gen(cx: &mut Cx<'_>, delivered: u32, lost: u32, is_sack_reneg
         rs.interval_us = -1;
         return;
     }
-    let faster =
-        rs.delivered as i128 * tp.rate_interval_us as i128 >= tp.rate_delivered as i128 * rs.interval_us as i128;
+    // The first product is less than 2^63.
+    let faster = i64::from(rs.delivered) * i64::from(tp.rate_interval_us)
+        >= i64::from(tp.rate_delivered).saturating_mul(rs.interval_us);
     if !rs.is_app_limited || faster {
         tp.rate_delivered = rs.delivered.max(0) as u32;
         tp.rate_interval_us = rs.interval_us.min(u32::MAX as i64) as u32;

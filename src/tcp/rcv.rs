@@ -14,6 +14,7 @@ use crate::base::error::Error;
 use crate::base::hash::{Tuple, addr128};
 use crate::counters::{DropReason, Mib};
 use crate::ip;
+use crate::ip::flowlabel;
 use crate::ip::output::{IpTx, default_ttl, xmit, xmit_with_headers};
 use crate::ip::socket_headers::Chain;
 use crate::sock::addr::to_family;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// A segment without payload that no sock sends: of a time-wait record, a request, or nobody.
+#[derive(Clone, Copy)]
 pub(super) struct Reply<'a> {
     pub src: IpAddr,
     pub dst: IpAddr,
@@ -68,7 +70,10 @@ pub(super) fn reply_options(signer: Option<&Signer>, timestamps: Option<(u32, u3
 /// Sends a reply; one that finds no route is lost, as any packet may be. False: it is.
 pub(super) fn send_reply(stack: &Arc<Stack>, r: &Reply<'_>) -> bool {
     match ip::route::lookup_for_answer(stack, r.dst, Some(r.src), r.oif) {
-        Ok(dst) => send_reply_by(stack, &dst, r, None),
+        Ok(dst) => {
+            let label = if r.dst.is_ipv4() { 0 } else { flowlabel::of_answer(stack, r.flow_label, || r.txhash) };
+            send_reply_by(stack, &dst, &Reply { flow_label: label, ..*r }, None)
+        }
         // Over IPv4 it counts as sent (ip_send_unicast_reply returns nothing).
         Err(_) if r.dst.is_ipv4() => {
             stack.mib.inc(Mib::TcpOutSegs);
@@ -120,7 +125,7 @@ pub(super) fn send_reset(
     sport: u16,
     dport: u16,
     info: &PacketInfo,
-    signer: Option<&Signer>,
+    (signer, flow_label): (Option<&Signer>, u32),
 ) {
     let flags = TcpFlags::from_bits(cb.flags);
     if flags.contains(TcpFlags::RST) {
@@ -151,7 +156,7 @@ pub(super) fn send_reset(
         tos: ecn::with_codepoint(cb.ip_dsfield, 0),
         ttl: -1,
         oif: if link_local(src) { info.ifindex } else { 0 },
-        flow_label: 0,
+        flow_label,
         txhash: flow_hash(dport, sport),
     };
     if send_reply(stack, &r) {
@@ -166,9 +171,10 @@ pub(super) fn reset_of_nobody(
     skb: &Skb,
     (sport, dport): (u16, u16),
     info: &PacketInfo,
+    label: u32,
 ) {
     let Ok(signer) = auth::key_of_nobody(net, stack, skb, info, sport) else { return };
-    send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info, signer.as_ref());
+    send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info, (signer.as_ref(), label));
 }
 
 /// The same for a segment that a connected sock refuses. `signed`: its TCP-AO option.
@@ -186,7 +192,8 @@ pub(super) fn reset_from_sock(cx: &Cx<'_>, cb: &TcpCb, signed: Option<AoHeader>)
         now,
     };
     let Ok(signer) = auth::reset_key(cx, signed) else { return };
-    send_reset(cx.stack, cb, sk.daddr, sk.saddr, sk.dport, sk.sport, &info, signer.as_ref());
+    let label = flowlabel::reflected(sk, cb.flow_label);
+    send_reset(cx.stack, cb, sk.daddr, sk.saddr, sk.dport, sk.sport, &info, (signer.as_ref(), label));
 }
 
 /// The loopback device is always interface 1 (LOOPBACK_IFINDEX).
@@ -282,7 +289,7 @@ pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketI
             let isn = timewait::segment(net, stack, &tw, &skb, (sport, dport), info);
             let Some(isn) = isn else { return };
             if let Some(l) = net.hashinfo.listener(stack, info, (sport, dport), &skb) {
-                timewait::kill(stack, &tw);
+                timewait::kill(net, stack, &tw);
                 skb.tcp.in_flight = isn.0;
                 return to_listener(stack, &l, skb, info);
             }
@@ -293,7 +300,7 @@ pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketI
     if let Some(l) = net.hashinfo.listener(stack, info, (sport, dport), &skb) {
         return to_listener(stack, &l, skb, info);
     }
-    reset_of_nobody(net, stack, &skb, (sport, dport), info);
+    reset_of_nobody(net, stack, &skb, (sport, dport), info, flowlabel::of_reset(stack, info.flow_label));
     stack.mib.drop(DropReason::NoSocket);
 }
 

@@ -243,8 +243,8 @@ pub(crate) fn rcvbuf_grow(cx: &mut Cx<'_>, space: u32) {
 
 /// The program has read: once a round trip, measures how much (Dynamic Right-Sizing; tcp_rcv_space_adjust).
 pub(crate) fn rcv_space_adjust(cx: &mut Cx<'_>) {
-    let time = (cx.now - cx.tp.rcvq_time).as_micros();
-    if cx.tp.rcv_rtt_us == 0 || time < (cx.tp.rcv_rtt_us >> 3) as u128 {
+    let time = cx.now.micros_since(cx.tp.rcvq_time);
+    if cx.tp.rcv_rtt_us == 0 || time < i64::from(cx.tp.rcv_rtt_us >> 3) {
         return;
     }
     // Bytes that are still unread do not count.
@@ -326,7 +326,7 @@ pub(crate) fn rcv_rtt_measure(cx: &mut Cx<'_>) {
         if cx.tp.rcv_nxt.before(cx.tp.rcv_rtt_seq) {
             return;
         }
-        let us = (cx.now - cx.tp.rcv_rtt_time).as_micros().clamp(1, u32::MAX as u128) as u32;
+        let us = cx.now.micros_since(cx.tp.rcv_rtt_time).clamp(1, u32::MAX as i64) as u32;
         rcv_rtt_update(cx.tp, us, true);
     }
     cx.tp.rcv_rtt_seq = cx.tp.rcv_nxt + cx.tp.rcv_wnd;

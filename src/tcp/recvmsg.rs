@@ -15,7 +15,7 @@ use crate::sock::skb::Skb;
 use crate::sock::state::State;
 use crate::sock::tstamp;
 use crate::sock::wait::Events;
-use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, SockGuard, flag, ip_flag};
+use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, SockGuard, flag, ip_flag};
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::TcpFlags;
 use std::sync::atomic::Ordering;
@@ -320,13 +320,9 @@ impl Recv {
 
 /// Frees a packet that was read (tcp_eat_recv_skb).
 fn eat(cx: &mut Cx<'_>, at: usize) {
-    let skb: Option<Skb> = if at == 0 { cx.sk.receive_queue.pop_front() } else { cx.sk.receive_queue.remove(at) };
+    let skb: Option<Skb> = cx.sk.receive_queue.remove(at);
     if let Some(skb) = skb {
         mem::uncharge_rmem(cx.sock, cx.sk, skb.truesize);
-    }
-    if cx.sk.receive_queue.is_empty() && cx.sk.receive_queue.capacity() > 64 {
-        // An idle connection keeps no memory for the queue.
-        cx.sk.receive_queue = Default::default();
     }
 }
 
@@ -390,6 +386,29 @@ pub(crate) fn data_ready(cx: &mut Cx<'_>) {
     }
 }
 
+/// Room to send: EPOLLOUT | EPOLLWRNORM.
+const WRITABLE: Events = Events((libc::POLLOUT | libc::POLLWRNORM) as u32);
+
+/// poll(2). A sock that an earlier poll found idle is not owned for it.
+pub(crate) fn poll(sk: SockRef<'_>) -> Events {
+    let quiet = |sock: &Sock| sock.err.load(Ordering::SeqCst) == 0 && sock.errors.is_empty();
+    if sk.sock.is_idle() && quiet(sk.sock) {
+        return WRITABLE;
+    }
+    let mut g = sk.lock();
+    let m = poll_locked(&mut g);
+    if m == WRITABLE && is_idle(&mut g) {
+        g.release_idle();
+    }
+    m
+}
+
+/// Whether a sock that is only writable stays so until somebody owns it: neither side has bytes queued, so that no
+/// limit of memory decides.
+fn is_idle(g: &mut SockGuard<'_>) -> bool {
+    Cx::new(g).is_some_and(|cx| cx.sk.wmem_queued == 0 && cx.tp.rcv_nxt == cx.tp.copied_seq)
+}
+
 /// poll(2) of an owned sock. Linux: tcp_poll.
 pub(crate) fn poll_locked(g: &mut SockGuard<'_>) -> Events {
     let Some(cx) = Cx::new(&mut *g) else { return Events::ERR };
@@ -398,7 +417,6 @@ pub(crate) fn poll_locked(g: &mut SockGuard<'_>) -> Events {
         let some = cx.tp.listener.as_ref().is_some_and(|l| l.accept_len() > 0);
         return if some { Events::IN } else { Events::NONE };
     }
-    let writable = Events((libc::POLLOUT | libc::POLLWRNORM) as u32);
     let mut m = Events::NONE;
     let down = cx.sock.shutdown.load(Ordering::Acquire);
     if down == RCV_SHUTDOWN | SEND_SHUTDOWN || state == State::Close {
@@ -417,7 +435,7 @@ pub(crate) fn poll_locked(g: &mut SockGuard<'_>) -> Events {
             m |= Events::IN;
         }
         if down & SEND_SHUTDOWN != 0 || stream_writable(&cx) {
-            m |= writable;
+            m |= WRITABLE;
         } else {
             // A program that was told "not writable" is woken when that changes (SOCK_NOSPACE).
             cx.tp.nospace = true;
@@ -427,7 +445,7 @@ pub(crate) fn poll_locked(g: &mut SockGuard<'_>) -> Events {
         }
     } else if state == State::SynSent && cx.sk.ip_flags & ip_flag::DEFER_CONNECT != 0 {
         // The first write(2) sends the SYN.
-        m |= writable;
+        m |= WRITABLE;
     }
     if cx.sock.err.load(Ordering::Acquire) != 0 || !cx.sock.errors.is_empty() {
         m |= Events::ERR;

@@ -127,7 +127,7 @@ pub(crate) fn ack_update_rtt(
 /// RTT of the handshake on the passive side, from the SYN-ACK's only transmission at `sent`; None when it was sent
 /// again (tcp_synack_rtt_meas).
 pub(crate) fn synack_rtt_meas(cx: &mut Cx<'_>, sent: Option<Instant>) {
-    let rtt = sent.map_or(-1, |t| (cx.now - t).as_micros() as i64);
+    let rtt = sent.map_or(-1, |t| cx.now.micros_since(t));
     let mut rs = RateSample::default();
     ack_update_rtt(cx, flag::SYN_ACKED, rtt, -1, rtt, &mut rs);
 }

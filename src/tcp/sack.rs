@@ -217,6 +217,9 @@ fn tag_skb(cx: &mut Cx<'_>, st: &mut AckSt, at: Pos, dup_sack: bool) {
     let Some(skb) = cx.tp.rtx_queue.get(at) else { return };
     let (tagged, mut cb) = (Tagged::of(skb), skb.tcp);
     cb.sacked = sacktag_one(cx, st, &tagged, dup_sack);
+    if cb.sacked & sacked::SACKED_ACKED != 0 {
+        st.packet(&cb, (cb.seq, cb.end_seq), tagged.pcount, true, cx.now);
+    }
     super::rate::rate_skb_delivered(cx.tp, &mut cb, &mut st.rate);
     if let Some(skb) = cx.tp.rtx_queue.get_mut(at) {
         skb.tcp = cb;

@@ -4,7 +4,7 @@
 //! Linux: __tcp_transmit_skb, tcp_syn_options, tcp_established_options, tcp_synack_options. RFC 9293 §3.1, RFC 7323 §3.
 
 use super::auth::{self, Signer};
-use super::cong::CaEvent;
+use super::cong::{CaEvent, ca_slot};
 use super::sock_ops::{self, HdrSeg, OutOptions, cb};
 use super::tcb::Cx;
 use super::{delack, ecn, mtu, output, prr, rate, tstamp, window};
@@ -21,7 +21,7 @@ use crate::stack::Stack;
 use crate::wire::proto;
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{self, CHECKSUM_OFFSET, TcpFlags, TcpRepr};
-use crate::wire::tcp_options::{AuthOption, EstablishedOptions, SynOptions};
+use crate::wire::tcp_options::{AuthOption, EstablishedOptions, SynOptions, TIMESTAMP_ALIGNED_LEN};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -110,6 +110,20 @@ pub(crate) fn ts_at(cx: &Cx<'_>, at: Instant) -> u32 {
     (at.as_millis() as u32).wrapping_add(cx.tp.tsoffset)
 }
 
+/// Whether a segment sent now may have other options than timestamps, or `tcp_header_len` is not the length of its
+/// header.
+#[inline]
+pub(super) fn has_more_options(cx: &Cx<'_>) -> bool {
+    let tp = &*cx.tp;
+    let timestamps = if tp.rx_opt.tstamp_ok { TIMESTAMP_ALIGNED_LEN } else { 0 };
+    usize::from(tp.tcp_header_len) != tcp::HEADER_LEN + timestamps
+        || tp.num_sacks != 0
+        || tp.sack.as_ref().is_some_and(|s| s.duplicate_sack.is_some())
+        || tp.auth.is_some()
+        || tp.ecn.is_accurate()
+        || tp.sock_ops_flags & cb::WRITE_HDR_OPT != 0
+}
+
 /// Options of a segment of an established connection: timestamps when agreed, then as many SACK blocks as fit, a D-SACK
 /// first. `at`: when the segment leaves; None for a look at the size only.
 pub(crate) fn established_options(cx: &Cx<'_>, at: Option<Instant>) -> EstablishedOptions {
@@ -119,7 +133,9 @@ pub(crate) fn established_options(cx: &Cx<'_>, at: Option<Instant>) -> Establish
     if tp.rx_opt.tstamp_ok {
         o.timestamps = Some((at.map_or(0, |t| ts_at(cx, t)), tp.rx_opt.ts_recent));
     }
-    if let Some(s) = &tp.sack {
+    if let Some(s) = &tp.sack
+        && (s.duplicate_sack.is_some() || tp.num_sacks != 0)
+    {
         if let Some(d) = s.duplicate_sack {
             o.sack.push(d.start, d.end);
         }
@@ -421,7 +437,7 @@ pub(crate) fn urg_mode(cx: &Cx<'_>) -> bool {
 pub(crate) fn event_data_sent(cx: &mut Cx<'_>) {
     let now = cx.now.as_millis() as u32;
     if output::packets_in_flight(cx.tp) == 0 {
-        cx.with_ca(|ca, cx| ca.cwnd_event(cx, CaEvent::TxStart));
+        cx.with_ca_slot(ca_slot::CWND_EVENT, |ca, cx| ca.cwnd_event(cx, CaEvent::TxStart));
     }
     cx.tp.lsndtime_ms = now;
     delack::data_sent(cx.tp, now);

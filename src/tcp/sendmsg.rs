@@ -26,6 +26,8 @@ use std::sync::atomic::Ordering;
 
 /// New packets after which a long send runs its backlog, so that acknowledgements are not kept waiting.
 const FLUSH_EVERY: u32 = 16;
+/// Bytes that take so long to copy that the clock is read again before they leave: about a microsecond.
+const CLOCK_EVERY: usize = 4096;
 
 /// A connection's borrowed parts; EIO for a sock that is not TCP's.
 macro_rules! cx {
@@ -224,12 +226,14 @@ fn takes_call(cx: &Cx<'_>, zerocopy: Option<&ZeroCopy>) -> bool {
     cx.tp.write_queue.back().and_then(|s| s.zerocopy.as_ref()).is_none_or(|other| other.same(zc))
 }
 
-/// Appends a run of the program's bytes to the last packet, or to a new one. `zerocopy`: of a MSG_ZEROCOPY call.
+/// Appends a run of the program's bytes to the last packet, or to a new one. `first`: nothing of this call was queued
+/// before; `zerocopy`: of a MSG_ZEROCOPY call.
 fn append(
     g: &mut SockGuard<'_>,
     msg: &mut SendMsg<'_>,
     size_goal: u32,
     since_flush: &mut u32,
+    first: bool,
     zerocopy: Option<&ZeroCopy>,
 ) -> Result<Step> {
     let room = |cx: &Cx<'_>| match cx.tp.write_queue.back() {
@@ -292,9 +296,13 @@ fn append(
     let (n, charge) = (skb.len() - before, skb.truesize - truesize);
     skb.tcp.end_seq += n as u32;
     skb.tcp.gso_segs = 0;
+    if first {
+        skb.tcp.flags &= !PSH;
+    }
+    msg.advance(n);
+    skb.tcp.eor |= msg.flags & libc::MSG_EOR != 0 && msg.remaining() == 0;
     adjust_wmem(cx, charge as i32);
     cx.tp.write_seq += n as u32;
-    msg.advance(n);
     Ok(Step::Copied(n))
 }
 
@@ -318,7 +326,7 @@ pub(crate) fn sendmsg_locked(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Re
 
 /// What [`sendmsg_locked`] does once the call's completion is prepared.
 fn send_bytes(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, zerocopy: Option<&ZeroCopy>) -> Result<usize> {
-    let mut flags = msg.flags;
+    let flags = msg.flags;
     let mut copied = 0;
     if flags & libc::MSG_FASTOPEN != 0 || g.common.ip_flags & ip_flag::DEFER_CONNECT != 0 {
         match fastopen::client::sendmsg_fastopen(g, msg, &mut copied) {
@@ -330,14 +338,19 @@ fn send_bytes(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, zerocopy: Option<&Ze
         }
     }
     let mut timeo = Timeo::of(g, msg.dontwait());
-    rate::check_app_limited(cx!(g));
+    let cx = cx!(g);
+    rate::check_app_limited(cx);
     // The child of a Fast Open SYN may send before the handshake is over.
-    let open = matches!(state(g), State::Established | State::CloseWait)
-        || state(g) == State::SynRecv && cx!(g).tp.has_fastopen_rsk();
-    if !open && let Err(e) = wait_connect(g, &mut timeo) {
-        return if copied > 0 { Ok(copied) } else { Err(failed(cx!(g), e)) };
+    let open = matches!(cx.state(), State::Established | State::CloseWait)
+        || cx.state() == State::SynRecv && cx.tp.has_fastopen_rsk();
+    let mut repair = cx.tp.repair;
+    if !open {
+        if let Err(e) = wait_connect(g, &mut timeo) {
+            return if copied > 0 { Ok(copied) } else { Err(failed(cx!(g), e)) };
+        }
+        repair = cx!(g).tp.repair;
     }
-    if cx!(g).tp.repair {
+    if repair {
         match repair::sendmsg(cx!(g), msg) {
             Ok(None) => {}
             Ok(Some(n)) => return Ok(n),
@@ -345,7 +358,7 @@ fn send_bytes(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, zerocopy: Option<&Ze
         }
     }
     let tsflags = check_control(g.sock, g.common.txtime.is_some(), &msg.control)?;
-    let r = queue_all(g, msg, &mut flags, &mut timeo, &mut copied, zerocopy);
+    let r = queue_all(g, msg, flags, &mut timeo, &mut copied, zerocopy);
     let cx = cx!(g);
     let (mss, size_goal) = match r {
         Ok(sizes) => sizes,
@@ -359,6 +372,9 @@ fn send_bytes(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, zerocopy: Option<&Ze
     };
     if copied > 0 {
         tstamp::tx_timestamp(cx, tsflags);
+        if copied > CLOCK_EVERY {
+            cx.refresh_clock();
+        }
         let nonagle = cx.tp.nonagle;
         push(cx, flags, mss, nonagle, size_goal);
     }
@@ -369,45 +385,44 @@ fn send_bytes(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, zerocopy: Option<&Ze
 fn queue_all(
     g: &mut SockGuard<'_>,
     msg: &mut SendMsg<'_>,
-    flags: &mut i32,
+    flags: i32,
     timeo: &mut Timeo,
     copied: &mut usize,
     zerocopy: Option<&ZeroCopy>,
 ) -> Result<(u32, u32)> {
     let mut since_flush = 0;
     'restart: loop {
-        let (mut mss, mut size_goal) = send_mss(cx!(g), *flags);
+        let (mut mss, mut size_goal) = send_mss(cx!(g), flags);
         check_send(g)?;
         while msg.remaining() > 0 {
-            match append(g, msg, size_goal, &mut since_flush, zerocopy)? {
+            match append(g, msg, size_goal, &mut since_flush, *copied == 0, zerocopy)? {
                 Step::Restart => continue 'restart,
                 Step::NoSpace => {
                     let cx = cx!(g);
                     cx.tp.nospace = true;
                     if *copied > 0 {
-                        push(cx, *flags & !libc::MSG_MORE, mss, nagle::PUSH, size_goal);
+                        cx.refresh_clock();
+                        push(cx, flags & !libc::MSG_MORE, mss, nagle::PUSH, size_goal);
                     }
                     wait_memory(g, timeo)?;
-                    (mss, size_goal) = send_mss(cx!(g), *flags);
+                    (mss, size_goal) = send_mss(cx!(g), flags);
                 }
                 Step::Copied(n) => {
-                    let cx = cx!(g);
-                    let Some(skb) = cx.tp.write_queue.back_mut() else { continue };
-                    if *copied == 0 {
-                        skb.tcp.flags &= !PSH;
-                    }
                     *copied += n;
                     if msg.remaining() == 0 {
-                        skb.tcp.eor |= *flags & libc::MSG_EOR != 0;
                         return Ok((mss, size_goal));
                     }
-                    if (skb.len() as u32) < size_goal || *flags & libc::MSG_OOB != 0 || cx.tp.repair {
+                    let cx = cx!(g);
+                    let Some(skb) = cx.tp.write_queue.back_mut() else { continue };
+                    if (skb.len() as u32) < size_goal || flags & libc::MSG_OOB != 0 || cx.tp.repair {
                         continue;
                     }
                     if forced_push(cx.tp) {
                         mark_push(cx.tp);
+                        cx.refresh_clock();
                         push_pending_frames(cx, mss, nagle::PUSH);
                     } else if cx.tp.write_queue.len() == 1 {
+                        cx.refresh_clock();
                         push_one(cx, mss);
                     }
                 }

@@ -135,6 +135,7 @@ fn shift(cx: &mut Cx<'_>, st: &mut AckSt, at: Pos, p: &Part, dup_sack: bool) -> 
     let whole = p.len as usize == skb.len();
     let tagged = Tagged { end: cb.seq + p.len, pcount: p.pcount, ..Tagged::of(skb) };
     sacktag_one(cx, st, &tagged, dup_sack);
+    st.packet(&cb, (cb.seq, tagged.end), p.pcount, true, cx.now);
     super::rate::rate_skb_delivered(cx.tp, &mut cb, &mut st.rate);
 
     let Some(mut moved) = take_part(cx, at, p) else { return false };

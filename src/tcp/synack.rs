@@ -11,8 +11,8 @@ use super::sock_ops::{self, Ends, HdrSeg, cb};
 use super::syncookies::{self, Remembered};
 use super::tcb::Cx;
 use crate::counters::Mib;
+use crate::ip::flowlabel;
 use crate::ip::socket_headers;
-use crate::ip::sockopt::flow_label;
 use crate::sock::state::State;
 use crate::trace::{Event, Resend};
 use crate::wire::seq::{RawWindow, WindowShift};
@@ -98,7 +98,7 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
         tos: ecn::with_codepoint(tos, codepoint),
         ttl: if v6 { cx.sk.hops } else { cx.sk.ttl },
         oif: req.oif,
-        flow_label: if v6 { flow_label(stack, cx.sk, || req.txhash) } else { 0 },
+        flow_label: 0,
         txhash: req.txhash,
     };
     let more = if cx.tp.sock_ops_flags & cb::WRITE_HDR_OPT != 0 {
@@ -113,7 +113,13 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
     reply.more = more.as_ref().map_or(&[][..], |m| m.bytes());
     let chain = socket_headers::of_stream(cx.sk, req.daddr);
     let chain = chain.as_ref().map(|c| (c, socket_headers::way_to(cx.sk, req.daddr)));
-    rcv::send_reply_by(stack, &req.dst, &reply, chain)
+    // The SYN's label, where the listener reflects it.
+    let label = match &req.pktopts {
+        Some(p) if flowlabel::is_reflected(cx.sk) => p.rx.flow_label,
+        _ => 0,
+    };
+    let label = if v6 { flowlabel::make(stack, cx.sk, label, || req.txhash) } else { 0 };
+    rcv::send_reply_by(stack, &req.dst, &Reply { flow_label: label, ..reply }, chain)
 }
 
 /// Sends a SYN-ACK again (tcp_rtx_synack).

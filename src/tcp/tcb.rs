@@ -619,7 +619,7 @@ zero {
     pub(crate) challenge: ChallengeBudget,
 
     /// Reference to the local port.
-    pub(crate) bound: Option<super::lookup::Bound>,
+    pub(crate) bound: Option<Arc<super::lookup::Bound>>,
     /// A listener's queues.
     pub(crate) listener: Option<Box<Listener>>,
     /// Rarely used state.

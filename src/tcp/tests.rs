@@ -292,6 +292,28 @@ fn a_connection_reflects_the_traffic_class_of_its_syn_where_that_is_asked_for() 
     }
 }
 
+/// `tcp_fwmark_accept`: without a mark of its own a listener's connection has that of the SYN, which the loopback keeps.
+#[test]
+fn a_connection_has_its_listeners_mark_or_where_that_is_asked_for_its_syns() {
+    for (accept, own, want) in [("0", 0, 0), ("1", 0, 7), ("1", 9, 9)] {
+        let net = net();
+        net.stack.sysctl.set("net.ipv4.tcp_fwmark_accept", accept).expect("sysctl");
+        let (l, at) = net.listener(LO, 1);
+        let c = net.socket(libc::AF_INET);
+        for (s, mark) in [(&l, own), (&c, 7)] {
+            s.setsockopt(libc::SOL_SOCKET, libc::SO_MARK, &i32::to_ne_bytes(mark)).expect("mark");
+        }
+        assert_eq!(c.connect(Some(at)), Err(Error::InProgress));
+        net.run(Duration::from_millis(1));
+        let (s, _) = l.accept().expect("accept");
+        for (s, want) in [(&s, want), (&l, own)] {
+            let mut mark = [0; 4];
+            s.getsockopt(libc::SOL_SOCKET, libc::SO_MARK, &mut mark).expect("mark");
+            assert_eq!(i32::from_ne_bytes(mark), want, "{accept} {own}");
+        }
+    }
+}
+
 #[test]
 fn a_closed_port_refuses() {
     let n = net();
@@ -481,4 +503,36 @@ fn syn_ack_and_data_have_one_transmit_hash_which_a_retransmission_changes() {
     let hashes = host.bench.wire.hashes.lock().clone();
     let [first, again, acknowledgement] = hashes[..] else { panic!("{hashes:?}") };
     assert!(first != again && again == acknowledgement && again != 0, "{hashes:?}");
+}
+
+#[test]
+fn a_socket_that_a_poll_found_idle_is_so_until_somebody_owns_it_or_an_error_waits() {
+    let n = net();
+    let (_l, c, s) = n.pair(LO);
+    let idle = |s: &Socket| {
+        let first = s.poll();
+        let was = s.sock().is_idle();
+        assert_eq!(s.poll(), first);
+        was
+    };
+    assert!(idle(&c) && idle(&s));
+    send(&c, b"x").unwrap();
+    assert!(!c.sock().is_idle() && !s.sock().is_idle());
+    assert!(!idle(&s) && s.poll().intersects(Events::IN));
+    recv(&s, &mut [0]).unwrap();
+    assert!(idle(&s) && !s.poll().intersects(Events::IN));
+    // What comes while the sock is owned is processed after the poll, and is seen by the next. Meanwhile the sender has
+    // bytes that are not acknowledged.
+    let poller = s.sock().lock(&n.stack);
+    send(&c, b"y").unwrap();
+    assert!(!idle(&c));
+    poller.release_idle();
+    assert!(!s.sock().is_idle() && s.poll().intersects(Events::IN));
+    recv(&s, &mut [0]).unwrap();
+    n.run(Duration::from_millis(200));
+    assert!(idle(&c));
+    // An error is stored without owning the sock.
+    assert!(idle(&s));
+    s.sock().report_error(Error::HostUnreach);
+    assert!(s.sock().is_idle() && s.poll().intersects(Events::ERR));
 }

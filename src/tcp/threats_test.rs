@@ -3,9 +3,14 @@
 use super::peer_test::{ACK, Conn, FIN, HERE, Host, ISS, PSH, RST, SYN, SYN_OPTIONS, Seg, THERE, sack};
 use crate::base::env::Duration;
 use crate::base::error::Error;
+use crate::counters::Mib;
+use crate::inet::Socket;
 use crate::sock::proto::SockRef;
 use crate::sock::state::State;
-use std::net::Ipv4Addr;
+use crate::wire::ipv6::Ipv6Repr;
+use crate::wire::proto;
+use crate::wire::tcp::fill_checksum;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::Ordering;
 
 fn host_and_conn(options: &[u8]) -> (Host, Conn) {
@@ -226,6 +231,29 @@ fn land_and_impossible_sources_draw_no_answer() {
         let syn = Seg { dst, ..Seg::new(4000, SYN, ISS, 0) };
         assert_eq!(host.put(&syn), [], "to {dst}");
     }
+}
+
+/// A SYN from a v4-mapped address would be answered by IPv4, to a host that sent nothing.
+#[test]
+fn a_syn_over_ipv6_from_a_mapped_address_draws_no_answer() {
+    let host = Host::new(8);
+    let stack = &host.bench.stack;
+    let listener = Socket::new(stack, libc::AF_INET6, libc::SOCK_STREAM, 0).unwrap();
+    listener.bind("[fd00::1]:81".parse().unwrap()).unwrap();
+    listener.listen(8).unwrap();
+    for (src, answers) in [("fd00::9", 1), ("::ffff:10.0.0.9", 0)] {
+        let (src, dst) = (src.parse().unwrap(), "fd00::1".parse().unwrap());
+        let mut tcp = Seg { dport: 81, ..Seg::new(4000, SYN, ISS, 0) }.bytes().split_off(20);
+        tcp[16..18].fill(0);
+        fill_checksum(&mut tcp, IpAddr::V6(src), IpAddr::V6(dst));
+        let (next_header, payload_len) = (proto::TCP, tcp.len());
+        let repr = Ipv6Repr { src, dst, next_header, hop_limit: 64, traffic_class: 0, flow_label: 0, payload_len };
+        let mut packet = vec![0; 40];
+        repr.emit(&mut packet);
+        packet.extend(tcp);
+        assert_eq!(host.bench.inject(&packet).len(), answers, "from {src}");
+    }
+    assert_eq!((stack.mib.get(Mib::Ip6InHdrErrors), stack.mib.get(Mib::TcpExtListenDrops)), (1, 0));
 }
 
 #[test]

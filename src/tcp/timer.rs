@@ -55,7 +55,7 @@ pub(crate) fn reset_xmit_timer(cx: &mut Cx<'_>, what: XmitTimer, mut when: Durat
     }
     let at = cx.now + when.min(rto_max(cx));
     cx.tp.pending = what;
-    cx.stack.arm_sock(&mut cx.tp.retransmit_timer, cx.sock, deferred::WRITE_TIMER, at);
+    cx.stack.arm_sock_lazily(&mut cx.tp.retransmit_timer, cx.sock, deferred::WRITE_TIMER, at, cx.now);
 }
 
 /// Nothing is pending in the shared slot. The timer itself may run on, and then does nothing
@@ -440,12 +440,13 @@ pub(crate) fn probe_timer(cx: &mut Cx<'_>) {
 /// The shared slot fired: runs what it was armed as (tcp_write_timer_handler).
 pub(crate) fn write_timer(cx: &mut Cx<'_>) {
     if matches!(cx.state(), State::Close | State::Listen) || cx.tp.pending == XmitTimer::None {
+        cx.stack.timers.cancel(&mut cx.tp.retransmit_timer);
         return;
     }
     cx.refresh_clock();
     if cx.tp.retransmit_timer.at().is_some_and(|at| at > cx.now) {
-        // The timer was armed for a later time since it fired.
-        return;
+        // The timer was postponed, or set anew since it fired.
+        return cx.stack.resume_sock(&mut cx.tp.retransmit_timer, cx.sock, deferred::WRITE_TIMER);
     }
     cx.tp.retransmit_timer.fired();
     match cx.tp.pending {

@@ -1,5 +1,5 @@
 //! TIME-WAIT, and FIN-WAIT-2 without a program: a record of a few numbers in the sock's place. Above: `rcv` (segments),
-//! `input` and `close` (which put connections here). Below: `lookup`, the timer wheel. Softirq context, no sock owned,
+//! `input` and `close` (which put connections here). Below: `lookup`, `tw_timer`. Softirq context, no sock owned,
 //! but for `time_wait`. RFC 9293 §3.6.1, RFC 1337, RFC 6191. Linux: net/ipv4/tcp_minisocks.c, inet_timewait_sock.c.
 
 use super::auth::{self, Kept, NoKey};
@@ -8,15 +8,16 @@ use super::input::paws_accepts;
 use super::lookup::{Bound, Entry, tuple_of_sock};
 use super::net::TcpNet;
 use super::tcb::Cx;
+use super::tw_timer::Place;
 use super::{close, ecn, metrics, rcv, window};
 use crate::base::env::{Duration, Instant};
-use crate::base::hash::Tuple;
+use crate::base::hash::{Tuple, addr128};
 use crate::counters::Mib;
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
 use crate::sock::{flag, ip_flag};
-use crate::stack::{Stack, TimerCall, TimerSlot};
+use crate::stack::Stack;
 use crate::sys::lock::Mutex;
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{TcpFlags, TcpRepr};
@@ -36,17 +37,18 @@ const PAWS_MSL: u32 = 60;
 /// What changes in a record.
 #[derive(Debug)]
 struct Inner {
-    /// TIME_WAIT or FIN_WAIT2 (tw_substate).
-    substate: State,
+    /// When the record ends.
+    expires: Instant,
+    /// When the record entered its present substate, ms (tw_entry_stamp).
+    entered_ms: u32,
     rcv_nxt: SeqNum,
     rcv_wnd: u32,
     /// RFC 7323 TS.Recent and the second it was taken; 0: no timestamps.
     ts_recent: u32,
     ts_recent_stamp: u32,
-    /// When the record entered its present substate (tw_entry_stamp).
-    entered: Instant,
     last_oow_ack_ms: u32,
-    timer: TimerSlot,
+    /// TIME_WAIT or FIN_WAIT2 (tw_substate).
+    substate: State,
     /// It left the tables.
     dead: bool,
 }
@@ -54,11 +56,16 @@ struct Inner {
 /// A connection in TIME-WAIT or orphaned FIN-WAIT-2.
 #[derive(Debug)]
 pub struct TimeWait {
-    /// Whose tables it is in (tw_dr).
-    net: Arc<TcpNet>,
-    tuple: Tuple,
+    inner: Mutex<Inner>,
+    /// Where it is among those that end (tw_timer).
+    pub(super) place: Place,
+    bound: Option<Arc<Bound>>,
+    /// The connection's keys, which sign its acknowledgements and resets (tw_md5_key, ao_info).
+    auth: Option<Box<Kept>>,
     saddr: IpAddr,
     daddr: IpAddr,
+    sport: u16,
+    dport: u16,
     snd_nxt: SeqNum,
     ts_offset: u32,
     oif: u32,
@@ -68,10 +75,6 @@ pub struct TimeWait {
     tos: u8,
     /// Codepoint of acknowledgements of what is in the window.
     codepoint: u8,
-    bound: Option<Bound>,
-    /// The connection's keys, which sign its acknowledgements and resets (tw_md5_key, ao_info).
-    auth: Option<Kept>,
-    inner: Mutex<Inner>,
 }
 
 /// What a new connection of the same 4-tuple takes over (RFC 6191).
@@ -132,17 +135,17 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
     // The hold on the port moves to the record; a sock that the program bound and still holds keeps its own.
     let keeps = cx.sk.flag(flag::BINDPORT_LOCK) && !cx.sk.flag(flag::DEAD);
     let bound = match keeps {
-        true => cx.tp.bound.map(|b| cx.tp.net.hashinfo.bind_again(b)),
+        true => cx.tp.bound.as_ref().map(|b| cx.tp.net.hashinfo.bind_again(b.port, b.holder)),
         false => {
             cx.sk.ip_flags |= ip_flag::PORT_LEFT;
             cx.tp.bound.take()
         }
     };
     let tw = Arc::new(TimeWait {
-        net: cx.tp.net.clone(),
-        tuple,
         saddr: cx.sk.saddr,
         daddr: cx.sk.daddr,
+        sport: cx.sk.sport,
+        dport: cx.sk.dport,
         snd_nxt: cx.tp.snd_nxt,
         ts_offset: cx.tp.tsoffset,
         oif: cx.sk.bound_dev_if,
@@ -152,67 +155,95 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
         tos: if cx.sk.daddr.is_ipv4() { cx.sk.tos } else { cx.sk.tclass },
         codepoint: ecn::timewait_codepoint(&cx.tp.ecn),
         bound,
-        auth: auth::time_wait(cx),
+        auth: auth::time_wait(cx).map(Box::new),
+        place: Place::default(),
         inner: Mutex::new(Inner {
             substate: state,
             rcv_nxt: cx.tp.rcv_nxt,
             rcv_wnd: window::receive_window(cx.tp),
             ts_recent: cx.tp.rx_opt.ts_recent,
             ts_recent_stamp: cx.tp.rx_opt.ts_recent_stamp,
-            entered: cx.now,
+            entered_ms: cx.now.as_millis() as u32,
+            expires: cx.now + timeo,
             last_oow_ack_ms: 0,
-            timer: TimerSlot::default(),
             dead: false,
         }),
     });
-    tw.arm(cx.stack, &mut tw.inner.lock(), cx.now + timeo);
+    cx.tp.net.hashinfo.tw_timers.arm(cx.stack, &tw, cx.now + timeo);
     // Counted by how long it is going to wait (inet_twsk_schedule).
     cx.stack.mib.inc(if timeo <= TW_KILLED { Mib::TcpExtTWKilled } else { Mib::TcpExtTW });
     cx.tp.net.hashinfo.insert(cx.stack, &tuple, Entry::TimeWait(tw), |_| true);
 }
 
 /// Frees a record's timer and port. The caller removes it from the table. Linux: inet_twsk_deschedule_put's rest.
-pub(super) fn forget(stack: &Stack, tw: &Arc<TimeWait>) {
-    {
-        let mut i = tw.inner.lock();
-        if i.dead {
-            return;
-        }
-        i.dead = true;
-        stack.timers.cancel(&mut i.timer);
+pub(super) fn forget(net: &TcpNet, tw: &Arc<TimeWait>) {
+    if std::mem::replace(&mut tw.inner.lock().dead, true) {
+        return;
     }
-    if let Some(b) = tw.bound {
-        tw.net.hashinfo.unbind(b);
+    net.hashinfo.tw_timers.cancel(tw);
+    if let Some(b) = &tw.bound {
+        net.hashinfo.unbind(b);
     }
-    tw.net.hashinfo.tw_count.fetch_sub(1, Ordering::Relaxed);
+    net.hashinfo.tw_count.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// Takes a record out of the table and forgets it.
-pub(super) fn kill(stack: &Stack, tw: &Arc<TimeWait>) {
+pub(super) fn kill(net: &TcpNet, stack: &Stack, tw: &Arc<TimeWait>) {
     let mine = |e: &Entry| matches!(e, Entry::TimeWait(t) if Arc::ptr_eq(t, tw));
-    let gone = tw.net.hashinfo.remove(stack, &tw.tuple, mine);
-    forget(stack, tw);
+    let gone = net.hashinfo.remove(stack, &tw.tuple(), mine);
+    forget(net, tw);
     drop(gone);
 }
 
-impl TimerCall for TimeWait {
-    fn fire(self: Arc<Self>, stack: &Arc<Stack>, now: Instant) {
-        {
-            let mut i = self.inner.lock();
-            match i.timer.at() {
-                // The timer was armed for a later time since it fired.
-                Some(at) if at > now => return,
-                _ => i.timer.fired(),
-            }
-            if i.dead {
-                return;
-            }
-        }
-        kill(stack, &self);
+/// The list is due that the record was in. Its own time may have been put off meanwhile (tw_timer_handler).
+pub(super) fn expired(net: &TcpNet, stack: &Arc<Stack>, tw: &Arc<TimeWait>, now: Instant) {
+    let i = tw.inner.lock();
+    if i.dead {
+        return;
     }
+    if i.expires > now {
+        return net.hashinfo.tw_timers.arm(stack, tw, i.expires);
+    }
+    drop(i);
+    kill(net, stack, tw);
 }
 
 impl TimeWait {
+    /// A record of a port, for tests of where records are.
+    #[cfg(test)]
+    pub(super) fn of_port(dport: u16, expires: Instant) -> Arc<TimeWait> {
+        let any = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+        let inner = Inner {
+            expires,
+            entered_ms: 0,
+            rcv_nxt: SeqNum(0),
+            rcv_wnd: 0,
+            ts_recent: 0,
+            ts_recent_stamp: 0,
+            last_oow_ack_ms: 0,
+            substate: State::TimeWait,
+            dead: false,
+        };
+        Arc::new(TimeWait {
+            inner: Mutex::new(inner),
+            place: Place::default(),
+            bound: None,
+            auth: None,
+            saddr: any,
+            daddr: any,
+            sport: 0,
+            dport,
+            snd_nxt: SeqNum(0),
+            ts_offset: 0,
+            oif: 0,
+            flow_label: 0,
+            txhash: 0,
+            rcv_wscale: WindowShift::NONE,
+            tos: 0,
+            codepoint: 0,
+        })
+    }
+
     /// The device that the connection was bound to; 0: any.
     pub(super) fn oif(&self) -> u32 {
         self.oif
@@ -225,17 +256,25 @@ impl TimeWait {
 
     /// Time until the record is forgotten (listings).
     pub(super) fn left(&self, now: Instant) -> Duration {
-        self.inner.lock().timer.at().map_or(Duration::ZERO, |at| at - now)
+        self.inner.lock().expires - now
     }
 
     /// The connection's 4-tuple.
-    pub fn tuple(&self) -> &Tuple {
-        &self.tuple
+    pub fn tuple(&self) -> Tuple {
+        let (saddr, daddr) = (addr128(self.saddr), addr128(self.daddr));
+        Tuple { saddr, sport: self.sport, daddr, dport: self.dport }
     }
 
-    fn arm(self: &Arc<Self>, stack: &Arc<Stack>, i: &mut Inner, at: Instant) {
+    /// The peer's port.
+    pub(super) fn dport(&self) -> u16 {
+        self.dport
+    }
+
+    /// TIME_WAIT begins, or begins again (inet_twsk_reschedule).
+    fn rearm(self: &Arc<Self>, net: &TcpNet, stack: &Arc<Stack>, i: &mut Inner, now: Instant) {
+        i.expires = now + TIMEWAIT_LEN;
         if !i.dead {
-            stack.arm_call(&mut i.timer, self.clone(), at);
+            net.hashinfo.tw_timers.arm(stack, self, i.expires);
         }
     }
 
@@ -252,7 +291,8 @@ impl TimeWait {
             2 => loopback,
             _ => true,
         } && i.substate != State::FinWait2;
-        let old_enough = now.saturating_sub(i.entered) >= stack.sysctl.tcp_tw_reuse_delay();
+        let age = (now.as_millis() as u32).wrapping_sub(i.entered_ms);
+        let old_enough = Duration::from_millis(age.into()) >= stack.sysctl.tcp_tw_reuse_delay();
         if !(bound || allowed && old_enough) {
             return None;
         }
@@ -263,7 +303,7 @@ impl TimeWait {
 
     /// RFC 9293 §3.10.7.4 for the two states a record has, with RFC 1337 and RFC 6191. Linux:
     /// tcp_timewait_state_process.
-    pub(super) fn process(self: &Arc<Self>, stack: &Arc<Stack>, skb: &Skb, now: Instant) -> Verdict {
+    fn process(self: &Arc<Self>, net: &TcpNet, stack: &Arc<Stack>, skb: &Skb, now: Instant) -> Verdict {
         let mut guard = self.inner.lock();
         let i = &mut *guard;
         let (seq, end) = (skb.tcp.seq, skb.tcp.end_seq);
@@ -287,7 +327,7 @@ impl TimeWait {
             }
             if rst {
                 drop(guard);
-                kill(stack, self);
+                kill(net, stack, self);
                 return Verdict::Done;
             }
             if syn && !seq.before(i.rcv_nxt) {
@@ -302,20 +342,20 @@ impl TimeWait {
             }
             i.substate = State::TimeWait;
             i.rcv_nxt = end;
-            i.entered = now;
+            i.entered_ms = now.as_millis() as u32;
             note(i);
-            self.arm(stack, i, now + TIMEWAIT_LEN);
+            self.rearm(net, stack, i, now);
             return Verdict::Ack;
         }
         if !paws && seq == i.rcv_nxt && (seq == end || rst) {
             if rst {
                 if !stack.sysctl.tcp_rfc1337() {
                     drop(guard);
-                    kill(stack, self);
+                    kill(net, stack, self);
                     return Verdict::Done;
                 }
             } else {
-                self.arm(stack, i, now + TIMEWAIT_LEN);
+                self.rearm(net, stack, i, now);
             }
             note(i);
             return Verdict::Done;
@@ -332,7 +372,7 @@ impl TimeWait {
             return Verdict::Done;
         }
         if paws || ack {
-            self.arm(stack, i, now + TIMEWAIT_LEN);
+            self.rearm(net, stack, i, now);
         }
         Self::oow(stack, skb, now, i, Mib::TcpExtTCPACKSkippedTimeWait)
     }
@@ -353,8 +393,11 @@ impl TimeWait {
     /// Resets the sender of a segment.
     fn reset(&self, net: &TcpNet, stack: &Arc<Stack>, skb: &Skb, (sport, dport): (u16, u16), info: &PacketInfo) {
         match self.auth.as_ref().and_then(|a| a.reset_key(skb)) {
-            None => rcv::reset_of_nobody(net, stack, skb, (sport, dport), info),
-            Some(Ok(s)) => rcv::send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info, Some(&s)),
+            None => rcv::reset_of_nobody(net, stack, skb, (sport, dport), info, self.flow_label),
+            Some(Ok(s)) => {
+                let said = (Some(&s), self.flow_label);
+                rcv::send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info, said);
+            }
             Some(Err(NoKey)) => {}
         }
     }
@@ -372,8 +415,8 @@ impl TimeWait {
             src: self.saddr,
             dst: self.daddr,
             repr: TcpRepr {
-                src_port: self.tuple.sport,
-                dst_port: self.tuple.dport,
+                src_port: self.sport,
+                dst_port: self.dport,
                 seq: self.snd_nxt,
                 ack: i.rcv_nxt,
                 flags: TcpFlags::ACK,
@@ -405,13 +448,13 @@ pub(super) fn segment(
     (sport, dport): (u16, u16),
     info: &PacketInfo,
 ) -> Option<SeqNum> {
-    match tw.process(stack, skb, info.now) {
+    match tw.process(net, stack, skb, info.now) {
         Verdict::Done => {}
         Verdict::Ack => tw.send_ack(stack, skb, info.now),
         Verdict::AckOow => tw.ack(stack, skb, info.now, 0),
         Verdict::Rst => {
             tw.reset(net, stack, skb, (sport, dport), info);
-            kill(stack, tw);
+            kill(net, stack, tw);
         }
         Verdict::Syn(isn) => return Some(isn),
     }

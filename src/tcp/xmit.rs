@@ -3,6 +3,7 @@
 //! sock owned; never blocks. Linux: tcp_write_xmit and what it asks. RFC 9293 §3.7.4, RFC 5681 §3.1.
 
 use super::chrono::{Chrono, chrono_start, chrono_stop};
+use super::cong::ca_slot;
 use super::deferred;
 use super::mtu::gso_limits;
 use super::mtu_probe::{Probe, mtu_probe};
@@ -49,7 +50,7 @@ pub(crate) fn set_tso_segs(skb: &mut Skb, mss: u32) -> u32 {
 /// Segments of a super-packet sent now: what the pacing rate carries in a millisecond, more for peers with a small RTT,
 /// within the limits of device and sysctl (tcp_tso_autosize, tcp_tso_segs).
 pub(crate) fn tso_segs(cx: &mut Cx<'_>, mss: u32) -> u32 {
-    let least = cx.with_ca(|ca, cx| ca.min_tso_segs(cx)).flatten();
+    let least = cx.with_ca_slot(ca_slot::MIN_TSO_SEGS, |ca, cx| ca.min_tso_segs(cx)).flatten();
     let least = least.unwrap_or(cx.stack.sysctl.tcp_min_tso_segs() as u32);
     let (max_size, max_segs) = gso_limits(cx);
     let rate = if paces(cx) { cx.tp.pacing_rate.min(cx.sk.max_pacing_rate) } else { cx.tp.pacing_rate };
@@ -332,16 +333,22 @@ pub(super) fn grow_skb(cx: &mut Cx<'_>, skb: &mut Skb, amount: u32) {
 /// A segment was sent for the first time: it moves to the retransmit queue, counters and timers follow
 /// (tcp_event_new_data_sent).
 pub(crate) fn event_new_data_sent(cx: &mut Cx<'_>, skb: Skb) {
+    if new_data_sent(cx, skb) {
+        rearm_rto(cx);
+    }
+}
+
+/// The same without the timer: returns whether the retransmission timer is to be armed.
+#[inline]
+fn new_data_sent(cx: &mut Cx<'_>, skb: Skb) -> bool {
     let segs = u32::from(skb.tcp.gso_segs.max(1));
     let prior = cx.tp.packets_out;
     cx.tp.snd_nxt = skb.tcp.end_seq;
     cx.tp.rtx_queue.push_back(skb);
     cx.tp.packets_out += segs;
-    if prior == 0 || cx.tp.pending == XmitTimer::LossProbe {
-        rearm_rto(cx);
-    }
     cx.stack.mib.add(Mib::TcpExtTCPOrigDataSent, u64::from(segs));
     rcvbuf::check_space(cx);
+    prior == 0 || cx.tp.pending == XmitTimer::LossProbe
 }
 
 /// The outcome for the head of the unsent queue.
@@ -352,11 +359,15 @@ enum Head {
     Stays(Skb),
 }
 
-/// Limits noted in one run of the loop.
+/// What was noted in one run of the loop.
 #[derive(Default)]
-struct Limits {
+struct Notes {
+    /// The congestion window limits sending.
     cwnd: bool,
+    /// The peer's window does.
     rwnd: bool,
+    /// The retransmission timer is to be armed.
+    rto: bool,
 }
 
 /// How much [`write_xmit`] sends (its push_one in Linux).
@@ -378,7 +389,7 @@ fn send_head(
     max_segs: u32,
     nonagle: u8,
     push: Push,
-    limits: &mut Limits,
+    notes: &mut Notes,
 ) -> Head {
     if repair::sends_nothing(cx.tp) {
         return Head::Sent(repair::count_as_sent(cx, skb, mss));
@@ -401,7 +412,7 @@ fn send_head(
     }
     let segs = set_tso_segs(&mut skb, mss);
     if !snd_wnd_test(cx.tp, &skb, mss) {
-        limits.rwnd = true;
+        notes.rwnd = true;
         return Head::Stays(skb);
     }
     let last = cx.tp.write_queue.is_empty();
@@ -411,7 +422,7 @@ fn send_head(
             return Head::Stays(skb);
         }
     } else {
-        if push == Push::All && tso_should_defer(cx, &skb, mss, last, max_segs, &mut limits.cwnd, &mut limits.rwnd) {
+        if push == Push::All && tso_should_defer(cx, &skb, mss, last, max_segs, &mut notes.cwnd, &mut notes.rwnd) {
             return Head::Stays(skb);
         }
         if !urg_mode(cx) {
@@ -436,7 +447,7 @@ fn send_head(
     }
     let segs = u32::from(skb.tcp.gso_segs.max(1));
     let (len, end) = (skb.len() as u64, skb.tcp.end_seq);
-    event_new_data_sent(cx, skb);
+    notes.rto |= new_data_sent(cx, skb);
     if len < u64::from(segs) * u64::from(mss) {
         // Minshall: the end of the last small segment sent.
         cx.tp.snd_sml = end;
@@ -445,9 +456,9 @@ fn send_head(
 }
 
 /// Sends from the unsent queue what may be sent, at most as much as `push` says. True: nothing is in flight and yet
-/// something waits, so that only a probe can get it moving. Linux: tcp_write_xmit.
+/// something waits, so that only a probe can get it moving. `cx.now` is the time of sending: who has worked for long
+/// since the clock was read reads it again. Linux: tcp_write_xmit.
 pub(super) fn write_xmit(cx: &mut Cx<'_>, mss: u32, nonagle: u8, push: Push) -> bool {
-    cx.refresh_clock();
     let max_segs = tso_segs(cx, mss);
     let mut sent = 0;
     if push == Push::All {
@@ -457,9 +468,9 @@ pub(super) fn write_xmit(cx: &mut Cx<'_>, mss: u32, nonagle: u8, push: Push) -> 
             Probe::Sent => sent = 1,
         }
     }
-    let mut limits = Limits::default();
+    let mut notes = Notes::default();
     while let Some(skb) = cx.tp.write_queue.pop_front() {
-        match send_head(cx, skb, mss, max_segs, nonagle, push, &mut limits) {
+        match send_head(cx, skb, mss, max_segs, nonagle, push, &mut notes) {
             Head::Sent(segs) => sent += segs,
             Head::Stays(skb) => {
                 cx.tp.write_queue.push_front(skb);
@@ -470,22 +481,24 @@ pub(super) fn write_xmit(cx: &mut Cx<'_>, mss: u32, nonagle: u8, push: Push) -> 
             break;
         }
     }
-    if limits.rwnd {
+    if notes.rwnd {
         chrono_start(cx, Chrono::RwndLimited);
     } else {
         chrono_stop(cx, Chrono::RwndLimited);
     }
-    cx.tp.rwnd_limited = limits.rwnd;
-    limits.cwnd |= packets_in_flight(cx.tp) >= cx.tp.snd_cwnd;
-    if sent > 0 || limits.cwnd {
-        cwnd_validate(cx, limits.cwnd);
+    cx.tp.rwnd_limited = notes.rwnd;
+    notes.cwnd |= packets_in_flight(cx.tp) >= cx.tp.snd_cwnd;
+    if sent > 0 || notes.cwnd {
+        cwnd_validate(cx, notes.cwnd);
     }
     if sent > 0 {
         if in_cwnd_reduction(cx.tp) {
             cx.tp.prr_out += sent;
         }
-        if push != Push::LossProbe {
-            schedule_loss_probe(cx, false);
+        // One timer serves both, so it is armed once.
+        let probes = push != Push::LossProbe && schedule_loss_probe(cx, false);
+        if notes.rto && !probes {
+            rearm_rto(cx);
         }
         return false;
     }
@@ -498,8 +511,8 @@ pub(crate) fn tsq_handler(cx: &mut Cx<'_>) {
     if !cx.state().is_one_of(&[S::Established, S::FinWait1, S::Closing, S::CloseWait, S::LastAck]) {
         return;
     }
+    cx.refresh_clock();
     if cx.tp.lost_out > cx.tp.retrans_out && cx.tp.snd_cwnd > packets_in_flight(cx.tp) {
-        cx.refresh_clock();
         super::retransmit::xmit_retransmit_queue(cx);
     }
     let mss = super::mtu::current_mss(cx);

@@ -6,7 +6,7 @@ use crate::base::error::{Error, Result};
 use crate::base::hash::addr128;
 use crate::counters::Mib;
 use crate::ip::datagram::{self, Plan};
-use crate::ip::sockopt::flow_label;
+use crate::ip::flowlabel;
 use crate::sock::addr::{AF_INET, AF_UNSPEC, unmap};
 use crate::sock::msg::{MSG_PROBE, SendMsg};
 use crate::sock::proto::SockRef;
@@ -165,7 +165,9 @@ fn name(g: &SockGuard<'_>, msg: &SendMsg<'_>) -> Result<Option<SocketAddr>> {
         (Some(to), _) if to.is_ipv6() && !v6 => Err(Error::AfNoSupport),
         (name, None) => Ok(name.map(unmap)),
         (_, Some(odd)) if v6 && odd.len >= 2 && odd.family == AF_UNSPEC => Ok(None),
-        (_, Some(odd)) if v6 && odd.family == AF_INET && g.common.flag(flag::V6ONLY) => Err(Error::NetUnreach),
+        (_, Some(odd)) if v6 && odd.len >= 2 && odd.family == AF_INET && g.common.flag(flag::V6ONLY) => {
+            Err(Error::NetUnreach)
+        }
         (_, Some(odd)) if v6 || odd.len < size_of::<libc::sockaddr_in>() => Err(Error::Inval),
         (_, Some(odd)) if odd.family == AF_UNSPEC => Ok(Some(odd.inet.into())),
         _ => Err(Error::AfNoSupport),
@@ -193,9 +195,12 @@ fn check_corked(g: &SockGuard<'_>, msg: &SendMsg<'_>, v4: bool) -> Result<()> {
 fn destination(g: &SockGuard<'_>, msg: &SendMsg<'_>) -> Result<SocketAddr> {
     let name = name(g, msg)?;
     let to = match name {
-        Some(to) => to,
+        Some(to) => flowlabel::of_name(&g.common, to),
         None if g.sock.state() != State::Established => return Err(Error::DestAddrReq),
-        None => datagram::name_of(g.common.daddr, g.common.dport, g.common.bound_dev_if),
+        None => {
+            let peer = datagram::name_of(g.common.daddr, g.common.dport, g.common.bound_dev_if);
+            flowlabel::of_peer(&g.common, peer)
+        }
     };
     // `::` from a v4-mapped address is IPv4's loopback.
     let to = match to.ip() {
@@ -206,6 +211,9 @@ fn destination(g: &SockGuard<'_>, msg: &SendMsg<'_>) -> Result<SocketAddr> {
     };
     // A name of AF_UNSPEC leaves a v4-mapped peer to IPv6, which has no route to it.
     let mapped_peer = name.is_none() && msg.odd_name.is_some() && to.is_ipv4();
+    if mapped_peer {
+        datagram::check_control_to(g, false, to, &msg.control)?;
+    }
     if mapped_peer || to.is_ipv4() && g.common.flag(flag::V6ONLY) {
         return Err(Error::NetUnreach);
     }
@@ -259,7 +267,7 @@ fn send(g: &mut SockGuard<'_>, mut plan: Plan, mut skb: Skb) -> Result<()> {
         dport: plan.to.port(),
     };
     skb.hash = g.stack.keys.ehash(&tuple);
-    let flow_label = if v4 { 0 } else { flow_label(g.stack, &g.common, || skb.hash) };
+    let flow_label = plan.flow_label(g, || skb.hash);
     let sent = plan.xmit(g, skb, proto::UDP, flow_label, df);
     let (ok, full) = match v4 {
         true => (Mib::UdpOutDatagrams, Mib::UdpSndbufErrors),

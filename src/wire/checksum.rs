@@ -24,39 +24,43 @@ pub fn sum(data: &[u8], initial: u32) -> u32 {
     u32::from(fold64(u64::from(u16::from_be(native)) + u64::from(initial)))
 }
 
+#[inline]
 fn sum_native(data: &[u8]) -> u16 {
-    let mut total = 0u64;
+    if data.len() < BLOCK { fold64(sum_short(data)) } else { sum_blocks(data) }
+}
+
+/// The same of any length, in steps of [`BLOCK`] bytes.
+fn sum_blocks(data: &[u8]) -> u16 {
     let mut blocks = data.chunks_exact(BLOCK);
-    if data.len() >= BLOCK {
-        let mut left = data.len() / BLOCK;
-        while left > 0 {
-            let n = left.min(BLOCKS_PER_DRAIN);
-            let mut lanes = [0u64; BLOCK / 8];
-            for block in blocks.by_ref().take(n) {
-                for (lane, word) in lanes.iter_mut().zip(block.chunks_exact(8)) {
-                    let w = u64::from_ne_bytes(word.try_into().unwrap_or([0; 8]));
-                    *lane += (w & 0xffff_ffff) + (w >> 32);
-                }
+    let (mut total, mut left) = (0u64, data.len() / BLOCK);
+    while left > 0 {
+        let n = left.min(BLOCKS_PER_DRAIN);
+        let mut lanes = [0u64; BLOCK / 8];
+        for block in blocks.by_ref().take(n) {
+            for (lane, word) in lanes.iter_mut().zip(block.chunks_exact(8)) {
+                let w = u64::from_ne_bytes(word.try_into().unwrap_or([0; 8]));
+                *lane += (w & 0xffff_ffff) + (w >> 32);
             }
-            for lane in lanes {
-                total += u64::from(fold64(lane));
-            }
-            left -= n;
         }
+        for lane in lanes {
+            total += u64::from(fold64(lane));
+        }
+        left -= n;
     }
-    let mut words = blocks.remainder().chunks_exact(8);
-    for word in words.by_ref() {
-        let w = u64::from_ne_bytes(word.try_into().unwrap_or([0; 8]));
-        total += (w & 0xffff_ffff) + (w >> 32);
-    }
-    let mut pairs = words.remainder().chunks_exact(2);
-    for pair in pairs.by_ref() {
-        total += u64::from(u16::from_ne_bytes([pair[0], pair[1]]));
-    }
-    if let [last] = pairs.remainder() {
-        total += u64::from(u16::from_ne_bytes([*last, 0]));
-    }
-    fold64(total)
+    fold64(total + sum_short(blocks.remainder()))
+}
+
+/// The sum of less than [`BLOCK`] bytes, such as a header, in 64 bits.
+#[inline]
+fn sum_short(data: &[u8]) -> u64 {
+    let (words, rest) = data.as_chunks::<4>();
+    let sum = words.iter().map(|w| u64::from(u32::from_ne_bytes(*w))).sum::<u64>();
+    sum + u64::from(match *rest {
+        [a, b, c] => u32::from(u16::from_ne_bytes([a, b])) + u32::from(u16::from_ne_bytes([c, 0])),
+        [a, b] => u16::from_ne_bytes([a, b]).into(),
+        [a] => u16::from_ne_bytes([a, 0]).into(),
+        _ => 0,
+    })
 }
 
 /// Ones-complement folding of 64 bits to 16.

@@ -37,6 +37,17 @@ pub fn run(prefix: &Path) -> Outcome {
             }
         }
     }
+    // The crate for plug-ins in Rust: `usersock new-plugin` names it there.
+    let crate_dir = cargo::root().join("plugin");
+    for dir in ["", "src", "src/abi", "src/sys", "examples"] {
+        for entry in fs::read_dir(crate_dir.join(dir))? {
+            let from = entry?.path();
+            if from.is_file() {
+                let to = format!("share/usersock/plugin/{}", from.strip_prefix(&crate_dir).unwrap_or(&from).display());
+                files.push((from, to));
+            }
+        }
+    }
     for (from, to) in files {
         put(&prefix.join(&to), |temporary| fs::copy(&from, temporary).map(|_| ()))
             .map_err(|error| broken(format!("{} from {}: {error}", to, from.display())))?;

@@ -10,6 +10,7 @@ mod demo;
 mod differential;
 mod fresh;
 mod install;
+mod instructions;
 mod netns;
 mod packetdrill;
 mod programs;
@@ -67,7 +68,7 @@ enum Command {
     Header,
     /// Write docs/options.md anew from c-tests/options/options.txt
     Options,
-    /// Draw docs/images/westwood-cubic.svg anew: the window of a congestion control in C against CUBIC's
+    /// Draw the pictures of docs/plugins.md anew: plug-ins on bad links, and Westwood+ against CUBIC
     Plot,
     /// Show usersock at work: C programs, then nginx, curl and wrk unmodified, looked into and drawn while they run
     Demo(demo::Args),
@@ -82,6 +83,8 @@ enum Command {
     /// Send over simulated links with the kernel's congestion control and with ours, and compare what arrives
     #[command(name = "compare-cc")]
     CompareCc(compare_cc::Args),
+    /// Count the instructions of a connection, of an exchange and of a message
+    Instructions,
     /// Run the whole ladder of unmodified programs, with usersock on either side and on both, with and without loss
     Programs(programs::Args),
     /// Run packetdrill scripts against usersock, each variant in a network namespace of its own
@@ -137,6 +140,7 @@ fn main() -> ExitCode {
         Command::Install { prefix } => install::run(&prefix),
         Command::Differential(args) => differential::run(&args),
         Command::CompareCc(args) => compare_cc::run(&args),
+        Command::Instructions => instructions::run(),
         Command::Programs(args) => programs::run(&args),
         Command::Packetdrill(args) => packetdrill::run(&args),
         Command::Probe { how, via } => demo::probe(how, via),
@@ -175,10 +179,11 @@ fn options() -> Result<bool, Failure> {
     Ok(status.success())
 }
 
-/// The test that compares the picture writes it when it is told to.
+/// The tests that compare the pictures write them when they are told to.
 fn plot() -> Result<bool, Failure> {
     let status = cargo::cargo()
-        .args(["test", "--quiet", "--package", "usersock-c-tests", "--test", "westwood", "the_picture_is_current"])
+        .args(["test", "--quiet", "--package", "usersock-c-tests", "--test", "westwood", "--test", "examples"])
+        .args(["--", "the_picture_is_current", "the_pictures_are_current"])
         .env("USERSOCK_WRITE_PLOT", "1")
         .status()
         .map_err(|e| Failure::Broken(format!("cannot run cargo: {e}")))?;

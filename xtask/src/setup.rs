@@ -28,6 +28,7 @@ const TOOLS: &[Tool] = &[
     Tool { program: "unshare", package: "util-linux" },
     Tool { program: "nsenter", package: "util-linux" },
     Tool { program: "strace", package: "strace" },
+    Tool { program: "valgrind", package: "valgrind" },
     Tool { program: "setpriv", package: "util-linux" },
     Tool { program: "sysctl", package: "procps" },
     Tool { program: "ps", package: "procps" },

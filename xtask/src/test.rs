@@ -3,16 +3,17 @@
 //! The tests run inside a network namespace of their own (made by root, or rootless in a user namespace), so whatever
 //! they send stays there and they may make devices and further namespaces. A test that cannot run where it is prints a
 //! line that begins with `SKIP` and returns; such lines, and tests marked as ignored, are repeated and counted at the
-//! end. Random sequences of socket calls and of packets follow, compared with the kernel's (`differential`). That the
-//! headers in `include/` are current, and the C programs, are tests of the workspace like all others. With `--fresh`
-//! all this happens in a clone of HEAD with nothing built and nothing downloaded: `fresh`.
+//! end. Random sequences of socket calls and of packets follow, compared with the kernel's (`differential`), and counts
+//! of instructions (`instructions`). That the headers in `include/` are current, and the C programs, are tests of the
+//! workspace like all others. With `--fresh` all this happens in a clone of HEAD with nothing built and nothing
+//! downloaded: `fresh`.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::differential::{self, Half};
-use crate::{Failure, Outcome, cargo, fresh, netns, setup};
+use crate::{Failure, Outcome, cargo, fresh, instructions, netns, setup};
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -95,6 +96,11 @@ pub fn run(args: &Args) -> Outcome {
             Ok(good) => report.push((half.name(), good)),
             Err(reason) => tally.skips.push(format!("SKIP differential: {}", reason.replace('\n', "; "))),
         }
+    }
+    println!("== instructions of a connection, an exchange and a message");
+    match instructions::test()? {
+        Ok(good) => report.push(("instructions", good)),
+        Err(reason) => tally.skips.push(format!("SKIP instructions: {reason}")),
     }
 
     println!("== summary after {} s", begin.elapsed().as_secs());

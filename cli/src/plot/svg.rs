@@ -14,14 +14,16 @@ const TOP: f64 = 40.0;
 const COLOURS: [&str; 4] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7"];
 
 /// A line: its name, and its points; None: there is no value at that time.
+#[derive(Debug)]
 pub(super) struct Series {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     pub(super) points: Vec<(f64, Option<f64>)>,
 }
 
 /// Lines that share an axis.
+#[derive(Debug)]
 pub(super) struct Panel {
-    pub(super) title: &'static str,
+    pub(super) title: String,
     pub(super) series: Vec<Series>,
 }
 
@@ -77,7 +79,7 @@ fn draw_panel(out: &mut String, panel: &Panel, top: f64, end: f64, last: bool) {
     let max = (highest / vertical).ceil() * vertical;
     let x = |t: f64| LEFT + t / end * width;
     let y = |v: f64| bottom - v / max * HEIGHT;
-    put!(out, "<g><title>{}</title>", escape(panel.title));
+    put!(out, "<g><title>{}</title>", escape(&panel.title));
     for n in 0..=(max / vertical).round() as u32 {
         let v = f64::from(n) * vertical;
         let (at, right) = (y(v), LEFT + width);
@@ -94,7 +96,7 @@ fn draw_panel(out: &mut String, panel: &Panel, top: f64, end: f64, last: bool) {
         put!(out, "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{label}</text>", bottom + 14.0);
     }
     put!(out, "<path d=\"M{LEFT} {top}V{bottom}H{}\" fill=\"none\" stroke=\"#333\"/>", LEFT + width);
-    put!(out, "<text x=\"{LEFT}\" y=\"{:.1}\" font-weight=\"bold\">{}</text>", top - 5.0, escape(panel.title));
+    put!(out, "<text x=\"{LEFT}\" y=\"{:.1}\" font-weight=\"bold\">{}</text>", top - 5.0, escape(&panel.title));
     for (i, series) in panel.series.iter().enumerate() {
         let colour = COLOURS[i % COLOURS.len()];
         for part in series.points.split(|(_, v)| v.is_none()).filter(|part| !part.is_empty()) {
@@ -105,7 +107,7 @@ fn draw_panel(out: &mut String, panel: &Panel, top: f64, end: f64, last: bool) {
         }
         let (lx, ly) = (LEFT + width + 12.0, top + 12.0 + 16.0 * i as f64);
         put!(out, "<rect x=\"{lx}\" y=\"{:.1}\" width=\"12\" height=\"3\" fill=\"{colour}\"/>", ly - 5.0);
-        put!(out, "<text x=\"{}\" y=\"{ly}\">{}</text>", lx + 18.0, escape(series.name));
+        put!(out, "<text x=\"{}\" y=\"{ly}\">{}</text>", lx + 18.0, escape(&series.name));
     }
     put!(out, "</g>");
 }
@@ -127,7 +129,10 @@ mod tests {
     #[test]
     fn a_gap_breaks_a_line_and_text_is_text() {
         let points = vec![(0.0, Some(1.0)), (1.0, None), (2.0, Some(3.0)), (3.0, Some(2.0))];
-        let text = draw("a<b & c", &[Panel { title: "x > y", series: vec![Series { name: "n", points }] }]);
+        let text = draw(
+            "a<b & c",
+            &[Panel { title: "x > y".to_owned(), series: vec![Series { name: "n".to_owned(), points }] }],
+        );
         assert_eq!(text.matches("<polyline ").count(), 2);
         assert!(text.contains("a&lt;b &amp; c") && text.contains("x &gt; y"), "{text}");
         assert_eq!(text.matches("<g>").count(), text.matches("</g>").count());

@@ -7,9 +7,10 @@ use crate::role::{Role, role};
 use crate::{control, data, ready};
 use std::ffi::{c_int, c_ulong, c_void};
 use std::sync::OnceLock;
+use usersock::env::OsEntropy;
 use usersock::error::{Error, Result};
 use usersock_ffi::boundary::{boundary, set_errno};
-use usersock_ffi::ptr;
+use usersock_ffi::{flowlabel, ptr};
 use usersock_spliced::client::{self, Connect, Ours};
 use usersock_spliced::instance::{Instance, VARIABLE};
 
@@ -172,8 +173,15 @@ pub(crate) unsafe fn setsockopt(
             return Err(Error::Inval);
         }
         // SAFETY: the program vouches for it.
-        let value = unsafe { ptr::to_read(value, len as usize) }?;
-        client::set_option(server, fd, &ours, level, name, value).map(|()| 0)
+        let bytes = unsafe { ptr::to_read(value, len as usize) }?;
+        let set = |bytes: &[u8]| client::set_option(server, fd, &ours, level, name, bytes);
+        if flowlabel::wants_any(level, name, bytes) {
+            let label = flowlabel::lease_any(&OsEntropy::new()?, bytes, set)?;
+            // SAFETY: as above; `bytes` is used no longer.
+            unsafe { flowlabel::tell(value, len, label) };
+            return Ok(0);
+        }
+        set(bytes).map(|()| 0)
     })
 }
 

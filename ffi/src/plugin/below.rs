@@ -185,7 +185,7 @@ unsafe extern "C-unwind" fn poll(o: *mut usk_owned_t) -> u32 {
 unsafe extern "C-unwind" fn backlog_rcv(o: *mut usk_owned_t, skb: *mut usk_skb_t) -> c_int {
     kernel(|| {
         // SAFETY: the caller gives the packet up, and owns the sock.
-        let (skb, g) = unsafe { (skb::take(skb)?, guard(o)?) };
+        let (skb, g) = unsafe { (skb::take(skb, "backlog_rcv")?, guard(o)?) };
         below(g)?.backlog_rcv(g, skb);
         Ok(0)
     })

@@ -4,12 +4,59 @@
 use super::guard::{Owned, usk_owned_t};
 use crate::handle::{lend, usk_sock_t};
 use crate::held::{contain, length, status};
+use std::cell::Cell;
 use std::ffi::c_int;
+use std::ptr;
+use std::sync::Arc;
 use usersock::error::{Error, Result};
-use usersock::sock::msg::RecvMsg;
+use usersock::sock::msg::{Control, RecvMsg, SendMsg};
 use usersock::sock::proto::SockRef;
 use usersock::sock::wait::Events;
 use usersock::sock::{Sock, SockGuard};
+
+thread_local! {
+    /// The send call that runs on this thread, if it asks anything of its packets.
+    static SENDING: Cell<Sending> = const { Cell::new(Sending { sock: ptr::null(), control: &[], flags: 0 }) };
+}
+
+#[derive(Clone, Copy)]
+struct Sending {
+    sock: *const Sock,
+    control: *const [Control],
+    flags: i32,
+}
+
+/// As long as it lives, [`asked`] gives what its call asks of the packets that the protocol sends in it.
+pub(super) struct Asking(Sending);
+
+impl Asking {
+    /// None: the call asks nothing.
+    #[inline]
+    pub(super) fn begin(sock: &Arc<Sock>, msg: &SendMsg<'_>) -> Option<Asking> {
+        let flags = msg.flags & (libc::MSG_DONTROUTE | libc::MSG_CONFIRM);
+        if flags == 0 && msg.control.is_empty() {
+            return None;
+        }
+        let control = ptr::from_ref(&msg.control[..]);
+        Some(Asking(SENDING.replace(Sending { sock: Arc::as_ptr(sock), control, flags })))
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        SENDING.set(self.0);
+    }
+}
+
+/// Control messages and MSG_* bits for the packets of a sock: those of the send call on it that runs on this thread.
+pub(super) fn asked(sock: &Arc<Sock>) -> (Vec<Control>, i32) {
+    let Sending { sock: of, control, flags } = SENDING.get();
+    if of != Arc::as_ptr(sock) {
+        return (Vec::new(), 0);
+    }
+    // SAFETY: the call's message, which lives as long as its `Asking`, and whose control messages nobody changes.
+    (unsafe { &*control }.to_vec(), flags)
+}
 
 /// The function violated its contract: breaks the socket.
 #[cold]

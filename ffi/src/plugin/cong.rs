@@ -12,14 +12,16 @@ use crate::handle::lend;
 use crate::held;
 use crate::held::contain;
 use crate::loader::usk_plugin_t;
+use smallvec::SmallVec;
+use std::any::Any;
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::offset_of;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use usersock::error::{Error, Result};
 use usersock::stack::Stack;
-use usersock::tcp::cong::{self, AckSample, CaEvent, CongAlgo, CongOps};
-use usersock::tcp::cong::{CaState, Cx, INFINITE_SSTHRESH, RateSample};
+use usersock::tcp::cong::{self, AckSample, CaEvent, CongAlgo, CongOps, PacketSample};
+use usersock::tcp::cong::{CaState, Cx, INFINITE_SSTHRESH, RateSample, ca_slot};
 use usersock::tcp::sock_ops;
 use usersock::wire::seq::SeqNum;
 
@@ -39,6 +41,13 @@ pub const USK_CONG_EXACT_ECE: u32 = 2;
 /// stack server, which lack CAP_NET_ADMIN, get EPERM, unless net.ipv4.tcp_allowed_congestion_control or
 /// net.ipv4.tcp_congestion_control name the algorithm.
 pub const USK_CONG_NON_RESTRICTED: u32 = 4;
+/// The algorithm takes the place of the one of the same name, if a plug-in has registered one (a built-in one is
+/// -EPERM): connections that begin from now on have the new one, children of listeners that selected it before too, and
+/// so has a socket that selects it by TCP_CONGESTION. Connections that have the other keep it, and it stays registered
+/// until usk_unregister, or usk_plugin_unload of its plug-in, which is -EBUSY until the last of them has ended. Counters
+/// and sysctls of the same names are shared: they go on, with the values that they have; a sysctl's range must be the
+/// same. (BPF's update of a struct_ops link, tcp_update_congestion_control.)
+pub const USK_CONG_REPLACE: u32 = 8;
 
 /// Congestion states (enum tcp_ca_state): no congestion.
 pub const USK_CA_OPEN: u8 = 0;
@@ -84,10 +93,33 @@ pub struct usk_ack_sample_t {
     pub in_flight: u32,
 }
 
+/// A packet that an acknowledgement has delivered, for pkts_delivered. A super-packet is one packet of several segments.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct usk_pkt_sample_t {
+    /// When it was sent, the last time if more than once, nanoseconds of the stack's clock.
+    pub sent_at: u64,
+    /// Microseconds since then; -1: it was sent again, and which one has arrived is unknown (Karn's rule).
+    pub rtt_us: i64,
+    /// Sequence number of its first byte.
+    pub seq: u32,
+    /// That behind its last byte.
+    pub end_seq: u32,
+    /// Its segments.
+    pub segs: u32,
+    /// usk_tcp_t.delivered when it was sent.
+    pub prior_delivered: u32,
+    /// 1: it was sent again.
+    pub is_retrans: u32,
+    /// 1: selectively acknowledged: not all before it has arrived.
+    pub is_sacked: u32,
+}
+
 /// Congestion control of TCP's connections (struct tcp_congestion_ops). Every function gets the connection's variables,
 /// some of which it may write, and `priv_`: priv_size bytes of private memory of the connection, initially zero,
 /// aligned to 16; null if priv_size is 0. Functions run in either context with the sock owned: they must not sleep, and
-/// may call only the usk_tcp_ functions, usk_count, usk_sysctl, usk_user and usk_break (the POSIX-shaped calls return
+/// may call only the usk_tcp_ functions, usk_count, usk_sysctl, usk_user, usk_random and usk_break (the POSIX-shaped calls return
 /// EDEADLK for the sock). None is called before init or after release. No C++ exception and no panic of a Rust shared
 /// object may leave a function: catch it and call usk_break(tp->sk).
 #[allow(non_camel_case_types)]
@@ -154,13 +186,19 @@ pub struct usk_cong_ops {
     pub get_info: Option<
         unsafe extern "C-unwind" fn(tp: *const usk_tcp_t, priv_: *mut c_void, info: *mut c_void, len: usize) -> usize,
     >,
+    /// An acknowledgement has delivered these `n` packets, each for the first time; called before pkts_acked, so that
+    /// every packet gives a sample of the RTT and not the last one alone. For a protocol that borrows the algorithm
+    /// (usk_cong_new): the packet of the acknowledgement's mark, of one segment. Null: no action.
+    pub pkts_delivered: Option<
+        unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void, pkts: *const usk_pkt_sample_t, n: u32),
+    >,
 }
 
 // SAFETY: repr(C), begins with two u32; null pointers, None and zero are valid for every field.
 unsafe impl Table for usk_cong_ops {
     const NAME: &'static str = "struct usk_cong_ops";
     const VERSION: u32 = USK_CONG_VERSION;
-    const FIRST_SIZE: usize = size_of::<usk_cong_ops>();
+    const FIRST_SIZE: usize = offset_of!(usk_cong_ops, pkts_delivered);
 }
 
 const _: () = assert!(begins_with_head(
@@ -174,14 +212,15 @@ type CongReg = Registration<usk_cong_ops>;
 // SAFETY: begins with those members, as asserted; a plug-in guarantees that its functions may be called from any
 // thread.
 unsafe impl Registered for usk_cong_ops {
-    type Own = ();
+    /// What the registry and the connections hold; of one that was replaced, those connections alone.
+    type Own = OnceLock<Weak<Entry>>;
 
     fn check(&self, name: &str) -> std::result::Result<(), String> {
         let lacks = |what: &str| Err(what.to_owned());
         if name.is_empty() || name.len() > 15 || !name.bytes().all(|b| b.is_ascii_graphic()) {
             return lacks("a name is 1 to 15 printable characters");
         }
-        if self.flags & !(USK_CONG_NEEDS_ECN | USK_CONG_EXACT_ECE | USK_CONG_NON_RESTRICTED) != 0 {
+        if self.flags & !(USK_CONG_NEEDS_ECN | USK_CONG_EXACT_ECE | USK_CONG_NON_RESTRICTED | USK_CONG_REPLACE) != 0 {
             return lacks("unknown flags");
         }
         if self.flags & (USK_CONG_NEEDS_ECN | USK_CONG_EXACT_ECE) == USK_CONG_EXACT_ECE {
@@ -202,14 +241,34 @@ unsafe impl Registered for usk_cong_ops {
         Ok(())
     }
 
+    fn replaced(&self, stack: &Stack, name: &str) -> Option<Arc<CongReg>> {
+        let ops = cong::find(stack, name).filter(|_| self.flags & USK_CONG_REPLACE != 0)?;
+        let any: &dyn Any = &*ops;
+        any.downcast_ref::<Entry>().map(|entry| entry.0.clone())
+    }
+
     fn enter(reg: &Arc<CongReg>, stack: &Arc<Stack>) -> std::result::Result<(), (Error, String)> {
-        cong::register(stack, Arc::new(Entry(reg.clone()))).map_err(|e| (e, e.to_string()))
+        let entry = Arc::new(Entry(reg.clone()));
+        // It is new: nobody has set it.
+        let _ = reg.own.set(Arc::downgrade(&entry));
+        if reg.table.flags & USK_CONG_REPLACE == 0 {
+            return cong::register(stack, entry).map_err(|e| (e, e.to_string()));
+        }
+        cong::replace(stack, entry).map_err(|e| match e {
+            Error::Perm => (e, "an algorithm of the library cannot be replaced".to_owned()),
+            e => (e, e.to_string()),
+        })
     }
 
     fn leave(reg: &CongReg, stack: &Arc<Stack>) -> Result<()> {
+        // Replaced, and its last connection has ended: nothing is left of it.
+        let Some(entry) = reg.own.get().and_then(Weak::upgrade) else { return Ok(()) };
+        let now = cong::find(stack, &reg.name);
+        let replaced = now.is_none_or(|now| !ptr::addr_eq(Arc::as_ptr(&now), Arc::as_ptr(&entry)));
+        drop(entry);
         // The default of new sockets counts as a user, as in Linux.
         let default = stack.sysctl.get("net.ipv4.tcp_congestion_control").unwrap_or_default();
-        if default.trim() == reg.name {
+        if replaced || default.trim() == reg.name {
             return Err(Error::Busy);
         }
         cong::unregister(stack, &reg.name)
@@ -240,7 +299,7 @@ unsafe impl Send for Algo {}
 
 /// A registration as the registry holds it. The count of this Arc says whether the algorithm is in use; that of the
 /// registration does not, because the plug-in's list also holds one.
-struct Entry(Arc<CongReg>);
+pub(super) struct Entry(Arc<CongReg>);
 
 impl CongOps for Entry {
     fn name(&self) -> &str {
@@ -254,6 +313,9 @@ impl CongOps for Entry {
     }
     fn exact_ece(&self) -> bool {
         self.0.table.flags & USK_CONG_EXACT_ECE != 0
+    }
+    fn wants_packets(&self) -> bool {
+        self.0.table.pkts_delivered.is_some()
     }
     fn start(&self, cx: &mut Cx<'_>) -> Box<dyn CongAlgo> {
         let words = (self.0.table.priv_size as usize).div_ceil(16);
@@ -313,9 +375,32 @@ impl Algo {
     }
 }
 
+fn pkt_sample(p: &PacketSample) -> usk_pkt_sample_t {
+    usk_pkt_sample_t {
+        sent_at: p.sent_at.as_nanos(),
+        rtt_us: p.rtt_us,
+        seq: p.seq.0,
+        end_seq: p.end_seq.0,
+        segs: p.segs,
+        prior_delivered: p.prior_delivered,
+        is_retrans: p.is_retrans.into(),
+        is_sacked: p.is_sacked.into(),
+    }
+}
+
 // SAFETY of the calls below, each: the table's function, called as the table documents; numbers, memory and samples
 // live while it runs.
 impl CongAlgo for Algo {
+    fn slots(&self) -> u32 {
+        let t = &self.reg.table;
+        let bit = |present: bool, bit: u32| if present { bit } else { 0 };
+        bit(t.cong_control.is_some(), ca_slot::CONG_CONTROL)
+            | bit(t.cwnd_event.is_some(), ca_slot::CWND_EVENT)
+            | bit(t.in_ack_event.is_some(), ca_slot::IN_ACK_EVENT)
+            | bit(t.pkts_acked.is_some(), ca_slot::PKTS_ACKED)
+            | bit(t.min_tso_segs.is_some(), ca_slot::MIN_TSO_SEGS)
+    }
+
     fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32 {
         let f = self.reg.table.ssthresh;
         // SAFETY: see above.
@@ -379,6 +464,13 @@ impl CongAlgo for Algo {
         }
     }
 
+    fn pkts_delivered(&mut self, cx: &mut Cx<'_>, packets: &[PacketSample]) {
+        let Some(f) = self.reg.table.pkts_delivered else { return };
+        let list: SmallVec<[usk_pkt_sample_t; 8]> = packets.iter().map(pkt_sample).collect();
+        // SAFETY: see above.
+        self.run(cx, |tp, p| unsafe { f(tp, p, list.as_ptr(), list.len() as u32) });
+    }
+
     fn undo_cwnd(&mut self, cx: &mut Cx<'_>) -> u32 {
         let f = self.reg.table.undo_cwnd;
         // SAFETY: see above.
@@ -437,8 +529,8 @@ impl Drop for Algo {
 /// Registers a congestion control in the plug-in's stack: net.ipv4.tcp_congestion_control can make it the default, and
 /// sockets can select it by TCP_CONGESTION (see USK_CONG_NON_RESTRICTED). `user` is for usk_user; `*out`, unless null,
 /// gets the registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table
-/// does not fit (version, size, a required function, name, flags, priv_size), -EEXIST the name, a counter or a sysctl
-/// is taken.
+/// does not fit (version, size, a required function, name, flags, priv_size, a replaced sysctl's range), -EEXIST the
+/// name, a counter or a sysctl is taken, -EPERM the algorithm to replace is the library's.
 /// # Safety
 /// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are terminated; `out` is
 /// null or writable.

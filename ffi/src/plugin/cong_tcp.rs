@@ -142,7 +142,7 @@ pub struct usk_tcp_t {
     pub base_rtt_us: u32,
     /// The connection's sock, for usk_break; null when the stack has ended (only in release).
     pub sk: *mut usk_sock_t,
-    /// The registration, for usk_count, usk_sysctl and usk_user.
+    /// The registration, for usk_count, usk_sysctl, usk_user and usk_random.
     pub reg: *mut usk_reg_t,
 }
 

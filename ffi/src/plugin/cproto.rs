@@ -2,8 +2,9 @@
 //! checked; a function that violates its contract breaks its socket (EIO from then on), and nothing else.
 
 use super::addr::usk_addr_t;
-use super::call::{ALL_EVENTS, broken, checked, owned, owned_status, received, unowned, whole};
+use super::call::{ALL_EVENTS, Asking, broken, checked, owned, owned_status, received, unowned, whole};
 use super::guard::usk_owned_t;
+use super::ip::{Reported, addr_of, packet_info};
 use super::msg::{lend_recv, lend_send};
 use super::owned::finish;
 use super::ports;
@@ -12,7 +13,6 @@ use super::proto::*;
 use super::skb;
 use crate::handle::{self, Handle, lend, usk_sock_t};
 use crate::held::{contain, length};
-use std::any::Any;
 use std::ffi::{c_int, c_void};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use usersock::ip::{bind, datagram, sockopt};
 use usersock::sock::diag::Dumped;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::sock::packet::{IcmpError, PacketInfo};
-use usersock::sock::proto::{IpHandler, Proto, ProtoAccounts, SockRef};
+use usersock::sock::proto::{IpHandler, Module, Proto, ProtoAccounts, SockRef};
 use usersock::sock::skb::{HEAD, Skb};
 use usersock::sock::state::State;
 use usersock::sock::wait::Events;
@@ -59,6 +59,13 @@ fn bottom(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t)) -> bool {
     true
 }
 
+/// Whether the call's packets go over IPv4.
+fn over_v4(g: &SockGuard<'_>, msg: &SendMsg<'_>) -> bool {
+    let to = msg.name.map_or(g.common.daddr, |to| to.ip());
+    let mapped = matches!(to, IpAddr::V6(a) if a.to_ipv4_mapped().is_some());
+    g.sock.family == libc::AF_INET as u16 || to.is_ipv4() || mapped
+}
+
 /// Takes a sock that a diag_dump operation names into its caller's list.
 /// # Safety
 /// `list` is the operation's argument, and `sk` a valid handle.
@@ -71,13 +78,36 @@ unsafe extern "C" fn diag_each(list: *mut c_void, sk: *mut usk_sock_t) {
     }
 }
 
+impl ProtoReg {
+    /// Whether the stack waits for room in the send buffer before sendmsg: for datagrams, where what the device holds
+    /// is all that a socket has of it, and poll is the stack's, which looks at the same.
+    fn waits_for_room(&self) -> bool {
+        !self.flag(USK_PROTO_CONNECTIONS) && self.table.poll.is_none() && self.table.poll_locked.is_none()
+    }
+
+    /// Whether nothing is to be checked or waited for before sendmsg: the usual case, without a lock.
+    #[inline]
+    fn may_send_now(&self, sock: &Sock, msg: &SendMsg<'_>) -> bool {
+        let held = sock.wmem_alloc.load(Ordering::Relaxed) as i32;
+        msg.control.is_empty() && (held < sock.sndbuf.load(Ordering::Relaxed) || !self.waits_for_room())
+    }
+
+    /// Refuses control messages that are unknown, and waits for room in the send buffer (sock_alloc_send_pskb).
+    #[cold]
+    fn may_send(&self, g: &mut SockGuard<'_>, msg: &SendMsg<'_>) -> Result<()> {
+        let v4 = over_v4(g, msg);
+        datagram::check_control(g, v4, self.flag(USK_PROTO_CONNECTIONS), &msg.control)?;
+        if self.waits_for_room() { datagram::wait_for_room(g, v4, msg.dontwait()) } else { Ok(()) }
+    }
+}
+
 impl Proto for ProtoReg {
     fn name(&self) -> &str {
         &self.name
     }
 
-    fn owner(&self) -> Option<Arc<dyn Any + Send + Sync>> {
-        self.library.clone().map(|l| l as Arc<dyn Any + Send + Sync>)
+    fn owner(&self) -> Option<Arc<dyn Module>> {
+        self.library.clone().map(|l| l as Arc<dyn Module>)
     }
 
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
@@ -205,13 +235,20 @@ impl Proto for ProtoReg {
 
     fn sendmsg(&self, sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
         let Some(f) = self.table.sendmsg else { return self.sendmsg_locked(&mut sk.lock(), msg) };
+        if !self.may_send_now(sk.sock, msg) {
+            self.may_send(&mut sk.lock(), msg)?;
+        }
         let max = msg.remaining();
+        let _asking = Asking::begin(sk.sock, msg);
         // SAFETY: see `init`.
         unowned(sk, max, |s| unsafe { f(s, lend_send(msg)) } as i64)
     }
 
     fn recvmsg(&self, sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
         let Some(f) = self.table.recvmsg else { return self.recvmsg_locked(&mut sk.lock(), msg) };
+        if msg.flags & libc::MSG_ERRQUEUE != 0 {
+            return datagram::recv_error(&mut sk.lock(), msg);
+        }
         // SAFETY: see `init`.
         let n = unowned(sk, isize::MAX as usize, |s| unsafe { f(s, lend_recv(msg)) } as i64)?;
         checked(sk.sock, n as i64, received(msg))
@@ -255,7 +292,11 @@ impl Proto for ProtoReg {
 
     fn sendmsg_locked(&self, sk: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
         let Some(f) = self.table.sendmsg_locked else { return Err(Error::OpNotSupp) };
+        if !self.may_send_now(sk.sock, msg) {
+            self.may_send(sk, msg)?;
+        }
         let max = msg.remaining();
+        let _asking = Asking::begin(sk.sock, msg);
         // SAFETY: see `init`.
         let r = owned(sk, |o| unsafe { f(o, lend_send(msg)) })?;
         checked(sk.sock, r as i64, max)
@@ -263,6 +304,9 @@ impl Proto for ProtoReg {
 
     fn recvmsg_locked(&self, sk: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
         let Some(f) = self.table.recvmsg_locked else { return Err(Error::OpNotSupp) };
+        if msg.flags & libc::MSG_ERRQUEUE != 0 {
+            return datagram::recv_error(sk, msg);
+        }
         // SAFETY: see `init`.
         let r = owned(sk, |o| unsafe { f(o, lend_recv(msg)) })?;
         checked(sk.sock, r as i64, received(msg))
@@ -467,24 +511,11 @@ fn sizes(default: [i32; 3], f: Option<impl FnOnce(*mut c_int) -> c_int>) -> [i32
     if r == Ok(0) && v[0] > 0 && v[0] <= v[1] && v[1] <= v[2] { v } else { default }
 }
 
-fn addr_of(ip: IpAddr, ifindex: u32) -> usk_addr_t {
-    datagram::name_of(ip, 0, ifindex).into()
-}
-
 impl IpHandler for ProtoReg {
     fn rcv(&self, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
         let Some(f) = self.table.rcv else { return stack.mib.drop(DropReason::IpNoProto) };
         skb.rx = Some(*info);
-        let about = usk_packet_info_t {
-            src: addr_of(info.src, info.ifindex),
-            dst: addr_of(info.dst, info.ifindex),
-            ifindex: info.ifindex,
-            protocol: info.protocol,
-            tos: info.tos,
-            ttl: info.ttl,
-            not_unicast: info.not_unicast.into(),
-            now: info.now.as_nanos(),
-        };
+        let about = packet_info(info);
         // SAFETY: the table's function, called as the table documents. The function owns the packet from here.
         if contain(|| unsafe { f(self.handle(), skb::give(skb), &about) }).is_err() {
             stack.mib.drop(DropReason::PluginRefused);
@@ -507,7 +538,8 @@ impl IpHandler for ProtoReg {
             quoted_len: e.quoted.len(),
         };
         // SAFETY: as in `rcv`.
-        if contain(|| unsafe { f(self.handle(), &about) }).is_err() {
+        let reported = Reported { about, original: std::ptr::from_ref(e).cast() };
+        if contain(|| unsafe { f(self.handle(), &reported.about) }).is_err() {
             stack.mib.drop(DropReason::PluginRefused);
         }
     }

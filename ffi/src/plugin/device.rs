@@ -412,10 +412,11 @@ impl Device for CDevice {
 
     fn xmit(&self, queue: u16, now: Instant, mut skb: Skb) -> Xmit {
         let len = skb.len();
-        let lent = skb::lend(&mut skb);
+        let lent = skb::lend(&mut skb, "xmit");
         let f = self.reg.table.xmit;
         // SAFETY: see above.
         let r = f.and_then(|f| self.call(|dev| unsafe { f(dev, queue.into(), now.as_nanos(), lent) }));
+        let skb = skb::left(skb, "the end of xmit");
         match r.map_or(Err(Error::Io), |r| self.checked(r)) {
             Ok(()) => {
                 add(&self.stats.tx_packets, 1);
@@ -477,7 +478,7 @@ impl Drop for CDevice {
 pub unsafe extern "C" fn usk_device_rx(sink: *mut usk_sink_t, skb: *mut usk_skb_t) -> c_int {
     kernel(|| {
         // SAFETY: the caller gives the packet up.
-        let skb = unsafe { skb::take(skb) }?;
+        let skb = unsafe { skb::take(skb, "usk_device_rx") }?;
         if sink.is_null() || SINK.get() != sink {
             return Err(Error::Inval);
         }
@@ -494,7 +495,8 @@ pub unsafe extern "C" fn usk_device_rx(sink: *mut usk_sink_t, skb: *mut usk_skb_
     })
 }
 
-/// Sets the line that usk_config_error returns, the reason why open fails. Returns -EINVAL, for open to return.
+/// Sets the line that usk_config_error returns, the reason why open fails. Line breaks in it become blanks. Returns
+/// -EINVAL, for open to return.
 /// # Safety
 /// `line` is a string.
 #[unsafe(no_mangle)]

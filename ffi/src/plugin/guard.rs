@@ -35,7 +35,7 @@ impl Owned {
         let sock = Arc::as_ptr(g.sock);
         let guard = std::ptr::from_mut(g).cast::<SockGuard<'static>>();
         let mut o = Owned { magic: LENT, guard };
-        held::run(sock, || f(std::ptr::from_mut(&mut o).cast()))
+        held::run_by(sock, guard, || f(std::ptr::from_mut(&mut o).cast()))
     }
 
     /// The fast path of `lock`: see [`held::lock_free`]. False: call `lock`.

@@ -2,21 +2,27 @@
 //! ip_queue_xmit, ip_setsockopt, csum_partial.
 
 use super::addr::usk_addr_t;
+use super::call::asked;
 use super::gate::{kernel, obj, obj_mut};
 use super::gate::{slice, slice_mut};
 use super::guard::{guard, usk_owned_t};
 use super::info::peer;
 use super::ports;
 use super::private::{living, parts};
-use super::proto::{ProtoReg, usk_packet_info_t};
+use super::proto::{ProtoReg, usk_icmp_error_t, usk_packet_info_t};
 use super::registration::usk_reg_t;
 use super::skb::{self, usk_skb_t};
+use crate::handle::{Handle, usk_sock_t};
 use std::ffi::{c_int, c_void};
+use std::net::{IpAddr, SocketAddr};
 use usersock::error::{Error, Result};
 use usersock::internal::wire::{ip, ipv6};
+use usersock::ip::datagram::Plan;
 use usersock::ip::output::{self, IpTx};
 use usersock::ip::{datagram, route, sockopt};
-use usersock::sock::skb::{Csum, GsoType, Skb, TxOwner};
+use usersock::sock::msg::Control;
+use usersock::sock::packet::{IcmpError, PacketInfo};
+use usersock::sock::skb::{Csum, GsoType, Skb};
 use usersock::sock::{SockGuard, flag};
 use usersock::wire::checksum;
 
@@ -56,7 +62,7 @@ pub unsafe extern "C" fn usk_route_disconnect(o: *mut usk_owned_t) -> c_int {
 }
 
 /// The source of packets to `to`: the sock's own address, or the preferred one of the route, and its port.
-/// -ENETUNREACH, -EACCES ...
+/// In a sendmsg operation also as the call's control messages say (IP_PKTINFO). -ENETUNREACH, -EACCES, -EINVAL ...
 /// # Safety
 /// `o` is owned; `to` is readable; `from` is writable.
 #[unsafe(no_mangle)]
@@ -64,7 +70,7 @@ pub unsafe extern "C" fn usk_source(o: *mut usk_owned_t, to: *const usk_addr_t, 
     kernel(|| {
         // SAFETY: the caller vouches for all three.
         let (g, to, from) = unsafe { (guard(o)?, obj(to)?, obj_mut(from)?) };
-        let plan = datagram::plan(g, to.to_socket_addr()?, &[], 0)?;
+        let plan = plan(g, to.to_socket_addr()?, None)?;
         *from = usk_addr_t::of(plan.src, g.common.sport);
         Ok(0)
     })
@@ -108,19 +114,20 @@ fn ip_header(v4: bool) -> usize {
 }
 
 /// Sends a packet to `to`, or to the peer if `to` is null: looks up the route, adds the IP header, fragments if the
-/// socket allows it, and passes it to the device (ip_queue_xmit). The packet begins with the protocol's header, its
-/// checksum complete. The sock is charged until the device has completed it. Always consumes `skb`. Returns 0;
-/// -ENOTCONN, -ENETUNREACH, -EMSGSIZE (larger than the path MTU, and fragmentation is not allowed), -ENOBUFS (the
-/// device's queue is full: treat it as a loss), -EAFNOSUPPORT.
+/// socket allows it, and passes it to the device (ip_queue_xmit). In a sendmsg operation the packet is as the call's
+/// control messages ask (IP_TTL, IP_TOS, IP_PKTINFO ...). It begins with the protocol's header, its checksum complete.
+/// The sock is charged until the device has completed it. Always consumes `skb`. Returns 0; -ENOTCONN, -ENETUNREACH,
+/// -EMSGSIZE (larger than the path MTU, and fragmentation is not allowed), -ENOBUFS (the device's queue is full: treat
+/// it as a loss), -EAFNOSUPPORT.
 /// # Safety
 /// `o` is owned; `skb` is the caller's, and not used afterwards; `to` is null or readable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_xmit(o: *mut usk_owned_t, skb: *mut usk_skb_t, to: *const usk_addr_t) -> c_int {
     kernel(|| {
         // SAFETY: the caller gives the packet up, and vouches for the rest.
-        let (skb, g, to) = unsafe { (skb::take(skb)?, guard(o)?, to.as_ref()) };
+        let (skb, g, to) = unsafe { (skb::take(skb, "usk_xmit")?, guard(o)?, to.as_ref()) };
         let to = to.map_or_else(|| peer(g), |to| to.to_socket_addr())?;
-        send(g, skb, to).map(|()| 0)
+        send(g, skb, to, None).map(|()| 0)
     })
 }
 
@@ -129,19 +136,216 @@ fn outgoing(skb: &mut Skb) {
     (skb.csum, skb.gso_size, skb.gso_type, skb.rx) = (Csum::None, 0, GsoType::None, None);
 }
 
-fn send(g: &mut SockGuard<'_>, mut skb: Skb, to: std::net::SocketAddr) -> Result<()> {
-    outgoing(&mut skb);
-    let mut plan = datagram::plan(g, to, &[], 0)?;
-    let df = plan.fit(g, ip_header(to.is_ipv4()) + skb.len())?;
-    skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
-    let protocol = g.sock.protocol as u8;
-    let flow_label = if to.is_ipv4() { 0 } else { sockopt::flow_label(g.stack, &g.common, || 0) };
-    let mut tx = IpTx::new(plan.src, to.ip(), protocol, plan.ttl, g.now());
-    (tx.tos, tx.df, tx.flow_label) = (plan.tos, df, flow_label);
-    match to.ip().is_multicast() {
-        true => output::xmit_multicast(g.stack, &plan.dst, &tx, skb, plan.looped),
-        false => output::xmit(g.stack, &plan.dst, &tx, skb),
+/// How a packet of the sock leaves: by the socket's options, the control messages of the send call that runs, and `tx`.
+fn plan(g: &mut SockGuard<'_>, to: SocketAddr, tx: Option<&usk_tx_info_t>) -> Result<Plan> {
+    let (mut control, flags) = asked(g.sock);
+    if let Some(tx) = tx {
+        tx.ask(to.is_ipv4(), &mut control)?;
     }
+    datagram::plan(g, to, &control, flags)
+}
+
+fn send(g: &mut SockGuard<'_>, mut skb: Skb, to: SocketAddr, tx: Option<&usk_tx_info_t>) -> Result<()> {
+    outgoing(&mut skb);
+    let mut plan = plan(g, to, tx)?;
+    let len = ip_header(to.is_ipv4()) + plan.headers_len() + skb.len();
+    let uncut = tx.is_some_and(|tx| tx.flags & USK_TX_DF != 0);
+    if uncut && len > plan.dst.mtu as usize {
+        return Err(Error::MsgSize);
+    }
+    let df = plan.fit(g, len)? || uncut;
+    let flow_label = match tx.and_then(usk_tx_info_t::label) {
+        Some(label) => label,
+        None if to.is_ipv4() => 0,
+        None => sockopt::flow_label(g.stack, &g.common, || 0),
+    };
+    plan.xmit(g, skb, g.sock.protocol as u8, flow_label, df)
+}
+
+/// usk_tx_info_t.flags: `src` is the source address.
+pub const USK_TX_SRC: u32 = 1;
+/// usk_tx_info_t.flags: the packet leaves by `ifindex`.
+pub const USK_TX_IFINDEX: u32 = 2;
+/// usk_tx_info_t.flags: `tos` is the TOS or traffic class.
+pub const USK_TX_TOS: u32 = 4;
+/// usk_tx_info_t.flags: `ttl` is the TTL or hop limit.
+pub const USK_TX_TTL: u32 = 8;
+/// usk_tx_info_t.flags: `flow_label` is the flow label (IPv6).
+pub const USK_TX_FLOW_LABEL: u32 = 16;
+/// usk_tx_info_t.flags: the packet is not fragmented, here or on its way: -EMSGSIZE if it is larger than the path MTU.
+pub const USK_TX_DF: u32 = 32;
+
+/// What a protocol decides for one packet: the members whose bits `flags` has. Members and bits that it does not have
+/// are the socket's (IP_TOS, IP_TTL ...), or those of the control messages of the send call that runs.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub struct usk_tx_info_t {
+    /// USK_TX_*.
+    pub flags: u32,
+    /// Interface.
+    pub ifindex: u32,
+    /// Source address, one of this host's; its port is not used.
+    pub src: usk_addr_t,
+    /// Flow label, 20 bits.
+    pub flow_label: u32,
+    /// TOS or traffic class, with ECN in the low two bits: also of a stream, for which IP_TOS does not set these.
+    pub tos: u8,
+    /// TTL or hop limit, 1 to 255.
+    pub ttl: u8,
+    /// 0.
+    pub reserved: u16,
+}
+const _: () = assert!(size_of::<usk_tx_info_t>() == 16 + size_of::<usk_addr_t>());
+
+impl usk_tx_info_t {
+    /// Adds what it says, as control messages say it. EINVAL: unknown flags, a value that is none.
+    fn ask(&self, v4: bool, control: &mut Vec<Control>) -> Result<()> {
+        const ALL: u32 = USK_TX_SRC | USK_TX_IFINDEX | USK_TX_TOS | USK_TX_TTL | USK_TX_FLOW_LABEL | USK_TX_DF;
+        let has = |bit| self.flags & bit != 0;
+        if self.flags & !ALL != 0 || self.reserved != 0 || has(USK_TX_TTL) && self.ttl == 0 {
+            return Err(Error::Inval);
+        }
+        if has(USK_TX_FLOW_LABEL) && (v4 || self.flow_label > 0xf_ffff) {
+            return Err(Error::Inval);
+        }
+        if has(USK_TX_SRC) || has(USK_TX_IFINDEX) {
+            let any = if v4 { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+            let addr = if has(USK_TX_SRC) { self.src.to_socket_addr()?.ip() } else { any };
+            if addr.is_ipv4() != v4 {
+                return Err(Error::Inval);
+            }
+            let ifindex = if has(USK_TX_IFINDEX) { self.ifindex } else { 0 };
+            control.push(Control::PktInfo { ifindex, addr, spec_dst: None });
+        }
+        let (tos, ttl) = (self.tos.into(), self.ttl.into());
+        if has(USK_TX_TOS) {
+            control.push(if v4 { Control::Tos(tos) } else { Control::Tclass(tos) });
+        }
+        if has(USK_TX_TTL) {
+            control.push(if v4 { Control::Ttl(ttl) } else { Control::HopLimit(ttl) });
+        }
+        Ok(())
+    }
+
+    fn label(&self) -> Option<u32> {
+        (self.flags & USK_TX_FLOW_LABEL != 0).then_some(self.flow_label)
+    }
+
+    /// Reads one of a caller whose struct has `size` bytes. EINVAL: it is shorter than the first version, or longer
+    /// than this one with something in it.
+    /// # Safety
+    /// `tx` is null or readable for `size` bytes.
+    unsafe fn read(tx: *const usk_tx_info_t, size: usize) -> Result<usk_tx_info_t> {
+        // SAFETY: readable, as the caller guarantees.
+        let bytes = unsafe { slice(tx.cast(), size) }?;
+        let newer = bytes.get(size_of::<usk_tx_info_t>()..).ok_or(Error::Inval)?;
+        // SAFETY: it has as many bytes, of which every value is valid.
+        if newer.iter().any(|b| *b != 0) { Err(Error::Inval) } else { Ok(unsafe { tx.read_unaligned() }) }
+    }
+}
+
+/// As usk_xmit, with what the protocol decides for this packet alone. `size` is sizeof(usk_tx_info_t). Always consumes
+/// `skb`. -EINVAL: an unknown flag, a TTL of 0, a flow label over IPv4, a source that is not this host's.
+/// # Safety
+/// `o` is owned; `skb` is the caller's, and not used afterwards; `to` is null or readable; `tx` is readable for `size`
+/// bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_xmit_info(
+    o: *mut usk_owned_t,
+    skb: *mut usk_skb_t,
+    to: *const usk_addr_t,
+    tx: *const usk_tx_info_t,
+    size: usize,
+) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller gives the packet up, and vouches for the rest.
+        let (skb, g, to) = unsafe { (skb::take(skb, "usk_xmit_info")?, guard(o)?, to.as_ref()) };
+        // SAFETY: readable, as the caller guarantees.
+        let tx = unsafe { usk_tx_info_t::read(tx, size) }?;
+        let to = to.map_or_else(|| peer(g), |to| to.to_socket_addr())?;
+        send(g, skb, to, Some(&tx)).map(|()| 0)
+    })
+}
+
+/// Sets the ECN bits of the sock's packets (RFC 3168): 0 not ECT, 2 ECT(0), 1 ECT(1) (INET_ECN_xmit,
+/// INET_ECN_dontxmit). For a protocol that answers marks; IP_TOS and IPV6_TCLASS of a stream leave these bits alone.
+/// -EINVAL: another value.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_set_ecn(o: *mut usk_owned_t, ecn: c_int) -> c_int {
+    kernel(|| {
+        let ecn = u8::try_from(ecn).ok().filter(|ecn| *ecn < 3).ok_or(Error::Inval)?;
+        // SAFETY: owned, as the caller guarantees.
+        let c = &mut unsafe { guard(o) }?.common;
+        (c.tos, c.tclass) = (c.tos & !3 | ecn, c.tclass & !3 | ecn);
+        Ok(0)
+    })
+}
+
+pub(super) fn addr_of(ip: IpAddr, ifindex: u32) -> usk_addr_t {
+    datagram::name_of(ip, 0, ifindex).into()
+}
+
+pub(super) fn packet_info(info: &PacketInfo) -> usk_packet_info_t {
+    usk_packet_info_t {
+        src: addr_of(info.src, info.ifindex),
+        dst: addr_of(info.dst, info.ifindex),
+        ifindex: info.ifindex,
+        protocol: info.protocol,
+        tos: info.tos,
+        ttl: info.ttl,
+        not_unicast: info.not_unicast.into(),
+        now: info.now.as_nanos(),
+    }
+}
+
+/// Fills `*info` with what rcv was told of a received packet, for backlog_rcv. -ENOENT: the packet was not received, or
+/// has been sent since.
+/// # Safety
+/// `skb` is a packet; `info` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_skb_info(skb: *mut usk_skb_t, info: *mut usk_packet_info_t) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (skb, info) = unsafe { (skb::get(skb, "usk_skb_info")?, obj_mut(info)?) };
+        *info = packet_info(skb.rx.as_ref().ok_or(Error::NoEnt)?);
+        Ok(0)
+    })
+}
+
+/// The argument of an err operation, and what it was made from.
+#[repr(C)]
+pub(super) struct Reported {
+    pub(super) about: usk_icmp_error_t,
+    /// An `IcmpError`.
+    pub(super) original: *const c_void,
+}
+
+/// Tells a sock of an ICMP error, in the err operation: with IP_RECVERR it is queued for recvmsg(MSG_ERRQUEUE), and it
+/// becomes SO_ERROR if it is queued, or if it is a hard one and the sock is connected. Learns path MTUs. `port`: that
+/// of the packet's destination, 0 without ports; `header`: bytes of the protocol's header, which are in front of the
+/// payload that is quoted. For an error of which the protocol believes that the sock's packet caused it (ip_icmp_error,
+/// __udp4_lib_err). Packet context.
+/// # Safety
+/// `sk` is valid; `error` is err's argument.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_icmp_report(
+    sk: *mut usk_sock_t,
+    error: *const usk_icmp_error_t,
+    port: u16,
+    header: usize,
+) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller vouches for both; err's argument is the beginning of a `Reported`.
+        let (h, reported) = unsafe { (Handle::new(sk)?, obj(error.cast::<Reported>())?) };
+        // SAFETY: what err was called for, while it runs.
+        let e = unsafe { obj(reported.original.cast::<IcmpError<'_>>()) }?;
+        let (to, payload) = (datagram::name_of(e.dst, port, e.ifindex), e.quoted.get(header..).unwrap_or_default());
+        datagram::report(h.stack(), h.sock(), e, |g| datagram::icmp_error(g, e, to, payload));
+        Ok(0)
+    })
 }
 
 /// Replies to a packet without a sock: sends `skb`, which begins with the protocol's header, to the source of the
@@ -153,7 +357,7 @@ fn send(g: &mut SockGuard<'_>, mut skb: Skb, to: std::net::SocketAddr) -> Result
 pub unsafe extern "C" fn usk_reply(reg: *mut usk_reg_t, info: *const usk_packet_info_t, skb: *mut usk_skb_t) -> c_int {
     kernel(|| {
         // SAFETY: the caller gives the packet up, and vouches for the rest.
-        let (mut skb, reg, info) = unsafe { (skb::take(skb)?, ProtoReg::of(reg)?, obj(info)?) };
+        let (mut skb, reg, info) = unsafe { (skb::take(skb, "usk_reply")?, ProtoReg::of(reg)?, obj(info)?) };
         outgoing(&mut skb);
         let stack = reg.stack()?;
         let (to, from) = (info.src.to_socket_addr()?.ip(), info.dst.to_socket_addr()?.ip());

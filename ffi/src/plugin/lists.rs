@@ -4,6 +4,7 @@
 use crate::note;
 use std::ffi::{CStr, c_char};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use usersock::counters::NamedCounter;
 use usersock::error::{Error, Result};
 use usersock::stack::Stack;
@@ -46,16 +47,44 @@ pub(super) fn good_name(name: &str, max: usize) -> bool {
     (1..=max).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic() && b != b'.')
 }
 
+/// How many lists have the same counter or sysctl: two, while a table that was replaced is in use.
+#[derive(Clone)]
+struct Users(Arc<AtomicU32>);
+
+impl Users {
+    fn one() -> Users {
+        Users(Arc::new(AtomicU32::new(1)))
+    }
+
+    fn another(&self) -> Users {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        self.clone()
+    }
+
+    /// Whether the last list gives it up.
+    fn end(&self) -> bool {
+        self.0.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+}
+
+struct Sysctl {
+    id: SysctlId,
+    name: String,
+    range: (i64, i64),
+    users: Users,
+}
+
 /// What was registered.
 #[derive(Default)]
 pub(super) struct Lists {
-    counters: Vec<Arc<NamedCounter>>,
-    sysctls: Vec<SysctlId>,
+    counters: Vec<(Arc<NamedCounter>, Users)>,
+    sysctls: Vec<Sysctl>,
 }
 
 impl Lists {
     /// Registers both lists of `table`, whose name in a stack is `name`: all or none, with a line for usk_config_error
-    /// on failure.
+    /// on failure. Those that the table that it replaces has too are shared: counters go on, and sysctls keep their
+    /// values.
     /// # Safety
     /// The lists are null or terminated, by null and by a null name; their strings are valid C strings.
     pub(super) unsafe fn register(
@@ -64,18 +93,26 @@ impl Lists {
         name: &str,
         mib_names: *const *const c_char,
         sysctls: *const usk_sysctl_t,
+        replaced: Option<&Lists>,
     ) -> Result<Lists> {
-        let mut lists = Lists::default();
+        let none = Lists::default();
+        let (mut lists, old) = (Lists::default(), replaced.unwrap_or(&none));
         // SAFETY: passed on.
         let r = unsafe {
-            lists.counters(stack, table, mib_names).and_then(|()| lists.sysctls(stack, table, name, sysctls))
+            lists.counters(stack, table, mib_names, old).and_then(|()| lists.sysctls(stack, table, name, sysctls, old))
         };
         r.inspect_err(|_| lists.forget(stack)).map(|()| lists)
     }
 
     /// # Safety
     /// The list is null or terminated by null; its strings are valid C strings.
-    unsafe fn counters(&mut self, stack: &Stack, table: &str, mib_names: *const *const c_char) -> Result<()> {
+    unsafe fn counters(
+        &mut self,
+        stack: &Stack,
+        table: &str,
+        mib_names: *const *const c_char,
+        old: &Lists,
+    ) -> Result<()> {
         if mib_names.is_null() {
             return Ok(());
         }
@@ -87,17 +124,28 @@ impl Lists {
             }
             // SAFETY: a string, as the caller guarantees.
             let name = unsafe { text(p, table, "a counter's name") }?;
+            if let Some((counter, users)) = old.counters.iter().find(|(c, _)| c.name() == name) {
+                self.counters.push((counter.clone(), users.another()));
+                continue;
+            }
             let counter = stack.mib.named.register(&name).inspect_err(|e| {
                 note::refused(format!("{table}: counter {name:?}: {e}"));
             })?;
-            self.counters.push(counter);
+            self.counters.push((counter, Users::one()));
         }
         Err(note::refused(format!("{table}: more than {MAX_LIST} counters, or no null at their end")))
     }
 
     /// # Safety
     /// The list is null or terminated by a null name; its strings are valid C strings.
-    unsafe fn sysctls(&mut self, stack: &Stack, table: &str, owner: &str, sysctls: *const usk_sysctl_t) -> Result<()> {
+    unsafe fn sysctls(
+        &mut self,
+        stack: &Stack,
+        table: &str,
+        owner: &str,
+        sysctls: *const usk_sysctl_t,
+        old: &Lists,
+    ) -> Result<()> {
         if sysctls.is_null() {
             return Ok(());
         }
@@ -113,35 +161,46 @@ impl Lists {
                 (text(s.name, table, "a sysctl's name")?, help)
             };
             let name = format!("net.{}.{name}", owner.to_ascii_lowercase());
+            let range = (s.min, s.max);
+            if let Some(o) = old.sysctls.iter().find(|o| o.name == name) {
+                if o.range != range {
+                    let (min, max) = o.range;
+                    let why = format!("{table}: sysctl {name}: the one that it replaces is from {min} to {max}");
+                    return Err(note::refused(why));
+                }
+                self.sysctls.push(Sysctl { id: o.id, name, range, users: o.users.another() });
+                continue;
+            }
             let kind = Kind::Number { min: s.min.into(), max: s.max.into() };
             let spec = SysctlSpec::new(kind, s.value.to_string(), help);
             let id = stack.sysctl.register(&name, spec).inspect_err(|e| {
                 note::refused(format!("{table}: sysctl {name}: {e}"));
             })?;
-            self.sysctls.push(id);
+            self.sysctls.push(Sysctl { id, name, range, users: Users::one() });
         }
         Err(note::refused(format!("{table}: more than {MAX_LIST} sysctls, or no null name at their end")))
     }
 
-    /// Unregisters them. Those that are not registered any more are ignored.
+    /// Unregisters them, once, but for those that another list has too. Those that are not registered any more are
+    /// ignored.
     pub(super) fn forget(&self, stack: &Stack) {
-        for c in &self.counters {
+        for (c, _) in self.counters.iter().filter(|(_, users)| users.end()) {
             let _ = stack.mib.named.unregister(c.name());
         }
-        for id in &self.sysctls {
-            let _ = stack.sysctl.unregister(*id);
+        for s in self.sysctls.iter().filter(|s| s.users.end()) {
+            let _ = stack.sysctl.unregister(s.id);
         }
     }
 
     /// Adds `n` to counter `index`. EINVAL: no such counter.
     pub(super) fn count(&self, index: u32, n: u64) -> Result<()> {
-        self.counters.get(index as usize).ok_or(Error::Inval)?.add(n);
+        self.counters.get(index as usize).ok_or(Error::Inval)?.0.add(n);
         Ok(())
     }
 
     /// The value of sysctl `index`; None: no such sysctl.
     pub(super) fn sysctl(&self, stack: &Stack, index: u32) -> Option<i64> {
-        let id = self.sysctls.get(index as usize)?;
-        i64::try_from(stack.sysctl.get_number(*id).ok()?).ok()
+        let id = self.sysctls.get(index as usize)?.id;
+        i64::try_from(stack.sysctl.get_number(id).ok()?).ok()
     }
 }

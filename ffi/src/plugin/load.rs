@@ -3,7 +3,7 @@
 use super::gate::kernel;
 use crate::boundary::boundary;
 use crate::loader::{Plugin, attach, load_file, usk_plugin_t};
-use crate::note::noted;
+use crate::note::{noted, refused};
 use crate::ptr;
 use crate::stacks::{give_stack, stack_of, usk_stack_t};
 use std::ffi::{c_char, c_int};
@@ -11,15 +11,19 @@ use std::path::Path;
 use std::sync::Arc;
 use usersock::error::Error;
 
-/// The entry point of a plug-in: registers its tables and returns 0, or a negative errno, with which loading fails.
+/// The entry point of a plug-in: registers its tables and returns 0, or a negative errno, with which loading fails
+/// (usk_plugin_refuse).
 #[allow(non_camel_case_types)]
 pub type usk_plugin_init_fn = Option<unsafe extern "C-unwind" fn(plugin: *mut usk_plugin_t) -> c_int>;
 
 /// Loads a plug-in, a shared object, into a stack (null: the default one): calls its entry point
-/// `int usk_plugin_init(usk_plugin_t *)`, which registers its tables. Its `void usk_plugin_exit(usk_plugin_t *)`, if
-/// any, is called with null when its code is no longer used, just before it is unmapped: by usk_plugin_unload, or by
-/// the last thread that was in one of its operations then. The same as plugin=FILE in a configuration. A name without
-/// slash is relative to the working directory. On failure returns null with errno ENOENT, EINVAL, or what the entry
+/// `int usk_plugin_init(usk_plugin_t *)`, which registers its tables. What runs is a private copy of the file as it is
+/// now: the file may be overwritten afterwards, and what is then loaded is the new one. All stacks of the process into
+/// which the same content is loaded share one copy, and so its static data. Its `void usk_plugin_exit(usk_plugin_t *)`,
+/// if any, is called with null when its code is no longer used in any stack, just before it is unmapped: by
+/// usk_plugin_unload, or by the last thread that was in one of its operations then; what belongs to one stack has its
+/// end in usk_user_release. The same as plugin=FILE in a configuration. A name without slash is relative to the working
+/// directory. On failure returns null with errno ENOENT, EINVAL, or what the entry
 /// point returned, and usk_config_error returns the reason.
 /// # Safety
 /// `stack` is null or from usk_stack_new; `file` is a string.
@@ -45,7 +49,21 @@ pub unsafe extern "C" fn usk_plugin_attach(
         // SAFETY: the caller vouches for both.
         let (stack, name) = unsafe { (stack_of(stack)?, ptr::string(name)?) };
         let init = init.ok_or(Error::Inval)?;
-        attach(&stack, name.to_owned(), init, None, None).map(|p| p.handle()).map_err(noted)
+        attach(&stack, name.to_owned(), init, None).map(|p| p.handle()).map_err(noted)
+    })
+}
+
+/// Sets the line that usk_config_error returns, and messages of the command show, after the plug-in's name: why
+/// usk_plugin_init refuses to be loaded. Line breaks in it become blanks. Returns -EINVAL, for usk_plugin_init to
+/// return; it may return another errno. A usk_..._register call that fails sets such a line by itself.
+/// # Safety
+/// `why` is a string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_plugin_refuse(why: *const c_char) -> c_int {
+    kernel(|| {
+        // SAFETY: a string, as the caller guarantees.
+        let why = unsafe { ptr::string(why) }?;
+        Err(refused(why.to_owned()))
     })
 }
 

@@ -4,13 +4,14 @@
 
 use super::gate::{kernel, obj_mut};
 use super::guard::{guard, usk_owned_t};
+use super::msg::{self, usk_sendmsg_t};
 use super::skb::{self, usk_skb_t};
 use std::ffi::c_int;
 use std::sync::atomic::Ordering;
 use usersock::error::{Error, Result};
 use usersock::sock::SockGuard;
 use usersock::sock::mem::{self, Kind};
-use usersock::sock::skb::SkbInner;
+use usersock::sock::skb::{Skb, SkbInner};
 
 /// A direction, for usk_charge, usk_uncharge, usk_charged and usk_timeo: receiving (SO_RCVBUF, SO_RCVTIMEO).
 pub const USK_RECV: c_int = 0;
@@ -55,25 +56,60 @@ pub unsafe extern "C" fn usk_charge(o: *mut usk_owned_t, dir: c_int, skb: *mut u
     kernel(|| {
         let dir = Dir::of(dir)?;
         // SAFETY: the caller vouches for both.
-        let (g, mut skb) = unsafe { (guard(o)?, packet(skb)?) };
-        if dir == Dir::Recv && dir.charged(g) > g.sock.rcvbuf.load(Ordering::Relaxed) / 2 {
-            skb.iter_mut().for_each(|skb| skb.shrink());
+        let (g, skb) = unsafe { (guard(o)?, packet(skb, "usk_charge")?) };
+        charge(g, dir, skb, bytes).map(|()| 0)
+    })
+}
+
+fn charge(g: &mut SockGuard<'_>, dir: Dir, mut skb: Option<&mut SkbInner>, bytes: usize) -> Result<()> {
+    if dir == Dir::Recv && dir.charged(g) > g.sock.rcvbuf.load(Ordering::Relaxed) / 2 {
+        skb.iter_mut().for_each(|skb| skb.shrink());
+    }
+    let size = size_of_both(skb.as_deref(), bytes)?;
+    // The account is an int, as in Linux.
+    dir.charged(g).checked_add(size).ok_or(Error::NoBufs)?;
+    let (stack, sock) = (g.stack, g.sock);
+    let kind = if dir == Dir::Recv { Kind::Recv } else { Kind::Send };
+    if !mem::schedule(stack, sock, &mut g.common, size, kind) {
+        return Err(Error::NoBufs);
+    }
+    match dir {
+        Dir::Recv => mem::charge_rmem(sock, &mut g.common, size as u32),
+        Dir::Send => {
+            mem::charge(&mut g.common, size);
+            g.common.wmem_queued += size;
         }
-        let size = size_of_both(skb.as_deref(), bytes)?;
-        // The account is an int, as in Linux.
-        dir.charged(g).checked_add(size).ok_or(Error::NoBufs)?;
-        let (stack, sock) = (g.stack, g.sock);
-        let kind = if dir == Dir::Recv { Kind::Recv } else { Kind::Send };
-        if !mem::schedule(stack, sock, &mut g.common, size, kind) {
-            return Err(Error::NoBufs);
+    }
+    Ok(())
+}
+
+/// A new packet with up to `len` bytes of a message, charged to the send buffer: what usk_skb_from_msg and usk_charge
+/// with USK_SEND do, but the message's bytes are consumed only if all of it succeeds, so that a stream loses none when
+/// there is no memory. Stores the packet in `*skb`, or null on failure. -ENOBUFS: the protocol's memory limit is
+/// reached: wait for memory, or return what was sent before; -EFAULT: bytes of the program cannot be read
+/// (sk_stream_alloc_skb).
+/// # Safety
+/// `o` is owned; `msg` is sendmsg's argument; `skb` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_send_alloc(
+    o: *mut usk_owned_t,
+    msg: *mut usk_sendmsg_t,
+    len: usize,
+    skb: *mut *mut usk_skb_t,
+) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller vouches for all three.
+        let (g, msg, out) = unsafe { (guard(o)?, msg::send(msg)?, obj_mut(skb)?) };
+        *out = std::ptr::null_mut();
+        let before = msg.mark();
+        let mut new = Skb::new();
+        msg::append(&mut new, msg, len);
+        let charged = if msg.faulted() { Err(Error::Fault) } else { charge(g, Dir::Send, Some(&mut new), 0) };
+        if let Err(e) = charged {
+            msg.revert(before);
+            return Err(e);
         }
-        match dir {
-            Dir::Recv => mem::charge_rmem(sock, &mut g.common, size as u32),
-            Dir::Send => {
-                mem::charge(&mut g.common, size);
-                g.common.wmem_queued += size;
-            }
-        }
+        *out = skb::give(new);
         Ok(0)
     })
 }
@@ -87,7 +123,7 @@ pub unsafe extern "C" fn usk_uncharge(o: *mut usk_owned_t, dir: c_int, skb: *mut
     kernel(|| {
         let dir = Dir::of(dir)?;
         // SAFETY: the caller vouches for both.
-        let (g, skb) = unsafe { (guard(o)?, packet(skb)?) };
+        let (g, skb) = unsafe { (guard(o)?, packet(skb, "usk_uncharge")?) };
         uncharge(g, dir, size_of_both(skb.as_deref(), bytes).unwrap_or(i32::MAX));
         Ok(0)
     })
@@ -115,12 +151,12 @@ pub unsafe extern "C" fn usk_charged(o: *mut usk_owned_t, dir: c_int, limit: *mu
 
 /// # Safety
 /// `skb` is null or a packet, and used by nobody else meanwhile.
-unsafe fn packet<'a>(skb: *mut usk_skb_t) -> Result<Option<&'a mut SkbInner>> {
+unsafe fn packet<'a>(skb: *mut usk_skb_t, call: &str) -> Result<Option<&'a mut SkbInner>> {
     if skb.is_null() {
         return Ok(None);
     }
     // SAFETY: a packet, as the caller guarantees.
-    unsafe { skb::get(skb) }.map(Some)
+    unsafe { skb::get(skb, call) }.map(Some)
 }
 
 /// ENOBUFS: the sum does not fit in an int.

@@ -8,14 +8,16 @@
 //! | `table`, `lists` | structs of an older or newer header, read and filled in; counters and sysctls of a table |
 //! | `load` | loading and unloading |
 //! | `addr` | usk_addr_t |
+//! | `watch` | packets under watch: USERSOCK_DEBUG=skb, AddressSanitizer |
 //! | `skb`, `msg` | packets and the program's messages |
 //! | `registration` | usk_reg_t: a registration, its counters and sysctls; clock, randomness, drops |
-//! | `guard`, `sock` | usk_owned_t: the proof that a sock is owned; calls on one that is not (usk_sock_t) |
+//! | `guard` | usk_owned_t: the proof that a sock is owned |
 //! | `call` | calling an operation that gets a sock |
 //! | `proto` | struct usk_proto and its registration |
 //! | `private` | the data of a C protocol in each of its socks |
 //! | `mem`, `info` | memory accounting of a sock; its properties: usk_sock_info |
 //! | `ports`, `owned`, `wait` | binding, look-up, connections; an owned sock's state, queue and timers; sleeping |
+//! | `sock` | calls on a sock that is not owned (usk_sock_t) |
 //! | `ip` | routes, output, checksums |
 //! | `cproto` | the protocol made of a struct usk_proto |
 //! | `below`, `ulp` | struct usk_below_ops: the protocol below; struct usk_ulp_ops: upper-layer protocols |
@@ -25,8 +27,8 @@
 //! | `device` | struct usk_device_ops: kinds of devices |
 //!
 //! A file uses only files above it in this list (a test checks it), and those that programs' calls use too: `boundary`,
-//! `ptr`, `loader` (shared objects and their registrations), `handle` and `held` (socks that plug-ins hold), `note`,
-//! `stacks`. None of those, and no call of a program, uses this folder.
+//! `ptr`, `library` and `loader` (shared objects, and what they register), `handle` and `held` (socks that plug-ins
+//! hold), `note`, `stacks`. None of those, and no call of a program, uses this folder.
 //!
 //! Calls that a plug-in makes return what functions in the kernel do: 0 or more, or a negative errno; a pointer, or
 //! null.
@@ -60,3 +62,4 @@ mod cproto;
 mod gate;
 mod lists;
 mod table;
+mod watch;

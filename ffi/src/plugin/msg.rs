@@ -95,7 +95,7 @@ pub unsafe extern "C" fn usk_sendmsg_take(msg: *mut usk_sendmsg_t, to: *mut c_vo
 pub unsafe extern "C" fn usk_skb_append_msg(skb: *mut usk_skb_t, msg: *mut usk_sendmsg_t, len: usize) -> isize {
     kernel(|| {
         // SAFETY: the caller vouches for both.
-        let (s, msg) = unsafe { (skb::get(skb)?, send(msg)?) };
+        let (s, msg) = unsafe { (skb::get(skb, "usk_skb_append_msg")?, send(msg)?) };
         let taken = append(s, msg, len);
         if taken == 0 && msg.faulted() { Err(Error::Fault) } else { Ok(taken as isize) }
     })
@@ -117,7 +117,7 @@ pub unsafe extern "C" fn usk_skb_from_msg(msg: *mut usk_sendmsg_t, len: usize) -
 
 /// Moves up to `len` bytes of a message into a packet; returns how many.
 #[inline]
-fn append(skb: &mut SkbInner, msg: &mut SendMsg<'_>, len: usize) -> usize {
+pub(super) fn append(skb: &mut SkbInner, msg: &mut SendMsg<'_>, len: usize) -> usize {
     let mut left = len.min(msg.remaining()).min(skb::room(skb));
     let wanted = left;
     while left > 0 {
@@ -176,7 +176,7 @@ pub unsafe extern "C" fn usk_recvmsg_put_skb(
 ) -> isize {
     kernel(|| {
         // SAFETY: the caller vouches for both.
-        let (m, skb) = unsafe { (recv(msg)?, skb::get(skb)?) };
+        let (m, skb) = unsafe { (recv(msg)?, skb::get(skb, "usk_recvmsg_put_skb")?) };
         let n = m.put_skb(skb, offset, len);
         if m.faulted() { Err(Error::Fault) } else { Ok(n as isize) }
     })

@@ -8,8 +8,11 @@ use super::msg::{self, usk_recvmsg_t};
 use super::ports;
 use super::private::{living, parts, private};
 use super::skb::{self, usk_skb_t};
+use super::watch;
 use crate::handle::{lend, usk_sock_t};
+use crate::held;
 use std::ffi::c_int;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use usersock::env::Instant;
 use usersock::error::{Error, Result};
@@ -17,7 +20,8 @@ use usersock::ip::datagram;
 use usersock::sock::msg::RecvMsg;
 use usersock::sock::skb::Skb;
 use usersock::sock::state::State;
-use usersock::sock::{SockGuard, flag};
+use usersock::sock::{Sock, SockGuard, flag};
+use usersock::stack::Stack;
 
 /// EINVAL if the receive queue is TCP's: a TCP sock under a layer is the only other kind that a plug-in can own. On the
 /// data path, so it compares the protocol number instead of calling [`parts`].
@@ -94,7 +98,7 @@ pub unsafe extern "C" fn usk_set_shutdown(o: *mut usk_owned_t, bits: c_int) -> c
 pub unsafe extern "C" fn usk_receive_push(o: *mut usk_owned_t, skb: *mut usk_skb_t) -> c_int {
     kernel(|| {
         // SAFETY: the caller gives the packet up, and owns the sock.
-        let (skb, g) = unsafe { (skb::take(skb)?, guard(o)?) };
+        let (skb, g) = unsafe { (skb::take(skb, "usk_receive_push")?, guard(o)?) };
         own_queue(g)?;
         datagram::queue(g, skb).map(|()| 0).map_err(|reason| {
             g.stack.mib.drop(reason);
@@ -112,7 +116,7 @@ pub unsafe extern "C" fn usk_receive_peek(o: *mut usk_owned_t) -> *mut usk_skb_t
     kernel(|| {
         let g = unsafe { guard(o) }?;
         own_queue(g)?;
-        Ok(g.common.receive_queue.front_mut().map_or(std::ptr::null_mut(), skb::lend))
+        Ok(g.common.receive_queue.front_mut().map_or(std::ptr::null_mut(), |skb| skb::lend(skb, "usk_receive_peek")))
     })
 }
 
@@ -133,7 +137,8 @@ pub unsafe extern "C" fn usk_receive_pop(o: *mut usk_owned_t) -> *mut usk_skb_t 
 
 /// recvmsg(2) of a datagram protocol, from the receive queue: copies the next packet from `offset` on (before it is the
 /// protocol's header), removes it unless MSG_PEEK is given, sets MSG_TRUNC if it does not fit, and returns the bytes
-/// copied, or if MSG_TRUNC is given the length of the datagram. -EAGAIN: the queue is empty.
+/// copied, or if MSG_TRUNC is given the length of the datagram. Adds control messages (usk_recvmsg_control). -EAGAIN:
+/// the queue is empty.
 /// # Safety
 /// `o` is owned; `msg` is recvmsg's argument.
 #[unsafe(no_mangle)]
@@ -142,17 +147,39 @@ pub unsafe extern "C" fn usk_receive_msg(o: *mut usk_owned_t, msg: *mut usk_recv
         // SAFETY: the caller vouches for both.
         let (g, msg) = unsafe { (guard(o)?, msg::recv(msg)?) };
         own_queue(g)?;
-        let peek = msg.flags & libc::MSG_PEEK != 0;
-        let copy = |skb: &Skb, msg: &mut RecvMsg<'_, '_>| {
-            datagram::copy(skb, offset, skb.len().saturating_sub(offset), msg) as isize
+        let copy = |g: &SockGuard<'_>, skb: &Skb, msg: &mut RecvMsg<'_, '_>| {
+            let n = datagram::copy(skb, offset, skb.len().saturating_sub(offset), msg) as isize;
+            datagram::control_of(g, skb, msg);
+            n
         };
-        if peek {
-            return g.common.receive_queue.front().map(|skb| copy(skb, msg)).ok_or(Error::Again);
+        if msg.flags & libc::MSG_PEEK != 0 {
+            return g.common.receive_queue.front().map(|skb| copy(g, skb, msg)).ok_or(Error::Again);
         }
         let skb = g.common.receive_queue.pop_front().ok_or(Error::Again)?;
-        let n = copy(&skb, msg);
+        let n = copy(g, &skb, msg);
         uncharge_rmem(g, &skb);
+        drop(skb::left(skb, "usk_receive_msg"));
         Ok(n)
+    })
+}
+
+/// Adds the control messages that the socket asks for, of a packet as it was received: IP_PKTINFO, IP_RECVTTL,
+/// IP_RECVTOS and their like, SO_TIMESTAMP and SO_TIMESTAMPING, SO_RXQ_OVFL. usk_receive_msg does it by itself: this is
+/// for a recvmsg that copies in another way. Of a packet that the protocol made anew nothing is known but the time
+/// (ip_cmsg_recv, sock_recv_cmsgs).
+/// # Safety
+/// `o` is owned; `msg` is recvmsg's argument; `skb` is a packet.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_recvmsg_control(
+    o: *mut usk_owned_t,
+    msg: *mut usk_recvmsg_t,
+    skb: *mut usk_skb_t,
+) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller vouches for all three.
+        let (g, msg, skb) = unsafe { (guard(o)?, msg::recv(msg)?, skb::get(skb, "usk_recvmsg_control")?) };
+        datagram::control_of(g, skb, msg);
+        Ok(0)
     })
 }
 
@@ -197,9 +224,9 @@ pub unsafe extern "C" fn usk_timer_at(o: *mut usk_owned_t, index: u32) -> u64 {
 /// Finishes the sock: removes it from the tables, cancels its timers, empties the receive queue, resets connections
 /// that were not accepted (by close), runs destroy, once, and wakes all waiters (inet_csk_destroy_sock). Its memory is
 /// freed with the last handle. No operation of the sock begins any more: packets that still arrive are dropped and
-/// counted. -EBUSY: a program has the sock (USK_FLAG_DEAD is not set, and it is no child that was not accepted), and
-/// would use what destroy frees: set its state instead, and finish it in close. -EINVAL: the sock is another
-/// protocol's.
+/// counted. -EDEADLK: it listens, and the caller owns a connection that waits for accept(2): release that first.
+/// -EBUSY: a program has the sock (USK_FLAG_DEAD is not set, and it is no child that was not accepted), and would use
+/// what destroy frees: set its state instead, and finish it in close. -EINVAL: the sock is another protocol's.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -212,9 +239,28 @@ pub unsafe extern "C" fn usk_done(o: *mut usk_owned_t) -> c_int {
         if !dead && !p.orphan && !p.is_done() {
             return Err(Error::Busy);
         }
+        ports::may_close(p)?;
         finish(g);
         Ok(0)
     })
+}
+
+/// Drops a reference (usk_sock_put). A sock that no program has, and that nobody can reach any more, is finished first.
+pub(super) fn put(stack: &Arc<Stack>, mut sock: Arc<Sock>) {
+    if Arc::strong_count(&sock) > 1 {
+        // Another thread may drop the only other one now: one of the two gets the sock.
+        let Some(last) = Arc::into_inner(sock) else { return };
+        sock = Arc::new(last);
+    }
+    if held::owns(&sock) {
+        // A misuse: the owner's guard is still to be released, so the sock must stay.
+        std::mem::forget(sock);
+        return;
+    }
+    let mut g = sock.lock(stack);
+    if parts(&mut g).is_ok_and(|p| p.private.orphan) {
+        finish(&mut g);
+    }
 }
 
 /// See usk_done.
@@ -237,6 +283,13 @@ pub(super) fn finish(g: &mut SockGuard<'_>) {
         // SAFETY: the table's function, called as the table documents.
         if Owned::lend(g, |o| unsafe { f(o) }).is_err() {
             broken(g.sock);
+        }
+    }
+    if watch::on() {
+        // A plug-in may still have what it looked at.
+        while let Some(skb) = g.common.receive_queue.pop_front() {
+            uncharge_rmem(g, &skb);
+            drop(skb::left(skb, "usk_done"));
         }
     }
     datagram::close(g);

@@ -159,8 +159,9 @@ pub unsafe extern "C" fn usk_new_child(listener: *mut usk_owned_t) -> *mut usk_s
 }
 
 /// Queues an established connection for accept(2), and wakes its waiters. The caller keeps its handle. -ENOBUFS: the
-/// backlog is full; -EINVAL: the listener does not listen any more, or `child` is not from usk_new_child for this
-/// protocol. On failure the caller ends the child (usk_done).
+/// backlog is full; -EINVAL: the listener does not listen any more, `child` is not from usk_new_child for this
+/// protocol, or it is finished; -EALREADY: it was queued before, and may be a program's by now. On another failure the
+/// caller ends the child (usk_done).
 /// # Safety
 /// `listener` is owned; `child` is valid.
 #[unsafe(no_mangle)]
@@ -176,11 +177,38 @@ pub unsafe extern "C" fn usk_accept_push(listener: *mut usk_owned_t, child: *mut
             return Err(Error::Inval);
         }
         let queue = p.private.accept.get_or_insert_default();
-        queue.push(child.sock().clone(), max).map_err(|_| Error::NoBufs)?;
+        let sock = child.sock().clone();
+        with_child(p.stack, child.sock(), |c| {
+            if c.queued {
+                return Err(Error::Already);
+            }
+            if !c.child || c.is_done() {
+                return Err(Error::Inval);
+            }
+            queue.push(sock, max).map_err(|_| Error::NoBufs)?;
+            c.queued = true;
+            Ok(())
+        })?;
         p.common.ack_backlog = queue.len() as u32;
         p.sock.wait.wake(Events::IN);
         Ok(0)
     })
+}
+
+/// Runs `f` with the private data of a child, whose listener is owned: listener before child is the lock order. EINVAL:
+/// it is another protocol's.
+fn with_child<R>(stack: &Arc<Stack>, child: &Arc<Sock>, f: impl FnOnce(&mut Private) -> Result<R>) -> Result<R> {
+    match held::guard_of(child) {
+        // SAFETY: this thread owns it, so the guard is alive, and no other reference to what is inside is in use.
+        Some(guard) => f(parts(unsafe { &mut *guard })?.private),
+        None => f(parts(&mut child.lock(stack))?.private),
+    }
+}
+
+/// EDEADLK: closing the connections that wait would lock one that this thread owns.
+pub(super) fn may_close(p: &Private) -> Result<()> {
+    let waiting = p.accept.iter().flat_map(|queue| queue.iter());
+    if waiting.into_iter().any(held::owns) { Err(Error::Deadlk) } else { Ok(()) }
 }
 
 /// Starts listening with `backlog`: the state becomes TCP_LISTEN, and a sock without port is bound to one. For the
@@ -215,7 +243,8 @@ pub unsafe extern "C" fn usk_listen_start(o: *mut usk_owned_t, backlog: u32) -> 
 }
 
 /// Stops listening: the state becomes TCP_CLOSE, and connections that were not accepted are closed. The sock keeps its
-/// port. For the disconnect operation (inet_csk_listen_stop). -EINVAL: it is not listening.
+/// port. For the disconnect operation (inet_csk_listen_stop). -EINVAL: it is not listening; -EDEADLK: the caller owns
+/// one of those connections, and releases it first.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -226,6 +255,7 @@ pub unsafe extern "C" fn usk_listen_stop(o: *mut usk_owned_t) -> c_int {
         if g.sock.state() != State::Listen {
             return Err(Error::Inval);
         }
+        may_close(parts(g)?.private)?;
         g.sock.set_state(State::Close);
         let p = parts(g)?;
         let (stack, queue) = (p.stack, p.private.accept.take());
@@ -268,12 +298,10 @@ pub unsafe extern "C-unwind" fn usk_accept_wait(
 pub(super) fn pop_child(g: &mut SockGuard<'_>) -> Option<Arc<Sock>> {
     let p = parts(g).ok()?;
     let (stack, queue) = (p.stack, p.private.accept.as_mut()?);
-    // A child that is finished has no operations any more, and one that was queued twice is a program's already: both
-    // are skipped. A broken child is returned: its calls return EIO. A child that the caller owns must not be waited
-    // for.
+    // A child that is finished has no operations any more, and is skipped. A broken child is returned: its calls return
+    // EIO. A child that the caller owns must not be waited for.
     let whole = |c: &Arc<Sock>| !c.is_broken() && !held::owns(c);
-    let waits = |p: &Private| p.orphan && !p.is_done();
-    let gone = |c: &Arc<Sock>| whole(c) && !parts(&mut c.lock(stack)).is_ok_and(|p| waits(p.private));
+    let gone = |c: &Arc<Sock>| whole(c) && !parts(&mut c.lock(stack)).is_ok_and(|p| !p.private.is_done());
     let child = std::iter::from_fn(|| queue.pop()).find(|c| !gone(c));
     p.common.ack_backlog = queue.len() as u32;
     child
@@ -282,10 +310,6 @@ pub(super) fn pop_child(g: &mut SockGuard<'_>) -> Option<Arc<Sock>> {
 /// Closes connections that were not accepted. The listener may be owned: listener before child is the lock order.
 pub(super) fn close_all(stack: &Arc<Stack>, queue: Option<Box<AcceptQueue>>) {
     for child in queue.into_iter().flat_map(|mut q| std::iter::from_fn(move || q.pop())) {
-        // A child that was queued twice may be a program's.
-        if !parts(&mut child.lock(stack)).is_ok_and(|p| p.private.orphan) {
-            continue;
-        }
         child.proto().close(SockRef { stack, sock: &child }, libc::MSG_DONTWAIT);
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Private {
     pub(super) bound: Option<u16>,
     /// Made by usk_new_child.
     pub(super) child: bool,
+    /// usk_accept_push has queued it: once in its life.
+    pub(super) queued: bool,
     /// No program has the sock, and no system call on it runs: a child that is not accepted, or a closed sock.
     pub(super) orphan: bool,
     /// A child in the port table under its listener's port: the port, and the peer.
@@ -57,6 +59,7 @@ impl Private {
             accept: None,
             bound: None,
             child: false,
+            queued: false,
             orphan: false,
             adopted: None,
             done: false,

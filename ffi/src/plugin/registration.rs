@@ -7,7 +7,9 @@ use super::gate::{kernel, slice_mut};
 use super::lists::{self, Lists, usk_sysctl_t};
 use super::skb::{self, usk_skb_t};
 use super::table::{self, Table};
-use crate::loader::{Item, Library, Plugin, usk_plugin_t};
+use crate::held::contain;
+use crate::library::Library;
+use crate::loader::{Item, Plugin, usk_plugin_t};
 use crate::note;
 use std::any::TypeId;
 use std::ffi::{c_char, c_int, c_void};
@@ -52,6 +54,10 @@ pub(super) unsafe trait Registered: Table + 'static {
 
     /// Checks the table; the error is a line for the user. `name` is the table's.
     fn check(&self, name: &str) -> std::result::Result<(), String>;
+    /// The registration of the same name that this one is to replace.
+    fn replaced(&self, _stack: &Stack, _name: &str) -> Option<Arc<Registration<Self>>> {
+        None
+    }
     /// Adds it to the stack. The error comes with a line for the user.
     fn enter(reg: &Arc<Registration<Self>>, stack: &Arc<Stack>) -> std::result::Result<(), (Error, String)>;
     /// Removes it from the stack. EBUSY while it is in use.
@@ -73,7 +79,13 @@ pub(super) struct Reg {
     lists: Lists,
     /// Unregistered: another registration may have its name.
     gone: Mutex<bool>,
+    /// See usk_user_release.
+    release: Mutex<usk_release_fn>,
 }
+
+/// Frees what a plug-in keeps for a stack: the argument is usk_user's pointer.
+#[allow(non_camel_case_types)]
+pub type usk_release_fn = Option<unsafe extern "C-unwind" fn(user: *mut c_void)>;
 
 /// A registered table. Its handle is its address, which is also that of the [`Reg`] at its beginning.
 #[repr(C)]
@@ -145,6 +157,11 @@ impl<T: Registered> Registration<T> {
 impl<T: Registered> Drop for Registration<T> {
     fn drop(&mut self) {
         T::last(self);
+        if let Some(release) = self.reg.release.get_mut().take() {
+            // SAFETY: a function of the plug-in, whose code is still loaded; nothing of the registration can run any
+            // more. An error is ignored: there is no sock left to break.
+            let _ = contain(|| unsafe { release(self.reg.user) });
+        }
     }
 }
 
@@ -190,8 +207,11 @@ pub(super) unsafe fn register<T: Registered>(
     let name = unsafe { lists::text(head.name, T::NAME, "name") }?;
     let line = |why: &str| format!("{} {name:?}: {why}", T::NAME);
     table.check(&name).map_err(|why| note::refused(line(&why)))?;
+    let old = table.replaced(&stack, &name);
+    let shared = old.as_ref().map(|old| &old.lists);
     // SAFETY: ended lists, as the caller guarantees.
-    let lists = unsafe { Lists::register(&stack, T::NAME, &name, head.mib_names, head.sysctls) }?;
+    let lists = unsafe { Lists::register(&stack, T::NAME, &name, head.mib_names, head.sysctls, shared) }?;
+    drop(old);
     let reg = Reg {
         table: TypeId::of::<T>(),
         name: name.clone(),
@@ -200,6 +220,7 @@ pub(super) unsafe fn register<T: Registered>(
         plugin: Arc::downgrade(&plugin),
         lists,
         gone: Mutex::new(false),
+        release: Mutex::new(None),
     };
     let reg = Arc::new(Registration { reg, table, own: T::Own::default(), library: plugin.library() });
     T::enter(&reg, &stack).map_err(|(error, why)| {
@@ -269,6 +290,21 @@ pub unsafe extern "C" fn usk_user(reg: *mut usk_reg_t) -> *mut c_void {
     kernel(|| unsafe { Reg::of(reg) }.map(|r| r.user))
 }
 
+/// Has `release` called with usk_user's pointer when the registration has ended: it was unregistered (by
+/// usk_unregister, or usk_plugin_unload) or its stack has ended, no function of its table runs any more, and none will.
+/// Called once, with no sock owned, from the thread that ended the last use. This is where the plug-in frees what it
+/// keeps for one stack; usk_plugin_exit is for what all stacks share. A second call replaces the function; null: none.
+/// # Safety
+/// `reg` is valid; `release` may be called from any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_user_release(reg: *mut usk_reg_t, release: usk_release_fn) -> c_int {
+    kernel(|| {
+        // SAFETY: valid, as the caller guarantees.
+        *unsafe { Reg::of(reg) }?.release.lock() = release;
+        Ok(0)
+    })
+}
+
 /// The stack's clock, nanoseconds: monotonic, and virtual in a stack with virtual time; 0 once the stack has ended.
 /// # Safety
 /// `reg` is valid.
@@ -309,7 +345,7 @@ pub const USK_DROP_STATE: c_int = 4;
 pub unsafe extern "C" fn usk_drop(reg: *mut usk_reg_t, skb: *mut usk_skb_t, reason: c_int) -> c_int {
     kernel(|| {
         // SAFETY: the caller gives the packet up.
-        let skb = unsafe { skb::take(skb) }?;
+        let skb = unsafe { skb::take(skb, "usk_drop") }?;
         let reason = match reason {
             USK_DROP_HEADER => DropReason::PktTooSmall,
             USK_DROP_CSUM => DropReason::PluginCsum,

@@ -1,6 +1,7 @@
 //! Packets: `usk_skb_t`, one packet, and `usk_queue_t`, a queue of them. Linux: struct sk_buff, struct sk_buff_head.
 
 use super::gate::{kernel, slice, slice_mut};
+use super::watch;
 use std::collections::VecDeque;
 use std::ffi::{c_int, c_void};
 use usersock::error::{Error, Result};
@@ -19,31 +20,56 @@ pub const USK_SKB_CB: usize = 48;
 const _: () = assert!(USK_SKB_CB == CB_WORDS * 8);
 
 /// Passes a packet to C, which then owns it.
+#[inline]
 pub(crate) fn give(skb: Skb) -> *mut usk_skb_t {
-    Box::into_raw(skb.into_box()).cast()
+    let inner = Box::into_raw(skb.into_box());
+    if watch::on() {
+        watch::given(inner);
+    }
+    inner.cast()
 }
 
-/// A packet that C may use but does not own.
-pub(crate) fn lend(skb: &mut Skb) -> *mut usk_skb_t {
+/// A packet that C may use but does not own, from `call`; it ends with [`left`].
+#[inline]
+pub(crate) fn lend(skb: &mut Skb, call: &'static str) -> *mut usk_skb_t {
     let inner: &mut SkbInner = skb;
-    std::ptr::from_mut(inner).cast()
+    let inner = std::ptr::from_mut(inner);
+    if watch::on() {
+        watch::lent(inner, call);
+    }
+    inner.cast()
 }
 
+/// A packet that may have been lent, and of which C may know no more: `call` has ended it.
+#[inline]
+pub(crate) fn left(skb: Skb, call: &'static str) -> Skb {
+    if watch::on() { Skb::from_box(watch::left(skb.into_box(), call)) } else { skb }
+}
+
+/// `call` gets a packet for good.
 /// # Safety
 /// `skb` is null, or owned by the caller, who loses ownership.
-pub(crate) unsafe fn take(skb: *mut usk_skb_t) -> Result<Skb> {
+#[inline]
+pub(crate) unsafe fn take(skb: *mut usk_skb_t, call: &'static str) -> Result<Skb> {
     if skb.is_null() {
         return Err(Error::Inval);
     }
+    let inner = skb.cast::<SkbInner>();
     // SAFETY: packets that C owns come from `give`.
-    Ok(Skb::from_box(unsafe { Box::from_raw(skb.cast::<SkbInner>()) }))
+    Ok(Skb::from_box(unsafe { if watch::on() { watch::taken(inner, call) } else { Box::from_raw(inner) } }))
 }
 
+/// `call` uses a packet.
 /// # Safety
 /// `skb` is null or a packet, and used by nobody else meanwhile.
-pub(crate) unsafe fn get<'a>(skb: *mut usk_skb_t) -> Result<&'a mut SkbInner> {
+#[inline]
+pub(crate) unsafe fn get<'a>(skb: *mut usk_skb_t, call: &str) -> Result<&'a mut SkbInner> {
+    let inner = skb.cast::<SkbInner>();
+    if watch::on() && !inner.is_null() {
+        watch::used(inner, call);
+    }
     // SAFETY:, as the caller guarantees.
-    unsafe { skb.cast::<SkbInner>().as_mut() }.ok_or(Error::Inval)
+    unsafe { inner.as_mut() }.ok_or(Error::Inval)
 }
 
 /// A new, empty packet (alloc_skb).
@@ -58,7 +84,7 @@ pub extern "C" fn usk_skb_new() -> *mut usk_skb_t {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_skb_free(skb: *mut usk_skb_t) {
     // SAFETY: given up, as the caller guarantees.
-    kernel(|| unsafe { take(skb) }.map(drop));
+    kernel(|| unsafe { take(skb, "usk_skb_free") }.map(drop));
 }
 
 /// A packet that shares the payload and has a copy of the headers (skb_clone), to be sent while the original waits for
@@ -68,7 +94,7 @@ pub unsafe extern "C" fn usk_skb_free(skb: *mut usk_skb_t) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_skb_share(skb: *mut usk_skb_t) -> *mut usk_skb_t {
     // SAFETY: a packet, as the caller guarantees.
-    kernel(|| unsafe { get(skb) }.map(|s| give(s.share())))
+    kernel(|| unsafe { get(skb, "usk_skb_share") }.map(|s| give(s.share())))
 }
 
 /// Bytes in the packet, including headers that were pushed or are not yet pulled.
@@ -77,7 +103,7 @@ pub unsafe extern "C" fn usk_skb_share(skb: *mut usk_skb_t) -> *mut usk_skb_t {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_skb_len(skb: *mut usk_skb_t) -> usize {
     // SAFETY: a packet, as the caller guarantees.
-    kernel(|| unsafe { get(skb) }.map(|s| s.len()))
+    kernel(|| unsafe { get(skb, "usk_skb_len") }.map(|s| s.len()))
 }
 
 /// Bytes of memory the packet is charged with (truesize).
@@ -86,7 +112,7 @@ pub unsafe extern "C" fn usk_skb_len(skb: *mut usk_skb_t) -> usize {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_skb_truesize(skb: *mut usk_skb_t) -> u32 {
     // SAFETY: a packet, as the caller guarantees.
-    kernel(|| unsafe { get(skb) }.map(|s| s.truesize))
+    kernel(|| unsafe { get(skb, "usk_skb_truesize") }.map(|s| s.truesize))
 }
 
 /// The packet's control block, for the protocol's use: USK_SKB_CB bytes aligned to 8, initially zero (sk_buff.cb).
@@ -95,7 +121,7 @@ pub unsafe extern "C" fn usk_skb_truesize(skb: *mut usk_skb_t) -> u32 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_skb_cb(skb: *mut usk_skb_t) -> *mut c_void {
     // SAFETY: a packet, as the caller guarantees.
-    kernel(|| unsafe { get(skb) }.map(|s| s.cb.as_mut_ptr().cast()))
+    kernel(|| unsafe { get(skb, "usk_skb_cb") }.map(|s| s.cb.as_mut_ptr().cast()))
 }
 
 /// Prepends `n` zero bytes for a header, and returns their address (skb_push). Null: there is not enough headroom; a
@@ -105,7 +131,7 @@ pub unsafe extern "C" fn usk_skb_cb(skb: *mut usk_skb_t) -> *mut c_void {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_skb_push(skb: *mut usk_skb_t, n: usize) -> *mut c_void {
     // SAFETY: a packet, as the caller guarantees.
-    kernel(|| unsafe { get(skb) }?.push(n).map(|b| b.as_mut_ptr().cast()).ok_or(Error::NoBufs))
+    kernel(|| unsafe { get(skb, "usk_skb_push") }?.push(n).map(|b| b.as_mut_ptr().cast()).ok_or(Error::NoBufs))
 }
 
 /// Removes the first `n` bytes (skb_pull). -EINVAL: there are fewer, and nothing is removed.
@@ -114,7 +140,7 @@ pub unsafe extern "C" fn usk_skb_push(skb: *mut usk_skb_t, n: usize) -> *mut c_v
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_skb_pull(skb: *mut usk_skb_t, n: usize) -> c_int {
     // SAFETY: a packet, as the caller guarantees.
-    kernel(|| if unsafe { get(skb) }?.pull(n) { Ok(0) } else { Err(Error::Inval) })
+    kernel(|| if unsafe { get(skb, "usk_skb_pull") }?.pull(n) { Ok(0) } else { Err(Error::Inval) })
 }
 
 /// Shortens the packet to `n` bytes (skb_trim); no effect if it is not longer.
@@ -123,7 +149,7 @@ pub unsafe extern "C" fn usk_skb_pull(skb: *mut usk_skb_t, n: usize) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_skb_trim(skb: *mut usk_skb_t, n: usize) -> c_int {
     // SAFETY: a packet, as the caller guarantees.
-    kernel(|| unsafe { get(skb) }.map(|s| s.trim(n)).map(|()| 0))
+    kernel(|| unsafe { get(skb, "usk_skb_trim") }.map(|s| s.trim(n)).map(|()| 0))
 }
 
 /// The first `n` bytes, made contiguous (pskb_may_pull), to read; null if the packet is shorter.
@@ -133,7 +159,7 @@ pub unsafe extern "C" fn usk_skb_trim(skb: *mut usk_skb_t, n: usize) -> c_int {
 pub unsafe extern "C" fn usk_skb_header(skb: *mut usk_skb_t, n: usize) -> *const c_void {
     kernel(|| {
         // SAFETY: a packet, as the caller guarantees.
-        let s = unsafe { get(skb) }?;
+        let s = unsafe { get(skb, "usk_skb_header") }?;
         if s.may_pull(n) { Ok(s.linear().as_ptr().cast()) } else { Err(Error::Inval) }
     })
 }
@@ -145,7 +171,7 @@ pub unsafe extern "C" fn usk_skb_header(skb: *mut usk_skb_t, n: usize) -> *const
 pub unsafe extern "C" fn usk_skb_copy(skb: *mut usk_skb_t, offset: usize, to: *mut c_void, len: usize) -> isize {
     kernel(|| {
         // SAFETY: the caller vouches for both.
-        let (s, to) = unsafe { (get(skb)?, slice_mut(to, len)?) };
+        let (s, to) = unsafe { (get(skb, "usk_skb_copy")?, slice_mut(to, len)?) };
         Ok(s.copy_out(offset, to) as isize)
     })
 }
@@ -167,7 +193,7 @@ pub(super) fn room(skb: &SkbInner) -> usize {
 pub unsafe extern "C" fn usk_skb_append(skb: *mut usk_skb_t, data: *const c_void, len: usize) -> c_int {
     kernel(|| {
         // SAFETY: the caller vouches for both.
-        let (s, data) = unsafe { (get(skb)?, slice(data, len)?) };
+        let (s, data) = unsafe { (get(skb, "usk_skb_append")?, slice(data, len)?) };
         if data.len() > room(s) {
             return Err(Error::MsgSize);
         }
@@ -184,7 +210,7 @@ pub unsafe extern "C" fn usk_skb_append(skb: *mut usk_skb_t, data: *const c_void
 pub unsafe extern "C" fn usk_skb_csum(skb: *mut usk_skb_t, offset: usize, len: usize, sum: u32) -> u32 {
     kernel(|| {
         // SAFETY: a packet, as the caller guarantees.
-        let s = unsafe { get(skb) }?;
+        let s = unsafe { get(skb, "usk_skb_csum") }?;
         let (mut skip, mut left) = (offset, len);
         let mut c = checksum::Checksum::new(sum);
         for piece in s.slices() {
@@ -206,7 +232,7 @@ pub unsafe extern "C" fn usk_skb_csum(skb: *mut usk_skb_t, offset: usize, len: u
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_skb_csum_unnecessary(skb: *mut usk_skb_t) -> c_int {
     // SAFETY: a packet, as the caller guarantees.
-    kernel(|| unsafe { get(skb) }.map(|s| (s.csum != Csum::None).into()))
+    kernel(|| unsafe { get(skb, "usk_skb_csum_unnecessary") }.map(|s| (s.csum != Csum::None).into()))
 }
 
 /// A queue of packets. Made by usk_queue_new; belongs to the caller.
@@ -237,7 +263,8 @@ pub unsafe extern "C" fn usk_queue_free(q: *mut usk_queue_t) {
     kernel(|| {
         if !q.is_null() {
             // SAFETY: from Box::into_raw in usk_queue_new, freed once, as the caller guarantees.
-            drop(unsafe { Box::from_raw(q) });
+            let queue = unsafe { Box::from_raw(q) };
+            queue.list.into_iter().for_each(|skb| drop(left(skb, "usk_queue_free")));
         }
         Ok(())
     });
@@ -259,7 +286,7 @@ pub unsafe extern "C" fn usk_queue_len(q: *mut usk_queue_t) -> usize {
 pub unsafe extern "C" fn usk_queue_insert(q: *mut usk_queue_t, at: usize, skb: *mut usk_skb_t) -> c_int {
     kernel(|| {
         // SAFETY: the caller vouches for both.
-        let (skb, q) = unsafe { (take(skb)?, queue(q)?) };
+        let (skb, q) = unsafe { (take(skb, "usk_queue_insert")?, queue(q)?) };
         let at = at.min(q.list.len());
         q.list.insert(at, skb);
         Ok(0)
@@ -281,7 +308,9 @@ pub unsafe extern "C" fn usk_queue_push(q: *mut usk_queue_t, skb: *mut usk_skb_t
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_queue_peek(q: *mut usk_queue_t, at: usize) -> *mut usk_skb_t {
     // SAFETY: a queue, as the caller guarantees.
-    kernel(|| unsafe { queue(q) }.map(|q| q.list.get_mut(at).map_or(std::ptr::null_mut(), lend)))
+    kernel(|| {
+        unsafe { queue(q) }.map(|q| q.list.get_mut(at).map_or(std::ptr::null_mut(), |skb| lend(skb, "usk_queue_peek")))
+    })
 }
 
 /// Removes and returns the packet at position `at`; the caller owns it. Null: there are not so many (__skb_unlink).

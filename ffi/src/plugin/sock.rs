@@ -2,6 +2,7 @@
 
 use super::gate::kernel;
 use super::guard::{Owned, usk_owned_t};
+use super::owned;
 use super::skb::{self, usk_skb_t};
 use crate::handle::{Handle, hold, unhold, usk_sock_t};
 use std::ffi::c_int;
@@ -19,7 +20,9 @@ pub unsafe extern "C" fn usk_sock_hold(sk: *mut usk_sock_t) -> *mut usk_sock_t {
     kernel(|| unsafe { Handle::new(sk) }.map(|h| hold(h.stack(), h.sock().clone())))
 }
 
-/// Drops a reference to a sock (sock_put). Null is ignored. Not while the caller owns it.
+/// Drops a reference to a sock (sock_put). Null is ignored. Not while the caller owns it. If it is the last to a child
+/// from usk_new_child, which nothing can reach any more (it is in no table, queue or timer), the child is finished as
+/// by usk_done.
 /// # Safety
 /// `sk` is null or held, and not used afterwards.
 #[unsafe(no_mangle)]
@@ -27,7 +30,8 @@ pub unsafe extern "C" fn usk_sock_put(sk: *mut usk_sock_t) {
     kernel(|| {
         if !sk.is_null() {
             // SAFETY: held, as the caller guarantees.
-            drop(unsafe { unhold(sk) }?);
+            let (stack, sock) = unsafe { unhold(sk) }?;
+            owned::put(&stack, sock);
         }
         Ok(())
     });
@@ -69,7 +73,7 @@ pub unsafe extern "C" fn usk_release_sock(o: *mut usk_owned_t) -> c_int {
 pub unsafe extern "C" fn usk_deliver(sk: *mut usk_sock_t, skb: *mut usk_skb_t) -> c_int {
     kernel(|| {
         // SAFETY: the caller gives the packet up.
-        let skb = unsafe { skb::take(skb) }?;
+        let skb = unsafe { skb::take(skb, "usk_deliver") }?;
         // SAFETY: valid, as the caller guarantees.
         let h = unsafe { Handle::new(sk) }?;
         let now = skb.rx.map_or_else(|| h.stack().now(), |i| i.now);

@@ -1,5 +1,6 @@
 use super::*;
 use crate::base::env::{Duration, OsEntropy, SeededEntropy};
+use siphasher::sip::SipHasher13;
 use std::collections::HashSet;
 
 const SAMPLES: u32 = 100_000;
@@ -118,6 +119,14 @@ fn table_hashes_spread_and_change_with_the_key() {
     let other = super::Keys::new(&SeededEntropy::new(9));
     let places: HashSet<u32> = collide.iter().map(|t| other.ehash(t) % 4096).collect();
     assert!(collide.len() > 10 && places.len() > collide.len() / 2);
+    // Each half of each address counts, in either family and where they are mixed.
+    let v6 = u128::from_be_bytes(*b"0123456789abcdef");
+    let [a, b] = [1, 2].map(|n| addr128(IpAddr::from([10, 0, 0, n])));
+    let hash = |saddr, daddr, dport| keys.ehash(&Tuple { saddr, sport: 1, daddr, dport });
+    let pairs =
+        [(a, b), (b, a), (a, a), (a, v6), (v6, a), (v6, v6), (v6 ^ 1 << 127, v6), (v6, v6 ^ 1 << 31), (a, b ^ 1 << 32)];
+    let all: HashSet<u32> = pairs.iter().flat_map(|&(s, d)| [80, 81].map(|port| hash(s, d, port))).collect();
+    assert_eq!(all.len(), 2 * pairs.len());
     assert_ne!(keys.table_hash(0, b"abc"), keys.table_hash(1, b"abc"));
     assert_ne!(keys.table_hash(0, b"abc"), keys.table_hash(0, b"abd"));
 }
@@ -133,13 +142,47 @@ fn an_ipv4_address_hashes_as_its_mapped_form() {
 #[test]
 fn words_hash_as_their_bytes_do() {
     let key: Key = std::array::from_fn(|i| i as u8);
-    let mut word = 0u64;
-    let words: [u64; 5] = std::array::from_fn(|_| {
-        word = word.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-        word
-    });
-    let mut hasher = SipHasher13::new_with_key(&key);
-    words.iter().for_each(|w| hasher.write(&w.to_le_bytes()));
-    assert_eq!(sip13(&key, words), hasher.finish());
-    assert_eq!(sip13(&key, []), SipHasher13::new_with_key(&key).finish());
+    let bytes: [u8; 40] = std::array::from_fn(|i| (i as u8).wrapping_mul(151));
+    for len in 0..bytes.len() {
+        let (words, rest) = bytes[..len].as_chunks::<8>();
+        let words = words.iter().map(|w| u64::from_le_bytes(*w));
+        let tail = rest.iter().rev().fold(0, |tail, b| tail << 8 | u64::from(*b));
+        let (mut quick, mut slow) = (SipHasher13::new_with_key(&key), SipHasher24::new_with_key(&key));
+        quick.write(&bytes[..len]);
+        slow.write(&bytes[..len]);
+        assert_eq!(sip::<1, 3>(&key, words.clone(), tail, len as u64), quick.finish(), "{len}");
+        assert_eq!(sip::<2, 4>(&key, words, tail, len as u64), slow.finish(), "{len}");
+    }
+}
+
+/// As RFC 6528 §3 and RFC 6056 §3.3.4 have it: a hash of both ends in the order of the 4-tuple.
+#[test]
+fn numbers_of_a_connection_hash_its_addresses_and_ports() {
+    let keys = keys(10);
+    let t = tuple_of(40_000, 80);
+    let hash = |key: &Key, with: &dyn Fn(&mut SipHasher24)| {
+        let mut hasher = SipHasher24::new_with_key(key);
+        hasher.write_u128(t.saddr);
+        hasher.write_u128(t.daddr);
+        with(&mut hasher);
+        hasher.finish()
+    };
+    assert_eq!(keys.isn(Instant::ZERO, &t), hash(&keys.isn, &|h| h.write_u32(40_000 << 16 | 80)) as u32);
+    assert_eq!(keys.ts_offset(t.saddr, t.daddr), hash(&keys.ts, &|_| {}) as u32);
+    assert_eq!(keys.port_offset(t.saddr, t.daddr, 80), hash(&keys.port, &|h| h.write_u16(80)));
+}
+
+/// All ports in one table, and those that an attacker would choose: multiples of a power of two.
+#[test]
+fn ports_spread_over_a_table() {
+    let of = |port: u16| {
+        let mut hasher = PlainHasher::default();
+        hasher.write_u16(port);
+        hasher.finish()
+    };
+    let mut fill = [0u32; 1024];
+    (0..=u16::MAX).for_each(|port| fill[of(port) as usize % 1024] += 1);
+    assert!(fill.iter().all(|n| (32..=128).contains(n)), "{:?}", fill.iter().max());
+    let aligned: HashSet<u64> = (0..64).map(|i| of(i << 10) % 1024).collect();
+    assert!(aligned.len() > 48, "{}", aligned.len());
 }

@@ -369,7 +369,7 @@ fn a_signal_interrupts_a_wait_in_either_place() {
         }
         let (tx, rx) = channel();
         let t = named("signalled", move || {
-            tx.send(crate::sys::thread::tests::me()).unwrap();
+            tx.send(crate::sys::thread::me()).unwrap();
             s.block(&Waiter::current(), None)
         });
         let id = rx.recv().unwrap();

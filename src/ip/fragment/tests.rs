@@ -4,7 +4,7 @@ use crate::device::capture_test::Bench;
 use crate::ip::net;
 use crate::wire::ip::Ipv4Repr;
 use crate::wire::proto;
-use crate::wire::{icmp as wire4, ipv6::Ipv6Repr};
+use crate::wire::{icmp as wire4, icmpv6 as wire6, ipv6::Ipv6Repr};
 
 /// A part of an ICMP echo request (or of bytes that are one in the end).
 fn part(src: &str, id: u16, offset: usize, bytes: &[u8], more: bool) -> Vec<u8> {
@@ -211,17 +211,47 @@ fn ipv6_fragments_obey_rfc_8200_and_rfc_5722() {
     assert_eq!(net(&b.stack).frags.usage(false).1, 1);
 }
 
+/// It reaches ICMPv6, which counts it and looks no further; in one fragment that is all of it, too.
 #[test]
 fn neighbour_discovery_in_fragments_is_never_taken() {
-    let b = Bench::on_ip();
-    let mut first = part6(1, 0, &[135, 0, 0, 0, 0, 0, 0, 0], true);
-    first[40] = proto::ICMPV6;
-    let mut rest = part6(1, 8, &[0; 16], false);
-    rest[40] = proto::ICMPV6;
-    b.inject(&first);
-    b.inject(&rest);
-    assert_eq!(b.stack.mib.drops(DropReason::Ipv6NdiscFrag), 1);
-    assert_eq!(b.stack.mib.get(Mib::Icmp6InMsgs), 0);
+    let message = wire6::Message::Other { kind: 135, code: 0, rest: [0; 4], data: &[0; 16] };
+    let mut bytes = [0; 24];
+    message.emit(&mut bytes, "fd00::9".parse().unwrap(), "fd00::1".parse().unwrap());
+    for cuts in [&[(0, 8, true), (8, 24, false)][..], &[(0, 24, false)]] {
+        let b = Bench::on_ip();
+        for &(start, end, more) in cuts {
+            let mut p = part6(1, start, &bytes[start..end], more);
+            p[40] = proto::ICMPV6;
+            b.inject(&p);
+        }
+        let mib = |m| b.stack.mib.get(m);
+        assert_eq!(b.stack.mib.drops(DropReason::Ipv6NdiscFrag), 1);
+        assert_eq!((mib(Mib::Icmp6InMsgs), mib(Mib::Icmp6InNeighborSolicits), mib(Mib::Ip6InDelivers)), (1, 1, 1));
+        assert_eq!(mib(Mib::Ip6ReasmReqds), cuts.len() as u64);
+    }
+}
+
+/// Behind a fragment header they are an unknown protocol, also where they stand first in the whole datagram.
+#[test]
+fn hop_by_hop_options_in_fragments_are_refused() {
+    for parts in [&[(0, &[59, 0, 1, 4, 0, 0, 0, 0][..], true), (8, &[0; 4], false)][..], &[(0, &[59; 12], false)]] {
+        let b = Bench::on_ip();
+        let mut sent = Vec::new();
+        for &(at, bytes, more) in parts {
+            let mut p = part6(1, at, bytes, more);
+            p[40] = proto::HOPOPTS;
+            sent.extend(b.inject(&p));
+        }
+        let h = Ipv6Header::parse(&sent[0]).unwrap();
+        let problem = wire6::Icmpv6Header::parse(h.payload()).unwrap();
+        let atomic = parts.len() == 1;
+        let Ok(wire6::Message::ParameterProblem { code: 1, pointer, .. }) = problem.message() else {
+            panic!("{problem:?}")
+        };
+        // The fragment header of a datagram that was in one stays.
+        assert_eq!((sent.len(), pointer), (1, if atomic { 40 } else { 6 }));
+        assert_eq!(b.stack.mib.get(Mib::Ip6InUnknownProtos), 1);
+    }
 }
 
 #[test]

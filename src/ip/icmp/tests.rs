@@ -208,3 +208,39 @@ fn code_of_an_icmpv6_echo_request_comes_back() {
     let m = wire6::Icmpv6Header::parse(Ipv6Header::parse(&sent[0]).unwrap().payload()).unwrap();
     assert_eq!((m.kind(), m.code(), m.rest()), (129, 1, [0, 7, 0, 3]));
 }
+
+/// Programs send no echo replies: such an error is the stack's own. What a router says of any ICMPv6 message holds.
+#[test]
+fn path_mtus_are_learned_from_errors_about_what_no_socket_sent() {
+    let mtu = |b: &Bench, to: &str| route::lookup(&b.stack, to.parse().unwrap(), None, 0).unwrap().mtu;
+    for (case, quoted, want) in
+        [("an echo reply", Message::EchoReply { id: 1, seq: 1, data: b"" }, 1400), ("an echo request", ECHO, 1500)]
+    {
+        let b = Bench::on_ip();
+        let quoted = packet(ME, A, &message(quoted));
+        b.inject(&packet(A, ME, &message(Message::Unreachable { code: 4, mtu: 1400, quoted: &quoted })));
+        assert_eq!(mtu(&b, A), want, "{case}");
+    }
+    let b = Bench::on_ip();
+    let (them, me) = ("fd00::9", "fd00::1");
+    let quoted = packet6(me, them, wire6::Message::ParameterProblem { code: 0, pointer: 0, quoted: &[0; 48] });
+    b.inject(&packet6(them, me, wire6::Message::PacketTooBig { mtu: 1300, quoted: &quoted }));
+    assert_eq!(mtu(&b, them), 1300);
+}
+
+#[test]
+fn nothing_is_sent_to_the_unspecified_address() {
+    let b = Bench::on_ip();
+    assert!(b.inject(&packet6("::", "fd00::1", wire6::Message::Echo { id: 7, seq: 3, data: b"" })).is_empty());
+    assert_eq!((b.stack.mib.get(Mib::Icmp6InEchos), b.stack.mib.get(Mib::Ip6InReceives)), (1, 1));
+}
+
+#[test]
+fn a_reassembly_that_timed_out_elsewhere_is_no_error_whatever_it_quotes() {
+    for (len, errors) in [(28, 0), (20, 0), (19, 1)] {
+        let b = Bench::on_ip();
+        let quoted = &packet(ME, A, &[0; 8])[..len];
+        b.inject(&packet(A, ME, &message(Message::TimeExceeded { code: 1, quoted })));
+        assert_eq!(b.stack.mib.get(Mib::IcmpInErrors), errors, "{len} bytes");
+    }
+}

@@ -137,3 +137,112 @@ fn the_progress_of_tcp_keeps_its_neighbour_reachable() {
         assert_eq!(always, want, "{kind}");
     }
 }
+
+/// What scripted threads did, by the time at which they did it.
+type Log = Arc<Mutex<Vec<(u64, &'static str)>>>;
+
+fn logger(world: &Arc<World>) -> (Log, impl Fn(&'static str) + Clone + Send + 'static) {
+    let log = Log::default();
+    let (to, of) = (log.clone(), Arc::downgrade(world));
+    let write = move |what| to.lock().push((of.upgrade().map_or(u64::MAX, |w| w.now().as_millis()), what));
+    (log, write)
+}
+
+#[test]
+fn scripted_threads_block_in_each_other_s_company() {
+    let world = Arc::new(World::new(3));
+    let way = Direction { delay: Duration::from_millis(10), ..Direction::default() };
+    let [(a, _), (b, end)] = world.two(&LinkConfig::both(way)).unwrap();
+    let (log, write) = logger(&world);
+    let udp = |stack| Socket::new(stack, libc::AF_INET, libc::SOCK_DGRAM, 0).unwrap();
+    let (server, client) = (udp(&b), udp(&a));
+    server.bind(std::net::SocketAddr::new(end.v4.into(), 9)).unwrap();
+    client.connect(Some(std::net::SocketAddr::new(end.v4.into(), 9))).unwrap();
+    let w = write.clone();
+    let answers = move || {
+        let mut buf = [0; 8];
+        let mut slices = [std::io::IoSliceMut::new(&mut buf)];
+        let mut msg = crate::sock::msg::RecvMsg::new(&mut slices, 0);
+        w("server waits");
+        assert_eq!(server.recvmsg(&mut msg), Ok(4));
+        w("server has it");
+    };
+    let server = world.spawn(Instant::ZERO, answers).unwrap();
+    let (w, inside) = (write.clone(), Arc::downgrade(&world));
+    let asks = move || {
+        w("client begins");
+        let world = inside.upgrade().unwrap();
+        world.sleep_until(Instant::from_millis(30)).unwrap();
+        client.sendmsg(&mut SendMsg::new(&[IoSlice::new(b"ping")], 0)).unwrap();
+        w("client has sent");
+    };
+    world.spawn(Instant::from_millis(5), asks).unwrap();
+    world.join(&server).unwrap();
+    let want = [(0, "server waits"), (5, "client begins"), (30, "client has sent"), (40, "server has it")];
+    assert_eq!(*log.lock(), want);
+}
+
+#[test]
+fn what_no_event_can_end_is_a_deadlock_to_join_and_interrupted_by_the_end() {
+    let world = Arc::new(World::new(3));
+    let stack = world.stack().unwrap();
+    let (log, write) = logger(&world);
+    let (w, s) = (write.clone(), stack.clone());
+    let stuck = world
+        .spawn(Instant::ZERO, move || {
+            assert_eq!(s.block(&Waiter::current(), None), Woken::Interrupted);
+            assert_eq!(s.block(&Waiter::current(), None), Woken::Interrupted, "and again");
+            w("stuck ends");
+        })
+        .unwrap();
+    // One that waits for it; one whose time never comes.
+    let (w, inside, other) = (write.clone(), Arc::downgrade(&world), stuck.clone());
+    let joins = move || {
+        let world = inside.upgrade().unwrap();
+        assert_eq!(world.join(&other), Ok(()), "the end ends it first");
+        assert_eq!(world.sleep_until(Instant::from_secs(5)), Err(Error::Intr));
+        w("joiner ends");
+    };
+    let joiner = world.spawn(Instant::ZERO, joins).unwrap();
+    let w = write.clone();
+    let late = world.spawn(Instant::from_secs(10), move || w("late")).unwrap();
+    world.run_until(Instant::from_secs(1));
+    assert_eq!(world.now(), Instant::from_secs(1));
+    assert!(!stuck.ended() && !joiner.ended());
+    world.end();
+    assert!(stuck.ended() && joiner.ended() && late.ended());
+    let socket = Socket::new(&stack, libc::AF_INET, libc::SOCK_DGRAM, 0).unwrap();
+    assert_eq!(socket.bind("10.1.0.1:1".parse().unwrap()), Err(Error::NetDown));
+    assert_eq!(log.lock().iter().map(|l| l.1).collect::<Vec<_>>(), ["stuck ends", "joiner ends"]);
+
+    let world = World::new(4);
+    let stack = world.stack().unwrap();
+    let stuck =
+        world.spawn(Instant::ZERO, move || assert_ne!(stack.block(&Waiter::current(), None), Woken::Event)).unwrap();
+    assert_eq!(world.join(&stuck), Err(Error::Deadlk));
+    drop(world);
+    assert!(stuck.ended());
+}
+
+#[test]
+fn a_panic_of_a_scripted_thread_is_that_of_the_thread_that_steps() {
+    let world = World::new(1);
+    let broken = world.spawn(Instant::from_secs(1), || std::panic::resume_unwind(Box::new("no"))).unwrap();
+    let stepped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run_for(Duration::from_secs(2))));
+    assert_eq!(stepped.unwrap_err().downcast_ref(), Some(&"no"));
+    assert!(broken.ended());
+    world.run_for(Duration::from_secs(2));
+}
+
+#[test]
+fn a_link_changes_while_the_world_runs() {
+    let world = World::new(1);
+    let [(a, ea), _] = world.two(&LinkConfig::default()).unwrap();
+    ea.link.set_direction(Direction::default().loss(1.0)).unwrap();
+    ea.dev.xmit(&a, world.now(), echo(0)).unwrap();
+    ea.link.set_direction(Direction::default().delay(Duration::from_secs(1))).unwrap();
+    ea.dev.xmit(&a, world.now(), echo(0)).unwrap();
+    assert_eq!(ea.link.set_direction(Direction::default().loss(1.5)), Err(Error::Inval));
+    assert!(world.run_until_idle(Instant::from_secs(10)));
+    assert_eq!((world.now(), ea.link.fate().lost, ea.link.fate().received), (Instant::from_secs(1), 1, 1));
+}

@@ -14,8 +14,6 @@ use super::super::ecn::set_ecn_capable;
 use super::super::tcb::{CaState, Cx, RateSample, TcpSock};
 use super::super::{metrics, output, prr, rate, rtt, segment, undo};
 use super::*;
-use crate::base::env::Instant;
-use crate::sock::skb::{TcpCb, sacked};
 use crate::sock::{Sock, SockCommon, SockGuard};
 use crate::stack::Stack;
 use crate::tcp::net;
@@ -258,6 +256,7 @@ impl Borrowed {
         tp.packets_out -= arrived;
         tp.snd_una = Borrowed::una(tp);
         ack::count_delivered(&mut cx, delivered, a.ece);
+        let mut marked = None;
         if let Some(m) = &a.mark {
             let mut cb = TcpCb {
                 mstamp: m.sent,
@@ -265,11 +264,15 @@ impl Borrowed {
                 delivered_mstamp: m.delivered_at,
                 delivered: m.delivered,
                 delivered_ce: m.delivered_ce,
+                seq: m.end_seq - cx.tp.mss_cache,
                 end_seq: m.end_seq,
                 app_limited: m.app_limited,
                 sacked: if m.again { sacked::RETRANS } else { 0 },
                 ..TcpCb::default()
             };
+            if cx.tp.ca.ops.wants_packets() {
+                marked = PacketSample::of(&cb, (cb.seq, cb.end_seq), 1, a.behind_hole, cx.now);
+            }
             rate::rate_skb_delivered(cx.tp, &mut cb, &mut rs);
         }
         let mut flags = flag::WIN_UPDATE;
@@ -289,7 +292,8 @@ impl Borrowed {
             rtt_us: rs.rtt_us,
             in_flight: cx.tp.mss_cache.wrapping_mul(cx.tp.delivered.wrapping_sub(rs.prior_delivered)),
         };
-        cx.with_ca(|ca, cx| ca.pkts_acked(cx, &sample));
+        pkts_delivered(&mut cx, marked.as_slice());
+        cx.with_ca_slot(ca_slot::PKTS_ACKED, |ca, cx| ca.pkts_acked(cx, &sample));
         ack::in_ack_event(&mut cx, flags);
         if cx.tp.ca_state == CaState::Cwr && cx.tp.snd_una.after(cx.tp.high_seq) {
             prr::end_cwnd_reduction(&mut cx);

@@ -250,6 +250,10 @@ impl Cubic {
 }
 
 impl CongAlgo for Cubic {
+    fn slots(&self) -> u32 {
+        ca_slot::PKTS_ACKED | ca_slot::CWND_EVENT
+    }
+
     fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32 {
         let cwnd = cx.tp.snd_cwnd as u64;
         self.epoch_start_ms = None;

@@ -54,6 +54,10 @@ impl CongOps for FallbackOps {
 struct Fallback;
 
 impl CongAlgo for Fallback {
+    fn slots(&self) -> u32 {
+        0
+    }
+
     fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32 {
         Reno.ssthresh(cx)
     }
@@ -111,6 +115,10 @@ fn next_alpha(alpha: u32, delivered: u32, marked: u32) -> u32 {
 }
 
 impl CongAlgo for Dctcp {
+    fn slots(&self) -> u32 {
+        ca_slot::CWND_EVENT | ca_slot::IN_ACK_EVENT
+    }
+
     fn in_ack_event(&mut self, cx: &mut Cx<'_>, _: u32) {
         if !cx.tp.snd_una.before(self.window.next_seq) {
             let (delivered, marked) = self.delivered(cx.tp);

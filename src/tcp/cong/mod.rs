@@ -68,16 +68,21 @@ pub use super::rtt::min_rtt;
 pub use super::tcb::{CaState, Cx, INFINITE_SSTHRESH, RateSample, TcpSock};
 
 use super::{ecn, net};
+use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::base::padded::Padded;
 use crate::counters::{SHARDS, shard_index};
 use crate::sock::dst::rtax;
+use crate::sock::skb::{TcpCb, sacked};
 use crate::sock::state::State;
 use crate::stack::Stack;
 use crate::sys::lock::{Mutex, RwLock};
 use crate::wire::seq::SeqNum;
+use smallvec::SmallVec;
+use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Events passed to an algorithm (enum tcp_ca_event).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,9 +113,62 @@ pub struct AckSample {
     pub in_flight: u32,
 }
 
+/// A packet that an acknowledgement has delivered, for an algorithm that wants each one
+/// ([`CongOps::wants_packets`]). A super-packet is one packet of several segments.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct PacketSample {
+    /// Its first byte.
+    pub seq: SeqNum,
+    /// Behind its last byte.
+    pub end_seq: SeqNum,
+    /// Its segments.
+    pub segs: u32,
+    /// When it was sent, the last time if more than once.
+    pub sent_at: Instant,
+    /// Since then, microseconds; -1: it was sent again, and it is not known which one arrived (Karn's rule).
+    pub rtt_us: i64,
+    /// `tp.delivered` when it was sent.
+    pub prior_delivered: u32,
+    /// It was sent again.
+    pub is_retrans: bool,
+    /// Selectively acknowledged: not all before it has arrived.
+    pub is_sacked: bool,
+}
+
+impl PacketSample {
+    /// The sample of bytes of a packet, before `rate_skb_delivered` has seen it. None: they have had one.
+    pub(crate) fn of(
+        cb: &TcpCb,
+        (seq, end_seq): (SeqNum, SeqNum),
+        segs: u32,
+        is_sacked: bool,
+        now: Instant,
+    ) -> Option<PacketSample> {
+        let is_retrans = cb.sacked & sacked::RETRANS != 0;
+        (cb.delivered_mstamp != Instant::ZERO).then(|| PacketSample {
+            seq,
+            end_seq,
+            segs,
+            sent_at: cb.mstamp,
+            rtt_us: if is_retrans { -1 } else { (now - cb.mstamp).as_micros() as i64 },
+            prior_delivered: cb.delivered,
+            is_retrans,
+            is_sacked,
+        })
+    }
+}
+
+/// The packets of one acknowledgement.
+pub(crate) type PacketSamples = SmallVec<[PacketSample; 4]>;
+
 /// One connection's congestion control. Methods are called with the sock owned, in either context, and never sleep.
 #[allow(unused_variables)]
 pub trait CongAlgo: Send + Debug {
+    /// Which optional methods it has, bits of [`ca_slot`]: a method without its bit is not called. Default: all.
+    fn slots(&self) -> u32 {
+        ca_slot::ALL
+    }
     /// New slow-start threshold after a loss, segments.
     fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32;
     /// Opens the window after `acked` segments were acknowledged while the window was limiting transmission.
@@ -131,6 +189,9 @@ pub trait CongAlgo: Send + Debug {
     fn in_ack_event(&mut self, cx: &mut Cx<'_>, flags: u32) {}
     /// Segments were acknowledged.
     fn pkts_acked(&mut self, cx: &mut Cx<'_>, sample: &AckSample) {}
+    /// These packets were delivered, each for the first time: called before `pkts_acked`, if the algorithm
+    /// [wants it](CongOps::wants_packets).
+    fn pkts_delivered(&mut self, cx: &mut Cx<'_>, packets: &[PacketSample]) {}
     /// The window after a loss turned out to be spurious, segments.
     fn undo_cwnd(&mut self, cx: &mut Cx<'_>) -> u32 {
         cx.tp.snd_cwnd.max(cx.tp.prior_cwnd)
@@ -161,8 +222,25 @@ pub mod ca_ack {
     pub const ECE: u32 = 4;
 }
 
+/// Optional methods of an algorithm that are called for each acknowledgement or segment: the slots of Linux's
+/// tcp_congestion_ops that may be NULL.
+pub mod ca_slot {
+    /// `CongAlgo::cong_control`.
+    pub const CONG_CONTROL: u32 = 1;
+    /// `CongAlgo::cwnd_event`.
+    pub const CWND_EVENT: u32 = 2;
+    /// `CongAlgo::in_ack_event`.
+    pub const IN_ACK_EVENT: u32 = 4;
+    /// `CongAlgo::pkts_acked`.
+    pub const PKTS_ACKED: u32 = 8;
+    /// `CongAlgo::min_tso_segs`.
+    pub const MIN_TSO_SEGS: u32 = 16;
+    /// Each of them.
+    pub const ALL: u32 = 31;
+}
+
 /// An algorithm that can be selected by name.
-pub trait CongOps: Send + Sync {
+pub trait CongOps: Send + Sync + Any {
     /// Name of at most 15 bytes, as TCP_CONGESTION takes it.
     fn name(&self) -> &str;
     /// Whether every program may choose it by TCP_CONGESTION, which `net.ipv4.tcp_allowed_congestion_control` may
@@ -177,6 +255,10 @@ pub trait CongOps: Send + Sync {
     /// Whether the receiver's side is to echo each segment's mark, not a mark until CWR (RFC 8257 §3.2); with
     /// `needs_ecn` only.
     fn exact_ece(&self) -> bool {
+        false
+    }
+    /// Whether `pkts_delivered` is to be called.
+    fn wants_packets(&self) -> bool {
         false
     }
     /// Creates its state for a connection that starts (tcp_congestion_ops.init).
@@ -201,11 +283,17 @@ impl Debug for CongState {
 struct Registered {
     ops: Arc<dyn CongOps>,
     non_restricted: bool,
+    /// One of this folder's.
+    built_in: bool,
 }
 
 impl Registered {
     fn new(ops: Arc<dyn CongOps>) -> Registered {
-        Registered { non_restricted: ops.non_restricted(), ops }
+        Registered { non_restricted: ops.non_restricted(), ops, built_in: false }
+    }
+
+    fn built_in(ops: Arc<dyn CongOps>) -> Registered {
+        Registered { built_in: true, ..Registered::new(ops) }
     }
 }
 
@@ -217,6 +305,8 @@ pub(crate) struct CongRegistry {
     list: RwLock<Vec<Registered>>,
     /// The default that each thread found last: each new sock asks for it.
     recent: [Padded<Mutex<Option<Recent>>>; SHARDS],
+    /// One was replaced: what a sock has selected may have a successor.
+    replaced: AtomicBool,
 }
 
 impl Default for CongRegistry {
@@ -224,24 +314,62 @@ impl Default for CongRegistry {
     fn default() -> CongRegistry {
         let own: [Arc<dyn CongOps>; 4] =
             [Arc::new(dctcp::DctcpOps), Arc::new(bbr::BbrOps), Arc::new(cubic::CubicOps), Arc::new(reno::RenoOps)];
-        let list = RwLock::new(own.into_iter().map(Registered::new).collect());
-        CongRegistry { list, recent: Default::default() }
+        let list = own.into_iter().map(Registered::built_in).collect();
+        CongRegistry { list: RwLock::new(list), recent: Default::default(), replaced: AtomicBool::new(false) }
     }
 }
 
 impl CongRegistry {
+    fn check_name(ops: &dyn CongOps) -> Result<()> {
+        let n = ops.name();
+        let bad = n.is_empty() || n.len() > 15 || n.bytes().any(|b| b.is_ascii_whitespace());
+        if bad { Err(Error::Inval) } else { Ok(()) }
+    }
+
     /// Adds an algorithm. EINVAL: the name is invalid; EEXIST: it is taken.
     pub(crate) fn register(&self, ops: Arc<dyn CongOps>) -> Result<()> {
+        CongRegistry::check_name(&*ops)?;
         let n = ops.name();
-        if n.is_empty() || n.len() > 15 || n.bytes().any(|b| b.is_ascii_whitespace()) {
-            return Err(Error::Inval);
-        }
         let mut list = self.list.write();
         if list.iter().any(|o| o.ops.name() == n) {
             return Err(Error::Exist);
         }
         list.push(Registered::new(ops));
         Ok(())
+    }
+
+    /// Puts an algorithm in the place of the one of its name, if there is one. EINVAL: the name is invalid; EPERM: the
+    /// other one is built in (tcp_update_congestion_control).
+    pub(crate) fn replace(&self, ops: Arc<dyn CongOps>) -> Result<()> {
+        CongRegistry::check_name(&*ops)?;
+        let mut list = self.list.write();
+        let old = match list.iter_mut().find(|o| o.ops.name() == ops.name()) {
+            Some(o) if o.built_in => return Err(Error::Perm),
+            Some(o) => {
+                o.non_restricted |= ops.non_restricted();
+                Some(std::mem::replace(&mut o.ops, ops))
+            }
+            None => {
+                list.push(Registered::new(ops));
+                None
+            }
+        };
+        if old.is_some() {
+            self.replaced.store(true, Ordering::Relaxed);
+            self.recent.iter().for_each(|recent| drop(recent.lock().take()));
+        }
+        // Dropping it may run a plug-in's code: not under the lock.
+        drop(list);
+        drop(old);
+        Ok(())
+    }
+
+    /// The algorithm that has replaced `ops`.
+    fn successor(&self, ops: &Arc<dyn CongOps>) -> Option<Arc<dyn CongOps>> {
+        if !self.replaced.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.find(ops.name()).filter(|now| !std::ptr::addr_eq(Arc::as_ptr(now), Arc::as_ptr(ops)))
     }
 
     /// Removes an algorithm. ENOENT: there is none; EPERM: it is Reno, the fallback; EBUSY: it is in use, by sockets
@@ -315,7 +443,11 @@ impl CongRegistry {
         }
         // Without the lock of `recent`, which `unregister` takes while it holds the list's.
         let Some(ops) = self.find(&stack.sysctl.tcp_congestion_control()) else { return Arc::new(reno::RenoOps) };
-        *recent.lock() = Some((generation, ops.clone()));
+        let mut recent = recent.lock();
+        // Nothing is kept any more once one was replaced: this may be the one. `replace` says so before it empties it.
+        if !self.replaced.load(Ordering::Relaxed) {
+            *recent = Some((generation, ops.clone()));
+        }
         ops
     }
 }
@@ -326,6 +458,19 @@ pub fn register(stack: &Stack, ops: Arc<dyn CongOps>) -> Result<()> {
     net::of(stack)?.cong.register(ops)
 }
 
+/// Adds an algorithm to a stack's TCP, in the place of the one of the same name if there is one: connections that begin
+/// from now on, and sockets that select it by TCP_CONGESTION, have the new one, and those that have the other keep it.
+/// EINVAL: a bad name; EPERM: the other one is built in; ENOPROTOOPT: the stack has no TCP. Linux:
+/// tcp_update_congestion_control.
+pub fn replace(stack: &Stack, ops: Arc<dyn CongOps>) -> Result<()> {
+    net::of(stack)?.cong.replace(ops)
+}
+
+/// The algorithm that a stack's TCP has by this name.
+pub fn find(stack: &Stack, name: &str) -> Option<Arc<dyn CongOps>> {
+    net::of(stack).ok()?.cong.find(name)
+}
+
 /// Removes an algorithm. ENOENT: there is none; EPERM: it is Reno, the fallback; EBUSY: connections use it, or a
 /// reference from `register` still exists; ENOPROTOOPT: the stack has no TCP.
 pub fn unregister(stack: &Stack, name: &str) -> Result<()> {
@@ -333,6 +478,20 @@ pub fn unregister(stack: &Stack, name: &str) -> Result<()> {
 }
 
 impl Cx<'_> {
+    /// Runs an optional method of the connection's algorithm; None if it has none, or has not started. `slot`: its bit
+    /// of [`ca_slot`].
+    #[inline]
+    pub(super) fn with_ca_slot<R>(
+        &mut self,
+        slot: u32,
+        f: impl FnOnce(&mut dyn CongAlgo, &mut Cx<'_>) -> R,
+    ) -> Option<R> {
+        if self.tp.ca.algo.as_ref()?.slots() & slot == 0 {
+            return None;
+        }
+        self.with_ca(f)
+    }
+
     /// Runs a method of the connection's algorithm; None before it has started.
     pub(crate) fn with_ca<R>(&mut self, f: impl FnOnce(&mut dyn CongAlgo, &mut Cx<'_>) -> R) -> Option<R> {
         let mut algo = self.tp.ca.algo.take()?;
@@ -400,6 +559,10 @@ pub(super) fn dst_init(cx: &mut Cx<'_>) -> bool {
 /// negotiated it, all of the sock's packets are sent with ECT.
 pub(crate) fn init_congestion_control(cx: &mut Cx<'_>) {
     cx.tp.prior_ssthresh = 0;
+    // Selected before it was replaced: a listener's, for its children.
+    if let Some(ops) = cx.tp.net.cong.successor(&cx.tp.ca.ops) {
+        cx.tp.ca.ops = ops;
+    }
     let ops = cx.tp.ca.ops.clone();
     let algo = ops.start(cx);
     cx.tp.ca.algo = Some(algo);
@@ -432,7 +595,8 @@ pub(crate) fn may_choose(cx: &Cx<'_>, name: &str) -> Result<()> {
 pub(crate) fn set_congestion_control(cx: &mut Cx<'_>, name: &str) -> Result<()> {
     let ops = cx.tp.net.cong.find(name).ok_or(Error::NoEnt)?;
     cx.tp.ca_setsockopt = true;
-    if cx.tp.ca.ops.name() == ops.name() {
+    // One that has been replaced is another one.
+    if std::ptr::addr_eq(Arc::as_ptr(&cx.tp.ca.ops), Arc::as_ptr(&ops)) {
         return Ok(());
     }
     if let Some(mut old) = cx.tp.ca.algo.take() {
@@ -458,9 +622,16 @@ pub(crate) fn set_ca_state(cx: &mut Cx<'_>, state: CaState) {
     cx.tp.ca_state = state;
 }
 
+/// Passes the algorithm the packets that an acknowledgement has delivered.
+pub(crate) fn pkts_delivered(cx: &mut Cx<'_>, packets: &[PacketSample]) {
+    if !packets.is_empty() {
+        cx.with_ca(|ca, cx| ca.pkts_delivered(cx, packets));
+    }
+}
+
 /// Passes an event to the algorithm (tcp_ca_event).
 pub(crate) fn ca_event(cx: &mut Cx<'_>, event: CaEvent) {
-    cx.with_ca(|ca, cx| ca.cwnd_event(cx, event));
+    cx.with_ca_slot(ca_slot::CWND_EVENT, |ca, cx| ca.cwnd_event(cx, event));
 }
 
 /// The threshold that a loss gives now, segments; at least 2. Half the window if the algorithm has not started.
@@ -470,7 +641,7 @@ pub(crate) fn ssthresh(cx: &mut Cx<'_>) -> u32 {
 
 /// Whether the algorithm sets window and rate itself (tcp_congestion_ops.cong_control).
 pub(crate) fn has_cong_control(cx: &mut Cx<'_>) -> bool {
-    cx.with_ca(|ca, _| ca.has_cong_control()).unwrap_or(false)
+    cx.tp.ca.algo.as_ref().is_some_and(|ca| ca.has_cong_control())
 }
 
 /// Sets the congestion window; 0, which is invalid, becomes 1.

@@ -22,6 +22,10 @@ impl CongOps for RenoOps {
 }
 
 impl CongAlgo for Reno {
+    fn slots(&self) -> u32 {
+        0
+    }
+
     fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32 {
         (cx.tp.snd_cwnd >> 1).max(2)
     }

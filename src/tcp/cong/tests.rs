@@ -84,6 +84,8 @@ fn an_algorithm_in_use_is_ebusy_and_one_that_is_not_goes() {
 /// An algorithm that keeps its window constant; counts calls of `release`.
 #[derive(Debug, Clone, Default)]
 struct Own {
+    /// Optional methods that it says it lacks, bits of `ca_slot`.
+    lacks: u32,
     ended: Arc<AtomicU32>,
     /// Algorithms that in_ack_event changes to, taken from the front.
     replace: &'static [&'static str],
@@ -95,6 +97,9 @@ impl super::CongAlgo for Own {
         7
     }
     fn cong_avoid(&mut self, _: &mut Cx<'_>, _: SeqNum, _: u32) {}
+    fn slots(&self) -> u32 {
+        super::ca_slot::ALL & !self.lacks
+    }
     fn has_cong_control(&self) -> bool {
         true
     }
@@ -209,6 +214,16 @@ fn in_ack_event_tells_the_predicted_acknowledgement_from_others() {
     assert_eq!(told(4380, echo, 9000), [ca_ack::SLOWPATH | ca_ack::WIN_UPDATE | ca_ack::ECE]);
     // The threshold is the algorithm's, and so is the window.
     assert_eq!(b.with(|cx| (cx.tp.ca_state, cx.tp.snd_ssthresh)), (CaState::Cwr, 7));
+}
+
+#[test]
+fn a_method_that_an_algorithm_lacks_is_not_called() {
+    for (lacks, calls) in [(0, 1), (super::ca_slot::IN_ACK_EVENT, 0), (super::ca_slot::PKTS_ACKED, 1)] {
+        let own = Own { lacks, ..Own::default() };
+        let b = with_own(&own);
+        b.with(|cx| ack::in_ack_event(cx, 0));
+        assert_eq!(own.acks.lock().len(), calls, "{lacks}");
+    }
 }
 
 #[test]

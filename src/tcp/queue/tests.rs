@@ -140,20 +140,25 @@ fn a_packet_among_many_is_found_inserted_and_removed_by_looking_at_few() {
 #[test]
 fn a_queue_in_steady_state_takes_no_memory() {
     let mut q = SegQueue::default();
-    for i in 0..3 * CHUNK as u32 {
-        q.push_back(skb(i, 1));
-    }
-    let places = |q: &SegQueue| {
-        let m = q.more.as_ref().unwrap();
-        let mut at: Vec<_> = m.chunks.iter().chain([&q.head, &m.spare]).filter(|c| c.capacity() > 0).collect();
-        at.sort_by_key(|c| c.as_slices().0.as_ptr());
-        at.len()
+    let chunk = CHUNK as u32;
+    (0..3 * chunk).for_each(|i| q.push_back(skb(i, 1)));
+    let mut turn = |from: u32| {
+        for i in from..from + 4 * chunk {
+            drop(q.pop_front());
+            q.push_back(skb(i, 1));
+        }
     };
-    let mut most = 0;
-    for i in 3 * CHUNK as u32..20 * CHUNK as u32 {
-        drop(q.pop_front());
-        q.push_back(skb(i, 1));
-        most = most.max(places(&q));
-    }
-    assert!(most <= 4, "{most} chunks for three chunks of packets");
+    turn(3 * chunk);
+    let allocations = allocation_counter::measure(|| turn(7 * chunk)).count_total;
+    assert_eq!(allocations, 0);
+}
+
+#[test]
+fn a_queue_of_one_packet_takes_no_memory() {
+    let (mut q, mut packets) = (SegQueue::default(), vec![skb(1, 1)]);
+    let info = allocation_counter::measure(|| {
+        q.push_back(packets.remove(0));
+        packets.extend(q.pop_front());
+    });
+    assert_eq!((info.count_total, size_of::<SegQueue>()), (0, 24));
 }

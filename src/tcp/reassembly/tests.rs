@@ -53,7 +53,7 @@ pub(in crate::tcp) fn receiver() -> Bench {
 fn stream(b: &Bench) -> Vec<u8> {
     b.with(|cx| {
         let mut out = Vec::new();
-        for s in &cx.sk.receive_queue {
+        for s in cx.sk.receive_queue.iter() {
             let have = BASE + out.len() as u32;
             let skip = SeqNum(have).since(s.tcp.seq) as usize;
             out.extend(s.to_vec().into_iter().skip(skip));

@@ -147,6 +147,42 @@ fn a_loss_probe_resends_the_tail_after_two_round_trips() {
     });
 }
 
+/// The wheel keeps the time of the first arming: it comes, unseen, and the timer is armed for the rest.
+#[test]
+fn a_postponed_timer_does_its_work_at_its_last_time() {
+    let b = Bench::established();
+    b.with(|cx| cx.tp.rx_opt.sack_ok = 0);
+    b.send(&[1; 100], 0).unwrap();
+    b.sent();
+    for wait in [50, 100] {
+        b.advance(wait);
+        b.with(rearm_rto);
+    }
+    assert_eq!((b.step(), b.sent().len()), (Some(50), 0));
+    assert_eq!((b.step(), b.sent().len()), (Some(150), 1));
+    // Nothing waits for it: the early firing is the last.
+    b.ack(100);
+    b.with(rearm_rto);
+    assert_eq!((b.step(), b.step(), b.sent().len()), (Some(400), None, 0));
+}
+
+/// It fires early while a system call owns the sock, which postpones it once more.
+#[test]
+fn a_timer_that_meets_a_system_call_keeps_the_time_that_the_call_gives_it() {
+    let b = Bench::established();
+    b.with(|cx| cx.tp.rx_opt.sack_ok = 0);
+    b.send(&[1; 100], 0).unwrap();
+    b.sent();
+    b.advance(100);
+    b.with(|cx| {
+        rearm_rto(cx);
+        b.advance(150);
+        cx.refresh_clock();
+        rearm_rto(cx);
+    });
+    assert_eq!((b.step(), b.sent().len()), (Some(200), 1));
+}
+
 #[test]
 fn local_congestion_is_tried_again_soon_without_backing_off() {
     let b = Bench::established();

@@ -37,6 +37,7 @@ unsafe extern "C-unwind" fn init(plugin: *mut usk_plugin_t) -> c_int {
         min_tso_segs: None,
         sndbuf_expand: None,
         get_info: None,
+        pkts_delivered: None,
     };
     // SAFETY: the argument of an entry point, a complete table, a null `out`.
     unsafe { usk_cong_register(plugin, &ops, std::ptr::null_mut(), std::ptr::null_mut()) }
@@ -170,6 +171,7 @@ unsafe extern "C-unwind" fn init_wild(plugin: *mut usk_plugin_t) -> c_int {
         min_tso_segs: Some(wild_look),
         sndbuf_expand: Some(wild_look),
         get_info: None,
+        pkts_delivered: None,
     };
     // SAFETY: the argument of an entry point, complete tables, a null `out`.
     unsafe {

@@ -289,7 +289,7 @@ fn a_listing_shows_what_the_tables_say() {
         let asked = line("ASKED");
         assert_eq!((asked.sockets, &asked.keys[..]), (1, &[(libc::AF_INET, libc::SOCK_DGRAM, 250)][..]));
         assert_eq!((asked.max_header, asked.timewait_size, asked.request_size), (96, 40, 24));
-        assert!(asked.obj_size >= 4096 + size_of::<Sock>() && !asked.plugin, "its code is this program's");
+        assert!(asked.obj_size >= 4096 + size_of::<Sock>() && asked.module.is_none(), "its code is this program's");
         assert!(line("TCP").timewait_size > 0 && all.windows(2).all(|w| w[0].name < w[1].name));
         drop(held);
     });

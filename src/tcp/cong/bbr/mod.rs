@@ -402,6 +402,10 @@ impl Bbr {
 }
 
 impl CongAlgo for Bbr {
+    fn slots(&self) -> u32 {
+        ca_slot::CONG_CONTROL | ca_slot::CWND_EVENT | ca_slot::MIN_TSO_SEGS
+    }
+
     fn has_cong_control(&self) -> bool {
         true
     }

@@ -1,0 +1,123 @@
+//! @NAME@: datagrams with ports and a checksum over IP protocol 254, which RFC 3692 sets aside for experiments. A
+//! program has it by `socket(AF_INET, SOCK_DGRAM, 254)`.
+//!
+//!   0 2 4 6 8 | from | to | len | sum | payload ... all big-endian; len counts the header, sum as UDP's
+#![forbid(unsafe_code)]
+
+use std::net::SocketAddr;
+use usersock_plugin::prelude::*;
+use usersock_plugin::{Drop, MSG_PEEK};
+
+/// The IP protocol number.
+pub const PROTOCOL: u8 = 254;
+/// Bytes of a header.
+pub const HEADER: usize = 8;
+const MAX_PAYLOAD: usize = 65_000;
+
+/// Counters, in the order of COUNTERS.
+const IN_DATAGRAMS: usize = 0;
+const OUT_DATAGRAMS: usize = 1;
+const IN_ERRORS: usize = 2;
+
+/// A header as it is sent.
+pub fn header(from: u16, to: u16, len: u16, sum: u16) -> [u8; HEADER] {
+    let mut bytes = [0; HEADER];
+    for (at, half) in bytes.chunks_exact_mut(2).zip([from, to, len, sum]) {
+        at.copy_from_slice(&half.to_be_bytes());
+    }
+    bytes
+}
+
+struct @Name@;
+
+impl Protocol for @Name@ {
+    /// What each sock has of its own: `o.data()`.
+    type Sock = ();
+    const NAME: &'static str = "@NAME@";
+    const TYPE: SockType = SockType::Dgram;
+    const PROTOCOL: u8 = PROTOCOL;
+    const MAX_HEADER: u32 = HEADER as u32;
+    const COUNTERS: &'static [&'static str] = &["@Name@InDatagrams", "@Name@OutDatagrams", "@Name@InErrors"];
+
+    fn sendmsg(&self, o: &mut Owned<'_, Self>, msg: &mut SendMsg<'_>) -> Result<usize> {
+        let len = msg.len();
+        if len > MAX_PAYLOAD {
+            return Err(Errno::MsgSize);
+        }
+        o.take_error()?;
+        let to = msg.name().or(o.ends().ok().map(|(_, peer)| peer)).ok_or(Errno::DestAddrReq)?;
+        // The checksum includes the source address, which the route decides.
+        let from = o.source(to)?;
+        let mut skb = msg.skb(len)?;
+        let total = HEADER + len;
+        let mut head = header(from.port(), to.port(), total as u16, 0);
+        let sum = csum(&head, csum_pseudo(from, to, PROTOCOL, total));
+        head[6..].copy_from_slice(&csum_fold(skb.csum(0, len, sum)).to_be_bytes());
+        skb.push(&head)?;
+        o.xmit(skb, Some(to))?;
+        o.reg().count(OUT_DATAGRAMS, 1)?;
+        Ok(len)
+    }
+
+    /// Waits for a datagram in the receive queue. Its header is still in front, its source in the control block.
+    fn recvmsg(&self, o: &mut Owned<'_, Self>, msg: &mut RecvMsg<'_>) -> Result<usize> {
+        let until = o.timeo(Direction::Recv, msg.flags());
+        loop {
+            if let Some(skb) = o.receive_peek() {
+                msg.set_name(skb.cb());
+                if msg.flags() & MSG_PEEK == 0 {
+                    o.reg().count(IN_DATAGRAMS, 1)?;
+                }
+                return o.receive_msg(msg, HEADER);
+            }
+            o.take_error()?;
+            if o.shut_down().recv() {
+                return Ok(0);
+            }
+            o.wait(Events::IN, until)?;
+        }
+    }
+
+    fn connect(&self, o: &mut Owned<'_, Self>, to: SocketAddr) -> Result<()> {
+        if to.port() == 0 {
+            return Err(Errno::Inval);
+        }
+        o.route_connect(to)?;
+        o.hash()
+    }
+
+    fn disconnect(&self, o: &mut Owned<'_, Self>) -> Result<()> {
+        o.route_disconnect()?;
+        o.hash()
+    }
+
+    /// A packet of protocol 254 has come: verifies it, finds its sock, delivers it. No sock is owned here.
+    fn rcv(&self, reg: ProtoReg<'_, Self>, mut skb: Skb, info: &PacketInfo) {
+        let (len, half) = (skb.len(), |h: [u8; HEADER], at: usize| u16::from_be_bytes([h[at], h[at + 1]]));
+        let Some(h) = skb.head::<HEADER>().filter(|h| usize::from(half(*h, 4)) == len) else {
+            let _ = reg.count(IN_ERRORS, 1);
+            return reg.drop_skb(skb, Drop::Header);
+        };
+        let (from, to) = (SocketAddr::new(info.src.ip(), half(h, 0)), SocketAddr::new(info.dst.ip(), half(h, 2)));
+        if csum_fold(skb.csum(0, len, csum_pseudo(from, to, PROTOCOL, len))) != 0 {
+            let _ = reg.count(IN_ERRORS, 1);
+            return reg.drop_skb(skb, Drop::Csum);
+        }
+        match reg.lookup(to, from, info.ifindex) {
+            Some(sock) => {
+                skb.set_cb(&from);
+                // A full backlog has dropped and counted it.
+                let _ = sock.deliver(skb);
+            }
+            None => reg.drop_skb(skb, Drop::NoSocket),
+        }
+    }
+
+    /// The packet again, with its sock owned: queues it for recv.
+    fn backlog_rcv(&self, o: &mut Owned<'_, Self>, skb: Skb) {
+        // A full buffer has dropped and counted it.
+        let _ = o.receive_push(skb);
+    }
+}
+
+usersock_plugin::plugin!(|plugin| plugin.protocol(@Name@));

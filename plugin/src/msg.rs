@@ -1,0 +1,3 @@
+//! The program's messages.
+
+pub use crate::abi::msg::{RecvMsg, SendMsg};
