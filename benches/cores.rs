@@ -2,10 +2,12 @@
 //! and of two threads alternate, and the best of many is taken, because other programs take the processors meanwhile.
 //! The processor time of an operation is measured with them, which shows the same in another way: threads that wait
 //! for each other spend it idle or by turns, and threads that write the same cache lines spend more of it.
+//! On a busy machine, in the real-time class: `chrt -f 10 cargo bench -- cores`, built before.
 
 use crate::measure::{Bench, cpu_time};
-use crate::net::{Kernel, Net, Ours, pair};
+use crate::net::{Kernel, Net, Ours};
 use crate::report::{Report, Row, Target, Unit};
+use crate::space::{self, Peer};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use std::io::{Read, Write};
@@ -21,13 +23,16 @@ const THREADS: [usize; 2] = [1, 2];
 /// Bytes of a bulk operation: written and read in one go, so that one thread can have both ends.
 const BULK: usize = 64 * 1024;
 
+/// Addresses of the two ends of the veth pair.
+const FAR: (&str, &str) = ("10.99.6.1", "10.99.6.2");
+
 /// An operation that a thread repeats.
 type Op = Box<dyn FnMut()>;
 
 /// What a stack has besides [`Net`].
 trait Datagrams: Net + Sync {
     /// A UDP socket.
-    type Udp: 'static;
+    type Udp: Send + 'static;
     /// A socket bound to a free port of `ip`, with its address.
     fn udp(&self, ip: &str) -> (Self::Udp, SocketAddr);
     /// Connects it.
@@ -74,52 +79,88 @@ impl Datagrams for Ours {
     }
 }
 
-/// One byte each way on an open connection.
-fn exchanges<A: Net, B: Net>(a: &A, b: &B, ip: &str) -> Op {
-    let (mut client, mut server) = pair(a, b, ip);
-    Box::new(move || {
-        let mut byte = [7];
-        client.write_all(&byte).expect("write");
-        server.read_exact(&mut byte).expect("read");
-        server.write_all(&byte).expect("write");
-        client.read_exact(&mut byte).expect("read");
-    })
+/// Where the two ends of an operation are.
+struct Ends<'a, A, B> {
+    /// The stack that connects, and its address for datagrams.
+    near: (&'a A, &'a str),
+    /// The stack that listens, and its address.
+    far: (&'a B, &'static str),
+    /// The namespace of the kernel's sockets that listen, if it is another one.
+    namespace: Option<&'a Peer>,
 }
 
-/// A datagram of 64 bytes.
-fn datagram<A: Datagrams, B: Datagrams>(a: &A, b: &B, from: &str, to: &str) -> Op {
-    let ((sender, _), (receiver, addr)) = (a.udp(from), b.udp(to));
-    A::associate(&sender, addr);
-    Box::new(move || {
-        let mut buf = [0x5a; 64];
-        A::send(&sender, &buf);
-        assert_eq!(B::recv(&receiver, &mut buf), 64);
-    })
-}
+impl<A: Datagrams, B: Datagrams> Ends<'_, A, B> {
+    /// Makes something of the listening end, in its namespace.
+    fn far<T: Send + 'static>(&self, make: impl FnOnce(&B, &str) -> T + Send + 'static) -> T {
+        let (stack, ip) = (self.far.0.clone(), self.far.1);
+        match self.namespace {
+            Some(peer) => peer.run(move || make(&stack, ip)),
+            None => make(&stack, ip),
+        }
+    }
 
-/// [`BULK`] bytes from the client to the server.
-fn bulk<A: Net, B: Net>(a: &A, b: &B, ip: &str) -> Op {
-    let (mut client, mut server) = pair(a, b, ip);
-    let mut buf = vec![0x5a; BULK];
-    Box::new(move || {
-        client.write_all(&buf).expect("write");
-        server.read_exact(&mut buf).expect("read");
-    })
-}
+    fn pair(&self) -> (A::Stream, B::Stream) {
+        let (listener, addr) = self.far(|stack, ip| stack.listen(ip));
+        let client = self.near.0.connect(addr);
+        let server = self.far.0.accept(&listener);
+        A::limit(&client);
+        B::limit(&server);
+        (client, server)
+    }
 
-/// A connection: connect, one byte each way, close, the client first.
-fn connect_close<A: Net, B: Net>(a: &A, b: &B, ip: &str) -> Op {
-    let (listener, addr) = b.listen(ip);
-    let (a, b) = (a.clone(), b.clone());
-    Box::new(move || {
-        let mut byte = [7];
-        let mut client = a.connect(addr);
-        let mut server = b.accept(&listener);
-        client.write_all(&byte).expect("write");
-        server.read_exact(&mut byte).expect("read");
-        server.write_all(&byte).expect("write");
-        client.read_exact(&mut byte).expect("read");
-    })
+    /// One byte each way on an open connection.
+    fn exchanges(&self) -> Op {
+        let (mut client, mut server) = self.pair();
+        Box::new(move || {
+            let mut byte = [7];
+            client.write_all(&byte).expect("write");
+            server.read_exact(&mut byte).expect("read");
+            server.write_all(&byte).expect("write");
+            client.read_exact(&mut byte).expect("read");
+        })
+    }
+
+    /// A datagram of 64 bytes; with `back`, one each way.
+    fn datagrams(&self, back: bool) -> Op {
+        let (near, from) = self.near.0.udp(self.near.1);
+        let (far, to) = self.far(|stack, ip| stack.udp(ip));
+        A::associate(&near, to);
+        B::associate(&far, from);
+        Box::new(move || {
+            let mut buf = [0x5a; 64];
+            A::send(&near, &buf);
+            assert_eq!(B::recv(&far, &mut buf), 64);
+            if back {
+                B::send(&far, &buf);
+                assert_eq!(A::recv(&near, &mut buf), 64);
+            }
+        })
+    }
+
+    /// [`BULK`] bytes from the client to the server.
+    fn bulk(&self) -> Op {
+        let (mut client, mut server) = self.pair();
+        let mut buf = vec![0x5a; BULK];
+        Box::new(move || {
+            client.write_all(&buf).expect("write");
+            server.read_exact(&mut buf).expect("read");
+        })
+    }
+
+    /// A connection: connect, one byte each way, close, the client first.
+    fn connect_close(&self) -> Op {
+        let (listener, addr) = self.far(|stack, ip| stack.listen(ip));
+        let (near, far) = (self.near.0.clone(), self.far.0.clone());
+        Box::new(move || {
+            let mut byte = [7];
+            let mut client = near.connect(addr);
+            let mut server = far.accept(&listener);
+            client.write_all(&byte).expect("write");
+            server.read_exact(&mut byte).expect("read");
+            server.write_all(&byte).expect("write");
+            client.read_exact(&mut byte).expect("read");
+        })
+    }
 }
 
 /// The best turns of a number of threads.
@@ -206,27 +247,48 @@ fn gain(bench: &mut Bench, report: &mut Report, name: &str, make: &(dyn Fn() -> 
 /// A way to make an operation on a stack.
 type Make<'a> = &'a (dyn Fn() -> Op + Sync);
 
-fn row(bench: &mut Bench, report: &mut Report, what: &str, group: &str, kernel: Make<'_>, ours: Make<'_>) {
+fn row(bench: &mut Bench, report: &mut Report, (what, group): (&str, &str), kernel: Make<'_>, ours: Make<'_>) {
     let kernel = gain(bench, report, &format!("cores/{group}/kernel"), kernel);
     let ours = gain(bench, report, &format!("cores/{group}/usersock"), ours);
     let what = format!("{what}: rate of two threads over one's");
     report.row(Row { what, unit: Unit::Count, ours, kernel, peer: None, target: Target::AtLeast(1.8) });
 }
 
-/// Both stacks' loopback.
+/// Both stacks' loopback, and ours across TUN beside the kernel's across veth.
 pub fn run(bench: &mut Bench, report: &mut Report) {
     let ours = Ours::loopback();
     ours.0.sysctl.set("net.ipv4.ip_local_port_range", "1024 65535").expect("a valid range");
-    let (k, o, ip) = (&Kernel, &ours, "127.0.0.1");
-    let rows: [(&str, &str, Make<'_>, Make<'_>); 4] = [
-        ("loopback, 1 byte each way", "exchanges", &|| exchanges(k, k, ip), &|| exchanges(o, o, ip)),
-        ("loopback, datagrams of 64 B", "udp", &|| datagram(k, k, ip, ip), &|| datagram(o, o, ip, ip)),
-        ("loopback, bulk, 64 KiB writes", "bulk", &|| bulk(k, k, ip), &|| bulk(o, o, ip)),
-        ("loopback, connect, 1 byte each way, close", "connect", &|| connect_close(k, k, ip), &|| {
-            connect_close(o, o, ip)
-        }),
-    ];
-    for (what, group, kernel, ours) in rows {
-        row(bench, report, what, group, kernel, ours);
+    let ip = "127.0.0.1";
+    let k = Ends { near: (&Kernel, ip), far: (&Kernel, ip), namespace: None };
+    let o = Ends { near: (&ours, ip), far: (&ours, ip), namespace: None };
+    let b = bench;
+    row(b, report, ("loopback, 1 byte each way", "exchanges"), &|| k.exchanges(), &|| o.exchanges());
+    row(b, report, ("loopback, datagrams of 64 B", "udp"), &|| k.datagrams(false), &|| o.datagrams(false));
+    row(b, report, ("loopback, bulk, 64 KiB writes", "bulk"), &|| k.bulk(), &|| o.bulk());
+    let connect = ("loopback, connect, 1 byte each way, close", "connect");
+    row(b, report, connect, &|| k.connect_close(), &|| o.connect_close());
+    if let Err(e) = tun(b, report) {
+        report.note(format!("SKIP two threads across TUN: {e}"));
     }
+}
+
+/// Across a TUN device with two queues; the kernel across veth.
+fn tun(b: &mut Bench, report: &mut Report) -> Result<(), String> {
+    let groups = ["tun_exchanges", "tun_udp", "tun_bulk", "tun_connect"];
+    if !groups.iter().any(|g| ["kernel", "usersock"].iter().any(|id| b.wants(&format!("cores/{g}/{id}")))) {
+        return Ok(());
+    }
+    let ours = Ours(usersock::config::build("tun=usk2,addr=10.99.5.2/24,queues=2").map_err(|e| e.to_string())?);
+    ours.0.sysctl.set("net.ipv4.ip_local_port_range", "1024 65535").map_err(|e| e.to_string())?;
+    space::ip("addr add 10.99.5.1/24 dev usk2")?;
+    let peer = Peer::at(["veth2", "veth3"], FAR)?;
+    let k = Ends { near: (&Kernel, FAR.0), far: (&Kernel, FAR.1), namespace: Some(&peer) };
+    let o = Ends { near: (&ours, "10.99.5.2"), far: (&Kernel, "10.99.5.1"), namespace: None };
+    let [exchanges, udp, bulk, connect] = groups;
+    row(b, report, ("across TUN, 1 byte each way", exchanges), &|| k.exchanges(), &|| o.exchanges());
+    row(b, report, ("across TUN, datagrams of 64 B each way", udp), &|| k.datagrams(true), &|| o.datagrams(true));
+    row(b, report, ("across TUN, bulk out, 64 KiB writes", bulk), &|| k.bulk(), &|| o.bulk());
+    let what = ("across TUN, connect, 1 byte each way, close", connect);
+    row(b, report, what, &|| k.connect_close(), &|| o.connect_close());
+    Ok(())
 }

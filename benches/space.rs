@@ -47,6 +47,11 @@ pub struct Peer(Sender<Job>);
 impl Peer {
     /// Makes the namespace and the veth pair with its addresses.
     pub fn new() -> Result<Peer, String> {
+        Peer::at(["veth0", "veth1"], VETH)
+    }
+
+    /// The same with other names and addresses, this side's first.
+    pub fn at([near, far]: [&'static str; 2], address: (&'static str, &'static str)) -> Result<Peer, String> {
         let (jobs, inbox) = channel::<Job>();
         let (born, cradle) = channel();
         thread::spawn(move || {
@@ -58,14 +63,14 @@ impl Peer {
         });
         let path = cradle.recv().map_err(|e| e.to_string())??;
         let peer = Peer(jobs);
-        ip("link add veth0 type veth peer name veth1")?;
-        ip(&format!("link set veth1 netns {path}"))?;
-        ip(&format!("addr add {}/24 dev veth0", VETH.0))?;
-        ip("link set veth0 up")?;
-        peer.run(|| {
+        ip(&format!("link add {near} type veth peer name {far}"))?;
+        ip(&format!("link set {far} netns {path}"))?;
+        ip(&format!("addr add {}/24 dev {near}", address.0))?;
+        ip(&format!("link set {near} up"))?;
+        peer.run(move || {
             ip("link set lo up")?;
-            ip(&format!("addr add {}/24 dev veth1", VETH.1))?;
-            ip("link set veth1 up")
+            ip(&format!("addr add {}/24 dev {far}", address.1))?;
+            ip(&format!("link set {far} up"))
         })?;
         Ok(peer)
     }

@@ -11,16 +11,19 @@
 //! | `mib` | the counters by Linux's names |
 //! | `drop_reason` | why a packet was dropped (enum skb_drop_reason) |
 //! | `named` | counters of plug-ins |
+//! | `percpu` | a number that each thread changes in a copy of its own |
 
 mod drop_reason;
 mod mib;
 mod named;
+mod percpu;
 #[cfg(test)]
 mod tests;
 
 pub use drop_reason::DropReason;
 pub use mib::{Group, Mib};
 pub use named::{NamedCounter, NamedCounters};
+pub use percpu::PercpuCounter;
 
 use crate::trace::{Event, Trace};
 use core::cell::Cell;

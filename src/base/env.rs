@@ -4,8 +4,9 @@
 
 pub use core::time::Duration;
 
-use crate::sys::fork;
+use crate::base::padded::Padded;
 use crate::sys::lock::Mutex;
+use crate::sys::{fork, thread};
 use core::hash::Hasher;
 use siphasher::sip::SipHasher24;
 use std::fs::File;
@@ -275,8 +276,10 @@ pub trait Entropy: Send + Sync {
     }
 }
 
-/// Size of the buffer, in bytes: 64 keys, so that most port choices cost no system call.
+/// Size of a buffer, in bytes: 64 keys, so that most port choices cost no system call.
 const POOL: usize = 1024;
+/// Buffers, each used by some of the threads; all but the first are filled at their first use.
+const POOLS: usize = 8;
 
 /// The system's random numbers, read from /dev/urandom through a buffer. Each byte is used once and wiped from the
 /// buffer. After fork(2) the child discards the inherited buffer, so that parent and child never share an ISN.
@@ -284,7 +287,8 @@ const POOL: usize = 1024;
 /// No descriptor is kept: after a daemon has closed all descriptors, ours would refer to another file. If /dev/urandom
 /// can no longer be opened (EMFILE, chroot), numbers come from a keyed generator that was seeded while it could.
 pub struct OsEntropy {
-    pool: Mutex<Pool>,
+    /// Threads do not wait for each other.
+    pools: [Padded<Mutex<Pool>>; POOLS],
 }
 
 struct Pool {
@@ -305,7 +309,20 @@ impl OsEntropy {
         let mut source = File::open("/dev/urandom")?;
         source.read_exact(&mut bytes[..])?;
         source.read_exact(&mut key)?;
-        Ok(OsEntropy { pool: Mutex::new(Pool { bytes, used: 0, generation: fork::generation(), reserve: (key, 0) }) })
+        let pools = std::array::from_fn(|i| {
+            // The generators of two buffers share the key and no part of its sequence.
+            let (generation, reserve) = (fork::generation(), (key, (i as u64) << 56));
+            let (bytes, used) = if i == 0 { (bytes.clone(), 0) } else { (Box::new([0; POOL]), POOL) };
+            Padded(Mutex::new(Pool { bytes, used, generation, reserve }))
+        });
+        Ok(OsEntropy { pools })
+    }
+}
+
+impl OsEntropy {
+    /// This thread's.
+    fn pool(&self) -> &Mutex<Pool> {
+        &self.pools[thread::number() % POOLS]
     }
 }
 
@@ -349,7 +366,7 @@ impl Pool {
 
 impl Entropy for OsEntropy {
     fn fill(&self, buf: &mut [u8]) {
-        self.pool.lock().fill(buf, fork::generation());
+        self.pool().lock().fill(buf, fork::generation());
     }
 }
 

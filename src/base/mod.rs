@@ -6,6 +6,7 @@
 //! | `env` | clocks and random numbers, passed to the stack |
 //! | `error` | errors, each an errno |
 //! | `hash` | keyed hashes of addresses and ports, initial sequence numbers |
+//! | `padded` | a value alone on its cache lines |
 //! | `read_mostly` | values that every packet reads and that are replaced rarely |
 //! | `waiter` | a waiting thread, and how it is woken |
 //! | `wheel` | the timer wheel |
@@ -14,6 +15,7 @@ pub(crate) mod contain;
 pub mod env;
 pub mod error;
 pub mod hash;
+pub(crate) mod padded;
 pub(crate) mod read_mostly;
 pub(crate) mod waiter;
 pub(crate) mod wheel;

@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 /// Stands for a request of more bytes than are read; no request has a line break inside.
@@ -190,9 +189,9 @@ fn accounts(stack: &Stack) -> Lines {
     let all = names.into_iter().filter_map(|name| stack.registry.accounts(&name).map(|a| (name, a)));
     let lines: Vec<String> = all
         .map(|(name, a)| {
-            let o = Object::new().text("protocol", &name).plain("sockets", a.sockets.load(Ordering::Relaxed));
-            let o = o.plain("orphans", a.orphans.load(Ordering::Relaxed));
-            o.plain("pages", a.pages.load(Ordering::Relaxed)).end()
+            let o = Object::new().text("protocol", &name).plain("sockets", a.sockets.sum());
+            let o = o.plain("orphans", a.orphans.sum());
+            o.plain("pages", a.pages.sum()).end()
         })
         .collect();
     Box::new(lines.into_iter())

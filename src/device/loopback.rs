@@ -66,6 +66,7 @@ impl Device for Loopback {
             gso_max_size: 65_536,
             gso_max_segs: 65_535,
             loopback: true,
+            replies_follow: false,
             departure_times: false,
         }
     }

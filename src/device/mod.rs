@@ -102,7 +102,7 @@ pub struct Caps {
     /// Largest IP datagram in bytes.
     pub mtu: u32,
     /// Number of receive/transmit queue pairs, at least 1. A packet is sent on the queue of its flow; where packets
-    /// sent come back (`loopback`), on that of the thread that sends.
+    /// sent come back (`loopback`) or their replies do (`replies_follow`), on that of the thread that sends.
     pub queues: u16,
     /// Completes `Csum::Partial` of TCP and UDP on transmit.
     pub tx_csum: bool,
@@ -120,6 +120,11 @@ pub struct Caps {
     pub gso_max_segs: u16,
     /// Packets sent here are received by this stack (loopback): checksums need not be computed or verified.
     pub loopback: bool,
+    /// With several queues: packets of a flow stay in order whichever queues they are sent on one after another, and
+    /// its replies arrive on the last of these, as on TUN, whose queue selection is automatic. A thread then sends on
+    /// the queue that it receives from, so that no other thread has to wake it for the reply; elsewhere a flow has a
+    /// queue.
+    pub replies_follow: bool,
     /// Holds each packet until its [`tx_time`](crate::sock::skb::SkbInner::tx_time), as Linux's qdisc `fq` does: TCP
     /// then paces by setting that time and needs no timer of its own.
     pub departure_times: bool,
@@ -140,6 +145,7 @@ impl Caps {
             gso_max_size: 65_536,
             gso_max_segs: 65_535,
             loopback: false,
+            replies_follow: false,
             departure_times: false,
         }
     }

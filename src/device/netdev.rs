@@ -14,6 +14,7 @@ use crate::sock::tstamp::{Link, Point, Report, TxStamp};
 use crate::sock::{NO_QUEUE, Sock};
 use crate::stack::Stack;
 use crate::sys::lock::{Mutex, RwLock};
+use crate::sys::thread;
 use crate::wire::addr::Cidr;
 use crate::wire::ether;
 use std::collections::VecDeque;
@@ -36,8 +37,9 @@ struct Queue {
     tx_len: AtomicUsize,
 }
 
-/// A device in a stack.
+/// A device in a stack. Aligned so that the counts of its `Arc` are not on a cache line that packets read.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct NetDev {
     /// Interface index, from 1: that of the kernel's interface where the device is attached to one.
     pub ifindex: u32,
@@ -46,6 +48,8 @@ pub struct NetDev {
     /// A packet that a thread sends goes to the thread's own queue, and the thread receives it before it leaves the
     /// stack ([`Stack::run_pending`]): a loopback device with several queues. Linux: the backlog of each CPU.
     per_thread: bool,
+    /// A thread sends on the queue that it receives from: see [`Caps::replies_follow`].
+    replies_follow: bool,
     /// Packets that are sent come back (IFF_LOOPBACK), and packets have an Ethernet header (ARPHRD_ETHER): read for
     /// each packet. They are the device's for good; what wraps it has the same.
     loopback: bool,
@@ -118,6 +122,7 @@ impl NetDevs {
         let dev = Arc::new(NetDev {
             ifindex,
             per_thread,
+            replies_follow: caps.replies_follow,
             loopback: caps.loopback,
             ethernet: matches!(caps.link, LinkType::Ethernet(_)),
             device: ReadMostly::new(device),
@@ -316,7 +321,11 @@ impl NetDev {
         if self.queues.len() == 1 {
             return (0, None);
         }
-        let Some((own, queue)) = self.own_queue() else { return ((skb.hash % self.queues.len() as u32) as u16, None) };
+        let queues = self.queues.len();
+        let Some((own, queue)) = self.own_queue() else {
+            let q = if self.replies_follow { thread::number() % queues } else { skb.hash as usize % queues };
+            return (q as u16, None);
+        };
         match &skb.owner {
             Some(owner) if owner.sock().tx_queue.load(Ordering::Relaxed) != own as u8 => {
                 let q = self.move_flow(owner.sock(), own);

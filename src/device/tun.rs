@@ -77,6 +77,7 @@ impl Device for Tun {
             tx_csum: true,
             tso: true,
             uso: self.uso,
+            replies_follow: true,
             ..Caps::ip(self.mtu.load(Ordering::Relaxed))
         }
     }

@@ -62,7 +62,9 @@ impl EventLoop {
                 queues.push((dev.clone(), queue));
             }
         });
-        stack.poll_queues(stack.now(), &queues, WEIGHT)
+        let packets = stack.poll_queues(stack.now(), &queues, WEIGHT);
+        stack.receive_left(stack.now());
+        packets
     }
 
     /// How long to sleep: until the next timer of the stack or `deadline`, whichever is first. None: for ever. Zero:

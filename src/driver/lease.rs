@@ -33,7 +33,7 @@ use crate::sys::lock::Mutex;
 use crate::sys::thread;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 /// The first period for which the background thread leaves a lease to the program's threads. Each check that finds the
@@ -133,15 +133,6 @@ impl Drop for Lease {
     }
 }
 
-/// A number per thread, which selects the lease it uses.
-fn thread_number() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
-    }
-    NUMBER.try_with(|n| *n).unwrap_or(0)
-}
-
 impl Runner for Lease {
     fn block(
         &self,
@@ -155,7 +146,7 @@ impl Runner for Lease {
         }
         let shared = &self.shared;
         shared.start(stack);
-        let i = thread_number() % shared.shards.len();
+        let i = thread::number() % shared.shards.len();
         let shard = &shared.shards[i];
         loop {
             if stack.is_inherited() {
@@ -197,7 +188,7 @@ impl Runner for Lease {
         }
         let shared = &self.shared;
         shared.start(stack);
-        let i = thread_number() % shared.shards.len();
+        let i = thread::number() % shared.shards.len();
         let shard = &shared.shards[i];
         // With the lease, so that no other thread is woken by the same packets.
         if shard.acquire(waiter) {
@@ -267,6 +258,8 @@ impl Shared {
     /// The background thread of lease `i`.
     fn background(&self, i: usize, stack: &Weak<Stack>) {
         thread::block_signals();
+        // What it sends as it works goes to the queues that it receives from.
+        thread::set_number(i);
         let (shard, shards) = (&self.shards[i], self.shards.len());
         let me = &shard.background;
         let mut checks = Checks::new();

@@ -11,7 +11,8 @@ use super::net;
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::base::hash::PlainMap;
-use crate::counters::Mib;
+use crate::base::padded::Padded;
+use crate::counters::{Mib, SHARDS, shard_index};
 use crate::device::LinkType;
 use crate::device::netdev::NetDev;
 use crate::sock::dst::{Dst, DstKind, RouteMetrics};
@@ -27,9 +28,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Shards of the destination cache.
-const SHARDS: usize = 16;
-/// Destinations a shard remembers; a full shard is emptied, which bounds the memory that spoofed destinations take.
+/// Destinations a thread's cache remembers; a full one is emptied, which bounds the memory that spoofed destinations
+/// take.
 const SHARD_MAX: usize = 1024;
 /// Learned path MTUs kept; beyond that the one that expires first is removed.
 const MAX_EXCEPTIONS: usize = 4096;
@@ -231,13 +231,17 @@ impl Hash for CacheKey {
     }
 }
 
+type DstCache = PlainMap<CacheKey, Arc<Dst>>;
+
 /// The routes of a stack.
 pub struct Routes {
     /// Identifies this table among all of the process, for the cache of each thread.
     id: u64,
-    inner: RwLock<Inner>,
-    cache: Vec<Mutex<PlainMap<CacheKey, Arc<Dst>>>>,
-    exceptions: Mutex<Exceptions>,
+    inner: Padded<RwLock<Inner>>,
+    /// What was looked up lately, for each thread: a destination's reference count is then its own. Linux:
+    /// nhc_pcpu_rth_output.
+    cache: Vec<Padded<Mutex<DstCache>>>,
+    exceptions: Padded<Mutex<Exceptions>>,
 }
 
 /// The kind of an address, as input sees it.
@@ -272,33 +276,40 @@ const REMEMBERED: usize = 16;
 /// Table, its generation, source, destination, interface.
 type InputKey = (u64, u64, IpAddr, IpAddr, u32);
 
+/// Table, its generation, address.
+type LocalKey = (u64, u64, IpAddr);
+
 thread_local! {
     static RECENT: RefCell<[Option<(InputKey, Input)>; REMEMBERED]> = const { RefCell::new([None; REMEMBERED]) };
+    static LOCAL: RefCell<[Option<(LocalKey, bool)>; REMEMBERED]> = const { RefCell::new([None; REMEMBERED]) };
+}
+
+fn low_bits(ip: IpAddr) -> u32 {
+    match ip {
+        IpAddr::V4(a) => u32::from(a),
+        IpAddr::V6(a) => u128::from(a) as u32,
+    }
 }
 
 impl Routes {
     pub(super) fn new() -> Routes {
         Routes {
             id: TABLES.fetch_add(1, Ordering::Relaxed),
-            inner: RwLock::default(),
-            cache: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            exceptions: Mutex::default(),
+            inner: Padded::default(),
+            cache: (0..SHARDS).map(|_| Padded::default()).collect(),
+            exceptions: Padded::default(),
         }
     }
 
-    fn shard(&self, key: &CacheKey) -> &Mutex<PlainMap<CacheKey, Arc<Dst>>> {
-        &self.cache[key.hash as usize % SHARDS]
+    fn shard(&self) -> &Mutex<DstCache> {
+        &self.cache[shard_index() % SHARDS]
     }
 
     /// What the addresses of a packet that arrived by interface `ifindex` are. It is called for each packet, so each
     /// thread caches the result until the tables change.
     pub(crate) fn input(&self, stack: &Stack, src: IpAddr, dst: IpAddr, ifindex: u32) -> Input {
         let key = (self.id, stack.rt_genid(), src, dst, ifindex);
-        let low = |ip: IpAddr| match ip {
-            IpAddr::V4(a) => u32::from(a),
-            IpAddr::V6(a) => u128::from(a) as u32,
-        };
-        let mix = (low(src) ^ low(dst).rotate_left(7)).wrapping_mul(0x9e37_79b1);
+        let mix = (low_bits(src) ^ low_bits(dst).rotate_left(7)).wrapping_mul(0x9e37_79b1);
         let place = (mix >> 16) as usize % REMEMBERED;
         let ask = || Input { src_local: self.is_local(src), to: self.addressee(dst, ifindex) };
         let remembered = RECENT.try_with(|recent| {
@@ -363,9 +374,20 @@ pub fn list(stack: &Stack) -> Vec<RouteSpec> {
     out
 }
 
-/// Whether packets to this address are delivered here: bind(2)'s question.
+/// Whether packets to this address are delivered here: bind(2)'s question, and that of each datagram received, so each
+/// thread caches the answers until the tables change.
 pub fn is_local(stack: &Stack, ip: IpAddr) -> bool {
-    net(stack).routes.is_local(ip)
+    let routes = &net(stack).routes;
+    let key = (routes.id, stack.rt_genid(), ip);
+    let place = (low_bits(ip).wrapping_mul(0x9e37_79b1) >> 16) as usize % REMEMBERED;
+    let remembered = LOCAL.try_with(|recent| {
+        let slot = &mut recent.borrow_mut()[place];
+        match slot {
+            Some((of, local)) if *of == key => *local,
+            _ => slot.insert((key, routes.is_local(ip))).1,
+        }
+    });
+    remembered.unwrap_or_else(|_| routes.is_local(ip))
 }
 
 /// The route to `dst`. `src`: the address the socket is bound to; `oif`: interface it is bound to, 0 for any. Errors:
@@ -384,13 +406,13 @@ pub(crate) fn lookup_for_answer(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpA
     let src = src.filter(|s| !s.is_unspecified());
     let key = CacheKey::new(stack, dst, src, oif);
     let generation = stack.rt_genid();
-    if let Some(d) = routes.shard(&key).lock().get(&key)
+    if let Some(d) = routes.shard().lock().get(&key)
         && d.generation == generation
     {
         return Ok(d.clone());
     }
     let found = Arc::new(resolve(stack, dst, src, oif, generation)?);
-    let mut cache = routes.shard(&key).lock();
+    let mut cache = routes.shard().lock();
     if cache.len() >= SHARD_MAX {
         cache.clear();
     }

@@ -26,15 +26,16 @@ pub enum Kind {
 
 fn raise(stack: &Stack, sock: &Sock, sk: &SockCommon, pages: i32, kind: Kind) -> bool {
     let acc = sock.accounts();
-    let total = acc.pages.fetch_add(pages as i64, Ordering::Relaxed) + pages as i64;
+    acc.pages.add(pages.into());
     let proto = sock.proto();
     let Some([low, mid, high]) = proto.sysctl_mem(stack) else { return true };
-    if total <= low {
+    if !acc.pages.exceeds(low) {
         if acc.pressure.load(Ordering::Relaxed) {
             proto.leave_memory_pressure(stack, acc);
         }
         return true;
     }
+    let total = acc.pages.sum();
     if total > mid && !acc.pressure.load(Ordering::Relaxed) {
         proto.enter_memory_pressure(stack, acc);
     }
@@ -48,11 +49,11 @@ fn raise(stack: &Stack, sock: &Sock, sk: &SockCommon, pages: i32, kind: Kind) ->
         } else {
             // Under pressure a sock may still use its fair share of the limit.
             let used = sk.wmem_queued as i64 + sock.rmem_alloc.load(Ordering::Relaxed) as i64 + sk.forward_alloc as i64;
-            high > acc.sockets.load(Ordering::Relaxed) * (used / QUANTUM as i64 + 1)
+            high > acc.sockets.sum() * (used / QUANTUM as i64 + 1)
         }
     };
     if !granted {
-        acc.pages.fetch_sub(pages as i64, Ordering::Relaxed);
+        acc.pages.add(-i64::from(pages));
     }
     granted
 }
@@ -76,7 +77,7 @@ pub fn force(sock: &Sock, sk: &mut SockCommon, size: i32) {
     if size > sk.forward_alloc {
         let pages = (size - sk.forward_alloc + QUANTUM - 1) / QUANTUM;
         sk.forward_alloc += pages * QUANTUM;
-        sock.accounts().pages.fetch_add(pages as i64, Ordering::Relaxed);
+        sock.accounts().pages.add(pages.into());
     }
 }
 
@@ -102,12 +103,12 @@ pub fn reclaim(sock: &Sock, sk: &mut SockCommon) {
     if pages > 0 {
         sk.forward_alloc -= pages * QUANTUM;
         let acc = sock.accounts();
-        let left = acc.pages.fetch_sub(pages as i64, Ordering::Relaxed) - pages as i64;
+        acc.pages.add(-i64::from(pages));
         if acc.pressure.load(Ordering::Relaxed)
             && let Some(stack) = sock.stack().upgrade()
         {
             let proto = sock.proto();
-            if proto.sysctl_mem(&stack).is_some_and(|[low, ..]| left < low) {
+            if proto.sysctl_mem(&stack).is_some_and(|[low, ..]| acc.pages.sum() < low) {
                 proto.leave_memory_pressure(&stack, acc);
             }
         }
@@ -118,7 +119,7 @@ pub fn reclaim(sock: &Sock, sk: &mut SockCommon) {
 pub(super) fn release_all(sk: &mut SockCommon, acc: &ProtoAccounts) {
     let queued = sk.wmem_queued + sk.receive_queue.iter().map(|s| s.truesize as i32).sum::<i32>();
     let total = sk.forward_alloc + queued;
-    acc.pages.fetch_sub((total / QUANTUM) as i64, Ordering::Relaxed);
+    acc.pages.add(-i64::from(total / QUANTUM));
     sk.forward_alloc = 0;
     sk.wmem_queued = 0;
 }

@@ -67,7 +67,9 @@ use super::skb::{HEAD, Skb};
 use super::wait::Events;
 use super::{Sock, SockGuard, SockState};
 use crate::base::error::{Error, Result};
+use crate::base::padded::Padded;
 use crate::base::read_mostly::{Read, Slot};
+use crate::counters::PercpuCounter;
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::stack::Stack;
 use crate::sys::lock::RwLock;
@@ -75,7 +77,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A sock and its stack, not owned: the argument of operations that lock by themselves.
 #[derive(Clone, Copy)]
@@ -94,15 +96,18 @@ impl<'a> SockRef<'a> {
     }
 }
 
+/// So many pages each thread charges before the others see it: 1 MiB (net.core.mem_pcpu_rsv).
+const PCPU_RESERVE: i64 = 256;
+
 /// Memory and socket counts that all sockets of a protocol in a stack share (`sk_prot->memory_allocated` and kin).
 #[derive(Debug, Default)]
 pub struct ProtoAccounts {
     /// Sockets that exist, closed but unreleased ones included (`sockets_allocated`).
-    pub sockets: AtomicI64,
+    pub sockets: PercpuCounter,
     /// Sockets that no program holds any more (`orphan_count`).
-    pub orphans: AtomicI64,
+    pub orphans: PercpuCounter,
     /// Memory charged, in pages (`memory_allocated`).
-    pub pages: AtomicI64,
+    pub pages: PercpuCounter<PCPU_RESERVE>,
     /// Whether the protocol is under memory pressure (`memory_pressure`).
     pub pressure: AtomicBool,
 }
@@ -537,8 +542,8 @@ impl Listing {
             name: name.to_owned(),
             keys,
             obj_size: r.proto.obj_size(),
-            sockets: r.accounts.sockets.load(Ordering::Relaxed),
-            pages: r.accounts.pages.load(Ordering::Relaxed),
+            sockets: r.accounts.sockets.sum(),
+            pages: r.accounts.pages.sum(),
             pressure: r.accounts.pressure.load(Ordering::Relaxed),
             max_header: r.proto.max_header(),
             timewait_size: r.proto.timewait_size(),
@@ -558,28 +563,28 @@ pub struct ProtoUse {
 
 impl ProtoUse {
     fn new(r: &Registered) -> ProtoUse {
-        r.accounts.sockets.fetch_add(1, Ordering::Relaxed);
+        r.accounts.sockets.add(1);
         ProtoUse { accounts: r.accounts.clone() }
     }
 }
 
 impl Clone for ProtoUse {
     fn clone(&self) -> Self {
-        self.accounts.sockets.fetch_add(1, Ordering::Relaxed);
+        self.accounts.sockets.add(1);
         ProtoUse { accounts: self.accounts.clone() }
     }
 }
 
 impl Drop for ProtoUse {
     fn drop(&mut self) {
-        self.accounts.sockets.fetch_sub(1, Ordering::Relaxed);
+        self.accounts.sockets.add(-1);
     }
 }
 
 /// The stack's protocols.
 #[derive(Default)]
 pub struct Registry {
-    inner: RwLock<Inner>,
+    inner: Padded<RwLock<Inner>>,
     /// By IP protocol number; separate from `inner`, for the data path. Changed with `inner` locked.
     handlers: Handlers,
 }
@@ -670,7 +675,7 @@ impl Registry {
     pub fn unregister(&self, name: &str) -> std::result::Result<(), RegisterError> {
         let mut inner = self.inner.write();
         let Some(r) = inner.by_name.get(name) else { return Err(RegisterError::Unknown) };
-        let users = r.accounts.sockets.load(Ordering::Relaxed);
+        let users = r.accounts.sockets.sum();
         if users > 0 {
             return Err(RegisterError::InUse(users as usize));
         }

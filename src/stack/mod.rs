@@ -8,6 +8,7 @@ pub mod runner;
 use crate::base::env::{Clock, Entropy, Instant};
 use crate::base::error::{Error, Result};
 use crate::base::hash::Keys;
+use crate::base::padded::Padded;
 use crate::base::waiter::{Waiter, Woken};
 use crate::base::wheel::{TimerId, Wheel};
 use crate::counters::Counters;
@@ -104,17 +105,17 @@ impl TimerSlot {
 
 /// All timers of a stack.
 pub struct Timers {
-    wheels: Vec<Mutex<Wheel<TimerTarget>>>,
+    wheels: Vec<Padded<Mutex<Wheel<TimerTarget>>>>,
     /// Earliest deadline of each wheel in nanoseconds, `u64::MAX` for none; may be too early, never too late. Written
     /// with the wheel locked.
-    next: Vec<AtomicU64>,
+    next: Vec<Padded<AtomicU64>>,
 }
 
 impl Timers {
     fn new() -> Timers {
         Timers {
-            wheels: (0..WHEELS).map(|_| Mutex::new(Wheel::new())).collect(),
-            next: (0..WHEELS).map(|_| AtomicU64::new(u64::MAX)).collect(),
+            wheels: (0..WHEELS).map(|_| Padded(Mutex::new(Wheel::new()))).collect(),
+            next: (0..WHEELS).map(|_| Padded(AtomicU64::new(u64::MAX))).collect(),
         }
     }
 
@@ -208,7 +209,9 @@ impl StackConfig {
     }
 }
 
-/// See the module's text. Always held as `Arc<Stack>`.
+/// See the module's text. Always held as `Arc<Stack>`, whose counts, which each new socket changes, are thus not on a
+/// cache line that packets read.
+#[repr(align(128))]
 pub struct Stack {
     /// Time.
     pub clock: Arc<dyn Clock>,

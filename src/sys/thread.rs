@@ -1,4 +1,7 @@
-//! System calls with which a thread of ours changes or queries itself.
+//! System calls with which a thread of ours changes or queries itself, and its number.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::raw::syscall;
 
@@ -16,6 +19,29 @@ pub(crate) fn block_signals() {
 pub(crate) fn cpu() -> i32 {
     // SAFETY: sched_getcpu takes no argument.
     unsafe { libc::sched_getcpu() }
+}
+
+/// A number of this thread, which selects the device queues that it uses where there are several.
+#[inline]
+pub(crate) fn number() -> usize {
+    NUMBER.try_with(|n| n.get().unwrap_or_else(|| next_number(n))).unwrap_or(0)
+}
+
+#[cold]
+fn next_number(of: &Cell<Option<usize>>) -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    of.set(Some(n));
+    n
+}
+
+/// Gives this thread another number: one that works for certain queues.
+pub(crate) fn set_number(n: usize) {
+    let _ = NUMBER.try_with(|number| number.set(Some(n)));
+}
+
+thread_local! {
+    static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
 /// This thread's number.

@@ -113,7 +113,7 @@ pub(super) fn orphan(cx: &mut Cx<'_>) {
     if !cx.sk.flag(flag::DEAD) {
         cx.sk.set_flag(flag::DEAD, true);
         cx.sock.close_errors();
-        cx.sock.accounts().orphans.fetch_add(1, Ordering::Relaxed);
+        cx.sock.accounts().orphans.add(1);
     }
 }
 
@@ -157,11 +157,9 @@ pub(crate) fn fin_time(cx: &Cx<'_>) -> Duration {
 /// `tcp_max_orphans`, or TCP exceeds `tcp_mem` and this sock holds memory. Linux: tcp_check_oom.
 pub(crate) fn check_oom(cx: &Cx<'_>, shift: u32) -> bool {
     let acc = cx.sock.accounts();
-    let orphans = acc.orphans.load(Ordering::Relaxed).max(0) << shift.min(8);
-    let too_many = orphans > i64::from(cx.stack.sysctl.tcp_max_orphans());
-    let high = cx.stack.sysctl.tcp_mem()[2];
-    let pages = acc.pages.load(Ordering::Relaxed).max(0) as u64;
-    too_many || (cx.sk.wmem_queued > SOCK_MIN_SNDBUF && pages > high)
+    let too_many = acc.orphans.exceeds(i64::from(cx.stack.sysctl.tcp_max_orphans()) >> shift.min(8));
+    let high = cx.stack.sysctl.tcp_mem()[2].min(i64::MAX as u64) as i64;
+    too_many || (cx.sk.wmem_queued > SOCK_MIN_SNDBUF && acc.pages.exceeds(high))
 }
 
 /// shutdown(2) of our half: a FIN behind what is queued. Linux: tcp_shutdown.
@@ -230,7 +228,7 @@ pub(crate) fn destroy(cx: &mut Cx<'_>) {
     cx.tp.sack = None;
     mem::reclaim(cx.sock, cx.sk);
     if cx.sk.flag(flag::DEAD) {
-        cx.sock.accounts().orphans.fetch_sub(1, Ordering::Relaxed);
+        cx.sock.accounts().orphans.add(-1);
     }
 }
 

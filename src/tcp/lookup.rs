@@ -5,6 +5,7 @@
 use super::timewait::TimeWait;
 use super::tw_timer::TwTimers;
 use crate::base::hash::{PlainMap, Tuple, addr128};
+use crate::base::padded::Padded;
 use crate::ip::ports::rcv_saddr_equal;
 use crate::sock::filter::Packet;
 use crate::sock::packet::PacketInfo;
@@ -155,11 +156,11 @@ struct Ports(PlainMap<u16, Holds>);
 
 /// TCP's tables.
 pub struct TcpTables {
-    ehash: Vec<Mutex<Map>>,
+    ehash: Vec<Padded<Mutex<Map>>>,
     lhash: Vec<RwLock<PlainMap<u16, Vec<Listening>>>>,
-    bhash: Vec<Mutex<Ports>>,
+    bhash: Vec<Padded<Mutex<Ports>>>,
     /// Time-wait records that exist (tw_refcount).
-    pub(super) tw_count: AtomicI64,
+    pub(super) tw_count: Padded<AtomicI64>,
     /// When they end.
     pub(super) tw_timers: TwTimers,
     /// What ICMP said of the path MTU to socks that were owned at the time: sequence number quoted, MTU.
@@ -182,10 +183,10 @@ pub fn tuple_of_sock(sk: &SockCommon) -> Tuple {
 impl Default for TcpTables {
     fn default() -> Self {
         TcpTables {
-            ehash: (0..ESHARDS).map(|_| Mutex::default()).collect(),
+            ehash: (0..ESHARDS).map(|_| Padded::default()).collect(),
             lhash: (0..PSHARDS).map(|_| RwLock::default()).collect(),
-            bhash: (0..PSHARDS).map(|_| Mutex::default()).collect(),
-            tw_count: AtomicI64::new(0),
+            bhash: (0..PSHARDS).map(|_| Padded::default()).collect(),
+            tw_count: Padded::default(),
             tw_timers: TwTimers::default(),
             mtu_news: Mutex::default(),
         }

@@ -175,9 +175,8 @@ impl Host {
 
     /// Sockets of TCP, and its memory in pages.
     pub(super) fn accounts(&self) -> (i64, i64) {
-        use std::sync::atomic::Ordering::Relaxed;
         let a = self.listener.sock().accounts();
-        (a.sockets.load(Relaxed), a.pages.load(Relaxed))
+        (a.sockets.sum(), a.pages.sum())
     }
 }
 

@@ -33,8 +33,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// TCP over IPv4 and IPv6: the table of operations and the handler of its IP protocol number, around what TCP keeps for
-/// the stack.
+/// the stack. Aligned as [`TcpNet`] is.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(crate) struct Tcp(Arc<TcpNet>);
 
 /// Registers TCP for SOCK_STREAM of both families, as their default protocol, and the handlers of its sysctls.

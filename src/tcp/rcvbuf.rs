@@ -39,7 +39,7 @@ pub(crate) fn under_memory_pressure(cx: &Cx<'_>) -> bool {
 
 /// Below the first limit of `tcp_mem`: buffers may grow.
 fn memory_is_ample(cx: &Cx<'_>) -> bool {
-    cx.sock.accounts().pages.load(Ordering::Relaxed) < cx.stack.sysctl.tcp_mem()[0].min(i64::MAX as u64) as i64
+    !cx.sock.accounts().pages.exceeds(cx.stack.sysctl.tcp_mem()[0].min(i64::MAX as u64) as i64 - 1)
 }
 
 // ---- Sending: how large the send buffer is, who is woken.

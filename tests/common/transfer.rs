@@ -230,8 +230,8 @@ fn wait_for_isn(world: &World, stack: &Stack, t: &Tuple, after: Duration, isn: u
 fn in_use(stack: &Arc<Stack>) -> (i64, i64) {
     let s = Socket::new(stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
     let acc = s.sock().accounts().clone();
-    let sockets = acc.sockets.load(std::sync::atomic::Ordering::Relaxed) - 1;
-    (acc.pages.load(std::sync::atomic::Ordering::Relaxed), sockets)
+    let sockets = acc.sockets.sum() - 1;
+    (acc.pages.sum(), sockets)
 }
 
 /// Runs a transfer to its end and everything after it until both stacks are at rest. Panics at a wrong byte, an error,

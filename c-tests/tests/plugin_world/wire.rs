@@ -5,7 +5,6 @@ use super::{RDP, Random, SEQPACKET, counter, plugin, recv, send};
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use usersock::device::link::LinkConfig;
 use usersock::error::Error;
@@ -212,7 +211,7 @@ impl Scene {
     /// Socks of RDP that exist.
     pub fn socks(&self) -> i64 {
         let s = Socket::new(&self.stack, libc::AF_INET, SEQPACKET, RDP).expect("socket");
-        s.sock().accounts().sockets.load(Ordering::Relaxed) - 1
+        s.sock().accounts().sockets.sum() - 1
     }
 }
 

@@ -82,14 +82,15 @@ fn os_entropy_gives_each_byte_once_across_buffer_refills() {
     chunks.sort();
     chunks.dedup();
     assert_eq!(chunks.len(), long.len() / 16);
-    let pool = e.pool.lock();
+    let pool = e.pool().lock();
     assert!(pool.bytes[..pool.used].iter().all(|&b| b == 0), "bytes handed out stay in the buffer");
 }
 
 #[test]
 fn a_forked_child_draws_no_byte_its_parent_will_draw() {
     let e = OsEntropy::new().unwrap();
-    let mut parent = e.pool.lock();
+    // The buffer that is filled from the start.
+    let mut parent = e.pools[0].lock();
     let inherited: Vec<u8> = parent.bytes[parent.used..].to_vec();
     let mut drawn = [0; 64];
     let generation = parent.generation;
@@ -101,7 +102,7 @@ fn a_forked_child_draws_no_byte_its_parent_will_draw() {
 fn without_the_device_numbers_still_differ_from_each_other_and_between_processes() {
     let closed = |_: &mut [u8]| Err(std::io::Error::from_raw_os_error(libc::EMFILE));
     let e = OsEntropy::new().unwrap();
-    let mut pool = e.pool.lock();
+    let mut pool = e.pool().lock();
     pool.refill(closed);
     let first = *pool.bytes;
     pool.refill(closed);
@@ -110,6 +111,13 @@ fn without_the_device_numbers_still_differ_from_each_other_and_between_processes
     pool.generation = pool.generation.wrapping_add(1);
     pool.refill(closed);
     assert_ne!(first[..16], pool.bytes[..16], "a forked child repeats its parent");
+    drop(pool);
+    let bytes = |pool: &Mutex<Pool>| {
+        let mut pool = pool.lock();
+        pool.refill(closed);
+        *pool.bytes
+    };
+    assert_ne!(bytes(&e.pools[1])[..16], bytes(&e.pools[2])[..16], "two buffers");
 }
 
 #[test]

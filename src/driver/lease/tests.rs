@@ -8,6 +8,7 @@ use crate::standard;
 use crate::sys::fd::EventFd;
 use std::io;
 use std::os::fd::RawFd;
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// A device whose descriptor is an eventfd: each signal is a packet. It reports which thread received it.

@@ -70,11 +70,13 @@ pub use super::tcb::{CaState, Cx, INFINITE_SSTHRESH, RateSample, TcpSock};
 use super::{ecn, net};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
+use crate::base::padded::Padded;
+use crate::counters::{SHARDS, shard_index};
 use crate::sock::dst::rtax;
 use crate::sock::skb::{TcpCb, sacked};
 use crate::sock::state::State;
 use crate::stack::Stack;
-use crate::sys::lock::RwLock;
+use crate::sys::lock::{Mutex, RwLock};
 use crate::wire::seq::SeqNum;
 use smallvec::SmallVec;
 use std::any::Any;
@@ -295,9 +297,14 @@ impl Registered {
     }
 }
 
+/// The sysctls' generation, and the algorithm that was the default then.
+type Recent = (u64, Arc<dyn CongOps>);
+
 /// Algorithms of a stack, by name.
 pub(crate) struct CongRegistry {
     list: RwLock<Vec<Registered>>,
+    /// The default that each thread found last: each new sock asks for it.
+    recent: [Padded<Mutex<Option<Recent>>>; SHARDS],
     /// One was replaced: what a sock has selected may have a successor.
     replaced: AtomicBool,
 }
@@ -308,7 +315,7 @@ impl Default for CongRegistry {
         let own: [Arc<dyn CongOps>; 4] =
             [Arc::new(dctcp::DctcpOps), Arc::new(bbr::BbrOps), Arc::new(cubic::CubicOps), Arc::new(reno::RenoOps)];
         let list = own.into_iter().map(Registered::built_in).collect();
-        CongRegistry { list: RwLock::new(list), replaced: AtomicBool::new(false) }
+        CongRegistry { list: RwLock::new(list), recent: Default::default(), replaced: AtomicBool::new(false) }
     }
 }
 
@@ -347,7 +354,10 @@ impl CongRegistry {
                 None
             }
         };
-        self.replaced.fetch_or(old.is_some(), Ordering::Relaxed);
+        if old.is_some() {
+            self.replaced.store(true, Ordering::Relaxed);
+            self.recent.iter().for_each(|recent| drop(recent.lock().take()));
+        }
         // Dropping it may run a plug-in's code: not under the lock.
         drop(list);
         drop(old);
@@ -370,6 +380,7 @@ impl CongRegistry {
         }
         // References are cloned from the list under its lock, so none can be added while it is held.
         let mut list = self.list.write();
+        self.recent.iter().for_each(|recent| drop(recent.lock().take()));
         let i = list.iter().position(|o| o.ops.name() == name).ok_or(Error::NoEnt)?;
         if list.get(i).is_some_and(|o| Arc::strong_count(&o.ops) > 1) {
             return Err(Error::Busy);
@@ -424,7 +435,20 @@ impl CongRegistry {
 
     /// The algorithm of new sockets; Reno if the sysctl's has been removed.
     pub(crate) fn default_for(&self, stack: &Stack) -> Arc<dyn CongOps> {
-        self.find(&stack.sysctl.tcp_congestion_control()).unwrap_or_else(|| Arc::new(reno::RenoOps))
+        let (generation, recent) = (stack.sysctl.generation(), &self.recent[shard_index() % SHARDS]);
+        if let Some((at, ops)) = &*recent.lock()
+            && *at == generation
+        {
+            return ops.clone();
+        }
+        // Without the lock of `recent`, which `unregister` takes while it holds the list's.
+        let Some(ops) = self.find(&stack.sysctl.tcp_congestion_control()) else { return Arc::new(reno::RenoOps) };
+        let mut recent = recent.lock();
+        // Nothing is kept any more once one was replaced: this may be the one. `replace` says so before it empties it.
+        if !self.replaced.load(Ordering::Relaxed) {
+            *recent = Some((generation, ops.clone()));
+        }
+        ops
     }
 }
 
