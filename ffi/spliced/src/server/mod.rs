@@ -66,7 +66,7 @@ enum Role {
     /// A listener, with a connection that its full queue did not take.
     Listener(Option<Box<Waiting>>),
     /// A connection, or an attempt.
-    Stream(Stream),
+    Stream(Box<Stream>),
 }
 
 /// An accepted connection that waits for room in its listener's queue.
@@ -433,7 +433,7 @@ impl Server {
             match sys::connect(new.end.fd().raw(), &Name::Socket { id, family }.encode(&self.instance)) {
                 Ok(()) => {
                     if self.epoll.add(new.end.fd().raw(), EVENTS, new.id).is_ok() {
-                        let role = Role::Stream(Stream::accepted(new.end, &self.instance));
+                        let role = Role::Stream(Box::new(Stream::accepted(new.end, &self.instance)));
                         let conn = Conn::new(new.id, family, new.socket, role, &self.ready);
                         // Data may have come before it was watched.
                         conn.signal.raise();

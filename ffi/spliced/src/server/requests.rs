@@ -136,7 +136,7 @@ impl Server {
             Role::Listener(_) => return Ok(0),
             Role::Plain => NEW,
         };
-        conn.role = Role::Stream(Stream::connecting(waits));
+        conn.role = Role::Stream(Box::new(Stream::connecting(waits)));
         self.sweep_later();
         Ok(how)
     }
