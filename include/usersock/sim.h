@@ -117,22 +117,22 @@ extern "C" {
  link= in a configuration (docs/config.md), in the words of tc-netem(8), with blanks between; null for a perfect
  wire. A word without direction is for both, out. is from `a` to `b`, in. is from `b` to `a`:
 
-     rate=10mbit     bits a second, link header included (bit, kbit, mbit, gbit); without: no limit
-     delay=20ms      propagation delay of each way (us, ms, s)
-     jitter=1ms      added to it, uniformly from 0 to this; does not reorder
-     queue=100kb     bytes that the queue in front of the rate holds (b, kb, mb); what does not fit is lost
-     limit=100       the same in packets
-     ecn=30kb        queue length from which on ECN-capable packets are marked
-     loss=2%         share of packets lost; of each packet by itself
-     reorder=1%      share of packets delayed further, by reorder-by=2ms, while later ones pass
-     duplicate=1%    share of packets that arrive twice
-     corrupt=1%      share of packets with one bit flipped
-     seed=7          of this link's chances; without: one of the world's seed
+ - rate=10mbit: bits a second, link header included (bit, kbit, mbit, gbit); without: no limit
+ - delay=20ms: propagation delay of each way (us, ms, s)
+ - jitter=1ms: added to it, uniformly from 0 to this; does not reorder
+ - queue=100kb: bytes that the queue in front of the rate holds (b, kb, mb); what does not fit is lost
+ - limit=100: the same in packets
+ - ecn=30kb: queue length from which on ECN-capable packets are marked
+ - loss=2%: share of packets lost; of each packet by itself
+ - reorder=1%: share of packets delayed further, by reorder-by=2ms, while later ones pass
+ - duplicate=1%: share of packets that arrive twice
+ - corrupt=1%: share of packets with one bit flipped
+ - seed=7: of this link's chances; without: one of the world's seed
 
  `mtu` is the longest IP datagram in bytes, 0 for 1500; `flags` are USK_SIM_.... Link number n of a world, counted
  from 1, has the addresses 10.n.0.1/24 at end 0 and 10.n.0.2/24 at end 1, addresses of IPv6 in a network of their own
- (usk_link_addr returns all of them), and devices named sim<n>. Null with errno EBADF, EINVAL, ENOENT (no such host)
- or ENOSPC (255 links); usk_config_error returns the reason.
+ (usk_link_addr returns all of them), and devices named sim1, sim2 and so on. Null with errno EBADF, EINVAL, ENOENT
+ (no such host) or ENOSPC (255 links); usk_config_error returns the reason.
  Requires: `a` and `b` are strings; `settings` is null or a string.
  */
 usk_link_t *usk_world_link(usk_world_t *world,

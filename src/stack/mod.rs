@@ -314,7 +314,7 @@ impl Stack {
         self.born != fork::generation()
     }
 
-    /// ENETDOWN in a child of the stack's process, and after [`Stack::end_calls`].
+    /// ENETDOWN in a child of the stack's process, and after `end_calls`.
     #[inline]
     pub fn here(&self) -> Result<()> {
         if self.serves.load(Ordering::Relaxed) != fork::generation() { Err(Error::NetDown) } else { Ok(()) }
