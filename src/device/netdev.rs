@@ -398,6 +398,8 @@ impl NetDev {
                     let mut tx = queue.tx.lock();
                     tx.push_back(skb);
                     queue.tx_len.store(tx.len(), Ordering::Release);
+                    drop(tx);
+                    stack.note_full();
                     return Ok(());
                 }
             }

@@ -29,17 +29,20 @@ pub struct EventLoop {
     wake: EventFd,
     /// Until when the loop sleeps, in nanoseconds of the stack's clock; [`AWAKE`].
     sleep_until: AtomicU64,
+    /// [`Stack::tx_full`] when the descriptors were asked for.
+    full: AtomicU64,
 }
 
 impl EventLoop {
     /// Errors: EMFILE, ENFILE, ENOMEM.
     pub fn new() -> io::Result<EventLoop> {
-        Ok(EventLoop { wake: EventFd::new()?, sleep_until: AtomicU64::new(AWAKE) })
+        Ok(EventLoop { wake: EventFd::new()?, sleep_until: AtomicU64::new(AWAKE), full: AtomicU64::new(0) })
     }
 
     /// What to wait for: descriptors and poll(2)'s events. It changes when a device comes, goes, or cannot send, so it
     /// is asked for before each wait.
     pub fn descriptors(&self, stack: &Arc<Stack>) -> SmallVec<[(RawFd, i16); 4]> {
+        self.full.store(stack.tx_full(), Ordering::Relaxed);
         let mut all = SmallVec::from_elem((self.wake.raw(), libc::POLLIN), 1);
         each_queue(stack, |dev, _, fd| {
             let out = if dev.tx_backlog() > 0 { libc::POLLOUT } else { 0 };
@@ -74,7 +77,8 @@ impl EventLoop {
         let mark = until.map_or(u64::MAX, Instant::as_nanos).max(AWAKE + 1);
         self.sleep_until.store(mark, Ordering::SeqCst);
         // What another thread added before the mark was stored woke nobody.
-        if stack.any_pending() || stack.next_event().is_some_and(|t| t.as_nanos() < mark) {
+        let full = stack.tx_full() != self.full.load(Ordering::Relaxed);
+        if full || stack.any_pending() || stack.next_event().is_some_and(|t| t.as_nanos() < mark) {
             return Some(Duration::ZERO);
         }
         until.map(|t| t.saturating_sub(stack.now()))
@@ -133,6 +137,12 @@ impl Runner for EventLoop {
         }
         let next = stack.next_event().map_or(u64::MAX, Instant::as_nanos);
         if stack.any_pending() || next < until {
+            self.wake();
+        }
+    }
+
+    fn device_full(&self) {
+        if self.sleep_until.load(Ordering::SeqCst) != AWAKE {
             self.wake();
         }
     }

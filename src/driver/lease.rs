@@ -234,6 +234,14 @@ impl Runner for Lease {
             holder.nudge();
         }
     }
+
+    fn device_full(&self) {
+        for shard in self.shared.shards.iter().filter(|s| s.sleep_until.load(Ordering::SeqCst) != 0) {
+            if let Some(holder) = shard.state.lock().holder.clone() {
+                holder.nudge();
+            }
+        }
+    }
 }
 
 impl Shared {

@@ -242,6 +242,11 @@ pub struct Stack {
     runner: Arc<dyn Runner>,
     tsq: Mutex<Vec<Arc<Sock>>>,
     tsq_pending: AtomicBool,
+    /// How often a device began to have no room. Who sleeps in the devices compares it with what it was when it asked
+    /// them what to wait for.
+    tx_full: AtomicU64,
+    /// The runner has not been told of the last time.
+    tx_full_untold: AtomicBool,
     /// A socket has asked for receive time stamps: from then on packets have them (netstamp_needed_key).
     pub(crate) netstamp_needed: AtomicBool,
     /// Programs that do not own the stack are on it.
@@ -294,6 +299,8 @@ impl Stack {
             runner,
             tsq: Mutex::default(),
             tsq_pending: AtomicBool::new(false),
+            tx_full: AtomicU64::new(0),
+            tx_full_untold: AtomicBool::new(false),
             netstamp_needed: AtomicBool::new(false),
             shared: AtomicBool::new(false),
             born: fork::generation(),
@@ -430,6 +437,18 @@ impl Stack {
         }
     }
 
+    /// A device has no room for a packet, which waits.
+    #[cold]
+    pub(crate) fn note_full(&self) {
+        self.tx_full.fetch_add(1, Ordering::SeqCst);
+        self.tx_full_untold.store(true, Ordering::SeqCst);
+    }
+
+    /// See `tx_full`.
+    pub(crate) fn tx_full(&self) -> u64 {
+        self.tx_full.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn tsq_push(&self, sock: Arc<Sock>) {
         self.tsq.lock().push(sock);
         self.tsq_pending.store(true, Ordering::SeqCst);
@@ -457,6 +476,9 @@ impl Stack {
     /// sock.
     #[inline]
     pub fn run_pending(self: &Arc<Stack>) {
+        if self.tx_full_untold.load(Ordering::Relaxed) && self.tx_full_untold.swap(false, Ordering::SeqCst) {
+            self.runner.device_full();
+        }
         while self.any_pending() {
             let now = self.now();
             let received: usize = self.netdevs.iter().map(|dev| dev.receive_here(self, now, WEIGHT)).sum();

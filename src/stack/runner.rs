@@ -23,4 +23,8 @@ pub trait Runner: Send + Sync {
 
     /// Called when an earlier timer deadline or softirq work appears while possibly no thread is waiting for it.
     fn kick(&self, stack: &Arc<Stack>);
+
+    /// Called when a packet has to wait for room in a device: a thread that sleeps in the devices waits for that room,
+    /// too, from now on. Default: nothing, as in virtual time.
+    fn device_full(&self) {}
 }

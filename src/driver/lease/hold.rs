@@ -43,7 +43,7 @@ impl Shard {
                 return Some(Woken::TimedOut);
             }
             let mut fds = PollSet::new();
-            gather(stack, i, shards, &mut queues, &mut fds);
+            let full = gather(stack, i, shards, &mut queues, &mut fds);
             let devices = fds.len();
             *urgent = devices > 0 || stack.netdevs.next_event().is_some();
             if !busy_poll.is_zero() && devices > 0 {
@@ -56,7 +56,7 @@ impl Shard {
                 }
             }
             fds.extend_from_slice(extra);
-            let slept = self.sleep(stack, waiter, deadline, &mut fds);
+            let slept = self.sleep(stack, waiter, deadline, full, &mut fds);
             extra.copy_from_slice(&fds[devices..devices + extra.len()]);
             match slept {
                 None => self.run_due(stack, &queues),
@@ -116,9 +116,9 @@ impl Shard {
                 break;
             }
             let mut fds = PollSet::new();
-            gather(&strong, i, shards, &mut queues, &mut fds);
+            let full = gather(&strong, i, shards, &mut queues, &mut fds);
             let devices = fds.len();
-            let Some(timeout) = self.plan(&strong, None) else {
+            let Some(timeout) = self.plan(&strong, None, full) else {
                 self.run_due(&strong, &queues);
                 continue;
             };
@@ -158,8 +158,9 @@ impl Shard {
         self.release(true, &*stack.clock);
     }
 
-    /// Publishes until when the holder will sleep, and returns for how long. None: something is due now.
-    fn plan(&self, stack: &Arc<Stack>, deadline: Option<Instant>) -> Option<Option<Duration>> {
+    /// Publishes until when the holder will sleep, and returns for how long. None: something is due now. `full`: what
+    /// [`gather`] returned.
+    fn plan(&self, stack: &Arc<Stack>, deadline: Option<Instant>, full: u64) -> Option<Option<Duration>> {
         let until = [stack.next_event(), deadline].into_iter().flatten().min();
         let now = stack.now();
         if until.is_some_and(|t| t <= now) && deadline.is_none_or(|d| d > now) {
@@ -167,8 +168,8 @@ impl Shard {
         }
         let mark = until.map_or(u64::MAX, Instant::as_nanos).max(1);
         self.sleep_until.store(mark, Ordering::SeqCst);
-        // An event that appeared before the mark was stored woke nobody, so the events are read again.
-        if stack.next_event().is_some_and(|t| t.as_nanos() < mark) {
+        // What appeared before the mark was stored woke nobody, so it is looked for again.
+        if stack.tx_full() != full || stack.next_event().is_some_and(|t| t.as_nanos() < mark) {
             self.sleep_until.store(0, Ordering::SeqCst);
             return Some(Some(Duration::ZERO));
         }
@@ -180,9 +181,10 @@ impl Shard {
         stack: &Arc<Stack>,
         waiter: &Arc<Waiter>,
         deadline: Option<Instant>,
+        full: u64,
         fds: &mut PollSet,
     ) -> Option<Slept> {
-        let timeout = self.plan(stack, deadline)?;
+        let timeout = self.plan(stack, deadline, full)?;
         let slept = waiter.sleep(fds, timeout);
         self.sleep_until.store(0, Ordering::SeqCst);
         Some(slept)
@@ -246,8 +248,9 @@ pub(super) fn has_fd((dev, queue): &&(Arc<NetDev>, u16)) -> bool {
 }
 
 /// Lists the queues of lease `i` of `n`, and the descriptors of those that have one, in the same order. Not those that
-/// are each a thread's: a thread receives what it sends.
-pub(super) fn gather(stack: &Stack, i: usize, n: usize, queues: &mut Queues, fds: &mut PollSet) {
+/// are each a thread's: a thread receives what it sends. Returns [`Stack::tx_full`] of before.
+pub(super) fn gather(stack: &Stack, i: usize, n: usize, queues: &mut Queues, fds: &mut PollSet) -> u64 {
+    let full = stack.tx_full();
     queues.clear();
     for dev in stack.netdevs.iter().filter(|d| d.is_up() && !d.is_per_thread()) {
         let device = dev.device();
@@ -259,4 +262,5 @@ pub(super) fn gather(stack: &Stack, i: usize, n: usize, queues: &mut Queues, fds
             }
         }
     }
+    full
 }

@@ -529,3 +529,54 @@ fn a_thread_that_busy_polls_in_recv_receives_its_packet_itself() {
     }
     panic!("the background thread received every packet");
 }
+
+/// A device that has room for as many packets as a datagram socket.
+#[derive(Debug)]
+struct Narrow(std::os::unix::net::UnixDatagram);
+
+impl Device for Narrow {
+    fn name(&self) -> &str {
+        "narrow0"
+    }
+    fn caps(&self) -> Caps {
+        Caps::ip(1500)
+    }
+    fn recv(&self, _: u16, _: Instant, _: usize, _: &mut dyn FnMut(Skb)) -> io::Result<usize> {
+        Ok(0)
+    }
+    fn xmit(&self, _: u16, _: Instant, skb: Skb) -> Xmit {
+        match self.0.send(&skb.to_vec()) {
+            Ok(_) => Xmit::Sent,
+            Err(_) => Xmit::Busy(skb),
+        }
+    }
+    fn poll_fd(&self, _: u16) -> Option<RawFd> {
+        Some(std::os::fd::AsRawFd::as_raw_fd(&self.0))
+    }
+    fn stats(&self) -> DevStats {
+        DevStats::default()
+    }
+}
+
+/// Nobody of the program calls the stack again: who sleeps in the device sends it.
+#[test]
+fn what_a_full_device_left_is_sent_as_soon_as_it_has_room() {
+    let (ours, peer) = std::os::unix::net::UnixDatagram::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    peer.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+    let s = stack(1);
+    let dev = s.add_device(Arc::new(Narrow(ours))).unwrap();
+    for round in 0..20 {
+        let mut sent = 0;
+        while dev.tx_backlog() == 0 {
+            dev.xmit(&s, s.now(), Skb::from_slice(&[round, sent].repeat(500))).unwrap();
+            sent += 1;
+        }
+        s.run_pending();
+        for n in 0..sent {
+            let mut got = [0; 2];
+            peer.recv(&mut got).unwrap_or_else(|e| panic!("round {round}, packet {n} of {sent}: {e}"));
+            assert_eq!(got, [round, n]);
+        }
+    }
+}
