@@ -70,14 +70,16 @@ fn limited(program: &str) -> Command {
     command
 }
 
-const KINDS: [&str; 4] = ["proto", "cong", "hook", "ulp"];
+const KINDS: [&str; 5] = ["proto", "cong", "hook", "ulp", "device"];
 
 /// A stack that the command loads `so` into has what this kind of plug-in adds.
 fn is_loaded(kind: &str, name: &str, so: &Path) {
     let config = format!("plugin={}", so.display());
+    let device = format!("{config},device={name}:{0}.a:{0}.b", so.display());
     let (args, want): (&[&str], _) = match kind {
         "proto" => (&["protocols", "--config", &config], name.to_uppercase()),
         "cong" => (&["sysctl", "--config", &config, "net.ipv4.tcp_available_congestion_control"], name.to_owned()),
+        "device" => (&["check-config", &device], String::new()),
         _ => (&["sysctl", "--config", &config, "-a"], format!("net.{name}.")),
     };
     let listed = works(Command::new(usersock()).args(args).env_remove("USERSOCK_CONFIG"));

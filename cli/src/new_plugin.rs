@@ -42,6 +42,8 @@ enum Kind {
     Hook,
     /// A layer on a TCP connection (TCP_ULP)
     Ulp,
+    /// A kind of device
+    Device,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -119,10 +121,12 @@ fn files(kind: Kind, lang: Lang) -> Vec<(&'static str, &'static str)> {
         (Lang::C, Kind::Cong) => (template!("c/cong.c"), template!("c/cong_test.c")),
         (Lang::C, Kind::Hook) => (template!("c/hook.c"), template!("c/hook_test.c")),
         (Lang::C, Kind::Ulp) => (template!("c/ulp.c"), template!("c/ulp_test.c")),
+        (Lang::C, Kind::Device) => (template!("c/device.c"), template!("c/device_test.c")),
         (Lang::Rust, Kind::Proto) => (template!("rust/proto.rs"), template!("rust/proto_test.rs")),
         (Lang::Rust, Kind::Cong) => (template!("rust/cong.rs"), template!("rust/cong_test.rs")),
         (Lang::Rust, Kind::Hook) => (template!("rust/hook.rs"), template!("rust/hook_test.rs")),
         (Lang::Rust, Kind::Ulp) => (template!("rust/ulp.rs"), template!("rust/ulp_test.rs")),
+        (Lang::Rust, Kind::Device) => (template!("rust/device.rs"), template!("rust/device_test.rs")),
     };
     match lang {
         Lang::C => vec![
