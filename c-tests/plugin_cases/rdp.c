@@ -282,6 +282,9 @@ static void listener_ends_and_backlog(void)
         set_nonblock(c[i], true);
         ERR(usk_connect(c[i], &to.sa, to.len), EINPROGRESS);
     }
+    /* Another thread may have the last packets in hand. */
+    while (counter("RdpListenOverflows") == 0)
+        usk_poll(NULL, 0, 1);
     for (int i = 0; i < 3; i++) {
         int s = (int)OK(usk_accept(l, NULL, NULL));
         EQ(usk_send(s, "welcome", 7, 0), 7);
@@ -293,7 +296,6 @@ static void listener_ends_and_backlog(void)
         EQ(usk_recv(c[i], copy, 10, 0), 7);
         OK(usk_close(c[i]));
     }
-    CHECK(counter("RdpListenOverflows") > 0);
     OK(usk_shutdown(l, SHUT_RD));
     ERR(usk_accept(l, NULL, NULL), EINVAL);
     OK(usk_listen(l, 5));

@@ -605,24 +605,6 @@ static int wmem(usk_reg_t *reg, int *sizes)
     return 0;
 }
 
-/* Data that registrations point to; freed when the code is unloaded. */
-static struct kept {
-    struct kept *next;
-    struct rdp_world world;
-} *_Atomic worlds;
-static _Atomic int loaded;
-
-void usk_plugin_exit(usk_plugin_t *plugin)
-{
-    (void)plugin;
-    if (atomic_fetch_sub(&loaded, 1) > 1)
-        return;
-    for (struct kept *k = atomic_exchange(&worlds, NULL), *next; k; k = next) {
-        next = k->next;
-        free(k);
-    }
-}
-
 int usk_plugin_init(usk_plugin_t *plugin)
 {
     static const usk_proto table = {
@@ -660,19 +642,17 @@ int usk_plugin_init(usk_plugin_t *plugin)
         .rcv = rdp_rcv,
         .err = rdp_err,
     };
-    struct kept *k = calloc(1, sizeof *k);
+    struct rdp_world *world = calloc(1, sizeof *world);
     usk_reg_t *reg;
-    if (!k)
+    if (!world)
         return -ENOMEM;
-    int r = usk_proto_register(plugin, &table, &k->world, &reg);
+    int r = usk_proto_register(plugin, &table, world, &reg);
     if (r < 0) {
-        free(k);
+        free(world);
         return r;
     }
-    usk_random(reg, k->world.key, sizeof k->world.key);
-    k->next = atomic_load(&worlds);
-    while (!atomic_compare_exchange_weak(&worlds, &k->next, k))
-        ;
-    atomic_fetch_add(&loaded, 1);
+    /* Each stack has its own, until its last function has returned. */
+    usk_user_release(reg, free);
+    usk_random(reg, world->key, sizeof world->key);
     return 0;
 }

@@ -25,9 +25,9 @@ const SAMPLES: usize = 20_000;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  usersock plot                          the only connection, until it ends or ^C
+  usersock plot                            the only connection, until it ends or ^C
   usersock plot -o up.svg --seconds 10 'dport = :80'
-  usersock plot --csv run.csv -o run.svg what a program has written
+  usersock plot --csv run.csv -o run.svg   what a program has written
 
 The panels: congestion window, slow-start threshold and segments in flight; smoothed and least RTT; delivery and pacing
 rate; the peer's window, ours, and bytes that wait to be sent; segments sent again and lost. FILTER is as for `usersock

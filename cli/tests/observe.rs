@@ -584,6 +584,7 @@ fn the_commands_that_help_and_documents_show_have_arguments_that_are_taken() {
     assert!(all.len() > 30, "{all:?}");
     let empty = std::env::temp_dir().join(format!("usersock-o-none-{}", std::process::id()));
     private(&empty);
+    fs::write(empty.join("run.csv"), "seconds,bytes: taken\n0,0\n1,1000\n").unwrap();
     let bin = Path::new(env!("CARGO_BIN_EXE_usersock")).parent().unwrap();
     for line in &all {
         let out = Command::new("sh")
