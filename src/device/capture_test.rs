@@ -25,6 +25,8 @@ pub(crate) struct Capture {
     pub(crate) hashes: Mutex<Vec<u32>>,
     times: Mutex<Vec<Instant>>,
     waiting: Mutex<VecDeque<Skb>>,
+    /// How many more packets it takes; the others are dropped. None: all.
+    pub(crate) room: Mutex<Option<usize>>,
 }
 
 impl Capture {
@@ -41,7 +43,7 @@ impl Capture {
     /// A device with these capabilities.
     pub(crate) fn with_caps(name: &'static str, caps: Caps) -> Arc<Capture> {
         let (sent, times, waiting) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Arc::new(Capture { name, caps, sent, hashes: Mutex::default(), times, waiting })
+        Arc::new(Capture { name, caps, sent, hashes: Mutex::default(), times, waiting, room: Mutex::default() })
     }
 
     /// Packets sent since the last call.
@@ -76,6 +78,11 @@ impl Device for Capture {
         Ok(budget)
     }
     fn xmit(&self, _: u16, _: Instant, skb: Skb) -> Xmit {
+        match &mut *self.room.lock() {
+            Some(0) => return Xmit::Dropped(io::ErrorKind::StorageFull.into()),
+            Some(n) => *n -= 1,
+            None => {}
+        }
         self.hashes.lock().push(skb.hash);
         self.times.lock().push(skb.tx_time);
         self.sent.lock().push(skb.to_vec());

@@ -133,12 +133,11 @@ pub(crate) fn xmit_with_headers(
     shift_checksum(&mut skb, ipv6::HEADER_LEN);
     skb.l3 = L3::V6;
     let caps = Caps { tso: false, uso: false, tx_csum: false, ..dst.dev.caps() };
-    for mut piece in gso::segment(skb, &caps) {
+    send_each(gso::segment(skb, &caps), |mut piece| {
         piece.pull(ipv6::HEADER_LEN);
         let bytes = piece.to_vec();
-        send_v6(&way, &tx, (src, to), replaced(piece, &[&chain.bytes, &bytes]))?;
-    }
-    Ok(())
+        send_v6(&way, &tx, (src, to), replaced(piece, &[&chain.bytes, &bytes]))
+    })
 }
 
 /// Room in the head for the headers of IPv6 and of Ethernet.
@@ -298,6 +297,12 @@ fn transmit(way: &Way<'_>, skb: Skb) -> Result<()> {
     to_device(stack, dst, dst.gateway.unwrap_or(to), skb, now)
 }
 
+/// Sends the pieces of a super-packet. If one is on its way, so is the super-packet: the others, if they are dropped, are
+/// lost on the path. A sender that took it for unsent would refuse the acknowledgement of what did arrive, for ever.
+fn send_each(pieces: impl Iterator<Item = Skb>, send: impl FnMut(Skb) -> Result<()>) -> Result<()> {
+    pieces.map(send).reduce(Result::or).unwrap_or(Ok(()))
+}
+
 /// Does segmentation and checksums in software where the device does not, resolves the neighbour, transmits.
 #[inline]
 fn to_device(stack: &Arc<Stack>, dst: &Arc<Dst>, next_hop: IpAddr, skb: Skb, now: Instant) -> Result<()> {
@@ -308,13 +313,12 @@ fn to_device(stack: &Arc<Stack>, dst: &Arc<Dst>, next_hop: IpAddr, skb: Skb, now
     };
     stack.mib.inc(mib);
     let r = if gso::needed(&caps, &skb) {
-        // The first failure ends the loop: the other pieces would meet the same full queue.
         let mut pieces = gso::segment(skb, &caps).peekable();
         if pieces.peek().is_none() {
             // It has no headers that segmentation can use, which only a raw socket's packet can lack.
             stack.mib.drop(DropReason::SkbGsoSeg);
         }
-        pieces.try_for_each(|s| super::neigh::output(stack, &dst.dev, next_hop, s, &caps, now))
+        send_each(pieces, |s| super::neigh::output(stack, &dst.dev, next_hop, s, &caps, now))
     } else {
         super::neigh::output(stack, &dst.dev, next_hop, skb, &caps, now)
     };

@@ -537,3 +537,32 @@ fn a_socket_that_a_poll_found_idle_is_so_until_somebody_owns_it_or_an_error_wait
     s.sock().report_error(Error::HostUnreach);
     assert!(s.sock().is_idle() && s.poll().intersects(Events::ERR));
 }
+
+/// A device that cuts no super-packets takes the first segments of one and drops the rest: the peer acknowledges what it
+/// got, and gets the rest again. If it takes none, all is sent later.
+#[test]
+fn of_a_super_packet_that_a_device_takes_in_part_the_rest_is_lost_and_sent_again() {
+    use super::peer_test::{ACK, Host, SYN_OPTIONS, Seg};
+    for room in [1, 0] {
+        let h = Host::new(5);
+        let c = h.connect(4000, SYN_OPTIONS);
+        *h.bench.wire.room.lock() = Some(room);
+        assert_eq!(c.send(4 * 1460), Ok(4 * 1460));
+        assert_eq!(h.sent().len(), room);
+        assert_eq!(c.tcb(|tp| tp.snd_nxt.0.wrapping_sub(c.ack)), 4 * 1460 * room as u32);
+        *h.bench.wire.room.lock() = None;
+        let ack = c.ack.wrapping_add(1460 * room as u32);
+        h.put(&Seg { ack, ..c.seg(ACK) });
+        let mut reached = ack;
+        for _ in 0..20 {
+            for out in h.wait(Duration::from_secs(1)) {
+                if out.seq == reached {
+                    reached = reached.wrapping_add(out.len as u32);
+                }
+            }
+            h.put(&Seg { ack: reached, ..c.seg(ACK) });
+        }
+        assert_eq!(reached, c.ack.wrapping_add(4 * 1460), "room {room}");
+        assert_eq!(h.bench.stack.mib.get(Mib::TcpExtTCPChallengeACK), 0);
+    }
+}
