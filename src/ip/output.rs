@@ -297,8 +297,9 @@ fn transmit(way: &Way<'_>, skb: Skb) -> Result<()> {
     to_device(stack, dst, dst.gateway.unwrap_or(to), skb, now)
 }
 
-/// Sends the pieces of a super-packet. If one is on its way, so is the super-packet: the others, if they are dropped, are
-/// lost on the path. A sender that took it for unsent would refuse the acknowledgement of what did arrive, for ever.
+/// Sends the pieces of a super-packet. If one is on its way, so is the super-packet: the others, if they are dropped,
+/// are lost on the path. A sender that took it for unsent would refuse the acknowledgement of what did arrive, for
+/// ever.
 fn send_each(pieces: impl Iterator<Item = Skb>, send: impl FnMut(Skb) -> Result<()>) -> Result<()> {
     pieces.map(send).reduce(Result::or).unwrap_or(Ok(()))
 }

@@ -538,8 +538,8 @@ fn a_socket_that_a_poll_found_idle_is_so_until_somebody_owns_it_or_an_error_wait
     assert!(s.sock().is_idle() && s.poll().intersects(Events::ERR));
 }
 
-/// A device that cuts no super-packets takes the first segments of one and drops the rest: the peer acknowledges what it
-/// got, and gets the rest again. If it takes none, all is sent later.
+/// A device that cuts no super-packets takes the first segments of one and drops the rest: the peer acknowledges what
+/// it got, and gets the rest again. If it takes none, all is sent later.
 #[test]
 fn of_a_super_packet_that_a_device_takes_in_part_the_rest_is_lost_and_sent_again() {
     use super::peer_test::{ACK, Host, SYN_OPTIONS, Seg};
