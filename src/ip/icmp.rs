@@ -367,11 +367,10 @@ impl IpHandler for Icmp {
     }
 
     fn err(&self, stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
-        // No socket has sent an echo reply.
+        // No socket has sent an echo reply. Departure: Linux lowers the path's MTU for one that was too long; see
+        // `icmpv6`.
         if icmp.quoted.first() != Some(&kind::ECHO_REPLY) {
             net(stack).ping.error(stack, icmp);
-        } else if icmp.errno == Error::MsgSize {
-            route::update_pmtu(stack, icmp.dst, icmp.info, icmp.now);
         } else {
             stack.mib.drop(DropReason::IcmpImplausible);
         }

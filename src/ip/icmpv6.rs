@@ -181,9 +181,8 @@ impl IpHandler for Icmpv6 {
     }
 
     fn err(&self, stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
-        if icmp.ty == kind::PACKET_TOO_BIG {
-            route::update_pmtu(stack, icmp.dst, icmp.info, icmp.now);
-        }
+        // Departure: Linux lowers the path's MTU for any such message that says packet too big. Nothing in the quote
+        // shows that this host sent it, so whoever likes could have every cached route looked up again.
         net(stack).ping.error(stack, icmp);
     }
 }
