@@ -4,6 +4,7 @@
 //! for each other spend it idle or by turns, and threads that write the same cache lines spend more of it.
 //! On a busy machine, in the real-time class: `chrt -f 10 cargo bench -- cores`, built before.
 
+use crate::figure::Panel;
 use crate::measure::{Bench, cpu_time};
 use crate::net::{Kernel, Net, Ours};
 use crate::report::{Report, Row, Target, Unit};
@@ -250,6 +251,8 @@ type Make<'a> = &'a (dyn Fn() -> Op + Sync);
 fn row(bench: &mut Bench, report: &mut Report, (what, group): (&str, &str), kernel: Make<'_>, ours: Make<'_>) {
     let kernel = gain(bench, report, &format!("cores/{group}/kernel"), kernel);
     let ours = gain(bench, report, &format!("cores/{group}/usersock"), ours);
+    report.point(Panel::Cores, what, 1.0, ours.map(|_| 1.0));
+    report.point(Panel::Cores, what, 2.0, ours);
     let what = format!("{what}: rate of two threads over one's");
     report.row(Row { what, unit: Unit::Count, ours, kernel, peer: None, target: Target::AtLeast(1.8) });
 }

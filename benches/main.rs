@@ -10,6 +10,7 @@ mod alloc;
 mod bulk;
 mod cores;
 mod datapath;
+mod figure;
 mod locks;
 mod measure;
 mod memory;
@@ -79,7 +80,7 @@ fn main() {
         load.split(' ').next().unwrap_or_default()
     ));
     println!("\n{}", report.markdown());
-    if readme && let Err(e) = report.write_readme() {
+    if readme && let Err(e) = report.write_readme().and_then(|()| figure::write(&report)) {
         eprintln!("{e}");
         std::process::exit(1);
     }
@@ -88,18 +89,18 @@ fn main() {
     }
 }
 
+/// Ports of all stacks: enough beside those in TIME-WAIT.
+const PORTS: &str = "1024 65535";
 /// The kernel's address on the TUN device of [`tun`].
 const TUN_PEER: &str = "10.99.2.1";
 
 /// Bulk and small exchanges in memory, beside the kernel's loopback.
 fn loopback(bench: &mut Bench, report: &mut Report) {
-    // Both stacks: enough ports beside those in TIME-WAIT.
-    let range = "1024 65535";
-    if let Err(e) = std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", range) {
+    if let Err(e) = std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", PORTS) {
         report.note(format!("The kernel keeps its own port range: {e}."));
     }
     let ours = Ours::loopback();
-    ours.0.sysctl.set("net.ipv4.ip_local_port_range", range).expect("a valid range");
+    ours.0.sysctl.set("net.ipv4.ip_local_port_range", PORTS).expect("a valid range");
     let ip = "127.0.0.1";
 
     let group = "loopback_bulk";
@@ -175,6 +176,8 @@ fn tun(bench: &mut Bench, report: &mut Report) -> Result<(), String> {
         return Ok(());
     }
     let ours = Ours(usersock::config::build("tun=usk0,addr=10.99.2.2/24").map_err(|e| e.to_string())?);
+    // A connection's port is in TIME-WAIT afterwards: as many as the kernel has, see `loopback`.
+    ours.0.sysctl.set("net.ipv4.ip_local_port_range", PORTS).map_err(|e| e.to_string())?;
     space::ip(&format!("addr add {TUN_PEER}/24 dev usk0"))?;
     space::ip("tuntap add name smol0 mode tun")?;
     space::ip("addr add 10.99.3.1/24 dev smol0")?;

@@ -1,5 +1,6 @@
 //! The results as one table, one line per claim: ours, the kernel's and the peer's, the ratio, the target.
 
+use crate::figure::{Panel, Point};
 use std::fmt::Write as _;
 
 /// Lines between which the README keeps the table.
@@ -73,6 +74,7 @@ pub struct Row {
 pub struct Report {
     rows: Vec<Row>,
     notes: Vec<String>,
+    points: Vec<Point>,
     failures: usize,
 }
 
@@ -82,6 +84,16 @@ impl Report {
         if row.ours.is_some() || row.kernel.is_some() || row.peer.is_some() {
             self.rows.push(row);
         }
+    }
+
+    /// Adds a point to the picture; none if it was not measured.
+    pub fn point(&mut self, panel: Panel, line: &str, x: f64, y: Option<f64>) {
+        self.points.extend(y.map(|y| Point { panel, line: line.to_owned(), x, y }));
+    }
+
+    /// The points of the picture, in the order in which they were measured.
+    pub fn points(&self) -> &[Point] {
+        &self.points
     }
 
     /// Adds a remark below the table.

@@ -1,8 +1,9 @@
 //! What a connection costs when there are many: bytes an end and time a packet with 10^2 to 10^6 established
 //! connections in one process, both ends in one stack, and what the end of a time-wait record costs. The largest number
-//! is measured only when it is asked for (`cargo bench -- scale`): its ends take more than 2 GB.
+//! is measured only when it is asked for (`cargo bench -- scale`, or with `--readme`): its ends take more than 2 GB.
 
 use crate::alloc;
+use crate::figure::Panel;
 use crate::measure::{Bench, cpu_time};
 use crate::net::{Net, Ours};
 use crate::report::{Report, Row, Target, Unit};
@@ -29,7 +30,7 @@ const RECORDS: usize = 95_000;
 /// The rows.
 pub fn run(bench: &mut Bench, report: &mut Report) {
     let mut of_thousand = None;
-    let most = if bench.asks("scale") { LARGE } else { LARGE - 1 };
+    let most = if bench.readme || bench.asks("scale") { LARGE } else { LARGE - 1 };
     for n in SIZES.into_iter().filter(|n| *n <= most) {
         let mut bytes = None;
         let nanos = bench.attempt(report, &format!("scale/{n}"), |_| {
@@ -40,6 +41,7 @@ pub fn run(bench: &mut Bench, report: &mut Report) {
         if n == 1_000 {
             of_thousand = nanos;
         }
+        report.point(Panel::Connections, "usersock", n as f64, nanos);
         let (kernel, peer) = (None, None);
         let what = format!("{n} connections, one end");
         report.row(Row { what, unit: Unit::Bytes, ours: bytes, kernel, peer, target: Target::None });

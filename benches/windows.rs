@@ -2,6 +2,7 @@
 //! of which one in a hundred is lost, and one-byte segments that fill a receive buffer of 32 MiB in several orders,
 //! beside in-order ones. A stack in virtual time, and a peer made by hand.
 
+use crate::figure::Panel;
 use crate::measure::{Bench, cpu_time};
 use crate::report::{Report, Row, Target, Unit};
 use std::collections::VecDeque;
@@ -256,13 +257,15 @@ fn arrival(order: Option<Order>) -> f64 {
 
 /// All of them.
 pub fn run(bench: &mut Bench, report: &mut Report) {
+    let measure = |id: &str, f: &dyn Fn() -> f64| bench.wants(&format!("windows/{id}")).then(f);
+    let [few, middle, many] = [1_000, 10_000, 100_000].map(|n| measure(&format!("ack_{n}"), &|| acknowledgement(n)));
+    for (n, ns) in [(1e3, few), (1e4, middle), (1e5, many)] {
+        report.point(Panel::Window, "usersock", n, ns);
+    }
     let mut line = |what: &str, ours, target| {
         report.row(Row { what: what.into(), unit: Unit::Nanos, ours, kernel: None, peer: None, target });
     };
-    let measure = |id: &str, f: &dyn Fn() -> f64| bench.wants(&format!("windows/{id}")).then(f);
-    let few = measure("ack_1000", &|| acknowledgement(1_000));
     line("an ACK with SACK blocks, 10^3 packets in flight, 1 % lost", few, Target::None);
-    let many = measure("ack_100000", &|| acknowledgement(100_000));
     line("the same with 10^5", many, few.map_or(Target::None, |ns| Target::AtMost(2.0 * ns)));
     let in_order = measure("in_order", &|| arrival(None));
     line("a segment of one byte, in order", in_order, Target::None);
