@@ -459,19 +459,23 @@ impl Epoll {
     }
 
     fn wait_for_any(&self, out: &mut [libc::epoll_event], timeout: Option<Duration>) -> Result<usize> {
-        let Some(stack) = self.stack() else {
+        let stack = match self.stack() {
+            Some(stack) => stack,
             // The set has no socket of ours yet, but one may be added while we wait: with a default stack, wait on
             // that. Without one only the kernel can wake us.
-            if self.nested.get().is_none() && usersock::config::default_stack_if_any().is_none() {
+            None if self.nested.get().is_none() && usersock::config::default_stack_if_any().is_none() => {
                 return kernel::epoll_wait(self.kernel_fd(), out, timeout);
             }
-            return self.wait_on(&default_stack()?, out, timeout);
+            None => default_stack()?,
         };
-        self.wait_on(&stack, out, timeout)
+        stack.run_pending();
+        let r = self.wait_on(&stack, out, timeout);
+        // A look that owned a sock has processed its backlog, which may have sent.
+        stack.run_pending();
+        r
     }
 
     fn wait_on(&self, stack: &Arc<Stack>, out: &mut [libc::epoll_event], timeout: Option<Duration>) -> Result<usize> {
-        stack.run_pending();
         if timeout == Some(Duration::ZERO) {
             return match self.report_all(out)? {
                 0 => kernel::signal_due().map(|()| 0),

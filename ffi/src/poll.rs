@@ -244,6 +244,10 @@ pub(crate) fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> R
         return kernel::poll(p.fds, timeout).map(at_once);
     }
     if ready > 0 || !sleeps {
+        // A look that owned a sock has processed its backlog, which may have sent.
+        if let Some(stack) = &p.stack {
+            stack.run_pending();
+        }
         let n = p.look_at_kernels()?;
         if n == 0 {
             kernel::signal_due()?;
@@ -252,7 +256,9 @@ pub(crate) fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> R
     }
     // Epoll sets without a socket of ours: one may be added during the wait.
     let stack = p.stack.take().map_or_else(default_stack, Ok)?;
-    p.wait(&stack, timeout)
+    let polled = p.wait(&stack, timeout);
+    stack.run_pending();
+    polled
 }
 
 /// Notifies `waiter` of events until the watch is dropped.

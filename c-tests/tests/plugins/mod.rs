@@ -77,6 +77,7 @@ plugin_cases! {
     loading,
     misuse,
     packets,
+    poll_sends,
     rdp,
     rec_ulp,
     rec_ulp_hostile,
