@@ -1,5 +1,5 @@
-/* A protocol that sends while poll(2) or epoll_wait(2) looks at its socket, as what was in a backlog may make it do: when
- * the call has returned, the packets have arrived, though its thread makes no other. */
+/* A protocol that sends while epoll_wait(2) or poll(2) looks at its socket, as what was in a backlog may make it do:
+ * when the call has returned, the packets have arrived, though its thread makes no other. */
 #include "common.h"
 
 enum { NUMBER = 254 };
