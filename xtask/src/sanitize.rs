@@ -90,8 +90,8 @@ fn nightly(args: &[&str]) -> Result<String, Failure> {
     Err(broken("there is no nightly toolchain; it is had by: rustup toolchain install nightly --component rust-src"))
 }
 
-/// Makes a shared library of the toolchain's archive. gcc's would do, but for wget, which waits for ever under it even
-/// without the shim.
+/// Makes a shared library of the toolchain's archive and the ladder's options. gcc's would do, but for wget, which waits
+/// for ever under it even without the shim.
 fn shared(library: &Path, folder: &Path) -> Result<PathBuf, Failure> {
     let (archive, made) = (folder.join("runtime.a"), folder.join("librustc_asan.so"));
     std::fs::copy(library.join("librustc-nightly_rt.asan.a"), &archive)?;
@@ -99,7 +99,8 @@ fn shared(library: &Path, folder: &Path) -> Result<PathBuf, Failure> {
     let mut trim = Command::new("ar");
     trim.arg("d").arg(&archive).arg("asan_preinit.cpp.o");
     let mut link = Command::new("cc");
-    link.arg("-shared").arg("-o").arg(&made).arg("-Wl,--whole-archive").arg(&archive).arg("-Wl,--no-whole-archive");
+    link.args(["-shared", "-fPIC", "-o"]).arg(&made).arg(cargo::root().join("c-tests/ladder/asan.c"));
+    link.arg("-Wl,--whole-archive").arg(&archive).arg("-Wl,--no-whole-archive");
     link.args(["-lpthread", "-ldl", "-lm", "-lrt"]);
     for command in [&mut trim, &mut link] {
         if !command.status()?.success() {
