@@ -1,10 +1,10 @@
 # select, a listener for both families, TCP_INFO, daemon(3).
 # A server ends a test a little after its client, and refuses the next one until then: it says so and closes with what
-# the client sent unread, so that the RST may be all that arrives.
+# the client sent unread, so that the RST may be all that arrives; then it closes its listener and makes a new one.
 measure() { # OPTIONS
     for _ in $(seq 200); do
         if timeout 100 $UC iperf3 -c $S -t 1 $1 > iperf.said 2>&1; then echo "$1: done" >> results; return; fi
-        grep -qE 'server is busy|control socket has closed' iperf.said || { cat iperf.said; return 1; }
+        grep -qE 'server is busy|control socket has closed|unable to connect' iperf.said || { cat iperf.said; return 1; }
     done
     return 1
 }
