@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `autoconf` | router advertisements, and addresses and routes that follow from them |
 //! | `bind` | bind(2) for protocols with addresses and ports |
-//! | `datagram` | what datagram sockets share: queues, control messages, ICMP errors |
+//! | `datagram` | what datagram sockets share: queues, what is sent and how, ICMP errors |
 //! | `exthdrs` | extension headers of IPv6 |
 //! | `flowlabel` | flow labels of IPv6, and leases of them |
 //! | `fragment` | reassembly |
@@ -22,10 +22,11 @@
 //! | `ports` | choice of local ports |
 //! | `rfc4884` | extensions of ICMP errors |
 //! | `route` | routes, addresses, path MTUs |
-//! | `rxcontrol` | control messages that few programs ask for |
+//! | `rxcontrol` | control messages of received datagrams |
 //! | `slots` | where raw and ping sockets are plugged in |
 //! | `socket_headers` | extension headers of a socket of IPv6 |
 //! | `sockopt` | SOL_IP and SOL_IPV6 options |
+//! | `txcontrol` | control messages of sent datagrams |
 
 pub mod autoconf;
 pub mod bind;
@@ -46,10 +47,11 @@ pub mod port_table;
 pub(crate) mod ports;
 pub(crate) mod rfc4884;
 pub mod route;
-pub(crate) mod rxcontrol;
+pub mod rxcontrol;
 pub(crate) mod slots;
 pub(crate) mod socket_headers;
 pub mod sockopt;
+pub mod txcontrol;
 
 use crate::base::error::{Error, Result};
 use crate::stack::Stack;

@@ -4,7 +4,7 @@
 //! do_ipv6_setsockopt, do_ipv6_getsockopt, ipv6_pktoptions, ipv6_opt_accepted.
 
 use super::rxcontrol::{self, IPV6_2292HOPLIMIT, IPV6_2292PKTINFO, IPV6_FLOWINFO};
-use super::{datagram, flowlabel, options, socket_headers};
+use super::{flowlabel, options, socket_headers, txcontrol};
 use crate::base::error::{Error, Result};
 use crate::sock::cmsg;
 use crate::sock::ip_more::PktOptions;
@@ -28,7 +28,7 @@ pub(super) fn set(g: &mut SockGuard<'_>, value: &[u8]) -> Result<()> {
     if value.len() > MAX_CONTROL {
         return Err(Error::Inval);
     }
-    let headers = datagram::headers_of(g, &cmsg::parse(value))?;
+    let headers = txcontrol::headers_of(g, &cmsg::parse(value))?;
     socket_headers::update(&mut g.common, headers.as_deref().cloned().unwrap_or_default());
     Ok(())
 }
@@ -42,7 +42,7 @@ pub(super) fn get(g: &SockGuard<'_>, value: &mut [u8]) -> Result<usize> {
     let mut told = Vec::new();
     match c.ip_more.as_ref().and_then(|m| m.pktoptions.as_deref()) {
         Some(p) => {
-            datagram::ip_control(c, p.rx.dst, (p.rx.ifindex, Ipv4Addr::UNSPECIFIED), (p.rx.ttl, p.rx.tos), &mut told);
+            rxcontrol::ip_control(c, p.rx.dst, (p.rx.ifindex, Ipv4Addr::UNSPECIFIED), (p.rx.ttl, p.rx.tos), &mut told);
             if let IpAddr::V6(dst) = p.rx.dst {
                 rxcontrol::add_v6(c, p.headers.as_deref(), &p.rx, (dst, Some(c.sport)), p.frag_max_size, &mut told);
             }

@@ -21,7 +21,7 @@ use table::Table;
 
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
-use crate::ip::{self, datagram, multicast, net};
+use crate::ip::{self, datagram, multicast, net, rxcontrol};
 use crate::sock::diag::Dumped;
 use crate::sock::filter;
 use crate::sock::msg::{RecvMsg, SendMsg};
@@ -207,7 +207,7 @@ impl Proto for Raw {
             sk.sock.drops.fetch_add(1, Ordering::Relaxed);
             return sk.stack.mib.drop(DropReason::SocketFilter);
         }
-        datagram::arrived(sk, &mut skb);
+        rxcontrol::arrived(sk, &mut skb);
         if let Err(reason) = datagram::queue(sk, skb) {
             sk.stack.mib.drop(reason);
         }

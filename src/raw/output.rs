@@ -6,6 +6,7 @@ use crate::base::error::{Error, Result};
 use crate::ip::datagram::{self, Plan};
 use crate::ip::net;
 use crate::ip::output::xmit_with_header;
+use crate::ip::txcontrol;
 use crate::sock::addr::{AF_UNSPEC, SIN6_LEN_RFC2133, unmap};
 use crate::sock::msg::{MSG_PROBE, SendMsg};
 use crate::sock::skb::{L3, Skb, TxOwner};
@@ -35,7 +36,7 @@ pub(super) fn sendmsg(g: &mut SockGuard<'_>, v4: bool, msg: &mut SendMsg<'_>) ->
     }
     let (to, protocol) = if v4 { name_v4(g, msg)? } else { name_v6(g, msg)? };
     let header_included = g.common.flag(flag::HDRINCL);
-    datagram::check_control_to(g, v4, to, &msg.control)?;
+    txcontrol::check_control_to(g, v4, to, &msg.control)?;
     if !header_included && matches!((v4, protocol), (true, proto::ICMP) | (false, proto::ICMPV6)) {
         // The type is looked at for the route lookup (raw_probe_proto_opt).
         if len < 2 {

@@ -6,7 +6,7 @@
 use super::{Udp, UdpSock, private};
 use crate::base::error::Result;
 use crate::counters::{DropReason, Mib};
-use crate::ip::{datagram, icmp, net};
+use crate::ip::{datagram, icmp, net, rxcontrol};
 use crate::sock::filter::{self, Packet};
 use crate::sock::msg::{Control, RecvMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
@@ -159,7 +159,7 @@ fn queue_one(g: &mut SockGuard<'_>, mut skb: Skb, v4: bool) {
         g.sock.drops.fetch_add(1, Ordering::Relaxed);
         return bad(g.stack, v4, DropReason::SocketFilter);
     }
-    datagram::arrived(g, &mut skb);
+    rxcontrol::arrived(g, &mut skb);
     if let Err(reason) = datagram::queue(g, skb) {
         match reason {
             DropReason::ProtoMem => count(g.stack, v4, (Mib::UdpMemErrors, Mib::Udp6MemErrors)),

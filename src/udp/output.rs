@@ -7,6 +7,7 @@ use crate::base::hash::addr128;
 use crate::counters::Mib;
 use crate::ip::datagram::{self, Plan};
 use crate::ip::flowlabel;
+use crate::ip::txcontrol;
 use crate::sock::addr::{AF_INET, AF_UNSPEC, unmap};
 use crate::sock::msg::{MSG_PROBE, SendMsg};
 use crate::sock::proto::SockRef;
@@ -212,7 +213,7 @@ fn destination(g: &SockGuard<'_>, msg: &SendMsg<'_>) -> Result<SocketAddr> {
     // A name of AF_UNSPEC leaves a v4-mapped peer to IPv6, which has no route to it.
     let mapped_peer = name.is_none() && msg.odd_name.is_some() && to.is_ipv4();
     if mapped_peer {
-        datagram::check_control_to(g, false, to, &msg.control)?;
+        txcontrol::check_control_to(g, false, to, &msg.control)?;
     }
     if mapped_peer || to.is_ipv4() && g.common.flag(flag::V6ONLY) {
         return Err(Error::NetUnreach);
