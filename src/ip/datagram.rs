@@ -4,7 +4,7 @@
 
 use super::output::{IpTx, xmit, xmit_multicast, xmit_with_headers, xmit_with_options};
 use super::socket_headers::Chain;
-use super::{flowlabel, options, rfc4884, route, rxcontrol, socket_headers, sockopt, txcontrol};
+use super::{exception, flowlabel, options, rfc4884, route, rxcontrol, socket_headers, sockopt, txcontrol};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
@@ -247,7 +247,7 @@ pub fn icmp_error(g: &mut SockGuard<'_>, e: &IcmpError<'_>, to: SocketAddr, payl
     let v4 = e.src.is_ipv4();
     let mut fatal = e.fatal;
     if e.errno == Error::MsgSize {
-        route::update_pmtu(g.stack, e.dst, e.info, e.now);
+        exception::update_pmtu(g.stack, e.dst, e.info, e.now);
         g.common.dst = None;
         if i32::from(g.common.pmtudisc) == libc::IP_PMTUDISC_DONT {
             return;

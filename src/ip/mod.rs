@@ -7,6 +7,7 @@
 //! | `autoconf` | router advertisements, and addresses and routes that follow from them |
 //! | `bind` | bind(2) for protocols with addresses and ports |
 //! | `datagram` | what datagram sockets share: queues, what is sent and how, ICMP errors |
+//! | `exception` | path MTUs that ICMP reported |
 //! | `exthdrs` | extension headers of IPv6 |
 //! | `flowlabel` | flow labels of IPv6, and leases of them |
 //! | `fragment` | reassembly |
@@ -21,7 +22,7 @@
 //! | `port_table` | sockets by port, for UDP and what is plugged in |
 //! | `ports` | choice of local ports |
 //! | `rfc4884` | extensions of ICMP errors |
-//! | `route` | routes, addresses, path MTUs |
+//! | `route` | routes, addresses, choice of the source |
 //! | `rxcontrol` | control messages of received datagrams |
 //! | `slots` | where raw and ping sockets are plugged in |
 //! | `socket_headers` | extension headers of a socket of IPv6 |
@@ -31,6 +32,7 @@
 pub mod autoconf;
 pub mod bind;
 pub mod datagram;
+pub mod exception;
 pub(crate) mod exthdrs;
 pub(crate) mod flowlabel;
 pub(crate) mod fragment;

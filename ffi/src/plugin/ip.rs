@@ -19,7 +19,7 @@ use usersock::error::{Error, Result};
 use usersock::internal::wire::{ip, ipv6};
 use usersock::ip::datagram::Plan;
 use usersock::ip::output::{self, IpTx};
-use usersock::ip::{datagram, route, sockopt};
+use usersock::ip::{datagram, exception, route, sockopt};
 use usersock::sock::msg::Control;
 use usersock::sock::packet::{IcmpError, PacketInfo};
 use usersock::sock::skb::{Csum, GsoType, Skb};
@@ -101,7 +101,7 @@ pub unsafe extern "C" fn usk_update_pmtu(o: *mut usk_owned_t, mtu: u32) -> c_int
         // SAFETY: owned, as the caller guarantees.
         let g = unsafe { guard(o) }?;
         let peer = peer(g)?;
-        route::update_pmtu(g.stack, peer.ip(), mtu, g.now());
+        exception::update_pmtu(g.stack, peer.ip(), mtu, g.now());
         g.common.dst = None;
         Ok(0)
     });
