@@ -289,11 +289,18 @@ fn wants_extension(c: &SockCommon, v4: bool) -> bool {
     c.ip_flags & if v4 { ip_flag::RECVERR_RFC4884 } else { ip_flag::RECVERR6_RFC4884 } != 0
 }
 
-/// Tells a sock of an ICMP error by `tell`, which calls [`icmp_error`]. While a system call owns the sock a fatal error
-/// is set regardless of it, as in Linux; only the error queue misses it.
-pub fn report(stack: &Arc<Stack>, sock: &Arc<Sock>, e: &IcmpError<'_>, tell: impl FnOnce(&mut SockGuard<'_>)) {
-    if sock.try_own(stack, e.now, tell).is_none() && e.fatal && sock.state() == State::Established {
-        sock.report_error(e.errno);
+/// Tells a sock of an ICMP error by `tell`, which calls [`icmp_error`]: now, or when the system call that owns the sock
+/// releases it. Linux queues errors without owning the sock; one that comes in the middle of a call is as one that comes
+/// just behind it.
+pub fn report(
+    stack: &Arc<Stack>,
+    sock: &Arc<Sock>,
+    e: &IcmpError<'_>,
+    tell: impl Fn(&mut SockGuard<'_>, &IcmpError<'_>) + Send + 'static,
+) {
+    if sock.try_own(stack, e.now, |g| tell(g, e)).is_none() {
+        let (quoted, e) = (e.quoted.to_vec(), IcmpError { quoted: &[], ..*e });
+        sock.own_or_leave(stack, e.now, move |g| tell(g, &IcmpError { quoted: &quoted, ..e }));
     }
 }
 

@@ -78,8 +78,9 @@ impl PingRcv for Table {
         let Some(sock) = self.find(e.src.is_ipv4(), id, e.src) else {
             return stack.mib.drop(DropReason::IcmpImplausible);
         };
-        let to = datagram::name_of(e.dst, 0, e.ifindex);
-        datagram::report(stack, &sock, e, |g| datagram::icmp_error(g, e, to, e.quoted));
+        datagram::report(stack, &sock, e, |g, e| {
+            datagram::icmp_error(g, e, datagram::name_of(e.dst, 0, e.ifindex), e.quoted);
+        });
     }
 }
 

@@ -86,7 +86,7 @@ fn error(stack: &Arc<Stack>, sock: &Arc<Sock>, e: &IcmpError<'_>) {
     if ip::icmp::is_advice(e) {
         return;
     }
-    datagram::report(stack, sock, e, |g| {
+    datagram::report(stack, sock, e, |g, e| {
         let c = &g.common;
         let ours =
             (c.daddr.is_unspecified() || c.daddr == e.dst) && (c.rcv_saddr.is_unspecified() || c.rcv_saddr == e.src);

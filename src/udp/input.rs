@@ -110,9 +110,10 @@ impl IpHandler for Udp {
         if icmp::is_advice(e) {
             return;
         }
-        let to = datagram::name_of(e.dst, dport, e.ifindex);
-        let payload = e.quoted.get(HEADER..).unwrap_or_default();
-        datagram::report(stack, &sock, e, |g| datagram::icmp_error(g, e, to, payload));
+        datagram::report(stack, &sock, e, move |g, e| {
+            let payload = e.quoted.get(HEADER..).unwrap_or_default();
+            datagram::icmp_error(g, e, datagram::name_of(e.dst, dport, e.ifindex), payload);
+        });
     }
 }
 

@@ -219,6 +219,51 @@ fn an_unbound_port_is_answered_with_port_unreachable_and_the_sender_learns_it() 
     assert_eq!((err.errno, err.origin, err.ty, err.code), (libc::ECONNREFUSED as u32, 2, 3, 3));
 }
 
+/// An ICMP message as received from the wire.
+fn icmp_v4(src: &str, dst: &str, msg: &icmp::Message<'_>) -> Vec<u8> {
+    let mut m = vec![0; msg.len()];
+    msg.emit(&mut m);
+    let mut p = vec![0; 20];
+    let repr = Ipv4Repr {
+        src: src.parse().unwrap(),
+        dst: dst.parse().unwrap(),
+        protocol: proto::ICMP,
+        ttl: 64,
+        tos: 0,
+        id: 0,
+        dont_fragment: false,
+        more_fragments: false,
+        frag_offset: 0,
+        payload_len: m.len(),
+    };
+    repr.emit(&mut p);
+    p.extend(m);
+    p
+}
+
+/// Linux queues errors without owning the sock (__udp4_lib_err): the one that meets a call is not lost to the queue.
+#[test]
+fn an_icmp_error_that_meets_a_call_is_queued() {
+    let b = Bench::on_ip();
+    let u = bound(&b, "10.0.0.1:4000");
+    u.setsockopt(libc::SOL_IP, libc::IP_RECVERR, &1i32.to_ne_bytes()).unwrap();
+    send_to(&u, b"lost", Some("10.0.0.9:9"), 0, vec![]).unwrap();
+    let quoted = b.wire.take().remove(0);
+    let msg = icmp::Message::Unreachable { code: icmp::unreachable::PORT, mtu: 0, quoted: &quoted };
+    let error = icmp_v4("10.0.0.9", "10.0.0.1", &msg);
+    let owned = u.sock().lock(&b.stack);
+    for _ in 0..65 {
+        b.inject(&error);
+    }
+    assert_eq!(b.stack.mib.drops(DropReason::SocketBacklog), 1, "of what waits for an owner there is a limit");
+    drop(owned);
+    for _ in 0..64 {
+        let e = recv_from(&u, 10, libc::MSG_ERRQUEUE).unwrap();
+        assert_eq!((&e.data[..], e.name), (&b"lost"[..], Some(at("10.0.0.9:9"))));
+    }
+    assert_eq!(recv_from(&u, 10, libc::MSG_ERRQUEUE).err(), Some(Error::Again));
+}
+
 #[test]
 fn peek_truncation_and_control_data_are_as_recvmsg_says() {
     let b = Bench::on_ip();
@@ -558,24 +603,7 @@ fn a_forged_fragmentation_needed_lowers_the_path_only_to_the_floor() {
     send_to(&c, b"x", None, 0, vec![]).unwrap();
     let quoted = b.wire.take().remove(0);
     let msg = icmp::Message::Unreachable { code: icmp::unreachable::FRAG_NEEDED, mtu: 68, quoted: &quoted };
-    let mut m = vec![0; msg.len()];
-    msg.emit(&mut m);
-    let mut p = vec![0; 20];
-    let repr = Ipv4Repr {
-        src: "10.0.0.254".parse().unwrap(),
-        dst: "10.0.0.1".parse().unwrap(),
-        protocol: proto::ICMP,
-        ttl: 64,
-        tos: 0,
-        id: 0,
-        dont_fragment: false,
-        more_fragments: false,
-        frag_offset: 0,
-        payload_len: m.len(),
-    };
-    repr.emit(&mut p);
-    p.extend(m);
-    b.inject(&p);
+    b.inject(&icmp_v4("10.0.0.254", "10.0.0.1", &msg));
     assert_eq!(recv_from(&c, 9, 0).err(), Some(Error::MsgSize));
     let d = crate::ip::route::lookup(&b.stack, "10.0.0.9".parse().unwrap(), None, 0).unwrap();
     assert_eq!((d.mtu, d.mtu_locked), (552, true));

@@ -343,8 +343,10 @@ pub unsafe extern "C" fn usk_icmp_report(
         let (h, reported) = unsafe { (Handle::new(sk)?, obj(error.cast::<Reported>())?) };
         // SAFETY: what err was called for, while it runs.
         let e = unsafe { obj(reported.original.cast::<IcmpError<'_>>()) }?;
-        let (to, payload) = (datagram::name_of(e.dst, port, e.ifindex), e.quoted.get(header..).unwrap_or_default());
-        datagram::report(h.stack(), h.sock(), e, |g| datagram::icmp_error(g, e, to, payload));
+        datagram::report(h.stack(), h.sock(), e, move |g, e| {
+            let payload = e.quoted.get(header..).unwrap_or_default();
+            datagram::icmp_error(g, e, datagram::name_of(e.dst, port, e.ifindex), payload);
+        });
         Ok(0)
     })
 }
