@@ -613,18 +613,19 @@ impl Plan {
         (skb.mark, skb.priority) = (self.mark, self.priority);
         let dst = self.to.ip();
         let tx = IpTx { src: self.src, dst, protocol, tos: self.tos, ttl: self.ttl, df, flow_label, now: g.now() };
-        if let Some(options) = self.options(g) {
-            return xmit_with_options(g.stack, &self.dst, &tx, &options, skb, self.looped);
-        }
-        if let (Some(headers), IpAddr::V6(to)) = (&self.headers, dst) {
+        // Of congestion only TCP takes notice (net_xmit_errno).
+        let sent = if let Some(options) = self.options(g) {
+            xmit_with_options(g.stack, &self.dst, &tx, &options, skb, self.looped)
+        } else if let (Some(headers), IpAddr::V6(to)) = (&self.headers, dst) {
             let chain = Chain::new(headers, to, protocol);
             let tx = IpTx { dst: socket_headers::first_hop(Some(headers), dst), ..tx };
-            return xmit_with_headers(g.stack, &self.dst, &tx, &chain, skb, self.looped);
-        }
-        match dst.is_multicast() {
-            true => xmit_multicast(g.stack, &self.dst, &tx, skb, self.looped),
-            false => xmit(g.stack, &self.dst, &tx, skb),
-        }
+            xmit_with_headers(g.stack, &self.dst, &tx, &chain, skb, self.looped)
+        } else if dst.is_multicast() {
+            xmit_multicast(g.stack, &self.dst, &tx, skb, self.looped)
+        } else {
+            xmit(g.stack, &self.dst, &tx, skb)
+        };
+        sent.map(drop)
     }
 }
 

@@ -371,7 +371,7 @@ pub unsafe extern "C" fn usk_reply(reg: *mut usk_reg_t, info: *const usk_packet_
         let dst = route::lookup(&stack, to, Some(from), scope)?;
         let ttl = output::default_ttl(&stack, &dst, to.is_ipv4());
         let tx = IpTx::new(from, to, reg.number(), ttl, stack.now());
-        output::xmit(&stack, &dst, &tx, skb).map(|()| 0)
+        output::xmit(&stack, &dst, &tx, skb).map(|_| 0)
     })
 }
 
