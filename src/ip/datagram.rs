@@ -446,7 +446,8 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
     if group && oif == 0 {
         oif = match to {
             SocketAddr::V6(a) if a.scope_id() != 0 => a.scope_id(),
-            _ => c.mc_index,
+            SocketAddr::V6(_) => c.mcast_oif,
+            SocketAddr::V4(_) => c.mc_index,
         };
     }
     if oif == 0 {
@@ -479,15 +480,16 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
         super::neigh::confirm(g.stack, &dst.dev, dst.gateway.unwrap_or(to.ip()), g.now());
     }
     let socket_ttl = match (group, v4) {
-        (true, _) => c.mc_ttl,
-        (_, true) => c.ttl,
-        (_, false) => c.hops,
+        (true, true) => c.mc_ttl.into(),
+        (true, false) => c.mcast_hops.into(),
+        (false, true) => c.ttl,
+        (false, false) => c.hops,
     };
     let ttl = asked.ttl.or_else(|| u8::try_from(socket_ttl).ok());
     let ttl = ttl.unwrap_or_else(|| super::output::default_ttl(g.stack, &dst, v4));
     let tos = asked.tos.unwrap_or(if v4 { c.tos } else { c.tclass });
     let dont_frag = asked.dont_frag.unwrap_or(c.flag(flag::DONTFRAG));
-    let looped = group && c.flag(flag::MULTICAST_LOOP);
+    let looped = group && loops(c, v4);
     let src = src.unwrap_or(dst.src);
     // A group cannot be the source address, although a socket may be bound to one to receive.
     let src = if src.is_multicast() { dst.src } else { src };
@@ -508,6 +510,11 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
         priority: asked.priority,
         options: asked.options,
     })
+}
+
+/// Whether this host gets what the socket sends to a group (sk_mc_loop).
+pub(crate) fn loops(c: &SockCommon, v4: bool) -> bool {
+    if v4 { c.flag(flag::MULTICAST_LOOP) } else { c.ip_flags & ip_flag::NOT_MULTICAST_LOOP6 == 0 }
 }
 
 /// Whether a socket of IPv4 sends from any address: IP_FREEBIND lets one be bound, but not sent from
@@ -672,7 +679,7 @@ pub fn connect(g: &mut SockGuard<'_>, to: SocketAddr) -> Result<()> {
         if a.scope_id() != 0 && bound != 0 && bound != a.scope_id() {
             return Err(Error::Inval);
         }
-        let of_group = if a.ip().is_multicast() { g.common.mc_index } else { 0 };
+        let of_group = if a.ip().is_multicast() { g.common.mcast_oif } else { 0 };
         if a.scope_id() == 0 && bound == 0 && of_group == 0 {
             return Err(Error::Inval);
         }

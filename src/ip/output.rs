@@ -253,12 +253,19 @@ fn send_v6(way: &Way<'_>, tx: &IpTx, (src, to): (Ipv6Addr, Ipv6Addr), mut skb: S
     transmit(way, skb)
 }
 
-/// Sends a datagram whose IP header the program wrote (IP_HDRINCL), already completed by `raw`.
-pub(crate) fn xmit_with_header(stack: &Arc<Stack>, dst: &Arc<Dst>, to: IpAddr, skb: Skb) -> Result<NetXmit> {
+/// Sends a datagram whose IP header the program wrote (IP_HDRINCL), already completed by `raw`. `looped`: as
+/// [`xmit_multicast`].
+pub(crate) fn xmit_with_header(
+    stack: &Arc<Stack>,
+    dst: &Arc<Dst>,
+    to: IpAddr,
+    skb: Skb,
+    looped: bool,
+) -> Result<NetXmit> {
     stack.mib.inc(if to.is_ipv4() { Mib::IpOutRequests } else { Mib::Ip6OutRequests });
+    let looped = looped || dst.kind == DstKind::Broadcast;
     // The TTL in the program's header is not read: a packet to a group leaves even if it is 0.
-    let way = Way { stack, dst, to, ttl: 1, looped: dst.kind == DstKind::Broadcast, now: stack.now() };
-    transmit(&way, skb)
+    transmit(&Way { stack, dst, to, ttl: 1, looped, now: stack.now() }, skb)
 }
 
 /// A packet that is complete but for its link header: copies for this stack, then the device.

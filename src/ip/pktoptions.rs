@@ -86,12 +86,12 @@ pub(crate) fn ip_options(syn: Option<&PktOptions>) -> &[u8] {
 fn of_socket(c: &SockCommon, to: &mut Vec<Control>) {
     let more = c.ip_more.as_deref();
     let sticky = more.and_then(|m| m.sticky_pktinfo).unwrap_or((0, Ipv6Addr::UNSPECIFIED));
-    let (ifindex, addr) = match (c.mc_index, c.daddr) {
+    let (ifindex, addr) = match (c.mcast_oif, c.daddr) {
         (0, _) => sticky,
         (ifindex, IpAddr::V6(peer)) => (ifindex, peer),
         (ifindex, IpAddr::V4(peer)) => (ifindex, peer.to_ipv6_mapped()),
     };
-    let (hops, flowinfo) = (i32::from(c.mc_ttl), more.map_or(0, |m| m.rcv_flowinfo));
+    let (hops, flowinfo) = (i32::from(c.mcast_hops), more.map_or(0, |m| m.rcv_flowinfo));
     let mut old = |ty, data| to.push(Control::Other { level: libc::SOL_IPV6, ty, data });
     let has = |bit: u32| c.ip_flags & bit != 0;
     if has(ip_flag::RECVPKTINFO6) {
@@ -141,10 +141,10 @@ fn accepted(c: &SockCommon, p: &PktOptions) -> bool {
 /// The segment was the next in order: what it had is told from now on.
 pub(crate) fn note(c: &mut SockCommon, p: Box<PktOptions>) {
     if c.ip_flags & PKTINFO != 0 {
-        c.mc_index = p.rx.ifindex;
+        c.mcast_oif = p.rx.ifindex;
     }
     if c.ip_flags & HOPLIMIT != 0 {
-        c.mc_ttl = i16::from(p.rx.ttl);
+        c.mcast_hops = p.rx.ttl;
     }
     let keep = accepted(c, &p);
     let more = c.ip_more.get_or_insert_default();

@@ -189,7 +189,7 @@ fn send_with_header(g: &mut SockGuard<'_>, v4: bool, plan: &Plan, msg: &mut Send
     skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
     (skb.tx_stamp, skb.tx_time) = (plan.stamps.stamp(g.sock), plan.tx_time);
     (skb.mark, skb.priority) = (plan.mark, plan.priority);
-    xmit_with_header(g.stack, &plan.dst, plan.to.ip(), skb).map(drop)
+    xmit_with_header(g.stack, &plan.dst, plan.to.ip(), skb, plan.looped).map(drop)
 }
 
 /// Completes the IP header that a program wrote, as in raw(7): total length and checksum always, source and

@@ -538,6 +538,32 @@ fn groups_of_ipv6_are_joined_sent_to_and_left_by_option() {
     assert_eq!(recv_from(&r, 9, 0).err(), Some(Error::Again));
 }
 
+/// A socket of IPv6 has interface, TTL and loop of both families (inet_sk, inet6_sk).
+#[test]
+fn options_for_groups_are_each_familys_own() {
+    let b = Bench::on_ip();
+    let s = socket(&b, libc::AF_INET6);
+    let set = |level, name, n: i32| s.setsockopt(level, name, &n.to_ne_bytes()).unwrap();
+    let get = |level, name| {
+        let mut out = [0; 4];
+        s.getsockopt(level, name, &mut out).unwrap();
+        i32::from_ne_bytes(out)
+    };
+    let (four, six, own) = (libc::SOL_IP, libc::SOL_IPV6, i32::from_ne_bytes([10, 0, 0, 1]));
+    set(six, libc::IPV6_MULTICAST_IF, 1);
+    set(six, libc::IPV6_MULTICAST_HOPS, 7);
+    set(six, libc::IPV6_MULTICAST_LOOP, 0);
+    let of_v4 = || [libc::IP_MULTICAST_IF, libc::IP_MULTICAST_TTL, libc::IP_MULTICAST_LOOP].map(|name| get(four, name));
+    assert_eq!(of_v4(), [0, 1, 1]);
+    set(four, libc::IP_MULTICAST_IF, own);
+    set(four, libc::IP_MULTICAST_TTL, 9);
+    assert_eq!(of_v4(), [own, 9, 1]);
+    let of_v6 = [libc::IPV6_MULTICAST_IF, libc::IPV6_MULTICAST_HOPS, libc::IPV6_MULTICAST_LOOP];
+    assert_eq!(of_v6.map(|name| get(six, name)), [1, 7, 0]);
+    send_to(&s, b"x", Some("[::ffff:239.1.1.1]:5000"), 0, vec![]).unwrap();
+    assert_eq!(Ipv4Header::parse(&b.wire.take()[0]).unwrap().ttl(), 9, "by the interface of IPv4's option");
+}
+
 #[test]
 fn without_ip_multicast_all_a_socket_hears_only_groups_of_its_own() {
     let b = Bench::on_ip();
