@@ -178,6 +178,19 @@ pub fn recv_whole(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
     })
 }
 
+/// Memory of `len` bytes that a cork holds back, as the kernel counts it: the sk_buff, and what kmalloc gives for the
+/// bytes, the headers and skb_shared_info. Seen for 1, 100, 400 and 3,000 bytes; between them a guess.
+pub(crate) fn corked_truesize(len: usize) -> u32 {
+    const SK_BUFF: u32 = 256;
+    const HEADERS: u32 = 64;
+    const SHARED_INFO: u32 = 320;
+    const SMALL_HEAD: u32 = 576;
+    match len as u32 + HEADERS + SHARED_INFO {
+        ..=SMALL_HEAD => SK_BUFF + SMALL_HEAD,
+        head => SK_BUFF + head.next_power_of_two(),
+    }
+}
+
 /// FIONREAD: bytes of the next datagram behind its `header`; TIOCOUTQ: bytes that the device has not completed. ENOTTY:
 /// any other request.
 pub fn ioctl(sk: SockRef<'_>, request: u64, header: usize) -> Result<i32> {
@@ -221,6 +234,7 @@ pub fn recv_error(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<us
     }
     if let Some(p) = e.packet {
         rxcontrol::ip_control(&g.common, p.dst, (p.ifindex, p.spec_dst), (p.ttl, p.tos), &mut msg.control);
+        rxcontrol::of_error(&g.common, &p, &e, &mut msg.control);
     }
     msg.control.push(Control::RecvErr(e.err));
     Ok(n)
@@ -265,7 +279,14 @@ pub fn icmp_error(g: &mut SockGuard<'_>, e: &IcmpError<'_>, to: SocketAddr, payl
             offender: Some(e.reporter),
         };
         let spec_dst = Ipv4Addr::UNSPECIFIED;
-        let packet = Some(IpPacket { dst: e.src, spec_dst, ifindex: e.ifindex, ttl: e.ttl, tos: e.tos });
+        let packet = Some(IpPacket {
+            dst: e.src,
+            spec_dst,
+            ifindex: e.ifindex,
+            ttl: e.ttl,
+            tos: e.tos,
+            flow_label: e.flow_label,
+        });
         let (payload, came) = (payload.to_vec(), Some(e.now));
         let to = with_flowinfo(to, e.flowinfo);
         let entry = ErrEntry { addr: Some(to), err, payload, packet, came, opt_stats: false };

@@ -415,6 +415,7 @@ fn report_failure(stack: &Arc<Stack>, mut skb: Skb, ifindex: u32, now: Instant) 
             quoted,
             extension: 0,
             flowinfo,
+            flow_label: 0,
             ifindex,
             // As if this host had sent itself the ICMP message.
             ttl: 64,

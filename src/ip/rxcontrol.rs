@@ -5,6 +5,8 @@
 use super::datagram::{is_ping, name_of};
 use super::socket_headers::Received;
 use super::{options, route};
+use crate::base::env::Instant;
+use crate::sock::errqueue::{ErrEntry, IpPacket, origin};
 use crate::sock::msg::{Control, RecvMsg};
 use crate::sock::packet::PacketInfo;
 use crate::sock::skb::{Skb, SkbInner};
@@ -196,6 +198,39 @@ fn add_v4(g: &SockGuard<'_>, skb: &SkbInner, rx: &PacketInfo, to: &mut Vec<Contr
     }
     if flags & ip_flag::RECVFRAGSIZE != 0 && skb.frag_max_size != 0 {
         push(IP_RECVFRAGSIZE, i32::from(skb.frag_max_size).to_ne_bytes().to_vec());
+    }
+}
+
+/// Adds what the socket asked for beyond the common options of the packet that a queued error is about, an ICMP message
+/// or one of this host's. Of an ICMP message the port is what stands in the bytes that it quoted where a header would
+/// have it (ip_icmp_error moves the transport header there).
+pub(super) fn of_error(c: &SockCommon, p: &IpPacket, e: &ErrEntry, to: &mut Vec<Control>) {
+    if c.ip_flags & (OF_V4 | OF_V6) == 0 {
+        return;
+    }
+    let quotes = matches!(e.err.origin, origin::ICMP | origin::ICMP6);
+    let port = e.payload.get(2..4).filter(|_| quotes).map(|b| u16::from_be_bytes([b[0], b[1]]));
+    match p.dst {
+        IpAddr::V4(_) => {
+            if let Some(port) = port.filter(|_| c.ip_flags & ip_flag::ORIGDSTADDR != 0) {
+                let data = name_bytes(name_of(p.dst, port, 0));
+                to.push(Control::Other { level: libc::SOL_IP, ty: IP_ORIGDSTADDR, data });
+            }
+        }
+        IpAddr::V6(dst) => {
+            let rx = PacketInfo {
+                src: p.dst,
+                dst: p.dst,
+                protocol: 0,
+                tos: p.tos,
+                ttl: p.ttl,
+                ifindex: p.ifindex,
+                not_unicast: false,
+                flow_label: p.flow_label,
+                now: Instant::ZERO,
+            };
+            add_v6(c, None, &rx, (dst, port), 0, to);
+        }
     }
 }
 

@@ -165,7 +165,9 @@ impl Proto for Raw {
     }
 
     fn ioctl(&self, sk: SockRef<'_>, request: u64) -> Result<i32> {
-        datagram::ioctl(sk, request, 0)
+        let n = datagram::ioctl(sk, request, 0)?;
+        let corked = private(&mut sk.lock())?.pending.as_ref().map_or(0, |p| p.truesize);
+        Ok(if request == libc::TIOCOUTQ { n.saturating_add(corked as i32) } else { n })
     }
 
     fn setsockopt(&self, sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {

@@ -21,6 +21,8 @@ pub(super) struct Pending {
     plan: Plan,
     protocol: u8,
     bytes: Vec<u8>,
+    /// Memory of what waits, as the kernel counts it: later calls' bytes are in pages, without room to spare.
+    pub(super) truesize: u32,
 }
 
 /// sendmsg(2): returns the length, which is always taken whole. Errors: EOPNOTSUPP (MSG_OOB), EMSGSIZE, EDESTADDRREQ,
@@ -109,8 +111,9 @@ fn append(g: &mut SockGuard<'_>, v4: bool, plan: Plan, protocol: u8, msg: &mut S
     let (src, to) = (plan.src, plan.to);
     let waits = private(g)?.pending.take();
     let empty = waits.is_none();
-    let mut packet = waits.unwrap_or(Pending { plan, protocol, bytes: Vec::new() });
+    let mut packet = waits.unwrap_or(Pending { plan, protocol, bytes: Vec::new(), truesize: 0 });
     let header = if v4 { ip::HEADER_LEN } else { ipv6::HEADER_LEN };
+    let added = if msg.flags & MSG_PROBE == 0 { msg.remaining() } else { 0 };
     if msg.flags & MSG_PROBE == 0 {
         let (len, before) = (msg.remaining(), packet.bytes.len());
         let headers = packet.plan.headers_len();
@@ -133,6 +136,10 @@ fn append(g: &mut SockGuard<'_>, v4: bool, plan: Plan, protocol: u8, msg: &mut S
         return Ok(());
     }
     if msg.flags & libc::MSG_MORE != 0 {
+        packet.truesize = match packet.truesize {
+            0 => datagram::corked_truesize(packet.bytes.len()),
+            before => before + added as u32,
+        };
         private(g)?.pending = Some(packet);
         return Ok(());
     }
@@ -142,7 +149,7 @@ fn append(g: &mut SockGuard<'_>, v4: bool, plan: Plan, protocol: u8, msg: &mut S
     } else {
         fill_checksum(g, &mut packet)?;
     }
-    let Pending { mut plan, protocol, bytes } = packet;
+    let Pending { mut plan, protocol, bytes, truesize: _ } = packet;
     let df = plan.fit(g, header + plan.headers_len() + bytes.len())?;
     let flow_label = plan.flow_label_of(g, protocol);
     plan.xmit(g, Skb::from_slice(&bytes), protocol, flow_label, df)

@@ -128,3 +128,18 @@ fn a_protocol_number_above_255_is_a_socket_and_no_packets_protocol() {
     }
     assert!(matches!(raw(&b, libc::AF_INET, 263), Err(Error::Inval)));
 }
+
+/// The numbers are the kernel's, for the loopback device.
+#[test]
+fn siocoutq_counts_what_msg_more_holds_back() {
+    let b = Bench::on_ip();
+    let s = raw(&b, libc::AF_INET, 253).unwrap();
+    for (len, want) in [(100, 832), (5_000, 5_832), (1, 5_833)] {
+        let data = vec![0; len];
+        let slices = [IoSlice::new(&data)];
+        let mut m = SendMsg::new(&slices, libc::MSG_MORE);
+        m.name = Some("127.0.0.1:0".parse().unwrap());
+        assert_eq!(s.sendmsg(&mut m), Ok(len));
+        assert_eq!(s.ioctl(libc::TIOCOUTQ), Ok(want));
+    }
+}

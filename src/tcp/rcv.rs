@@ -551,6 +551,7 @@ fn queue_icmp(cx: &mut Cx<'_>, icmp: &IcmpError<'_>, err: Error) {
             ifindex: icmp.ifindex,
             ttl: icmp.ttl,
             tos: icmp.tos,
+            flow_label: icmp.flow_label,
         }),
         came: Some(icmp.now),
         opt_stats: false,

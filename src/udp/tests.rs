@@ -241,6 +241,40 @@ fn icmp_v4(src: &str, dst: &str, msg: &icmp::Message<'_>) -> Vec<u8> {
     p
 }
 
+/// What Linux says of the ICMP message itself; the port is made of the third and the fourth byte that it quotes.
+#[test]
+fn a_queued_error_has_the_original_destination_where_the_socket_asks_for_it() {
+    let b = Bench::on_ip();
+    for (own, level, options, want) in [
+        ("127.0.0.1:0", libc::SOL_IP, [libc::IP_RECVERR, libc::IP_RECVTOS, 20], vec![1, 20]),
+        ("[::1]:0", libc::SOL_IPV6, [libc::IPV6_RECVERR, libc::IPV6_RECVTCLASS, 74], vec![67, 74]),
+    ] {
+        let s = bound(&b, own);
+        for name in options {
+            s.setsockopt(level, name, &1i32.to_ne_bytes()).unwrap();
+        }
+        send_to(&s, b"abcdefgh", Some(&own.replace(":0", ":9")), 0, vec![]).unwrap();
+        let got = recv_from(&s, 99, libc::MSG_ERRQUEUE).unwrap();
+        let kinds: Vec<i32> = got
+            .control
+            .iter()
+            .filter_map(|c| match c {
+                Control::Tos(_) => Some(libc::IP_TOS),
+                Control::Tclass(_) => Some(libc::IPV6_TCLASS),
+                Control::Other { ty, .. } => Some(*ty),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(kinds, want);
+        let Some(Control::Other { data, .. }) = got.control.get(1) else { panic!("{:?}", got.control) };
+        assert_eq!(data[2..4], *b"cd");
+        // Of less than four bytes there is no port to tell.
+        send_to(&s, b"abc", Some(&own.replace(":0", ":9")), 0, vec![]).unwrap();
+        let got = recv_from(&s, 99, libc::MSG_ERRQUEUE).unwrap();
+        assert!(!got.control.iter().any(|c| matches!(c, Control::Other { .. })), "{:?}", got.control);
+    }
+}
+
 /// Linux queues errors without owning the sock (__udp4_lib_err): the one that meets a call is not lost to the queue.
 #[test]
 fn an_icmp_error_that_meets_a_call_is_queued() {
