@@ -311,8 +311,8 @@ fn wants_extension(c: &SockCommon, v4: bool) -> bool {
 }
 
 /// Tells a sock of an ICMP error by `tell`, which calls [`icmp_error`]: now, or when the system call that owns the sock
-/// releases it. Linux queues errors without owning the sock; one that comes in the middle of a call is as one that comes
-/// just behind it.
+/// releases it. Linux queues errors without owning the sock; one that comes in the middle of a call is as one that
+/// comes just behind it.
 pub fn report(
     stack: &Arc<Stack>,
     sock: &Arc<Sock>,

@@ -248,8 +248,8 @@ fn a_link_changes_while_the_world_runs() {
     assert_eq!((world.now(), ea.link.fate().lost, ea.link.fate().received), (Instant::from_secs(1), 1, 1));
 }
 
-/// Sent on the kernel through pfifo_head_drop, with a limit of 3, under tbf: each call succeeds, and behind the fragment
-/// that meets the congestion no other leaves (ip_do_fragment).
+/// Sent on the kernel through pfifo_head_drop, with a limit of 3, under tbf: each call succeeds, and behind the
+/// fragment that meets the congestion no other leaves (ip_do_fragment).
 #[test]
 fn a_datagram_stops_at_the_fragment_that_meets_a_congested_queue_and_its_call_succeeds() {
     let world = World::new(1);

@@ -297,7 +297,7 @@ fn a_refused_packet_does_not_start_its_sender_again() {
     }
 }
 
-/// NET_XMIT_CN: the segment was sent, and the window is reduced as for a mark of ECN (__tcp_transmit_skb, net_xmit_eval).
+/// NET_XMIT_CN: the segment was sent; the window is reduced as for a mark of ECN (__tcp_transmit_skb, net_xmit_eval).
 #[test]
 fn a_segment_that_meets_a_congested_queue_was_sent_and_reduces_the_window() {
     let b = Bench::established();
