@@ -93,7 +93,7 @@ fn filters_and_checksums_are_the_sockets_own() {
     assert_eq!(send(&odd, b"abc", "[::1]:0"), Err(Error::Inval));
 }
 
-/// As on the kernel: a raw socket's own header is no reason for the copy to be missing, and who has not joined gets none.
+/// As on the kernel: with a header of the program's own there is a copy, too, and who has not joined gets none.
 #[test]
 fn a_packet_with_the_programs_header_to_a_group_is_looped_to_its_members() {
     let b = Bench::on_ip();

@@ -248,8 +248,8 @@ impl Sock {
 }
 
 impl Sock {
-    /// Softirq context: runs `f` as owner, now or when the owner releases the sock. More than [`LATE_MAX`] that wait are
-    /// dropped, and counted as packets are that the backlog has no room for.
+    /// Softirq context: runs `f` as owner, now or when the owner releases the sock. More than [`LATE_MAX`] that wait
+    /// are dropped, and counted as packets are that the backlog has no room for.
     pub(crate) fn own_or_leave(
         self: &Arc<Sock>,
         stack: &Arc<Stack>,

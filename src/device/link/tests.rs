@@ -82,8 +82,8 @@ fn a_senders_own_queue_pushes_back_and_completes_when_the_last_bit_has_left() {
     assert_eq!(arrivals(&b).len(), 3);
 }
 
-/// As pfifo_head_drop under tbf on a veth pair of the kernel: of ten datagrams at once into a queue for three arrive the
-/// one that is being sent and the last three, which have moved up.
+/// As pfifo_head_drop under tbf on a veth pair of the kernel: of ten datagrams at once into a queue for three arrive
+/// the one that is being sent and the last three, which have moved up.
 #[test]
 fn a_full_queue_that_drops_its_head_delivers_the_newest_packets_without_gaps_in_time() {
     for (own_queue, lossless) in [(true, true), (true, false), (false, true)] {
