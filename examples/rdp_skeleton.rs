@@ -182,7 +182,7 @@ impl Rdp {
         skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
         let mut tx = IpTx::new(plan.src, peer.ip(), RDP, plan.ttl, g.now());
         (tx.tos, tx.df) = (plan.tos, df);
-        output::xmit(g.stack, &plan.dst, &tx, skb)
+        output::xmit(g.stack, &plan.dst, &tx, skb).map(drop)
     }
 
     fn send_ack(&self, g: &mut SockGuard<'_>) {

@@ -85,6 +85,14 @@ static void options(void)
     EQ(got, 0xffff);
     OK(set_int(icmp6, SOL_RAW, 7 /* IPV6_CHECKSUM */, 4));
     ERR(set_int(icmp6, SOL_IPV6, 7, 4), EINVAL);
+    /* A length below 0 is a large one to rawv6_getsockopt, and none to the others. */
+    len = (socklen_t)-1;
+    OK(usk_getsockopt(icmp6, SOL_RAW, 7, &got, &len));
+    CHECK(len == 4 && got == 4);
+    len = (socklen_t)-1;
+    ERR(usk_getsockopt(icmp6, SOL_RAW, 999, &got, &len), ENOPROTOOPT);
+    len = (socklen_t)-1;
+    ERR(usk_getsockopt(icmp, SOL_RAW, 1, &got, &len), EINVAL);
     ERR(usk_setsockopt(icmp6, SOL_RAW, 999, &filter, 1), EINVAL);
     ERR(usk_setsockopt(icmp6, SOL_RAW, 999, &filter, 4), ENOPROTOOPT);
     OK(usk_close(icmp));

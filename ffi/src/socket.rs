@@ -240,13 +240,14 @@ pub unsafe extern "C-unwind" fn usk_getsockopt(
             // SAFETY: the caller vouches for `value`: for as many structs as the first says, or as there are.
             return unsafe { ao_keys(&s, value, len) }.map(|()| 0);
         }
-        // Level SOL_IPV6 takes a negative length for a large one; its values are ints.
+        // SOL_IPV6, and SOL_RAW of IPv6, take a negative length for a large one; their values are ints.
         let room = match *len as i32 {
             // Its length counts instructions.
             n @ 0.. if (level, name) == (libc::SOL_SOCKET, libc::SO_GET_FILTER) => {
                 n as usize * size_of::<libc::sock_filter>()
             }
             ..0 if level == libc::SOL_IPV6 => size_of::<c_int>(),
+            ..0 if level == libc::SOL_RAW && s.sock().family == libc::AF_INET6 as u16 => size_of::<c_int>(),
             ..0 => return Err(negative_length(&s, level, name)),
             n => n as usize,
         };

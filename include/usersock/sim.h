@@ -122,6 +122,8 @@ extern "C" {
  - jitter=1ms: added to it, uniformly from 0 to this; does not reorder
  - queue=100kb: bytes that the queue in front of the rate holds (b, kb, mb); what does not fit is lost
  - limit=100: the same in packets
+ - drop=head: a full queue loses its oldest packet, not the one that comes; if the queue is the sender's own
+   (USK_SIM_OWN_QUEUE), TCP is told (NET_XMIT_CN) and reduces its window
  - ecn=30kb: queue length from which on ECN-capable packets are marked
  - loss=2%: share of packets lost; of each packet by itself
  - reorder=1%: share of packets delayed further, by reorder-by=2ms, while later ones pass

@@ -53,10 +53,15 @@ fn set(d: Direction, key: &str, value: &str) -> Result<Direction, &'static str> 
         "rate" => d.rate(rate(value)?),
         "queue" => d.queue_bytes(bytes(value)?),
         "limit" => d.queue_packets(value.parse().map_err(|_| "a number of packets")?),
+        "drop" => d.head_drop(match value {
+            "head" => true,
+            "tail" => false,
+            _ => return Err("head or tail"),
+        }),
         "ecn" => d.ecn_threshold(bytes(value)?),
         _ => {
             return Err("known are delay, jitter, loss, duplicate, corrupt, reorder, reorder-by, rate, queue, limit, \
-                        ecn and seed");
+                        drop, ecn and seed");
         }
     })
 }
@@ -92,7 +97,7 @@ mod tests {
     #[test]
     fn settings_are_read_with_their_units() {
         let all = "delay=20ms jitter=1.5ms loss=1% duplicate=0.5% corrupt=2% reorder=3% reorder-by=4ms rate=100mbit \
-                   queue=100kb limit=50 ecn=20kb seed=7";
+                   queue=100kb limit=50 drop=head ecn=20kb seed=7";
         let link = parse(all).unwrap();
         let want = Direction::default()
             .delay(Duration::from_millis(20))
@@ -105,6 +110,7 @@ mod tests {
             .rate(100_000_000)
             .queue_bytes(102_400)
             .queue_packets(50)
+            .head_drop(true)
             .ecn_threshold(20_480);
         assert_eq!((link.seed, link.config.forth, link.config.back), (Some(7), want, want));
     }

@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 #[cfg(test)]
@@ -36,6 +37,10 @@ pub struct Direction {
     pub queue_bytes: u64,
     /// The same limit in packets. 0: no limit.
     pub queue_packets: usize,
+    /// A packet that the queue has no room for takes the place of the oldest one, which is lost: the queue stays as
+    /// short, but what it delivers is newer. If the queue is the sender's own, the sender is told that it is congested.
+    /// Linux: pfifo_head_drop.
+    pub head_drop: bool,
     /// Queue length in bytes at which ECN-capable packets are marked CE (RFC 3168 §5); 0: never.
     pub ecn_threshold: u64,
     /// Probability that a packet is lost.
@@ -59,6 +64,7 @@ impl Default for Direction {
             jitter: Duration::ZERO,
             queue_bytes: 0,
             queue_packets: 0,
+            head_drop: false,
             ecn_threshold: 0,
             loss: 0.0,
             reorder: 0.0,
@@ -93,6 +99,8 @@ impl Direction {
         queue_bytes: u64,
         /// Sets the size of the queue, packets; 0: no limit.
         queue_packets: usize,
+        /// Sets whether a full queue loses its oldest packet.
+        head_drop: bool,
         /// Sets the queue length in bytes at which packets are marked CE; 0: never.
         ecn_threshold: u64,
         /// Sets the probability of loss.
@@ -281,7 +289,11 @@ impl Ord for Flight {
 #[derive(Debug)]
 struct Queued {
     departs: Instant,
+    /// How long the wire is busy with it.
+    serialise: Duration,
     bytes: u64,
+    /// Numbers of its flights: none if it is lost on the way.
+    flights: Range<u64>,
     /// The sending sock's charge, if the queue is the sender's own. Dropped outside the lock.
     owner: Option<TxOwner>,
 }
@@ -339,20 +351,46 @@ impl Wire {
         before - s.queue.len()
     }
 
-    /// Sends a packet. Returned if the queue is full and the sender's own, unless `squeeze` is set: for the remaining
+    /// Loses the packet that would leave next, so that those behind it leave earlier. The one whose bits are leaving is
+    /// not it: false, if there is no other.
+    fn drop_head(s: &mut WireState, now: Instant, done: &mut Owners) -> bool {
+        let Some(at) = s.queue.iter().position(|q| q.departs - q.serialise > now) else { return false };
+        let Some(gone) = s.queue.remove(at) else { return false };
+        s.queued_bytes -= gone.bytes;
+        s.fate.overflowed += 1;
+        s.busy_until -= gone.serialise;
+        s.queue.iter_mut().skip(at).for_each(|q| q.departs -= gone.serialise);
+        let mut flights = std::mem::take(&mut s.flights).into_vec();
+        flights.retain(|f| !gone.flights.contains(&f.0.number));
+        for Reverse(f) in flights.iter_mut().filter(|f| f.0.number >= gone.flights.end) {
+            f.at -= gone.serialise;
+        }
+        s.flights = flights.into();
+        done.extend(gone.owner);
+        true
+    }
+
+    /// Sends a packet. `Busy` if the queue is full and the sender's own, unless `squeeze` is set: for the remaining
     /// segments of a packet that was segmented here.
-    fn send(&self, now: Instant, mut skb: Skb, squeeze: bool) -> Option<Skb> {
+    fn send(&self, now: Instant, mut skb: Skb, squeeze: bool) -> Xmit {
         let mut done = Owners::new();
         let mut guard = self.state.lock();
         let s = &mut *guard;
         let d = s.direction;
         Wire::depart(s, now, &mut done);
         let bytes = skb.len() as u64;
-        let full = (d.queue_packets > 0 && s.queue.len() >= d.queue_packets)
-            || (d.queue_bytes > 0 && s.queued_bytes + bytes > d.queue_bytes && !s.queue.is_empty());
-        let full = full && !squeeze;
+        let full = |s: &WireState| {
+            !squeeze
+                && (d.queue_packets > 0 && s.queue.len() >= d.queue_packets
+                    || d.queue_bytes > 0 && s.queued_bytes + bytes > d.queue_bytes && !s.queue.is_empty())
+        };
+        let mut congested = false;
+        while d.head_drop && full(s) && Wire::drop_head(s, now, &mut done) {
+            congested = self.own_queue;
+        }
+        let full = full(s);
         if full && self.own_queue {
-            return Some(skb);
+            return Xmit::Busy(skb);
         }
         s.fate.sent += 1;
         s.fate.bytes += bytes;
@@ -361,7 +399,7 @@ impl Wire {
             s.fate.overflowed += 1;
             drop(guard);
             drop(owner);
-            return None;
+            return Xmit::Sent;
         }
         if self.offload {
             if skb.csum != Csum::None {
@@ -381,11 +419,7 @@ impl Wire {
         };
         let departs = s.busy_until.max(now) + serialise;
         s.busy_until = departs;
-        if departs > now {
-            s.queue.push_back(Queued { departs, bytes, owner: if self.own_queue { owner.take() } else { None } });
-            s.queued_bytes += bytes;
-        }
-        done.extend(owner);
+        let first = s.number + 1;
         if self.chance(d.loss) {
             s.fate.lost += 1;
         } else {
@@ -411,10 +445,16 @@ impl Wire {
             s.number += 1;
             s.flights.push(Reverse(Flight { at, number: s.number, skb }));
         }
+        if departs > now {
+            let (owner, flights) = (if self.own_queue { owner.take() } else { None }, first..s.number + 1);
+            s.queue.push_back(Queued { departs, serialise, bytes, flights, owner });
+            s.queued_bytes += bytes;
+        }
+        done.extend(owner);
         drop(guard);
         // Dropped without the lock: a completion may send more.
         drop(done);
-        None
+        if congested { Xmit::Congested } else { Xmit::Sent }
     }
 
     fn flip(&self, skb: &mut Skb) {
@@ -542,21 +582,21 @@ impl Device for LinkEnd {
             if skb.gso_size == 0 && skb.len() > most {
                 return Xmit::Dropped(io::Error::from_raw_os_error(libc::EMSGSIZE));
             }
-            return match self.out.send(now, skb, false) {
-                Some(skb) => Xmit::Busy(skb),
-                None => Xmit::Sent,
-            };
+            return self.out.send(now, skb, false);
         }
         // Packets on a wire have complete checksums; otherwise corruption could go undetected.
+        let mut sent = Xmit::Sent;
         for (i, seg) in gso::segment_at(skb, &self.caps, l2).enumerate() {
             if seg.len() > most {
                 return Xmit::Dropped(io::Error::from_raw_os_error(libc::EMSGSIZE));
             }
-            if let Some(back) = self.out.send(now, seg, i > 0) {
-                return Xmit::Busy(back);
+            match self.out.send(now, seg, i > 0) {
+                Xmit::Sent => {}
+                Xmit::Congested => sent = Xmit::Congested,
+                back => return back,
             }
         }
-        Xmit::Sent
+        sent
     }
 
     fn next_event(&self, _: u16) -> Option<Instant> {

@@ -162,6 +162,9 @@ impl Caps {
 pub enum Xmit {
     /// Accepted. The packet's `owner` is dropped when the device is done with it, which may be at once.
     Sent,
+    /// As `Sent`, but the device's queue had no room and lost a packet for it, an older one or this one: a TCP sender
+    /// reduces its window, as for a mark of ECN (NET_XMIT_CN).
+    Congested,
     /// The device's queue is full and the packet is returned. The transmit queue of `netdev` keeps it and tries again
     /// at the next poll (NETDEV_TX_BUSY), or drops it if that queue is full too.
     Busy(Skb),

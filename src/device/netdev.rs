@@ -24,6 +24,15 @@ use std::sync::{Arc, OnceLock};
 /// Most packets that are queued for a full device (txqueuelen).
 const TXQUEUELEN: usize = 1000;
 
+/// What became of a packet that a device or its queue took. In ascending order of gravity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NetXmit {
+    /// NET_XMIT_SUCCESS.
+    Success,
+    /// The queue is congested: see [`Xmit::Congested`] (NET_XMIT_CN).
+    Cn,
+}
+
 /// One transmit/receive queue pair. Two threads that use two queues do not write to one pair of cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -370,7 +379,7 @@ impl NetDev {
     /// Sends a packet that is complete for this device (link header in front, segmented as needed). Packets for a full
     /// device are queued in order; when that queue is full the packet is dropped and ENOBUFS returned (in Linux the
     /// positive NET_XMIT_DROP: local congestion).
-    pub fn xmit(&self, stack: &Stack, now: Instant, skb: Skb) -> Result<()> {
+    pub fn xmit(&self, stack: &Stack, now: Instant, skb: Skb) -> Result<NetXmit> {
         if !self.is_up() {
             stack.mib.drop(DropReason::DeviceFull);
             return Err(Error::NetDown);
@@ -384,11 +393,11 @@ impl NetDev {
         let Some(queue) = self.queues.get(q as usize) else { return Err(Error::NoDev) };
         if queue.tx_len.load(Ordering::Acquire) == 0 {
             match self.start_xmit(stack, q, now, skb) {
-                Xmit::Sent => {
+                done @ (Xmit::Sent | Xmit::Congested) => {
                     if let Some(own) = debtor {
                         own.owed.fetch_or(1 << q, Ordering::Release);
                     }
-                    return Ok(());
+                    return Ok(if matches!(done, Xmit::Sent) { NetXmit::Success } else { NetXmit::Cn });
                 }
                 Xmit::Dropped(_) => {
                     stack.mib.drop(DropReason::DeviceFull);
@@ -400,7 +409,7 @@ impl NetDev {
                     queue.tx_len.store(tx.len(), Ordering::Release);
                     drop(tx);
                     stack.note_full();
-                    return Ok(());
+                    return Ok(NetXmit::Success);
                 }
             }
         }
@@ -411,7 +420,7 @@ impl NetDev {
         }
         tx.push_back(skb);
         queue.tx_len.store(tx.len(), Ordering::Release);
-        Ok(())
+        Ok(NetXmit::Success)
     }
 
     /// Hands a packet to the device, and reports that if asked to (ndo_start_xmit, skb_tx_timestamp).
@@ -425,7 +434,7 @@ impl NetDev {
                 Xmit::Busy(skb)
             }
             done => {
-                if matches!(done, Xmit::Sent)
+                if matches!(done, Xmit::Sent | Xmit::Congested)
                     && let Some(report) = report
                 {
                     report.queue(stack.now());

@@ -146,7 +146,7 @@ impl Device for Pcap {
         let mut out = self.out.lock();
         let sent = self.inner.xmit(queue, now, skb);
         // Only packets that the device took: a returned packet is captured when it is sent.
-        if let Xmit::Sent = sent {
+        if let Xmit::Sent | Xmit::Congested = sent {
             self.capture(&mut out, &copy);
         }
         sent

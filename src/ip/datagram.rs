@@ -1,10 +1,10 @@
-//! What datagram sockets of all protocols share: the receive queue with its limits, control messages, and ICMP errors.
-//! Above: UDP, ping, raw. Below: `sock`. Linux: net/core/datagram.c, sock_queue_rcv_skb, ip_cmsg_recv, ip_icmp_error,
-//! ip_local_error.
+//! What datagram sockets of all protocols share: the receive queue with its limits, the plan of what is sent, and ICMP
+//! errors. Above: UDP, ping, raw. Below: `rxcontrol`, `txcontrol`, `sock`. Linux: net/core/datagram.c,
+//! sock_queue_rcv_skb, ip_icmp_error, ip_local_error.
 
 use super::output::{IpTx, xmit, xmit_multicast, xmit_with_headers, xmit_with_options};
 use super::socket_headers::Chain;
-use super::{bind, flowlabel, options, rfc4884, route, rxcontrol, socket_headers, sockopt};
+use super::{exception, flowlabel, options, rfc4884, route, rxcontrol, socket_headers, sockopt, txcontrol};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
@@ -14,25 +14,22 @@ use crate::sock::errqueue::{ErrEntry, IpPacket, origin};
 use crate::sock::ip_more::TxHeaders;
 use crate::sock::mem::{self, Kind};
 use crate::sock::msg::{Control, RecvMsg, SendMsg, SockExtendedErr};
-use crate::sock::packet::{IcmpError, PacketInfo};
+use crate::sock::packet::IcmpError;
 use crate::sock::proto::SockRef;
-use crate::sock::skb::{Skb, SkbInner, TxOwner};
+use crate::sock::skb::{Skb, TxOwner};
 use crate::sock::sockopt::name_bytes;
 use crate::sock::state::State;
 use crate::sock::tstamp::{self, Cookie, sof};
 use crate::sock::wait::Events;
-use crate::sock::{Sock, SockCommon, SockGuard, flag, ip_flag, more};
+use crate::sock::{Sock, SockCommon, SockGuard, flag, ip_flag};
 use crate::stack::Stack;
 use crate::wire::addr::is_link_local_v6;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Words of the control block of a packet in a receive queue, as [`arrived`] and [`recv`] use it: for IP_PKTINFO the
-/// interface in the upper half and ipi_spec_dst in the lower (PKTINFO_SKB_CB); packets dropped before it
-/// (SOCK_SKB_CB.dropcount); whether it was peeked at.
-const CB_PKTINFO: usize = 0;
-const CB_DROPS: usize = 1;
+/// Word of the control block of a packet in a receive queue: whether it was peeked at. The words before it are
+/// `rxcontrol`'s.
 const CB_PEEKED: usize = 2;
 
 /// Type of the control message of IPV6_RECVPATHMTU.
@@ -40,7 +37,7 @@ const IPV6_PATHMTU: i32 = 61;
 /// Type of the control message with TCP's measurements.
 const SCM_TIMESTAMPING_OPT_STATS: i32 = 54;
 
-fn is_udp(sock: &Sock) -> bool {
+pub(super) fn is_udp(sock: &Sock) -> bool {
     sock.ty == libc::SOCK_DGRAM as u16 && sock.protocol == libc::IPPROTO_UDP as u16
 }
 
@@ -113,7 +110,7 @@ pub fn recv(
     };
     let Some(mut skb) = g.common.receive_queue.remove(at) else { return Err(Error::Again) };
     let n = f(&g, &skb, from, msg);
-    control(&g, &skb, msg);
+    rxcontrol::control(&g, &skb, msg);
     let (sock, truesize) = (g.sock, skb.truesize);
     if peek {
         skb.cb[CB_PEEKED] = 1;
@@ -181,6 +178,19 @@ pub fn recv_whole(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
     })
 }
 
+/// Memory of `len` bytes that a cork holds back, as the kernel counts it: the sk_buff, and what kmalloc gives for the
+/// bytes, the headers and skb_shared_info. Seen for 1, 100, 400 and 3,000 bytes; between them a guess.
+pub(crate) fn corked_truesize(len: usize) -> u32 {
+    const SK_BUFF: u32 = 256;
+    const HEADERS: u32 = 64;
+    const SHARED_INFO: u32 = 320;
+    const SMALL_HEAD: u32 = 576;
+    match len as u32 + HEADERS + SHARED_INFO {
+        ..=SMALL_HEAD => SK_BUFF + SMALL_HEAD,
+        head => SK_BUFF + head.next_power_of_two(),
+    }
+}
+
 /// FIONREAD: bytes of the next datagram behind its `header`; TIOCOUTQ: bytes that the device has not completed. ENOTTY:
 /// any other request.
 pub fn ioctl(sk: SockRef<'_>, request: u64, header: usize) -> Result<i32> {
@@ -223,133 +233,17 @@ pub fn recv_error(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<us
         (e.packet, e.err.offender) = (None, None);
     }
     if let Some(p) = e.packet {
-        ip_control(&g.common, p.dst, (p.ifindex, p.spec_dst), (p.ttl, p.tos), &mut msg.control);
+        rxcontrol::ip_control(&g.common, p.dst, (p.ifindex, p.spec_dst), (p.ttl, p.tos), &mut msg.control);
+        rxcontrol::of_error(&g.common, &p, &e, &mut msg.control);
     }
     msg.control.push(Control::RecvErr(e.err));
     Ok(n)
 }
 
-/// Notes what a datagram tells of its arrival, before it is queued: what was dropped by then, and for IP_PKTINFO of
-/// IPv4, where the option is set by then, the interface and which address of this host an answer comes from. A ping
-/// socket has the interface in any case, and no such address. Linux: sock_skb_set_dropcount, ipv4_pktinfo_prepare,
-/// fib_compute_spec_dst.
-pub(crate) fn arrived(g: &SockGuard<'_>, skb: &mut Skb) {
-    let Some(rx) = skb.rx else { return };
-    let c = &g.common;
-    if c.flag(flag::RXQ_OVFL) {
-        skb.cb[CB_DROPS] = u64::from(g.sock.drops.load(Ordering::Relaxed));
-    }
-    if rx.dst.is_ipv6() {
-        if c.ip_flags & ip_flag::HEADERS6 == 0 {
-            // They are not charged to the socket.
-            skb.saved_header = None;
-        }
-        return;
-    }
-    if let Some(note) = pktinfo(g, &rx) {
-        skb.cb[CB_PKTINFO] = note;
-    }
-}
-
-/// What IP_PKTINFO says of a packet of IPv4, as a word: interface, and ipi_spec_dst. None: the socket does not ask.
-fn pktinfo(g: &SockGuard<'_>, rx: &PacketInfo) -> Option<u64> {
-    let (c, IpAddr::V4(dst)) = (&g.common, rx.dst) else { return None };
-    let ping = g.sock.ty == libc::SOCK_DGRAM as u16 && g.sock.protocol == libc::IPPROTO_ICMP as u16;
-    let asked = c.flag(flag::PKTINFO) || c.ip_flags & ip_flag::RECVPKTINFO6 != 0;
-    let own = match (ping, asked) {
-        (true, _) => Ipv4Addr::UNSPECIFIED,
-        (_, false) => return None,
-        _ if route::is_local(g.stack, rx.dst) => dst,
-        // Of a packet to a group or to all: the source of what goes to its sender.
-        _ => match route::lookup(g.stack, rx.src, None, 0).map(|d| d.src) {
-            Ok(IpAddr::V4(own)) => own,
-            _ => Ipv4Addr::UNSPECIFIED,
-        },
-    };
-    Some(u64::from(rx.ifindex) << 32 | u64::from(own.to_bits()))
-}
-
-fn control(g: &SockGuard<'_>, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
-    control_with(g, skb, (skb.cb[CB_PKTINFO], skb.cb[CB_DROPS] as u32), msg);
-}
-
-/// Adds the control messages that the socket asks for, of a received packet whose control block is its protocol's own:
-/// what SO_RXQ_OVFL and ipi_spec_dst say is found now, not when the packet was queued.
-pub fn control_of(g: &SockGuard<'_>, skb: &SkbInner, msg: &mut RecvMsg<'_, '_>) {
-    let noted = skb.rx.and_then(|rx| pktinfo(g, &rx)).unwrap_or_default();
-    control_with(g, skb, (noted, g.sock.drops.load(Ordering::Relaxed)), msg);
-}
-
-fn control_with(g: &SockGuard<'_>, skb: &SkbInner, (noted, drops): (u64, u32), msg: &mut RecvMsg<'_, '_>) {
-    let c = &g.common;
-    tstamp::received(g, skb.tstamp, false, &mut msg.control);
-    // Of SOL_SOCKET a ping socket tells the time alone (ping_recvmsg).
-    if !is_ping(g.sock) {
-        sock_control(c, skb, drops, msg);
-    }
-    if let Some(rx) = skb.rx {
-        let info = match rx.dst {
-            IpAddr::V4(_) => ((noted >> 32) as u32, Ipv4Addr::from_bits(noted as u32)),
-            IpAddr::V6(_) => (rx.ifindex, Ipv4Addr::UNSPECIFIED),
-        };
-        ip_control(c, rx.dst, info, (rx.ttl, rx.tos), &mut msg.control);
-        rxcontrol::add(g, skb, &rx, &mut msg.control);
-    }
-}
-
-/// What was dropped, the packet's mark and its priority, where the socket asks for them (sock_recv_cmsgs).
-fn sock_control(c: &SockCommon, skb: &SkbInner, drops: u32, msg: &mut RecvMsg<'_, '_>) {
-    if c.flag(flag::RXQ_OVFL) && drops > 0 {
-        msg.control.push(Control::RxqOvfl(drops));
-    }
-    if c.more & more::RCVMARK != 0 {
-        msg.control.push(Control::Mark(skb.mark));
-    }
-    if c.more & more::RCVPRIORITY != 0 {
-        msg.control.push(Control::Priority(skb.priority));
-    }
-}
-
 /// Whether it is an ICMP echo socket.
-fn is_ping(sock: &Sock) -> bool {
+pub(super) fn is_ping(sock: &Sock) -> bool {
     let icmp = [libc::IPPROTO_ICMP as u16, libc::IPPROTO_ICMPV6 as u16];
     sock.ty == libc::SOCK_DGRAM as u16 && icmp.contains(&sock.protocol)
-}
-
-/// What a socket wants to know of a packet's IP header: its destination, its interface with ipi_spec_dst, its TTL and
-/// TOS.
-pub(super) fn ip_control(
-    c: &SockCommon,
-    dst: IpAddr,
-    (ifindex, spec_dst): (u32, Ipv4Addr),
-    (ttl, tos): (u8, u8),
-    to: &mut Vec<Control>,
-) {
-    let (v4, ttl, tos) = (dst.is_ipv4(), i32::from(ttl), i32::from(tos));
-    // A socket of IPv6 has both families' options: IPV6_RECVPKTINFO is for packets of either, the others for their
-    // own (ip_cmsg_recv, ip6_datagram_recv_common_ctl, ip6_datagram_recv_specific_ctl).
-    if c.ip_flags & ip_flag::RECVPKTINFO6 != 0 {
-        let addr = match dst {
-            IpAddr::V4(a) => a.to_ipv6_mapped(),
-            IpAddr::V6(a) => a,
-        };
-        to.push(Control::PktInfo { ifindex, addr: addr.into(), spec_dst: None });
-    }
-    if v4 && c.flag(flag::PKTINFO) {
-        to.push(Control::PktInfo { ifindex, addr: dst, spec_dst: Some(spec_dst) });
-    }
-    if v4 && c.flag(flag::RECVTTL) {
-        to.push(Control::Ttl(ttl));
-    }
-    if v4 && c.flag(flag::RECVTOS) {
-        to.push(Control::Tos(tos));
-    }
-    if !v4 && c.ip_flags & ip_flag::RECVHOPLIMIT != 0 {
-        to.push(Control::HopLimit(ttl));
-    }
-    if !v4 && c.ip_flags & ip_flag::RECVTCLASS != 0 {
-        to.push(Control::Tclass(tos));
-    }
 }
 
 /// An end of a packet or a socket as a name: an address of a link carries its interface.
@@ -367,7 +261,7 @@ pub fn icmp_error(g: &mut SockGuard<'_>, e: &IcmpError<'_>, to: SocketAddr, payl
     let v4 = e.src.is_ipv4();
     let mut fatal = e.fatal;
     if e.errno == Error::MsgSize {
-        route::update_pmtu(g.stack, e.dst, e.info, e.now);
+        exception::update_pmtu(g.stack, e.dst, e.info, e.now);
         g.common.dst = None;
         if i32::from(g.common.pmtudisc) == libc::IP_PMTUDISC_DONT {
             return;
@@ -385,7 +279,14 @@ pub fn icmp_error(g: &mut SockGuard<'_>, e: &IcmpError<'_>, to: SocketAddr, payl
             offender: Some(e.reporter),
         };
         let spec_dst = Ipv4Addr::UNSPECIFIED;
-        let packet = Some(IpPacket { dst: e.src, spec_dst, ifindex: e.ifindex, ttl: e.ttl, tos: e.tos });
+        let packet = Some(IpPacket {
+            dst: e.src,
+            spec_dst,
+            ifindex: e.ifindex,
+            ttl: e.ttl,
+            tos: e.tos,
+            flow_label: e.flow_label,
+        });
         let (payload, came) = (payload.to_vec(), Some(e.now));
         let to = with_flowinfo(to, e.flowinfo);
         let entry = ErrEntry { addr: Some(to), err, payload, packet, came, opt_stats: false };
@@ -409,11 +310,18 @@ fn wants_extension(c: &SockCommon, v4: bool) -> bool {
     c.ip_flags & if v4 { ip_flag::RECVERR_RFC4884 } else { ip_flag::RECVERR6_RFC4884 } != 0
 }
 
-/// Tells a sock of an ICMP error by `tell`, which calls [`icmp_error`]. While a system call owns the sock a fatal error
-/// is set regardless of it, as in Linux; only the error queue misses it.
-pub fn report(stack: &Arc<Stack>, sock: &Arc<Sock>, e: &IcmpError<'_>, tell: impl FnOnce(&mut SockGuard<'_>)) {
-    if sock.try_own(stack, e.now, tell).is_none() && e.fatal && sock.state() == State::Established {
-        sock.report_error(e.errno);
+/// Tells a sock of an ICMP error by `tell`, which calls [`icmp_error`]: now, or when the system call that owns the sock
+/// releases it. Linux queues errors without owning the sock; one that comes in the middle of a call is as one that
+/// comes just behind it.
+pub fn report(
+    stack: &Arc<Stack>,
+    sock: &Arc<Sock>,
+    e: &IcmpError<'_>,
+    tell: impl Fn(&mut SockGuard<'_>, &IcmpError<'_>) + Send + 'static,
+) {
+    if sock.try_own(stack, e.now, |g| tell(g, e)).is_none() {
+        let (quoted, e) = (e.quoted.to_vec(), IcmpError { quoted: &[], ..*e });
+        sock.own_or_leave(stack, e.now, move |g| tell(g, &IcmpError { quoted: &quoted, ..e }));
     }
 }
 
@@ -543,7 +451,7 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
         flowinfo => flowlabel::check(g.stack, c, g.now(), flowinfo),
     };
     let mut lease = if ping || to_peer { None } else { look_up(flowinfo)? };
-    let asked = asked_for(g, v4, (flowinfo, scope_of(to)), control)?;
+    let asked = txcontrol::asked_for(g, v4, (flowinfo, scope_of(to)), control)?;
     if lease.is_none() && !ping && !control.is_empty() {
         lease = look_up(asked.flowinfo)?;
     }
@@ -559,7 +467,8 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
     if group && oif == 0 {
         oif = match to {
             SocketAddr::V6(a) if a.scope_id() != 0 => a.scope_id(),
-            _ => c.mc_index,
+            SocketAddr::V6(_) => c.mcast_oif,
+            SocketAddr::V4(_) => c.mc_index,
         };
     }
     if oif == 0 {
@@ -592,15 +501,16 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
         super::neigh::confirm(g.stack, &dst.dev, dst.gateway.unwrap_or(to.ip()), g.now());
     }
     let socket_ttl = match (group, v4) {
-        (true, _) => c.mc_ttl,
-        (_, true) => c.ttl,
-        (_, false) => c.hops,
+        (true, true) => c.mc_ttl.into(),
+        (true, false) => c.mcast_hops.into(),
+        (false, true) => c.ttl,
+        (false, false) => c.hops,
     };
     let ttl = asked.ttl.or_else(|| u8::try_from(socket_ttl).ok());
     let ttl = ttl.unwrap_or_else(|| super::output::default_ttl(g.stack, &dst, v4));
     let tos = asked.tos.unwrap_or(if v4 { c.tos } else { c.tclass });
     let dont_frag = asked.dont_frag.unwrap_or(c.flag(flag::DONTFRAG));
-    let looped = group && c.flag(flag::MULTICAST_LOOP);
+    let looped = group && loops(c, v4);
     let src = src.unwrap_or(dst.src);
     // A group cannot be the source address, although a socket may be bound to one to receive.
     let src = if src.is_multicast() { dst.src } else { src };
@@ -623,151 +533,23 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
     })
 }
 
+/// Whether this host gets what the socket sends to a group (sk_mc_loop).
+pub(crate) fn loops(c: &SockCommon, v4: bool) -> bool {
+    if v4 { c.flag(flag::MULTICAST_LOOP) } else { c.ip_flags & ip_flag::NOT_MULTICAST_LOOP6 == 0 }
+}
+
 /// Whether a socket of IPv4 sends from any address: IP_FREEBIND lets one be bound, but not sent from
 /// (inet_sk_flowi_flags).
 pub(crate) fn any_source(c: &SockCommon) -> bool {
     c.flag(flag::TRANSPARENT | flag::HDRINCL)
 }
 
-/// The extension headers in control messages of IPv6, all of which are checked as those of a call
-/// (ip6_datagram_send_ctl).
-pub(super) fn headers_of(g: &SockGuard<'_>, control: &[Control]) -> Result<Option<Arc<TxHeaders>>> {
-    asked_for(g, false, (0, 0), control).map(|asked| asked.headers)
-}
-
-/// Checks the control messages of a call that names `to`, before anything else of the way is looked at.
-pub(crate) fn check_control_to(g: &SockGuard<'_>, v4: bool, to: SocketAddr, control: &[Control]) -> Result<()> {
-    asked_for(g, v4, (0, scope_of(to)), control).map(drop)
-}
-
 /// The interface that a link-local address names; 0: none.
-fn scope_of(to: SocketAddr) -> u32 {
+pub(super) fn scope_of(to: SocketAddr) -> u32 {
     match to {
         SocketAddr::V6(a) if is_link_local_v6(*a.ip()) => a.scope_id(),
         _ => 0,
     }
-}
-
-/// Checks the control messages of a call for a datagram over IPv4 (`v4`) or IPv6, as [`plan`] does. Of a `stream` only
-/// those of SOL_SOCKET are looked at, as TCP does (sock_cmsg_send).
-pub fn check_control(g: &SockGuard<'_>, v4: bool, stream: bool, control: &[Control]) -> Result<()> {
-    if !stream {
-        return asked_for(g, v4, (0, 0), control).map(drop);
-    }
-    let of_socket = |c: &&Control| match c {
-        Control::Other { level, .. } => *level == libc::SOL_SOCKET,
-        Control::Mark(_) | Control::Priority(_) | Control::TxTime(_) | Control::Malformed => true,
-        _ => false,
-    };
-    asked_for(g, v4, (0, 0), &control.iter().filter(of_socket).cloned().collect::<Vec<_>>()).map(drop)
-}
-
-/// What control messages ask of one datagram.
-struct Asked {
-    src: Option<IpAddr>,
-    /// Interface index; 0: none.
-    oif: u32,
-    ttl: Option<u8>,
-    tos: Option<u8>,
-    flowinfo: u32,
-    dont_frag: Option<bool>,
-    headers: Option<Arc<TxHeaders>>,
-    segment: Option<u16>,
-    stamps: Cookie,
-    tx_time: Instant,
-    mark: u32,
-    priority: u32,
-    options: Option<Box<[u8]>>,
-}
-
-/// Reads control messages for a datagram over IPv4 (`v4`) or IPv6: those of the other family's level do not count, but
-/// for IPV6_PKTINFO with a v4-mapped address (ip_cmsg_send, ip6_datagram_send_ctl, udp_cmsg_send). The name says
-/// `flowinfo` (or the association does) and the interface `scope`. Errors: EINVAL; over IPv4 ENODEV and ENETUNREACH for
-/// an interface and a source that are not here.
-fn asked_for(g: &SockGuard<'_>, v4: bool, (flowinfo, scope): (u32, u32), control: &[Control]) -> Result<Asked> {
-    let (stack, c, stamps) = (g.stack, &g.common, Cookie::of(g.sock));
-    let mut asked = Asked {
-        src: None,
-        oif: 0,
-        ttl: None,
-        tos: None,
-        flowinfo,
-        dont_frag: None,
-        headers: if v4 { None } else { socket_headers::of_call(stack, control)? },
-        segment: None,
-        stamps,
-        tx_time: Instant::ZERO,
-        mark: c.mark,
-        priority: c.priority,
-        options: None,
-    };
-    let udp = is_udp(g.sock);
-    let own_level = if v4 { libc::SOL_IP } else { libc::SOL_IPV6 };
-    for item in control {
-        match item {
-            Control::PktInfo { addr: IpAddr::V4(_), .. } if !v4 => {}
-            Control::PktInfo { addr: IpAddr::V6(_), .. } if v4 && g.sock.family == AF_INET => {}
-            Control::PktInfo { addr: IpAddr::V6(a), .. } if v4 && a.to_ipv4_mapped().is_none() => {
-                return Err(Error::Inval);
-            }
-            Control::PktInfo { ifindex, addr, .. } => {
-                if *ifindex != 0 {
-                    if !v4 && c.bound_dev_if != 0 && c.bound_dev_if != *ifindex {
-                        return Err(Error::Inval);
-                    }
-                    asked.oif = *ifindex;
-                }
-                let device = if asked.oif == 0 && !v4 { scope } else { *ifindex };
-                if device != 0 {
-                    stack.netdevs.by_index(device).ok_or(Error::NoDev)?;
-                }
-                let addr = match addr {
-                    IpAddr::V6(a) if v4 => IpAddr::V4(a.to_ipv4_mapped().ok_or(Error::Inval)?),
-                    addr => *addr,
-                };
-                if addr.is_unspecified() {
-                    continue;
-                }
-                let free = if v4 { any_source(c) } else { bind::may_be_foreign(g, addr) };
-                if !free && !route::is_local(stack, addr) {
-                    let bad = !v4 || addr.is_multicast() || addr == IpAddr::V4(Ipv4Addr::BROADCAST);
-                    return Err(if bad { Error::Inval } else { Error::NetUnreach });
-                }
-                asked.src = Some(addr);
-            }
-            Control::Ttl(n) if v4 && (1..=255).contains(n) => asked.ttl = Some(*n as u8),
-            Control::HopLimit(n) if !v4 && (-1..=255).contains(n) => asked.ttl = u8::try_from(*n).ok(),
-            Control::Tos(n) if v4 && (0..=255).contains(n) => {
-                (asked.tos, asked.priority) = (Some(*n as u8), sockopt::tos_priority(*n as u8));
-            }
-            Control::Tclass(n) if !v4 && (-1..=255).contains(n) => asked.tos = u8::try_from(*n).ok(),
-            Control::DontFrag(on) if !v4 => asked.dont_frag = Some(*on),
-            Control::Ttl(_) | Control::Tos(_) if !v4 => {}
-            Control::HopLimit(_) | Control::Tclass(_) | Control::DontFrag(_) if v4 => {}
-            Control::UdpSegment(n) if udp => asked.segment = Some(*n),
-            Control::UdpSegment(_) => {}
-            Control::TxTime(0) if c.txtime.is_some() => {}
-            Control::TxTime(nanos) if c.txtime.is_some() => asked.tx_time = stack.clock.at_monotonic(*nanos),
-            Control::Mark(mark) => asked.mark = *mark,
-            Control::Priority(priority) => asked.priority = *priority,
-            Control::Other { level: libc::SOL_SOCKET, ty, data } if asked.stamps.read(g.sock, *ty, data)? => {}
-            Control::Other { level: libc::SOL_SOCKET, ty: libc::SCM_RIGHTS | libc::SCM_CREDENTIALS, .. } => {}
-            Control::Other { level: libc::SOL_IP, ty: libc::IP_RETOPTS, data } if v4 => {
-                asked.options = Some(options::given(data)?);
-            }
-            Control::Other { level: libc::SOL_IPV6, ty: rxcontrol::IPV6_FLOWINFO, data } if !v4 => {
-                asked.flowinfo = flowlabel::of_control(data, asked.flowinfo)?;
-            }
-            Control::Other { level: libc::SOL_IPV6, ty: libc::IPV6_PKTINFO, .. } if g.sock.family != AF_INET => {
-                return Err(Error::Inval);
-            }
-            Control::Other { level, ty, .. } if !v4 && socket_headers::is_header(*level, *ty) => {}
-            Control::Other { level, .. } if *level == libc::SOL_UDP && !udp => {}
-            Control::Other { level, .. } if ![libc::SOL_SOCKET, libc::SOL_UDP, own_level].contains(level) => {}
-            _ => return Err(Error::Inval),
-        }
-    }
-    Ok(asked)
 }
 
 impl Plan {
@@ -859,18 +641,19 @@ impl Plan {
         (skb.mark, skb.priority) = (self.mark, self.priority);
         let dst = self.to.ip();
         let tx = IpTx { src: self.src, dst, protocol, tos: self.tos, ttl: self.ttl, df, flow_label, now: g.now() };
-        if let Some(options) = self.options(g) {
-            return xmit_with_options(g.stack, &self.dst, &tx, &options, skb, self.looped);
-        }
-        if let (Some(headers), IpAddr::V6(to)) = (&self.headers, dst) {
+        // Of congestion only TCP takes notice (net_xmit_errno).
+        let sent = if let Some(options) = self.options(g) {
+            xmit_with_options(g.stack, &self.dst, &tx, &options, skb, self.looped)
+        } else if let (Some(headers), IpAddr::V6(to)) = (&self.headers, dst) {
             let chain = Chain::new(headers, to, protocol);
             let tx = IpTx { dst: socket_headers::first_hop(Some(headers), dst), ..tx };
-            return xmit_with_headers(g.stack, &self.dst, &tx, &chain, skb, self.looped);
-        }
-        match dst.is_multicast() {
-            true => xmit_multicast(g.stack, &self.dst, &tx, skb, self.looped),
-            false => xmit(g.stack, &self.dst, &tx, skb),
-        }
+            xmit_with_headers(g.stack, &self.dst, &tx, &chain, skb, self.looped)
+        } else if dst.is_multicast() {
+            xmit_multicast(g.stack, &self.dst, &tx, skb, self.looped)
+        } else {
+            xmit(g.stack, &self.dst, &tx, skb)
+        };
+        sent.map(drop)
     }
 }
 
@@ -917,7 +700,7 @@ pub fn connect(g: &mut SockGuard<'_>, to: SocketAddr) -> Result<()> {
         if a.scope_id() != 0 && bound != 0 && bound != a.scope_id() {
             return Err(Error::Inval);
         }
-        let of_group = if a.ip().is_multicast() { g.common.mc_index } else { 0 };
+        let of_group = if a.ip().is_multicast() { g.common.mcast_oif } else { 0 };
         if a.scope_id() == 0 && bound == 0 && of_group == 0 {
             return Err(Error::Inval);
         }

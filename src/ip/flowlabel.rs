@@ -5,7 +5,7 @@
 //! Anyone may send any label until somebody has one to himself; then a label that a socket names must be leased to it.
 //! A label outlives its last lease by its linger time, so that the flow that had it ends in the network first.
 
-use super::{datagram, net, sockopt};
+use super::{net, sockopt, txcontrol};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::base::hash::{Tuple, addr128};
@@ -269,7 +269,7 @@ fn wanted(g: &SockGuard<'_>, req: &Request, control: &[u8]) -> Result<Label> {
     if control.len() > MAX_CONTROL {
         return Err(Error::Inval);
     }
-    let headers = datagram::headers_of(g, &cmsg::parse(control))?;
+    let headers = txcontrol::headers_of(g, &cmsg::parse(control))?;
     if headers.as_ref().is_some_and(|h| !h.dst1.is_empty()) {
         return Err(Error::Inval);
     }

@@ -521,6 +521,7 @@ fn error(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo, ty: u8, code: u8) 
         quoted: q.transport(),
         extension: extension.saturating_sub(quoted.len() - q.transport().len()),
         flowinfo: 0,
+        flow_label: 0,
         ifindex: info.ifindex,
         ttl: info.ttl,
         tos: info.tos,

@@ -252,6 +252,7 @@ fn error(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo) {
         quoted: q.transport(),
         extension: extension.saturating_sub(quoted.len() - q.transport().len()),
         flowinfo: u32::from(q.ip.traffic_class()) << 20 | q.ip.flow_label(),
+        flow_label: info.flow_label,
         ifindex: info.ifindex,
         ttl: info.ttl,
         tos: info.tos,

@@ -6,7 +6,8 @@
 //! |---|---|
 //! | `autoconf` | router advertisements, and addresses and routes that follow from them |
 //! | `bind` | bind(2) for protocols with addresses and ports |
-//! | `datagram` | what datagram sockets share: queues, control messages, ICMP errors |
+//! | `datagram` | what datagram sockets share: queues, what is sent and how, ICMP errors |
+//! | `exception` | path MTUs that ICMP reported |
 //! | `exthdrs` | extension headers of IPv6 |
 //! | `flowlabel` | flow labels of IPv6, and leases of them |
 //! | `fragment` | reassembly |
@@ -21,15 +22,17 @@
 //! | `port_table` | sockets by port, for UDP and what is plugged in |
 //! | `ports` | choice of local ports |
 //! | `rfc4884` | extensions of ICMP errors |
-//! | `route` | routes, addresses, path MTUs |
-//! | `rxcontrol` | control messages that few programs ask for |
+//! | `route` | routes, addresses, choice of the source |
+//! | `rxcontrol` | control messages of received datagrams |
 //! | `slots` | where raw and ping sockets are plugged in |
 //! | `socket_headers` | extension headers of a socket of IPv6 |
 //! | `sockopt` | SOL_IP and SOL_IPV6 options |
+//! | `txcontrol` | control messages of sent datagrams |
 
 pub mod autoconf;
 pub mod bind;
 pub mod datagram;
+pub mod exception;
 pub(crate) mod exthdrs;
 pub(crate) mod flowlabel;
 pub(crate) mod fragment;
@@ -46,10 +49,11 @@ pub mod port_table;
 pub(crate) mod ports;
 pub(crate) mod rfc4884;
 pub mod route;
-pub(crate) mod rxcontrol;
+pub mod rxcontrol;
 pub(crate) mod slots;
 pub(crate) mod socket_headers;
 pub mod sockopt;
+pub mod txcontrol;
 
 use crate::base::error::{Error, Result};
 use crate::stack::Stack;

@@ -14,6 +14,7 @@ use crate::base::env::{Duration, Instant};
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
 use crate::device::netdev::NetDev;
+use crate::device::netdev::NetXmit;
 use crate::device::{Caps, LinkType};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::skb::{L3, Skb};
@@ -139,7 +140,7 @@ pub(crate) fn output(
     skb: Skb,
     caps: &Caps,
     now: Instant,
-) -> Result<()> {
+) -> Result<NetXmit> {
     match caps.link {
         LinkType::Ip => dev.xmit(stack, now, skb),
         LinkType::Ethernet(own) => output_ethernet(stack, dev, next_hop, skb, own, now),
@@ -153,7 +154,7 @@ fn output_ethernet(
     skb: Skb,
     own: MacAddr,
     now: Instant,
-) -> Result<()> {
+) -> Result<NetXmit> {
     let group =
         MacAddr::for_group(next_hop).or_else(|| net(stack).routes.is_broadcast(next_hop).then_some(MacAddr::BROADCAST));
     if let Some(mac) = group {
@@ -179,7 +180,7 @@ fn output_ethernet(
 }
 
 /// The slow path of sending: there is no entry, or it is incomplete or not confirmed.
-fn resolve(stack: &Arc<Stack>, dev: &Arc<NetDev>, key: Key, skb: Skb, own: MacAddr, now: Instant) -> Result<()> {
+fn resolve(stack: &Arc<Stack>, dev: &Arc<NetDev>, key: Key, skb: Skb, own: MacAddr, now: Instant) -> Result<NetXmit> {
     let p = params(stack, key);
     let mut table = net(stack).neigh.table.write();
     if !table.contains_key(&key) && !make_room(&mut table, stack, &p, key, now) {
@@ -221,7 +222,7 @@ fn resolve(stack: &Arc<Stack>, dev: &Arc<NetDev>, key: Key, skb: Skb, own: MacAd
     if first {
         solicit(stack, dev, key.1, None, asker, now);
     }
-    Ok(())
+    Ok(NetXmit::Success)
 }
 
 impl Entry {
@@ -288,7 +289,7 @@ fn source_of(skb: &Skb) -> Option<IpAddr> {
 }
 
 /// Puts the Ethernet header in front and transmits.
-fn frame(stack: &Stack, dev: &NetDev, own: MacAddr, to: MacAddr, mut skb: Skb, now: Instant) -> Result<()> {
+fn frame(stack: &Stack, dev: &NetDev, own: MacAddr, to: MacAddr, mut skb: Skb, now: Instant) -> Result<NetXmit> {
     let ty = if skb.l3 == L3::V4 { ethertype::IPV4 } else { ethertype::IPV6 };
     let Some(h) = skb.push(ether::HEADER_LEN) else { return Err(Error::NoBufs) };
     ether::emit(h, to, own, ty);
@@ -296,7 +297,7 @@ fn frame(stack: &Stack, dev: &NetDev, own: MacAddr, to: MacAddr, mut skb: Skb, n
 }
 
 /// Sends a packet to a hardware address that is known; on a link without such addresses as it is.
-pub(super) fn send_frame(stack: &Stack, dev: &NetDev, to: MacAddr, skb: Skb, now: Instant) -> Result<()> {
+pub(super) fn send_frame(stack: &Stack, dev: &NetDev, to: MacAddr, skb: Skb, now: Instant) -> Result<NetXmit> {
     match dev.caps().link {
         LinkType::Ip => dev.xmit(stack, now, skb),
         LinkType::Ethernet(own) => frame(stack, dev, own, to, skb, now),
@@ -414,6 +415,7 @@ fn report_failure(stack: &Arc<Stack>, mut skb: Skb, ifindex: u32, now: Instant) 
             quoted,
             extension: 0,
             flowinfo,
+            flow_label: 0,
             ifindex,
             // As if this host had sent itself the ICMP message.
             ttl: 64,

@@ -6,6 +6,7 @@ use super::socket_headers::Chain;
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
+use crate::device::netdev::NetXmit;
 use crate::device::{Caps, gso};
 use crate::sock::dst::{Dst, DstKind};
 use crate::sock::skb::{Csum, GsoType, L3, Skb, TxOwner};
@@ -60,13 +61,13 @@ pub fn default_ttl(stack: &Stack, dst: &Dst, v4: bool) -> u8 {
 /// `Csum::Partial` with `start` relative to the transport header (made relative to the network header here).
 /// Super-packets are cut in software where the device cannot. A broadcast is also delivered here. Errors: ENOBUFS local
 /// congestion (the device's queue is full), EMSGSIZE, ENETDOWN, EAFNOSUPPORT for addresses of two families.
-pub fn xmit(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, skb: Skb) -> Result<()> {
+pub fn xmit(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, skb: Skb) -> Result<NetXmit> {
     send(stack, dst, tx, skb, dst.kind == DstKind::Broadcast)
 }
 
 /// As [`xmit`] to a group; `looped`: a copy is delivered here (IP_MULTICAST_LOOP). Errors as there. With TTL 0 nothing
 /// leaves the machine.
-pub fn xmit_multicast(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, skb: Skb, looped: bool) -> Result<()> {
+pub fn xmit_multicast(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, skb: Skb, looped: bool) -> Result<NetXmit> {
     send(stack, dst, tx, skb, looped)
 }
 
@@ -78,7 +79,7 @@ pub(crate) fn xmit_with_options(
     options: &[u8],
     skb: Skb,
     looped: bool,
-) -> Result<()> {
+) -> Result<NetXmit> {
     let looped = looped || dst.kind == DstKind::Broadcast;
     let way = Way { stack, dst, to: tx.dst, ttl: tx.ttl, looped, now: tx.now };
     match (tx.src, tx.dst) {
@@ -96,7 +97,7 @@ pub(crate) fn xmit_with_headers(
     chain: &Chain,
     mut skb: Skb,
     looped: bool,
-) -> Result<()> {
+) -> Result<NetXmit> {
     let (IpAddr::V6(src), IpAddr::V6(to)) = (tx.src, tx.dst) else { return Err(Error::AfNoSupport) };
     let way = Way { stack, dst, to: tx.dst, ttl: tx.ttl, looped, now: tx.now };
     let tx = IpTx { protocol: chain.first, ..*tx };
@@ -177,7 +178,7 @@ struct Way<'a> {
 }
 
 #[inline]
-fn send(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, skb: Skb, looped: bool) -> Result<()> {
+fn send(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, skb: Skb, looped: bool) -> Result<NetXmit> {
     let way = Way { stack, dst, to: tx.dst, ttl: tx.ttl, looped, now: tx.now };
     match (tx.src, tx.dst) {
         (IpAddr::V4(s), IpAddr::V4(d)) => send_v4(&way, tx, (s, d), &[], skb),
@@ -193,7 +194,7 @@ fn shift_checksum(skb: &mut Skb, by: usize) {
 }
 
 #[inline]
-fn send_v4(way: &Way<'_>, tx: &IpTx, (src, to): (Ipv4Addr, Ipv4Addr), options: &[u8], mut skb: Skb) -> Result<()> {
+fn send_v4(way: &Way<'_>, tx: &IpTx, (src, to): (Ipv4Addr, Ipv4Addr), options: &[u8], mut skb: Skb) -> Result<NetXmit> {
     let Way { stack, dst, .. } = *way;
     let header_len = ip::HEADER_LEN + options.len();
     let len = header_len + skb.len();
@@ -229,7 +230,7 @@ fn send_v4(way: &Way<'_>, tx: &IpTx, (src, to): (Ipv4Addr, Ipv4Addr), options: &
     transmit(way, skb)
 }
 
-fn send_v6(way: &Way<'_>, tx: &IpTx, (src, to): (Ipv6Addr, Ipv6Addr), mut skb: Skb) -> Result<()> {
+fn send_v6(way: &Way<'_>, tx: &IpTx, (src, to): (Ipv6Addr, Ipv6Addr), mut skb: Skb) -> Result<NetXmit> {
     let Way { stack, dst, .. } = *way;
     let len = ipv6::HEADER_LEN + skb.len();
     let mib = stack.mib.here();
@@ -252,16 +253,23 @@ fn send_v6(way: &Way<'_>, tx: &IpTx, (src, to): (Ipv6Addr, Ipv6Addr), mut skb: S
     transmit(way, skb)
 }
 
-/// Sends a datagram whose IP header the program wrote (IP_HDRINCL), already completed by `raw`.
-pub(crate) fn xmit_with_header(stack: &Arc<Stack>, dst: &Arc<Dst>, to: IpAddr, skb: Skb) -> Result<()> {
+/// Sends a datagram whose IP header the program wrote (IP_HDRINCL), already completed by `raw`. `looped`: as
+/// [`xmit_multicast`].
+pub(crate) fn xmit_with_header(
+    stack: &Arc<Stack>,
+    dst: &Arc<Dst>,
+    to: IpAddr,
+    skb: Skb,
+    looped: bool,
+) -> Result<NetXmit> {
     stack.mib.inc(if to.is_ipv4() { Mib::IpOutRequests } else { Mib::Ip6OutRequests });
+    let looped = looped || dst.kind == DstKind::Broadcast;
     // The TTL in the program's header is not read: a packet to a group leaves even if it is 0.
-    let way = Way { stack, dst, to, ttl: 1, looped: dst.kind == DstKind::Broadcast, now: stack.now() };
-    transmit(&way, skb)
+    transmit(&Way { stack, dst, to, ttl: 1, looped, now: stack.now() }, skb)
 }
 
 /// A packet that is complete but for its link header: copies for this stack, then the device.
-fn transmit(way: &Way<'_>, skb: Skb) -> Result<()> {
+fn transmit(way: &Way<'_>, skb: Skb) -> Result<NetXmit> {
     let Way { stack, dst, to, ttl, looped, now } = *way;
     if dst.kind != DstKind::Unicast && dst.kind != DstKind::Local {
         let v4 = to.is_ipv4();
@@ -291,7 +299,7 @@ fn transmit(way: &Way<'_>, skb: Skb) -> Result<()> {
             let _ = lo.xmit(stack, now, copy);
         }
         if dst.kind == DstKind::Multicast && ttl == 0 {
-            return Ok(());
+            return Ok(NetXmit::Success);
         }
     }
     to_device(stack, dst, dst.gateway.unwrap_or(to), skb, now)
@@ -300,13 +308,17 @@ fn transmit(way: &Way<'_>, skb: Skb) -> Result<()> {
 /// Sends the pieces of a super-packet. If one is on its way, so is the super-packet: the others, if they are dropped,
 /// are lost on the path. A sender that took it for unsent would refuse the acknowledgement of what did arrive, for
 /// ever.
-fn send_each(pieces: impl Iterator<Item = Skb>, send: impl FnMut(Skb) -> Result<()>) -> Result<()> {
-    pieces.map(send).reduce(Result::or).unwrap_or(Ok(()))
+fn send_each(pieces: impl Iterator<Item = Skb>, send: impl FnMut(Skb) -> Result<NetXmit>) -> Result<NetXmit> {
+    let of_both = |a: Result<NetXmit>, b: Result<NetXmit>| match (a, b) {
+        (Ok(a), Ok(b)) => Ok(a.max(b)),
+        (a, b) => a.or(b),
+    };
+    pieces.map(send).reduce(of_both).unwrap_or(Ok(NetXmit::Success))
 }
 
 /// Does segmentation and checksums in software where the device does not, resolves the neighbour, transmits.
 #[inline]
-fn to_device(stack: &Arc<Stack>, dst: &Arc<Dst>, next_hop: IpAddr, skb: Skb, now: Instant) -> Result<()> {
+fn to_device(stack: &Arc<Stack>, dst: &Arc<Dst>, next_hop: IpAddr, skb: Skb, now: Instant) -> Result<NetXmit> {
     let caps = dst.dev.caps();
     let (mib, v4) = match skb.l3 {
         L3::V4 => (Mib::IpOutTransmits, true),
@@ -333,7 +345,7 @@ fn to_device(stack: &Arc<Stack>, dst: &Arc<Dst>, next_hop: IpAddr, skb: Skb, now
 ///
 /// Of record route and timestamp, which are what `options` has, there is one in the first fragment alone; the others
 /// have as many NOPs (ip_options_fragment).
-fn fragment_v4(way: &Way<'_>, repr: Ipv4Repr, options: &[u8], mut skb: Skb) -> Result<()> {
+fn fragment_v4(way: &Way<'_>, repr: Ipv4Repr, options: &[u8], mut skb: Skb) -> Result<NetXmit> {
     let Way { stack, dst, .. } = *way;
     let header_len = ip::HEADER_LEN + options.len();
     let room = (dst.mtu as usize).saturating_sub(header_len) & !7;
@@ -360,14 +372,12 @@ fn fragment_v4(way: &Way<'_>, repr: Ipv4Repr, options: &[u8], mut skb: Skb) -> R
         pieces.push(f);
         offset += piece.len();
     }
-    stack.mib.inc(Mib::IpFragOKs);
-    stack.mib.add(Mib::IpFragCreates, pieces.len() as u64);
     send_pieces(way, pieces, owner, stamp)
 }
 
 /// `front`: the extension headers that each fragment has, the last of which names the fragment header; `next`: the
 /// first header of what is cut.
-fn fragment_v6(way: &Way<'_>, repr: Ipv6Repr, (front, next): (&[u8], u8), mut skb: Skb) -> Result<()> {
+fn fragment_v6(way: &Way<'_>, repr: Ipv6Repr, (front, next): (&[u8], u8), mut skb: Skb) -> Result<NetXmit> {
     let Way { stack, dst, .. } = *way;
     let headers = ipv6::HEADER_LEN + front.len() + ipv6::FRAGMENT_HEADER_LEN;
     let room = (dst.mtu as usize).saturating_sub(headers) & !7;
@@ -397,14 +407,13 @@ fn fragment_v6(way: &Way<'_>, repr: Ipv6Repr, (front, next): (&[u8], u8), mut sk
         pieces.push(f);
         offset += piece.len();
     }
-    stack.mib.inc(Mib::Ip6FragOKs);
-    stack.mib.add(Mib::Ip6FragCreates, pieces.len() as u64);
     send_pieces(way, pieces, owner, stamp)
 }
 
 /// The charge to the sender moves to the last piece, so that it ends when the device has completed all; the first one
-/// is that whose timestamps are reported.
-fn send_pieces(way: &Way<'_>, mut pieces: Vec<Skb>, owner: Option<TxOwner>, stamp: Option<TxStamp>) -> Result<()> {
+/// is that whose timestamps are reported. Behind a piece that is dropped, or that meets a congested queue, no other
+/// leaves (ip_do_fragment, ip6_fragment).
+fn send_pieces(way: &Way<'_>, mut pieces: Vec<Skb>, owner: Option<TxOwner>, stamp: Option<TxStamp>) -> Result<NetXmit> {
     if let Some(first) = pieces.first_mut() {
         first.tx_stamp = stamp;
     }
@@ -412,12 +421,21 @@ fn send_pieces(way: &Way<'_>, mut pieces: Vec<Skb>, owner: Option<TxOwner>, stam
         last.owner = owner;
         last.gso_type = GsoType::None;
     }
+    let [octets, creates, oks, fails] = match way.to.is_ipv4() {
+        true => [Mib::IpExtOutOctets, Mib::IpFragCreates, Mib::IpFragOKs, Mib::IpFragFails],
+        false => [Mib::Ip6OutOctets, Mib::Ip6FragCreates, Mib::Ip6FragOKs, Mib::Ip6FragFails],
+    };
     for f in pieces {
-        let mib = if way.to.is_ipv4() { Mib::IpExtOutOctets } else { Mib::Ip6OutOctets };
-        way.stack.mib.add(mib, f.len() as u64);
-        transmit(way, f)?;
+        way.stack.mib.add(octets, f.len() as u64);
+        let sent = transmit(way, f);
+        if sent != Ok(NetXmit::Success) {
+            way.stack.mib.inc(fails);
+            return sent;
+        }
+        way.stack.mib.inc(creates);
     }
-    Ok(())
+    way.stack.mib.inc(oks);
+    Ok(NetXmit::Success)
 }
 
 #[cfg(test)]

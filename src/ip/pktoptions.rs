@@ -4,7 +4,7 @@
 //! do_ipv6_setsockopt, do_ipv6_getsockopt, ipv6_pktoptions, ipv6_opt_accepted.
 
 use super::rxcontrol::{self, IPV6_2292HOPLIMIT, IPV6_2292PKTINFO, IPV6_FLOWINFO};
-use super::{datagram, flowlabel, options, socket_headers};
+use super::{flowlabel, options, socket_headers, txcontrol};
 use crate::base::error::{Error, Result};
 use crate::sock::cmsg;
 use crate::sock::ip_more::PktOptions;
@@ -28,7 +28,7 @@ pub(super) fn set(g: &mut SockGuard<'_>, value: &[u8]) -> Result<()> {
     if value.len() > MAX_CONTROL {
         return Err(Error::Inval);
     }
-    let headers = datagram::headers_of(g, &cmsg::parse(value))?;
+    let headers = txcontrol::headers_of(g, &cmsg::parse(value))?;
     socket_headers::update(&mut g.common, headers.as_deref().cloned().unwrap_or_default());
     Ok(())
 }
@@ -42,7 +42,7 @@ pub(super) fn get(g: &SockGuard<'_>, value: &mut [u8]) -> Result<usize> {
     let mut told = Vec::new();
     match c.ip_more.as_ref().and_then(|m| m.pktoptions.as_deref()) {
         Some(p) => {
-            datagram::ip_control(c, p.rx.dst, (p.rx.ifindex, Ipv4Addr::UNSPECIFIED), (p.rx.ttl, p.rx.tos), &mut told);
+            rxcontrol::ip_control(c, p.rx.dst, (p.rx.ifindex, Ipv4Addr::UNSPECIFIED), (p.rx.ttl, p.rx.tos), &mut told);
             if let IpAddr::V6(dst) = p.rx.dst {
                 rxcontrol::add_v6(c, p.headers.as_deref(), &p.rx, (dst, Some(c.sport)), p.frag_max_size, &mut told);
             }
@@ -86,12 +86,12 @@ pub(crate) fn ip_options(syn: Option<&PktOptions>) -> &[u8] {
 fn of_socket(c: &SockCommon, to: &mut Vec<Control>) {
     let more = c.ip_more.as_deref();
     let sticky = more.and_then(|m| m.sticky_pktinfo).unwrap_or((0, Ipv6Addr::UNSPECIFIED));
-    let (ifindex, addr) = match (c.mc_index, c.daddr) {
+    let (ifindex, addr) = match (c.mcast_oif, c.daddr) {
         (0, _) => sticky,
         (ifindex, IpAddr::V6(peer)) => (ifindex, peer),
         (ifindex, IpAddr::V4(peer)) => (ifindex, peer.to_ipv6_mapped()),
     };
-    let (hops, flowinfo) = (i32::from(c.mc_ttl), more.map_or(0, |m| m.rcv_flowinfo));
+    let (hops, flowinfo) = (i32::from(c.mcast_hops), more.map_or(0, |m| m.rcv_flowinfo));
     let mut old = |ty, data| to.push(Control::Other { level: libc::SOL_IPV6, ty, data });
     let has = |bit: u32| c.ip_flags & bit != 0;
     if has(ip_flag::RECVPKTINFO6) {
@@ -141,10 +141,10 @@ fn accepted(c: &SockCommon, p: &PktOptions) -> bool {
 /// The segment was the next in order: what it had is told from now on.
 pub(crate) fn note(c: &mut SockCommon, p: Box<PktOptions>) {
     if c.ip_flags & PKTINFO != 0 {
-        c.mc_index = p.rx.ifindex;
+        c.mcast_oif = p.rx.ifindex;
     }
     if c.ip_flags & HOPLIMIT != 0 {
-        c.mc_ttl = i16::from(p.rx.ttl);
+        c.mcast_hops = p.rx.ttl;
     }
     let keep = accepted(c, &p);
     let more = c.ip_more.get_or_insert_default();

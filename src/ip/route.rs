@@ -1,14 +1,14 @@
-//! Routes: longest prefix match for both families, local and broadcast addresses, source address selection, learned
-//! path MTUs, and a cache of resolved destinations. Above: transports (which keep the `Arc<Dst>` and compare its
+//! Routes: longest prefix match for both families, local and broadcast addresses, source address selection, and a cache
+//! of resolved destinations. Above: transports (which keep the `Arc<Dst>` and compare its
 //! generation), `output`, `input` (is this address ours). Below: `netdev`. Linux: net/ipv4/{route,fib_semantics}.c,
-//! net/ipv6/{route, addrconf}.c; RFC 1122 §3.3.1, RFC 6724 (source selection), RFC 1191, RFC 8201 (path MTU).
+//! net/ipv6/{route, addrconf}.c; RFC 1122 §3.3.1, RFC 6724 (source selection).
 //!
 //! One table a family is searched by prefix length, longest first, one hash lookup a length that occurs: the cost does
 //! not grow with the number of routes. Before it stands the table of local and broadcast prefixes, as Linux's table
 //! `local`.
 
+use super::exception::Exceptions;
 use super::net;
-use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::base::hash::PlainMap;
 use crate::base::padded::Padded;
@@ -16,11 +16,11 @@ use crate::counters::{Mib, SHARDS, shard_index};
 use crate::device::LinkType;
 use crate::device::netdev::NetDev;
 use crate::sock::dst::{Dst, DstKind, RouteMetrics};
-use crate::stack::{Stack, TimerCall, TimerSlot};
+use crate::stack::Stack;
 use crate::sys::lock::{Mutex, RwLock};
 use crate::wire::addr::{Cidr, is_link_local_v6};
 use crate::wire::ether::MacAddr;
-use crate::wire::{ip, ipv6};
+use crate::wire::ipv6;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -31,8 +31,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Destinations a thread's cache remembers; a full one is emptied, which bounds the memory that spoofed destinations
 /// take.
 const SHARD_MAX: usize = 1024;
-/// Learned path MTUs kept; beyond that the one that expires first is removed.
-const MAX_EXCEPTIONS: usize = 4096;
 /// Largest datagram of IPv4 (IP_MAX_MTU) and of IPv6 without jumbograms (IP6_MAX_MTU), bytes.
 const MAX_MTU: (u32, u32) = (65_535, 65_535 + ipv6::HEADER_LEN as u32);
 /// Metric of IPv6 routes that name none (IP6_RT_PRIO_USER) and of prefix routes (IP6_RT_PRIO_ADDRCONF).
@@ -195,21 +193,6 @@ impl Inner {
     }
 }
 
-/// A path MTU that ICMP reported.
-#[derive(Debug, Clone, Copy)]
-struct Exception {
-    mtu: u32,
-    /// Reported below the floor: the floor is used, and DF is not set.
-    locked: bool,
-    expires: Instant,
-}
-
-#[derive(Default)]
-struct Exceptions {
-    map: HashMap<IpAddr, Exception>,
-    timer: TimerSlot,
-}
-
 /// What is looked up: the destination, our address if it is given, and the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct CacheKey {
@@ -241,7 +224,7 @@ pub struct Routes {
     /// What was looked up lately, for each thread: a destination's reference count is then its own. Linux:
     /// nhc_pcpu_rth_output.
     cache: Vec<Padded<Mutex<DstCache>>>,
-    exceptions: Padded<Mutex<Exceptions>>,
+    pub(super) exceptions: Padded<Mutex<Exceptions>>,
 }
 
 /// The kind of an address, as input sees it.
@@ -836,69 +819,6 @@ pub fn del_route(stack: &Arc<Stack>, dst: Cidr, gateway: Option<IpAddr>, ifindex
     }
     stack.rt_genid_bump();
     Ok(())
-}
-
-/// Lowers the path MTU to `dst`, as a router reported it, for `net.ipv4.route.mtu_expires`. Below the floor
-/// (`net.ipv4.route.min_pmtu`) the floor is kept and DF is given up (the lock); an IPv6 report below 1280 is ignored
-/// (RFC 8201 §4). Cached destinations become stale, so socks see it at their next lookup. Returns the MTU now in force.
-/// Linux: __ip_rt_update_pmtu, __ip6_rt_update_pmtu.
-pub fn update_pmtu(stack: &Arc<Stack>, dst: IpAddr, mtu: u32, now: Instant) -> Option<u32> {
-    let current = lookup(stack, dst, None, 0).ok()?;
-    if current.kind == DstKind::Local && !current.dev.caps().loopback || mtu >= current.mtu || current.mtu_locked {
-        return Some(current.mtu);
-    }
-    let mut entry = Exception { mtu, locked: false, expires: now };
-    match dst {
-        IpAddr::V4(_) => {
-            let floor = (stack.sysctl.route_min_pmtu() as u32).max(ip::MIN_MTU as u32);
-            if mtu < floor {
-                entry.locked = true;
-                entry.mtu = current.mtu.min(floor);
-            }
-            entry.expires += stack.sysctl.route_mtu_expires();
-        }
-        IpAddr::V6(_) => {
-            if mtu < ipv6::MIN_MTU as u32 {
-                return Some(current.mtu);
-            }
-            entry.expires += stack.sysctl.route6_mtu_expires();
-        }
-    }
-    {
-        let mut ex = net(stack).routes.exceptions.lock();
-        if ex.map.len() >= MAX_EXCEPTIONS
-            && !ex.map.contains_key(&dst)
-            && let Some(oldest) = ex.map.iter().min_by_key(|e| e.1.expires).map(|e| *e.0)
-        {
-            ex.map.remove(&oldest);
-        }
-        ex.map.insert(dst, entry);
-        let at = ex.timer.at().filter(|_| ex.timer.is_armed()).map_or(entry.expires, |t| t.min(entry.expires));
-        stack.arm_call(&mut ex.timer, Arc::new(Expire), at);
-    }
-    stack.rt_genid_bump();
-    Some(entry.mtu)
-}
-
-/// Forgets learned path MTUs whose time is over.
-struct Expire;
-
-impl TimerCall for Expire {
-    fn fire(self: Arc<Self>, stack: &Arc<Stack>, now: Instant) {
-        let gone = {
-            let mut ex = net(stack).routes.exceptions.lock();
-            ex.timer.fired();
-            let before = ex.map.len();
-            ex.map.retain(|_, e| e.expires > now);
-            if let Some(next) = ex.map.values().map(|e| e.expires).min() {
-                stack.arm_call(&mut ex.timer, self, next);
-            }
-            before != ex.map.len()
-        };
-        if gone {
-            stack.rt_genid_bump();
-        }
-    }
 }
 
 /// Removes one route with all its attributes. ESRCH: it is gone.

@@ -1,17 +1,27 @@
-//! Control messages of received datagrams that few programs ask for: IP options, the original destination, the size of
-//! fragments, the flow label, extension headers, and IPv6's older forms. Above: `datagram`, which adds the common ones
-//! first. Linux: ip_cmsg_recv_offset, ip6_datagram_recv_specific_ctl, in whose order they come.
+//! Control messages of received datagrams: the common ones first, then those that few programs ask for, IP options, the
+//! original destination, the size of fragments, the flow label, extension headers, and IPv6's older forms. Above:
+//! `datagram`. Linux: ip_cmsg_recv_offset, ip6_datagram_recv_ctl, in whose order they come.
 
-use super::datagram::name_of;
-use super::options;
+use super::datagram::{is_ping, name_of};
 use super::socket_headers::Received;
-use crate::sock::msg::Control;
+use super::{options, route};
+use crate::base::env::Instant;
+use crate::sock::errqueue::{ErrEntry, IpPacket, origin};
+use crate::sock::msg::{Control, RecvMsg};
 use crate::sock::packet::PacketInfo;
-use crate::sock::skb::SkbInner;
+use crate::sock::skb::{Skb, SkbInner};
 use crate::sock::sockopt::name_bytes;
-use crate::sock::{SockCommon, SockGuard, ip_flag};
+use crate::sock::tstamp;
+use crate::sock::{SockCommon, SockGuard, flag, ip_flag, more};
 use crate::wire::ip;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::Ordering;
+
+/// Words of the control block of a packet in a receive queue, as [`arrived`] and [`control`] use it: for IP_PKTINFO the
+/// interface in the upper half and ipi_spec_dst in the lower (PKTINFO_SKB_CB); packets dropped before it
+/// (SOCK_SKB_CB.dropcount). The third is `datagram`'s.
+const CB_PKTINFO: usize = 0;
+const CB_DROPS: usize = 1;
 
 const IP_ORIGDSTADDR: i32 = 20;
 const IP_RECVFRAGSIZE: i32 = 25;
@@ -29,9 +39,127 @@ pub(super) const OF_V6: u32 = ip_flag::FLOWINFO
     | ip_flag::ORIGDSTADDR6
     | ip_flag::RECVFRAGSIZE6;
 
+/// Notes what a datagram tells of its arrival, before it is queued: what was dropped by then, and for IP_PKTINFO of
+/// IPv4, where the option is set by then, the interface and which address of this host an answer comes from. A ping
+/// socket has the interface in any case, and no such address. Linux: sock_skb_set_dropcount, ipv4_pktinfo_prepare,
+/// fib_compute_spec_dst.
+pub(crate) fn arrived(g: &SockGuard<'_>, skb: &mut Skb) {
+    let Some(rx) = skb.rx else { return };
+    let c = &g.common;
+    if c.flag(flag::RXQ_OVFL) {
+        skb.cb[CB_DROPS] = u64::from(g.sock.drops.load(Ordering::Relaxed));
+    }
+    if rx.dst.is_ipv6() {
+        if c.ip_flags & ip_flag::HEADERS6 == 0 {
+            // They are not charged to the socket.
+            skb.saved_header = None;
+        }
+        return;
+    }
+    if let Some(note) = pktinfo(g, &rx) {
+        skb.cb[CB_PKTINFO] = note;
+    }
+}
+
+/// What IP_PKTINFO says of a packet of IPv4, as a word: interface, and ipi_spec_dst. None: the socket does not ask.
+fn pktinfo(g: &SockGuard<'_>, rx: &PacketInfo) -> Option<u64> {
+    let (c, IpAddr::V4(dst)) = (&g.common, rx.dst) else { return None };
+    let ping = g.sock.ty == libc::SOCK_DGRAM as u16 && g.sock.protocol == libc::IPPROTO_ICMP as u16;
+    let asked = c.flag(flag::PKTINFO) || c.ip_flags & ip_flag::RECVPKTINFO6 != 0;
+    let own = match (ping, asked) {
+        (true, _) => Ipv4Addr::UNSPECIFIED,
+        (_, false) => return None,
+        _ if route::is_local(g.stack, rx.dst) => dst,
+        // Of a packet to a group or to all: the source of what goes to its sender.
+        _ => match route::lookup(g.stack, rx.src, None, 0).map(|d| d.src) {
+            Ok(IpAddr::V4(own)) => own,
+            _ => Ipv4Addr::UNSPECIFIED,
+        },
+    };
+    Some(u64::from(rx.ifindex) << 32 | u64::from(own.to_bits()))
+}
+
+/// Adds the control messages that the socket asks for, of a packet that [`arrived`] has noted.
+pub(super) fn control(g: &SockGuard<'_>, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
+    control_with(g, skb, (skb.cb[CB_PKTINFO], skb.cb[CB_DROPS] as u32), msg);
+}
+
+/// Adds the control messages that the socket asks for, of a received packet whose control block is its protocol's own:
+/// what SO_RXQ_OVFL and ipi_spec_dst say is found now, not when the packet was queued.
+pub fn control_of(g: &SockGuard<'_>, skb: &SkbInner, msg: &mut RecvMsg<'_, '_>) {
+    let noted = skb.rx.and_then(|rx| pktinfo(g, &rx)).unwrap_or_default();
+    control_with(g, skb, (noted, g.sock.drops.load(Ordering::Relaxed)), msg);
+}
+
+fn control_with(g: &SockGuard<'_>, skb: &SkbInner, (noted, drops): (u64, u32), msg: &mut RecvMsg<'_, '_>) {
+    let c = &g.common;
+    tstamp::received(g, skb.tstamp, false, &mut msg.control);
+    // Of SOL_SOCKET a ping socket tells the time alone (ping_recvmsg).
+    if !is_ping(g.sock) {
+        sock_control(c, skb, drops, msg);
+    }
+    if let Some(rx) = skb.rx {
+        let info = match rx.dst {
+            IpAddr::V4(_) => ((noted >> 32) as u32, Ipv4Addr::from_bits(noted as u32)),
+            IpAddr::V6(_) => (rx.ifindex, Ipv4Addr::UNSPECIFIED),
+        };
+        ip_control(c, rx.dst, info, (rx.ttl, rx.tos), &mut msg.control);
+        add(g, skb, &rx, &mut msg.control);
+    }
+}
+
+/// What was dropped, the packet's mark and its priority, where the socket asks for them (sock_recv_cmsgs).
+fn sock_control(c: &SockCommon, skb: &SkbInner, drops: u32, msg: &mut RecvMsg<'_, '_>) {
+    if c.flag(flag::RXQ_OVFL) && drops > 0 {
+        msg.control.push(Control::RxqOvfl(drops));
+    }
+    if c.more & more::RCVMARK != 0 {
+        msg.control.push(Control::Mark(skb.mark));
+    }
+    if c.more & more::RCVPRIORITY != 0 {
+        msg.control.push(Control::Priority(skb.priority));
+    }
+}
+
+/// What a socket wants to know of a packet's IP header: its destination, its interface with ipi_spec_dst, its TTL and
+/// TOS.
+pub(super) fn ip_control(
+    c: &SockCommon,
+    dst: IpAddr,
+    (ifindex, spec_dst): (u32, Ipv4Addr),
+    (ttl, tos): (u8, u8),
+    to: &mut Vec<Control>,
+) {
+    let (v4, ttl, tos) = (dst.is_ipv4(), i32::from(ttl), i32::from(tos));
+    // A socket of IPv6 has both families' options: IPV6_RECVPKTINFO is for packets of either, the others for their
+    // own (ip_cmsg_recv, ip6_datagram_recv_common_ctl, ip6_datagram_recv_specific_ctl).
+    if c.ip_flags & ip_flag::RECVPKTINFO6 != 0 {
+        let addr = match dst {
+            IpAddr::V4(a) => a.to_ipv6_mapped(),
+            IpAddr::V6(a) => a,
+        };
+        to.push(Control::PktInfo { ifindex, addr: addr.into(), spec_dst: None });
+    }
+    if v4 && c.flag(flag::PKTINFO) {
+        to.push(Control::PktInfo { ifindex, addr: dst, spec_dst: Some(spec_dst) });
+    }
+    if v4 && c.flag(flag::RECVTTL) {
+        to.push(Control::Ttl(ttl));
+    }
+    if v4 && c.flag(flag::RECVTOS) {
+        to.push(Control::Tos(tos));
+    }
+    if !v4 && c.ip_flags & ip_flag::RECVHOPLIMIT != 0 {
+        to.push(Control::HopLimit(ttl));
+    }
+    if !v4 && c.ip_flags & ip_flag::RECVTCLASS != 0 {
+        to.push(Control::Tclass(tos));
+    }
+}
+
 /// Adds what the socket asked for beyond the common options.
 #[inline]
-pub(super) fn add(g: &SockGuard<'_>, skb: &SkbInner, rx: &PacketInfo, to: &mut Vec<Control>) {
+fn add(g: &SockGuard<'_>, skb: &SkbInner, rx: &PacketInfo, to: &mut Vec<Control>) {
     let c = &g.common;
     if c.ip_flags & (OF_V4 | OF_V6) == 0 {
         return;
@@ -70,6 +198,39 @@ fn add_v4(g: &SockGuard<'_>, skb: &SkbInner, rx: &PacketInfo, to: &mut Vec<Contr
     }
     if flags & ip_flag::RECVFRAGSIZE != 0 && skb.frag_max_size != 0 {
         push(IP_RECVFRAGSIZE, i32::from(skb.frag_max_size).to_ne_bytes().to_vec());
+    }
+}
+
+/// Adds what the socket asked for beyond the common options of the packet that a queued error is about, an ICMP message
+/// or one of this host's. Of an ICMP message the port is what stands in the bytes that it quoted where a header would
+/// have it (ip_icmp_error moves the transport header there).
+pub(super) fn of_error(c: &SockCommon, p: &IpPacket, e: &ErrEntry, to: &mut Vec<Control>) {
+    if c.ip_flags & (OF_V4 | OF_V6) == 0 {
+        return;
+    }
+    let quotes = matches!(e.err.origin, origin::ICMP | origin::ICMP6);
+    let port = e.payload.get(2..4).filter(|_| quotes).map(|b| u16::from_be_bytes([b[0], b[1]]));
+    match p.dst {
+        IpAddr::V4(_) => {
+            if let Some(port) = port.filter(|_| c.ip_flags & ip_flag::ORIGDSTADDR != 0) {
+                let data = name_bytes(name_of(p.dst, port, 0));
+                to.push(Control::Other { level: libc::SOL_IP, ty: IP_ORIGDSTADDR, data });
+            }
+        }
+        IpAddr::V6(dst) => {
+            let rx = PacketInfo {
+                src: p.dst,
+                dst: p.dst,
+                protocol: 0,
+                tos: p.tos,
+                ttl: p.ttl,
+                ifindex: p.ifindex,
+                not_unicast: false,
+                flow_label: p.flow_label,
+                now: Instant::ZERO,
+            };
+            add_v6(c, None, &rx, (dst, port), 0, to);
+        }
     }
 }
 

@@ -226,7 +226,7 @@ fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
             some()?;
             g.common.mc_ttl = match val {
                 -1 => 1,
-                0..=255 => val as i16,
+                0..=255 => val as u8,
                 _ => return Err(Error::Inval),
             };
         }
@@ -294,9 +294,9 @@ fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
             if is_stream(g) {
                 return Err(Error::NoProtoOpt);
             }
-            g.common.mc_ttl = match val {
+            g.common.mcast_hops = match val {
                 -1 => 1,
-                0..=255 => val as i16,
+                0..=255 => val as u8,
                 _ => return Err(Error::Inval),
             };
         }
@@ -304,9 +304,9 @@ fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
             if !(0..=1).contains(&val) {
                 return Err(Error::Inval);
             }
-            g.common.set_flag(flag::MULTICAST_LOOP, on);
+            set_ip_flag(g, ip_flag::NOT_MULTICAST_LOOP6, !on);
         }
-        libc::IPV6_MULTICAST_IF => g.common.mc_index = multicast_if_v6(g, val)?,
+        libc::IPV6_MULTICAST_IF => g.common.mcast_oif = multicast_if_v6(g, val)?,
         IPV6_MULTICAST_ALL => set_ip_flag(g, ip_flag::NOT_MULTICAST_ALL6, !on),
         libc::IPV6_RECVPKTINFO => set_ip_flag(g, ip_flag::RECVPKTINFO6, on),
         libc::IPV6_RECVHOPLIMIT => set_ip_flag(g, ip_flag::RECVHOPLIMIT, on),
@@ -441,9 +441,9 @@ fn get_v6(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
             None => g.stack.sysctl.ip6_hop_limit(),
         },
         libc::IPV6_UNICAST_HOPS => i32::from(c.hops),
-        libc::IPV6_MULTICAST_HOPS => i32::from(c.mc_ttl),
-        libc::IPV6_MULTICAST_LOOP => bit(flag::MULTICAST_LOOP),
-        libc::IPV6_MULTICAST_IF => c.mc_index as i32,
+        libc::IPV6_MULTICAST_HOPS => i32::from(c.mcast_hops),
+        libc::IPV6_MULTICAST_LOOP => i32::from(c.ip_flags & ip_flag::NOT_MULTICAST_LOOP6 == 0),
+        libc::IPV6_MULTICAST_IF => c.mcast_oif as i32,
         IPV6_MULTICAST_ALL => i32::from(c.ip_flags & ip_flag::NOT_MULTICAST_ALL6 == 0),
         libc::IPV6_RECVPKTINFO => i32::from(c.ip_flags & ip_flag::RECVPKTINFO6 != 0),
         libc::IPV6_RECVHOPLIMIT => i32::from(c.ip_flags & ip_flag::RECVHOPLIMIT != 0),

@@ -14,7 +14,7 @@ use table::{Holder, Table};
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
 use crate::ip::slots::PingRcv;
-use crate::ip::{bind, datagram, icmp as icmp4, icmpv6, net, route, sockopt};
+use crate::ip::{bind, datagram, icmp as icmp4, icmpv6, net, route, rxcontrol, sockopt};
 use crate::sock::addr::unmap;
 use crate::sock::diag::Dumped;
 use crate::sock::filter;
@@ -78,8 +78,9 @@ impl PingRcv for Table {
         let Some(sock) = self.find(e.src.is_ipv4(), id, e.src) else {
             return stack.mib.drop(DropReason::IcmpImplausible);
         };
-        let to = datagram::name_of(e.dst, 0, e.ifindex);
-        datagram::report(stack, &sock, e, |g| datagram::icmp_error(g, e, to, e.quoted));
+        datagram::report(stack, &sock, e, |g, e| {
+            datagram::icmp_error(g, e, datagram::name_of(e.dst, 0, e.ifindex), e.quoted);
+        });
     }
 }
 
@@ -267,7 +268,7 @@ impl Proto for Ping {
             sk.sock.drops.fetch_add(1, Ordering::Relaxed);
             return sk.stack.mib.drop(DropReason::SocketFilter);
         }
-        datagram::arrived(sk, &mut skb);
+        rxcontrol::arrived(sk, &mut skb);
         if let Err(reason) = datagram::queue(sk, skb) {
             sk.stack.mib.drop(reason);
         }

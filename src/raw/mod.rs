@@ -21,7 +21,7 @@ use table::Table;
 
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
-use crate::ip::{self, datagram, multicast, net};
+use crate::ip::{self, datagram, multicast, net, rxcontrol};
 use crate::sock::diag::Dumped;
 use crate::sock::filter;
 use crate::sock::msg::{RecvMsg, SendMsg};
@@ -86,7 +86,7 @@ fn error(stack: &Arc<Stack>, sock: &Arc<Sock>, e: &IcmpError<'_>) {
     if ip::icmp::is_advice(e) {
         return;
     }
-    datagram::report(stack, sock, e, |g| {
+    datagram::report(stack, sock, e, |g, e| {
         let c = &g.common;
         let ours =
             (c.daddr.is_unspecified() || c.daddr == e.dst) && (c.rcv_saddr.is_unspecified() || c.rcv_saddr == e.src);
@@ -165,7 +165,9 @@ impl Proto for Raw {
     }
 
     fn ioctl(&self, sk: SockRef<'_>, request: u64) -> Result<i32> {
-        datagram::ioctl(sk, request, 0)
+        let n = datagram::ioctl(sk, request, 0)?;
+        let corked = private(&mut sk.lock())?.pending.as_ref().map_or(0, |p| p.truesize);
+        Ok(if request == libc::TIOCOUTQ { n.saturating_add(corked as i32) } else { n })
     }
 
     fn setsockopt(&self, sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
@@ -207,7 +209,7 @@ impl Proto for Raw {
             sk.sock.drops.fetch_add(1, Ordering::Relaxed);
             return sk.stack.mib.drop(DropReason::SocketFilter);
         }
-        datagram::arrived(sk, &mut skb);
+        rxcontrol::arrived(sk, &mut skb);
         if let Err(reason) = datagram::queue(sk, skb) {
             sk.stack.mib.drop(reason);
         }

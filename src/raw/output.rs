@@ -6,6 +6,7 @@ use crate::base::error::{Error, Result};
 use crate::ip::datagram::{self, Plan};
 use crate::ip::net;
 use crate::ip::output::xmit_with_header;
+use crate::ip::txcontrol;
 use crate::sock::addr::{AF_UNSPEC, SIN6_LEN_RFC2133, unmap};
 use crate::sock::msg::{MSG_PROBE, SendMsg};
 use crate::sock::skb::{L3, Skb, TxOwner};
@@ -20,6 +21,8 @@ pub(super) struct Pending {
     plan: Plan,
     protocol: u8,
     bytes: Vec<u8>,
+    /// Memory of what waits, as the kernel counts it: later calls' bytes are in pages, without room to spare.
+    pub(super) truesize: u32,
 }
 
 /// sendmsg(2): returns the length, which is always taken whole. Errors: EOPNOTSUPP (MSG_OOB), EMSGSIZE, EDESTADDRREQ,
@@ -35,7 +38,7 @@ pub(super) fn sendmsg(g: &mut SockGuard<'_>, v4: bool, msg: &mut SendMsg<'_>) ->
     }
     let (to, protocol) = if v4 { name_v4(g, msg)? } else { name_v6(g, msg)? };
     let header_included = g.common.flag(flag::HDRINCL);
-    datagram::check_control_to(g, v4, to, &msg.control)?;
+    txcontrol::check_control_to(g, v4, to, &msg.control)?;
     if !header_included && matches!((v4, protocol), (true, proto::ICMP) | (false, proto::ICMPV6)) {
         // The type is looked at for the route lookup (raw_probe_proto_opt).
         if len < 2 {
@@ -108,8 +111,9 @@ fn append(g: &mut SockGuard<'_>, v4: bool, plan: Plan, protocol: u8, msg: &mut S
     let (src, to) = (plan.src, plan.to);
     let waits = private(g)?.pending.take();
     let empty = waits.is_none();
-    let mut packet = waits.unwrap_or(Pending { plan, protocol, bytes: Vec::new() });
+    let mut packet = waits.unwrap_or(Pending { plan, protocol, bytes: Vec::new(), truesize: 0 });
     let header = if v4 { ip::HEADER_LEN } else { ipv6::HEADER_LEN };
+    let added = if msg.flags & MSG_PROBE == 0 { msg.remaining() } else { 0 };
     if msg.flags & MSG_PROBE == 0 {
         let (len, before) = (msg.remaining(), packet.bytes.len());
         let headers = packet.plan.headers_len();
@@ -132,6 +136,10 @@ fn append(g: &mut SockGuard<'_>, v4: bool, plan: Plan, protocol: u8, msg: &mut S
         return Ok(());
     }
     if msg.flags & libc::MSG_MORE != 0 {
+        packet.truesize = match packet.truesize {
+            0 => datagram::corked_truesize(packet.bytes.len()),
+            before => before + added as u32,
+        };
         private(g)?.pending = Some(packet);
         return Ok(());
     }
@@ -141,7 +149,7 @@ fn append(g: &mut SockGuard<'_>, v4: bool, plan: Plan, protocol: u8, msg: &mut S
     } else {
         fill_checksum(g, &mut packet)?;
     }
-    let Pending { mut plan, protocol, bytes } = packet;
+    let Pending { mut plan, protocol, bytes, truesize: _ } = packet;
     let df = plan.fit(g, header + plan.headers_len() + bytes.len())?;
     let flow_label = plan.flow_label_of(g, protocol);
     plan.xmit(g, Skb::from_slice(&bytes), protocol, flow_label, df)
@@ -188,7 +196,7 @@ fn send_with_header(g: &mut SockGuard<'_>, v4: bool, plan: &Plan, msg: &mut Send
     skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
     (skb.tx_stamp, skb.tx_time) = (plan.stamps.stamp(g.sock), plan.tx_time);
     (skb.mark, skb.priority) = (plan.mark, plan.priority);
-    xmit_with_header(g.stack, &plan.dst, plan.to.ip(), skb)
+    xmit_with_header(g.stack, &plan.dst, plan.to.ip(), skb, plan.looped).map(drop)
 }
 
 /// Completes the IP header that a program wrote, as in raw(7): total length and checksum always, source and

@@ -92,3 +92,54 @@ fn filters_and_checksums_are_the_sockets_own() {
     assert!(recv(&odd).is_ok_and(|p| p[..2] == *b"ab" && p[2..4] != *b"cd"));
     assert_eq!(send(&odd, b"abc", "[::1]:0"), Err(Error::Inval));
 }
+
+/// As on the kernel: with a header of the program's own there is a copy, too, and who has not joined gets none.
+#[test]
+fn a_packet_with_the_programs_header_to_a_group_is_looped_to_its_members() {
+    let b = Bench::on_ip();
+    let (s, heard) = (raw(&b, libc::AF_INET, libc::IPPROTO_RAW).unwrap(), raw(&b, libc::AF_INET, 253).unwrap());
+    let member = Socket::new(&b.stack, libc::AF_INET, libc::SOCK_DGRAM, 0).unwrap();
+    s.setsockopt(libc::SOL_IP, libc::IP_MULTICAST_IF, &[10, 0, 0, 1]).unwrap();
+    let mut p = vec![0u8; 24];
+    (p[0], p[8], p[9]) = (0x45, 1, 253);
+    p[16..20].copy_from_slice(&[239, 1, 2, 3]);
+    for (joins, loops, want) in [(false, 1u8, false), (true, 1, true), (true, 0, false)] {
+        if joins {
+            // Of the second time it is EADDRINUSE.
+            let _ = member.setsockopt(libc::SOL_IP, libc::IP_ADD_MEMBERSHIP, &[239, 1, 2, 3, 10, 0, 0, 1]);
+        }
+        s.setsockopt(libc::SOL_IP, libc::IP_MULTICAST_LOOP, &[loops]).unwrap();
+        send(&s, &p, "239.1.2.3:0").unwrap();
+        b.poll();
+        assert_eq!(recv(&heard).is_ok(), want, "{joins} {loops}");
+    }
+}
+
+/// Numbers above 255 are sockets, whose packets over IPv4 have the low byte; over IPv6 they send nothing.
+#[test]
+fn a_protocol_number_above_255_is_a_socket_and_no_packets_protocol() {
+    let b = Bench::on_ip();
+    for number in [256, 262] {
+        let s = raw(&b, libc::AF_INET, number).unwrap();
+        assert_eq!(send(&s, b"hello", "127.0.0.1:0"), Ok(5));
+        assert_eq!(recv(&s), Err(Error::Again), "{number}");
+        let s = raw(&b, libc::AF_INET6, number).unwrap();
+        assert_eq!(send(&s, b"hello", "[::1]:0"), Err(Error::Inval));
+    }
+    assert!(matches!(raw(&b, libc::AF_INET, 263), Err(Error::Inval)));
+}
+
+/// The numbers are the kernel's, for the loopback device.
+#[test]
+fn siocoutq_counts_what_msg_more_holds_back() {
+    let b = Bench::on_ip();
+    let s = raw(&b, libc::AF_INET, 253).unwrap();
+    for (len, want) in [(100, 832), (5_000, 5_832), (1, 5_833)] {
+        let data = vec![0; len];
+        let slices = [IoSlice::new(&data)];
+        let mut m = SendMsg::new(&slices, libc::MSG_MORE);
+        m.name = Some("127.0.0.1:0".parse().unwrap());
+        assert_eq!(s.sendmsg(&mut m), Ok(len));
+        assert_eq!(s.ioctl(libc::TIOCOUTQ), Ok(want));
+    }
+}

@@ -18,6 +18,8 @@ pub(super) struct Ctl<P> {
     reserved: bool,
     /// Deferred work for `release_cb`. A bit set, so it does not grow however often a timer fires.
     deferred: u32,
+    /// Work that cannot be a bit is left beside the monitor ([`Lock::postpone`]).
+    late: bool,
     /// Bytes in `backlog`, plus those the owner has taken from it since it was last empty. Counting both bounds how
     /// long the owner processes the backlog when packets arrive as fast as it removes them.
     bytes: u32,
@@ -26,7 +28,7 @@ pub(super) struct Ctl<P> {
 
 impl<P> Default for Ctl<P> {
     fn default() -> Self {
-        Ctl { waiters: 0, reserved: false, deferred: 0, bytes: 0, backlog: VecDeque::new() }
+        Ctl { waiters: 0, reserved: false, deferred: 0, late: false, bytes: 0, backlog: VecDeque::new() }
     }
 }
 
@@ -54,6 +56,8 @@ pub(super) enum Settle<O> {
     Backlog(O),
     /// Run `release_cb` with these bits.
     Deferred(O, u32),
+    /// Do what was left by `postpone`.
+    Late(O),
     /// Nothing is left to do; the sock has been released.
     Released,
 }
@@ -179,6 +183,18 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
         })
     }
 
+    /// Softirq: as `defer`, of work that `leave` puts where the owner finds it when it releases the sock.
+    pub(super) fn postpone(&self, leave: impl FnOnce(&M)) -> Option<Owner<'_, T, W>> {
+        self.monitor.with(|ctl| {
+            let owner = self.inside.own_or_mark();
+            if owner.is_none() {
+                ctl.late = true;
+                leave(&self.monitor);
+            }
+            owner
+        })
+    }
+
     /// Owner: takes all queued packets, if any. Their bytes still count until `flushed` or the release.
     pub(super) fn take_backlog(&self, owner: &Owner<'_, T, W>) -> VecDeque<P> {
         if owner.is_marked() { self.monitor.with(|ctl| std::mem::take(&mut ctl.backlog)) } else { VecDeque::new() }
@@ -213,6 +229,9 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
             if !ctl.backlog.is_empty() {
                 return Err(Settle::Backlog(owner));
             }
+            if std::mem::take(&mut ctl.late) {
+                return Err(Settle::Late(owner));
+            }
             match std::mem::take(&mut ctl.deferred) {
                 0 => Ok(self.let_go(ctl, owner)),
                 bits => Err(Settle::Deferred(owner, bits)),
@@ -237,7 +256,7 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
     /// Owner, after a panic: discards everything queued and releases the sock.
     pub(super) fn abandon(&self, owner: Owner<'_, T, W>) {
         let (dropped, notify) = self.monitor.with(|ctl| {
-            ctl.deferred = 0;
+            (ctl.deferred, ctl.late) = (0, false);
             (std::mem::take(&mut ctl.backlog), self.let_go(ctl, owner))
         });
         drop(dropped);
@@ -249,6 +268,11 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
     /// The inside without owning it, where no other reference exists.
     pub(super) fn get_mut(&mut self) -> &mut T {
         self.inside.get_mut()
+    }
+
+    /// What keeps the rest.
+    pub(super) fn monitor(&self) -> &M {
+        &self.monitor
     }
 
     /// Bytes in the backlog or being processed from it.

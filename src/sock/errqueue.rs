@@ -54,6 +54,8 @@ pub(crate) struct IpPacket {
     pub ttl: u8,
     /// TOS or traffic class.
     pub tos: u8,
+    /// Flow label; 0 over IPv4.
+    pub flow_label: u32,
 }
 
 /// A sock's queued errors; the list is allocated when the first one comes.

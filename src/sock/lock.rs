@@ -21,6 +21,7 @@ use crate::stack::Stack;
 use crate::sys::lock::{Condvar, Mutex};
 use crate::sys::owner::Owner;
 use std::cell::Cell;
+use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -28,21 +29,38 @@ use std::sync::{Arc, OnceLock};
 /// Headroom of the backlog above rcvbuf + sndbuf, in bytes: one more super-packet (Linux adds 64 KiB in
 /// tcp_add_backlog).
 const BACKLOG_EXTRA: u32 = 64 * 1024;
+/// Pieces of work that wait for the release of a sock, besides packets: an owner is busy for microseconds.
+const LATE_MAX: usize = 64;
 
 /// What is queued while a sock is owned, and the threads that wait for it. Allocated when the sock is first found
 /// owned, which happens to few.
 #[derive(Debug, Default)]
 struct Gathered(OnceLock<Box<Inner>>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Inner {
     ctl: Mutex<Ctl<Skb>>,
     released: Condvar,
+    /// What [`Sock::own_or_leave`] left to the owner.
+    late: Mutex<Vec<Late>>,
+}
+
+/// Work for an owner.
+type Late = Box<dyn FnOnce(&mut SockGuard<'_>) + Send>;
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("ctl", &self.ctl).finish_non_exhaustive()
+    }
 }
 
 impl Gathered {
     fn inner(&self) -> &Inner {
         self.0.get_or_init(Box::default)
+    }
+
+    fn take_late(&self) -> Vec<Late> {
+        std::mem::take(&mut *self.inner().late.lock())
     }
 }
 
@@ -229,6 +247,32 @@ impl Sock {
     }
 }
 
+impl Sock {
+    /// Softirq context: runs `f` as owner, now or when the owner releases the sock. More than [`LATE_MAX`] that wait
+    /// are dropped, and counted as packets are that the backlog has no room for.
+    pub(crate) fn own_or_leave(
+        self: &Arc<Sock>,
+        stack: &Arc<Stack>,
+        now: Instant,
+        f: impl FnOnce(&mut SockGuard<'_>) + Send + 'static,
+    ) {
+        let mut work = Some(f);
+        let owner = self.lock.0.postpone(|late: &Gathered| {
+            let mut late = late.inner().late.lock();
+            match work.take() {
+                Some(f) if late.len() < LATE_MAX => late.push(Box::new(f)),
+                _ => {
+                    self.drops.fetch_add(1, Ordering::Relaxed);
+                    stack.mib.drop(DropReason::SocketBacklog);
+                }
+            }
+        });
+        if let (Some(owner), Some(f)) = (owner, work) {
+            f(&mut self.softirq(stack, now, owner));
+        }
+    }
+}
+
 impl<'a> SockGuard<'a> {
     /// Whether this is packet or timer context: nothing may sleep.
     #[inline]
@@ -313,6 +357,7 @@ impl<'a> SockGuard<'a> {
             self.sock.broken.store(true, Ordering::Relaxed);
             self.sock.err.store(libc::EIO, Ordering::Relaxed);
             self.sock.lock.0.abandon(owner);
+            drop(self.sock.lock.0.monitor().take_late());
         }
     }
 
@@ -374,6 +419,12 @@ impl<'a> SockGuard<'a> {
                 Settle::Deferred(owner, bits) => {
                     self.state = Some(owner);
                     self.sock.proto().release_cb(self, bits);
+                }
+                Settle::Late(owner) => {
+                    self.state = Some(owner);
+                    for work in self.sock.lock.0.monitor().take_late() {
+                        work(self);
+                    }
                 }
                 Settle::Backlog(owner) => {
                     self.state = Some(owner);

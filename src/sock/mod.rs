@@ -233,7 +233,7 @@ pub mod flag {
     pub const RECVTOS: u32 = 1 << 26;
     /// IP_HDRINCL.
     pub const HDRINCL: u32 = 1 << 27;
-    /// IP_MULTICAST_LOOP, IPV6_MULTICAST_LOOP.
+    /// IP_MULTICAST_LOOP.
     pub const MULTICAST_LOOP: u32 = 1 << 28;
     /// IP_BIND_ADDRESS_NO_PORT.
     pub const BIND_NO_PORT: u32 = 1 << 29;
@@ -264,8 +264,9 @@ pub(crate) mod ip_flag {
     pub(crate) const RETOPTS: u32 = 1 << 1;
     pub(crate) const CHECKSUM: u32 = 1 << 2;
     pub(crate) const MULTICAST_ALL: u32 = 1 << 3;
-    /// IPV6_MULTICAST_ALL was turned off.
+    /// IPV6_MULTICAST_ALL, IPV6_MULTICAST_LOOP were turned off.
     pub(crate) const NOT_MULTICAST_ALL6: u32 = 1 << 26;
+    pub(crate) const NOT_MULTICAST_LOOP6: u32 = 1 << 30;
     /// IPV6_AUTOFLOWLABEL was set, and to what.
     pub(crate) const FLOWLABEL_SET: u32 = 1 << 4;
     pub(crate) const FLOWLABEL: u32 = 1 << 5;
@@ -324,8 +325,10 @@ pub struct SockCommon {
     pub dport: u16,
     /// SO_BINDTODEVICE: interface index, 0 for any.
     pub bound_dev_if: u32,
-    /// Interface on which packets are received for a multicast or link-local scope.
+    /// IP_MULTICAST_IF; of an accepted stream the interface of the segment that opened it over IPv4.
     pub mc_index: u32,
+    /// IPV6_MULTICAST_IF; of a stream as `mc_index`, of either family.
+    pub mcast_oif: u32,
     /// IP_TOS or IPV6_TCLASS, with the ECN bits that TCP sets.
     pub tos: u8,
     /// IPV6_TCLASS where it differs (a dual-stack sock has both).
@@ -334,8 +337,10 @@ pub struct SockCommon {
     pub ttl: i16,
     /// IPV6_UNICAST_HOPS: -1 for the sysctl's.
     pub hops: i16,
-    /// IP_MULTICAST_TTL / IPV6_MULTICAST_HOPS.
-    pub mc_ttl: i16,
+    /// IP_MULTICAST_TTL; of an accepted stream as `mc_index`.
+    pub mc_ttl: u8,
+    /// IPV6_MULTICAST_HOPS; of a stream as `mcast_oif`.
+    pub mcast_hops: u8,
     /// IP_MTU_DISCOVER (IP_PMTUDISC_*).
     pub pmtudisc: u8,
     /// Of an accepted stream: the TOS of the segment that opened it over IPv4.
@@ -420,11 +425,13 @@ impl SockCommon {
             dport: 0,
             bound_dev_if: 0,
             mc_index: 0,
+            mcast_oif: 0,
             tos: 0,
             tclass: 0,
             ttl: -1,
             hops: -1,
             mc_ttl: 1,
+            mcast_hops: 1,
             pmtudisc: libc::IP_PMTUDISC_WANT as u8,
             rcv_tos: 0,
             min_ttl: 0,

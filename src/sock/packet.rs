@@ -86,6 +86,8 @@ pub struct IcmpError<'p> {
     pub(crate) extension: usize,
     /// Traffic class and flow label of the quoted packet; 0 over IPv4.
     pub(crate) flowinfo: u32,
+    /// Flow label of the ICMP message; 0 over IPv4.
+    pub(crate) flow_label: u32,
     /// Interface the ICMP message arrived on.
     pub ifindex: u32,
     /// TTL or hop limit of the ICMP message.

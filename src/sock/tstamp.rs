@@ -242,19 +242,20 @@ impl Report {
 
 /// What the IP header of a packet says, and its source. None: it is cut.
 fn ip_packet(l3: L3, h: &[u8], ifindex: u32) -> Option<(IpPacket, IpAddr)> {
-    let (src, dst, ttl, tos): (IpAddr, IpAddr, u8, u8) = match l3 {
+    let (src, dst, ttl, tos, flow_label): (IpAddr, IpAddr, u8, u8, u32) = match l3 {
         L3::V4 => {
             let h = h.first_chunk::<20>()?;
             let [.., a, b, c, d, e, f, g, i] = *h;
-            (Ipv4Addr::new(a, b, c, d).into(), Ipv4Addr::new(e, f, g, i).into(), h[8], h[1])
+            (Ipv4Addr::new(a, b, c, d).into(), Ipv4Addr::new(e, f, g, i).into(), h[8], h[1], 0)
         }
         L3::V6 => {
             let (src, dst) = (h.get(8..)?.first_chunk::<16>()?, h.get(24..)?.first_chunk::<16>()?);
-            (Ipv6Addr::from(*src).into(), Ipv6Addr::from(*dst).into(), h[7], h[0] << 4 | h[1] >> 4)
+            let label = u32::from_be_bytes(*h.first_chunk::<4>()?) & 0xf_ffff;
+            (Ipv6Addr::from(*src).into(), Ipv6Addr::from(*dst).into(), h[7], h[0] << 4 | h[1] >> 4, label)
         }
     };
     let spec_dst = if let IpAddr::V4(a) = src { a } else { Ipv4Addr::UNSPECIFIED };
-    Some((IpPacket { dst, spec_dst, ifindex, ttl, tos }, src))
+    Some((IpPacket { dst, spec_dst, ifindex, ttl, tos, flow_label }, src))
 }
 
 /// SO_TIMESTAMPING: struct so_timestamping, or its flags alone. EINVAL: a bit that is unknown or needs another one, or

@@ -63,9 +63,9 @@ pub(super) fn syn_recv_sock(
         create_openreq_child(c, parent, req.as_ref()?, by);
         if let Some(info) = &by.info {
             // Shown, and without a use: a stream does not send to groups.
-            (c.sk.mc_index, c.sk.mc_ttl) = (info.ifindex, i16::from(info.ttl));
+            (c.sk.mcast_oif, c.sk.mcast_hops) = (info.ifindex, info.ttl);
             if info.src.is_ipv4() {
-                c.sk.rcv_tos = info.tos;
+                (c.sk.mc_index, c.sk.mc_ttl, c.sk.rcv_tos) = (info.ifindex, info.ttl, info.tos);
             }
             pktoptions::begin(c.sk, info, req.as_mut().and_then(|r| r.cold.as_mut()?.pktopts.take()));
         }

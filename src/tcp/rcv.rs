@@ -467,7 +467,7 @@ fn mtu_err(cx: &mut Cx<'_>, seq: SeqNum, mtu: u32) {
     }
     // IP_PMTUDISC_INTERFACE (4) and IP_PMTUDISC_OMIT (5) ignore ICMP.
     if cx.sk.pmtudisc < 4 {
-        ip::route::update_pmtu(cx.stack, cx.sk.daddr, mtu, cx.now);
+        ip::exception::update_pmtu(cx.stack, cx.sk.daddr, mtu, cx.now);
         super::mtu::mtu_reduced(cx, mtu);
     }
 }
@@ -551,6 +551,7 @@ fn queue_icmp(cx: &mut Cx<'_>, icmp: &IcmpError<'_>, err: Error) {
             ifindex: icmp.ifindex,
             ttl: icmp.ttl,
             tos: icmp.tos,
+            flow_label: icmp.flow_label,
         }),
         came: Some(icmp.now),
         opt_stats: false,

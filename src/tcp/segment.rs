@@ -11,6 +11,7 @@ use super::{delack, ecn, mtu, output, prr, rate, tstamp, window};
 use crate::base::env::{Duration, Instant};
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
+use crate::device::netdev::NetXmit;
 use crate::ip;
 use crate::ip::output::{IpTx, default_ttl};
 use crate::ip::sockopt::flow_label;
@@ -356,10 +357,11 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     if sent.is_err() {
         cx.sock.tx_refused();
     }
-    if sent == Err(Error::NoBufs) {
+    if matches!(sent, Err(Error::NoBufs) | Ok(NetXmit::Cn)) {
         prr::enter_cwr(cx);
     }
-    sent
+    // A segment that was sent into a congested queue was sent (net_xmit_eval).
+    sent.map(drop)
 }
 
 /// The urgent pointer of a segment that begins at `seq`; sets URG where one is due. A pointer beyond the field's reach
@@ -381,7 +383,7 @@ fn urgent_pointer(cx: &Cx<'_>, seq: SeqNum, flags: &mut TcpFlags) -> u16 {
 }
 
 /// Hands a complete segment to IP, by the connection's route.
-fn to_ip(cx: &mut Cx<'_>, out: Skb, ecn_bits: u8) -> Result<()> {
+fn to_ip(cx: &mut Cx<'_>, out: Skb, ecn_bits: u8) -> Result<NetXmit> {
     route(cx)?;
     let Some(dst) = cx.sk.dst.take() else { return Err(Error::HostUnreach) };
     if std::mem::take(&mut cx.tp.dst_pending_confirm) {

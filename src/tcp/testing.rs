@@ -76,6 +76,8 @@ pub(crate) struct Wire {
     pub paces: AtomicBool,
     pub hold: AtomicBool,
     pub full: AtomicBool,
+    /// It takes packets, and says that its queue has lost some.
+    pub congested: AtomicBool,
 }
 
 impl Wire {
@@ -109,6 +111,9 @@ impl Device for Wire {
         self.times.lock().push(skb.tx_time);
         if self.hold.load(Ordering::Relaxed) {
             self.held.lock().push(skb);
+        }
+        if self.congested.load(Ordering::Relaxed) {
+            return Xmit::Congested;
         }
         Xmit::Sent
     }

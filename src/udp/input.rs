@@ -6,7 +6,7 @@
 use super::{Udp, UdpSock, private};
 use crate::base::error::Result;
 use crate::counters::{DropReason, Mib};
-use crate::ip::{datagram, icmp, net};
+use crate::ip::{datagram, icmp, net, rxcontrol};
 use crate::sock::filter::{self, Packet};
 use crate::sock::msg::{Control, RecvMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
@@ -110,9 +110,10 @@ impl IpHandler for Udp {
         if icmp::is_advice(e) {
             return;
         }
-        let to = datagram::name_of(e.dst, dport, e.ifindex);
-        let payload = e.quoted.get(HEADER..).unwrap_or_default();
-        datagram::report(stack, &sock, e, |g| datagram::icmp_error(g, e, to, payload));
+        datagram::report(stack, &sock, e, move |g, e| {
+            let payload = e.quoted.get(HEADER..).unwrap_or_default();
+            datagram::icmp_error(g, e, datagram::name_of(e.dst, dport, e.ifindex), payload);
+        });
     }
 }
 
@@ -159,7 +160,7 @@ fn queue_one(g: &mut SockGuard<'_>, mut skb: Skb, v4: bool) {
         g.sock.drops.fetch_add(1, Ordering::Relaxed);
         return bad(g.stack, v4, DropReason::SocketFilter);
     }
-    datagram::arrived(g, &mut skb);
+    rxcontrol::arrived(g, &mut skb);
     if let Err(reason) = datagram::queue(g, skb) {
         match reason {
             DropReason::ProtoMem => count(g.stack, v4, (Mib::UdpMemErrors, Mib::Udp6MemErrors)),

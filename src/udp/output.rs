@@ -7,6 +7,7 @@ use crate::base::hash::addr128;
 use crate::counters::Mib;
 use crate::ip::datagram::{self, Plan};
 use crate::ip::flowlabel;
+use crate::ip::txcontrol;
 use crate::sock::addr::{AF_INET, AF_UNSPEC, unmap};
 use crate::sock::msg::{MSG_PROBE, SendMsg};
 use crate::sock::proto::SockRef;
@@ -29,17 +30,9 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// Memory of what waits, as the kernel counts it: the sk_buff, and what kmalloc gives for the bytes, the headers
-    /// and skb_shared_info. Seen for 1, 400 and 3,000 bytes; between them a guess.
+    /// Memory of what waits, as the kernel counts it.
     pub(super) fn truesize(&self) -> u32 {
-        const SK_BUFF: u32 = 256;
-        const HEADERS: u32 = 64;
-        const SHARED_INFO: u32 = 320;
-        const SMALL_HEAD: u32 = 576;
-        match self.payload.len() as u32 + HEADERS + SHARED_INFO {
-            ..=SMALL_HEAD => SK_BUFF + SMALL_HEAD,
-            head => SK_BUFF + head.next_power_of_two(),
-        }
+        datagram::corked_truesize(self.payload.len())
     }
 }
 
@@ -212,7 +205,7 @@ fn destination(g: &SockGuard<'_>, msg: &SendMsg<'_>) -> Result<SocketAddr> {
     // A name of AF_UNSPEC leaves a v4-mapped peer to IPv6, which has no route to it.
     let mapped_peer = name.is_none() && msg.odd_name.is_some() && to.is_ipv4();
     if mapped_peer {
-        datagram::check_control_to(g, false, to, &msg.control)?;
+        txcontrol::check_control_to(g, false, to, &msg.control)?;
     }
     if mapped_peer || to.is_ipv4() && g.common.flag(flag::V6ONLY) {
         return Err(Error::NetUnreach);

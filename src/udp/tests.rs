@@ -219,6 +219,85 @@ fn an_unbound_port_is_answered_with_port_unreachable_and_the_sender_learns_it() 
     assert_eq!((err.errno, err.origin, err.ty, err.code), (libc::ECONNREFUSED as u32, 2, 3, 3));
 }
 
+/// An ICMP message as received from the wire.
+fn icmp_v4(src: &str, dst: &str, msg: &icmp::Message<'_>) -> Vec<u8> {
+    let mut m = vec![0; msg.len()];
+    msg.emit(&mut m);
+    let mut p = vec![0; 20];
+    let repr = Ipv4Repr {
+        src: src.parse().unwrap(),
+        dst: dst.parse().unwrap(),
+        protocol: proto::ICMP,
+        ttl: 64,
+        tos: 0,
+        id: 0,
+        dont_fragment: false,
+        more_fragments: false,
+        frag_offset: 0,
+        payload_len: m.len(),
+    };
+    repr.emit(&mut p);
+    p.extend(m);
+    p
+}
+
+/// What Linux says of the ICMP message itself; the port is made of the third and the fourth byte that it quotes.
+#[test]
+fn a_queued_error_has_the_original_destination_where_the_socket_asks_for_it() {
+    let b = Bench::on_ip();
+    for (own, level, options, want) in [
+        ("127.0.0.1:0", libc::SOL_IP, [libc::IP_RECVERR, libc::IP_RECVTOS, 20], vec![1, 20]),
+        ("[::1]:0", libc::SOL_IPV6, [libc::IPV6_RECVERR, libc::IPV6_RECVTCLASS, 74], vec![67, 74]),
+    ] {
+        let s = bound(&b, own);
+        for name in options {
+            s.setsockopt(level, name, &1i32.to_ne_bytes()).unwrap();
+        }
+        send_to(&s, b"abcdefgh", Some(&own.replace(":0", ":9")), 0, vec![]).unwrap();
+        let got = recv_from(&s, 99, libc::MSG_ERRQUEUE).unwrap();
+        let kinds: Vec<i32> = got
+            .control
+            .iter()
+            .filter_map(|c| match c {
+                Control::Tos(_) => Some(libc::IP_TOS),
+                Control::Tclass(_) => Some(libc::IPV6_TCLASS),
+                Control::Other { ty, .. } => Some(*ty),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(kinds, want);
+        let Some(Control::Other { data, .. }) = got.control.get(1) else { panic!("{:?}", got.control) };
+        assert_eq!(data[2..4], *b"cd");
+        // Of less than four bytes there is no port to tell.
+        send_to(&s, b"abc", Some(&own.replace(":0", ":9")), 0, vec![]).unwrap();
+        let got = recv_from(&s, 99, libc::MSG_ERRQUEUE).unwrap();
+        assert!(!got.control.iter().any(|c| matches!(c, Control::Other { .. })), "{:?}", got.control);
+    }
+}
+
+/// Linux queues errors without owning the sock (__udp4_lib_err): the one that meets a call is not lost to the queue.
+#[test]
+fn an_icmp_error_that_meets_a_call_is_queued() {
+    let b = Bench::on_ip();
+    let u = bound(&b, "10.0.0.1:4000");
+    u.setsockopt(libc::SOL_IP, libc::IP_RECVERR, &1i32.to_ne_bytes()).unwrap();
+    send_to(&u, b"lost", Some("10.0.0.9:9"), 0, vec![]).unwrap();
+    let quoted = b.wire.take().remove(0);
+    let msg = icmp::Message::Unreachable { code: icmp::unreachable::PORT, mtu: 0, quoted: &quoted };
+    let error = icmp_v4("10.0.0.9", "10.0.0.1", &msg);
+    let owned = u.sock().lock(&b.stack);
+    for _ in 0..65 {
+        b.inject(&error);
+    }
+    assert_eq!(b.stack.mib.drops(DropReason::SocketBacklog), 1, "of what waits for an owner there is a limit");
+    drop(owned);
+    for _ in 0..64 {
+        let e = recv_from(&u, 10, libc::MSG_ERRQUEUE).unwrap();
+        assert_eq!((&e.data[..], e.name), (&b"lost"[..], Some(at("10.0.0.9:9"))));
+    }
+    assert_eq!(recv_from(&u, 10, libc::MSG_ERRQUEUE).err(), Some(Error::Again));
+}
+
 #[test]
 fn peek_truncation_and_control_data_are_as_recvmsg_says() {
     let b = Bench::on_ip();
@@ -493,6 +572,32 @@ fn groups_of_ipv6_are_joined_sent_to_and_left_by_option() {
     assert_eq!(recv_from(&r, 9, 0).err(), Some(Error::Again));
 }
 
+/// A socket of IPv6 has interface, TTL and loop of both families (inet_sk, inet6_sk).
+#[test]
+fn options_for_groups_are_each_familys_own() {
+    let b = Bench::on_ip();
+    let s = socket(&b, libc::AF_INET6);
+    let set = |level, name, n: i32| s.setsockopt(level, name, &n.to_ne_bytes()).unwrap();
+    let get = |level, name| {
+        let mut out = [0; 4];
+        s.getsockopt(level, name, &mut out).unwrap();
+        i32::from_ne_bytes(out)
+    };
+    let (four, six, own) = (libc::SOL_IP, libc::SOL_IPV6, i32::from_ne_bytes([10, 0, 0, 1]));
+    set(six, libc::IPV6_MULTICAST_IF, 1);
+    set(six, libc::IPV6_MULTICAST_HOPS, 7);
+    set(six, libc::IPV6_MULTICAST_LOOP, 0);
+    let of_v4 = || [libc::IP_MULTICAST_IF, libc::IP_MULTICAST_TTL, libc::IP_MULTICAST_LOOP].map(|name| get(four, name));
+    assert_eq!(of_v4(), [0, 1, 1]);
+    set(four, libc::IP_MULTICAST_IF, own);
+    set(four, libc::IP_MULTICAST_TTL, 9);
+    assert_eq!(of_v4(), [own, 9, 1]);
+    let of_v6 = [libc::IPV6_MULTICAST_IF, libc::IPV6_MULTICAST_HOPS, libc::IPV6_MULTICAST_LOOP];
+    assert_eq!(of_v6.map(|name| get(six, name)), [1, 7, 0]);
+    send_to(&s, b"x", Some("[::ffff:239.1.1.1]:5000"), 0, vec![]).unwrap();
+    assert_eq!(Ipv4Header::parse(&b.wire.take()[0]).unwrap().ttl(), 9, "by the interface of IPv4's option");
+}
+
 #[test]
 fn without_ip_multicast_all_a_socket_hears_only_groups_of_its_own() {
     let b = Bench::on_ip();
@@ -558,24 +663,7 @@ fn a_forged_fragmentation_needed_lowers_the_path_only_to_the_floor() {
     send_to(&c, b"x", None, 0, vec![]).unwrap();
     let quoted = b.wire.take().remove(0);
     let msg = icmp::Message::Unreachable { code: icmp::unreachable::FRAG_NEEDED, mtu: 68, quoted: &quoted };
-    let mut m = vec![0; msg.len()];
-    msg.emit(&mut m);
-    let mut p = vec![0; 20];
-    let repr = Ipv4Repr {
-        src: "10.0.0.254".parse().unwrap(),
-        dst: "10.0.0.1".parse().unwrap(),
-        protocol: proto::ICMP,
-        ttl: 64,
-        tos: 0,
-        id: 0,
-        dont_fragment: false,
-        more_fragments: false,
-        frag_offset: 0,
-        payload_len: m.len(),
-    };
-    repr.emit(&mut p);
-    p.extend(m);
-    b.inject(&p);
+    b.inject(&icmp_v4("10.0.0.254", "10.0.0.1", &msg));
     assert_eq!(recv_from(&c, 9, 0).err(), Some(Error::MsgSize));
     let d = crate::ip::route::lookup(&b.stack, "10.0.0.9".parse().unwrap(), None, 0).unwrap();
     assert_eq!((d.mtu, d.mtu_locked), (552, true));

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use usersock::counters::DropReason;
 use usersock::error::{Error, Result};
-use usersock::ip::{bind, datagram, sockopt};
+use usersock::ip::{bind, datagram, sockopt, txcontrol};
 use usersock::sock::diag::Dumped;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::sock::packet::{IcmpError, PacketInfo};
@@ -96,7 +96,7 @@ impl ProtoReg {
     #[cold]
     fn may_send(&self, g: &mut SockGuard<'_>, msg: &SendMsg<'_>) -> Result<()> {
         let v4 = over_v4(g, msg);
-        datagram::check_control(g, v4, self.flag(USK_PROTO_CONNECTIONS), &msg.control)?;
+        txcontrol::check_control(g, v4, self.flag(USK_PROTO_CONNECTIONS), &msg.control)?;
         if self.waits_for_room() { datagram::wait_for_room(g, v4, msg.dontwait()) } else { Ok(()) }
     }
 }

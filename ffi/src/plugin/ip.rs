@@ -19,7 +19,7 @@ use usersock::error::{Error, Result};
 use usersock::internal::wire::{ip, ipv6};
 use usersock::ip::datagram::Plan;
 use usersock::ip::output::{self, IpTx};
-use usersock::ip::{datagram, route, sockopt};
+use usersock::ip::{datagram, exception, route, sockopt};
 use usersock::sock::msg::Control;
 use usersock::sock::packet::{IcmpError, PacketInfo};
 use usersock::sock::skb::{Csum, GsoType, Skb};
@@ -101,7 +101,7 @@ pub unsafe extern "C" fn usk_update_pmtu(o: *mut usk_owned_t, mtu: u32) -> c_int
         // SAFETY: owned, as the caller guarantees.
         let g = unsafe { guard(o) }?;
         let peer = peer(g)?;
-        route::update_pmtu(g.stack, peer.ip(), mtu, g.now());
+        exception::update_pmtu(g.stack, peer.ip(), mtu, g.now());
         g.common.dst = None;
         Ok(0)
     });
@@ -343,8 +343,10 @@ pub unsafe extern "C" fn usk_icmp_report(
         let (h, reported) = unsafe { (Handle::new(sk)?, obj(error.cast::<Reported>())?) };
         // SAFETY: what err was called for, while it runs.
         let e = unsafe { obj(reported.original.cast::<IcmpError<'_>>()) }?;
-        let (to, payload) = (datagram::name_of(e.dst, port, e.ifindex), e.quoted.get(header..).unwrap_or_default());
-        datagram::report(h.stack(), h.sock(), e, |g| datagram::icmp_error(g, e, to, payload));
+        datagram::report(h.stack(), h.sock(), e, move |g, e| {
+            let payload = e.quoted.get(header..).unwrap_or_default();
+            datagram::icmp_error(g, e, datagram::name_of(e.dst, port, e.ifindex), payload);
+        });
         Ok(0)
     })
 }
@@ -369,7 +371,7 @@ pub unsafe extern "C" fn usk_reply(reg: *mut usk_reg_t, info: *const usk_packet_
         let dst = route::lookup(&stack, to, Some(from), scope)?;
         let ttl = output::default_ttl(&stack, &dst, to.is_ipv4());
         let tx = IpTx::new(from, to, reg.number(), ttl, stack.now());
-        output::xmit(&stack, &dst, &tx, skb).map(|()| 0)
+        output::xmit(&stack, &dst, &tx, skb).map(|_| 0)
     })
 }
 

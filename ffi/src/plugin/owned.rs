@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use usersock::env::Instant;
 use usersock::error::{Error, Result};
-use usersock::ip::datagram;
+use usersock::ip::{datagram, rxcontrol};
 use usersock::sock::msg::RecvMsg;
 use usersock::sock::skb::Skb;
 use usersock::sock::state::State;
@@ -149,7 +149,7 @@ pub unsafe extern "C" fn usk_receive_msg(o: *mut usk_owned_t, msg: *mut usk_recv
         own_queue(g)?;
         let copy = |g: &SockGuard<'_>, skb: &Skb, msg: &mut RecvMsg<'_, '_>| {
             let n = datagram::copy(skb, offset, skb.len().saturating_sub(offset), msg) as isize;
-            datagram::control_of(g, skb, msg);
+            rxcontrol::control_of(g, skb, msg);
             n
         };
         if msg.flags & libc::MSG_PEEK != 0 {
@@ -178,7 +178,7 @@ pub unsafe extern "C" fn usk_recvmsg_control(
     kernel(|| {
         // SAFETY: the caller vouches for all three.
         let (g, msg, skb) = unsafe { (guard(o)?, msg::recv(msg)?, skb::get(skb, "usk_recvmsg_control")?) };
-        datagram::control_of(g, skb, msg);
+        rxcontrol::control_of(g, skb, msg);
         Ok(0)
     })
 }

@@ -82,6 +82,37 @@ fn a_senders_own_queue_pushes_back_and_completes_when_the_last_bit_has_left() {
     assert_eq!(arrivals(&b).len(), 3);
 }
 
+/// As pfifo_head_drop under tbf on a veth pair of the kernel: of ten datagrams at once into a queue for three arrive
+/// the one that is being sent and the last three, which have moved up.
+#[test]
+fn a_full_queue_that_drops_its_head_delivers_the_newest_packets_without_gaps_in_time() {
+    for (own_queue, lossless) in [(true, true), (true, false), (false, true)] {
+        let direction =
+            Direction { rate: 8_000_000, queue_packets: 4, head_drop: true, delay: 5 * MS, ..Direction::default() };
+        let direction = Direction { duplicate: if lossless { 0.0 } else { 1.0 }, ..direction };
+        let (a, b) = pair(["a", "b"], &LinkConfig { own_queue, ..LinkConfig::both(direction) }, 1).unwrap();
+        for i in 0..10 {
+            let sent = a.xmit(0, at(0), Skb::from_slice(&numbered(i)));
+            assert_eq!(matches!(sent, Xmit::Congested), own_queue && i >= 4, "{i}: {sent:?}");
+        }
+        let f = a.fate();
+        assert_eq!((f.sent, f.overflowed, a.queued_bytes(at(0))), (10, 6, 4 * 988));
+        let mut got = arrivals(&b);
+        if !lossless {
+            got = got.into_iter().step_by(2).collect();
+        }
+        assert_eq!(numbers(&got), [0, 7, 8, 9]);
+        let took = Duration::from_micros(988);
+        let times: Vec<_> = got.iter().map(|g| g.0).collect();
+        assert_eq!(times, [1, 2, 3, 4].map(|n| at(5) + took * n));
+    }
+    // What is being sent cannot be lost: without room behind it the newest is.
+    let direction = Direction { rate: 8_000_000, queue_packets: 1, head_drop: true, ..Direction::default() };
+    let (a, b) = link(direction);
+    (0..3).for_each(|i| send(&a, at(0), &numbered(i)));
+    assert_eq!(numbers(&arrivals(&b)), [0]);
+}
+
 #[test]
 fn all_segments_of_a_super_packet_enter_the_senders_queue_or_none() {
     let direction = Direction { rate: 8_000_000, queue_packets: 1, ..Direction::default() };

@@ -1,6 +1,7 @@
 use super::*;
 use crate::base::env::Duration;
 use crate::device::capture_test::{Bench, Capture};
+use crate::ip::exception::update_pmtu;
 
 fn ip(s: &str) -> IpAddr {
     s.parse().unwrap()

@@ -1,5 +1,6 @@
 use super::*;
 use crate::base::waiter::{Waiter, Woken};
+use crate::counters::Mib;
 use crate::device::Device;
 use crate::device::link::Direction;
 use crate::inet::Socket;
@@ -245,4 +246,26 @@ fn a_link_changes_while_the_world_runs() {
     assert_eq!(ea.link.set_direction(Direction::default().loss(1.5)), Err(Error::Inval));
     assert!(world.run_until_idle(Instant::from_secs(10)));
     assert_eq!((world.now(), ea.link.fate().lost, ea.link.fate().received), (Instant::from_secs(1), 1, 1));
+}
+
+/// Sent on the kernel through pfifo_head_drop, with a limit of 3, under tbf: each call succeeds, and behind the
+/// fragment that meets the congestion no other leaves (ip_do_fragment).
+#[test]
+fn a_datagram_stops_at_the_fragment_that_meets_a_congested_queue_and_its_call_succeeds() {
+    let world = World::new(1);
+    let slow = Direction { rate: 200_000, queue_packets: 4, head_drop: true, ..Direction::default() };
+    let [(a, ea), (_b, eb)] = world.two(&LinkConfig::both(slow).own_queue(true)).unwrap();
+    let s = Socket::new(&a, libc::AF_INET, libc::SOCK_DGRAM, 0).unwrap();
+    s.setsockopt(libc::SOL_IP, libc::IP_MTU_DISCOVER, &0i32.to_ne_bytes()).unwrap();
+    for _ in 0..3 {
+        let data = [IoSlice::new(&[7; 7000])];
+        let mut m = SendMsg::new(&data, 0);
+        m.name = Some("10.1.0.2:5000".parse().unwrap());
+        assert_eq!(s.sendmsg(&mut m), Ok(7000));
+    }
+    let mib = |which| a.mib.get(which);
+    assert_eq!((mib(Mib::IpFragFails), mib(Mib::IpFragCreates), mib(Mib::IpFragOKs)), (3, 4, 0));
+    assert_eq!((mib(Mib::UdpOutDatagrams), mib(Mib::UdpSndbufErrors), mib(Mib::IpOutDiscards)), (3, 0, 0));
+    world.run_for(Duration::from_secs(2));
+    assert_eq!((ea.link.fate().overflowed, eb.link.fate().sent), (3, 0));
 }

@@ -46,12 +46,12 @@ type Inside = UnsafeCell<()>;
 type TheOwner<'a> = Owner<'a, (Inside, Vec<u32>), AtomicU32>;
 
 /// A small model of `lock.rs`: it does what `Lock` tells it to.
-struct Model(Lock<(Inside, Vec<u32>), u32, AtomicU32, LoomMonitor>);
+struct Model(Lock<(Inside, Vec<u32>), u32, AtomicU32, LoomMonitor>, Mutex<Vec<u32>>);
 
 impl Model {
     fn new() -> Arc<Model> {
         let monitor = LoomMonitor(Mutex::new(Ctl::default()), Condvar::new());
-        Arc::new(Model(Lock::new((UnsafeCell::new(()), Vec::new()), monitor)))
+        Arc::new(Model(Lock::new((UnsafeCell::new(()), Vec::new()), monitor), Mutex::default()))
     }
 
     /// Loom fails the run when two threads are inside at once, or when their accesses are not ordered.
@@ -68,6 +68,12 @@ impl Model {
                     owner = o;
                     for packet in self.0.take_backlog(&owner) {
                         Model::work(&mut owner, packet);
+                    }
+                }
+                Settle::Late(o) => {
+                    owner = o;
+                    for what in std::mem::take(&mut *self.1.lock().unwrap()) {
+                        Model::work(&mut owner, what);
                     }
                 }
                 Settle::Deferred(o, bits) => {
@@ -102,11 +108,18 @@ impl Model {
         }
     }
 
+    fn work_or_leave(&self, what: u32) {
+        if let Some(mut owner) = self.0.postpone(|_| self.1.lock().unwrap().push(what)) {
+            Model::work(&mut owner, what);
+            self.release(owner);
+        }
+    }
+
     /// Asserts that nothing is queued and nobody owns the sock; returns what happened.
     fn at_rest(&self) -> Vec<u32> {
         let owner = self.0.inside.try_own().expect("free and unmarked");
         self.0.monitor.with(|ctl| {
-            assert!(ctl.backlog.is_empty() && ctl.deferred == 0 && ctl.bytes == 0);
+            assert!(ctl.backlog.is_empty() && ctl.deferred == 0 && !ctl.late && ctl.bytes == 0);
             assert!(ctl.waiters == 0 && !ctl.reserved);
         });
         let log = owner.1.clone();
@@ -136,6 +149,22 @@ fn no_packet_and_no_timer_is_lost_in_any_interleaving() {
         let mut log = m.at_rest();
         log.sort();
         assert_eq!(log, [1, 0x1004]);
+    });
+}
+
+#[test]
+fn no_work_that_is_left_to_the_owner_is_lost_in_any_interleaving() {
+    check(|| {
+        let m = Model::new();
+        let (a, b) = (m.clone(), m.clone());
+        let late = thread::spawn(move || a.work_or_leave(7));
+        let timer = thread::spawn(move || b.timer(4));
+        m.system_call();
+        late.join().unwrap();
+        timer.join().unwrap();
+        let mut log = m.at_rest();
+        log.sort();
+        assert_eq!(log, [7, 0x1004]);
     });
 }
 

@@ -31,6 +31,29 @@ fn in_order_data_with_an_older_acknowledgement_takes_the_fast_path() {
     assert_eq!(h.bench.stack.mib.get(Mib::TcpExtTCPChallengeACK), 1);
 }
 
+/// As the kernel counts it: a segment with data that acknowledges new data is predicted and counts for both.
+#[test]
+fn data_that_acknowledges_new_data_counts_as_predicted_data_and_as_a_predicted_acknowledgement() {
+    let h = Host::new(5);
+    let mut c = h.connect(4000, SYN_OPTIONS);
+    h.put(&Seg { data: vec![1; 100], ..c.seg(ACK | PSH) });
+    c.seq = c.seq.wrapping_add(100);
+    let of = |mib| h.bench.stack.mib.get(mib);
+    let counts = || [Mib::TcpExtTCPHPHits, Mib::TcpExtTCPHPAcks, Mib::TcpExtTCPPureAcks].map(of);
+    for (data, acked, want) in [(100, 1000, [1, 1, 0]), (0, 1000, [0, 1, 0]), (100, 0, [1, 0, 0])] {
+        if acked > 0 {
+            assert_eq!(c.send(acked), Ok(acked));
+            h.sent();
+            c.ack = c.ack.wrapping_add(acked as u32);
+        }
+        let before = counts();
+        h.put(&Seg { data: vec![2; data], ..c.seg(ACK | PSH) });
+        c.seq = c.seq.wrapping_add(data as u32);
+        let after = counts();
+        assert_eq!([0, 1, 2].map(|i| after[i] - before[i]), want, "{data} bytes, {acked} acknowledged");
+    }
+}
+
 /// Segments that meet a system call wait as one where each goes on where the last ended and has the same options: their
 /// bytes and the last window arrive, and each counts.
 #[test]

@@ -296,3 +296,18 @@ fn a_refused_packet_does_not_start_its_sender_again() {
         }
     }
 }
+
+/// NET_XMIT_CN: the segment was sent; the window is reduced as for a mark of ECN (__tcp_transmit_skb, net_xmit_eval).
+#[test]
+fn a_segment_that_meets_a_congested_queue_was_sent_and_reduces_the_window() {
+    let b = Bench::established();
+    b.wire.congested.store(true, Ordering::Relaxed);
+    assert_eq!(b.send(&[7; 2 * 1_460], 0), Ok(2_920));
+    b.with(|cx| {
+        let tp = &*cx.tp;
+        assert_eq!((tp.ca_state, tp.packets_out, tp.snd_nxt.since(tp.snd_una)), (CaState::Cwr, 2, 2_920));
+        assert!(tp.snd_ssthresh < 10 && !tp.undo_valid, "{}", tp.snd_ssthresh);
+        assert!(tp.rtx_queue.front().unwrap().tcp.mstamp == cx.now, "it has its time of departure");
+    });
+    assert_eq!((b.sent().len(), b.stack.mib.get(Mib::TcpExtTCPRetransFail)), (1, 0));
+}
