@@ -59,6 +59,10 @@ pub mod wire {
         //! IPv6.
         pub use crate::wire::ipv6::HEADER_LEN;
     }
+    pub mod udp {
+        //! The UDP header.
+        pub use crate::wire::udp::HEADER_LEN;
+    }
     pub mod tcp {
         //! The TCP header.
         pub use crate::wire::tcp::{HEADER_LEN, MAX_OPTIONS_LEN, TcpFlags, TcpHeader, TcpRepr, fill_checksum};
@@ -72,6 +76,17 @@ pub mod wire {
 pub mod sock {
     //! Socks.
     pub use crate::sock::addr::{AF_INET, AF_INET6, SIN6_LEN_RFC2133, unmap};
+}
+
+pub mod inet {
+    //! Socks of the stack's own.
+    pub use crate::inet::create;
+}
+
+pub mod udp {
+    //! Ports whose datagrams go to another protocol.
+    pub use crate::udp::encap::{Encap, set as set_encap};
+    pub use crate::udp::output::{AsTold, mtu, send_skb};
 }
 
 pub mod tcp {

@@ -65,6 +65,16 @@ fn a_device_carries_what_it_carries_in_c() {
 }
 
 #[test]
+fn a_transport_over_udp_does_what_it_does_in_c() {
+    case("quick");
+}
+
+#[test]
+fn messages_over_inner_socks_of_tcp_do_what_they_do_in_c() {
+    case("frame");
+}
+
+#[test]
 fn a_record_layer_does_what_it_does_in_c() {
     case("rec_ulp");
 }

@@ -42,7 +42,7 @@ impl FromStr for Kind {
             "dgram" => libc::SOCK_DGRAM,
             _ => return Err("the type is stream, seqpacket or dgram".into()),
         };
-        let protocol: u8 = protocol.parse().map_err(|_| "the protocol is a number from 0 to 255")?;
+        let protocol: u16 = protocol.parse().map_err(|_| "the protocol is a number from 0 to 65535")?;
         Ok(Kind { ty, protocol: protocol.into() })
     }
 }
@@ -252,8 +252,9 @@ mod tests {
     #[test]
     fn kinds_are_a_type_and_a_protocol_number() {
         assert_eq!("stream".parse(), Ok(Kind { ty: libc::SOCK_STREAM, protocol: 0 }));
+        assert_eq!("seqpacket:300".parse(), Ok(Kind { ty: libc::SOCK_SEQPACKET, protocol: 300 }));
         assert_eq!("seqpacket:253".parse(), Ok(Kind { ty: libc::SOCK_SEQPACKET, protocol: 253 }));
-        for bad in ["", "tcp", "stream:", "dgram:256", "dgram:-1", "seqpacket:rdp", ":1"] {
+        for bad in ["", "tcp", "stream:", "dgram:65536", "dgram:-1", "seqpacket:rdp", ":1"] {
             assert!(bad.parse::<Kind>().is_err(), "{bad}");
         }
     }

@@ -223,7 +223,7 @@ pub fn opened(fd: RawFd) -> Result<Option<Desc>> {
 pub fn as_socket(desc: Option<Desc>) -> Result<Arc<Socket>> {
     match desc {
         // A plug-in that owns the sock would deadlock.
-        Some(Desc::Socket(s)) if held::owns(s.sock()) => Err(Error::Deadlk),
+        Some(Desc::Socket(s)) if held::would_deadlock(s.sock()) => Err(Error::Deadlk),
         Some(Desc::Socket(s)) => Ok(s),
         Some(Desc::Inherited(_)) => Err(Error::NetDown),
         Some(Desc::Epoll(_)) | None => Err(Error::NotSock),
@@ -237,7 +237,7 @@ pub fn socket(fd: RawFd) -> Result<Option<Arc<Socket>>> {
     if fd >= 0 {
         let (shard, at) = shard(fd);
         if let Some(Some(Desc::Socket(s))) = shard.read().get(at) {
-            return if held::owns(s.sock()) { Err(Error::Deadlk) } else { Ok(Some(s.clone())) };
+            return if held::would_deadlock(s.sock()) { Err(Error::Deadlk) } else { Ok(Some(s.clone())) };
         }
     }
     match get(fd) {
@@ -267,7 +267,7 @@ pub fn epoll(fd: RawFd) -> Result<Arc<Epoll>> {
 pub fn close(fd: RawFd) -> Result<()> {
     if held::any()
         && let Some(Desc::Socket(s)) = get(fd)
-        && held::owns(s.sock())
+        && held::would_deadlock(s.sock())
     {
         return Err(Error::Deadlk);
     }

@@ -10,8 +10,8 @@ use usersock::sock::proto::SockRef;
 use usersock::stack::Stack;
 
 /// A sock, not owned. The argument of an operation is valid until the operation returns; one returned by usk_sock_hold,
-/// usk_proto_lookup or usk_new_child until usk_sock_put, and while it is held its stack exists too. Pointers to one
-/// sock are equal.
+/// usk_proto_lookup or usk_new_child until usk_sock_put, and while it is held its stack exists too; an inner one until
+/// it is closed. Pointers to one sock are equal.
 #[allow(non_camel_case_types)]
 pub struct usk_sock_t {
     _opaque: [u8; 0],

@@ -1,7 +1,7 @@
 //! Which socks this thread owns inside a plug-in: those of operations that are called owned, and those it locked
 //! itself. If an operation returns without releasing a lock, by mistake or by a panic, the sock is released here; a
-//! lock that would deadlock returns EDEADLK. Also here: the gate for calls into a plug-in ([`run`], [`contain`]) and
-//! the checks of their return values.
+//! lock that would deadlock returns EDEADLK. Also here: which sock is another's inner sock, whose order of locking is
+//! outer before inner; the gate for calls into a plug-in ([`run`], [`contain`]) and the checks of their return values.
 //!
 //! A thread's list is a small thread-local array, used as a stack: entries do not move, and pushing one costs next to
 //! nothing on the data path.
@@ -9,11 +9,13 @@
 use crate::boundary::panicked;
 use crate::handle::{Handle, usk_sock_t};
 use std::cell::{Cell, UnsafeCell};
+use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use usersock::error::{Error, Result};
+use usersock::internal::sys::lock::RwLock;
 use usersock::sock::{Sock, SockGuard};
 
 /// Nested operations, and socks locked in them: more than any protocol needs.
@@ -89,6 +91,20 @@ impl Held {
     }
 }
 
+impl Held {
+    /// Whether one of the socks owned is an inner one of `sock`.
+    #[cold]
+    fn owns_within(&self, sock: *const Sock) -> bool {
+        let outer = OUTER.read();
+        let mine = self.used().iter().filter(|e| matches!(e.kind.get(), Kind::Lent | Kind::Locked));
+        let is_within = |from: *const Sock| {
+            let next = |at: &usize| outer.get(at).copied();
+            std::iter::successors(next(&(from as usize)), next).any(|at| at == sock as usize)
+        };
+        !outer.is_empty() && mine.into_iter().any(|e| is_within(e.sock.get()))
+    }
+}
+
 impl Entry {
     /// Marks the next entry as locked, with its guard.
     #[inline]
@@ -120,6 +136,25 @@ impl Entry {
 #[inline]
 pub(crate) fn owns(sock: &Arc<Sock>) -> bool {
     HELD.with(|h| h.owns(Arc::as_ptr(sock)))
+}
+
+/// The outer sock of each inner one, by their addresses. Read only where a thread that owns a sock locks another.
+static OUTER: RwLock<BTreeMap<usize, usize>> = RwLock::new(BTreeMap::new());
+
+/// From now on `inner` belongs to `outer`, or, if that is None, to nobody.
+pub(crate) fn set_outer(inner: &Arc<Sock>, outer: Option<&Arc<Sock>>) {
+    let (inner, mut all) = (Arc::as_ptr(inner) as usize, OUTER.write());
+    match outer {
+        Some(outer) => drop(all.insert(inner, Arc::as_ptr(outer) as usize)),
+        None => drop(all.remove(&inner)),
+    }
+}
+
+/// Whether locking the sock would deadlock: this thread owns it, or an inner sock of it, at any depth; while another
+/// thread may own it and wait for that one.
+#[inline]
+pub(crate) fn would_deadlock(sock: &Arc<Sock>) -> bool {
+    HELD.with(|h| h.owns(Arc::as_ptr(sock)) || h.len.get() > 0 && h.owns_within(Arc::as_ptr(sock)))
 }
 
 /// The guard by which this thread owns the sock for a plug-in. None: it does not.
@@ -260,15 +295,15 @@ pub(crate) unsafe fn lock_free(sk: *mut usk_sock_t) -> Option<*mut SockGuard<'st
     })
 }
 
-/// Owns the sock for the caller; waits for it. EINVAL: null; EDEADLK: this thread owns it already; ENOLCK: it owns too
-/// many. The guard does not move until [`unlock`].
+/// Owns the sock for the caller; waits for it. EINVAL: null; EDEADLK: this thread owns it already, or an inner sock of
+/// it; ENOLCK: it owns too many. The guard does not move until [`unlock`].
 /// # Safety
 /// `sk` is null, or valid until then.
 pub(crate) unsafe fn lock(sk: *mut usk_sock_t) -> Result<*mut SockGuard<'static>> {
     // SAFETY: as the caller guarantees.
     let handle = unsafe { Handle::new(sk) }?;
     HELD.with(|h| {
-        if h.owns(Arc::as_ptr(handle.sock())) {
+        if would_deadlock(handle.sock()) {
             return Err(Error::Deadlk);
         }
         let entry = h.at(h.len.get())?;

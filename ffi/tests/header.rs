@@ -60,8 +60,16 @@ const HEADERS: [Header; 8] = [
     Header {
         name: "usersock/proto.h",
         includes: &["core.h"],
-        sources: &["plugin/ip", "plugin/ports", "plugin/private", "plugin/proto"],
-        about: "transport protocols, struct usk_proto.",
+        sources: &[
+            "plugin/inner",
+            "plugin/inner_calls",
+            "plugin/ip",
+            "plugin/ports",
+            "plugin/private",
+            "plugin/proto",
+            "plugin/udp",
+        ],
+        about: "transport protocols, struct usk_proto: over IP, over a UDP port, over socks of other protocols.",
     },
     Header {
         name: "usersock/cong.h",

@@ -133,8 +133,8 @@ typedef struct usk_skb_t usk_skb_t;
 
 /*
  A sock, not owned. The argument of an operation is valid until the operation returns; one returned by usk_sock_hold,
- usk_proto_lookup or usk_new_child until usk_sock_put, and while it is held its stack exists too. Pointers to one
- sock are equal.
+ usk_proto_lookup or usk_new_child until usk_sock_put, and while it is held its stack exists too; an inner one until
+ it is closed. Pointers to one sock are equal.
  */
 typedef struct usk_sock_t usk_sock_t;
 
@@ -835,7 +835,8 @@ void usk_sock_put(usk_sock_t *sk);
 /*
  Sleeps until nobody owns the sock, then owns it (lock_sock). Fills `*o`, which must not move until usk_release_sock,
  in the same thread. Process context; in packet and timer context only for a sock that no program can own yet (a
- child from usk_new_child). Returns 0; -EDEADLK when this thread owns it already, -EINVAL for null.
+ child from usk_new_child). Returns 0; -EDEADLK when this thread owns it already, or an inner sock of it; -EINVAL for
+ null.
  Requires: `sk` is valid until the release; `o` is writable, and not owned now.
  */
 int usk_lock_sock(usk_sock_t *sk,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use usersock_plugin::Drop;
 use usersock_plugin::prelude::*;
 
-const PROTOCOL: u8 = 254;
+const PROTOCOL: u16 = 254;
 const HEADER: usize = 8;
 /// The option, of level 254, an int: where the socket's next operation is to panic.
 const PANIC_IN: i32 = 1;
@@ -74,7 +74,7 @@ impl Protocol for Fragile {
     type Sock = u32;
     const NAME: &'static str = "FRAGILE";
     const TYPE: SockType = SockType::Dgram;
-    const PROTOCOL: u8 = PROTOCOL;
+    const PROTOCOL: u16 = PROTOCOL;
     const MORE: ProtoMore<Self> =
         ProtoMore { poll: Some(Self::poll), get_port: Some(Self::get_port), ..ProtoMore::NONE };
 

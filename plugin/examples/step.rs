@@ -232,7 +232,7 @@ impl Protocol for Step {
     type Sock = Conn;
     const NAME: &'static str = "STEP";
     const TYPE: SockType = SockType::Stream;
-    const PROTOCOL: u8 = STEP;
+    const PROTOCOL: u16 = STEP as u16;
     const FLAGS: u32 = usersock_plugin::proto::flags::V4
         | usersock_plugin::proto::flags::V6
         | usersock_plugin::proto::flags::CONNECTIONS;

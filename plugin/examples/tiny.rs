@@ -32,7 +32,7 @@ impl Protocol for Tiny {
     type Sock = ();
     const NAME: &'static str = "TINY";
     const TYPE: SockType = SockType::Dgram;
-    const PROTOCOL: u8 = TINY;
+    const PROTOCOL: u16 = TINY as u16;
     const COUNTERS: &'static [&'static str] = &["TinyInDatagrams", "TinyOutDatagrams", "TinyInErrors"];
 
     fn sendmsg(&self, o: &mut Owned<'_, Self>, msg: &mut SendMsg<'_>) -> Result<usize> {

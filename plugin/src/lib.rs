@@ -62,7 +62,7 @@ pub mod testing;
 mod time;
 pub mod ulp;
 
-pub use abi::plugin::Plugin;
+pub use abi::plugin::{Plugin, refuse};
 pub use abi::reg::{Drop, Reg, Sysctl};
 pub use cong::Congestion;
 pub use errno::{Errno, Result};
@@ -94,9 +94,9 @@ pub mod prelude {
     pub use crate::errno::{Errno, Result};
     pub use crate::hook::{HdrSeg, Hook, HookFns, Hooks, find_option};
     pub use crate::msg::{RecvMsg, SendMsg};
-    pub use crate::proto::{IcmpError, PacketInfo, ProtoMore, Protocol, SockType};
+    pub use crate::proto::{IcmpError, InnerBits, PacketInfo, ProtoMore, Protocol, SockType, TxInfo};
     pub use crate::skb::{Cb, Packet, Skb};
-    pub use crate::sock::{Direction, Events, Owned, OwnedSock, ProtoReg, Shutdown, Sock, State};
+    pub use crate::sock::{Direction, Events, Inner, Owned, OwnedSock, ProtoReg, Shutdown, Sock, State, UdpPort};
     pub use crate::time::Time;
     pub use crate::ulp::{Layer, LayerOps, Layered, LayeredSock};
     pub use crate::{Plugin, Reg, Sysctl, csum, csum_fold, csum_pseudo};

@@ -9,7 +9,7 @@ use crate::abi::reg::Sysctl;
 use crate::errno::{Errno, Result};
 use crate::msg::{RecvMsg, SendMsg};
 use crate::skb::Skb;
-use crate::sock::{Events, Owned, ProtoReg, Sock};
+use crate::sock::{Events, Owned, ProtoReg, Sock, UdpPort};
 use crate::time::Time;
 use std::ffi::c_ulong;
 use std::net::SocketAddr;
@@ -47,12 +47,12 @@ pub mod flags {
     pub const NO_PORTS: u32 = USK_PROTO_NO_PORTS;
 }
 
-/// The IP header fields and other data of a packet, for [`Protocol::rcv`].
+/// The IP header fields and other data of a packet, for [`Protocol::rcv`] and [`Protocol::encap_rcv`].
 #[derive(Clone, Copy, Debug)]
 pub struct PacketInfo {
-    /// Source address; port 0.
+    /// Source address; port 0, but of a datagram to a UDP port.
     pub src: SocketAddr,
-    /// Destination address; port 0.
+    /// Destination address; port 0, but of a datagram to a UDP port.
     pub dst: SocketAddr,
     /// Interface that received it.
     pub ifindex: u32,
@@ -68,7 +68,36 @@ pub struct PacketInfo {
     pub now: Time,
 }
 
-/// An ICMP error that quotes a packet of the protocol, for [`Protocol::err`].
+/// What a protocol decides for one packet: with None it is the socket's, or that of the send call that runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TxInfo {
+    /// Source address, one of this host's; its port is not used.
+    pub src: Option<SocketAddr>,
+    /// The interface that it leaves by.
+    pub ifindex: Option<u32>,
+    /// TOS or traffic class, with ECN in the low two bits.
+    pub tos: Option<u8>,
+    /// TTL or hop limit, 1 to 255.
+    pub ttl: Option<u8>,
+    /// Flow label, over IPv6 alone.
+    pub flow_label: Option<u32>,
+    /// It is not fragmented, here or on its way: EMSGSIZE if it is larger than the path MTU.
+    pub df: bool,
+}
+
+/// Bits of [`Protocol::release_cb`] by which an inner sock tells its outer one; 0: it does not. They are edges: what
+/// they tell may be over by then, and one may stand for several. Bits below 2^n are the timers' that are in use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct InnerBits {
+    /// There may be something to receive, or a connection to accept.
+    pub data_ready: u32,
+    /// There may be room to send, after a send that found none.
+    pub write_space: u32,
+    /// The state has changed, an error is pending, or the peer has ended.
+    pub state_change: u32,
+}
+
+/// An ICMP error that quotes a packet of the protocol, for [`Protocol::err`] and [`Protocol::encap_err`].
 #[derive(Clone, Copy, Debug)]
 pub struct IcmpError<'a> {
     /// Source of the quoted packet, a local address.
@@ -89,7 +118,8 @@ pub struct IcmpError<'a> {
     pub info: u32,
     /// Interface that received it.
     pub ifindex: u32,
-    /// The quoted bytes from the protocol's header on, at least 8.
+    /// The quoted bytes from the protocol's header on, at least 8; of a datagram of UDP those behind UDP's header,
+    /// perhaps none.
     pub quoted: &'a [u8],
 }
 
@@ -103,8 +133,10 @@ pub trait Protocol: Send + Sync + Sized + 'static {
     const NAME: &'static str;
     /// With PROTOCOL, the arguments of socket(2).
     const TYPE: SockType;
-    /// IP protocol number, 1 to 255.
-    const PROTOCOL: u8;
+    /// IP protocol number, 1 to 255; or a number above for socket(2) alone, of a protocol that has no packets of IP: it
+    /// sends and receives by a UDP port ([`ProtoReg::udp_open`]) or inner socks
+    /// ([`inner_open`](crate::sock::Owned::inner_open)).
+    const PROTOCOL: u16;
     /// Bits of [`flags`].
     const FLAGS: u32 = flags::V4 | flags::V6;
     /// Largest header that the protocol pushes, bytes; 0: as much as a new packet has room for.
@@ -115,6 +147,13 @@ pub trait Protocol: Send + Sync + Sized + 'static {
     const SYSCTLS: &'static [Sysctl] = &[];
     /// Operations in place of the stack's defaults.
     const MORE: ProtoMore<Self> = ProtoMore::NONE;
+    /// How inner socks tell their outer one.
+    const INNER: InnerBits = InnerBits { data_ready: 0, write_space: 0, state_change: 0 };
+
+    /// The protocol is registered: opens its UDP ports. An error refuses the plug-in.
+    fn registered(&self, _reg: ProtoReg<'_, Self>) -> Result<()> {
+        Ok(())
+    }
 
     /// Sends: returns the bytes consumed. May sleep in `wait` unless MSG_DONTWAIT is set. Process context.
     fn sendmsg(&self, o: &mut Owned<'_, Self>, msg: &mut SendMsg<'_>) -> Result<usize>;
@@ -124,8 +163,18 @@ pub trait Protocol: Send + Sync + Sized + 'static {
 
     /// Receives a packet of the IP protocol number, without IP header: verifies it, finds its sock
     /// ([`ProtoReg::lookup`]) and calls [`Sock::deliver`], or [`drop_skb`](crate::Reg::drop_skb). Softirq, no sock
-    /// owned.
-    fn rcv(&self, reg: ProtoReg<'_, Self>, skb: Skb, info: &PacketInfo);
+    /// owned. Not called of a protocol whose number is above 255.
+    fn rcv(&self, reg: ProtoReg<'_, Self>, skb: Skb, _info: &PacketInfo) {
+        reg.drop_skb(skb, crate::Drop::NoSocket);
+    }
+
+    /// A datagram for a UDP port of the protocol, without UDP header, its checksum verified: as `rcv`.
+    fn encap_rcv(&self, reg: ProtoReg<'_, Self>, _port: &UdpPort<Self>, skb: Skb, _info: &PacketInfo) {
+        reg.drop_skb(skb, crate::Drop::NoSocket);
+    }
+
+    /// An ICMP error about a datagram from a UDP port of the protocol: as `err`.
+    fn encap_err(&self, _reg: ProtoReg<'_, Self>, _port: &UdpPort<Self>, _error: &IcmpError<'_>) {}
 
     /// Processes a packet for the sock, from [`Sock::deliver`]. Softirq, or process context from the backlog; must not
     /// sleep.

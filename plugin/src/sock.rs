@@ -1,8 +1,10 @@
 //! Socks: what an operation does with its own, and with those it holds.
 
 use crate::abi::addr;
+pub use crate::abi::inner::Inner;
 pub use crate::abi::owned::OwnedSock;
 pub use crate::abi::sock::{Owned, ProtoReg, Sock};
+pub use crate::abi::udp::UdpPort;
 use crate::errno::Errno;
 use crate::sys::*;
 use crate::time::Time;

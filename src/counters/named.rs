@@ -62,9 +62,14 @@ impl NamedCounters {
         self.0.write().remove(name).map(drop).ok_or(Error::NoEnt)
     }
 
+    /// The counter of this name.
+    pub fn find(&self, name: &str) -> Option<Arc<NamedCounter>> {
+        self.0.read().get(name).cloned()
+    }
+
     /// The value of a counter.
     pub fn get(&self, name: &str) -> Option<u64> {
-        self.0.read().get(name).map(|c| c.get())
+        self.find(name).map(|c| c.get())
     }
 
     /// All counters with their values, sorted by name.

@@ -30,6 +30,8 @@ pub struct Socket {
     nonblock: AtomicBool,
     idle_flags: AtomicI32,
     closed: AtomicBool,
+    /// See [`Socket::of_stack`].
+    of_stack: bool,
 }
 
 impl std::fmt::Debug for Socket {
@@ -38,26 +40,46 @@ impl std::fmt::Debug for Socket {
     }
 }
 
+/// A sock of the protocol that socket(2) selects. Errors as [`Socket::new`]. Linux: inet_create, sock_create_kern.
+pub fn create(stack: &Arc<Stack>, family: i32, ty: i32, protocol: i32) -> Result<Arc<Sock>> {
+    let (proto, proto_use, number) = stack.registry.find(family, ty, protocol)?;
+    let sock = Sock::new(stack, family as u16, ty as u16, number as u16, proto.clone(), proto_use);
+    {
+        let mut g = sock.lock(stack);
+        if ty == libc::SOCK_RAW {
+            // A raw socket is "bound" to its protocol number (inet_create).
+            g.common.sport = number as u16;
+        }
+        let bindv6only = stack.sysctl.bindv6only();
+        g.common.set_flag(flag::V6ONLY, family == libc::AF_INET6 && bindv6only);
+        proto.init(&mut g)?;
+        if ty == libc::SOCK_RAW {
+            proto.hash(&mut g)?;
+        }
+    }
+    Ok(sock)
+}
+
 impl Socket {
     /// socket(2): `family` AF_INET or AF_INET6, `ty` SOCK_* without flag bits. Errors: EAFNOSUPPORT, ESOCKTNOSUPPORT,
     /// EPROTONOSUPPORT, EINVAL, and those of the protocol's `init`.
     pub fn new(stack: &Arc<Stack>, family: i32, ty: i32, protocol: i32) -> Result<Socket> {
-        let (proto, proto_use, number) = stack.registry.find(family, ty, protocol)?;
-        let sock = Sock::new(stack, family as u16, ty as u16, number as u16, proto.clone(), proto_use);
-        {
-            let mut g = sock.lock(stack);
-            if ty == libc::SOCK_RAW {
-                // A raw socket is "bound" to its protocol number (inet_create).
-                g.common.sport = number as u16;
-            }
-            let bindv6only = stack.sysctl.bindv6only();
-            g.common.set_flag(flag::V6ONLY, family == libc::AF_INET6 && bindv6only);
-            proto.init(&mut g)?;
-            if ty == libc::SOCK_RAW {
-                proto.hash(&mut g)?;
-            }
-        }
-        Ok(Socket::from_sock(stack, sock))
+        create(stack, family, ty, protocol).map(|sock| Socket::from_sock(stack, sock))
+    }
+
+    /// The calls of a sock that no program has, for a protocol that uses another one's (struct socket of
+    /// sock_create_kern): none of them waits, the softirq work that they cause is left to the caller, who may own
+    /// another sock, and dropping the value does not close the sock.
+    pub fn of_stack(stack: &Arc<Stack>, sock: Arc<Sock>) -> Socket {
+        let mut socket = Socket::from_sock(stack, sock);
+        (socket.nonblock, socket.closed, socket.of_stack) = (true.into(), true.into(), true);
+        socket
+    }
+
+    /// The sock, which stays open.
+    pub fn into_sock(self) -> Arc<Sock> {
+        self.closed.store(true, Ordering::Relaxed);
+        self.sock.clone()
     }
 
     /// A socket around an existing sock: an accepted connection.
@@ -68,6 +90,7 @@ impl Socket {
             nonblock: AtomicBool::new(false),
             idle_flags: AtomicI32::new(0),
             closed: AtomicBool::new(false),
+            of_stack: false,
         }
     }
 
@@ -135,7 +158,9 @@ impl Socket {
     /// releasing it may have run its backlog, which sends.
     #[inline]
     fn done<R>(&self, r: R) -> R {
-        self.stack.run_pending();
+        if !self.of_stack {
+            self.stack.run_pending();
+        }
         r
     }
 

@@ -420,7 +420,8 @@ pub struct ProtoSwitch {
     pub family: i32,
     /// SOCK_STREAM and kin.
     pub ty: i32,
-    /// IP protocol number; 0 as wildcard (raw sockets take any).
+    /// IP protocol number, or one above 255 that is socket(2)'s alone (as IPPROTO_MPTCP is); 0 as wildcard (raw sockets
+    /// take any).
     pub protocol: i32,
     /// Selected for protocol 0 of its type too (IPPROTO_IP: TCP for SOCK_STREAM, UDP for SOCK_DGRAM).
     pub default: bool,
@@ -705,15 +706,16 @@ impl Registry {
     }
 
     /// The protocol that socket(2) selects for a triple, and its IP protocol number. Errors: EAFNOSUPPORT for an
-    /// unknown family, ESOCKTNOSUPPORT for an unknown type, EPROTONOSUPPORT for an unknown protocol, EINVAL for a
-    /// protocol out of range.
+    /// unknown family, ESOCKTNOSUPPORT for an unknown type, EPROTONOSUPPORT for an unknown protocol, EINVAL for one
+    /// that is not below IPPROTO_MAX. A registered one may be: nothing else takes its number (inet_create has no such).
     pub fn find(&self, family: i32, ty: i32, protocol: i32) -> Result<(Arc<dyn Proto>, ProtoUse, i32)> {
         let inner = self.inner.read();
         let any = |f: &dyn Fn(&(i32, i32, i32)) -> bool| inner.by_key.keys().any(f);
         if !any(&|k| k.0 == family) {
             return Err(Error::AfNoSupport);
         }
-        if !(0..=libc::IPPROTO_MPTCP).contains(&protocol) {
+        let in_range = (0..=libc::IPPROTO_MPTCP).contains(&protocol);
+        if !in_range && !inner.by_key.contains_key(&(family, ty, protocol)) {
             return Err(Error::Inval);
         }
         let number = match protocol {

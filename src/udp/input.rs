@@ -3,7 +3,7 @@
 //!
 //! A datagram in the receive queue still has its UDP header in front, and its addresses in `Skb::rx`.
 
-use super::{Udp, UdpSock, private};
+use super::{Udp, UdpSock, encap, private};
 use crate::base::error::Result;
 use crate::counters::{DropReason, Mib};
 use crate::ip::{datagram, icmp, net, rxcontrol};
@@ -76,7 +76,7 @@ impl IpHandler for Udp {
             for sock in &all {
                 let mut copy = skb.share();
                 copy.rx = Some(*info);
-                deliver(stack, sock, copy, info);
+                self.hand_to(stack, sock, copy, (sport, dport), info);
             }
             return;
         }
@@ -84,13 +84,10 @@ impl IpHandler for Udp {
         match table.find_by(stack, (info.dst, dport), peer, info.ifindex, |group| group.choose(&packet)) {
             Some(sock) => {
                 skb.rx = Some(*info);
-                deliver(stack, &sock, skb, info);
+                self.hand_to(stack, &sock, skb, (sport, dport), info);
             }
             // Without a checksum nobody is told (__udp6_lib_rcv).
-            None if !v4 && no_checksum => {
-                count(stack, v4, (Mib::UdpInCsumErrors, Mib::Udp6InCsumErrors));
-                bad(stack, v4, DropReason::UdpCsum);
-            }
+            None if !v4 && no_checksum => refuse_unchecked(stack, v4),
             None => {
                 count(stack, v4, (Mib::UdpNoPorts, Mib::Udp6NoPorts));
                 stack.mib.drop(DropReason::NoSocket);
@@ -107,6 +104,9 @@ impl IpHandler for Udp {
             count(stack, e.src.is_ipv4(), (Mib::IcmpInErrors, Mib::Icmp6InErrors));
             return stack.mib.drop(DropReason::IcmpImplausible);
         };
+        if let Some(encap) = self.encaps.of(&sock) {
+            return encap::err(stack, &*encap, e, (sport, dport));
+        }
         if icmp::is_advice(e) {
             return;
         }
@@ -115,6 +115,28 @@ impl IpHandler for Udp {
             datagram::icmp_error(g, e, datagram::name_of(e.dst, dport, e.ifindex), payload);
         });
     }
+}
+
+impl Udp {
+    /// A datagram for a sock goes to its queue, or to the protocol that has the port (udp_queue_rcv_skb).
+    fn hand_to(&self, stack: &Arc<Stack>, sock: &Arc<Sock>, skb: Skb, ports: (u16, u16), info: &PacketInfo) {
+        match self.encaps.of(sock) {
+            None => deliver(stack, sock, skb, info),
+            Some(_) if unchecked(&skb, info.dst.is_ipv4()) => refuse_unchecked(stack, info.dst.is_ipv4()),
+            Some(encap) => encap::rcv(stack, &*encap, skb, ports, info),
+        }
+    }
+}
+
+/// Whether a datagram over IPv6 has no checksum, which a port has to ask for (RFC 6935).
+fn unchecked(skb: &Skb, v4: bool) -> bool {
+    !v4 && skb.csum == Csum::None && skb.linear().get(6..8) == Some(&[0, 0])
+}
+
+#[track_caller]
+fn refuse_unchecked(stack: &Stack, v4: bool) {
+    count(stack, v4, (Mib::UdpInCsumErrors, Mib::Udp6InCsumErrors));
+    bad(stack, v4, DropReason::UdpCsum);
 }
 
 fn deliver(stack: &Arc<Stack>, sock: &Arc<Sock>, skb: Skb, info: &PacketInfo) {
@@ -132,15 +154,21 @@ pub(super) fn queue(g: &mut SockGuard<'_>, skb: Skb) {
         return;
     }
     let Ok(&mut UdpSock { gro, no_check6_rx, .. }) = private(g) else { return };
-    let front = skb.linear();
-    if !v4 && skb.csum == Csum::None && front.get(6..8) == Some(&[0, 0]) && !no_check6_rx {
-        count(g.stack, v4, (Mib::UdpInCsumErrors, Mib::Udp6InCsumErrors));
-        return bad(g.stack, v4, DropReason::UdpCsum);
+    if unchecked(&skb, v4) && !no_check6_rx {
+        return refuse_unchecked(g.stack, v4);
     }
-    if skb.gso_type != GsoType::Udp || gro {
-        return queue_one(g, skb, v4);
+    match gro {
+        true => queue_one(g, skb, v4),
+        // The program did not enable UDP_GRO.
+        false => datagrams(skb, &mut |one| queue_one(g, one, v4)),
     }
-    // The program did not enable UDP_GRO: a received super-packet is split into its datagrams.
+}
+
+/// A received super-packet is split into its datagrams; any other is one.
+pub(super) fn datagrams(skb: Skb, each: &mut dyn FnMut(Skb)) {
+    if skb.gso_type != GsoType::Udp {
+        return each(skb);
+    }
     let size = usize::from(skb.gso_size.max(1));
     let mut head = [0; HEADER];
     skb.copy_out(0, &mut head);
@@ -151,7 +179,7 @@ pub(super) fn queue(g: &mut SockGuard<'_>, skb: Skb) {
         at += bytes.len();
         let mut one = Skb::from_slice(&[&head[..], &bytes[..]].concat());
         (one.rx, one.tstamp, one.ifindex, one.csum) = (skb.rx, skb.tstamp, skb.ifindex, Csum::Unnecessary);
-        queue_one(g, one, v4);
+        each(one);
     }
 }
 

@@ -1,9 +1,16 @@
 //! UDP (RFC 768, RFC 8200 §8.1). Above: the socket layer, through `Proto` like every protocol. Below: `ip`. This file
-//! has the table of operations, binding and options; `input` receives, `output` sends. Linux: net/ipv4/udp.c,
-//! net/ipv6/udp.c, udp_offload.c.
+//! has the table of operations, binding and options. Linux: net/ipv4/udp.c, net/ipv6/udp.c, udp_offload.c,
+//! udp_tunnel_core.c.
+//!
+//! | file | what |
+//! |---|---|
+//! | `encap` | ports whose datagrams go to another protocol |
+//! | `input` | from a datagram to its socket, and to the program |
+//! | `output` | from the program's bytes to a datagram |
 
+pub(crate) mod encap;
 mod input;
-mod output;
+pub(crate) mod output;
 #[cfg(test)]
 mod tests;
 
@@ -56,6 +63,7 @@ fn private<'a>(g: &'a mut SockGuard<'_>) -> Result<&'a mut UdpSock> {
 #[derive(Default)]
 struct Udp {
     table: PortTable,
+    encaps: encap::Encaps,
 }
 
 /// Registers UDP for both families and its IP protocol number. Fails if UDP or its number is registered already.
@@ -93,6 +101,7 @@ impl Proto for Udp {
             me.pending = None;
         }
         self.unhash(&mut g);
+        self.encaps.remove(sk.sock);
         datagram::close(&mut g);
     }
 
@@ -233,6 +242,7 @@ impl Proto for Udp {
     }
 
     fn net_exit(&self) {
+        self.encaps.clear();
         self.table.clear();
     }
 

@@ -1,5 +1,5 @@
 //! UDP output: from the program's bytes to a datagram, or to a super-packet of several (UDP_SEGMENT). Above: `sendmsg`.
-//! Below: `ip::output`. Linux: udp_sendmsg, udp_push_pending_frames, udp_send_skb.
+//! Below: `ip::output`. Linux: udp_sendmsg, udp_push_pending_frames, udp_send_skb, udp_tunnel_xmit_skb.
 
 use super::{input::HEADER, private};
 use crate::base::error::{Error, Result};
@@ -9,7 +9,7 @@ use crate::ip::datagram::{self, Plan};
 use crate::ip::flowlabel;
 use crate::ip::txcontrol;
 use crate::sock::addr::{AF_INET, AF_UNSPEC, unmap};
-use crate::sock::msg::{MSG_PROBE, SendMsg};
+use crate::sock::msg::{Control, MSG_PROBE, SendMsg};
 use crate::sock::proto::SockRef;
 use crate::sock::skb::{Csum, GsoType, Skb};
 use crate::sock::state::State;
@@ -17,6 +17,7 @@ use crate::sock::zerocopy::ZeroCopy;
 use crate::sock::{SockGuard, flag};
 use crate::wire::{ip, ipv6, proto, udp};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::Ordering;
 
 /// Most datagrams in one super-packet (UDP_MAX_SEGMENTS).
 const MAX_SEGMENTS: usize = 128;
@@ -226,7 +227,50 @@ pub(super) fn push_pending(g: &mut SockGuard<'_>) -> Result<()> {
     }
 }
 
-fn send(g: &mut SockGuard<'_>, mut plan: Plan, mut skb: Skb) -> Result<()> {
+/// How a protocol that has the port wants a datagram to leave.
+#[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
+pub struct AsTold {
+    /// It is not fragmented, here or on its way.
+    pub uncut: bool,
+    /// Its flow label; None: as the flow's others.
+    pub flow_label: Option<u32>,
+}
+
+/// Bytes that a datagram to `to` may have without being fragmented.
+pub fn mtu(g: &mut SockGuard<'_>, to: SocketAddr) -> Result<usize> {
+    let plan = datagram::plan(g, to, &[], 0)?;
+    let headers = HEADER + plan.headers_len() + if plan.to.is_ipv4() { ip::HEADER_LEN } else { ipv6::HEADER_LEN };
+    Ok((plan.dst.mtu as usize).saturating_sub(headers))
+}
+
+/// Sends a packet as a datagram from the sock's port, for a protocol that has it; never waits. EINVAL: port 0;
+/// EMSGSIZE; ENOBUFS: the send buffer or the device's queue is full; and those of the route. Linux:
+/// udp_tunnel_xmit_skb.
+pub fn send_skb(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], told: AsTold, skb: Skb) -> Result<()> {
+    if to.port() == 0 {
+        return Err(Error::Inval);
+    }
+    let plan = datagram::plan(g, to, control, 0)?;
+    let v4 = plan.to.is_ipv4();
+    let max = if v4 { MAX_PAYLOAD.0 } else { MAX_PAYLOAD.1 - plan.headers_share() };
+    let headers = HEADER + plan.headers_len() + if v4 { ip::HEADER_LEN } else { ipv6::HEADER_LEN };
+    if skb.len() > max || told.uncut && headers + skb.len() > plan.dst.mtu as usize {
+        return Err(Error::MsgSize);
+    }
+    if g.sock.wmem_alloc.load(Ordering::Relaxed) as i32 >= g.sock.sndbuf.load(Ordering::Relaxed) {
+        g.stack.mib.inc(if v4 { Mib::UdpSndbufErrors } else { Mib::Udp6SndbufErrors });
+        return Err(Error::NoBufs);
+    }
+    transmit(g, plan, skb, Some(told))
+}
+
+fn send(g: &mut SockGuard<'_>, plan: Plan, skb: Skb) -> Result<()> {
+    transmit(g, plan, skb, None)
+}
+
+/// `told`: what the protocol wants that has the port; None: it is a program's.
+fn transmit(g: &mut SockGuard<'_>, mut plan: Plan, mut skb: Skb, told: Option<AsTold>) -> Result<()> {
     let v4 = plan.to.is_ipv4();
     let me = private(g)?;
     let segment = usize::from(plan.segment.unwrap_or(0));
@@ -241,7 +285,7 @@ fn send(g: &mut SockGuard<'_>, mut plan: Plan, mut skb: Skb) -> Result<()> {
     if segmented && longest > plan.dst.mtu as usize {
         return Err(Error::Inval);
     }
-    let df = plan.fit(g, longest)?;
+    let df = plan.fit(g, longest)? || told.is_some_and(|t| t.uncut);
     let (src, dst) = (plan.src, plan.to.ip());
     let Some(h) = skb.push(HEADER) else { return Err(Error::NoBufs) };
     udp::emit_header(h, g.common.sport, plan.to.port(), len);
@@ -260,7 +304,7 @@ fn send(g: &mut SockGuard<'_>, mut plan: Plan, mut skb: Skb) -> Result<()> {
         dport: plan.to.port(),
     };
     skb.hash = g.stack.keys.ehash(&tuple);
-    let flow_label = plan.flow_label(g, || skb.hash);
+    let flow_label = told.and_then(|t| t.flow_label).unwrap_or_else(|| plan.flow_label(g, || skb.hash));
     let sent = plan.xmit(g, skb, proto::UDP, flow_label, df);
     let (ok, full) = match v4 {
         true => (Mib::UdpOutDatagrams, Mib::UdpSndbufErrors),
@@ -271,7 +315,7 @@ fn send(g: &mut SockGuard<'_>, mut plan: Plan, mut skb: Skb) -> Result<()> {
         Err(Error::NoBufs) => {
             g.stack.mib.inc(full);
             // A datagram lost in a full device queue is no error, unless the socket asked for errors (IP_RECVERR).
-            if crate::ip::sockopt::wants_errors(g, v4) {
+            if told.is_some() || crate::ip::sockopt::wants_errors(g, v4) {
                 return Err(Error::NoBufs);
             }
             g.stack.mib.inc(ok);

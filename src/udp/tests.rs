@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 
 const DONTWAIT: i32 = libc::MSG_DONTWAIT;
 
-fn at(s: &str) -> SocketAddr {
+pub(super) fn at(s: &str) -> SocketAddr {
     s.parse().unwrap()
 }
 
@@ -24,14 +24,14 @@ fn socket(b: &Bench, family: i32) -> Socket {
     Socket::new(&b.stack, family, libc::SOCK_DGRAM, 0).unwrap()
 }
 
-fn bound(b: &Bench, addr: &str) -> Socket {
+pub(super) fn bound(b: &Bench, addr: &str) -> Socket {
     let a = at(addr);
     let s = socket(b, if a.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 });
     s.bind(a).unwrap();
     s
 }
 
-fn send_to(s: &Socket, data: &[u8], to: Option<&str>, flags: i32, control: Vec<Control>) -> Result<usize> {
+pub(super) fn send_to(s: &Socket, data: &[u8], to: Option<&str>, flags: i32, control: Vec<Control>) -> Result<usize> {
     let slices = [IoSlice::new(data)];
     let mut m = SendMsg::new(&slices, flags | DONTWAIT);
     m.name = to.map(at);
@@ -58,7 +58,7 @@ fn recv_from(s: &Socket, room: usize, flags: i32) -> Result<Got> {
 }
 
 /// A datagram as received from the wire.
-fn datagram_v4(src: &str, dst: &str, payload: &[u8]) -> Vec<u8> {
+pub(super) fn datagram_v4(src: &str, dst: &str, payload: &[u8]) -> Vec<u8> {
     let (src, dst) = (at(src), at(dst));
     let mut u = vec![0; 8];
     udp::emit_header(&mut u, src.port(), dst.port(), payload.len());
@@ -655,6 +655,11 @@ fn a_looped_copy_is_of_the_interface_that_it_left_by() {
     }
 }
 
+/// A router's "fragmentation needed" to 10.0.0.1.
+pub(super) fn frag_needed(mtu: u16, quoted: &[u8]) -> Vec<u8> {
+    icmp_v4("10.0.0.254", "10.0.0.1", &icmp::Message::Unreachable { code: icmp::unreachable::FRAG_NEEDED, mtu, quoted })
+}
+
 #[test]
 fn a_forged_fragmentation_needed_lowers_the_path_only_to_the_floor() {
     let b = Bench::on_ip();
@@ -662,8 +667,7 @@ fn a_forged_fragmentation_needed_lowers_the_path_only_to_the_floor() {
     c.connect(Some(at("10.0.0.9:9"))).unwrap();
     send_to(&c, b"x", None, 0, vec![]).unwrap();
     let quoted = b.wire.take().remove(0);
-    let msg = icmp::Message::Unreachable { code: icmp::unreachable::FRAG_NEEDED, mtu: 68, quoted: &quoted };
-    b.inject(&icmp_v4("10.0.0.254", "10.0.0.1", &msg));
+    b.inject(&frag_needed(68, &quoted));
     assert_eq!(recv_from(&c, 9, 0).err(), Some(Error::MsgSize));
     let d = crate::ip::route::lookup(&b.stack, "10.0.0.9".parse().unwrap(), None, 0).unwrap();
     assert_eq!((d.mtu, d.mtu_locked), (552, true));

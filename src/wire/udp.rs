@@ -11,7 +11,7 @@ use zerocopy::byteorder::big_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bytes of the header.
-pub(crate) const HEADER_LEN: usize = 8;
+pub const HEADER_LEN: usize = 8;
 /// Offset of the checksum field, for a device that completes the checksum.
 pub(crate) const CHECKSUM_OFFSET: usize = 6;
 

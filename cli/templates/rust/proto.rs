@@ -35,7 +35,7 @@ impl Protocol for @Name@ {
     type Sock = ();
     const NAME: &'static str = "@NAME@";
     const TYPE: SockType = SockType::Dgram;
-    const PROTOCOL: u8 = PROTOCOL;
+    const PROTOCOL: u16 = PROTOCOL as u16;
     const MAX_HEADER: u32 = HEADER as u32;
     const COUNTERS: &'static [&'static str] = &["@Name@InDatagrams", "@Name@OutDatagrams", "@Name@InErrors"];
 

@@ -4,7 +4,7 @@
 use super::addr::usk_addr_t;
 use super::call::{ALL_EVENTS, Asking, broken, checked, owned, owned_status, received, unowned, whole};
 use super::guard::usk_owned_t;
-use super::ip::{Reported, addr_of, packet_info};
+use super::ip::{Reported, icmp_error, packet_info};
 use super::msg::{lend_recv, lend_send};
 use super::owned::finish;
 use super::ports;
@@ -524,21 +524,8 @@ impl IpHandler for ProtoReg {
 
     fn err(&self, stack: &Arc<Stack>, e: &IcmpError<'_>) {
         let Some(f) = self.table.err else { return };
-        let about = usk_icmp_error_t {
-            src: addr_of(e.src, e.ifindex),
-            dst: addr_of(e.dst, e.ifindex),
-            reporter: addr_of(e.reporter, e.ifindex),
-            icmp_type: e.ty,
-            code: e.code,
-            fatal: e.fatal.into(),
-            error: e.errno.errno(),
-            info: e.info,
-            ifindex: e.ifindex,
-            quoted: e.quoted.as_ptr().cast(),
-            quoted_len: e.quoted.len(),
-        };
         // SAFETY: as in `rcv`.
-        let reported = Reported { about, original: std::ptr::from_ref(e).cast() };
+        let reported = Reported { about: icmp_error(e), original: std::ptr::from_ref(e).cast() };
         if contain(|| unsafe { f(self.handle(), &reported.about) }).is_err() {
             stack.mib.drop(DropReason::PluginRefused);
         }

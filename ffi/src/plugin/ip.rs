@@ -118,7 +118,7 @@ fn ip_header(v4: bool) -> usize {
 /// control messages ask (IP_TTL, IP_TOS, IP_PKTINFO ...). It begins with the protocol's header, its checksum complete.
 /// The sock is charged until the device has completed it. Always consumes `skb`. Returns 0; -ENOTCONN, -ENETUNREACH,
 /// -EMSGSIZE (larger than the path MTU, and fragmentation is not allowed), -ENOBUFS (the device's queue is full: treat
-/// it as a loss), -EAFNOSUPPORT.
+/// it as a loss), -EAFNOSUPPORT, -EOPNOTSUPP (the protocol's number is above 255: no IP header has room for it).
 /// # Safety
 /// `o` is owned; `skb` is the caller's, and not used afterwards; `to` is null or readable.
 #[unsafe(no_mangle)]
@@ -132,7 +132,7 @@ pub unsafe extern "C" fn usk_xmit(o: *mut usk_owned_t, skb: *mut usk_skb_t, to: 
 }
 
 /// Makes a packet ready to send: if it was received from a device, its receive metadata is cleared.
-fn outgoing(skb: &mut Skb) {
+pub(super) fn outgoing(skb: &mut Skb) {
     (skb.csum, skb.gso_size, skb.gso_type, skb.rx) = (Csum::None, 0, GsoType::None, None);
 }
 
@@ -147,6 +147,7 @@ fn plan(g: &mut SockGuard<'_>, to: SocketAddr, tx: Option<&usk_tx_info_t>) -> Re
 
 fn send(g: &mut SockGuard<'_>, mut skb: Skb, to: SocketAddr, tx: Option<&usk_tx_info_t>) -> Result<()> {
     outgoing(&mut skb);
+    let number = u8::try_from(g.sock.protocol).map_err(|_| Error::OpNotSupp)?;
     let mut plan = plan(g, to, tx)?;
     let len = ip_header(to.is_ipv4()) + plan.headers_len() + skb.len();
     let uncut = tx.is_some_and(|tx| tx.flags & USK_TX_DF != 0);
@@ -159,7 +160,7 @@ fn send(g: &mut SockGuard<'_>, mut skb: Skb, to: SocketAddr, tx: Option<&usk_tx_
         None if to.is_ipv4() => 0,
         None => sockopt::flow_label(g.stack, &g.common, || 0),
     };
-    plan.xmit(g, skb, g.sock.protocol as u8, flow_label, df)
+    plan.xmit(g, skb, number, flow_label, df)
 }
 
 /// usk_tx_info_t.flags: `src` is the source address.
@@ -200,7 +201,7 @@ const _: () = assert!(size_of::<usk_tx_info_t>() == 16 + size_of::<usk_addr_t>()
 
 impl usk_tx_info_t {
     /// Adds what it says, as control messages say it. EINVAL: unknown flags, a value that is none.
-    fn ask(&self, v4: bool, control: &mut Vec<Control>) -> Result<()> {
+    pub(super) fn ask(&self, v4: bool, control: &mut Vec<Control>) -> Result<()> {
         const ALL: u32 = USK_TX_SRC | USK_TX_IFINDEX | USK_TX_TOS | USK_TX_TTL | USK_TX_FLOW_LABEL | USK_TX_DF;
         let has = |bit| self.flags & bit != 0;
         if self.flags & !ALL != 0 || self.reserved != 0 || has(USK_TX_TTL) && self.ttl == 0 {
@@ -228,7 +229,7 @@ impl usk_tx_info_t {
         Ok(())
     }
 
-    fn label(&self) -> Option<u32> {
+    pub(super) fn label(&self) -> Option<u32> {
         (self.flags & USK_TX_FLOW_LABEL != 0).then_some(self.flow_label)
     }
 
@@ -236,7 +237,7 @@ impl usk_tx_info_t {
     /// than this one with something in it.
     /// # Safety
     /// `tx` is null or readable for `size` bytes.
-    unsafe fn read(tx: *const usk_tx_info_t, size: usize) -> Result<usk_tx_info_t> {
+    pub(super) unsafe fn read(tx: *const usk_tx_info_t, size: usize) -> Result<usk_tx_info_t> {
         // SAFETY: readable, as the caller guarantees.
         let bytes = unsafe { slice(tx.cast(), size) }?;
         let newer = bytes.get(size_of::<usk_tx_info_t>()..).ok_or(Error::Inval)?;
@@ -301,8 +302,8 @@ pub(super) fn packet_info(info: &PacketInfo) -> usk_packet_info_t {
     }
 }
 
-/// Fills `*info` with what rcv was told of a received packet, for backlog_rcv. -ENOENT: the packet was not received, or
-/// has been sent since.
+/// Fills `*info` with what rcv was told of a received packet, for backlog_rcv; of a datagram to a UDP port without the
+/// ports. -ENOENT: the packet was not received, or has been sent since.
 /// # Safety
 /// `skb` is a packet; `info` is writable.
 #[unsafe(no_mangle)]
@@ -313,6 +314,22 @@ pub unsafe extern "C" fn usk_skb_info(skb: *mut usk_skb_t, info: *mut usk_packet
         *info = packet_info(skb.rx.as_ref().ok_or(Error::NoEnt)?);
         Ok(0)
     })
+}
+
+pub(super) fn icmp_error(e: &IcmpError<'_>) -> usk_icmp_error_t {
+    usk_icmp_error_t {
+        src: addr_of(e.src, e.ifindex),
+        dst: addr_of(e.dst, e.ifindex),
+        reporter: addr_of(e.reporter, e.ifindex),
+        icmp_type: e.ty,
+        code: e.code,
+        fatal: e.fatal.into(),
+        error: e.errno.errno(),
+        info: e.info,
+        ifindex: e.ifindex,
+        quoted: e.quoted.as_ptr().cast(),
+        quoted_len: e.quoted.len(),
+    }
 }
 
 /// The argument of an err operation, and what it was made from.
@@ -353,7 +370,7 @@ pub unsafe extern "C" fn usk_icmp_report(
 
 /// Replies to a packet without a sock: sends `skb`, which begins with the protocol's header, to the source of the
 /// packet that `info` describes, from its destination address (ip_send_unicast_reply). Always consumes `skb`. Packet
-/// context.
+/// context. -EOPNOTSUPP: the protocol's number is above 255.
 /// # Safety
 /// `reg` is a registered protocol; `info` is readable; `skb` is the caller's, and not used afterwards.
 #[unsafe(no_mangle)]
@@ -370,7 +387,7 @@ pub unsafe extern "C" fn usk_reply(reg: *mut usk_reg_t, info: *const usk_packet_
         let scope = info.src.scope_id;
         let dst = route::lookup(&stack, to, Some(from), scope)?;
         let ttl = output::default_ttl(&stack, &dst, to.is_ipv4());
-        let tx = IpTx::new(from, to, reg.number(), ttl, stack.now());
+        let tx = IpTx::new(from, to, reg.number()?, ttl, stack.now());
         output::xmit(&stack, &dst, &tx, skb).map(|_| 0)
     })
 }

@@ -14,11 +14,13 @@
 //! | `guard` | usk_owned_t: the proof that a sock is owned |
 //! | `call` | calling an operation that gets a sock |
 //! | `proto` | struct usk_proto and its registration |
+//! | `inner` | socks of other protocols that a sock owns, and what they tell it |
 //! | `private` | the data of a C protocol in each of its socks |
 //! | `mem`, `info` | memory accounting of a sock; its properties: usk_sock_info |
 //! | `ports`, `owned`, `wait` | binding, look-up, connections; an owned sock's state, queue and timers; sleeping |
 //! | `sock` | calls on a sock that is not owned (usk_sock_t) |
 //! | `ip` | routes, output, checksums |
+//! | `udp`, `inner_calls` | UDP ports of a plug-in; the calls on inner socks |
 //! | `cproto` | the protocol made of a struct usk_proto |
 //! | `below`, `ulp` | struct usk_below_ops: the protocol below; struct usk_ulp_ops: upper-layer protocols |
 //! | `sock_ops`, `hook` | struct usk_sock_ops: hooks into TCP, and the functions that one may call; header options |
@@ -42,6 +44,8 @@ pub mod device;
 pub mod guard;
 pub mod hook;
 pub mod info;
+pub mod inner;
+pub mod inner_calls;
 pub mod ip;
 pub mod load;
 pub mod mem;
@@ -54,6 +58,7 @@ pub mod registration;
 pub mod skb;
 pub mod sock;
 pub mod sock_ops;
+pub mod udp;
 pub mod ulp;
 pub mod wait;
 

@@ -3,6 +3,7 @@
 use super::call::broken;
 use super::gate::kernel;
 use super::guard::{Owned, guard, usk_owned_t};
+use super::inner::LEFT;
 use super::mem::uncharge_rmem;
 use super::msg::{self, usk_recvmsg_t};
 use super::ports;
@@ -285,6 +286,7 @@ pub(super) fn finish(g: &mut SockGuard<'_>) {
             broken(g.sock);
         }
     }
+    close_inner(g);
     if watch::on() {
         // A plug-in may still have what it looked at.
         while let Some(skb) = g.common.receive_queue.pop_front() {
@@ -294,4 +296,15 @@ pub(super) fn finish(g: &mut SockGuard<'_>) {
     }
     datagram::close(g);
     ports::close_all(stack, orphans);
+}
+
+/// Closes the inner socks that the protocol has left open.
+fn close_inner(g: &mut SockGuard<'_>) {
+    let Ok(p) = parts(g) else { return };
+    let left = std::mem::take(&mut p.private.inner);
+    if !left.is_empty()
+        && let Some(counter) = p.stack.mib.named.find(LEFT)
+    {
+        counter.add(left.len() as u64);
+    }
 }

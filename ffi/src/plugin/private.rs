@@ -3,6 +3,7 @@
 
 use super::gate::kernel;
 use super::guard::{guard, usk_owned_t};
+use super::inner::InnerSock;
 use super::proto::ProtoReg;
 use super::registration::usk_reg_t;
 use std::ffi::c_void;
@@ -22,6 +23,8 @@ pub(crate) struct Private {
     memory: *mut [u128],
     timers: Vec<TimerSlot>,
     pub(super) accept: Option<Box<AcceptQueue>>,
+    /// Socks of other protocols that it uses.
+    pub(super) inner: Vec<InnerSock>,
     /// The port under which it is in the port table.
     pub(super) bound: Option<u16>,
     /// Made by usk_new_child.
@@ -57,6 +60,7 @@ impl Private {
             memory: Box::into_raw(vec![0; words].into_boxed_slice()),
             timers: Vec::new(),
             accept: None,
+            inner: Vec::new(),
             bound: None,
             child: false,
             queued: false,

@@ -39,14 +39,14 @@ pub const USK_PROTO_NO_AUTOBIND: u32 = 16;
 /// usk_get_port.
 pub const USK_PROTO_NO_PORTS: u32 = 32;
 
-/// The IP header fields and other data of a packet, for rcv.
+/// The IP header fields and other data of a packet, for rcv and encap_rcv.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct usk_packet_info_t {
-    /// Source address; port 0.
+    /// Source address; port 0, but for encap_rcv.
     pub src: usk_addr_t,
-    /// Destination address; port 0.
+    /// Destination address; port 0, but for encap_rcv.
     pub dst: usk_addr_t,
     /// Interface that received it.
     pub ifindex: u32,
@@ -62,7 +62,7 @@ pub struct usk_packet_info_t {
     pub now: u64,
 }
 
-/// An ICMP error that quotes a packet of the protocol, for err.
+/// An ICMP error that quotes a packet of the protocol, for err and encap_err.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -85,7 +85,7 @@ pub struct usk_icmp_error_t {
     pub info: u32,
     /// Interface that received it.
     pub ifindex: u32,
-    /// The quoted bytes from the protocol's header on, at least 8.
+    /// The quoted bytes from the protocol's header on, at least 8; for encap_err from behind UDP's, and perhaps none.
     pub quoted: *const c_void,
     /// Number of quoted bytes.
     pub quoted_len: usize,
@@ -127,7 +127,9 @@ pub struct usk_proto {
 
     /// SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, SOCK_RAW ...: with `protocol`, the arguments of socket(2).
     pub socket_type: c_int,
-    /// IP protocol number, 1 to 255.
+    /// IP protocol number, 1 to 255; or a number from 256 to 65535 for socket(2) alone, as IPPROTO_MPTCP is: of a
+    /// protocol that has no packets of IP, but sends and receives by inner socks or a UDP port (usk_inner_open,
+    /// usk_udp_open). Its rcv and err are null, and usk_xmit, usk_xmit_info and usk_reply return -EOPNOTSUPP.
     pub protocol: c_int,
     /// USK_PROTO_*. One of USK_PROTO_V4, USK_PROTO_V6 is required.
     pub flags: u32,
@@ -295,6 +297,9 @@ const _: () = assert!(begins_with_head(
     offset_of!(usk_proto, sysctls)
 ));
 
+/// Largest IP protocol number.
+const MAX_NUMBER: c_int = 255;
+
 /// Largest obj_size.
 const MAX_OBJ_SIZE: u32 = 65_536;
 
@@ -302,8 +307,9 @@ const MAX_OBJ_SIZE: u32 = 65_536;
 pub(super) type ProtoReg = Registration<usk_proto>;
 
 impl ProtoReg {
-    pub(super) fn number(&self) -> u8 {
-        self.table.protocol as u8
+    /// Its IP protocol number. EOPNOTSUPP: it has none.
+    pub(super) fn number(&self) -> Result<u8> {
+        u8::try_from(self.table.protocol).map_err(|_| Error::OpNotSupp)
     }
     pub(super) fn flag(&self, bit: u32) -> bool {
         self.table.flags & bit != 0
@@ -342,8 +348,11 @@ unsafe impl Registered for usk_proto {
         if !(1..=10).contains(&self.socket_type) {
             return lacks("socket_type is not a socket's");
         }
-        if !(1..=255).contains(&self.protocol) {
-            return lacks("protocol is not 1 to 255");
+        if !(1..=c_int::from(u16::MAX)).contains(&self.protocol) {
+            return lacks("protocol is not 1 to 65535");
+        }
+        if self.protocol > MAX_NUMBER && (self.rcv.is_some() || self.err.is_some()) {
+            return lacks("protocol is above 255, and rcv and err are for IP protocol numbers");
         }
         if self.obj_size > MAX_OBJ_SIZE {
             return lacks("obj_size above 65536");
@@ -374,9 +383,11 @@ unsafe impl Registered for usk_proto {
             .filter(|(bit, _)| reg.flag(*bit))
             .map(|(_, family)| key(family))
             .collect();
-        let number = [reg.number()];
-        let handler: Option<(&[u8], Arc<dyn IpHandler>)> =
-            table.rcv.is_some().then(|| (&number[..], reg.clone() as Arc<dyn IpHandler>));
+        let number = reg.number().map(|number| [number]);
+        let handler: Option<(&[u8], Arc<dyn IpHandler>)> = match &number {
+            Ok(number) if table.rcv.is_some() => Some((&number[..], reg.clone() as Arc<dyn IpHandler>)),
+            _ => None,
+        };
         stack.registry.register(&keys, handler).map_err(|e| (e.error(), e.to_string()))
     }
 

@@ -79,8 +79,18 @@ pub(super) struct Reg {
     lists: Lists,
     /// Unregistered: another registration may have its name.
     gone: Mutex<bool>,
+    /// What it has opened in the stack.
+    opened: Mutex<Vec<Arc<dyn Opened>>>,
     /// See usk_user_release.
     release: Mutex<usk_release_fn>,
+}
+
+/// Something that a registration has opened in its stack, and that ends with it at the latest.
+pub(super) trait Opened: Send + Sync {
+    /// Its address, by which it is found again.
+    fn key(&self) -> usize;
+    /// Closes it, once.
+    fn close(&self, stack: &Arc<Stack>);
 }
 
 /// Frees what a plug-in keeps for a stack: the argument is usk_user's pointer.
@@ -113,7 +123,7 @@ impl<T: Registered> Deref for Registration<T> {
 impl Reg {
     /// # Safety
     /// `p` is null, or valid as long as the result is used.
-    unsafe fn of<'a>(p: *mut usk_reg_t) -> Result<&'a Reg> {
+    pub(super) unsafe fn of<'a>(p: *mut usk_reg_t) -> Result<&'a Reg> {
         // SAFETY: a valid handle is the address of one.
         unsafe { p.cast::<Reg>().as_ref() }.ok_or(Error::Inval)
     }
@@ -123,6 +133,32 @@ impl Reg {
     }
     pub(super) fn user(&self) -> *mut c_void {
         self.user
+    }
+    /// Itself, for those that must not keep it: while this can be upgraded its functions may be called.
+    pub(super) fn weak(&self) -> Result<Weak<dyn Item>> {
+        let plugin = self.plugin.upgrade().ok_or(Error::Inval)?;
+        let item = plugin.find(std::ptr::from_ref(self) as usize).ok_or(Error::Inval)?;
+        Ok(Arc::downgrade(&item))
+    }
+    /// Takes care of what was opened. EINVAL: it is unregistered, and the caller closes it.
+    pub(super) fn opened(&self, what: Arc<dyn Opened>) -> Result<()> {
+        let gone = self.gone.lock();
+        if *gone {
+            return Err(Error::Inval);
+        }
+        self.opened.lock().push(what);
+        Ok(())
+    }
+    /// Gives up what was opened. ENOENT: it is not there.
+    pub(super) fn closing(&self, key: usize) -> Result<Arc<dyn Opened>> {
+        let mut opened = self.opened.lock();
+        let at = opened.iter().position(|what| what.key() == key).ok_or(Error::NoEnt)?;
+        Ok(opened.swap_remove(at))
+    }
+    /// Closes what is open.
+    fn close_all(&self, stack: &Arc<Stack>) {
+        let all = std::mem::take(&mut *self.opened.lock());
+        all.iter().for_each(|what| what.close(stack));
     }
     fn sysctl(&self, index: u32) -> Option<i64> {
         self.lists.sysctl(&*self.stack.upgrade()?, index)
@@ -173,6 +209,8 @@ impl<T: Registered> Item for Registration<T> {
         }
         T::leave(self, stack)?;
         *gone = true;
+        drop(gone);
+        self.close_all(stack);
         self.lists.forget(stack);
         Ok(())
     }
@@ -180,6 +218,7 @@ impl<T: Registered> Item for Registration<T> {
         self.handle() as usize
     }
     fn stack_ended(&self) {
+        drop(std::mem::take(&mut *self.opened.lock()));
         T::stack_ended(self);
     }
 }
@@ -220,6 +259,7 @@ pub(super) unsafe fn register<T: Registered>(
         plugin: Arc::downgrade(&plugin),
         lists,
         gone: Mutex::new(false),
+        opened: Mutex::default(),
         release: Mutex::new(None),
     };
     let reg = Arc::new(Registration { reg, table, own: T::Own::default(), library: plugin.library() });

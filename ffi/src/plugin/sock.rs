@@ -39,7 +39,8 @@ pub unsafe extern "C" fn usk_sock_put(sk: *mut usk_sock_t) {
 
 /// Sleeps until nobody owns the sock, then owns it (lock_sock). Fills `*o`, which must not move until usk_release_sock,
 /// in the same thread. Process context; in packet and timer context only for a sock that no program can own yet (a
-/// child from usk_new_child). Returns 0; -EDEADLK when this thread owns it already, -EINVAL for null.
+/// child from usk_new_child). Returns 0; -EDEADLK when this thread owns it already, or an inner sock of it; -EINVAL for
+/// null.
 /// # Safety
 /// `sk` is valid until the release; `o` is writable, and not owned now.
 #[unsafe(no_mangle)]

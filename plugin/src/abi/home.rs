@@ -32,6 +32,10 @@ pub(crate) fn end(user: *mut c_void) {
     let mut values = values();
     let at = values.iter().position(|(address, _)| *address == user as usize);
     let value = at.map(|at| values.swap_remove(at));
+    if values.is_empty() {
+        // The code may be unloaded without `end_all`: where the plug-in was refused.
+        values.shrink_to_fit();
+    }
     drop(values);
     drop(value);
 }

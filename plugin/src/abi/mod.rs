@@ -7,6 +7,7 @@
 //! | `addr`, `reg` | addresses; registrations, and the texts of a table |
 //! | `skb`, `msg`, `owned` | packets, messages, owned socks |
 //! | `sock`, `proto` | socks of a protocol, `struct usk_proto` |
+//! | `udp`, `inner` | UDP ports of a protocol, `struct usk_udp_ops`; inner socks, `struct usk_inner_ops` |
 //! | `borrow` | congestion control borrowed by a protocol |
 //! | `cong`, `hook` | `struct usk_cong_ops`, `struct usk_sock_ops` |
 //! | `ulp`, `device` | `struct usk_ulp_ops`, `struct usk_device_ops` |
@@ -21,6 +22,7 @@ pub(crate) mod contain;
 pub(crate) mod device;
 pub(crate) mod home;
 pub(crate) mod hook;
+pub(crate) mod inner;
 pub(crate) mod msg;
 pub(crate) mod owned;
 pub(crate) mod plugin;
@@ -30,6 +32,7 @@ pub(crate) mod skb;
 pub(crate) mod slot;
 pub(crate) mod sock;
 pub(crate) mod testing;
+pub(crate) mod udp;
 pub(crate) mod ulp;
 
 use std::ffi::c_void;

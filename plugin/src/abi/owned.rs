@@ -3,6 +3,7 @@
 use super::addr;
 use crate::errno::{Errno, Result, length, status};
 use crate::msg::RecvMsg;
+use crate::proto::TxInfo;
 use crate::skb::{Packet, Skb};
 use crate::sock::{Direction, Events, Shutdown, SockInfo, State};
 use crate::sys::*;
@@ -247,6 +248,14 @@ impl OwnedSock<'_> {
         let to = to.as_ref().map_or(null(), std::ptr::from_ref);
         // SAFETY: see `sock`; the packet is given up, the address null or readable.
         status(unsafe { usk_xmit(self.raw, skb.give(), to) })
+    }
+
+    /// As `xmit`, with what the protocol decides for this packet alone.
+    pub fn xmit_info(&self, skb: Skb, to: Option<SocketAddr>, tx: &TxInfo) -> Result<()> {
+        let (to, tx) = (to.map(addr::to_c), super::proto::tx_info(tx));
+        let to = to.as_ref().map_or(null(), std::ptr::from_ref);
+        // SAFETY: see `sock`; the packet is given up, the address null or readable.
+        status(unsafe { usk_xmit_info(self.raw, skb.give(), to, &tx, size_of::<usk_tx_info_t>()) })
     }
 
     /// setsockopt(2) of the IP levels. ENOPROTOOPT for another.

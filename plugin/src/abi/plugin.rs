@@ -7,7 +7,7 @@ use crate::device::DeviceKind;
 use crate::errno::{CReturn, Errno, Result};
 use crate::hook::Hooks;
 use crate::proto::Protocol;
-use crate::sys::usk_plugin_t;
+use crate::sys::{usk_plugin_refuse, usk_plugin_t};
 use crate::ulp::Layer;
 use std::ffi::c_int;
 use std::marker::PhantomData;
@@ -49,6 +49,15 @@ impl Plugin<'_> {
         // SAFETY: see `protocol`.
         unsafe { device::register(self.raw, kind) }
     }
+}
+
+/// Why a plug-in refuses to be loaded, in one line: what the load error says. Returns EINVAL, for the function of
+/// [`plugin!`](crate::plugin); it may return another.
+pub fn refuse(why: &str) -> Errno {
+    let line = std::ffi::CString::new(why.replace('\0', " ")).unwrap_or_default();
+    // SAFETY: a string.
+    unsafe { usk_plugin_refuse(line.as_ptr()) };
+    Errno::Inval
 }
 
 /// The entry point: what `init` returns; EIO if it panics.

@@ -9,7 +9,7 @@ use super::slot::Slot;
 use super::sock::{Owned, ProtoReg};
 use crate::errno::{CReturn, Errno, Result, status};
 use crate::msg::{RecvMsg, SendMsg};
-use crate::proto::{IcmpError, PacketInfo, Protocol, Sizes, flags};
+use crate::proto::{IcmpError, PacketInfo, Protocol, Sizes, TxInfo, flags};
 use crate::skb::Skb;
 use crate::sys::*;
 use crate::time::Time;
@@ -30,8 +30,20 @@ const BROKEN: u32 = 0x1 | 0x4 | 0x8 | 0x10;
 pub(crate) unsafe fn register<P: Protocol>(plugin: *mut usk_plugin_t, protocol: P) -> Result<()> {
     let texts = Texts::new(P::NAME, P::COUNTERS, P::SYSCTLS)?;
     let table = table::<P>(&texts);
+    let mut reg = null_mut();
     // SAFETY: the table's functions are made for the value that is `user`; it is copied, with its texts.
-    home::register(protocol, |user| unsafe { usk_proto_register(plugin, &table, user, null_mut()) })
+    home::register(protocol, |user| unsafe { usk_proto_register(plugin, &table, user, &mut reg) })?;
+    // SAFETY: registered, until the plug-in is unloaded. If this fails the library refuses the plug-in and unregisters
+    // it, and only then may the value be dropped.
+    unsafe {
+        without_sock::<P, _>(reg, Err(Errno::Io), |p, reg| p.registered(reg)).inspect_err(|_| {
+            usk_user_release(reg, Some(release));
+        })
+    }
+}
+
+unsafe extern "C" fn release(user: *mut c_void) {
+    contain((), || home::end(user));
 }
 
 fn table<P: Protocol>(texts: &Texts) -> usk_proto {
@@ -84,8 +96,8 @@ fn table<P: Protocol>(texts: &Texts) -> usk_proto {
         sysctl_wmem: more.sysctl_wmem.map(|_| sysctl_wmem::<P> as _),
         sysctl_rmem: more.sysctl_rmem.map(|_| sysctl_rmem::<P> as _),
         diag_destroy: Some(diag_destroy::<P>),
-        rcv: Some(rcv::<P>),
-        err: Some(err::<P>),
+        rcv: if P::PROTOCOL > 255 { None } else { Some(rcv::<P>) },
+        err: if P::PROTOCOL > 255 { None } else { Some(err::<P>) },
         sendmsg_locked: Some(sendmsg::<P>),
         recvmsg_locked: Some(recvmsg::<P>),
         poll_locked: more.poll.map(|_| poll::<P> as _),
@@ -175,7 +187,7 @@ fn either<R>(r: std::result::Result<R, R>) -> R {
 /// The same of an operation that has a registration and no sock.
 /// # Safety
 /// `reg` is the operation's argument, of protocol `P`.
-unsafe fn without_sock<P: Protocol, R>(
+pub(crate) unsafe fn without_sock<P: Protocol, R>(
     reg: *mut usk_reg_t,
     broken: R,
     operation: impl FnOnce(&P, ProtoReg<'_, P>) -> R,
@@ -432,42 +444,69 @@ unsafe extern "C" fn rcv<P: Protocol>(reg: *mut usk_reg_t, skb: *mut usk_skb_t, 
     // SAFETY: see above; `info` is readable.
     unsafe {
         without_sock::<P, _>(reg, (), |p, reg| {
-            let Some(skb) = skb else { return };
-            let info = &*info;
-            let info = PacketInfo {
-                src: addr::given(&info.src),
-                dst: addr::given(&info.dst),
-                ifindex: info.ifindex,
-                protocol: info.protocol,
-                tos: info.tos,
-                ttl: info.ttl,
-                not_unicast: info.not_unicast != 0,
-                now: Time(info.now),
-            };
-            p.rcv(reg, skb, &info);
+            if let Some(skb) = skb {
+                p.rcv(reg, skb, &packet_info(&*info));
+            }
         });
+    }
+}
+
+pub(crate) fn packet_info(info: &usk_packet_info_t) -> PacketInfo {
+    PacketInfo {
+        src: addr::given(&info.src),
+        dst: addr::given(&info.dst),
+        ifindex: info.ifindex,
+        protocol: info.protocol,
+        tos: info.tos,
+        ttl: info.ttl,
+        not_unicast: info.not_unicast != 0,
+        now: Time(info.now),
     }
 }
 
 unsafe extern "C" fn err<P: Protocol>(reg: *mut usk_reg_t, error: *const usk_icmp_error_t) {
     // SAFETY: see above; `error` is readable, and so are the bytes it quotes.
     unsafe {
-        without_sock::<P, _>(reg, (), |p, reg| {
-            let e = &*error;
-            let error = IcmpError {
-                src: addr::given(&e.src),
-                dst: addr::given(&e.dst),
-                reporter: addr::given(&e.reporter),
-                icmp_type: e.icmp_type,
-                code: e.code,
-                fatal: e.fatal != 0,
-                error: Errno::from_number(e.error),
-                info: e.info,
-                ifindex: e.ifindex,
-                quoted: super::bytes(e.quoted, e.quoted_len),
-            };
-            p.err(reg, &error);
-        });
+        without_sock::<P, _>(reg, (), |p, reg| p.err(reg, &icmp_error(&*error)));
+    }
+}
+
+/// # Safety
+/// The bytes that it quotes are readable while the result is used.
+pub(crate) unsafe fn icmp_error(e: &usk_icmp_error_t) -> IcmpError<'_> {
+    IcmpError {
+        src: addr::given(&e.src),
+        dst: addr::given(&e.dst),
+        reporter: addr::given(&e.reporter),
+        icmp_type: e.icmp_type,
+        code: e.code,
+        fatal: e.fatal != 0,
+        error: Errno::from_number(e.error),
+        info: e.info,
+        ifindex: e.ifindex,
+        // SAFETY: the caller vouches for it.
+        quoted: unsafe { super::bytes(e.quoted, e.quoted_len) },
+    }
+}
+
+pub(crate) fn tx_info(tx: &TxInfo) -> usk_tx_info_t {
+    let TxInfo { src, ifindex, tos, ttl, flow_label, df } = *tx;
+    let flags = [
+        (src.is_some(), USK_TX_SRC),
+        (ifindex.is_some(), USK_TX_IFINDEX),
+        (tos.is_some(), USK_TX_TOS),
+        (ttl.is_some(), USK_TX_TTL),
+        (flow_label.is_some(), USK_TX_FLOW_LABEL),
+        (df, USK_TX_DF),
+    ];
+    usk_tx_info_t {
+        flags: flags.iter().filter(|(is, _)| *is).fold(0, |all, (_, bit)| all | bit),
+        ifindex: ifindex.unwrap_or(0),
+        src: src.map_or(addr::NONE, addr::to_c),
+        flow_label: flow_label.unwrap_or(0),
+        tos: tos.unwrap_or(0),
+        ttl: ttl.unwrap_or(0),
+        reserved: 0,
     }
 }
 

@@ -96,8 +96,11 @@ pub struct usk_queue_t {
     _opaque: [u8; 0],
 }
 pub const USK_FOREVER: u64 = u64::MAX;
+pub type usk_release_fn = Option<unsafe extern "C" fn(user: *mut c_void)>;
 
 unsafe extern "C" {
+    pub fn usk_user_release(reg: *mut usk_reg_t, release: usk_release_fn) -> c_int;
+    pub fn usk_plugin_refuse(why: *const c_char) -> c_int;
     pub fn usk_sock_info(o: *mut usk_owned_t, info: *mut usk_sock_info_t, size: usize) -> isize;
     pub fn usk_ends(o: *mut usk_owned_t, local: *mut usk_addr_t, peer: *mut usk_addr_t) -> c_int;
     pub fn usk_set_ends(o: *mut usk_owned_t, local: *const usk_addr_t, peer: *const usk_addr_t) -> c_int;
