@@ -4,7 +4,7 @@
 
 use super::output::{IpTx, xmit, xmit_multicast, xmit_with_headers, xmit_with_options};
 use super::socket_headers::Chain;
-use super::{bind, flowlabel, options, rfc4884, route, rxcontrol, socket_headers, sockopt};
+use super::{bind, flowlabel, net, options, rfc4884, route, rxcontrol, socket_headers, sockopt};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
@@ -42,6 +42,12 @@ const SCM_TIMESTAMPING_OPT_STATS: i32 = 54;
 
 fn is_udp(sock: &Sock) -> bool {
     sock.ty == libc::SOCK_DGRAM as u16 && sock.protocol == libc::IPPROTO_UDP as u16
+}
+
+/// Whether a packet is for all sockets that listen, not for one: its destination is a group or a broadcast address. A
+/// packet to one host may have been a broadcast of the link (rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST)).
+pub fn is_for_many(stack: &Stack, info: &PacketInfo) -> bool {
+    info.dst.is_multicast() || (info.not_unicast && net(stack).routes.is_broadcast(info.dst))
 }
 
 /// Puts a packet into the receive queue and wakes readers. Err: the packet is dropped, and the caller counts it:
