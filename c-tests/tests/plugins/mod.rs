@@ -77,6 +77,7 @@ plugin_cases! {
     loading,
     misuse,
     packets,
+    proto_calls,
     rdp,
     rec_ulp,
     rec_ulp_hostile,
@@ -84,6 +85,7 @@ plugin_cases! {
     sim_misuse,
     sock_ops,
     tiny,
+    udplite,
 }
 
 #[test]

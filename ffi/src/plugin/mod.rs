@@ -13,12 +13,14 @@
 //! | `registration` | usk_reg_t: a registration, its counters and sysctls; clock, randomness, drops |
 //! | `guard` | usk_owned_t: the proof that a sock is owned |
 //! | `call` | calling an operation that gets a sock |
+//! | `deferred`, `diag` | a protocol's own timers and work; what it shows of a sock: usk_diag_t |
 //! | `proto` | struct usk_proto and its registration |
 //! | `private` | the data of a C protocol in each of its socks |
 //! | `mem`, `info` | memory accounting of a sock; its properties: usk_sock_info |
 //! | `ports`, `owned`, `wait` | binding, look-up, connections; an owned sock's state, queue and timers; sleeping |
 //! | `sock` | calls on a sock that is not owned (usk_sock_t) |
 //! | `ip` | routes, output, checksums |
+//! | `softirq` | what concerns all socks of a protocol, or none: groups, iteration, its own timers |
 //! | `cproto` | the protocol made of a struct usk_proto |
 //! | `below`, `ulp` | struct usk_below_ops: the protocol below; struct usk_ulp_ops: upper-layer protocols |
 //! | `sock_ops`, `hook` | struct usk_sock_ops: hooks into TCP, and the functions that one may call; header options |
@@ -39,6 +41,7 @@ pub mod borrow;
 pub mod cong;
 pub mod cong_tcp;
 pub mod device;
+pub mod diag;
 pub mod guard;
 pub mod hook;
 pub mod info;
@@ -54,11 +57,13 @@ pub mod registration;
 pub mod skb;
 pub mod sock;
 pub mod sock_ops;
+pub mod softirq;
 pub mod ulp;
 pub mod wait;
 
 mod call;
 mod cproto;
+mod deferred;
 mod gate;
 mod lists;
 mod table;
