@@ -398,7 +398,8 @@ static void shows(void)
     /* And the list of sockets has its columns. */
     EQ(usk_sendto(from, "xy", 2, 0, &to.sa, to.len), 2);
     f = ask(path, "sockets");
-    CHECK(strstr(line_with(f, "\"local_port\":7,"), "\"columns\":{\"queue\":\"1_waits\",\"quoted\":\"\\\"\\\\\"}") != NULL);
+    static const char columns[] = "\"columns\":{\"queue\":\"1_waits\",\"quoted\":\"\\\"\\\\\"}";
+    CHECK(strstr(line_with(f, "\"local_port\":7,"), columns) != NULL);
     CHECK(strstr(line_with(f, "\"local_port\":8,"), "\"columns\":{\"queue\":\"0_waits\"") != NULL);
     fclose(f);
     OK(usk_close(fd));

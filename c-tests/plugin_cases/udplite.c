@@ -138,8 +138,9 @@ enum damage { NONE, NO_CSUM, BAD_CSUM, BYTE_12 };
 static size_t datagram(unsigned char *p, int port, unsigned coverage, int fill, enum damage damage)
 {
     size_t len = HEADER + 12, bytes = coverage == 0 || coverage > len ? len : coverage;
-    unsigned char h[HEADER] = { 0, OTHER, 0, (unsigned char)port, (unsigned char)(coverage >> 8), (unsigned char)coverage };
-    memcpy(p, h, HEADER);
+    const uint16_t h[3] = { htons(OTHER), htons((uint16_t)port), htons((uint16_t)coverage) };
+    memcpy(p, h, sizeof h);
+    p[6] = p[7] = 0;
     memset(p + HEADER, fill, 12);
     uint16_t sum = sum16(p, len, bytes);
     sum = damage == NO_CSUM ? 0 : (uint16_t)((sum ? sum : 0xffff) + (damage == BAD_CSUM));
@@ -443,7 +444,8 @@ static void scenes(const struct sockets *whose)
 static void talk(const char *mine, const char *theirs)
 {
     struct addr a = at(mine, PORT), b = at(theirs, PORT), from;
-    int k = (int)OK(socket(b.sa.sa_family, SOCK_DGRAM, UDPLITE)), u = (int)OK(our_socket(a.sa.sa_family, SOCK_DGRAM, UDPLITE));
+    int k = (int)OK(socket(b.sa.sa_family, SOCK_DGRAM, UDPLITE));
+    int u = (int)OK(our_socket(a.sa.sa_family, SOCK_DGRAM, UDPLITE));
     OK(bind(k, &b.sa, b.len));
     OK(usk_bind(u, &a.sa, a.len));
     for (int coverage = 0; coverage <= 24; coverage += 4) {

@@ -538,7 +538,7 @@ extern "C" {
 
 /*
  Adds a column, for diag_show: `usersock ss -i` shows `name:value`, and its JSON has a member of this name in
- `columns`. At most 32 of a sock, in this order; a value's blanks and control characters become underscores. Returns
+ `columns`. At most 32 of a sock; a value's blanks and control characters become underscores. Returns
  0; -EINVAL: the name is not 1 to 31 letters, digits and underscores, or the value is longer than 255 bytes; -EEXIST:
  there is one of this name; -ENOBUFS: there are 32; -EFAULT: a pointer is null.
  Requires: `diag` is diag_show's argument; `name` and `value` are strings.

@@ -125,8 +125,8 @@ pub trait Protocol: Send + Sync + Sized + 'static {
     const MAX_HEADER: u32 = 0;
     /// Names of its counters: letters and digits, unique in a stack.
     const COUNTERS: &'static [&'static str] = &[];
-    /// Names of its drop reasons ([`Drop::Own`](crate::Drop::Own)): capital letters, digits and underscores, unique in a
-    /// stack and none of Linux's.
+    /// Names of its drop reasons ([`Drop::Own`](crate::Drop::Own)): capital letters, digits and underscores, unique in
+    /// a stack and none of Linux's.
     const DROPS: &'static [&'static str] = &[];
     /// Its sysctls.
     const SYSCTLS: &'static [Sysctl] = &[];
@@ -239,7 +239,8 @@ pub trait Protocol: Send + Sync + Sized + 'static {
     /// Process context.
     fn splice_eof(&self, _o: &mut Owned<'_, Self>) {}
 
-    /// Timer `index` of the protocol ([`ProtoReg::timer_arm`]) has fired. Softirq, no sock owned; two may run at a time.
+    /// Timer `index` of the protocol ([`ProtoReg::timer_arm`]) has fired. Softirq, no sock owned; two may run at a
+    /// time.
     fn timer(&self, _reg: ProtoReg<'_, Self>, _index: u32) {}
 
     /// Work that [`ProtoReg::defer`] asked for. Softirq, no sock owned.

@@ -84,8 +84,8 @@ impl Log {
 }
 
 impl Counters {
-    /// Logs a line of a plug-in. Returns whether somebody reads it: a trace is taken, and the limit lets it pass. A line
-    /// that nobody could read does not count. Control characters become blanks.
+    /// Logs a line of a plug-in. Returns whether somebody reads it: a trace is taken, and the limit lets it pass. A
+    /// line that nobody could read does not count. Control characters become blanks.
     pub fn log<'t>(
         &self,
         log: &Log,

@@ -371,8 +371,8 @@ pub trait Proto: Any + Send + Sync {
         None
     }
 
-    /// What the protocol shows of a sock in lists, beside what all socks have: names and values (`diag->idiag_get_info`,
-    /// `get_aux`). The sock is owned, and nothing may sleep. Default: nothing.
+    /// What the protocol shows of a sock in lists, beside what all socks have: names and values
+    /// (`diag->idiag_get_info`, `get_aux`). The sock is owned, and nothing may sleep. Default: nothing.
     fn diag_show(&self, sk: &mut SockGuard<'_>, column: &mut dyn FnMut(&str, &str)) {
         let _ = (sk, column);
     }

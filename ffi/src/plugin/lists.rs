@@ -1,5 +1,5 @@
-//! Counters, sysctls and drop reasons of a table: null-terminated lists. Above: `registration`. Below: `usersock::counters`,
-//! `usersock::sysctl`.
+//! Counters, sysctls and drop reasons of a table: null-terminated lists. Above: `registration`. Below:
+//! `usersock::counters`, `usersock::sysctl`.
 
 use crate::note;
 use std::ffi::{CStr, c_char};

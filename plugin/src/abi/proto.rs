@@ -535,8 +535,8 @@ unsafe extern "C" fn work<P: Protocol>(reg: *mut usk_reg_t, bits: u32) {
 pub struct Columns(*mut usk_diag_t);
 
 impl Columns {
-    /// Adds a column: `name:value` in `usersock ss -i`. EINVAL: the name is not 1 to 31 letters, digits and underscores,
-    /// the value is longer than 255 bytes, or there is a NUL byte in one; EEXIST; ENOBUFS: there are 32.
+    /// Adds a column: `name:value` in `usersock ss -i`. EINVAL: the name is not 1 to 31 letters, digits and
+    /// underscores, the value is longer than 255 bytes, or there is a NUL byte in one; EEXIST; ENOBUFS: there are 32.
     pub fn add(&mut self, name: &str, value: impl std::fmt::Display) -> Result<()> {
         let text = |text: String| CString::new(text).map_err(|_| Errno::Inval);
         let (name, value) = (text(name.to_owned())?, text(value.to_string())?);

@@ -242,8 +242,8 @@ impl<P: Protocol> ProtoReg<'_, P> {
 
     /// Gives a packet to every sock that it is for: of a packet to a group or a broadcast address all that are bound to
     /// `local` and whose memberships, source filters and other options admit it, of another the one that `lookup`
-    /// finds. Each gets a packet of its own, with the same control block. Returns how many there are. ENOENT: the packet
-    /// was not received.
+    /// finds. Each gets a packet of its own, with the same control block. Returns how many there are. ENOENT: the
+    /// packet was not received.
     pub fn deliver_all(self, skb: &mut Skb, local: SocketAddr, remote: SocketAddr) -> Result<usize> {
         // SAFETY: valid; the packet stays ours; both addresses are readable.
         let n = unsafe { usk_deliver_all(self.0.raw(), skb.raw(), &addr::to_c(local), &addr::to_c(remote)) };
@@ -274,7 +274,8 @@ impl<P: Protocol> ProtoReg<'_, P> {
             arg: *mut c_void,
             sk: *mut usk_sock_t,
         ) -> c_int {
-            // SAFETY: `arg` is the call below; the sock is valid and of this protocol, and what is held once more is ours.
+            // SAFETY: `arg` is the call below; the sock is valid and of this protocol, and what is held once more is
+            // ours.
             let (call, sock) = unsafe { (&mut *arg.cast::<Call<F>>(), Sock::<P>::from_raw(usk_sock_hold(sk))) };
             let Some(sock) = sock else { return 0 };
             match catch_unwind(AssertUnwindSafe(|| (call.f)(sock))) {
