@@ -645,9 +645,9 @@ int usk_icmp_report(usk_sock_t *sk,
 
 /*
  Sends an ICMP error about a received packet, which begins with the protocol's header, as rcv got it (icmp_send,
- icmpv6_send). `error` is USK_ICMP_*, `mtu` the MTU of USK_ICMP_TOO_BIG, else 0. The error quotes the packet as it was
- received, IP header included. None is sent about an ICMP error, a fragment other than the first, a packet from or
- to a group or a broadcast address (over IPv6 TOO_BIG is), or above the rate limits (net.ipv4.icmp_ratelimit,
+ icmpv6_send). `error` is USK_ICMP_*, `mtu` the MTU of USK_ICMP_TOO_BIG, else 0. The error quotes the packet as it
+ was received, IP header included. None is sent about an ICMP error, a fragment other than the first, a packet from
+ or to a group or a broadcast address (over IPv6 TOO_BIG is), or above the rate limits (net.ipv4.icmp_ratelimit,
  icmp_ratemask, icmp_msgs_per_sec, net.ipv6.icmp.ratelimit); the counters say what was sent. `skb` stays the
  caller's, as it was: it is then dropped, or freed. Packet context. Returns 0, whether it was sent or not; -EINVAL:
  no such error, or an MTU that is none; -ENOENT: the packet was not received, or has been sent since.
@@ -843,8 +843,9 @@ int usk_deliver_all(usk_reg_t *reg,
 /*
  Calls `each` with `arg` for each sock in the library's port table: bound, connected and accepted ones of this
  registration. The list is made before the first call; each sock is held while `each` runs, and may have been closed
- or finished meanwhile. `each` may lock it in process context, and usk_defer, usk_deliver and usk_error_report in any.
- No sock may be owned by the caller that `each` locks. Returns 0, or what `each` returned other than 0; -EINVAL.
+ or finished meanwhile. `each` may lock it in process context, and in any context call usk_defer, usk_deliver and
+ usk_error_report. The caller owns no sock that `each` locks. Returns 0, or what `each` returned other than 0;
+ -EINVAL.
  Requires: `reg` is a registered protocol; `each` may be called with `arg`.
  */
 int usk_for_each_sock(usk_reg_t *reg,

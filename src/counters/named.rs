@@ -1,5 +1,6 @@
 //! Counters and drop reasons of plug-ins, with names of their own in addition to Linux's. Above: a protocol, which
-//! keeps the [`NamedCounter`] and counts without a lookup. Sharded like the others, so that threads share no cache line.
+//! keeps the [`NamedCounter`] and counts without a lookup. Sharded like the others, so that threads share no cache
+//! line.
 
 use super::{SHARDS, shard_index};
 use crate::base::error::{Error, Result};

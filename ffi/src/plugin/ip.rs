@@ -362,8 +362,8 @@ pub const USK_ICMP_TOO_BIG: c_int = 4;
 
 /// Sends an ICMP error about a received packet, which begins with the protocol's header, as rcv got it (icmp_send,
 /// icmpv6_send). `error` is USK_ICMP_*, `mtu` the MTU of USK_ICMP_TOO_BIG, else 0. The error quotes the packet as it
-/// was received, IP header included. None is sent about an ICMP error, a fragment other than the first, a packet from or
-/// to a group or a broadcast address (over IPv6 TOO_BIG is), or above the rate limits (net.ipv4.icmp_ratelimit,
+/// was received, IP header included. None is sent about an ICMP error, a fragment other than the first, a packet from
+/// or to a group or a broadcast address (over IPv6 TOO_BIG is), or above the rate limits (net.ipv4.icmp_ratelimit,
 /// icmp_ratemask, icmp_msgs_per_sec, net.ipv6.icmp.ratelimit); the counters say what was sent. `skb` stays the
 /// caller's, as it was: it is then dropped, or freed. Packet context. Returns 0, whether it was sent or not; -EINVAL:
 /// no such error, or an MTU that is none; -ENOENT: the packet was not received, or has been sent since.

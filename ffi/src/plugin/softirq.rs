@@ -60,8 +60,9 @@ pub unsafe extern "C" fn usk_deliver_all(
 
 /// Calls `each` with `arg` for each sock in the library's port table: bound, connected and accepted ones of this
 /// registration. The list is made before the first call; each sock is held while `each` runs, and may have been closed
-/// or finished meanwhile. `each` may lock it in process context, and call usk_defer, usk_deliver and usk_error_report in
-/// any. No sock may be owned by the caller that `each` locks. Returns 0, or what `each` returned other than 0; -EINVAL.
+/// or finished meanwhile. `each` may lock it in process context, and in any context call usk_defer, usk_deliver and
+/// usk_error_report. The caller owns no sock that `each` locks. Returns 0, or what `each` returned other than 0;
+/// -EINVAL.
 /// # Safety
 /// `reg` is a registered protocol; `each` may be called with `arg`.
 #[unsafe(no_mangle)]
