@@ -10,10 +10,12 @@
 //! |---|---|
 //! | `mib` | the counters by Linux's names |
 //! | `drop_reason` | why a packet was dropped (enum skb_drop_reason) |
-//! | `named` | counters of plug-ins |
+//! | `log` | lines that plug-ins log |
+//! | `named` | counters and drop reasons of plug-ins |
 //! | `percpu` | a number that each thread changes in a copy of its own |
 
 mod drop_reason;
+mod log;
 mod mib;
 mod named;
 mod percpu;
@@ -21,6 +23,7 @@ mod percpu;
 mod tests;
 
 pub use drop_reason::DropReason;
+pub use log::{Level, Log};
 pub use mib::{Group, Mib};
 pub use named::{NamedCounter, NamedCounters};
 pub use percpu::PercpuCounter;
@@ -112,8 +115,10 @@ pub struct Counters {
     shards: Box<[Shard; SHARDS]>,
     /// By family (0: ICMP, 1: ICMPv6), direction (0: in, 1: out) and type.
     icmp_types: Box<[[[AtomicU64; 256]; 2]; 2]>,
-    /// Counters of plug-in protocols.
+    /// Counters of plug-ins.
     pub named: NamedCounters,
+    /// Drop reasons of plug-ins.
+    pub named_drops: NamedCounters,
     /// Who listens to what happens.
     pub(crate) trace: Trace,
 }
@@ -127,7 +132,8 @@ impl Counters {
         let counters = Counters {
             shards: Box::new(std::array::from_fn(zero)),
             icmp_types: Box::new([const { [const { [const { AtomicU64::new(0) }; 256] }; 2] }; 2]),
-            named: NamedCounters::default(),
+            named: NamedCounters::mibs(),
+            named_drops: NamedCounters::drops(),
             trace: Trace::default(),
         };
         counters.set(Mib::IpForwarding, 2);
@@ -180,9 +186,17 @@ impl Counters {
     #[track_caller]
     pub fn drop(&self, reason: DropReason) {
         let at = Location::caller();
-        self.trace.point(|| Event::Drop { reason: reason.name(), at });
+        self.trace.point(|| Event::Drop { reason: reason.name().into(), at });
         let shard = shard_index();
         count(shard, &self.shards[shard % SHARDS].drops[reason as usize], 1);
+    }
+
+    /// The same for a reason of a plug-in's own, from `named_drops`.
+    #[track_caller]
+    pub fn drop_named(&self, reason: &NamedCounter) {
+        let at = Location::caller();
+        self.trace.point(|| Event::Drop { reason: reason.name().to_owned().into(), at });
+        reason.add(1);
     }
 
     /// Number of packets dropped for this reason.
@@ -190,7 +204,7 @@ impl Counters {
         self.shards.iter().fold(0, |sum, shard| sum.wrapping_add(shard.drops[reason as usize].load(Relaxed)))
     }
 
-    /// Every reason with its count, including zeros.
+    /// Every reason of Linux's with its count, including zeros.
     pub fn iter_drops(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
         DropReason::ALL.iter().map(|&reason| (reason, self.drops(reason)))
     }

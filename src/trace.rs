@@ -6,6 +6,7 @@
 use crate::base::env::{Clock, Duration};
 use crate::base::error::Error;
 use crate::sys::lock::Mutex;
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::panic::Location;
@@ -50,7 +51,7 @@ impl Resend {
 }
 
 /// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
     /// A connection changes its state (sock:inet_sock_set_state). States are Linux's numbers.
     SetState { protocol: u16, local: SocketAddr, peer: Option<SocketAddr>, old: u8, new: u8 },
@@ -58,7 +59,9 @@ pub(crate) enum Event {
     /// counted from the first of the connection.
     Retransmit { local: SocketAddr, peer: SocketAddr, state: u8, seq: u32, len: u32, why: Resend, err: Option<Error> },
     /// A packet was dropped (skb:kfree_skb): the reason's name, and the place in the code.
-    Drop { reason: &'static str, at: &'static Location<'static> },
+    Drop { reason: Cow<'static, str>, at: &'static Location<'static> },
+    /// A plug-in logs a line. `missed`: how many lines before it were too many.
+    Log { from: String, level: &'static str, text: String, missed: u32 },
 }
 
 /// The trace points of a stack, and who listens to them.
@@ -89,6 +92,15 @@ impl Trace {
         }
     }
 
+    /// The same, of what may turn out to be nothing.
+    pub(crate) fn point_if(&self, event: impl FnOnce() -> Option<Event>) {
+        if self.on.load(Ordering::Relaxed)
+            && let Some(event) = event()
+        {
+            self.deliver(event);
+        }
+    }
+
     #[cold]
     fn deliver(&self, event: Event) {
         for listener in self.listeners.lock().iter() {
@@ -98,7 +110,7 @@ impl Trace {
                 q.lost += 1;
                 continue;
             }
-            q.events.push_back((time, event));
+            q.events.push_back((time, event.clone()));
             let first = q.events.len() == 1;
             drop(q);
             if first {
@@ -148,15 +160,15 @@ mod tests {
     #[test]
     fn events_reach_each_listener_and_those_that_do_not_fit_are_counted() {
         let trace = Trace::default();
-        let event = Event::Drop { reason: "NO_SOCKET", at: Location::caller() };
+        let event = Event::Drop { reason: "NO_SOCKET".into(), at: Location::caller() };
         trace.point(|| unreachable!("nobody listens"));
         let woken = Arc::new(AtomicU32::new(0));
         let count = woken.clone();
         let a = trace.listen(Arc::new(VirtualClock::new()), move || _ = count.fetch_add(1, Ordering::Relaxed));
         let b = trace.listen(Arc::new(VirtualClock::new()), || ());
-        trace.point(|| event);
+        trace.point(|| event.clone());
         trace.leave(&b);
-        (0..QUEUE + 9).for_each(|_| trace.point(|| event));
+        (0..QUEUE + 9).for_each(|_| trace.point(|| event.clone()));
         assert_eq!((a.take_lost(), a.take_lost(), woken.load(Ordering::Relaxed)), (10, 0, 1));
         assert_eq!(std::iter::from_fn(|| a.next()).count(), QUEUE);
         assert_eq!((b.next().map(|(_, e)| e), b.next()), (Some(event), None));

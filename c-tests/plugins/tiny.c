@@ -110,6 +110,7 @@ static void tiny_rcv(usk_reg_t *reg, usk_skb_t *skb, const usk_packet_info_t *in
     }
     usk_sock_t *sk = usk_proto_lookup(reg, &to, &from, info->ifindex);
     if (!sk) {
+        usk_icmp_send(reg, skb, USK_ICMP_PORT_UNREACH, 0);
         usk_drop(reg, skb, USK_DROP_NO_SOCKET);
         return;
     }

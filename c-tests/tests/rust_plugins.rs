@@ -50,6 +50,37 @@ fn tiny_does_what_it_does_in_c() {
 }
 
 #[test]
+fn udp_lite_does_what_it_does_in_c_and_in_the_kernel() {
+    case("udplite");
+}
+
+#[test]
+fn a_protocol_with_a_timer_of_its_own_visits_its_socks() {
+    const BEAT: i32 = 249;
+    let world = World::new(1);
+    let [(a, _), _] = world.two(&LinkConfig::default()).expect("two stacks");
+    load_into(&a, "beat");
+    let socks = [7, 8].map(|port| {
+        let s = socket(&a, libc::SOCK_DGRAM, BEAT);
+        s.bind(SocketAddr::from(([127, 0, 0, 1], port))).expect("bind");
+        s
+    });
+    let mut buf = [0; 8];
+    for beat in 1..=3u64 {
+        for s in &socks {
+            assert_eq!(recv(s, &mut buf), Ok(8));
+            assert_eq!((u64::from_be_bytes(buf), world.now().as_nanos() / 1_000_000), (beat * 1000, beat * 1000));
+        }
+    }
+    // Deferred work runs after the timer that asked for it.
+    world.run_for(Duration::from_millis(1));
+    assert_eq!((counter(&a, "BeatBeats"), counter(&a, "BeatTicks")), (3, 6));
+    drop(socks);
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(counter(&a, "BeatBeats"), 3, "without socks the beat has ended");
+}
+
+#[test]
 fn a_panic_in_each_operation_breaks_its_socket_and_nothing_else() {
     case("fragile");
 }

@@ -184,8 +184,9 @@ fn counters(stack: &Stack) {
     for (name, value) in linux.chain(stack.mib.named.list()).filter(|(_, value)| *value != 0) {
         say(format_args!("{name:<32} {value}"));
     }
-    for (reason, count) in stack.mib.iter_drops().filter(|(_, count)| *count != 0) {
-        say(format_args!("dropped: {:<23} {count}", reason.name()));
+    let drops = stack.mib.iter_drops().map(|(reason, count)| (reason.name().to_owned(), count));
+    for (reason, count) in drops.chain(stack.mib.named_drops.list()).filter(|(_, count)| *count != 0) {
+        say(format_args!("dropped: {reason:<23} {count}"));
     }
 }
 

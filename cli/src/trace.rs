@@ -15,7 +15,8 @@ Examples:
 
 Events have the names of Linux's tracepoints. A retransmission's reason is rto, fast-retransmit (duplicate
 acknowledgements, SACK, RACK), slow-start (marked lost by an earlier timeout), tlp (a loss probe), syn, syn-ack or
-zero-window; that of a drop is Linux's (skb_drop_reason), with the place in the code. Times are of UTC.")]
+zero-window; that of a drop is Linux's (skb_drop_reason), or a plug-in's own, with the place in the code. plugin:log is
+a line that a plug-in logs, at most 10 of each in 5 seconds; missed says how many were too many. Times are of UTC.")]
 pub(crate) struct Args {
     #[command(flatten)]
     which: Which,
@@ -38,6 +39,8 @@ enum Kind {
     Retransmit,
     /// Dropped packets
     Drop,
+    /// Lines that plug-ins log
+    Log,
 }
 
 impl Kind {
@@ -46,6 +49,7 @@ impl Kind {
             "sock:inet_sock_set_state" => Some(Kind::State),
             "tcp:tcp_retransmit_skb" | "tcp:tcp_retransmit_synack" => Some(Kind::Retransmit),
             "skb:kfree_skb" => Some(Kind::Drop),
+            "plugin:log" => Some(Kind::Log),
             _ => None,
         }
     }
@@ -73,13 +77,14 @@ fn line(v: &Value) -> String {
     if v["oldstate"].is_string() {
         words.push(format!("{} -> {}", text("oldstate"), text("newstate")));
     }
-    for key in ["state", "reason", "seq", "len", "err", "location"] {
+    for key in ["state", "reason", "seq", "len", "err", "location", "from", "level", "missed"] {
         match &v[key] {
             Value::String(s) => words.push(format!("{key}={s}")),
             Value::Number(n) => words.push(format!("{key}={n}")),
             _ => {}
         }
     }
+    words.extend(v["text"].as_str().map(str::to_owned));
     words.join(" ")
 }
 
@@ -117,6 +122,10 @@ mod tests {
                     "state":"TCP_ESTABLISHED","reason":"rto","seq":1,"len":9,"err":"EBUSY"}"#,
                 "00:00:00.000000 tcp:tcp_retransmit_skb [::1]:1 [::1]:2 state=TCP_ESTABLISHED reason=rto seq=1 len=9 \
                  err=EBUSY",
+            ),
+            (
+                r#"{"time":0.0,"event":"plugin:log","from":"TINY","level":"warning","text":"no key 7","missed":2}"#,
+                "00:00:00.000000 plugin:log from=TINY level=warning missed=2 no key 7",
             ),
             (r#"{"lost":7}"#, "7 events were lost: they came faster than they were read"),
         ] {

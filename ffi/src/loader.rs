@@ -5,6 +5,7 @@
 use crate::held::{contain, status};
 use crate::library::Library;
 use crate::note::{note, noted_line};
+use std::any::Any;
 use std::ffi::c_int;
 use std::mem::ManuallyDrop;
 use std::path::Path;
@@ -31,6 +32,8 @@ pub(crate) trait Item: Send + Sync {
     fn key(&self) -> usize;
     /// The stack has ended with it registered: drops what holds it, to break the cycle.
     fn stack_ended(&self) {}
+    /// Itself, for who looks for one kind of registration.
+    fn any(&self) -> &dyn Any;
 }
 
 /// See [`usk_plugin_t`].
@@ -87,6 +90,11 @@ impl Plugin {
     /// The item on the list with this key.
     pub(crate) fn find(&self, key: usize) -> Option<Arc<dyn Item>> {
         self.items.lock().list.iter().find(|i| i.key() == key).cloned()
+    }
+
+    /// What `f` finds first in the list.
+    pub(crate) fn find_map<R>(&self, f: impl FnMut(&Arc<dyn Item>) -> Option<R>) -> Option<R> {
+        self.items.lock().list.iter().find_map(f)
     }
 
     /// Removes an item from the list. The caller drops it: that may run code of the plug-in, which may call here.

@@ -89,6 +89,36 @@
 #define USK_DROP_STATE 4
 
 /*
+ For usk_drop: USK_DROP_OWN + i is reason `i` of the table's drop_names.
+ */
+#define USK_DROP_OWN 64
+
+/*
+ For usk_log: something failed. The levels are those of syslog(3).
+ */
+#define USK_LOG_ERR 3
+
+/*
+ For usk_log: something may fail.
+ */
+#define USK_LOG_WARNING 4
+
+/*
+ For usk_log: unusual, and no fault.
+ */
+#define USK_LOG_NOTICE 5
+
+/*
+ For usk_log: what happens.
+ */
+#define USK_LOG_INFO 6
+
+/*
+ For usk_log: what helps to find a fault.
+ */
+#define USK_LOG_DEBUG 7
+
+/*
  Size of a packet's control block (usk_skb_cb), bytes.
  */
 #define USK_SKB_CB 48
@@ -669,13 +699,25 @@ int usk_random(usk_reg_t *reg,
                size_t len);
 
 /*
- Frees a packet and counts the reason in the stack's drop counters (kfree_skb_reason). Always consumes `skb`. Returns
- 0; -EINVAL: no such reason.
+ Frees a packet and counts the reason in the stack's drop counters, which `usersock nstat --drops` and `usersock
+ trace` show (kfree_skb_reason). Always consumes `skb`. Returns 0; -EINVAL: no such reason.
  Requires: `reg` is valid; `skb` is the caller's, and not used afterwards.
  */
 int usk_drop(usk_reg_t *reg,
              usk_skb_t *skb,
              int reason);
+
+/*
+ Logs a line, which `usersock trace` shows with the table's name (pr_warn_ratelimited). Of each registration 10 lines
+ pass in 5 seconds; the next one that passes says how many did not. The line is a text, not a format; control
+ characters become blanks, and what is behind 500 bytes is cut off. Any context, a sock may be owned. Costs next to
+ nothing while nobody takes a trace. Returns 1 if somebody reads the line, 0 if nobody does; -EINVAL: no such level;
+ -EFAULT: `line` is null.
+ Requires: `reg` is valid; `line` is a string.
+ */
+int usk_log(usk_reg_t *reg,
+            int level,
+            const char *line);
 
 /*
  A new, empty packet (alloc_skb).

@@ -44,6 +44,27 @@
 #define USK_TX_DF 32
 
 /*
+ For usk_icmp_send: no sock on this port (ICMP 3/3, ICMPv6 1/4).
+ */
+#define USK_ICMP_PORT_UNREACH 1
+
+/*
+ For usk_icmp_send: what the packet is for is not served here (ICMP 3/2; ICMPv6 4/1, with where the packet names the
+ protocol).
+ */
+#define USK_ICMP_PROT_UNREACH 2
+
+/*
+ For usk_icmp_send: a filter refuses it (ICMP 3/13, ICMPv6 1/1).
+ */
+#define USK_ICMP_PROHIBITED 3
+
+/*
+ For usk_icmp_send: it cannot be passed on in one piece; `mtu` is carried (ICMP 3/4, ICMPv6 2/0).
+ */
+#define USK_ICMP_TOO_BIG 4
+
+/*
  `version` of struct usk_proto.
  */
 #define USK_PROTO_VERSION 1
@@ -84,6 +105,11 @@
  `version` of struct usk_udp_ops.
  */
 #define USK_UDP_VERSION 1
+
+/*
+ What diag_show fills: columns of one sock.
+ */
+typedef struct usk_diag_t usk_diag_t;
 
 /*
  A UDP port of a registration, made by usk_udp_open. Valid until usk_udp_close or the end of the registration, and in
@@ -524,7 +550,38 @@ typedef struct usk_proto {
    context; no sock is owned, and a lock of the protocol may be held. Null: those in the library's port table.
    */
   void (*diag_dump)(usk_reg_t *reg, usk_diag_each_t each, void *arg);
+  /*
+   Names of its drop reasons (usk_drop with USK_DROP_OWN + i), a null-terminated list; null: none. Capital letters,
+   digits and underscores, unique in a stack and none of Linux's: TINY_NO_KEY.
+   */
+  const char *const *drop_names;
+  /*
+   Name of a protocol with the same IP protocol number that this plug-in has registered before, with whose socks
+   this one's share the ports: one table for several types of sockets, as SCTP has. Packets come to that one's
+   `rcv`, and usk_proto_lookup finds the socks of both there; this table's `rcv` is null. That one cannot be
+   unregistered before this. Null: a table of its own.
+   */
+  const char *ports_of;
+  /*
+   Timer `index` of the protocol (usk_reg_timer_arm) has fired. Softirq, no sock owned; two of them may run at a
+   time. Null: there are no timers.
+   */
+  void (*timer)(usk_reg_t *reg, uint32_t index);
+  /*
+   Work that usk_reg_defer asked for. Softirq, no sock owned. Null: none can be asked for.
+   */
+  void (*work)(usk_reg_t *reg, uint32_t bits);
+  /*
+   Shows what the protocol knows of a sock, for `usersock ss -i`: calls usk_diag_column for each column. Process
+   context, owned; must not sleep. Null: no columns.
+   */
+  void (*diag_show)(usk_owned_t *o, usk_diag_t *diag);
 } usk_proto;
+
+/*
+ What usk_for_each_sock calls for each sock: `sk` is held until it returns. A value other than 0 ends the iteration.
+ */
+typedef int (*usk_sock_each_t)(void *arg, usk_sock_t *sk);
 
 /*
  What takes the datagrams of a UDP port. usk_udp_open copies it. Both are called in softirq context with no sock
@@ -556,6 +613,17 @@ typedef struct usk_udp_ops {
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+/*
+ Adds a column, for diag_show: `usersock ss -i` shows `name:value`, and its JSON has a member of this name in
+ `columns`. At most 32 of a sock; a value's blanks and control characters become underscores. Returns
+ 0; -EINVAL: the name is not 1 to 31 letters, digits and underscores, or the value is longer than 255 bytes; -EEXIST:
+ there is one of this name; -ENOBUFS: there are 32; -EFAULT: a pointer is null.
+ Requires: `diag` is diag_show's argument; `name` and `value` are strings.
+ */
+int usk_diag_column(usk_diag_t *diag,
+                    const char *name,
+                    const char *value);
 
 /*
  Makes an inner sock: a sock of another protocol, as socket(2) would (AF_INET or AF_INET6, SOCK_STREAM ..., a
@@ -789,6 +857,21 @@ int usk_icmp_report(usk_sock_t *sk,
                     size_t header);
 
 /*
+ Sends an ICMP error about a received packet, which begins with the protocol's header, as rcv got it (icmp_send,
+ icmpv6_send). `error` is USK_ICMP_*, `mtu` the MTU of USK_ICMP_TOO_BIG, else 0. The error quotes the packet as it
+ was received, IP header included. None is sent about an ICMP error, a fragment other than the first, a packet from
+ or to a group or a broadcast address (over IPv6 TOO_BIG is), or above the rate limits (net.ipv4.icmp_ratelimit,
+ icmp_ratemask, icmp_msgs_per_sec, net.ipv6.icmp.ratelimit); the counters say what was sent. `skb` stays the
+ caller's, as it was: it is then dropped, or freed. Packet context. Returns 0, whether it was sent or not; -EINVAL:
+ no such error, or an MTU that is none; -ENOENT: the packet was not received, or has been sent since.
+ Requires: `reg` is registered; `skb` is a packet.
+ */
+int usk_icmp_send(usk_reg_t *reg,
+                  usk_skb_t *skb,
+                  int error,
+                  uint32_t mtu);
+
+/*
  Replies to a packet without a sock: sends `skb`, which begins with the protocol's header, to the source of the
  packet that `info` describes, from its destination address (ip_send_unicast_reply). Always consumes `skb`. Packet
  context. -EOPNOTSUPP: the protocol's number is above 255.
@@ -954,6 +1037,66 @@ int usk_proto_register(usk_plugin_t *plugin,
                        const struct usk_proto *table,
                        void *user,
                        usk_reg_t **out);
+
+/*
+ Gives a packet to every sock that it is for, as usk_deliver, in rcv. Of a packet to a group or a broadcast address
+ these are all socks bound to `local`'s port whose address, peer, interface (SO_BINDTODEVICE), memberships, source
+ filters and IP_MULTICAST_ALL admit it, as UDP finds its own (__udp4_lib_mcast_deliver, __udp6_lib_mcast_deliver); of
+ a packet to one host the one that usk_proto_lookup finds. `local` is the packet's destination and port, `remote` its
+ source and port. Each sock gets a packet of its own, which shares the payload and has the same control block; `skb`
+ stays the caller's. Returns how many socks there are, 0: none, and the caller may send an error (usk_icmp_send); one
+ whose backlog was full counts, and so does its drop. -ENOENT: the packet was not received; -EINVAL.
+ Requires: `reg` is a registered protocol; `skb` is a packet; both addresses are readable.
+ */
+int usk_deliver_all(usk_reg_t *reg,
+                    usk_skb_t *skb,
+                    const usk_addr_t *local,
+                    const usk_addr_t *remote);
+
+/*
+ Calls `each` with `arg` for each sock in the library's port table: bound, connected and accepted ones of this
+ registration. The list is made before the first call; each sock is held while `each` runs, and may have been closed
+ or finished meanwhile. `each` may lock it in process context, and in any context call usk_defer, usk_deliver and
+ usk_error_report. The caller owns no sock that `each` locks. Returns 0, or what `each` returned other than 0;
+ -EINVAL.
+ Requires: `reg` is a registered protocol; `each` may be called with `arg`.
+ */
+int usk_for_each_sock(usk_reg_t *reg,
+                      usk_sock_each_t each,
+                      void *arg);
+
+/*
+ Arms timer `index` (0 to 31) of the protocol, which belongs to no sock, or changes its time: at `at`, nanoseconds of
+ the stack's clock, the operation `timer` is called with `index`. Any context. The timers end with the registration.
+ -EINVAL: no such index, the table has no operation `timer`, or the registration has ended.
+ Requires: `reg` is a registered protocol.
+ */
+int usk_reg_timer_arm(usk_reg_t *reg,
+                      uint32_t index,
+                      uint64_t at);
+
+/*
+ Disarms timer `index` of the protocol. Returns 1 if it was armed, and then it does not fire; 0: it was not, or the
+ operation runs already.
+ Requires: `reg` is a registered protocol.
+ */
+int usk_reg_timer_cancel(usk_reg_t *reg,
+                         uint32_t index);
+
+/*
+ When timer `index` of the protocol fires, nanoseconds of the stack's clock; 0: it is not armed.
+ Requires: `reg` is a registered protocol.
+ */
+uint64_t usk_reg_timer_at(usk_reg_t *reg, uint32_t index);
+
+/*
+ Asks for the operation `work` with these bits, soon, in softirq context, with no sock owned: for what must not be
+ done where it is found to be due. Bits that are asked for before it runs come in one call. Any context, a sock may
+ be owned. -EINVAL: the table has no operation `work`, or the registration has ended.
+ Requires: `reg` is a registered protocol.
+ */
+int usk_reg_defer(usk_reg_t *reg,
+                  uint32_t bits);
 
 /*
  Opens a UDP port for a registration of any kind: a UDP sock of the stack, in its lists like a program's, whose

@@ -106,7 +106,10 @@ impl Protocol for Tiny {
                 // A full backlog has dropped and counted it.
                 let _ = sock.deliver(skb);
             }
-            None => reg.drop_skb(skb, Drop::NoSocket),
+            None => {
+                let _ = reg.icmp_send(&mut skb, IcmpSend::PortUnreach);
+                reg.drop_skb(skb, Drop::NoSocket);
+            }
         }
     }
 

@@ -45,8 +45,9 @@
 //! | [`testing`] | stacks and sockets for a test |
 //! | [`sys`] | the C ABI itself |
 //!
-//! Not here: queues of packets (`usk_queue_t`; a `VecDeque<Skb>` is one), `usk_unregister` (unloading does it), and the
-//! table members `timewait_size`, `request_size` and `slab_flags`, which are for listings alone.
+//! Not here: queues of packets (`usk_queue_t`; a `VecDeque<Skb>` is one), `usk_unregister` (unloading does it), and of
+//! struct usk_proto `ports_of` (a look-up would give socks of two protocols) and `timewait_size`, `request_size` and
+//! `slab_flags`, which are for listings alone.
 
 mod abi;
 pub mod cong;
@@ -63,7 +64,7 @@ mod time;
 pub mod ulp;
 
 pub use abi::plugin::{Plugin, refuse};
-pub use abi::reg::{Drop, Reg, Sysctl};
+pub use abi::reg::{Drop, Level, Reg, Sysctl};
 pub use cong::Congestion;
 pub use errno::{Errno, Result};
 pub use proto::{Protocol, csum, csum_fold, csum_pseudo};
@@ -94,12 +95,14 @@ pub mod prelude {
     pub use crate::errno::{Errno, Result};
     pub use crate::hook::{HdrSeg, Hook, HookFns, Hooks, find_option};
     pub use crate::msg::{RecvMsg, SendMsg};
-    pub use crate::proto::{IcmpError, InnerBits, PacketInfo, ProtoMore, Protocol, SockType, TxInfo};
+    pub use crate::proto::{
+        Columns, IcmpError, IcmpSend, InnerBits, PacketInfo, ProtoMore, Protocol, SockType, TxInfo,
+    };
     pub use crate::skb::{Cb, Packet, Skb};
     pub use crate::sock::{Direction, Events, Inner, Owned, OwnedSock, ProtoReg, Shutdown, Sock, State, UdpPort};
     pub use crate::time::Time;
     pub use crate::ulp::{Layer, LayerOps, Layered, LayeredSock};
-    pub use crate::{Plugin, Reg, Sysctl, csum, csum_fold, csum_pseudo};
+    pub use crate::{Level, Plugin, Reg, Sysctl, csum, csum_fold, csum_pseudo};
 }
 
 /// Exports the entry points of a plug-in. The argument is a function of [`Plugin`] that registers what it adds; an

@@ -5,6 +5,7 @@
 //! whose absence means "refused" or "nothing more to do" are methods with one; those for which the stack has a default
 //! of its own are named in [`Protocol::MORE`], because a function that is there replaces the default.
 
+pub use crate::abi::proto::Columns;
 use crate::abi::reg::Sysctl;
 use crate::errno::{Errno, Result};
 use crate::msg::{RecvMsg, SendMsg};
@@ -123,6 +124,19 @@ pub struct IcmpError<'a> {
     pub quoted: &'a [u8],
 }
 
+/// An error that a protocol sends about a packet, for [`ProtoReg::icmp_send`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IcmpSend {
+    /// No sock on this port.
+    PortUnreach,
+    /// What the packet is for is not served here.
+    ProtUnreach,
+    /// A filter refuses it.
+    Prohibited,
+    /// It cannot be passed on in one piece: this MTU is carried.
+    TooBig(u32),
+}
+
 /// A transport protocol. The value belongs to one stack, and is dropped when the stack ends, or when the plug-in's code
 /// is no longer used. A panic in an operation breaks the operation's socket (EIO), and nothing else.
 pub trait Protocol: Send + Sync + Sized + 'static {
@@ -143,6 +157,9 @@ pub trait Protocol: Send + Sync + Sized + 'static {
     const MAX_HEADER: u32 = 0;
     /// Names of its counters: letters and digits, unique in a stack.
     const COUNTERS: &'static [&'static str] = &[];
+    /// Names of its drop reasons ([`Drop::Own`](crate::Drop::Own)): capital letters, digits and underscores, unique in
+    /// a stack and none of Linux's.
+    const DROPS: &'static [&'static str] = &[];
     /// Its sysctls.
     const SYSCTLS: &'static [Sysctl] = &[];
     /// Operations in place of the stack's defaults.
@@ -270,6 +287,16 @@ pub trait Protocol: Send + Sync + Sized + 'static {
     /// sendfile or splice reached the end of its file after bytes with MSG_MORE: sends data that waits for more.
     /// Process context.
     fn splice_eof(&self, _o: &mut Owned<'_, Self>) {}
+
+    /// Timer `index` of the protocol ([`ProtoReg::timer_arm`]) has fired. Softirq, no sock owned; two may run at a
+    /// time.
+    fn timer(&self, _reg: ProtoReg<'_, Self>, _index: u32) {}
+
+    /// Work that [`ProtoReg::defer`] asked for. Softirq, no sock owned.
+    fn work(&self, _reg: ProtoReg<'_, Self>, _bits: u32) {}
+
+    /// Shows what the protocol knows of a sock, in columns of `usersock ss -i`. Process context; must not sleep.
+    fn diag_show(&self, _o: &mut Owned<'_, Self>, _columns: &mut Columns) {}
 }
 
 /// An operation of a sock without further arguments.

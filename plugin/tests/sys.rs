@@ -109,7 +109,7 @@ macro_rules! offsets {
 }
 /// The last member of each table, and members behind gaps.
 const OFFSETS: &[(&str, &str, usize)] = offsets! {
-    usk_proto { mib_names socket_type slab_flags init poll rcv bind net_exit diag_dump }
+    usk_proto { mib_names socket_type slab_flags init poll rcv bind net_exit diag_dump drop_names timer diag_show }
     usk_cong_ops { priv_size init undo_cwnd get_info }
     usk_ulp_ops { data_size init disconnect }
     usk_sock_ops { timeout_init release }

@@ -31,7 +31,12 @@ pub(super) fn next(listener: &Listener) -> Option<String> {
         }
         Event::Drop { reason, at } => {
             let at = format!("{}:{}", at.file(), at.line());
-            head("skb:kfree_skb").text("reason", reason).text("location", &at).end()
+            head("skb:kfree_skb").text("reason", &reason).text("location", &at).end()
+        }
+        // Not a tracepoint of Linux, whose modules print to the kernel's log.
+        Event::Log { from, level, text, missed } => {
+            let o = head("plugin:log").text("from", &from).text("level", level).text("text", &text);
+            if missed > 0 { o.plain("missed", missed) } else { o }.end()
         }
     })
 }

@@ -114,6 +114,7 @@ fn counters(stack: &Stack, shared: &Shared, mark: bool) -> Lines {
     let mut kept = shared.mark.lock();
     let history = kept.iter().fold(Object::new(), |o, (name, n)| o.plain(name, n));
     let drops = stack.mib.iter_drops().fold(Object::new(), |o, (reason, n)| o.plain(reason.name(), n));
+    let drops = stack.mib.named_drops.list().iter().fold(drops, |o, (reason, n)| o.plain(reason, n));
     let line = Object::new().object("counters", all(&now)).object("history", history).object("drops", drops);
     if mark {
         *kept = BTreeMap::from_iter(now);

@@ -122,10 +122,14 @@ fn mini(stack: &Arc<Stack>, d: &SockDiag) -> Object {
 
 fn full(stack: &Arc<Stack>, d: &SockDiag, sock: &Arc<Sock>, holders: &Holders) -> Object {
     let tcp = diag::diag(stack, sock);
-    let g = sock.lock(stack);
+    let mut g = sock.lock(stack);
     let c = &g.common;
     let (mem, orphan, v6only) = (sockopt::meminfo(sock, c), c.flag(flag::DEAD), c.flag(flag::V6ONLY));
     let device = stack.netdevs.by_index(c.bound_dev_if).map(|dev| dev.device().name().to_owned());
+    let mut columns: Option<Object> = None;
+    sock.proto().diag_show(&mut g, &mut |name, value| {
+        columns = Some(columns.take().unwrap_or_else(Object::new).text(name, value));
+    });
     drop(g);
     let o = head(d).text("cookie", &format!("{:x}", sockopt::cookie(stack, sock))).plain("uid", unix::euid());
     let o = o.plain("shutdown", sock.shutdown.load(Ordering::Relaxed)).plain("v6only", v6only);
@@ -139,6 +143,10 @@ fn full(stack: &Arc<Stack>, d: &SockDiag, sock: &Arc<Sock>, holders: &Holders) -
     };
     let words = SKMEM.iter().zip(mem);
     let o = o.object("skmem", words.fold(Object::new(), |o, (name, n)| o.plain(name, n)));
+    let o = match columns {
+        Some(columns) => o.object("columns", columns),
+        None => o,
+    };
     let Some(TcpDiag { info, cong, cong_info, ulp, timer }) = tcp else { return o };
     let o = with_timer(o, timer).text("cong", &cong);
     let o = match cong_info {

@@ -4,7 +4,7 @@
 
 use super::output::{IpTx, xmit, xmit_multicast, xmit_with_headers, xmit_with_options};
 use super::socket_headers::Chain;
-use super::{exception, flowlabel, options, rfc4884, route, rxcontrol, socket_headers, sockopt, txcontrol};
+use super::{exception, flowlabel, net, options, rfc4884, route, rxcontrol, socket_headers, sockopt, txcontrol};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
@@ -14,7 +14,7 @@ use crate::sock::errqueue::{ErrEntry, IpPacket, origin};
 use crate::sock::ip_more::TxHeaders;
 use crate::sock::mem::{self, Kind};
 use crate::sock::msg::{Control, RecvMsg, SendMsg, SockExtendedErr};
-use crate::sock::packet::IcmpError;
+use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::SockRef;
 use crate::sock::skb::{Skb, TxOwner};
 use crate::sock::sockopt::name_bytes;
@@ -39,6 +39,12 @@ const SCM_TIMESTAMPING_OPT_STATS: i32 = 54;
 
 pub(super) fn is_udp(sock: &Sock) -> bool {
     sock.ty == libc::SOCK_DGRAM as u16 && sock.protocol == libc::IPPROTO_UDP as u16
+}
+
+/// Whether a packet is for all sockets that listen, not for one: its destination is a group or a broadcast address. A
+/// packet to one host may have been a broadcast of the link (rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST)).
+pub fn is_for_many(stack: &Stack, info: &PacketInfo) -> bool {
+    info.dst.is_multicast() || (info.not_unicast && net(stack).routes.is_broadcast(info.dst))
 }
 
 /// Puts a packet into the receive queue and wakes readers. Err: the packet is dropped, and the caller counts it:

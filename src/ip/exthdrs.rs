@@ -5,6 +5,7 @@
 use super::icmp::Problem;
 use super::route::Addressee;
 use crate::counters::{DropReason, Mib};
+use crate::sock::skb::SkbInner;
 use crate::stack::Stack;
 use crate::wire::ipv6::{self, Extension, Extensions, Ipv6Option, Ipv6Options, RoutingHeader, UnknownAction, option};
 use crate::wire::proto;
@@ -63,6 +64,21 @@ fn skip(packet: &[u8], mut next: u8, mut offset: usize) -> Option<(u8, usize, u1
         (next, offset) = (then, offset + len);
     }
     Some((next, offset, fragment))
+}
+
+/// Where a packet names the protocol of what is behind its IP header of `len` bytes: in the IPv6 header, or in the last
+/// of its extension headers.
+pub(super) fn named_at(skb: &mut SkbInner, len: usize) -> u32 {
+    let mut at = ipv6::NEXT_HEADER_OFFSET;
+    if len > ipv6::HEADER_LEN && skb.may_pull(len) {
+        let header = &skb.linear()[..len];
+        let mut headers = Extensions::resume(header[at], ipv6::HEADER_LEN, &header[ipv6::HEADER_LEN..]);
+        let mut next = headers.offset();
+        while let Some(Ok(_)) = headers.next() {
+            at = std::mem::replace(&mut next, headers.offset());
+        }
+    }
+    at as u32
 }
 
 /// Whether a packet is or may be an ICMPv6 error, about which no error is sent (RFC 4443 §2.4 (e.1)). Linux:

@@ -5,7 +5,7 @@
 //! one gateway needs none, and any host on the link can forge them (accept_redirects is 0).
 
 use super::output::{IpTx, default_ttl, xmit_with_options};
-use super::{icmpv6, net, options, route};
+use super::{exthdrs, icmpv6, net, options, route};
 use crate::base::contain::contain;
 use crate::base::env::{Duration, Instant};
 use crate::base::error::Error;
@@ -13,7 +13,7 @@ use crate::counters::{DropReason, Mib};
 use crate::sock::dst::Dst;
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::IpHandler;
-use crate::sock::skb::{Csum, Skb};
+use crate::sock::skb::{Csum, Skb, SkbInner};
 use crate::stack::Stack;
 use crate::sys::lock::Mutex;
 use crate::wire::icmp::{self, IcmpHeader, Message, Quoted, kind, time_exceeded, unreachable};
@@ -57,6 +57,13 @@ pub(crate) enum Problem {
     Incomplete,
     /// The other fragments did not come in time.
     Reassembly,
+    /// A filter of this host refuses it.
+    Prohibited,
+    /// It is larger than the next hop carries.
+    TooBig {
+        /// What that carries, bytes.
+        mtu: u32,
+    },
 }
 
 /// Rate limits of the messages a stack sends.
@@ -136,22 +143,47 @@ impl Limits {
 /// Sends an error about `skb`, which begins with its IP header, if the rules allow one: never about an ICMP error,
 /// about a packet whose source or destination is no single host, about a fragment other than the first
 /// (RFC 1122 §3.2.2, RFC 4443 §2.4 (e)).
-pub(crate) fn send_problem(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, problem: Problem) {
+pub(crate) fn send_problem(stack: &Arc<Stack>, skb: &mut SkbInner, info: &PacketInfo, problem: Problem) {
     match info.dst {
         IpAddr::V4(_) => send_v4(stack, skb, info, problem),
         IpAddr::V6(_) => icmpv6::send_problem(stack, skb, info, problem),
     }
 }
 
-/// Port unreachable about `skb`, which begins with its transport header, as a protocol's `rcv` got it.
-pub(crate) fn port_unreachable(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
-    if restore_header(&mut skb, info) {
-        send_problem(stack, &mut skb, info, Problem::NoPort);
+/// An error that a transport protocol sends about a packet that it received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransportError {
+    /// No socket on this port: ICMP 3/3, ICMPv6 1/4.
+    PortUnreachable,
+    /// The protocol is not served here: ICMP 3/2; ICMPv6 4/1, with where the packet names the protocol.
+    ProtocolUnreachable,
+    /// A filter refuses it: ICMP 3/13, ICMPv6 1/1.
+    Prohibited,
+    /// It cannot be passed on in one piece: ICMP 3/4, ICMPv6 2/0. The number is how much is carried, bytes.
+    TooBig(u32),
+}
+
+/// Sends an error about `skb`, which begins with its transport header, as a protocol's `rcv` got it, and afterwards
+/// does so again. None is sent where the rules allow none, or not now (icmp_send, icmpv6_send).
+pub fn send(stack: &Arc<Stack>, skb: &mut SkbInner, info: &PacketInfo, error: TransportError) {
+    let whole = skb.len();
+    if !restore_header(skb, info) {
+        return;
     }
+    let header = skb.len() - whole;
+    let problem = match error {
+        TransportError::PortUnreachable => Problem::NoPort,
+        TransportError::ProtocolUnreachable if info.dst.is_ipv4() => Problem::NoProtocol { pointer: 0 },
+        TransportError::ProtocolUnreachable => Problem::NoProtocol { pointer: exthdrs::named_at(skb, header) },
+        TransportError::Prohibited => Problem::Prohibited,
+        TransportError::TooBig(mtu) => Problem::TooBig { mtu },
+    };
+    send_problem(stack, skb, info, problem);
+    skb.pull(header);
 }
 
 /// Puts the IP header in front again: the received one if its bytes are still there, else a rebuilt one.
-pub(crate) fn restore_header(skb: &mut Skb, info: &PacketInfo) -> bool {
+pub(crate) fn restore_header(skb: &mut SkbInner, info: &PacketInfo) -> bool {
     let n = skb.nh_len as usize;
     let payload_len = skb.len();
     if skb.unpull(n) {
@@ -198,7 +230,7 @@ pub(crate) fn restore_header(skb: &mut Skb, info: &PacketInfo) -> bool {
     }
 }
 
-fn send_v4(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, problem: Problem) {
+fn send_v4(stack: &Arc<Stack>, skb: &mut SkbInner, info: &PacketInfo, problem: Problem) {
     let (ty, code, rest) = match problem {
         Problem::Parameter { pointer } | Problem::Option { pointer } => {
             (kind::PARAMETER_PROBLEM, 0, [pointer.min(255) as u8, 0, 0, 0])
@@ -208,6 +240,8 @@ fn send_v4(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, problem: Proble
         // A host that does not forward says nothing (ip_error).
         Problem::NoRoute | Problem::Incomplete => return,
         Problem::Reassembly => (kind::TIME_EXCEEDED, time_exceeded::REASSEMBLY, [0; 4]),
+        Problem::Prohibited => (kind::UNREACHABLE, unreachable::FILTERED, [0; 4]),
+        Problem::TooBig { mtu } => (kind::UNREACHABLE, unreachable::FRAG_NEEDED, mtu.to_be_bytes()),
     };
     if info.not_unicast || !addr::is_unicast(info.src) {
         return;

@@ -8,7 +8,7 @@ use crate::base::error::Error;
 use crate::counters::{DropReason, Mib};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::IpHandler;
-use crate::sock::skb::Skb;
+use crate::sock::skb::{Skb, SkbInner};
 use crate::stack::Stack;
 use crate::wire::icmpv6::{self, Icmpv6Header, Message, Quoted, kind, parameter_problem, time_exceeded, unreachable};
 use crate::wire::ipv6::{self, Ipv6Header};
@@ -18,10 +18,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 /// See [`super::icmp::send_problem`].
-pub(super) fn send_problem(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, problem: Problem) {
+pub(super) fn send_problem(stack: &Arc<Stack>, skb: &mut SkbInner, info: &PacketInfo, problem: Problem) {
     let IpAddr::V6(src) = info.src else { return };
     // Only packet-too-big and the unknown option of a group's member may answer a multicast (RFC 4443 §2.4 (e.3)).
-    let may_be_group = matches!(problem, Problem::Option { .. });
+    let may_be_group = matches!(problem, Problem::Option { .. } | Problem::TooBig { .. });
     if src.is_unspecified() || src.is_multicast() || (info.not_unicast && !may_be_group) {
         return;
     }
@@ -48,6 +48,8 @@ pub(super) fn send_problem(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo,
             Message::ParameterProblem { code: parameter_problem::INCOMPLETE_CHAIN, pointer: 0, quoted }
         }
         Problem::Reassembly => Message::TimeExceeded { code: time_exceeded::REASSEMBLY, quoted },
+        Problem::Prohibited => Message::Unreachable { code: unreachable::PROHIBITED, quoted },
+        Problem::TooBig { mtu } => Message::PacketTooBig { mtu, quoted },
     };
     let limited = !net(stack).routes.is_local(info.src);
     if !net(stack).limits.allow(stack, info.src, stack.sysctl.icmp6_ratelimit(), limited, info.now) {

@@ -36,7 +36,7 @@ pub mod exception;
 pub(crate) mod exthdrs;
 pub(crate) mod flowlabel;
 pub(crate) mod fragment;
-pub(crate) mod icmp;
+pub mod icmp;
 pub(crate) mod icmpv6;
 pub(crate) mod ident;
 pub(crate) mod input;

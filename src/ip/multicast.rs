@@ -19,9 +19,8 @@ use super::net;
 use crate::base::env::{Duration, Instant};
 use crate::device::LinkType;
 use crate::device::netdev::NetDev;
-use crate::sock::membership::FilterMode;
-use crate::sock::packet::PacketInfo;
-use crate::sock::{SockGuard, ip_flag};
+use crate::sock::membership::{FilterMode, Hearing, Membership};
+use crate::sock::{Sock, SockGuard, ip_flag};
 use crate::stack::{Stack, TimerCall};
 use crate::sys::lock::RwLock;
 use crate::wire::addr::solicited_node;
@@ -186,18 +185,19 @@ impl TimerCall for Timer {
     }
 }
 
-/// Whether this socket takes a datagram to a group: as its own filter says if it joined the group, else as
-/// IP_MULTICAST_ALL or IPV6_MULTICAST_ALL. An IPv6 membership counts on all interfaces.
-pub(crate) fn wanted(g: &SockGuard<'_>, info: &PacketInfo) -> bool {
-    if !info.dst.is_multicast() {
-        return true;
-    }
-    let v6 = info.dst.is_ipv6();
-    let bit = if v6 { ip_flag::NOT_MULTICAST_ALL6 } else { ip_flag::MULTICAST_ALL };
-    let all = (g.common.ip_flags & bit != 0) != v6;
-    let joined = g.common.multicast.as_ref();
-    let joined = joined.and_then(|l| l.iter().find(|m| m.group == info.dst && (v6 || m.ifindex == info.ifindex)));
-    joined.map_or(all, |m| m.admits(info.src))
+/// Whether this socket takes a datagram from `src` to `dst`, as far as its groups and their filters decide. The sock
+/// need not be owned.
+pub(crate) fn wanted(sock: &Sock, src: IpAddr, dst: IpAddr, ifindex: u32) -> bool {
+    !dst.is_multicast() || sock.heard.admits(sock.family, dst, src, ifindex)
+}
+
+/// The socket's memberships become `joined`, or IP_MULTICAST_ALL or IPV6_MULTICAST_ALL has changed: [`wanted`] knows it
+/// from now on.
+pub(in crate::ip) fn publish(g: &SockGuard<'_>, joined: Vec<Membership>) {
+    let c = &g.common;
+    let all4 = c.ip_flags & ip_flag::MULTICAST_ALL != 0;
+    let all6 = c.ip_flags & ip_flag::NOT_MULTICAST_ALL6 == 0;
+    g.sock.heard.publish(g.sock.family, Hearing { joined, all4, all6 });
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 //! have what matching needs, so that lookup locks no sock. Above: UDP, and protocols that are plugged in (TCP has
 //! tables of its own). Linux: struct udp_table, __udp4_lib_lookup, udp_lib_lport_inuse.
 
-use super::ports;
 use super::sockopt::own;
+use super::{multicast, ports};
 use crate::base::error::{Error, Result};
 use crate::base::hash::{Tuple, addr128};
 use crate::sock::reuseport::{self, Membership, ReuseGroup};
@@ -340,11 +340,15 @@ impl PortTable {
         self.shards.iter().flat_map(|s| of(&s.read())).collect()
     }
 
-    /// All sockets for a datagram to a group or a broadcast address.
+    /// All sockets for a datagram to a group or a broadcast address: those bound to where it goes, whose groups and
+    /// source filters admit it (__udp_is_mcast_sock, __udp_v6_is_mcast_sock).
     pub fn find_all(&self, dst: IpAddr, dport: u16, peer: (IpAddr, u16), ifindex: u32) -> Vec<Arc<Sock>> {
         let shard = self.shard(dport).read();
         let list = shard.ports.get(&dport).map_or(&[][..], |l| l);
-        list.iter().filter(|e| e.score(dst, ifindex, peer).is_some()).map(|e| e.sock.clone()).collect()
+        let hears = |e: &&Arc<PortEntry>| {
+            e.score(dst, ifindex, peer).is_some() && multicast::wanted(&e.sock, peer.0, dst, ifindex)
+        };
+        list.iter().filter(hears).map(|e| e.sock.clone()).collect()
     }
 }
 

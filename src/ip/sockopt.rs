@@ -10,7 +10,7 @@
 
 pub(crate) mod own;
 
-use super::multicast::options;
+use super::multicast::{options, publish};
 use super::socket_headers::{self, IPV6_2292PKTOPTIONS};
 use super::{flowlabel, pktoptions};
 use crate::base::error::{Error, Result};
@@ -181,6 +181,7 @@ fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
             }
         }
         set_ip_flag(g, bit, on);
+        publish(g, g.sock.heard.joined());
         return Ok(());
     }
     match name {
@@ -307,7 +308,10 @@ fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
             set_ip_flag(g, ip_flag::NOT_MULTICAST_LOOP6, !on);
         }
         libc::IPV6_MULTICAST_IF => g.common.mcast_oif = multicast_if_v6(g, val)?,
-        IPV6_MULTICAST_ALL => set_ip_flag(g, ip_flag::NOT_MULTICAST_ALL6, !on),
+        IPV6_MULTICAST_ALL => {
+            set_ip_flag(g, ip_flag::NOT_MULTICAST_ALL6, !on);
+            publish(g, g.sock.heard.joined());
+        }
         libc::IPV6_RECVPKTINFO => set_ip_flag(g, ip_flag::RECVPKTINFO6, on),
         libc::IPV6_RECVHOPLIMIT => set_ip_flag(g, ip_flag::RECVHOPLIMIT, on),
         libc::IPV6_RECVTCLASS => set_ip_flag(g, ip_flag::RECVTCLASS, on),

@@ -189,7 +189,7 @@ impl Proto for Raw {
     fn backlog_rcv(&self, sk: &mut SockGuard<'_>, mut skb: Skb) {
         let Some(rx) = skb.rx else { return };
         // Linux asks the filters of its groups over IPv4 alone.
-        let ours = is_for(&sk.common, &rx) && (!self.v4 || multicast::wanted(sk, &rx));
+        let ours = is_for(&sk.common, &rx) && (!self.v4 || multicast::wanted(sk.sock, rx.src, rx.dst, rx.ifindex));
         // The packet is not for this socket. Not counted as a drop: its own protocol receives it.
         if !ours || self.filtered(sk, &skb) {
             return;

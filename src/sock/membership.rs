@@ -2,6 +2,8 @@
 //! protocols, which ask what the filter admits. Below: nothing; `ip` keeps the list. Linux: struct ip_mc_socklist,
 //! struct ipv6_mc_socklist.
 
+use super::addr::AF_INET;
+use crate::sys::lock::RwLock;
 use std::net::IpAddr;
 
 /// What the sources of a filter are. As RFC 3678 numbers the modes.
@@ -47,5 +49,55 @@ impl Membership {
     /// Whether the socket receives what `source` sends to the group (ip_mc_sf_allow, inet6_mc_check).
     pub(crate) fn admits(&self, source: IpAddr) -> bool {
         self.listed().contains(&source) == (self.mode == FilterMode::Include)
+    }
+}
+
+/// What a socket's options say of datagrams to groups, where packets find it without owning the sock; only the owner
+/// changes it. None: no membership, and IP_MULTICAST_ALL and IPV6_MULTICAST_ALL as in a new
+/// socket. Linux: mc_list, ipv6_mc_list, which are read under RCU.
+#[derive(Debug, Default)]
+pub(crate) struct Heard(RwLock<Option<Box<Hearing>>>);
+
+/// See [`Heard`].
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Hearing {
+    /// The groups joined.
+    pub joined: Vec<Membership>,
+    /// IP_MULTICAST_ALL: groups that other sockets joined are heard, too.
+    pub all4: bool,
+    /// IPV6_MULTICAST_ALL.
+    pub all6: bool,
+}
+
+impl Hearing {
+    /// That of a new socket. Only those of IPv4 begin with IP_MULTICAST_ALL (inet_create).
+    fn of_new(family: u16) -> Hearing {
+        Hearing { joined: Vec::new(), all4: family == AF_INET, all6: true }
+    }
+}
+
+impl Heard {
+    /// The groups joined.
+    pub(crate) fn joined(&self) -> Vec<Membership> {
+        self.0.read().as_ref().map_or_else(Vec::new, |h| h.joined.clone())
+    }
+
+    /// The options of a socket of this family have changed.
+    pub(crate) fn publish(&self, family: u16, now: Hearing) {
+        *self.0.write() = (now != Hearing::of_new(family)).then(|| Box::new(now));
+    }
+
+    /// Whether a socket of this family takes what `source` sends to a group, as received by an interface: as its own
+    /// filter says if it joined the group, else as IP_MULTICAST_ALL or IPV6_MULTICAST_ALL. An IPv6 membership counts
+    /// on all interfaces (ip_mc_sf_allow, inet6_mc_check).
+    pub(crate) fn admits(&self, family: u16, group: IpAddr, source: IpAddr, ifindex: u32) -> bool {
+        let heard = self.0.read();
+        let v6 = group.is_ipv6();
+        let Some(h) = heard.as_deref() else {
+            let new = Hearing::of_new(family);
+            return if v6 { new.all6 } else { new.all4 };
+        };
+        let joined = h.joined.iter().find(|m| m.group == group && (v6 || m.ifindex == ifindex));
+        joined.map_or(if v6 { h.all6 } else { h.all4 }, |m| m.admits(source))
     }
 }

@@ -135,6 +135,8 @@ pub struct Sock {
     pub broken: AtomicBool,
     /// See [`Sock::is_idle`].
     idle: AtomicBool,
+    /// Groups joined, and what they and their filters admit.
+    pub(crate) heard: membership::Heard,
     proto: ReadMostly<Arc<dyn Proto>>,
     proto_use: ProtoUse,
     stack: Weak<Stack>,
@@ -396,9 +398,6 @@ pub struct SockCommon {
     pub receive_queue: SkbQueue,
     /// Options of the IP levels that few sockets have.
     pub(crate) ip_more: Option<Box<ip_more::IpMore>>,
-    /// Groups joined, by interface; allocated when first used.
-    #[expect(clippy::box_collection, reason = "8 bytes of every sock, not 24")]
-    pub(crate) multicast: Option<Box<Vec<membership::Membership>>>,
     /// Time of the last received packet (SIOCGSTAMP).
     pub stamp: Instant,
     /// A timer for the protocol's use (sk_timer; TCP: keepalive).
@@ -459,7 +458,6 @@ impl SockCommon {
             max_ack_backlog: 0,
             receive_queue: SkbQueue::default(),
             ip_more: None,
-            multicast: None,
             stamp: Instant::ZERO,
             timer: TimerSlot::default(),
         }
@@ -539,6 +537,7 @@ impl Sock {
             errors: ErrQueue::default(),
             broken: AtomicBool::new(false),
             idle: AtomicBool::new(false),
+            heard: membership::Heard::default(),
             proto: ReadMostly::new(proto),
             proto_use,
             stack: Arc::downgrade(stack),

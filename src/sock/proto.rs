@@ -371,6 +371,12 @@ pub trait Proto: Any + Send + Sync {
         None
     }
 
+    /// What the protocol shows of a sock in lists, beside what all socks have: names and values
+    /// (`diag->idiag_get_info`, `get_aux`). The sock is owned, and nothing may sleep. Default: nothing.
+    fn diag_show(&self, sk: &mut SockGuard<'_>, column: &mut dyn FnMut(&str, &str)) {
+        let _ = (sk, column);
+    }
+
     /// What the ids of transmit timestamps count from when SOF_TIMESTAMPING_OPT_ID is set: of a stream, a sequence
     /// number, with SOF_TIMESTAMPING_OPT_ID_TCP (`written`) that of the next byte to be written. EINVAL: in this state
     /// there is none.

@@ -7,7 +7,7 @@ use super::Udp;
 use super::input::{HEADER, datagrams};
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
-use crate::ip::{datagram, icmp, route};
+use crate::ip::{datagram, exception, icmp};
 use crate::sock::Sock;
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::skb::Skb;
@@ -97,7 +97,7 @@ pub(super) fn err(stack: &Arc<Stack>, encap: &dyn Encap, e: &IcmpError<'_>, port
         return;
     }
     if e.errno == Error::MsgSize {
-        route::update_pmtu(stack, e.dst, e.info, e.now);
+        exception::update_pmtu(stack, e.dst, e.info, e.now);
     }
     let (src, dst) = (datagram::name_of(e.src, ports.0, e.ifindex), datagram::name_of(e.dst, ports.1, e.ifindex));
     encap.err(stack, src, dst, e);

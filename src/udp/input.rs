@@ -6,7 +6,8 @@
 use super::{Udp, UdpSock, encap, private};
 use crate::base::error::Result;
 use crate::counters::{DropReason, Mib};
-use crate::ip::{datagram, icmp, net, rxcontrol};
+use crate::ip::icmp::TransportError;
+use crate::ip::{datagram, icmp, rxcontrol};
 use crate::sock::filter::{self, Packet};
 use crate::sock::msg::{Control, RecvMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
@@ -67,7 +68,7 @@ impl IpHandler for Udp {
         }
         let peer = (info.src, sport);
         let table = &self.table;
-        if info.dst.is_multicast() || (info.not_unicast && net(stack).routes.is_broadcast(info.dst)) {
+        if datagram::is_for_many(stack, info) {
             let all = table.find_all(info.dst, dport, peer, info.ifindex);
             if all.is_empty() {
                 count(stack, v4, (Mib::UdpIgnoredMulti, Mib::Udp6IgnoredMulti));
@@ -91,7 +92,7 @@ impl IpHandler for Udp {
             None => {
                 count(stack, v4, (Mib::UdpNoPorts, Mib::Udp6NoPorts));
                 stack.mib.drop(DropReason::NoSocket);
-                icmp::port_unreachable(stack, skb, info);
+                icmp::send(stack, &mut skb, info, TransportError::PortUnreachable);
             }
         }
     }
@@ -150,9 +151,6 @@ fn deliver(stack: &Arc<Stack>, sock: &Arc<Sock>, skb: Skb, info: &PacketInfo) {
 /// Queues a datagram to this sock, which is owned.
 pub(super) fn queue(g: &mut SockGuard<'_>, skb: Skb) {
     let v4 = skb.rx.is_none_or(|i| i.dst.is_ipv4());
-    if !skb.rx.is_none_or(|i| crate::ip::multicast::wanted(g, &i)) {
-        return;
-    }
     let Ok(&mut UdpSock { gro, no_check6_rx, .. }) = private(g) else { return };
     if unchecked(&skb, v4) && !no_check6_rx {
         return refuse_unchecked(g.stack, v4);

@@ -619,6 +619,14 @@ fn without_ip_multicast_all_a_socket_hears_only_groups_of_its_own() {
         assert_eq!(recv_from(&member, 9, 0).unwrap().data, b"x");
         assert_eq!(recv_from(&other, 9, 0).is_ok(), all);
     }
+    // The group has a member still, and the port a socket, which wants none of it: nobody was there (seen on 6.18).
+    let keeps = bound(&b, "0.0.0.0:5001");
+    keeps.setsockopt(libc::SOL_IP, libc::IP_ADD_MEMBERSHIP, &mreq).unwrap();
+    drop(member);
+    send_to(&sender, b"x", Some("239.1.1.1:5000"), 0, vec![]).unwrap();
+    b.poll();
+    assert_eq!(recv_from(&other, 9, 0).err(), Some(Error::Again));
+    assert_eq!(b.stack.mib.get(Mib::UdpIgnoredMulti), 1);
 }
 
 #[test]

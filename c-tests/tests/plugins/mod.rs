@@ -82,6 +82,7 @@ plugin_cases! {
     packets,
     poll_sends,
     quick,
+    proto_calls,
     rdp,
     rec_ulp,
     rec_ulp_hostile,
@@ -89,6 +90,7 @@ plugin_cases! {
     sim_misuse,
     sock_ops,
     tiny,
+    udplite,
 }
 
 #[test]

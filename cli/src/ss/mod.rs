@@ -50,7 +50,7 @@ pub(crate) struct Args {
     /// Memory: skmem
     #[arg(short, long)]
     memory: bool,
-    /// What TCP knows: struct tcp_info
+    /// What TCP knows, struct tcp_info; and what a plug-in's protocol shows, its columns
     #[arg(short, long)]
     info: bool,
     /// A socket on one line
@@ -294,7 +294,8 @@ impl Table<'_> {
     fn second(&self, s: &Sock) -> Option<String> {
         let memory = s.memory().filter(|_| self.args.memory);
         let info = s.info(self.args.options || self.args.extended).filter(|_| self.args.info);
-        let words: Vec<String> = memory.into_iter().chain(info).collect();
+        let columns = s.columns().filter(|_| self.args.info);
+        let words: Vec<String> = memory.into_iter().chain(info).chain(columns).collect();
         (!words.is_empty()).then(|| words.join(" "))
     }
 

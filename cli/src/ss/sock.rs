@@ -173,6 +173,14 @@ impl Sock {
         Some(format!("skmem:({})", ["r", "rb", "t", "tb", "f", "w", "o", "bl", "d"].map(word).join(",")))
     }
 
+    /// -i, of a plug-in's protocol: what it shows of the socket itself.
+    pub(super) fn columns(&self) -> Option<String> {
+        let columns = self.v["columns"].as_object()?;
+        let words: Vec<String> =
+            columns.iter().filter_map(|(name, value)| Some(format!("{name}:{}", value.as_str()?))).collect();
+        (!words.is_empty()).then(|| words.join(" "))
+    }
+
     /// A field of `struct tcp_info`.
     pub(crate) fn tcpi(&self, field: &str) -> u64 {
         self.v["tcp_info"][field].as_u64().unwrap_or_default()
@@ -306,6 +314,14 @@ impl Sock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_protocol_of_a_plug_in_shows_its_columns_in_its_order() {
+        let columns = |line: &str| Sock::new(line.to_owned(), serde_json::from_str(line).unwrap()).columns();
+        let line = r#"{"netid":"p136","columns":{"send_cscov":"8","recv_cscov":"20"}}"#;
+        assert_eq!(columns(line).as_deref(), Some("send_cscov:8 recv_cscov:20"));
+        assert_eq!(columns(r#"{"netid":"udp"}"#), None);
+    }
 
     #[test]
     fn times_and_numbers_are_written_as_ss_writes_them() {

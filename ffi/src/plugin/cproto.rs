@@ -3,6 +3,8 @@
 
 use super::addr::usk_addr_t;
 use super::call::{ALL_EVENTS, Asking, broken, checked, owned, owned_status, received, unowned, whole};
+use super::deferred::{Deferred, Run};
+use super::diag::Columns;
 use super::guard::usk_owned_t;
 use super::ip::{Reported, icmp_error, packet_info};
 use super::msg::{lend_recv, lend_send};
@@ -402,7 +404,19 @@ impl Proto for ProtoReg {
             // SAFETY: see `init`. There is no sock to break.
             let _ = contain(|| unsafe { f(self.handle()) });
         }
-        self.own.0.clear();
+        self.own.ports().clear();
+    }
+
+    fn diag_show(&self, sk: &mut SockGuard<'_>, column: &mut dyn FnMut(&str, &str)) {
+        let Some(f) = self.table.diag_show else { return };
+        if !parts(sk).is_ok_and(|p| !p.private.is_done()) {
+            return;
+        }
+        let mut columns = Columns::default();
+        // SAFETY: see `init`; the columns live while it runs. A failure has broken the sock.
+        if owned(sk, |o| unsafe { f(o, columns.lend()) }).is_ok() {
+            columns.0.iter().for_each(|(name, value)| column(name, value));
+        }
     }
 
     fn diag_dump(&self, each: &mut dyn FnMut(Dumped)) -> Option<(u16, u16)> {
@@ -411,7 +425,7 @@ impl Proto for ProtoReg {
             // SAFETY: see `init`; `all` is what `diag_each` takes its argument for. No sock is known that could be
             // broken.
             Some(f) => drop(contain(|| unsafe { f(self.handle(), Some(diag_each), (&raw mut all).cast()) })),
-            None => all = self.own.0.all(),
+            None => all = self.socks(),
         }
         all.into_iter().for_each(|sock| each(Dumped::Sock(sock)));
         None
@@ -528,6 +542,26 @@ impl IpHandler for ProtoReg {
         let reported = Reported { about: icmp_error(e), original: std::ptr::from_ref(e).cast() };
         if contain(|| unsafe { f(self.handle(), &reported.about) }).is_err() {
             stack.mib.drop(DropReason::PluginRefused);
+        }
+    }
+}
+
+impl Run for ProtoReg {
+    fn deferred(&self) -> &Deferred {
+        &self.own.deferred
+    }
+
+    fn timer(&self, index: u32) {
+        if let Some(f) = self.table.timer {
+            // SAFETY: see `rcv`. There is no sock to break.
+            let _ = contain(|| unsafe { f(self.handle(), index) });
+        }
+    }
+
+    fn work(&self, bits: u32) {
+        if let Some(f) = self.table.work {
+            // SAFETY: see `rcv`. There is no sock to break.
+            let _ = contain(|| unsafe { f(self.handle(), bits) });
         }
     }
 }

@@ -18,6 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use usersock::error::{Error, Result};
 use usersock::internal::wire::{ip, ipv6};
 use usersock::ip::datagram::Plan;
+use usersock::ip::icmp::{self, TransportError};
 use usersock::ip::output::{self, IpTx};
 use usersock::ip::{datagram, exception, route, sockopt};
 use usersock::sock::msg::Control;
@@ -364,6 +365,45 @@ pub unsafe extern "C" fn usk_icmp_report(
             let payload = e.quoted.get(header..).unwrap_or_default();
             datagram::icmp_error(g, e, datagram::name_of(e.dst, port, e.ifindex), payload);
         });
+        Ok(0)
+    })
+}
+
+/// For usk_icmp_send: no sock on this port (ICMP 3/3, ICMPv6 1/4).
+pub const USK_ICMP_PORT_UNREACH: c_int = 1;
+/// For usk_icmp_send: what the packet is for is not served here (ICMP 3/2; ICMPv6 4/1, with where the packet names the
+/// protocol).
+pub const USK_ICMP_PROT_UNREACH: c_int = 2;
+/// For usk_icmp_send: a filter refuses it (ICMP 3/13, ICMPv6 1/1).
+pub const USK_ICMP_PROHIBITED: c_int = 3;
+/// For usk_icmp_send: it cannot be passed on in one piece; `mtu` is carried (ICMP 3/4, ICMPv6 2/0).
+pub const USK_ICMP_TOO_BIG: c_int = 4;
+
+/// Sends an ICMP error about a received packet, which begins with the protocol's header, as rcv got it (icmp_send,
+/// icmpv6_send). `error` is USK_ICMP_*, `mtu` the MTU of USK_ICMP_TOO_BIG, else 0. The error quotes the packet as it
+/// was received, IP header included. None is sent about an ICMP error, a fragment other than the first, a packet from
+/// or to a group or a broadcast address (over IPv6 TOO_BIG is), or above the rate limits (net.ipv4.icmp_ratelimit,
+/// icmp_ratemask, icmp_msgs_per_sec, net.ipv6.icmp.ratelimit); the counters say what was sent. `skb` stays the
+/// caller's, as it was: it is then dropped, or freed. Packet context. Returns 0, whether it was sent or not; -EINVAL:
+/// no such error, or an MTU that is none; -ENOENT: the packet was not received, or has been sent since.
+/// # Safety
+/// `reg` is registered; `skb` is a packet.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_icmp_send(reg: *mut usk_reg_t, skb: *mut usk_skb_t, error: c_int, mtu: u32) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (reg, skb) = unsafe { (ProtoReg::of(reg)?, skb::get(skb, "usk_icmp_send")?) };
+        let info = skb.rx.ok_or(Error::NoEnt)?;
+        let fits = |mtu: u32| mtu != 0 && (info.dst.is_ipv6() || mtu <= u16::MAX.into());
+        let error = match error {
+            USK_ICMP_TOO_BIG if fits(mtu) => TransportError::TooBig(mtu),
+            _ if mtu != 0 => return Err(Error::Inval),
+            USK_ICMP_PORT_UNREACH => TransportError::PortUnreachable,
+            USK_ICMP_PROT_UNREACH => TransportError::ProtocolUnreachable,
+            USK_ICMP_PROHIBITED => TransportError::Prohibited,
+            _ => return Err(Error::Inval),
+        };
+        icmp::send(&reg.stack()?, skb, &info, error);
         Ok(0)
     })
 }

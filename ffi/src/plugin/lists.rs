@@ -1,5 +1,5 @@
-//! Counters and sysctls of a table: null-terminated lists. Above: `registration`. Below: `usersock::counters`,
-//! `usersock::sysctl`.
+//! Counters, sysctls and drop reasons of a table: null-terminated lists. Above: `registration`. Below:
+//! `usersock::counters`, `usersock::sysctl`.
 
 use crate::note;
 use std::ffi::{CStr, c_char};
@@ -79,6 +79,7 @@ struct Sysctl {
 pub(super) struct Lists {
     counters: Vec<(Arc<NamedCounter>, Users)>,
     sysctls: Vec<Sysctl>,
+    drops: Vec<Arc<NamedCounter>>,
 }
 
 impl Lists {
@@ -136,6 +137,26 @@ impl Lists {
         Err(note::refused(format!("{table}: more than {MAX_LIST} counters, or no null at their end")))
     }
 
+    /// Registers the drop reasons of `table`, in addition.
+    /// # Safety
+    /// The list is null or terminated by null; its strings are valid C strings.
+    pub(super) unsafe fn drops(&mut self, stack: &Stack, table: &str, names: *const *const c_char) -> Result<()> {
+        for i in 0..=MAX_LIST {
+            // SAFETY: the list has not ended before `i`.
+            let p = if names.is_null() { std::ptr::null() } else { unsafe { *names.add(i) } };
+            if p.is_null() {
+                return Ok(());
+            }
+            // SAFETY: a string, as the caller guarantees.
+            let name = unsafe { text(p, table, "a drop reason's name") }?;
+            let reason = stack.mib.named_drops.register(&name).inspect_err(|e| {
+                note::refused(format!("{table}: drop reason {name:?}: {e}"));
+            })?;
+            self.drops.push(reason);
+        }
+        Err(note::refused(format!("{table}: more than {MAX_LIST} drop reasons, or no null at their end")))
+    }
+
     /// # Safety
     /// The list is null or terminated by a null name; its strings are valid C strings.
     unsafe fn sysctls(
@@ -190,12 +211,20 @@ impl Lists {
         for s in self.sysctls.iter().filter(|s| s.users.end()) {
             let _ = stack.sysctl.unregister(s.id);
         }
+        for reason in &self.drops {
+            let _ = stack.mib.named_drops.unregister(reason.name());
+        }
     }
 
     /// Adds `n` to counter `index`. EINVAL: no such counter.
     pub(super) fn count(&self, index: u32, n: u64) -> Result<()> {
         self.counters.get(index as usize).ok_or(Error::Inval)?.0.add(n);
         Ok(())
+    }
+
+    /// Drop reason `index`; None: no such reason.
+    pub(super) fn drop_reason(&self, index: i32) -> Option<&NamedCounter> {
+        self.drops.get(usize::try_from(index).ok()?).map(|reason| &**reason)
     }
 
     /// The value of sysctl `index`; None: no such sysctl.

@@ -13,6 +13,7 @@
 //! | `registration` | usk_reg_t: a registration, its counters and sysctls; clock, randomness, drops |
 //! | `guard` | usk_owned_t: the proof that a sock is owned |
 //! | `call` | calling an operation that gets a sock |
+//! | `deferred`, `diag` | a protocol's own timers and work; what it shows of a sock: usk_diag_t |
 //! | `proto` | struct usk_proto and its registration |
 //! | `inner` | socks of other protocols that a sock owns, and what they tell it |
 //! | `private` | the data of a C protocol in each of its socks |
@@ -21,6 +22,7 @@
 //! | `sock` | calls on a sock that is not owned (usk_sock_t) |
 //! | `ip` | routes, output, checksums |
 //! | `udp`, `inner_calls` | UDP ports of a plug-in; the calls on inner socks |
+//! | `softirq` | what concerns all socks of a protocol, or none: groups, iteration, its own timers |
 //! | `cproto` | the protocol made of a struct usk_proto |
 //! | `below`, `ulp` | struct usk_below_ops: the protocol below; struct usk_ulp_ops: upper-layer protocols |
 //! | `sock_ops`, `hook` | struct usk_sock_ops: hooks into TCP, and the functions that one may call; header options |
@@ -41,6 +43,7 @@ pub mod borrow;
 pub mod cong;
 pub mod cong_tcp;
 pub mod device;
+pub mod diag;
 pub mod guard;
 pub mod hook;
 pub mod info;
@@ -58,12 +61,14 @@ pub mod registration;
 pub mod skb;
 pub mod sock;
 pub mod sock_ops;
+pub mod softirq;
 pub mod udp;
 pub mod ulp;
 pub mod wait;
 
 mod call;
 mod cproto;
+mod deferred;
 mod gate;
 mod lists;
 mod table;

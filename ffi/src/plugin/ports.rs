@@ -56,7 +56,7 @@ pub(super) fn get_port(g: &mut SockGuard<'_>, port: u16) -> Result<()> {
         return Err(Error::Inval);
     }
     let reg = p.registration().clone();
-    let port = reg.own.0.get_port(g, port)?;
+    let port = reg.own.ports().get_port(g, port)?;
     g.common.sport = port;
     parts(g)?.private.bound = Some(port);
     Ok(())
@@ -77,11 +77,11 @@ pub(super) fn hash(g: &mut SockGuard<'_>) -> Result<()> {
     let p = living(g)?.private;
     let (reg, bound, child, adopted) = (p.registration().clone(), p.bound, p.child, p.adopted.is_some());
     if let Some(port) = bound {
-        reg.own.0.rehash(PortEntry::of(g, port));
+        reg.own.ports().rehash(PortEntry::of(g, port));
     } else if child && !adopted {
         let entry = PortEntry::of(g, g.common.sport);
         let (port, peer) = (entry.port, entry.peer.ok_or(Error::Inval)?);
-        reg.own.0.adopt(entry)?;
+        reg.own.ports().adopt(entry)?;
         parts(g)?.private.adopted = Some((port, peer));
     }
     Ok(())
@@ -100,9 +100,9 @@ pub(super) fn unhash(g: &mut SockGuard<'_>) -> Result<()> {
     let p = parts(g)?;
     let reg = p.private.registration().clone();
     if let Some(port) = p.private.bound.take() {
-        reg.own.0.unbind(port, p.sock);
+        reg.own.ports().unbind(port, p.sock);
     } else if let Some((port, peer)) = p.private.adopted.take() {
-        reg.own.0.unadopt(port, peer, p.sock);
+        reg.own.ports().unadopt(port, peer, p.sock);
     }
     Ok(())
 }
@@ -123,7 +123,7 @@ pub unsafe extern "C" fn usk_proto_lookup(
         let (reg, local, remote) = unsafe { (ProtoReg::of(reg)?, obj(local)?, obj(remote)?) };
         let stack = reg.stack()?;
         let (local, remote) = (local.to_socket_addr()?, remote.to_socket_addr()?);
-        let found = reg.own.0.find(&stack, (local.ip(), local.port()), (remote.ip(), remote.port()), ifindex);
+        let found = reg.own.ports().find(&stack, (local.ip(), local.port()), (remote.ip(), remote.port()), ifindex);
         Ok(found.map_or(std::ptr::null_mut(), |s| handle::hold(&stack, s)))
     })
 }
@@ -232,7 +232,7 @@ pub unsafe extern "C" fn usk_listen_start(o: *mut usk_owned_t, backlog: u32) -> 
         // it checks the others, so that at most one succeeds.
         if let Some(port) = bound
             && before != State::Listen
-            && !reg.own.0.is_free(&PortEntry::of(g, port))
+            && !reg.own.ports().is_free(&PortEntry::of(g, port))
         {
             g.sock.set_state(before);
             return Err(Error::AddrInUse);

@@ -3,6 +3,8 @@
 //! inet_register_protosw, inet_add_protocol.
 
 use super::addr::usk_addr_t;
+use super::deferred::Deferred;
+use super::diag::usk_diag_t;
 use super::gate::kernel;
 use super::guard::usk_owned_t;
 use super::lists::{self, usk_sysctl_t};
@@ -14,9 +16,11 @@ use crate::handle::usk_sock_t;
 use crate::loader::usk_plugin_t;
 use std::ffi::{c_char, c_int, c_ulong, c_void};
 use std::mem::offset_of;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use usersock::error::{Error, Result};
 use usersock::ip::port_table::PortTable;
+use usersock::sock::Sock;
 use usersock::sock::proto::{IpHandler, ProtoSwitch};
 use usersock::sock::skb::HEAD;
 use usersock::stack::Stack;
@@ -278,6 +282,23 @@ pub struct usk_proto {
     /// Lists socks for usk_sock_list: calls `each` with `arg` for each sock in the protocol's own tables. Process
     /// context; no sock is owned, and a lock of the protocol may be held. Null: those in the library's port table.
     pub diag_dump: Option<unsafe extern "C-unwind" fn(reg: *mut usk_reg_t, each: usk_diag_each_t, arg: *mut c_void)>,
+
+    /// Names of its drop reasons (usk_drop with USK_DROP_OWN + i), a null-terminated list; null: none. Capital letters,
+    /// digits and underscores, unique in a stack and none of Linux's: TINY_NO_KEY.
+    pub drop_names: *const *const c_char,
+    /// Name of a protocol with the same IP protocol number that this plug-in has registered before, with whose socks
+    /// this one's share the ports: one table for several types of sockets, as SCTP has. Packets come to that one's
+    /// `rcv`, and usk_proto_lookup finds the socks of both there; this table's `rcv` is null. That one cannot be
+    /// unregistered before this. Null: a table of its own.
+    pub ports_of: *const c_char,
+    /// Timer `index` of the protocol (usk_reg_timer_arm) has fired. Softirq, no sock owned; two of them may run at a
+    /// time. Null: there are no timers.
+    pub timer: Option<unsafe extern "C-unwind" fn(reg: *mut usk_reg_t, index: u32)>,
+    /// Work that usk_reg_defer asked for. Softirq, no sock owned. Null: none can be asked for.
+    pub work: Option<unsafe extern "C-unwind" fn(reg: *mut usk_reg_t, bits: u32)>,
+    /// Shows what the protocol knows of a sock, for `usersock ss -i`: calls usk_diag_column for each column. Process
+    /// context, owned; must not sleep. Null: no columns.
+    pub diag_show: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, diag: *mut usk_diag_t)>,
 }
 
 /// What diag_dump calls for each sock: `sk` is valid until it returns.
@@ -314,19 +335,46 @@ impl ProtoReg {
     pub(super) fn flag(&self, bit: u32) -> bool {
         self.table.flags & bit != 0
     }
+    /// Its socks in the port table.
+    pub(super) fn socks(&self) -> Vec<Arc<Sock>> {
+        let mut all = self.own.ports().all();
+        all.retain(|sock| i32::from(sock.ty) == self.table.socket_type);
+        all
+    }
     /// Whether bind(2) takes ports.
     pub(super) fn has_ports(&self) -> bool {
         !self.flag(USK_PROTO_NO_PORTS)
     }
 }
 
-/// The data of a registered protocol beside its table: its port table.
+/// The data of a registered protocol beside its table.
 #[derive(Default)]
-pub(crate) struct Ports(pub(super) PortTable);
+pub(crate) struct Own {
+    /// Its port table, or that of the registration that `ports_of` names. Made when it is first used.
+    ports: OnceLock<Arc<PortTable>>,
+    /// `ports` is another registration's.
+    borrows: AtomicBool,
+    pub(super) deferred: Deferred,
+}
+
+impl Own {
+    #[inline]
+    pub(super) fn ports(&self) -> &PortTable {
+        self.shared()
+    }
+
+    fn shared(&self) -> &Arc<PortTable> {
+        self.ports.get_or_init(Arc::default)
+    }
+}
 
 // SAFETY: begins with those members, as asserted; a plug-in says that its functions may be called from any thread.
 unsafe impl Registered for usk_proto {
-    type Own = Ports;
+    type Own = Own;
+
+    fn drop_names(&self) -> *const *const c_char {
+        self.drop_names
+    }
 
     fn check(&self, name: &str) -> std::result::Result<(), String> {
         let lacks = |what: &str| Err(what.to_owned());
@@ -369,11 +417,15 @@ unsafe impl Registered for usk_proto {
         if self.rcv.is_some() && self.backlog_rcv.is_none() {
             return lacks("rcv without backlog_rcv");
         }
+        if self.rcv.is_some() && !self.ports_of.is_null() {
+            return lacks("rcv beside ports_of: packets come to the protocol that it names");
+        }
         Ok(())
     }
 
     fn enter(reg: &Arc<ProtoReg>, stack: &Arc<Stack>) -> std::result::Result<(), (Error, String)> {
         let table = &reg.table;
+        share_ports(reg)?;
         let key = |family| {
             let key = ProtoSwitch::new(family, table.socket_type, table.protocol, reg.clone());
             if reg.flag(USK_PROTO_DEFAULT) { key.by_default() } else { key }
@@ -392,13 +444,47 @@ unsafe impl Registered for usk_proto {
     }
 
     fn leave(reg: &ProtoReg, stack: &Arc<Stack>) -> Result<()> {
-        stack.registry.unregister(&reg.name).map_err(|e| e.error())
+        // Packets of those that share its ports come to it.
+        if !reg.own.borrows.load(Ordering::Relaxed) && Arc::strong_count(reg.own.shared()) > 1 {
+            return Err(Error::Busy);
+        }
+        stack.registry.unregister(&reg.name).map_err(|e| e.error())?;
+        reg.own.deferred.end(stack);
+        Ok(())
     }
 
     fn stack_ended(reg: &ProtoReg) {
         // A sock that was closing when the stack ended is still in the table, and holds the registration.
-        reg.own.0.clear();
+        reg.own.ports().clear();
     }
+}
+
+/// Gives a table with `ports_of` the ports of the registration that it names.
+fn share_ports(reg: &ProtoReg) -> std::result::Result<(), (Error, String)> {
+    if reg.table.ports_of.is_null() {
+        return Ok(());
+    }
+    // SAFETY: a string, as the caller of the register call guarantees, which is running.
+    let name = unsafe { lists::text(reg.table.ports_of, <usk_proto as Table>::NAME, "ports_of") };
+    let name = name.map_err(|e| (e, "ports_of is no text".to_owned()))?;
+    let named = reg.plugin().and_then(|plugin| {
+        plugin.find_map(|item| {
+            let other = item.any().downcast_ref::<ProtoReg>().filter(|other| other.name == name)?;
+            Some((other.number(), other.own.shared().clone()))
+        })
+    });
+    let why = match named {
+        None => "no protocol of this plug-in has that name",
+        Some((number, _)) if number != reg.number() => "that protocol has another number",
+        Some(_) if !reg.has_ports() => "this one has no ports",
+        Some((_, ports)) => {
+            reg.own.borrows.store(true, Ordering::Relaxed);
+            // The registration is new, so nothing has used its ports.
+            let _ = reg.own.ports.set(ports);
+            return Ok(());
+        }
+    };
+    Err((Error::Inval, format!("ports_of {name:?}: {why}")))
 }
 
 /// Registers a protocol in the plug-in's stack. `user` is for usk_user; `*out`, unless null, gets the registration.

@@ -11,12 +11,12 @@ use crate::held::contain;
 use crate::library::Library;
 use crate::loader::{Item, Plugin, usk_plugin_t};
 use crate::note;
-use std::any::TypeId;
-use std::ffi::{c_char, c_int, c_void};
+use std::any::{Any, TypeId};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::mem::{ManuallyDrop, offset_of};
 use std::ops::Deref;
 use std::sync::{Arc, Weak};
-use usersock::counters::DropReason;
+use usersock::counters::{DropReason, Level, Log};
 use usersock::error::{Error, Result};
 use usersock::internal::sys::lock::Mutex;
 use usersock::stack::Stack;
@@ -54,6 +54,10 @@ pub(super) unsafe trait Registered: Table + 'static {
 
     /// Checks the table; the error is a line for the user. `name` is the table's.
     fn check(&self, name: &str) -> std::result::Result<(), String>;
+    /// The names of its drop reasons, a null-terminated list, or null.
+    fn drop_names(&self) -> *const *const c_char {
+        std::ptr::null()
+    }
     /// The registration of the same name that this one is to replace.
     fn replaced(&self, _stack: &Stack, _name: &str) -> Option<Arc<Registration<Self>>> {
         None
@@ -77,6 +81,7 @@ pub(super) struct Reg {
     user: *mut c_void,
     plugin: Weak<Plugin>,
     lists: Lists,
+    log: Log,
     /// Unregistered: another registration may have its name.
     gone: Mutex<bool>,
     /// What it has opened in the stack.
@@ -126,6 +131,10 @@ impl Reg {
     pub(super) unsafe fn of<'a>(p: *mut usk_reg_t) -> Result<&'a Reg> {
         // SAFETY: a valid handle is the address of one.
         unsafe { p.cast::<Reg>().as_ref() }.ok_or(Error::Inval)
+    }
+    /// The plug-in; None: it is being unloaded.
+    pub(super) fn plugin(&self) -> Option<Arc<Plugin>> {
+        self.plugin.upgrade()
     }
     /// EINVAL once the stack has ended.
     pub(super) fn stack(&self) -> Result<Arc<Stack>> {
@@ -221,6 +230,9 @@ impl<T: Registered> Item for Registration<T> {
         drop(std::mem::take(&mut *self.opened.lock()));
         T::stack_ended(self);
     }
+    fn any(&self) -> &dyn Any {
+        self
+    }
 }
 
 /// What every usk_..._register does: reads the table, checks it, registers it in the plug-in's stack with its counters
@@ -249,8 +261,10 @@ pub(super) unsafe fn register<T: Registered>(
     let old = table.replaced(&stack, &name);
     let shared = old.as_ref().map(|old| &old.lists);
     // SAFETY: ended lists, as the caller guarantees.
-    let lists = unsafe { Lists::register(&stack, T::NAME, &name, head.mib_names, head.sysctls, shared) }?;
+    let mut lists = unsafe { Lists::register(&stack, T::NAME, &name, head.mib_names, head.sysctls, shared) }?;
     drop(old);
+    // SAFETY: an ended list, as the caller guarantees.
+    unsafe { lists.drops(&stack, T::NAME, table.drop_names()) }.inspect_err(|_| lists.forget(&stack))?;
     let reg = Reg {
         table: TypeId::of::<T>(),
         name: name.clone(),
@@ -258,6 +272,7 @@ pub(super) unsafe fn register<T: Registered>(
         user,
         plugin: Arc::downgrade(&plugin),
         lists,
+        log: Log::new(&name),
         gone: Mutex::new(false),
         opened: Mutex::default(),
         release: Mutex::new(None),
@@ -376,9 +391,11 @@ pub const USK_DROP_CSUM: c_int = 2;
 pub const USK_DROP_NO_SOCKET: c_int = 3;
 /// For usk_drop: not acceptable in the sock's state, or a duplicate.
 pub const USK_DROP_STATE: c_int = 4;
+/// For usk_drop: USK_DROP_OWN + i is reason `i` of the table's drop_names.
+pub const USK_DROP_OWN: c_int = 64;
 
-/// Frees a packet and counts the reason in the stack's drop counters (kfree_skb_reason). Always consumes `skb`. Returns
-/// 0; -EINVAL: no such reason.
+/// Frees a packet and counts the reason in the stack's drop counters, which `usersock nstat --drops` and `usersock
+/// trace` show (kfree_skb_reason). Always consumes `skb`. Returns 0; -EINVAL: no such reason.
 /// # Safety
 /// `reg` is valid; `skb` is the caller's, and not used afterwards.
 #[unsafe(no_mangle)]
@@ -386,16 +403,56 @@ pub unsafe extern "C" fn usk_drop(reg: *mut usk_reg_t, skb: *mut usk_skb_t, reas
     kernel(|| {
         // SAFETY: the caller gives the packet up.
         let skb = unsafe { skb::take(skb, "usk_drop") }?;
+        // SAFETY: valid, as the caller guarantees.
+        let reg = unsafe { Reg::of(reg) }?;
         let reason = match reason {
             USK_DROP_HEADER => DropReason::PktTooSmall,
             USK_DROP_CSUM => DropReason::PluginCsum,
             USK_DROP_NO_SOCKET => DropReason::NoSocket,
             USK_DROP_STATE => DropReason::PluginRefused,
-            _ => return Err(Error::Inval),
+            own => {
+                let own = own.checked_sub(USK_DROP_OWN).and_then(|i| reg.lists.drop_reason(i)).ok_or(Error::Inval)?;
+                reg.stack()?.mib.drop_named(own);
+                drop(skb);
+                return Ok(0);
+            }
         };
-        // SAFETY: valid, as the caller guarantees.
-        unsafe { Reg::of(reg) }?.stack()?.mib.drop(reason);
+        reg.stack()?.mib.drop(reason);
         drop(skb);
         Ok(0)
+    })
+}
+
+/// For usk_log: something failed. The levels are those of syslog(3).
+pub const USK_LOG_ERR: c_int = 3;
+/// For usk_log: something may fail.
+pub const USK_LOG_WARNING: c_int = 4;
+/// For usk_log: unusual, and no fault.
+pub const USK_LOG_NOTICE: c_int = 5;
+/// For usk_log: what happens.
+pub const USK_LOG_INFO: c_int = 6;
+/// For usk_log: what helps to find a fault.
+pub const USK_LOG_DEBUG: c_int = 7;
+
+/// Logs a line, which `usersock trace` shows with the table's name (pr_warn_ratelimited). Of each registration 10 lines
+/// pass in 5 seconds; the next one that passes says how many did not. The line is a text, not a format; control
+/// characters become blanks, and what is behind 500 bytes is cut off. Any context, a sock may be owned. Costs next to
+/// nothing while nobody takes a trace. Returns 1 if somebody reads the line, 0 if nobody does; -EINVAL: no such level;
+/// -EFAULT: `line` is null.
+/// # Safety
+/// `reg` is valid; `line` is a string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_log(reg: *mut usk_reg_t, level: c_int, line: *const c_char) -> c_int {
+    kernel(|| {
+        // SAFETY: valid, as the caller guarantees.
+        let reg = unsafe { Reg::of(reg) }?;
+        let level = Level::from_number(level).ok_or(Error::Inval)?;
+        if line.is_null() {
+            return Err(Error::Fault);
+        }
+        let stack = reg.stack()?;
+        // SAFETY: a string, as the caller guarantees.
+        let line = unsafe { CStr::from_ptr(line) };
+        Ok(stack.mib.log(&reg.log, level, || line.to_string_lossy(), || stack.now()).into())
     })
 }

@@ -13,9 +13,9 @@ use crate::proto::{IcmpError, PacketInfo, Protocol, Sizes, TxInfo, flags};
 use crate::skb::Skb;
 use crate::sys::*;
 use crate::time::Time;
-use std::ffi::{c_int, c_ulong, c_void};
+use std::ffi::{CString, c_int, c_ulong, c_void};
 use std::net::SocketAddr;
-use std::ptr::null_mut;
+use std::ptr::{null, null_mut};
 
 pub(crate) type SlotOf<P> = Slot<P, <P as Protocol>::Sock>;
 
@@ -28,7 +28,7 @@ const BROKEN: u32 = 0x1 | 0x4 | 0x8 | 0x10;
 /// # Safety
 /// `plugin` is the entry point's argument.
 pub(crate) unsafe fn register<P: Protocol>(plugin: *mut usk_plugin_t, protocol: P) -> Result<()> {
-    let texts = Texts::new(P::NAME, P::COUNTERS, P::SYSCTLS)?;
+    let texts = Texts::new(P::NAME, P::COUNTERS, P::SYSCTLS)?.with_drops(P::DROPS)?;
     let table = table::<P>(&texts);
     let mut reg = null_mut();
     // SAFETY: the table's functions are made for the value that is `user`; it is copied, with its texts.
@@ -106,6 +106,11 @@ fn table<P: Protocol>(texts: &Texts) -> usk_proto {
         rehash: more.rehash.map(|_| rehash::<P> as _),
         net_exit: Some(net_exit),
         diag_dump: more.diag_dump.map(|_| diag_dump::<P> as _),
+        drop_names: texts.drop_names(),
+        ports_of: null(),
+        timer: Some(timer::<P>),
+        work: Some(work::<P>),
+        diag_show: Some(diag_show::<P>),
     }
 }
 
@@ -553,6 +558,35 @@ unsafe extern "C" fn diag_dump<P: Protocol>(reg: *mut usk_reg_t, each: usk_diag_
             }
         });
     }
+}
+
+unsafe extern "C" fn timer<P: Protocol>(reg: *mut usk_reg_t, index: u32) {
+    // SAFETY: see above.
+    unsafe { without_sock::<P, _>(reg, (), |p, reg| p.timer(reg, index)) }
+}
+
+unsafe extern "C" fn work<P: Protocol>(reg: *mut usk_reg_t, bits: u32) {
+    // SAFETY: see above.
+    unsafe { without_sock::<P, _>(reg, (), |p, reg| p.work(reg, bits)) }
+}
+
+/// The columns of a sock, in [`Protocol::diag_show`].
+pub struct Columns(*mut usk_diag_t);
+
+impl Columns {
+    /// Adds a column: `name:value` in `usersock ss -i`. EINVAL: the name is not 1 to 31 letters, digits and
+    /// underscores, the value is longer than 255 bytes, or there is a NUL byte in one; EEXIST; ENOBUFS: there are 32.
+    pub fn add(&mut self, name: &str, value: impl std::fmt::Display) -> Result<()> {
+        let text = |text: String| CString::new(text).map_err(|_| Errno::Inval);
+        let (name, value) = (text(name.to_owned())?, text(value.to_string())?);
+        // SAFETY: the operation's argument, while it runs; both are strings.
+        status(unsafe { usk_diag_column(self.0, name.as_ptr(), value.as_ptr()) })
+    }
+}
+
+unsafe extern "C" fn diag_show<P: Protocol>(o: *mut usk_owned_t, diag: *mut usk_diag_t) {
+    // SAFETY: see above.
+    unsafe { enter::<P, _>(o, (), |p, o| p.diag_show(o, &mut Columns(diag))) }
 }
 
 pub(crate) fn csum(bytes: &[u8], sum: u32) -> u32 {

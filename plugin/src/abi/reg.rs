@@ -26,16 +26,45 @@ pub struct Sysctl {
 
 /// Why a packet is dropped, for [`Reg::drop_skb`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(i32)]
 pub enum Drop {
     /// Too short or malformed.
-    Header = USK_DROP_HEADER,
+    Header,
     /// Wrong checksum.
-    Csum = USK_DROP_CSUM,
+    Csum,
     /// No sock found.
-    NoSocket = USK_DROP_NO_SOCKET,
+    NoSocket,
     /// Not acceptable in the sock's state, or a duplicate.
-    State = USK_DROP_STATE,
+    State,
+    /// The reason with this index of [`Protocol::DROPS`](crate::Protocol::DROPS). One beyond them is not counted.
+    Own(u8),
+}
+
+impl Drop {
+    fn number(self) -> c_int {
+        match self {
+            Drop::Header => USK_DROP_HEADER,
+            Drop::Csum => USK_DROP_CSUM,
+            Drop::NoSocket => USK_DROP_NO_SOCKET,
+            Drop::State => USK_DROP_STATE,
+            Drop::Own(i) => USK_DROP_OWN + c_int::from(i),
+        }
+    }
+}
+
+/// How grave a line is that [`Reg::log`] logs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(i32)]
+pub enum Level {
+    /// Something failed.
+    Err = USK_LOG_ERR,
+    /// Something may fail.
+    Warning = USK_LOG_WARNING,
+    /// Unusual, and no fault.
+    Notice = USK_LOG_NOTICE,
+    /// What happens.
+    Info = USK_LOG_INFO,
+    /// What helps to find a fault.
+    Debug = USK_LOG_DEBUG,
 }
 
 /// A registration in one stack: its counters and sysctls, the stack's clock and randomness.
@@ -90,14 +119,30 @@ impl Reg<'_> {
     /// Frees a packet and counts the reason in the stack's drop counters (`usk_drop`).
     pub fn drop_skb(self, skb: Skb, why: Drop) {
         // SAFETY: see `count`; the packet is given up. The reason is one that the library knows.
-        unsafe { usk_drop(self.raw, skb.give(), why as c_int) };
+        unsafe { usk_drop(self.raw, skb.give(), why.number()) };
     }
+
+    /// Logs a line, up to a NUL byte, which `usersock trace` shows (`usk_log`): of each registration 10 in 5 seconds.
+    /// Returns whether somebody reads it.
+    pub fn log(self, level: Level, line: &str) -> bool {
+        let line = CString::new(line.split('\0').next().unwrap_or_default()).unwrap_or_default();
+        // SAFETY: see `count`; a string.
+        unsafe { usk_log(self.raw, level as c_int, line.as_ptr()) == 1 }
+    }
+}
+
+/// A list of texts, and what C gets of it.
+fn list(texts: &[&str]) -> Result<(Vec<CString>, Vec<*const c_char>)> {
+    let own = texts.iter().map(|text| CString::new(*text).map_err(|_| Errno::Inval)).collect::<Result<Vec<_>>>()?;
+    let pointers = own.iter().map(|text| text.as_ptr()).chain([null()]).collect();
+    Ok((own, pointers))
 }
 
 /// The texts of a table, alive while it is registered.
 pub(crate) struct Texts {
     pub(crate) name: CString,
     counters: (Vec<CString>, Vec<*const c_char>),
+    drops: (Vec<CString>, Vec<*const c_char>),
     sysctls: (Vec<CString>, Vec<usk_sysctl_t>),
 }
 
@@ -105,8 +150,6 @@ impl Texts {
     /// EINVAL: a text with a NUL byte.
     pub(crate) fn new(name: &str, counters: &[&str], sysctls: &[Sysctl]) -> Result<Texts> {
         let text = |text: &str| CString::new(text).map_err(|_| Errno::Inval);
-        let names = counters.iter().map(|name| text(name)).collect::<Result<Vec<_>>>()?;
-        let pointers = names.iter().map(|name| name.as_ptr()).chain([null()]).collect();
         let (mut texts, mut rows) = (Vec::new(), Vec::new());
         for &Sysctl { name, value, min, max, help } in sysctls {
             let (name, help) = (text(name)?, text(help)?);
@@ -114,7 +157,18 @@ impl Texts {
             texts.extend([name, help]);
         }
         rows.push(usk_sysctl_t { name: null(), value: 0, min: 0, max: 0, help: null() });
-        Ok(Texts { name: text(name)?, counters: (names, pointers), sysctls: (texts, rows) })
+        Ok(Texts { name: text(name)?, counters: list(counters)?, drops: list(&[])?, sysctls: (texts, rows) })
+    }
+
+    /// The same with drop reasons.
+    pub(crate) fn with_drops(mut self, drops: &[&str]) -> Result<Texts> {
+        self.drops = list(drops)?;
+        Ok(self)
+    }
+
+    /// For `drop_names`; null: there are none.
+    pub(crate) fn drop_names(&self) -> *const *const c_char {
+        if self.drops.0.is_empty() { null() } else { self.drops.1.as_ptr() }
     }
 
     /// For `mib_names`; null: there are none.

@@ -4,11 +4,14 @@ use super::addr;
 use super::owned::OwnedSock;
 use super::proto::SlotOf;
 use super::reg::Reg;
-use crate::errno::{Errno, Result, status};
-use crate::proto::{PacketInfo, Protocol};
+use crate::errno::{Errno, Result, length, status};
+use crate::proto::{IcmpSend, PacketInfo, Protocol};
 use crate::skb::Skb;
 use crate::sock::{Events, Shutdown, State};
 use crate::sys::*;
+use crate::time::Time;
+use std::any::Any;
+use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
@@ -235,6 +238,89 @@ impl<P: Protocol> ProtoReg<'_, P> {
     pub fn lookup(self, local: SocketAddr, remote: SocketAddr, ifindex: u32) -> Option<Sock<P>> {
         // SAFETY: valid; both are readable; what it returns is held for us, and of this protocol.
         unsafe { Sock::from_raw(usk_proto_lookup(self.0.raw(), &addr::to_c(local), &addr::to_c(remote), ifindex)) }
+    }
+
+    /// Gives a packet to every sock that it is for: of a packet to a group or a broadcast address all that are bound to
+    /// `local` and whose memberships, source filters and other options admit it, of another the one that `lookup`
+    /// finds. Each gets a packet of its own, with the same control block. Returns how many there are. ENOENT: the
+    /// packet was not received.
+    pub fn deliver_all(self, skb: &mut Skb, local: SocketAddr, remote: SocketAddr) -> Result<usize> {
+        // SAFETY: valid; the packet stays ours; both addresses are readable.
+        let n = unsafe { usk_deliver_all(self.0.raw(), skb.raw(), &addr::to_c(local), &addr::to_c(remote)) };
+        length(n as isize)
+    }
+
+    /// Sends an ICMP error about a received packet, which begins with the protocol's header, as `rcv` got it, where the
+    /// rules and the rate limits allow it. EINVAL: an MTU that is none; ENOENT: the packet was not received.
+    pub fn icmp_send(self, skb: &mut Skb, error: IcmpSend) -> Result<()> {
+        let (error, mtu) = match error {
+            IcmpSend::PortUnreach => (USK_ICMP_PORT_UNREACH, 0),
+            IcmpSend::ProtUnreach => (USK_ICMP_PROT_UNREACH, 0),
+            IcmpSend::Prohibited => (USK_ICMP_PROHIBITED, 0),
+            IcmpSend::TooBig(mtu) => (USK_ICMP_TOO_BIG, mtu),
+        };
+        // SAFETY: valid; the packet stays ours.
+        status(unsafe { usk_icmp_send(self.0.raw(), skb.raw(), error, mtu) })
+    }
+
+    /// Calls `f` for each bound, connected or accepted sock of the registration, until it returns false. The list is
+    /// made before the first call. A panic of `f` ends it, and goes on.
+    pub fn for_each(self, f: impl FnMut(Sock<P>) -> bool) {
+        struct Call<F> {
+            f: F,
+            thrown: Option<Box<dyn Any + Send>>,
+        }
+        unsafe extern "C" fn each<P: Protocol, F: FnMut(Sock<P>) -> bool>(
+            arg: *mut c_void,
+            sk: *mut usk_sock_t,
+        ) -> c_int {
+            // SAFETY: `arg` is the call below; the sock is valid and of this protocol, and what is held once more is
+            // ours.
+            let (call, sock) = unsafe { (&mut *arg.cast::<Call<F>>(), Sock::<P>::from_raw(usk_sock_hold(sk))) };
+            let Some(sock) = sock else { return 0 };
+            match catch_unwind(AssertUnwindSafe(|| (call.f)(sock))) {
+                Ok(goes_on) => (!goes_on).into(),
+                Err(thrown) => {
+                    call.thrown = Some(thrown);
+                    1
+                }
+            }
+        }
+        fn entry<P: Protocol, F: FnMut(Sock<P>) -> bool>(_: &F) -> usk_sock_each_t {
+            Some(each::<P, F>)
+        }
+        let each = entry::<P, _>(&f);
+        let mut call = Call { f, thrown: None };
+        // SAFETY: valid; the function takes a pointer to `call`, which lives meanwhile.
+        unsafe { usk_for_each_sock(self.0.raw(), each, (&raw mut call).cast()) };
+        if let Some(thrown) = call.thrown {
+            resume_unwind(thrown);
+        }
+    }
+
+    /// Arms timer `index` (0 to 31) of the protocol, which belongs to no sock, or changes its time:
+    /// [`Protocol::timer`] is called then. EINVAL: no such index, or the registration has ended.
+    pub fn timer_arm(self, index: u32, at: Time) -> Result<()> {
+        // SAFETY: valid; so below.
+        status(unsafe { usk_reg_timer_arm(self.0.raw(), index, at.0) })
+    }
+
+    /// Disarms timer `index`. Returns whether it was armed: then it does not fire.
+    pub fn timer_cancel(self, index: u32) -> bool {
+        // SAFETY: see `timer_arm`.
+        unsafe { usk_reg_timer_cancel(self.0.raw(), index) == 1 }
+    }
+
+    /// When timer `index` fires; None: it is not armed.
+    pub fn timer_at(self, index: u32) -> Option<Time> {
+        // SAFETY: see `timer_arm`.
+        Some(Time(unsafe { usk_reg_timer_at(self.0.raw(), index) })).filter(|at| at.0 != 0)
+    }
+
+    /// Asks for [`Protocol::work`] with these bits, soon, in softirq context. Any context, a sock may be owned.
+    pub fn defer(self, bits: u32) -> Result<()> {
+        // SAFETY: see `timer_arm`.
+        status(unsafe { usk_reg_defer(self.0.raw(), bits) })
     }
 
     /// Replies to a packet without a sock: sends `skb`, which begins with the protocol's header, to the source of the

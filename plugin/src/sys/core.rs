@@ -86,6 +86,12 @@ pub const USK_DROP_HEADER: c_int = 1;
 pub const USK_DROP_CSUM: c_int = 2;
 pub const USK_DROP_NO_SOCKET: c_int = 3;
 pub const USK_DROP_STATE: c_int = 4;
+pub const USK_DROP_OWN: c_int = 64;
+pub const USK_LOG_ERR: c_int = 3;
+pub const USK_LOG_WARNING: c_int = 4;
+pub const USK_LOG_NOTICE: c_int = 5;
+pub const USK_LOG_INFO: c_int = 6;
+pub const USK_LOG_DEBUG: c_int = 7;
 #[repr(C)]
 pub struct usk_skb_t {
     _opaque: [u8; 0],
@@ -101,6 +107,7 @@ pub type usk_release_fn = Option<unsafe extern "C" fn(user: *mut c_void)>;
 unsafe extern "C" {
     pub fn usk_user_release(reg: *mut usk_reg_t, release: usk_release_fn) -> c_int;
     pub fn usk_plugin_refuse(why: *const c_char) -> c_int;
+    pub fn usk_log(reg: *mut usk_reg_t, level: c_int, line: *const c_char) -> c_int;
     pub fn usk_sock_info(o: *mut usk_owned_t, info: *mut usk_sock_info_t, size: usize) -> isize;
     pub fn usk_ends(o: *mut usk_owned_t, local: *mut usk_addr_t, peer: *mut usk_addr_t) -> c_int;
     pub fn usk_set_ends(o: *mut usk_owned_t, local: *const usk_addr_t, peer: *const usk_addr_t) -> c_int;

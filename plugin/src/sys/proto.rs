@@ -141,10 +141,37 @@ pub struct usk_proto {
     pub rehash: Option<unsafe extern "C" fn(o: *mut usk_owned_t)>,
     pub net_exit: Option<unsafe extern "C" fn(reg: *mut usk_reg_t)>,
     pub diag_dump: Option<unsafe extern "C" fn(reg: *mut usk_reg_t, each: usk_diag_each_t, arg: *mut c_void)>,
+    pub drop_names: *const *const c_char,
+    pub ports_of: *const c_char,
+    pub timer: Option<unsafe extern "C" fn(reg: *mut usk_reg_t, index: u32)>,
+    pub work: Option<unsafe extern "C" fn(reg: *mut usk_reg_t, bits: u32)>,
+    pub diag_show: Option<unsafe extern "C" fn(o: *mut usk_owned_t, diag: *mut usk_diag_t)>,
 }
+#[repr(C)]
+pub struct usk_diag_t {
+    _opaque: [u8; 0],
+}
+pub type usk_sock_each_t = Option<unsafe extern "C" fn(arg: *mut c_void, sk: *mut usk_sock_t) -> c_int>;
+pub const USK_ICMP_PORT_UNREACH: c_int = 1;
+pub const USK_ICMP_PROT_UNREACH: c_int = 2;
+pub const USK_ICMP_PROHIBITED: c_int = 3;
+pub const USK_ICMP_TOO_BIG: c_int = 4;
 pub type usk_diag_each_t = Option<unsafe extern "C" fn(arg: *mut c_void, sk: *mut usk_sock_t)>;
 
 unsafe extern "C" {
+    pub fn usk_diag_column(diag: *mut usk_diag_t, name: *const c_char, value: *const c_char) -> c_int;
+    pub fn usk_icmp_send(reg: *mut usk_reg_t, skb: *mut usk_skb_t, error: c_int, mtu: u32) -> c_int;
+    pub fn usk_deliver_all(
+        reg: *mut usk_reg_t,
+        skb: *mut usk_skb_t,
+        local: *const usk_addr_t,
+        remote: *const usk_addr_t,
+    ) -> c_int;
+    pub fn usk_for_each_sock(reg: *mut usk_reg_t, each: usk_sock_each_t, arg: *mut c_void) -> c_int;
+    pub fn usk_reg_timer_arm(reg: *mut usk_reg_t, index: u32, at: u64) -> c_int;
+    pub fn usk_reg_timer_cancel(reg: *mut usk_reg_t, index: u32) -> c_int;
+    pub fn usk_reg_timer_at(reg: *mut usk_reg_t, index: u32) -> u64;
+    pub fn usk_reg_defer(reg: *mut usk_reg_t, bits: u32) -> c_int;
     pub fn usk_route_connect(o: *mut usk_owned_t, to: *const usk_addr_t) -> c_int;
     pub fn usk_route_disconnect(o: *mut usk_owned_t) -> c_int;
     pub fn usk_source(o: *mut usk_owned_t, to: *const usk_addr_t, from: *mut usk_addr_t) -> c_int;

@@ -4,6 +4,7 @@
 //! ip_mc_msfget, and their kin of IPv6. Not here: the 32-bit layouts.
 
 use super::super::{net, route};
+use super::publish;
 use crate::base::error::{Error, Result};
 use crate::device::netdev::NetDev;
 use crate::sock::SockGuard;
@@ -173,7 +174,7 @@ fn source(g: &mut SockGuard<'_>, place: Place, from: IpAddr, mode: FilterMode, c
     }
     let at = joined(g, place)?.ok_or(Error::Inval)?;
     let most = most_sources(g.stack, place.group.is_ipv4());
-    let Some(m) = g.common.multicast.as_ref().and_then(|l| l.get(at)) else { return Err(Error::Inval) };
+    let m = g.sock.heard.joined().get(at).cloned().ok_or(Error::Inval)?;
     let mut new = m.clone();
     match &m.sources {
         Some(_) if m.mode != mode => return Err(Error::Inval),
@@ -248,9 +249,9 @@ fn set_filter(g: &mut SockGuard<'_>, place: Place, mode: u32, mut sources: Vec<I
     let at = joined(g, place)?.ok_or(Error::Inval)?;
     sources.sort_unstable();
     sources.dedup();
-    let list = g.common.multicast.as_ref().and_then(|l| l.get(at)).ok_or(Error::Inval)?;
+    let old = g.sock.heard.joined().get(at).cloned().ok_or(Error::Inval)?;
     let sources = (!sources.is_empty()).then_some(sources);
-    let new = Membership { mode, sources, ..list.clone() };
+    let new = Membership { mode, sources, ..old };
     replace(g, at, new);
     Ok(())
 }
@@ -304,12 +305,12 @@ fn get_group_filter(g: &SockGuard<'_>, v4: bool, value: &mut [u8]) -> Result<usi
     Ok(end)
 }
 
-fn shown<'g>(g: &'g SockGuard<'_>, place: Place) -> Result<&'g Membership> {
+fn shown(g: &SockGuard<'_>, place: Place) -> Result<Membership> {
     if !place.group.is_multicast() {
         return Err(Error::Inval);
     }
     let at = joined(g, place)?.ok_or(Error::AddrNotAvail)?;
-    g.common.multicast.as_ref().and_then(|l| l.get(at)).ok_or(Error::AddrNotAvail)
+    g.sock.heard.joined().get(at).cloned().ok_or(Error::AddrNotAvail)
 }
 
 fn most_sources(stack: &Stack, v4: bool) -> usize {
@@ -327,8 +328,8 @@ fn joined(g: &SockGuard<'_>, place: Place) -> Result<Option<usize>> {
     let dev = device(g.stack, place)?;
     // Over IPv6 the index 0 means any interface.
     let any = place.group.is_ipv6() && place.ifindex == 0;
-    let list = g.common.multicast.as_ref();
-    Ok(list.and_then(|l| l.iter().position(|m| m.group == place.group && (any || m.ifindex == dev.ifindex))))
+    let list = g.sock.heard.joined();
+    Ok(list.iter().position(|m| m.group == place.group && (any || m.ifindex == dev.ifindex)))
 }
 
 /// The device that has an IPv4 address.
@@ -356,7 +357,7 @@ fn join(g: &mut SockGuard<'_>, place: Place, mode: FilterMode) -> Result<()> {
     let ifindex = device(g.stack, place)?.ifindex;
     let any = place.group.is_ipv6() && place.ifindex == 0;
     let (most, optmem) = (g.stack.sysctl.igmp_max_memberships(), g.stack.sysctl.optmem_max());
-    let list = g.common.multicast.get_or_insert_default();
+    let mut list = g.sock.heard.joined();
     if list.iter().any(|m| m.group == place.group && (any || m.ifindex == ifindex)) {
         return Err(Error::AddrInUse);
     }
@@ -367,6 +368,7 @@ fn join(g: &mut SockGuard<'_>, place: Place, mode: FilterMode) -> Result<()> {
         _ => {}
     }
     list.push(Membership { ifindex, group: place.group, mode, sources: None });
+    publish(g, list);
     net(g.stack).groups.update(g.stack, (ifindex, place.group), None, Some((mode, &[])));
     Ok(())
 }
@@ -374,10 +376,12 @@ fn join(g: &mut SockGuard<'_>, place: Place, mode: FilterMode) -> Result<()> {
 /// The membership at `at` of the socket's list becomes `new`, which differs in its filter alone.
 fn replace(g: &mut SockGuard<'_>, at: usize, new: Membership) {
     let stack = g.stack;
-    let Some(m) = g.common.multicast.as_mut().and_then(|l| l.get_mut(at)) else { return };
+    let mut list = g.sock.heard.joined();
+    let Some(m) = list.get_mut(at) else { return };
     let old = std::mem::replace(m, new);
     let (from, to) = ((old.mode, old.listed()), (m.mode, m.listed()));
     net(stack).groups.update(stack, (m.ifindex, m.group), Some(from), Some(to));
+    publish(g, list);
 }
 
 /// Leaves a group. Errors: EINVAL for what is no group of IPv6, ENODEV, EADDRNOTAVAIL.
@@ -390,10 +394,11 @@ fn leave(g: &mut SockGuard<'_>, place: Place) -> Result<()> {
             dev => dev.ok().map(|d| d.ifindex),
         },
     };
-    let list = g.common.multicast.as_mut().ok_or(Error::AddrNotAvail)?;
+    let mut list = g.sock.heard.joined();
     let hit = |m: &Membership| m.group == place.group && ifindex.is_none_or(|i| i == m.ifindex);
     let at = list.iter().position(hit).ok_or(Error::AddrNotAvail)?;
     let old = list.swap_remove(at);
+    publish(g, list);
     drop_one(g.stack, &old);
     Ok(())
 }
@@ -404,7 +409,9 @@ fn drop_one(stack: &Arc<Stack>, old: &Membership) {
 
 /// The socket closes: it leaves all its groups (ip_mc_drop_socket).
 pub(in crate::ip) fn leave_all(g: &mut SockGuard<'_>) {
-    for old in g.common.multicast.take().into_iter().flat_map(|l| *l) {
-        drop_one(g.stack, &old);
+    let left = g.sock.heard.joined();
+    if !left.is_empty() {
+        publish(g, Vec::new());
     }
+    left.iter().for_each(|old| drop_one(g.stack, old));
 }
