@@ -14,7 +14,7 @@
 //!
 //! | request | reply |
 //! |---|---|
-//! | `sockets` | a line for each socket; with `tcp_info` (`struct tcp_info`) and `cong_info` (TCP_CC_INFO), if it has |
+//! | `sockets` | a line each; with `tcp_info` (`struct tcp_info`), `cong_info` (TCP_CC_INFO) and `hooks`, if it has |
 //! | `sockets ID` | only the one with this `id`, if it is still there |
 //! | `kill ID LOCAL PEER` | ends the socket with these values of `sockets` (`-` for no peer), as SOCK_DESTROY |
 //! | `counters` | `counters` by nstat's names, `drops` by reason, `history`: the counters that `mark` has kept |
