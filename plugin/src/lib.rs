@@ -89,7 +89,7 @@ pub const MSG_MORE: i32 = 0x8000;
 
 /// What most plug-ins use.
 pub mod prelude {
-    pub use crate::cong::{AckSample, CaEvent, CaState, CongMore, Congestion, RateSample, Tcp};
+    pub use crate::cong::{AckSample, CaEvent, CaState, CongMore, Congestion, PktSample, RateSample, Tcp};
     pub use crate::device::{Device, DeviceArgs, DeviceInfo, DeviceKind, Refusal, Sink};
     pub use crate::errno::{Errno, Result};
     pub use crate::hook::{HdrSeg, Hook, HookFns, Hooks, find_option};

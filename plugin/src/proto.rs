@@ -5,6 +5,7 @@
 //! whose absence means "refused" or "nothing more to do" are methods with one; those for which the stack has a default
 //! of its own are named in [`Protocol::MORE`], because a function that is there replaces the default.
 
+use crate::abi::proto::RawError;
 use crate::abi::reg::Sysctl;
 use crate::errno::{Errno, Result};
 use crate::msg::{RecvMsg, SendMsg};
@@ -91,10 +92,32 @@ pub struct IcmpError<'a> {
     pub ifindex: u32,
     /// The quoted bytes from the protocol's header on, at least 8.
     pub quoted: &'a [u8],
+    pub(crate) raw: RawError<'a>,
 }
 
-/// A transport protocol. The value belongs to one stack, and is dropped when the stack ends, or when the plug-in's code
-/// is no longer used. A panic in an operation breaks the operation's socket (EIO), and nothing else.
+impl IcmpError<'_> {
+    /// Tells a sock of it, in [`Protocol::err`] (`usk_icmp_report`): IP_RECVERR, SO_ERROR and path MTUs. `port` is that
+    /// of the packet's destination, 0 without ports, `header` the length of the protocol's header.
+    ///
+    /// ```
+    /// # use usersock_plugin::prelude::*;
+    /// /// The error of a packet that begins with our ports, as UDP's does.
+    /// fn err<P: Protocol>(reg: ProtoReg<'_, P>, error: &IcmpError<'_>) -> Result<()> {
+    ///     let [a, b, c, d, ..] = *error.quoted else { return Err(Errno::Inval) };
+    ///     let (mut local, mut remote) = (error.src, error.dst);
+    ///     local.set_port(u16::from_be_bytes([a, b]));
+    ///     remote.set_port(u16::from_be_bytes([c, d]));
+    ///     let sock = reg.lookup(local, remote, error.ifindex).ok_or(Errno::NoEnt)?;
+    ///     error.report(&sock, remote.port(), 8)
+    /// }
+    /// ```
+    pub fn report<P: Protocol>(&self, sock: &Sock<P>, port: u16, header: usize) -> Result<()> {
+        self.raw.report(sock, port, header)
+    }
+}
+
+/// A transport protocol. The value belongs to one stack, and is dropped when its registration has ended, with the stack
+/// or when it is unloaded, and no operation runs any more. A panic in an operation breaks the operation's socket (EIO), and nothing else.
 pub trait Protocol: Send + Sync + Sized + 'static {
     /// The protocol's own data of each sock ([`Owned::data`]): there before `init`, dropped after `destroy`.
     type Sock: Default + Send + 'static;

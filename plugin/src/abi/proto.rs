@@ -6,11 +6,11 @@ use super::contain::{contain, contain_for};
 use super::home;
 use super::reg::Texts;
 use super::slot::Slot;
-use super::sock::{Owned, ProtoReg};
+use super::sock::{Owned, ProtoReg, Sock};
 use crate::errno::{CReturn, Errno, Result, status};
 use crate::msg::{RecvMsg, SendMsg};
 use crate::proto::{IcmpError, PacketInfo, Protocol, Sizes, flags};
-use crate::skb::Skb;
+use crate::skb::{Packet, Skb};
 use crate::sys::*;
 use crate::time::Time;
 use std::ffi::{c_int, c_ulong, c_void};
@@ -31,7 +31,7 @@ pub(crate) unsafe fn register<P: Protocol>(plugin: *mut usk_plugin_t, protocol: 
     let texts = Texts::new(P::NAME, P::COUNTERS, P::SYSCTLS)?;
     let table = table::<P>(&texts);
     // SAFETY: the table's functions are made for the value that is `user`; it is copied, with its texts.
-    home::register(protocol, |user| unsafe { usk_proto_register(plugin, &table, user, null_mut()) })
+    home::register(protocol, |user, reg| unsafe { usk_proto_register(plugin, &table, user, reg) }).map(drop)
 }
 
 fn table<P: Protocol>(texts: &Texts) -> usk_proto {
@@ -92,7 +92,7 @@ fn table<P: Protocol>(texts: &Texts) -> usk_proto {
         bind: more.bind.map(|_| bind::<P> as _),
         splice_eof: Some(splice_eof::<P>),
         rehash: more.rehash.map(|_| rehash::<P> as _),
-        net_exit: Some(net_exit),
+        net_exit: None,
         diag_dump: more.diag_dump.map(|_| diag_dump::<P> as _),
     }
 }
@@ -427,24 +427,51 @@ unsafe extern "C" fn diag_destroy<P: Protocol>(sk: *mut usk_sock_t, error: c_int
     unsafe { either(lock::<P, c_int>(sk, EIO, |p, o| p.diag_destroy(o, Errno::from_number(error)).map(|()| 0))) }
 }
 
+fn info_of(info: &usk_packet_info_t) -> PacketInfo {
+    PacketInfo {
+        src: addr::given(&info.src),
+        dst: addr::given(&info.dst),
+        ifindex: info.ifindex,
+        protocol: info.protocol,
+        tos: info.tos,
+        ttl: info.ttl,
+        not_unicast: info.not_unicast != 0,
+        now: Time(info.now),
+    }
+}
+
+/// What `rcv` was told of a packet.
+pub(crate) fn info_of_skb(skb: &Packet) -> Option<PacketInfo> {
+    let (src, dst) = (addr::NONE, addr::NONE);
+    let mut info = usk_packet_info_t { src, dst, ifindex: 0, protocol: 0, tos: 0, ttl: 0, not_unicast: 0, now: 0 };
+    // SAFETY: a packet, which is only read; writable.
+    (unsafe { usk_skb_info(skb.raw(), &mut info) } == 0).then(|| info_of(&info))
+}
+
+/// The argument of an `err` operation, as C has it.
+#[derive(Clone, Copy)]
+pub(crate) struct RawError<'a>(&'a usk_icmp_error_t);
+
+impl std::fmt::Debug for RawError<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("..")
+    }
+}
+
+impl RawError<'_> {
+    pub(crate) fn report<P: Protocol>(self, sock: &Sock<P>, port: u16, header: usize) -> Result<()> {
+        // SAFETY: a sock that is held; err's argument, which is there while `err` runs, as long as this.
+        status(unsafe { usk_icmp_report(sock.0.as_ptr(), self.0, port, header) })
+    }
+}
+
 unsafe extern "C" fn rcv<P: Protocol>(reg: *mut usk_reg_t, skb: *mut usk_skb_t, info: *const usk_packet_info_t) {
     let skb = Skb::from_raw(skb);
     // SAFETY: see above; `info` is readable.
     unsafe {
         without_sock::<P, _>(reg, (), |p, reg| {
             let Some(skb) = skb else { return };
-            let info = &*info;
-            let info = PacketInfo {
-                src: addr::given(&info.src),
-                dst: addr::given(&info.dst),
-                ifindex: info.ifindex,
-                protocol: info.protocol,
-                tos: info.tos,
-                ttl: info.ttl,
-                not_unicast: info.not_unicast != 0,
-                now: Time(info.now),
-            };
-            p.rcv(reg, skb, &info);
+            p.rcv(reg, skb, &info_of(&*info));
         });
     }
 }
@@ -465,6 +492,7 @@ unsafe extern "C" fn err<P: Protocol>(reg: *mut usk_reg_t, error: *const usk_icm
                 info: e.info,
                 ifindex: e.ifindex,
                 quoted: super::bytes(e.quoted, e.quoted_len),
+                raw: RawError(e),
             };
             p.err(reg, &error);
         });
@@ -498,11 +526,6 @@ unsafe extern "C" fn splice_eof<P: Protocol>(sk: *mut usk_sock_t) {
 unsafe extern "C" fn rehash<P: Protocol>(o: *mut usk_owned_t) {
     // SAFETY: see above.
     unsafe { enter::<P, _>(o, (), |p, o| P::MORE.rehash.map_or((), |f| f(p, o))) }
-}
-
-unsafe extern "C" fn net_exit(reg: *mut usk_reg_t) {
-    // SAFETY: the registration's value; there is no sock any more, and no operation runs after this.
-    contain((), || unsafe { home::end(usk_user(reg)) })
 }
 
 unsafe extern "C" fn diag_dump<P: Protocol>(reg: *mut usk_reg_t, each: usk_diag_each_t, arg: *mut c_void) {

@@ -10,6 +10,23 @@ pub const USK_PROTO_DEFAULT: u32 = 4;
 pub const USK_PROTO_CONNECTIONS: u32 = 8;
 pub const USK_PROTO_NO_AUTOBIND: u32 = 16;
 pub const USK_PROTO_NO_PORTS: u32 = 32;
+pub const USK_TX_SRC: u32 = 1;
+pub const USK_TX_IFINDEX: u32 = 2;
+pub const USK_TX_TOS: u32 = 4;
+pub const USK_TX_TTL: u32 = 8;
+pub const USK_TX_FLOW_LABEL: u32 = 16;
+pub const USK_TX_DF: u32 = 32;
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct usk_tx_info_t {
+    pub flags: u32,
+    pub ifindex: u32,
+    pub src: usk_addr_t,
+    pub flow_label: u32,
+    pub tos: u8,
+    pub ttl: u8,
+    pub reserved: u16,
+}
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct usk_packet_info_t {
@@ -110,6 +127,16 @@ unsafe extern "C" {
     pub fn usk_path_mtu(o: *mut usk_owned_t) -> c_int;
     pub fn usk_update_pmtu(o: *mut usk_owned_t, mtu: u32) -> c_int;
     pub fn usk_xmit(o: *mut usk_owned_t, skb: *mut usk_skb_t, to: *const usk_addr_t) -> c_int;
+    pub fn usk_xmit_info(
+        o: *mut usk_owned_t,
+        skb: *mut usk_skb_t,
+        to: *const usk_addr_t,
+        tx: *const usk_tx_info_t,
+        size: usize,
+    ) -> c_int;
+    pub fn usk_set_ecn(o: *mut usk_owned_t, ecn: c_int) -> c_int;
+    pub fn usk_skb_info(skb: *mut usk_skb_t, info: *mut usk_packet_info_t) -> c_int;
+    pub fn usk_icmp_report(sk: *mut usk_sock_t, error: *const usk_icmp_error_t, port: u16, header: usize) -> c_int;
     pub fn usk_reply(reg: *mut usk_reg_t, info: *const usk_packet_info_t, skb: *mut usk_skb_t) -> c_int;
     pub fn usk_ip_setsockopt(o: *mut usk_owned_t, level: c_int, name: c_int, value: *const c_void, len: usize)
     -> c_int;
