@@ -336,11 +336,9 @@ pub unsafe extern "C-unwind" fn usk_sock_ops_detach(fd: c_int, name: *const c_ch
     boundary(|| hooks(fd, unsafe { ptr::string(name) }?, sock_ops::detach))
 }
 
-fn hooks(
-    fd: c_int,
-    name: &str,
-    change: fn(&Arc<Stack>, &Arc<Sock>, &str) -> std::result::Result<(), Refused>,
-) -> Result<c_int> {
+type Change = fn(&Arc<Stack>, &Arc<Sock>, &str) -> std::result::Result<(), Refused>;
+
+fn hooks(fd: c_int, name: &str, change: Change) -> Result<c_int> {
     let s = fdtable::ours(fd)?;
     change(s.stack(), s.sock(), name).map(|()| 0).map_err(|refused| {
         note::note(&refused.why);

@@ -1,5 +1,6 @@
 //! gauge: what the other examples leave aside. A datagram protocol (252, RFC 3692 has 253 and 254) whose packets leave
-//! with a TTL of their own and whose receiver says what it saw; hooks for chosen sockets. `cargo build -p usersock-plugin --example gauge` makes libgauge.so.
+//! with a TTL of their own and whose receiver says what it saw; hooks for chosen sockets. `cargo build -p
+//! usersock-plugin --example gauge` makes libgauge.so.
 #![forbid(unsafe_code)]
 
 use std::io::Write;

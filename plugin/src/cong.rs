@@ -57,7 +57,8 @@ pub enum CaEvent {
 }
 
 /// Congestion control of TCP's connections. The value belongs to one stack, and is dropped when its registration has
-/// ended and no function of it runs any more. Functions run with the sock owned and must not sleep. A panic breaks the connection's socket (EIO), and nothing else.
+/// ended and no function of it runs any more. Functions run with the sock owned and must not sleep. A panic breaks the
+/// connection's socket (EIO), and nothing else.
 pub trait Congestion: Send + Sync + Sized + 'static {
     /// The algorithm's data of each connection: there before `init`, dropped after `release`. At most some 1000 bytes.
     type Conn: Default + Send + 'static;

@@ -83,8 +83,8 @@ pub enum Scope {
     /// All of the stack.
     Stack,
     /// Those that a program attaches them to, by `usk_sock_ops_attach`, by setsockopt with [`USK_TCP_HOOKS`], or in a
-    /// test by [`Socket::attach_hooks`](crate::testing::Socket::attach_hooks); and connections that begin while a filter
-    /// matches: [`Plugin::hooks_for`](crate::Plugin::hooks_for), [`Reg::set_filters`](crate::Reg::set_filters).
+    /// test by [`Socket::attach_hooks`](crate::testing::Socket::attach_hooks); and connections that begin while a
+    /// filter matches: [`Plugin::hooks_for`](crate::Plugin::hooks_for), [`Reg::set_filters`](crate::Reg::set_filters).
     Chosen,
 }
 

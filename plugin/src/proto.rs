@@ -117,7 +117,8 @@ impl IcmpError<'_> {
 }
 
 /// A transport protocol. The value belongs to one stack, and is dropped when its registration has ended, with the stack
-/// or when it is unloaded, and no operation runs any more. A panic in an operation breaks the operation's socket (EIO), and nothing else.
+/// or when it is unloaded, and no operation runs any more. A panic in an operation breaks the operation's socket (EIO),
+/// and nothing else.
 pub trait Protocol: Send + Sync + Sized + 'static {
     /// The protocol's own data of each sock ([`Owned::data`]): there before `init`, dropped after `destroy`.
     type Sock: Default + Send + 'static;

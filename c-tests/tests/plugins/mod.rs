@@ -146,8 +146,8 @@ fn a_copied_folder_builds_by_pkg_config() {
     }
 }
 
-/// What docs/plugins.md shows of a file of plugins/, plugin_cases/ or examples/c/, in blocks that begin with "```c FILE"
-/// or "```rust FILE", stands in that file.
+/// What docs/plugins.md shows of a file of plugins/, plugin_cases/ or examples/c/, in blocks that begin with "```c
+/// FILE" or "```rust FILE", stands in that file.
 #[test]
 fn the_guide_shows_the_code_as_it_is() {
     let guide = std::fs::read_to_string(here().join("../docs/plugins.md")).expect("the guide");

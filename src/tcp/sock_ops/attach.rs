@@ -209,8 +209,8 @@ fn change(
 /// Attaches a hook of [`Scope::Chosen`] to a socket: connections that it makes have the hook, and so have those that
 /// are made by SYNs that arrive while it listens; a connection that exists has it from now on. The hook's `attached`
 /// runs. ENOENT: no hook has that name; EEXIST: the socket has it already, or has one that writes the same option;
-/// ENOPROTOOPT: it is no TCP socket; EIO: it is broken. Process context, the sock not owned. Linux: BPF_CGROUP_SOCK_OPS for the cgroup of
-/// a socket; TCP_ULP is named in the same way.
+/// ENOPROTOOPT: it is no TCP socket; EIO: it is broken. Process context, the sock not owned. Linux: BPF_CGROUP_SOCK_OPS
+/// for the cgroup of a socket; TCP_ULP is named in the same way.
 pub fn attach(stack: &Arc<Stack>, sock: &Arc<Sock>, name: &str) -> Result<(), Refused> {
     change(stack, sock, |cx| attach_to(cx, name))
 }
