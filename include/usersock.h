@@ -31,6 +31,17 @@
 struct mmsghdr; /* complete where _GNU_SOURCE is defined */
 
 /*
+ For setsockopt with IPPROTO_TCP: a name, as usk_sock_ops_attach. With getsockopt: names of the hooks that the socket
+ has, in the order in which they are called, with commas between them and a NUL at the end; 0 bytes: none.
+ */
+#define USK_TCP_HOOKS 2001
+
+/*
+ For setsockopt with IPPROTO_TCP: a name, as usk_sock_ops_detach.
+ */
+#define USK_TCP_HOOKS_DETACH 2002
+
+/*
  A network stack; made by usk_stack_new. Null means the default stack in every call that takes one.
  */
 typedef struct usk_stack_t usk_stack_t;
@@ -520,6 +531,28 @@ int usk_getsockopt(int fd,
  EINVAL (the socket has none), EBADF, ENOTSOCK.
  */
 int usk_ulp_remove(int fd);
+
+/*
+ Attaches hooks of the socket's stack to a TCP socket: a plug-in has registered them by this name with
+ USK_SOCK_OPS_CHOSEN. The connections that it makes have them, and so have those that it accepts of SYNs that arrive
+ from now on; a connection that exists has them from now on. Returns 0, or -1 with errno ENOENT (there are no such
+ hooks), EEXIST (the socket has them, or others that write the same option; or all sockets have them), EDEADLK (from
+ a hook, which owns the socket), EFAULT, EIO (it is broken), ENOPROTOOPT (it is no TCP socket), EBADF, ENOTSOCK; of
+ the first two usk_config_error says why in a line.
+ Requires: `name` is a string.
+ */
+int usk_sock_ops_attach(int fd,
+                        const char *name);
+
+/*
+ Takes hooks off a socket: those attached to it or inherited, or chosen by a filter for its present connection. What
+ a listener's connections have they keep. Segments that are sent from now on, retransmissions included, have no
+ option of them, and the room belongs to the payload. Returns 0, or -1 with errno as usk_sock_ops_attach; ENOENT: the
+ socket does not have them, or has them as all sockets have.
+ Requires: `name` is a string.
+ */
+int usk_sock_ops_detach(int fd,
+                        const char *name);
 
 /*
  As setsockopt(2). Errors: EBADF, EDOM, EFAULT, EINVAL, ENOPROTOOPT, ENOTSOCK.

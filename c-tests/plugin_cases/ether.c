@@ -151,8 +151,7 @@ static void ethernet(const char *dir)
     int fd = (int)OK(usk_socket_on(a, AF_INET, SOCK_STREAM, 0));
     ERR(usk_connect(fd, &nobody.sa, nobody.len), EHOSTUNREACH);
     OK(usk_close(fd));
-    usk_stack_free(a);
-    usk_stack_free(b);
+    wire_end_stacks(a, b);
     memset(&seen, 0, sizeof seen);
 }
 
@@ -165,15 +164,13 @@ static void mtus(void)
     datagram(a, b, "10.6.0.2", 1000);
     EQ(seen.longest, 68);
     EQ(seen.frames, 21);
-    usk_stack_free(a);
-    usk_stack_free(b);
+    wire_end_stacks(a, b);
     memset(&seen, 0, sizeof seen);
 
     a = stack_with(",mtu=88", 0), b = stack_with(",mtu=88", 1);
     stream(a, b, "10.6.0.2", 3000);
     EQ(seen.longest, 88);
-    usk_stack_free(a);
-    usk_stack_free(b);
+    wire_end_stacks(a, b);
     memset(&seen, 0, sizeof seen);
 
     a = stack_with(",mtu=65535,addr=fd06::1/64", 0), b = stack_with(",mtu=65535,addr=fd06::2/64", 1);
@@ -182,16 +179,14 @@ static void mtus(void)
     datagram(a, b, "10.6.0.2", 65507);
     EQ(seen.longest, 65535);
     datagram(a, b, "fd06::2", 65487);
-    usk_stack_free(a);
-    usk_stack_free(b);
+    wire_end_stacks(a, b);
     memset(&seen, 0, sizeof seen);
 
     /* Different ones: a stream's segments fit both. */
     a = stack_with(",mtu=1400", 0), b = stack_with(",mtu=1280", 1);
     stream(a, b, "10.6.0.2", 20000);
     CHECK(seen.longest <= 1280);
-    usk_stack_free(a);
-    usk_stack_free(b);
+    wire_end_stacks(a, b);
 }
 
 int main(int argc, char **argv)

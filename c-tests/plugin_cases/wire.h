@@ -52,6 +52,18 @@ static void wire_close(void *device)
     pthread_mutex_unlock(&wire.lock);
 }
 
+/* Frees the two stacks, and waits until both ends are closed: then nothing passes any more, and what `tap` has counted
+ * stands. */
+static UNUSED void wire_end_stacks(usk_stack_t *a, usk_stack_t *b)
+{
+    usk_stack_free(a);
+    usk_stack_free(b);
+    pthread_mutex_lock(&wire.lock);
+    while (wire.end[0].in || wire.end[1].in)
+        pthread_cond_wait(&wire.closed, &wire.lock);
+    pthread_mutex_unlock(&wire.lock);
+}
+
 static int wire_xmit(void *device, uint32_t queue, uint64_t now, usk_skb_t *skb)
 {
     unsigned char packet[65535 + 14];
@@ -63,7 +75,9 @@ static int wire_xmit(void *device, uint32_t queue, uint64_t now, usk_skb_t *skb)
         return -EMSGSIZE;
     EQ(usk_skb_copy(skb, 0, packet, sizeof packet), (long long)len);
     pthread_mutex_lock(&wire.lock);
-    if (to->in && (!wire.tap || wire.tap(from, packet, len))) {
+    /* The tap first: what is sent before the other end is open, such as a first MLD report, is sent all the same. */
+    bool passes = !wire.tap || wire.tap(from, packet, len);
+    if (passes && to->in) {
         usk_skb_t *copy = usk_skb_new();
         uint64_t one = 1;
         EQ(usk_skb_append(copy, packet, len), 0);

@@ -231,7 +231,7 @@ fn shaky_pair(a: &Arc<Stack>, at: SocketAddr, listener: &Socket) -> (Socket, Soc
 }
 
 /// Places of plugin/examples/shaky.rs.
-const PLACES: [&str; 13] = [
+const PLACES: [&str; 14] = [
     "init",
     "ssthresh",
     "cong_avoid",
@@ -245,6 +245,7 @@ const PLACES: [&str; 13] = [
     "get_info",
     "release",
     "drop",
+    "pkts_delivered",
 ];
 
 #[test]
@@ -515,4 +516,144 @@ fn a_panic_in_each_function_of_a_device_breaks_the_device_and_nothing_else() {
     let config = format!("plugin={},device=quakedev:x", rust::examples().join("quake.so").display());
     let line = usersock::config::build(&config).err().map(|e| e.message).unwrap_or_default();
     assert!(line.ends_with("not a number: the place that panics"), "{line:?}");
+}
+
+/// Two stacks with `gauge` and a link between them; the second one's address.
+fn gauged(world: &World) -> (Arc<Stack>, Arc<Stack>, std::net::IpAddr) {
+    let link = LinkConfig::both(Direction::default().delay(Duration::from_millis(10)));
+    let [(a, _), (b, eb)] = world.two(&link).expect("two stacks");
+    load_into(&a, "gauge");
+    load_into(&b, "gauge");
+    (a, b, eb.v4.into())
+}
+
+#[test]
+fn a_protocol_says_how_its_packet_leaves_and_learns_how_it_came_and_what_became_of_it() {
+    let world = World::new(1);
+    let (a, b, ip) = gauged(&world);
+    let gauge = |stack| {
+        let s = socket(stack, libc::SOCK_DGRAM, 252);
+        s.set_nonblocking(true);
+        s
+    };
+    let (from, to) = (gauge(&a), gauge(&b));
+    to.bind(SocketAddr::new(ip, 5)).expect("bind");
+    to.setsockopt(libc::SOL_IP, libc::IP_RECVTTL, &1i32.to_ne_bytes()).expect("IP_RECVTTL");
+    from.connect(Some(SocketAddr::new(ip, 5))).expect("connect");
+    assert_eq!(send(&from, b"payload"), Ok(7));
+    world.run_for(Duration::from_millis(50));
+    let mut buf = [0; 8];
+    let mut slices = [IoSliceMut::new(&mut buf)];
+    let mut msg = RecvMsg::new(&mut slices, 0);
+    assert_eq!(to.recvmsg(&mut msg), Ok(2));
+    assert_eq!(format!("{:?}", msg.control), "[Ttl(7)]");
+    assert_eq!(buf[..2], [7, 2], "its TTL, and ECT(0)");
+    assert_eq!(counter(&b, "GaugeTtl"), 7);
+    // One byte more than the path takes, and not to be fragmented.
+    assert_eq!(send(&from, &[0; 1477]), Err(Error::MsgSize));
+    assert_eq!(send(&from, &[0; 1476]), Ok(1476));
+    world.run_for(Duration::from_millis(50));
+
+    // Nobody has the protocol there: ICMP says so.
+    drop(to);
+    let plain = World::new(2);
+    let link = LinkConfig::both(Direction::default().delay(Duration::from_millis(10)));
+    let [(a, _), (_b, eb)] = plain.two(&link).expect("two stacks");
+    load_into(&a, "gauge");
+    let from = gauge(&a);
+    from.connect(Some(SocketAddr::new(eb.v4.into(), 5))).expect("connect");
+    assert_eq!(send(&from, b"anybody?"), Ok(8));
+    plain.run_for(Duration::from_millis(50));
+    assert_eq!(counter(&a, "GaugeErrors"), 1);
+    assert_eq!(send(&from, b"anybody?"), Err(Error::NoProtoOpt));
+}
+
+/// Connects, waits until it is done, and sends `bytes` there.
+fn connection(world: &World, a: &Arc<Stack>, b: &Arc<Stack>, at: SocketAddr, bytes: usize, set: impl Fn(&Socket)) {
+    let listener = listening(b, at).expect("listen");
+    let client = socket(a, libc::SOCK_STREAM, 0);
+    set(&client);
+    client.set_nonblocking(true);
+    assert_eq!(client.connect(Some(at)), Err(Error::InProgress));
+    world.run_for(Duration::from_millis(100));
+    let (server, _) = listener.accept().expect("accept");
+    server.set_nonblocking(true);
+    let (mut there, mut back, mut got) = (0, 0, vec![0; 65_536]);
+    while back < bytes {
+        while there < bytes && send(&client, &[byte(there)]).is_ok() {
+            there += 1;
+        }
+        world.run_for(Duration::from_millis(5));
+        back += recv(&server, &mut got).unwrap_or(0);
+    }
+    // The acknowledgements.
+    world.run_for(Duration::from_millis(100));
+}
+
+#[test]
+fn an_algorithm_sees_each_packet_that_arrives_and_is_replaced_while_it_is_used() {
+    let world = World::new(3);
+    let (a, b, ip) = gauged(&world);
+    let choose = |s: &Socket| {
+        s.setsockopt(libc::IPPROTO_TCP, libc::TCP_NODELAY, &1i32.to_ne_bytes()).expect("TCP_NODELAY");
+        s.setsockopt(libc::IPPROTO_TCP, libc::TCP_CONGESTION, b"gauged").expect("TCP_CONGESTION");
+    };
+    load_into(&a, "gauged");
+    connection(&world, &a, &b, SocketAddr::new(ip, 80), 5, choose);
+    assert_eq!(counter(&a, "GaugedPackets"), 5, "one a byte");
+    let old = socket(&a, libc::SOCK_STREAM, 0);
+    choose(&old);
+    load_into(&a, "gauged");
+    connection(&world, &a, &b, SocketAddr::new(ip, 81), 5, choose);
+    assert_eq!(counter(&a, "GaugedPackets"), 11, "the counter goes on, from the FIN of the first on");
+    // One that does not say that it replaces is refused.
+    load_into(&a, "westwood");
+    let again = loader::load(&a, &rust::examples().join("westwood.so")).err();
+    let line = again.map(|e| e.to_string()).unwrap_or_default();
+    assert!(line.contains("westwood"), "{line:?}");
+}
+
+#[test]
+fn hooks_are_for_the_connections_that_are_chosen_and_their_value_ends_with_them() {
+    let world = World::new(4);
+    let (a, b, ip) = gauged(&world);
+    let (mut told, tell) = std::io::pipe().expect("a pipe");
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&tell);
+    a.sysctl.set("net.chosen.tell", &fd.to_string()).expect("the sysctl");
+    let counters = |stack: &Stack| {
+        ["ChosenBegun", "ChosenDetached", "ChosenAgreed", "ChosenWritten"].map(|name| counter(stack, name))
+    };
+    connection(&world, &a, &b, SocketAddr::new(ip, 80), 1, |_| {});
+    // The listener is asked: a peer of it may have the port of the filter.
+    assert_eq!((counters(&a), counters(&b)), ([0; 4], [1, 0, 0, 0]));
+    // By the filters of both ends.
+    connection(&world, &a, &b, SocketAddr::new(ip, 4711), 1, |_| {});
+    world.run_for(Duration::from_secs(1));
+    let [begun, detached, agreed, written] = counters(&a);
+    assert!((begun, detached, agreed) == (1, 0, 1) && written >= 3, "{:?}", counters(&a));
+    assert_eq!(counters(&b)[0], 2);
+    // By name, and then by filters no more.
+    let hooks = |s: &Socket, option| s.setsockopt(libc::IPPROTO_TCP, option, b"chosen");
+    let here = socket(&a, libc::SOCK_STREAM, 0);
+    hooks(&here, usersock_ffi::socket::USK_TCP_HOOKS).expect("attached");
+    assert_eq!(hooks(&here, usersock_ffi::socket::USK_TCP_HOOKS), Err(Error::Exist));
+    hooks(&here, usersock_ffi::socket::USK_TCP_HOOKS_DETACH).expect("detached");
+    connection(&world, &a, &b, SocketAddr::new(ip, 4711), 1, |_| {});
+    assert_eq!(counters(&a), [2, 1, 1, written]);
+
+    // The value is dropped with its registration, in this stack alone.
+    usersock::tcp::sock_ops::unregister(&a, "chosen").map(drop).expect("registered");
+    drop((here, a, b, world));
+    drop(tell);
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut told, &mut bytes).expect("read");
+    assert_eq!(bytes, b"d");
+}
+
+#[test]
+fn a_plug_in_says_why_it_is_not_loaded() {
+    let stack = usersock::config::build("").expect("a stack");
+    let refused = loader::load(&stack, &rust::examples().join("refuses.so")).err();
+    let line = refused.map(|e| e.to_string()).unwrap_or_default();
+    assert!(line.ends_with("the moon is in the wrong quarter"), "{line:?}");
 }

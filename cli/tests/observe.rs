@@ -10,6 +10,7 @@ use std::sync::Arc;
 use usersock::config;
 use usersock::net::{Socket, TcpListener, TcpStream, UdpSocket};
 use usersock::stack::Stack;
+use usersock::tcp::sock_ops::{self, Scope, SockOps};
 
 /// A stack, its socket's directory, and sockets with ports that do not change.
 struct Run {
@@ -167,6 +168,42 @@ fn algorithms_are_shown_in_their_own_words() {
         assert!(words[at - 1].starts_with("data_segs_") && words[at + 1] == "send", "{line}");
         assert!(words.contains(&name), "{line}");
     }
+}
+
+/// Hooks that do nothing, for sockets that they are attached to.
+struct Chosen(&'static str);
+
+impl SockOps for Chosen {
+    fn name(&self) -> &str {
+        self.0
+    }
+    fn scope(&self) -> Scope {
+        Scope::Chosen
+    }
+}
+
+#[test]
+fn ss_i_names_the_hooks_of_a_socket() {
+    let r = Run::new("hooks", "web");
+    for name in ["first", "second"] {
+        sock_ops::register(&r.stack, Arc::new(Chosen(name))).unwrap();
+    }
+    let listener = Socket::new(&r.stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
+    listener.bind("127.0.0.1:9007".parse().unwrap()).unwrap();
+    listener.listen(1).unwrap();
+    for name in ["second", "first"] {
+        sock_ops::attach(&r.stack, listener.sock(), name).unwrap();
+    }
+    let _c = connect(&r.stack, "127.0.0.1:0", "127.0.0.1:9007");
+    let (child, _) = listener.accept().unwrap();
+    sock_ops::detach(&r.stack, child.sock(), "second").unwrap();
+    let hooks = |args: &[&str]| {
+        let line = r.lines(args).remove(0);
+        line.split_whitespace().find_map(|w| w.strip_prefix("hooks:")).unwrap_or_default().to_owned()
+    };
+    assert_eq!(hooks(&["ss", "-HtlniO", "sport = :9007"]), "first,second");
+    assert_eq!(hooks(&["ss", "-HtniO", "sport = :9007"]), "first");
+    assert_eq!(hooks(&["ss", "-HtniO", "dport = :9007"]), "");
 }
 
 /// The lines that iproute2's ss prints of the same sockets of the kernel's.

@@ -6,14 +6,17 @@ use crate::cancel::blocking;
 use crate::fdtable::{self, Desc, Number};
 use crate::flowlabel;
 use crate::kernel;
+use crate::note;
 use crate::ptr;
 use crate::stacks::default_stack;
-use std::ffi::{c_int, c_long, c_void};
+use std::ffi::{c_char, c_int, c_long, c_void};
 use std::sync::Arc;
 use usersock::error::{Error, Result};
 
 use usersock::net::Socket;
+use usersock::sock::Sock;
 use usersock::stack::Stack;
+use usersock::tcp::sock_ops::{self, Refused};
 
 const TYPE_MASK: c_int = 0xf;
 /// One past the last socket type (SOCK_PACKET, 10).
@@ -300,6 +303,48 @@ fn negative_length(s: &Socket, level: c_int, name: c_int) -> Error {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn usk_ulp_remove(fd: c_int) -> c_int {
     boundary(|| fdtable::ours(fd)?.remove_ulp().map(|()| 0))
+}
+
+/// For setsockopt with IPPROTO_TCP: a name, as usk_sock_ops_attach. With getsockopt: names of the hooks that the socket
+/// has, in the order in which they are called, with commas between them and a NUL at the end; 0 bytes: none.
+pub const USK_TCP_HOOKS: c_int = 2001;
+/// For setsockopt with IPPROTO_TCP: a name, as usk_sock_ops_detach.
+pub const USK_TCP_HOOKS_DETACH: c_int = 2002;
+
+/// Attaches hooks of the socket's stack to a TCP socket: a plug-in has registered them by this name with
+/// USK_SOCK_OPS_CHOSEN. The connections that it makes have them, and so have those that it accepts of SYNs that arrive
+/// from now on; a connection that exists has them from now on. Returns 0, or -1 with errno ENOENT (there are no such
+/// hooks), EEXIST (the socket has them, or others that write the same option; or all sockets have them), EDEADLK (from
+/// a hook, which owns the socket), EFAULT, EIO (it is broken), ENOPROTOOPT (it is no TCP socket), EBADF, ENOTSOCK; of
+/// the first two usk_config_error says why in a line.
+/// # Safety
+/// `name` is a string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn usk_sock_ops_attach(fd: c_int, name: *const c_char) -> c_int {
+    // SAFETY: a string, as the caller guarantees.
+    boundary(|| hooks(fd, unsafe { ptr::string(name) }?, sock_ops::attach))
+}
+
+/// Takes hooks off a socket: those attached to it or inherited, or chosen by a filter for its present connection. What
+/// a listener's connections have they keep. Segments that are sent from now on, retransmissions included, have no
+/// option of them, and the room belongs to the payload. Returns 0, or -1 with errno as usk_sock_ops_attach; ENOENT: the
+/// socket does not have them, or has them as all sockets have.
+/// # Safety
+/// `name` is a string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn usk_sock_ops_detach(fd: c_int, name: *const c_char) -> c_int {
+    // SAFETY: a string, as the caller guarantees.
+    boundary(|| hooks(fd, unsafe { ptr::string(name) }?, sock_ops::detach))
+}
+
+type Change = fn(&Arc<Stack>, &Arc<Sock>, &str) -> std::result::Result<(), Refused>;
+
+fn hooks(fd: c_int, name: &str, change: Change) -> Result<c_int> {
+    let s = fdtable::ours(fd)?;
+    change(s.stack(), s.sock(), name).map(|()| 0).map_err(|refused| {
+        note::note(&refused.why);
+        refused.error
+    })
 }
 
 /// As setsockopt(2). Errors: EBADF, EDOM, EFAULT, EINVAL, ENOPROTOOPT, ENOTSOCK.

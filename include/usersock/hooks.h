@@ -36,6 +36,13 @@
 #define USK_SOCK_OPS_VERSION 1
 
 /*
+ usk_sock_ops.flags: the hooks are called for chosen sockets only: those that a program attaches them to
+ (usk_sock_ops_attach, or setsockopt with USK_TCP_HOOKS), and connections that begin while a filter matches
+ (usk_sock_ops_filter). Without it for all of the stack.
+ */
+#define USK_SOCK_OPS_CHOSEN 1
+
+/*
  For usk_hook_set_cb_flags: `rto` is called (BPF_SOCK_OPS_RTO_CB_FLAG; all have Linux's numbers).
  */
 #define USK_CB_RTO 1
@@ -377,7 +384,60 @@ typedef struct usk_sock_ops {
    owned: no function of the library may be called.
    */
   void (*release)(void *user);
+  /*
+   USK_SOCK_OPS_CHOSEN, or 0.
+   */
+  uint32_t flags;
+  /*
+   The one kind of option that write_hdr_opt stores; 0: it does not say, and any that the header does not have will
+   do. Another registration that says the same is refused (-EEXIST) where a connection would have both, and
+   usk_hdr_store refuses other options.
+   */
+  uint16_t option_kind;
+  /*
+   With option_kind 253 and 254 the ExID (RFC 6994), with others 0.
+   */
+  uint16_t option_exid;
+  /*
+   The hooks were attached to a socket: the place for usk_hook_set_cb_flags there. The socket is unconnected, or a
+   listener, or a connection in any state, whose events of connection setup are over. Process context.
+   */
+  void (*attached)(usk_hook_t *h, void *user);
+  /*
+   The hooks are detached from a socket: the last event there. Process context.
+   */
+  void (*detached)(usk_hook_t *h, void *user);
 } usk_sock_ops;
+
+/*
+ Connections by their ends, for usk_sock_ops_filter. What is not zero must match.
+ */
+typedef struct usk_sock_ops_filter_t {
+  /*
+   Our end: the address of a prefix, family 0 for any address of either family; and a port, 0 for any.
+   */
+  usk_addr_t local;
+  /*
+   The peer, likewise.
+   */
+  usk_addr_t remote;
+  /*
+   Length of the prefix of local.addr, bits.
+   */
+  uint16_t local_prefix;
+  /*
+   Length of the prefix of remote.addr, bits.
+   */
+  uint16_t remote_prefix;
+  /*
+   The last of our ports, where local.port is the first of several; 0: it is the only one.
+   */
+  uint16_t local_last;
+  /*
+   The last of the peer's ports, where remote.port is the first of several; 0: it is the only one.
+   */
+  uint16_t remote_last;
+} usk_sock_ops_filter_t;
 
 #ifdef __cplusplus
 extern "C" {
@@ -466,7 +526,7 @@ const void *usk_find_option(const void *options,
 /*
  Registers hooks in the plug-in's stack, after the present ones. `user` is passed to them; `*out`, unless null, gets
  the registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does
- not fit, -EEXIST the name, a counter or a sysctl is taken.
+ not fit, -EEXIST the name, a counter or a sysctl is taken, or the option is another's.
  Requires: `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are terminated;
  `out` is null or writable.
  */
@@ -474,6 +534,20 @@ int usk_sock_ops_register(usk_plugin_t *plugin,
                           const struct usk_sock_ops *table,
                           void *user,
                           usk_reg_t **out);
+
+/*
+ Which connections hooks with USK_SOCK_OPS_CHOSEN get without being attached, in place of those of the last call: the
+ ones that begin from now on and match one of `count` filters (0: none). That is decided once, when the first SYN is
+ sent or received, so that connections that do not match cost nothing more; a connection keeps what it began with. A
+ listener whose connections may match has the hooks as well, for `listen` and for their SYN-ACKs. Any context, from
+ usk_plugin_init on. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the hooks are
+ for all sockets, or a filter is wrong; -EEXIST a filter of other hooks that write the same option overlaps; -ENOENT
+ the hooks are not registered any more.
+ Requires: `reg` is valid; `filters` points to `count` filters.
+ */
+int usk_sock_ops_filter(usk_reg_t *reg,
+                        const usk_sock_ops_filter_t *filters,
+                        size_t count);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -17,7 +17,7 @@ impl Protocol for Beat {
     type Sock = ();
     const NAME: &'static str = "BEAT";
     const TYPE: SockType = SockType::Dgram;
-    const PROTOCOL: u8 = 249;
+    const PROTOCOL: u16 = 249;
     const COUNTERS: &'static [&'static str] = &["BeatBeats", "BeatTicks"];
 
     /// The first sock starts the beat.

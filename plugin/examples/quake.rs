@@ -24,6 +24,8 @@ impl Hooks for Quake {
     const NAME: &'static str = "quake";
     const SYSCTLS: &'static [Sysctl] = SYSCTLS;
     const HOOKS: HookFns<Self> = HookFns {
+        attached: None,
+        detached: None,
         timeout_init: Some(|_, h| number(h, 1)),
         rwnd_init: Some(|_, h| number(h, 2)),
         needs_ecn: Some(|_, h| number(h, 3) != 0),

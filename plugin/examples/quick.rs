@@ -110,7 +110,7 @@ impl Quick {
         let head = Head { kind, to: o.data().peer, from: o.data().id, seq, ack }.bytes();
         let (Some(port), Some(path)) = (self.port.get(), o.data().path) else { return };
         let Ok(mut skb) = skb.map_or_else(Skb::new, Ok) else { return };
-        let tx = TxInfo { src: Some(o.local()), ..TxInfo::default() };
+        let tx = TxInfo { src: Some(o.local().ip()), ..TxInfo::default() };
         if skb.push(&head).is_ok() {
             let _ = port.send(o.reg(), skb, path, &tx);
         }
@@ -424,7 +424,7 @@ impl Protocol for Quick {
         // Nobody's: its sender is told.
         if matches!(head.kind, INITIAL | DATA | END) {
             let reset = Head { kind: RESET, to: head.from, from: head.to, seq: 0, ack: 0 }.bytes();
-            let tx = TxInfo { src: Some(info.dst), ..TxInfo::default() };
+            let tx = TxInfo { src: Some(info.dst.ip()), ..TxInfo::default() };
             let reply = Skb::new().and_then(|mut reply| reply.append(&reset).map(|()| reply));
             let _ = reply.and_then(|reply| port.send(reg, reply, info.src, &tx));
         }

@@ -20,6 +20,7 @@ mod place {
     pub const GET_INFO: i64 = 11;
     pub const RELEASE: i64 = 12;
     pub const DROP: i64 = 13;
+    pub const PKTS_DELIVERED: i64 = 14;
 }
 
 /// Counters: connections' data made and dropped.
@@ -59,6 +60,9 @@ impl Shaky {
         *conn.acked += u64::from(sample.pkts_acked);
         maybe(tp, place::PKTS_ACKED);
     }
+    fn pkts_delivered(&self, tp: &mut Tcp<'_>, _: &mut Conn, _: &[PktSample]) {
+        maybe(tp, place::PKTS_DELIVERED);
+    }
     fn in_ack_event(&self, tp: &mut Tcp<'_>, _: &mut Conn, _: u32) {
         maybe(tp, place::IN_ACK_EVENT);
     }
@@ -87,13 +91,19 @@ impl Congestion for Shaky {
     type Conn = Conn;
     const NAME: &'static str = "shaky";
     const COUNTERS: &'static [&'static str] = &["ShakyMade", "ShakyReleased"];
-    const SYSCTLS: &'static [Sysctl] =
-        &[Sysctl { name: "panic_in", value: 0, min: 0, max: place::DROP, help: "The function that panics; 0: none." }];
+    const SYSCTLS: &'static [Sysctl] = &[Sysctl {
+        name: "panic_in",
+        value: 0,
+        min: 0,
+        max: place::PKTS_DELIVERED,
+        help: "The function that panics; 0: none.",
+    }];
     const MORE: CongMore<Self> = CongMore {
         init: Some(Self::init),
         release: Some(Self::release),
         cong_control: None,
         pkts_acked: Some(Self::pkts_acked),
+        pkts_delivered: Some(Self::pkts_delivered),
         in_ack_event: Some(Self::in_ack_event),
         set_state: Some(Self::set_state),
         cwnd_event: Some(Self::cwnd_event),

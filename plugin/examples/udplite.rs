@@ -76,7 +76,7 @@ impl Protocol for UdpLite {
     type Sock = LiteSock;
     const NAME: &'static str = "UDP-Lite";
     const TYPE: SockType = SockType::Dgram;
-    const PROTOCOL: u8 = UDPLITE;
+    const PROTOCOL: u16 = UDPLITE as u16;
     const MAX_HEADER: u32 = HEADER as u32;
     const COUNTERS: &'static [&'static str] = &[
         "UdpLiteInDatagrams",

@@ -4,7 +4,7 @@
 use crate::abi::reg::Sysctl;
 pub use crate::abi::{borrow::Mark, cong::Tcp};
 use crate::sys::*;
-pub use crate::sys::{usk_ack_sample_t as AckSample, usk_rate_sample_t as RateSample};
+pub use crate::sys::{usk_ack_sample_t as AckSample, usk_pkt_sample_t as PktSample, usk_rate_sample_t as RateSample};
 use std::time::Duration;
 
 /// Bits of [`Congestion::FLAGS`].
@@ -17,6 +17,9 @@ pub mod flags {
     pub const EXACT_ECE: u32 = USK_CONG_EXACT_ECE;
     /// Every program may choose it by TCP_CONGESTION.
     pub const NON_RESTRICTED: u32 = USK_CONG_NON_RESTRICTED;
+    /// It takes the place of the registered algorithm of its name, whose connections keep the old one; counters go on,
+    /// sysctls keep their values.
+    pub const REPLACE: u32 = USK_CONG_REPLACE;
 }
 
 /// Congestion states (enum tcp_ca_state).
@@ -53,8 +56,9 @@ pub enum CaEvent {
     EcnIsCe = USK_CA_EVENT_ECN_IS_CE,
 }
 
-/// Congestion control of TCP's connections. The value belongs to one stack. Functions run with the sock owned and must
-/// not sleep. A panic breaks the connection's socket (EIO), and nothing else.
+/// Congestion control of TCP's connections. The value belongs to one stack, and is dropped when its registration has
+/// ended and no function of it runs any more. Functions run with the sock owned and must not sleep. A panic breaks the
+/// connection's socket (EIO), and nothing else.
 pub trait Congestion: Send + Sync + Sized + 'static {
     /// The algorithm's data of each connection: there before `init`, dropped after `release`. At most some 1000 bytes.
     type Conn: Default + Send + 'static;
@@ -105,6 +109,9 @@ pub struct CongMore<C: Congestion> {
     pub cong_control: Option<fn(&C, &mut Tcp<'_>, &mut C::Conn, u32, u32, &RateSample)>,
     /// Segments were acknowledged.
     pub pkts_acked: Option<fn(&C, &mut Tcp<'_>, &mut C::Conn, &AckSample)>,
+    /// An acknowledgement has delivered these packets, each for the first time; before pkts_acked: every packet gives a
+    /// sample of the RTT.
+    pub pkts_delivered: Option<fn(&C, &mut Tcp<'_>, &mut C::Conn, &[PktSample])>,
     /// An acknowledgement arrived: USK_CA_ACK_ bits. After pkts_acked and before loss detection.
     pub in_ack_event: Option<CongFn<C, u32, ()>>,
     /// The state will be this; `tp.ca_state` is still the old one.
@@ -126,6 +133,7 @@ impl<C: Congestion> CongMore<C> {
         release: None,
         cong_control: None,
         pkts_acked: None,
+        pkts_delivered: None,
         in_ack_event: None,
         set_state: None,
         cwnd_event: None,

@@ -64,7 +64,8 @@ impl From<std::io::Error> for Refusal {
     }
 }
 
-/// A kind of device: `device=NAME:ARGUMENT`. The value belongs to one stack.
+/// A kind of device: `device=NAME:ARGUMENT`. The value belongs to one stack, and is dropped when its registration has
+/// ended and no function of it runs any more.
 pub trait DeviceKind: Send + Sync + Sized + 'static {
     /// An open device.
     type Device: Device;

@@ -7,8 +7,8 @@ use crate::abi::reg::Sysctl;
 use crate::errno::Errno;
 use crate::sock::State;
 use crate::sys::*;
-use std::net::SocketAddr;
-use std::ops::Deref;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::{Deref, RangeInclusive};
 
 /// The events that [`Hook::set_cb_flags`] asks for.
 pub mod cb {
@@ -77,6 +77,67 @@ pub struct HdrSeg<'a> {
     pub syn: Option<&'a [u8]>,
 }
 
+/// The sockets that hooks are called for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scope {
+    /// All of the stack.
+    Stack,
+    /// Those that a program attaches them to, by `usk_sock_ops_attach`, by setsockopt with [`USK_TCP_HOOKS`], or in a
+    /// test by [`Socket::attach_hooks`](crate::testing::Socket::attach_hooks); and connections that begin while a
+    /// filter matches: [`Plugin::hooks_for`](crate::Plugin::hooks_for), [`Reg::set_filters`](crate::Reg::set_filters).
+    Chosen,
+}
+
+/// The option of IPPROTO_TCP by which a program attaches hooks by name, and reads which a socket has.
+pub const USK_TCP_HOOKS: i32 = 2001;
+/// The option of IPPROTO_TCP by which a program detaches hooks.
+pub const USK_TCP_HOOKS_DETACH: i32 = 2002;
+
+/// Connections by their ends: all that is given must match.
+///
+/// ```
+/// use usersock_plugin::hook::Filter;
+///
+/// // Those of our port 443 with peers in 192.0.2.0/24.
+/// let filter = Filter { local_ports: 443..=443, ..Filter::remote("192.0.2.0".parse().unwrap(), 24) };
+/// assert!(filter.local.is_none());
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Filter {
+    /// A prefix of our address, and its length; None: any address of either family.
+    pub local: Option<(IpAddr, u8)>,
+    /// The same of the peer's.
+    pub remote: Option<(IpAddr, u8)>,
+    /// Our port.
+    pub local_ports: RangeInclusive<u16>,
+    /// The peer's.
+    pub remote_ports: RangeInclusive<u16>,
+}
+
+impl Filter {
+    /// All connections.
+    pub const ALL: Filter = Filter { local: None, remote: None, local_ports: 0..=u16::MAX, remote_ports: 0..=u16::MAX };
+
+    /// Those with our address in a prefix.
+    pub const fn local(ip: IpAddr, prefix: u8) -> Filter {
+        Filter { local: Some((ip, prefix)), ..Filter::ALL }
+    }
+
+    /// Those with the peer's address in a prefix.
+    pub const fn remote(ip: IpAddr, prefix: u8) -> Filter {
+        Filter { remote: Some((ip, prefix)), ..Filter::ALL }
+    }
+}
+
+/// The kind of option that hooks write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OptionKind {
+    /// Its kind.
+    pub kind: u8,
+    /// With kinds 253 and 254 the ExID (RFC 6994), with others 0.
+    pub exid: u16,
+}
+
 /// Hooks into TCP. The value belongs to one stack, and is dropped when no hook of it runs any more. Hooks run with the
 /// sock owned and must not sleep; those of different socks run at the same time. A panic breaks the event's socket
 /// (EIO), and nothing else.
@@ -87,6 +148,11 @@ pub trait Hooks: Send + Sync + Sized + 'static {
     const COUNTERS: &'static [&'static str] = &[];
     /// Its sysctls.
     const SYSCTLS: &'static [Sysctl] = &[];
+    /// The sockets that they are called for.
+    const SCOPE: Scope = Scope::Stack;
+    /// The one kind of option that write_hdr_opt stores; None: any that the header does not have. Other hooks that say
+    /// the same are refused where a connection would have both (EEXIST).
+    const OPTION: Option<OptionKind> = None;
     /// The events that have a hook.
     const HOOKS: HookFns<Self>;
 }
@@ -95,6 +161,10 @@ pub trait Hooks: Send + Sync + Sized + 'static {
 /// `HookFns { listen: Some(Self::listen), ..HookFns::NONE }`.
 #[allow(clippy::type_complexity, reason = "a table of functions")]
 pub struct HookFns<T: Hooks> {
+    /// They were attached to a socket, unconnected, a listener or a connection: the place for [`Hook::set_cb_flags`].
+    pub attached: Option<fn(&T, &mut Hook<'_>)>,
+    /// They are detached from a socket: the last event there.
+    pub detached: Option<fn(&T, &mut Hook<'_>)>,
     /// Initial RTO of a SYN or SYN-ACK, microseconds; 0: the default.
     pub timeout_init: Option<fn(&T, &mut Hook<'_>) -> u32>,
     /// Initial receive window, segments; 0: the route's or the default.
@@ -134,6 +204,8 @@ pub struct HookFns<T: Hooks> {
 impl<T: Hooks> HookFns<T> {
     /// None of them.
     pub const NONE: HookFns<T> = HookFns {
+        attached: None,
+        detached: None,
         timeout_init: None,
         rwnd_init: None,
         needs_ecn: None,

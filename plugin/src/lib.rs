@@ -90,16 +90,16 @@ pub const MSG_MORE: i32 = 0x8000;
 
 /// What most plug-ins use.
 pub mod prelude {
-    pub use crate::cong::{AckSample, CaEvent, CaState, CongMore, Congestion, RateSample, Tcp};
+    pub use crate::cong::{AckSample, CaEvent, CaState, CongMore, Congestion, PktSample, RateSample, Tcp};
     pub use crate::device::{Device, DeviceArgs, DeviceInfo, DeviceKind, Refusal, Sink};
     pub use crate::errno::{Errno, Result};
     pub use crate::hook::{HdrSeg, Hook, HookFns, Hooks, find_option};
     pub use crate::msg::{RecvMsg, SendMsg};
-    pub use crate::proto::{
-        Columns, IcmpError, IcmpSend, InnerBits, PacketInfo, ProtoMore, Protocol, SockType, TxInfo,
-    };
+    pub use crate::proto::{Columns, IcmpError, IcmpSend, InnerBits, PacketInfo, ProtoMore, Protocol, SockType};
     pub use crate::skb::{Cb, Packet, Skb};
-    pub use crate::sock::{Direction, Events, Inner, Owned, OwnedSock, ProtoReg, Shutdown, Sock, State, UdpPort};
+    pub use crate::sock::{
+        Direction, Events, Inner, Owned, OwnedSock, ProtoReg, Shutdown, Sock, State, TxInfo, UdpPort,
+    };
     pub use crate::time::Time;
     pub use crate::ulp::{Layer, LayerOps, Layered, LayeredSock};
     pub use crate::{Level, Plugin, Reg, Sysctl, csum, csum_fold, csum_pseudo};

@@ -6,6 +6,7 @@
 //! of its own are named in [`Protocol::MORE`], because a function that is there replaces the default.
 
 pub use crate::abi::proto::Columns;
+use crate::abi::proto::RawError;
 use crate::abi::reg::Sysctl;
 use crate::errno::{Errno, Result};
 use crate::msg::{RecvMsg, SendMsg};
@@ -69,23 +70,6 @@ pub struct PacketInfo {
     pub now: Time,
 }
 
-/// What a protocol decides for one packet: with None it is the socket's, or that of the send call that runs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct TxInfo {
-    /// Source address, one of this host's; its port is not used.
-    pub src: Option<SocketAddr>,
-    /// The interface that it leaves by.
-    pub ifindex: Option<u32>,
-    /// TOS or traffic class, with ECN in the low two bits.
-    pub tos: Option<u8>,
-    /// TTL or hop limit, 1 to 255.
-    pub ttl: Option<u8>,
-    /// Flow label, over IPv6 alone.
-    pub flow_label: Option<u32>,
-    /// It is not fragmented, here or on its way: EMSGSIZE if it is larger than the path MTU.
-    pub df: bool,
-}
-
 /// Bits of [`Protocol::release_cb`] by which an inner sock tells its outer one; 0: it does not. They are edges: what
 /// they tell may be over by then, and one may stand for several. Bits below 2^n are the timers' that are in use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -122,6 +106,7 @@ pub struct IcmpError<'a> {
     /// The quoted bytes from the protocol's header on, at least 8; of a datagram of UDP those behind UDP's header,
     /// perhaps none.
     pub quoted: &'a [u8],
+    pub(crate) raw: RawError<'a>,
 }
 
 /// An error that a protocol sends about a packet, for [`ProtoReg::icmp_send`].
@@ -137,8 +122,30 @@ pub enum IcmpSend {
     TooBig(u32),
 }
 
-/// A transport protocol. The value belongs to one stack, and is dropped when the stack ends, or when the plug-in's code
-/// is no longer used. A panic in an operation breaks the operation's socket (EIO), and nothing else.
+impl IcmpError<'_> {
+    /// Tells a sock of it, in [`Protocol::err`] (`usk_icmp_report`): IP_RECVERR, SO_ERROR and path MTUs. `port` is that
+    /// of the packet's destination, 0 without ports, `header` the length of the protocol's header.
+    ///
+    /// ```
+    /// # use usersock_plugin::prelude::*;
+    /// /// The error of a packet that begins with our ports, as UDP's does.
+    /// fn err<P: Protocol>(reg: ProtoReg<'_, P>, error: &IcmpError<'_>) -> Result<()> {
+    ///     let [a, b, c, d, ..] = *error.quoted else { return Err(Errno::Inval) };
+    ///     let (mut local, mut remote) = (error.src, error.dst);
+    ///     local.set_port(u16::from_be_bytes([a, b]));
+    ///     remote.set_port(u16::from_be_bytes([c, d]));
+    ///     let sock = reg.lookup(local, remote, error.ifindex).ok_or(Errno::NoEnt)?;
+    ///     error.report(&sock, remote.port(), 8)
+    /// }
+    /// ```
+    pub fn report<P: Protocol>(&self, sock: &Sock<P>, port: u16, header: usize) -> Result<()> {
+        self.raw.report(sock, port, header)
+    }
+}
+
+/// A transport protocol. The value belongs to one stack, and is dropped when its registration has ended, with the stack
+/// or when it is unloaded, and no operation runs any more. A panic in an operation breaks the operation's socket (EIO),
+/// and nothing else.
 pub trait Protocol: Send + Sync + Sized + 'static {
     /// The protocol's own data of each sock ([`Owned::data`]): there before `init`, dropped after `destroy`.
     type Sock: Default + Send + 'static;

@@ -8,7 +8,7 @@ pub use crate::abi::udp::UdpPort;
 use crate::errno::Errno;
 use crate::sys::*;
 use crate::time::Time;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::BitOr;
 use std::time::Duration;
 
@@ -20,6 +20,24 @@ pub enum Direction {
     Recv = USK_RECV,
     /// SO_SNDBUF, SO_SNDTIMEO.
     Send = USK_SEND,
+}
+
+/// What a protocol decides for one packet: [`OwnedSock::xmit_info`]. What is not given is the socket's, or the control
+/// messages'.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TxInfo {
+    /// Source address, one of this host's.
+    pub src: Option<IpAddr>,
+    /// Interface.
+    pub ifindex: Option<u32>,
+    /// TOS or traffic class, with ECN in the low two bits.
+    pub tos: Option<u8>,
+    /// TTL or hop limit, 1 to 255.
+    pub ttl: Option<u8>,
+    /// Flow label of IPv6, 20 bits.
+    pub flow_label: Option<u32>,
+    /// The packet is not fragmented, here or on its way: EMSGSIZE if it is larger than the path MTU.
+    pub dont_fragment: bool,
 }
 
 /// The bits of poll(2).

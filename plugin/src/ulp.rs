@@ -8,8 +8,9 @@ use crate::skb::Skb;
 use crate::sock::Events;
 use std::ffi::c_ulong;
 
-/// An upper-layer protocol, between the program's calls and TCP. The value belongs to one stack. A panic breaks the
-/// connection's socket (EIO), and nothing else.
+/// An upper-layer protocol, between the program's calls and TCP. The value belongs to one stack, and is dropped when
+/// its registration has ended and no operation of it runs any more. A panic breaks the connection's socket (EIO), and
+/// nothing else.
 pub trait Layer: Send + Sync + Sized + 'static {
     /// The layer's data of each connection ([`Layered::data`]): there before `init`, dropped when the layer goes.
     /// Operations may run while another one is inside `below_send` or `below_recv`, or sleeps: it must be consistent

@@ -98,7 +98,8 @@ macro_rules! sizes {
 const SIZES: &[(&str, usize, usize)] = sizes! {
     usk_addr_t usk_owned_t usk_sock_info_t usk_sysctl_t usk_packet_info_t usk_icmp_error_t usk_proto usk_cong_mark_t
     usk_cong_ack_t usk_cong_info_t usk_ack_sample_t usk_cong_ops usk_rate_sample_t usk_tcp_t usk_below_ops usk_ulp_t
-    usk_ulp_ops usk_sock_view_t usk_hook_t usk_hdr_seg_t usk_sock_ops usk_device_args_t usk_device_info_t
+    usk_ulp_ops usk_sock_view_t usk_hook_t usk_hdr_seg_t usk_sock_ops usk_sock_ops_filter_t usk_tx_info_t
+    usk_pkt_sample_t usk_device_args_t usk_device_info_t
     usk_device_ops pollfd
 };
 
@@ -110,9 +111,11 @@ macro_rules! offsets {
 /// The last member of each table, and members behind gaps.
 const OFFSETS: &[(&str, &str, usize)] = offsets! {
     usk_proto { mib_names socket_type slab_flags init poll rcv bind net_exit diag_dump drop_names timer diag_show }
-    usk_cong_ops { priv_size init undo_cwnd get_info }
+    usk_cong_ops { priv_size init undo_cwnd get_info pkts_delivered }
     usk_ulp_ops { data_size init disconnect }
-    usk_sock_ops { timeout_init release }
+    usk_sock_ops { timeout_init release option_exid detached }
+    usk_sock_ops_filter_t { remote local_prefix remote_last }
+    usk_tx_info_t { src flow_label ttl }
     usk_device_ops { open has_pending }
     usk_below_ops { send ioctl }
     usk_icmp_error_t { fatal error quoted quoted_len }

@@ -14,7 +14,7 @@
 //!
 //! | request | reply |
 //! |---|---|
-//! | `sockets` | a line for each socket; with `tcp_info`, `cong_info` (TCP_CC_INFO), a plug-in's `columns`, if it has |
+//! | `sockets` | a line each; with `tcp_info`, `cong_info` (TCP_CC_INFO), `hooks`, a plug-in's `columns`, if it has |
 //! | `sockets ID` | only the one with this `id`, if it is still there |
 //! | `kill ID LOCAL PEER` | ends the socket with these values of `sockets` (`-` for no peer), as SOCK_DESTROY |
 //! | `counters` | `counters` by nstat's names, `drops` by reason, `history`: the counters that `mark` has kept |

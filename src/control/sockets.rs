@@ -147,7 +147,7 @@ fn full(stack: &Arc<Stack>, d: &SockDiag, sock: &Arc<Sock>, holders: &Holders) -
         Some(columns) => o.object("columns", columns),
         None => o,
     };
-    let Some(TcpDiag { info, cong, cong_info, ulp, timer }) = tcp else { return o };
+    let Some(TcpDiag { info, cong, cong_info, ulp, hooks, timer }) = tcp else { return o };
     let o = with_timer(o, timer).text("cong", &cong);
     let o = match cong_info {
         Some((attr, bytes)) => {
@@ -159,6 +159,10 @@ fn full(stack: &Arc<Stack>, d: &SockDiag, sock: &Arc<Sock>, holders: &Holders) -
     let o = match ulp {
         Some(name) => o.text("ulp", &name),
         None => o,
+    };
+    let o = match hooks.is_empty() {
+        true => o,
+        false => o.text("hooks", &hooks.join(",")),
     };
     o.object("tcp_info", tcp_info(&info))
 }

@@ -109,10 +109,22 @@ fn requests_are_answered_or_refused_in_a_line() {
     assert_eq!(Peer::new(&dir.socket()).ask("sysctl").unwrap().len(), stack.sysctl.list().len());
 }
 
+/// Hooks that do nothing.
+struct Named(&'static str);
+
+impl crate::tcp::sock_ops::SockOps for Named {
+    fn name(&self) -> &str {
+        self.0
+    }
+}
+
 #[test]
 fn the_list_has_each_socket_with_what_tcp_knows_of_it_and_kill_ends_one() {
     let dir = Dir::new("sockets");
     let stack = dir.stack();
+    for name in ["first", "second"] {
+        crate::tcp::sock_ops::register(&stack, Arc::new(Named(name))).unwrap();
+    }
     let listener = TcpListener::bind_on(&stack, "127.0.0.1:80").unwrap();
     let mut client = TcpStream::connect_on(&stack, "127.0.0.1:80").unwrap();
     let (mut server, from) = listener.accept().unwrap();
@@ -122,8 +134,13 @@ fn the_list_has_each_socket_with_what_tcp_knows_of_it_and_kill_ends_one() {
     assert_eq!(lines.len(), 3, "{lines:?}");
     assert!(lines[0].contains("\"state\":\"LISTEN\",\"recv_q\":0,\"send_q\":"), "{}", lines[0]);
     assert!(lines[1].contains("\"local\":\"127.0.0.1\",\"local_port\":80,\"peer\":\"127.0.0.1\",\"peer_port\":"));
-    for part in ["\"cong\":\"cubic\"", "\"tcp_info\":{\"state\":1,", "\"bytes_sent\":5,", "\"skmem\":{\"r\":0,\"rb\":"]
-    {
+    for part in [
+        "\"cong\":\"cubic\"",
+        "\"hooks\":\"first,second\",",
+        "\"tcp_info\":{\"state\":1,",
+        "\"bytes_sent\":5,",
+        "\"skmem\":{\"r\":0,\"rb\":",
+    ] {
         assert!(lines[1].contains(part), "{part} in {}", lines[1]);
     }
     assert!(lines[2].contains("\"recv_q\":5,"), "{}", lines[2]);

@@ -130,7 +130,6 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
         // (tcp_ca_openreq_child).
         cong::assign(c);
     }
-    sock_ops::inherit(c.tp, p.tp, false);
 }
 
 /// The child's numbers, from the request and the segment that completes it.
@@ -205,6 +204,7 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, by: &OpenedBy
         let of = tp.cold.get_or_insert_default();
         (of.saved_syn, of.syn_options) = (cold.saved_syn.clone(), cold.syn_options.clone());
     }
+    sock_ops::to_child(tp, p.tp, req.cold.as_ref().map_or(&None, |c| &c.hooks));
     tp.advmss = mss_for(p, &req.dst, req.daddr.is_ipv6());
     set_state(c, State::SynRecv);
     c.stack.mib.inc(Mib::TcpPassiveOpens);

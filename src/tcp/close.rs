@@ -288,7 +288,7 @@ pub(super) fn reset_connection(cx: &mut Cx<'_>) {
     let seq = cx.tp.write_seq + cx.tp.max_window.wrapping_add(2);
     let mut new = TcpSock::new(&cx.tp.net, cx.stack);
     copy_options(&mut new, cx.tp);
-    sock_ops::inherit(&mut new, cx.tp, true);
+    sock_ops::keep(&mut new, cx.tp);
     ulp::keep(&mut new, cx.tp);
     fastopen::server::remove(cx, false);
     fastopen::keep(&mut new, cx.tp);

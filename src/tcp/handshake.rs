@@ -273,7 +273,8 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
     };
     let mut req = new_request(cx, key, info, dst, agreed);
     let pktopts = if tw && info.dst.is_ipv6() { None } else { ip::pktoptions::of_syn(cx.sk, &skb) };
-    let mut cold = RequestCold { pktopts, ..RequestCold::default() };
+    let hooks = sock_ops::of_syn(cx, ends);
+    let mut cold = RequestCold { pktopts, hooks, ..RequestCold::default() };
     if cookie {
         req.cold = cold.boxed();
         return send_cookie(cx, key, &mut req);
@@ -371,7 +372,8 @@ fn cookie_check(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> O
         mark: request_mark(cx, &skb),
     };
     let mut req = new_request(cx, key, info, dst, agreed);
-    req.cold = RequestCold { pktopts: ip::pktoptions::of_syn(cx.sk, &skb), ..RequestCold::default() }.boxed();
+    let (pktopts, hooks) = (ip::pktoptions::of_syn(cx.sk, &skb), sock_ops::of_syn(cx, Ends::of(&req)));
+    req.cold = RequestCold { pktopts, hooks, ..RequestCold::default() }.boxed();
     let by = OpenedBy::of(&skb);
     let child = syn_recv_sock(cx, key, &mut Some(req), &by, |_| false, |c, _| first_segment(c, skb));
     match child {

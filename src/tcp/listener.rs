@@ -101,6 +101,8 @@ pub(super) struct RequestCold {
     pub saved_syn: Option<Box<[u8]>>,
     /// Option bytes of the SYN, kept where hooks are registered.
     pub syn_options: Option<Box<[u8]>>,
+    /// The hooks that the connection has, of those that not all have.
+    pub hooks: sock_ops::Chosen,
     /// Headers of the SYN that the connection is told of (ireq_opt pktopts).
     pub pktopts: Option<Box<PktOptions>>,
     /// Challenge ACKs that may still be sent in this second.
@@ -111,6 +113,7 @@ impl RequestCold {
     /// None: there is nothing.
     pub(super) fn boxed(self) -> Option<Box<RequestCold>> {
         let any = self.saved_syn.is_some() || self.syn_options.is_some() || self.pktopts.is_some();
+        let any = any || self.hooks.is_some();
         any.then(|| Box::new(self))
     }
 }

@@ -6,7 +6,7 @@
 use super::fastopen::cookie::Keys;
 use super::info;
 use super::tcb::{Cx, TcpSock, nagle};
-use super::{auth, cong, delack, fastopen, mtu, output, rcvbuf, recvmsg, repair, rtt, timer, ulp};
+use super::{auth, cong, delack, fastopen, mtu, output, rcvbuf, recvmsg, repair, rtt, sock_ops, timer, ulp};
 use crate::base::error::{Error, Result};
 use crate::ip;
 use crate::sock::proto::SockRef;
@@ -62,6 +62,9 @@ pub(crate) mod opt {
     pub(crate) const RTO_MAX_MS: i32 = 44;
     pub(crate) const RTO_MIN_US: i32 = 45;
     pub(crate) const DELACK_MAX_US: i32 = 46;
+    /// Our own, beyond those that Linux has for programs (46) and for BPF (1001 on): hooks by name.
+    pub(crate) const HOOKS: i32 = 2001;
+    pub(crate) const HOOKS_DETACH: i32 = 2002;
 }
 
 /// Least and greatest TCP_MAXSEG (TCP_MIN_MSS, MAX_TCP_WINDOW), bytes.
@@ -95,6 +98,9 @@ pub(crate) fn set(sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Resul
     }
     if name == opt::ULP {
         return ulp::set(&mut g, option_name(value, ulp::NAME_MAX)?);
+    }
+    if matches!(name, opt::HOOKS | opt::HOOKS_DETACH) {
+        return set_hooks(&mut g, name, value);
     }
     if name == opt::FASTOPEN_KEY {
         let keys = Keys::from_bytes(value).ok_or(Error::Inval)?;
@@ -140,6 +146,23 @@ fn set_congestion(g: &mut SockGuard<'_>, value: &[u8]) -> Result<()> {
     let Some(mut cx) = Cx::new(g) else { return Err(Error::NoProtoOpt) };
     cong::may_choose(&cx, name)?;
     cong::set_congestion_control(&mut cx, name)
+}
+
+/// Attaches hooks to the socket, or takes them off.
+fn set_hooks(g: &mut SockGuard<'_>, option: i32, value: &[u8]) -> Result<()> {
+    let name = option_name(value, sock_ops::NAME_MAX + 1)?;
+    let Some(mut cx) = Cx::new(g) else { return Err(Error::NoProtoOpt) };
+    let done = match option {
+        opt::HOOKS => sock_ops::attach_to(&mut cx, name),
+        _ => sock_ops::detach_from(&mut cx, name),
+    };
+    Ok(done?)
+}
+
+/// Names of the socket's hooks, with commas between them and a NUL at the end; nothing, if there are none.
+fn hooks(cx: &Cx<'_>, value: &mut [u8]) -> usize {
+    let names = sock_ops::names(cx.tp).join(",");
+    if names.is_empty() { 0 } else { put(value, format!("{names}\0").as_bytes()) }
 }
 
 /// `val` when it lies in the range.
@@ -286,6 +309,7 @@ pub(crate) fn get(sk: SockRef<'_>, level: i32, name: i32, value: &mut [u8]) -> R
             return Ok(bytes.map_or(0, |(_, b)| put(value, &b)));
         }
         opt::ULP => return Ok(ulp::name(cx.tp).map_or(0, |n| put(value, &name_bytes(n)))),
+        opt::HOOKS => return Ok(hooks(&cx, value)),
         opt::SAVED_SYN => return saved_syn(&mut cx, value),
         opt::REPAIR_WINDOW => return repair::window(cx.tp, value),
         opt::AO_INFO | opt::AO_GET_KEYS | opt::AO_REPAIR => return auth::ao_option::get(&cx, name, value),

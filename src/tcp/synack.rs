@@ -105,7 +105,7 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
         let seg = HdrSeg { flags: Some(flags), seq: repr.seq, len: 0, segs: 1, syn: &syn, remaining: MAX_OPTIONS_LEN };
         let mut own = [0; MAX_OPTIONS_LEN];
         options.emit(&mut own);
-        sock_ops::write_synack_options(cx, ends, &own[..options.len()], &seg)
+        sock_ops::write_synack_options(cx, req, &own[..options.len()], &seg)
     } else {
         None
     };

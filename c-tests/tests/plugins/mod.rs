@@ -75,6 +75,7 @@ plugin_cases! {
     fork,
     fragile,
     frame,
+    hooks_chosen,
     hostile,
     inner,
     loading,
@@ -152,8 +153,8 @@ fn a_copied_folder_builds_by_pkg_config() {
     }
 }
 
-/// What docs/plugins.md shows of a file of plugins/ or examples/c/, in blocks that begin with "```c FILE" or "```rust
-/// FILE", stands in that file.
+/// What docs/plugins.md shows of a file of plugins/, plugin_cases/ or examples/c/, in blocks that begin with "```c
+/// FILE" or "```rust FILE", stands in that file.
 #[test]
 fn the_guide_shows_the_code_as_it_is() {
     let guide = std::fs::read_to_string(here().join("../docs/plugins.md")).expect("the guide");
@@ -161,7 +162,7 @@ fn the_guide_shows_the_code_as_it_is() {
     for block in ["\n```c ", "\n```rust "].iter().flat_map(|begin| guide.split(begin).skip(1)) {
         let (file, rest) = block.split_once('\n').expect("a block has lines");
         let code = rest.split("\n```").next().expect("a block ends");
-        let places = ["plugins", "../examples/c"].map(|dir| here().join(dir).join(file));
+        let places = ["plugins", "plugin_cases", "../examples/c"].map(|dir| here().join(dir).join(file));
         let source = places.iter().find_map(|p| std::fs::read_to_string(p).ok()).expect("the file it names");
         assert!(source.contains(code), "{file} has no\n{code}");
         shown += 1;

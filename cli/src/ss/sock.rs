@@ -198,6 +198,10 @@ impl Sock {
         if !self.text("ulp").is_empty() {
             words.push(format!("tcp-ulp-{}", self.text("ulp")));
         }
+        // Ours: the kernel does not say which programs see a socket.
+        if !self.text("hooks").is_empty() {
+            words.push(format!("hooks:{}", self.text("hooks")));
+        }
         if self.state() == "LISTEN" {
             words.push(format!("cwnd:{}", self.tcpi("snd_cwnd")));
             return Some(words.join(" "));

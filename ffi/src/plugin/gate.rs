@@ -87,14 +87,22 @@ pub(crate) unsafe fn obj_mut<'a, T>(p: *mut T) -> Result<&'a mut T> {
 /// # Safety
 /// `p` is null or readable for `len` bytes.
 pub(crate) unsafe fn slice<'a>(p: *const c_void, len: usize) -> Result<&'a [u8]> {
-    if len == 0 {
+    // SAFETY:, as the caller guarantees.
+    unsafe { items(p.cast(), len) }
+}
+
+/// An array of a plug-in. EFAULT: null with a length above 0.
+/// # Safety
+/// `p` is null or points to `count` of them.
+pub(crate) unsafe fn items<'a, T>(p: *const T, count: usize) -> Result<&'a [T]> {
+    if count == 0 {
         return Ok(&[]);
     }
-    if p.is_null() || len > isize::MAX as usize {
+    if p.is_null() || count > isize::MAX as usize / size_of::<T>() {
         return Err(Error::Fault);
     }
     // SAFETY: not null, readable, as the caller guarantees.
-    Ok(unsafe { std::slice::from_raw_parts(p.cast(), len) })
+    Ok(unsafe { std::slice::from_raw_parts(p, count) })
 }
 
 /// Memory of a plug-in to be written. EFAULT: null with a length above 0.

@@ -2,8 +2,9 @@
 //! trait this mirrors. Beside: `hook`, the functions that an event may call. Linux: BPF_PROG_TYPE_SOCK_OPS, struct
 //! bpf_sock_ops.
 
+use super::addr::usk_addr_t;
 use super::call::broken;
-use super::gate::kernel;
+use super::gate::{items, kernel};
 use super::lists::{self, usk_sysctl_t};
 use super::registration::{self, Registered, Registration, begins_with_head, usk_reg_t};
 use super::table::Table;
@@ -11,6 +12,7 @@ use crate::handle::{lend, usk_sock_t};
 use crate::held;
 use crate::held::contain;
 use crate::loader::usk_plugin_t;
+use crate::note;
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::offset_of;
 use std::sync::Arc;
@@ -19,7 +21,8 @@ use std::time::Duration;
 use usersock::error::{Error, Result};
 use usersock::sock::state::State;
 use usersock::stack::Stack;
-use usersock::tcp::sock_ops::{self, HdrSeg, HdrWriter, HookCx, NAME_MAX, SockOps};
+use usersock::tcp::sock_ops::{self, Filter, HdrSeg, HdrWriter, HookCx, NAME_MAX, OptionKind, Scope, SockOps};
+use usersock::wire::addr::Cidr;
 use usersock::wire::seq::SeqNum;
 
 /// An event: a hook's argument, valid while the hook runs. In some events the connection is a request, for which there
@@ -59,6 +62,11 @@ pub struct usk_hdr_t {
 
 /// `version` of struct usk_sock_ops.
 pub const USK_SOCK_OPS_VERSION: u32 = 1;
+
+/// usk_sock_ops.flags: the hooks are called for chosen sockets only: those that a program attaches them to
+/// (usk_sock_ops_attach, or setsockopt with USK_TCP_HOOKS), and connections that begin while a filter matches
+/// (usk_sock_ops_filter). Without it for all of the stack.
+pub const USK_SOCK_OPS_CHOSEN: u32 = 1;
 
 /// For usk_hook_set_cb_flags: `rto` is called (BPF_SOCK_OPS_RTO_CB_FLAG; all have Linux's numbers).
 pub const USK_CB_RTO: u32 = 1;
@@ -196,13 +204,73 @@ pub struct usk_sock_ops {
     /// The registration is gone and no event of it runs any more: `user` can be freed. Any context, perhaps with a sock
     /// owned: no function of the library may be called.
     pub release: Option<unsafe extern "C-unwind" fn(user: *mut c_void)>,
+
+    /// USK_SOCK_OPS_CHOSEN, or 0.
+    pub flags: u32,
+    /// The one kind of option that write_hdr_opt stores; 0: it does not say, and any that the header does not have will
+    /// do. Another registration that says the same is refused (-EEXIST) where a connection would have both, and
+    /// usk_hdr_store refuses other options.
+    pub option_kind: u16,
+    /// With option_kind 253 and 254 the ExID (RFC 6994), with others 0.
+    pub option_exid: u16,
+    /// The hooks were attached to a socket: the place for usk_hook_set_cb_flags there. The socket is unconnected, or a
+    /// listener, or a connection in any state, whose events of connection setup are over. Process context.
+    pub attached: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, user: *mut c_void)>,
+    /// The hooks are detached from a socket: the last event there. Process context.
+    pub detached: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, user: *mut c_void)>,
+}
+
+/// Connections by their ends, for usk_sock_ops_filter. What is not zero must match.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub struct usk_sock_ops_filter_t {
+    /// Our end: the address of a prefix, family 0 for any address of either family; and a port, 0 for any.
+    pub local: usk_addr_t,
+    /// The peer, likewise.
+    pub remote: usk_addr_t,
+    /// Length of the prefix of local.addr, bits.
+    pub local_prefix: u16,
+    /// Length of the prefix of remote.addr, bits.
+    pub remote_prefix: u16,
+    /// The last of our ports, where local.port is the first of several; 0: it is the only one.
+    pub local_last: u16,
+    /// The last of the peer's ports, where remote.port is the first of several; 0: it is the only one.
+    pub remote_last: u16,
+}
+
+impl usk_sock_ops_filter_t {
+    /// The error is a line for the user.
+    fn read(&self) -> std::result::Result<Filter, String> {
+        let prefix = |end: &usk_addr_t, bits: u16| {
+            if end.family == 0 {
+                let empty = bits == 0 && end.addr == [0; 16];
+                return if empty { Ok(None) } else { Err("an address without family".to_owned()) };
+            }
+            let ip = end.to_socket_addr().map_err(|_| format!("family {}", end.family))?.ip();
+            let cidr = u8::try_from(bits).ok().and_then(|bits| Cidr::new(ip, bits));
+            cidr.map(Some).ok_or_else(|| format!("{ip}/{bits}"))
+        };
+        let ports = |first: u16, last: u16| match (first, last) {
+            (0, 0) => Ok(0..=u16::MAX),
+            (first, 0) => Ok(first..=first),
+            (first, last) if first <= last => Ok(first..=last),
+            (first, last) => Err(format!("ports {first} to {last}")),
+        };
+        Ok(Filter {
+            local: prefix(&self.local, self.local_prefix)?,
+            remote: prefix(&self.remote, self.remote_prefix)?,
+            local_ports: ports(self.local.port, self.local_last)?,
+            remote_ports: ports(self.remote.port, self.remote_last)?,
+        })
+    }
 }
 
 // SAFETY: repr(C), begins with two u32; null pointers, None and zero are valid for every field.
 unsafe impl Table for usk_sock_ops {
     const NAME: &'static str = "struct usk_sock_ops";
     const VERSION: u32 = USK_SOCK_OPS_VERSION;
-    const FIRST_SIZE: usize = size_of::<usk_sock_ops>();
+    const FIRST_SIZE: usize = offset_of!(usk_sock_ops, flags);
 }
 
 const _: () = assert!(begins_with_head(
@@ -228,11 +296,20 @@ unsafe impl Registered for usk_sock_ops {
         if self.hdr_opt_len.is_some() != self.write_hdr_opt.is_some() {
             return Err("hdr_opt_len and write_hdr_opt go together".to_owned());
         }
+        if self.flags & !USK_SOCK_OPS_CHOSEN != 0 {
+            return Err("unknown flags".to_owned());
+        }
+        if self.option_kind > u16::from(u8::MAX) {
+            return Err(format!("option_kind {}: a kind is 1 to 255", self.option_kind));
+        }
+        if self.option_kind == 0 && self.option_exid != 0 {
+            return Err("option_exid without option_kind".to_owned());
+        }
         Ok(())
     }
 
     fn enter(reg: &Arc<HooksReg>, stack: &Arc<Stack>) -> std::result::Result<(), (Error, String)> {
-        sock_ops::register(stack, reg.clone()).map_err(|e| (e, e.to_string()))?;
+        sock_ops::register(stack, reg.clone()).map_err(|refused| (refused.error, refused.why))?;
         reg.own.0.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -312,6 +389,25 @@ fn us_of(d: Duration) -> u32 {
 impl SockOps for HooksReg {
     fn name(&self) -> &str {
         &self.name
+    }
+    fn scope(&self) -> Scope {
+        if self.table.flags & USK_SOCK_OPS_CHOSEN != 0 { Scope::Chosen } else { Scope::Stack }
+    }
+    fn option(&self) -> Option<OptionKind> {
+        let kind = u8::try_from(self.table.option_kind).ok().filter(|kind| *kind != 0)?;
+        Some(OptionKind { kind, exid: self.table.option_exid })
+    }
+    fn attached(&self, sk: &mut HookCx<'_>) {
+        if let Some(f) = self.table.attached {
+            // SAFETY: see above.
+            self.event(sk, |h, user| unsafe { f(h, user) });
+        }
+    }
+    fn detached(&self, sk: &mut HookCx<'_>) {
+        if let Some(f) = self.table.detached {
+            // SAFETY: see above.
+            self.event(sk, |h, user| unsafe { f(h, user) });
+        }
     }
     fn timeout_init(&self, sk: &mut HookCx<'_>) -> Option<Duration> {
         let f = self.table.timeout_init?;
@@ -406,7 +502,7 @@ impl SockOps for HooksReg {
 
 /// Registers hooks in the plug-in's stack, after the present ones. `user` is passed to them; `*out`, unless null, gets
 /// the registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does
-/// not fit, -EEXIST the name, a counter or a sysctl is taken.
+/// not fit, -EEXIST the name, a counter or a sysctl is taken, or the option is another's.
 /// # Safety
 /// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are terminated; `out` is
 /// null or writable.
@@ -419,4 +515,35 @@ pub unsafe extern "C" fn usk_sock_ops_register(
 ) -> c_int {
     // SAFETY: the caller vouches for plug-in, table and `out`.
     kernel(|| unsafe { registration::register(plugin, table, user, out) })
+}
+
+/// Which connections hooks with USK_SOCK_OPS_CHOSEN get without being attached, in place of those of the last call: the
+/// ones that begin from now on and match one of `count` filters (0: none). That is decided once, when the first SYN is
+/// sent or received, so that connections that do not match cost nothing more; a connection keeps what it began with. A
+/// listener whose connections may match has the hooks as well, for `listen` and for their SYN-ACKs. Any context, from
+/// usk_plugin_init on. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the hooks are
+/// for all sockets, or a filter is wrong; -EEXIST a filter of other hooks that write the same option overlaps; -ENOENT
+/// the hooks are not registered any more.
+/// # Safety
+/// `reg` is valid; `filters` points to `count` filters.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_sock_ops_filter(
+    reg: *mut usk_reg_t,
+    filters: *const usk_sock_ops_filter_t,
+    count: usize,
+) -> c_int {
+    kernel(|| {
+        // SAFETY: valid, as the caller guarantees.
+        let reg = unsafe { HooksReg::of(reg) }?;
+        let line = |why: &str| format!("struct usk_sock_ops {:?}: {why}", reg.name);
+        // SAFETY: readable, as the caller guarantees.
+        let filters = unsafe { items(filters, count) }?;
+        let filters = filters.iter().map(usk_sock_ops_filter_t::read).collect::<std::result::Result<Vec<_>, _>>();
+        let filters = filters.map_err(|why| note::refused(line(&format!("a filter: {why}"))))?;
+        sock_ops::set_filters(&*reg.stack()?, &reg.name, &filters).map_err(|refused| {
+            note::refused(line(&refused.why));
+            refused.error
+        })?;
+        Ok(0)
+    })
 }

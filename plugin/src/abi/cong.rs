@@ -4,7 +4,7 @@ use super::contain::contain_for;
 use super::home;
 use super::reg::{Reg, Texts};
 use super::slot::Slot;
-use crate::cong::{AckSample, CaEvent, CaState, Congestion, RateSample};
+use crate::cong::{AckSample, CaEvent, CaState, Congestion, PktSample, RateSample};
 use crate::errno::Result;
 use crate::sys::*;
 use std::ffi::{c_int, c_void};
@@ -106,10 +106,10 @@ pub(crate) unsafe fn register<C: Congestion>(plugin: *mut usk_plugin_t, algorith
         min_tso_segs: more.min_tso_segs.map(|_| min_tso_segs::<C> as _),
         sndbuf_expand: more.sndbuf_expand.map(|_| sndbuf_expand::<C> as _),
         get_info: more.get_info.map(|_| get_info::<C> as _),
-        pkts_delivered: None,
+        pkts_delivered: more.pkts_delivered.map(|_| pkts_delivered::<C> as _),
     };
     // SAFETY: the table's functions are made for the value that is `user`; it is copied, with its texts.
-    home::register(algorithm, |user| unsafe { usk_cong_register(plugin, &table, user, null_mut()) })
+    home::register(algorithm, |user, reg| unsafe { usk_cong_register(plugin, &table, user, reg) }).map(drop)
 }
 
 /// Runs a function of a connection. A panic breaks its socket, and drops its data: nothing of the algorithm runs for it
@@ -215,6 +215,22 @@ unsafe extern "C" fn cong_control<C: Congestion>(
 unsafe extern "C" fn pkts_acked<C: Congestion>(tp: *mut usk_tcp_t, private: *mut c_void, sample: *const AckSample) {
     // SAFETY: see above; the sample is readable.
     unsafe { with::<C, _>(tp, private, (), |c, tp, conn| C::MORE.pkts_acked.map_or((), |f| f(c, tp, conn, &*sample))) }
+}
+
+unsafe extern "C" fn pkts_delivered<C: Congestion>(
+    tp: *mut usk_tcp_t,
+    private: *mut c_void,
+    pkts: *const PktSample,
+    n: u32,
+) {
+    // SAFETY: see above; `pkts` points to `n` of them.
+    unsafe {
+        with::<C, _>(tp, private, (), |c, tp, conn| {
+            if let Some(f) = C::MORE.pkts_delivered.filter(|_| n != 0) {
+                f(c, tp, conn, std::slice::from_raw_parts(pkts, n as usize));
+            }
+        });
+    }
 }
 
 unsafe extern "C" fn in_ack_event<C: Congestion>(tp: *mut usk_tcp_t, private: *mut c_void, flags: u32) {

@@ -10,7 +10,6 @@ use crate::sys::*;
 use crate::time::Time;
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::marker::PhantomData;
-use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The destination of the packets of `recv`.
@@ -60,7 +59,7 @@ pub(crate) unsafe fn register<K: DeviceKind>(plugin: *mut usk_plugin_t, kind: K)
         has_pending: Some(has_pending::<K>),
     };
     // SAFETY: the table's functions are made for the value that is `user`; it is copied, with its texts.
-    home::register(kind, |user| unsafe { usk_device_register(plugin, &table, user, null_mut()) })
+    home::register(kind, |user, reg| unsafe { usk_device_register(plugin, &table, user, reg) }).map(drop)
 }
 
 /// Notes the line, on one line, and gives the errno.

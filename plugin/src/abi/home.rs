@@ -1,9 +1,12 @@
-//! The values of the registrations: the `user` of each, which lives until its stack ends, or until the plug-in's code
-//! is no longer used (`usk_plugin_exit`).
+//! The values of the registrations: the `user` of each, which lives until the registration has ended and no function of
+//! its table runs any more (`usk_user_release`).
 
+use super::contain::contain;
 use crate::errno::{Result, status};
+use crate::sys::{usk_reg_t, usk_user_release};
 use std::any::Any;
 use std::ffi::{c_int, c_void};
+use std::ptr::null_mut;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 type Value = Box<dyn Any + Send>;
@@ -15,20 +18,32 @@ fn values() -> MutexGuard<'static, Vec<(usize, Value)>> {
     VALUES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Makes `value` the `user` of what `f` registers; if that fails, it is dropped.
-pub(crate) fn register<P: Any + Send>(value: P, f: impl FnOnce(*mut c_void) -> c_int) -> Result<()> {
+/// Makes `value` the `user` of what `f` registers, which stores the registration; if that fails, it is dropped.
+pub(crate) fn register<P: Any + Send>(
+    value: P,
+    f: impl FnOnce(*mut c_void, *mut *mut usk_reg_t) -> c_int,
+) -> Result<*mut usk_reg_t> {
+    let mut reg = null_mut();
     let mut value = Box::new(value);
     let user = std::ptr::from_mut(&mut *value);
     values().push((user as usize, value));
-    let registered = status(f(user.cast()));
+    let registered = status(f(user.cast(), &mut reg));
     if registered.is_err() {
         end(user.cast());
+    } else {
+        // SAFETY: registered just now.
+        unsafe { usk_user_release(reg, Some(release)) };
     }
-    registered
+    registered.map(|()| reg)
+}
+
+/// The registration has ended.
+unsafe extern "C" fn release(user: *mut c_void) {
+    contain((), || end(user));
 }
 
 /// Drops the value with this `user`, if it is still there. Its drop runs without the lock.
-pub(crate) fn end(user: *mut c_void) {
+fn end(user: *mut c_void) {
     let mut values = values();
     let at = values.iter().position(|(address, _)| *address == user as usize);
     let value = at.map(|at| values.swap_remove(at));

@@ -1,16 +1,17 @@
 //! `struct usk_sock_ops` of [`Hooks`].
 
-use super::contain::{contain, contain_for};
-use super::home;
+use super::contain::contain_for;
 use super::reg::{Reg, Texts};
+use super::{addr, home};
 use crate::errno::{Errno, Result, status};
-use crate::hook::{HdrSeg, Hooks, View};
+use crate::hook::{Filter, HdrSeg, Hooks, Scope, View};
 use crate::sock::State;
 use crate::sys::*;
 use crate::time::Time;
 use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
-use std::ptr::null_mut;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 
 /// An event. In some the connection is a request, for which there is no sock yet: it can be read, and calls that would
 /// change it return EINVAL.
@@ -110,10 +111,10 @@ pub fn find_option(options: &[u8], kind: u8, exid: Option<u16>) -> Option<&[u8]>
     }
 }
 
-/// Registers `hooks` in the plug-in's stack.
+/// Registers `hooks` in the plug-in's stack, for connections that the filters match.
 /// # Safety
 /// `plugin` is the entry point's argument.
-pub(crate) unsafe fn register<T: Hooks>(plugin: *mut usk_plugin_t, hooks: T) -> Result<()> {
+pub(crate) unsafe fn register<T: Hooks>(plugin: *mut usk_plugin_t, hooks: T, filters: &[Filter]) -> Result<()> {
     let texts = Texts::new(T::NAME, T::COUNTERS, T::SYSCTLS)?;
     let fns = &T::HOOKS;
     let table = usk_sock_ops {
@@ -137,10 +138,40 @@ pub(crate) unsafe fn register<T: Hooks>(plugin: *mut usk_plugin_t, hooks: T) -> 
         parse_hdr_opt: fns.parse_hdr_opt.map(|_| parse_hdr_opt::<T> as _),
         hdr_opt_len: fns.hdr_opt_len.map(|_| hdr_opt_len::<T> as _),
         write_hdr_opt: fns.write_hdr_opt.map(|_| write_hdr_opt::<T> as _),
-        release: Some(release),
+        release: None,
+        flags: if T::SCOPE == Scope::Chosen { USK_SOCK_OPS_CHOSEN } else { 0 },
+        option_kind: T::OPTION.map_or(0, |o| o.kind.into()),
+        option_exid: T::OPTION.map_or(0, |o| o.exid),
+        attached: fns.attached.map(|_| attached::<T> as _),
+        detached: fns.detached.map(|_| detached::<T> as _),
     };
     // SAFETY: the table's functions are made for the value that is `user`; it is copied, with its texts.
-    home::register(hooks, |user| unsafe { usk_sock_ops_register(plugin, &table, user, null_mut()) })
+    let reg = home::register(hooks, |user, reg| unsafe { usk_sock_ops_register(plugin, &table, user, reg) })?;
+    // SAFETY: registered just now.
+    if filters.is_empty() { Ok(()) } else { unsafe { Reg::new(reg) }.set_filters(filters) }
+}
+
+/// The prefix, its length, and the range of ports of one end of a filter.
+fn end_of(prefix: Option<(IpAddr, u8)>, ports: &RangeInclusive<u16>) -> (usk_addr_t, u16, u16) {
+    // Port 0 is in every range from there on, and C means all of them by 0.
+    let (first, last) = if *ports == (0..=u16::MAX) { (0, 0) } else { ports.clone().into_inner() };
+    match prefix {
+        Some((ip, bits)) => (addr::to_c(SocketAddr::new(ip, first)), bits.into(), last),
+        None => (usk_addr_t { port: first, ..addr::NONE }, 0, last),
+    }
+}
+
+/// # Safety
+/// `reg` is valid.
+pub(crate) unsafe fn set_filters(reg: *mut usk_reg_t, filters: &[Filter]) -> Result<()> {
+    let to_c = |f: &Filter| {
+        let (local, local_prefix, local_last) = end_of(f.local, &f.local_ports);
+        let (remote, remote_prefix, remote_last) = end_of(f.remote, &f.remote_ports);
+        usk_sock_ops_filter_t { local, remote, local_prefix, remote_prefix, local_last, remote_last }
+    };
+    let filters: Vec<usk_sock_ops_filter_t> = filters.iter().map(to_c).collect();
+    // SAFETY: valid, as the caller guarantees; as many filters as it says.
+    status(unsafe { usk_sock_ops_filter(reg, filters.as_ptr(), filters.len()) })
 }
 
 /// Runs a hook, if there is one; `broken` is what is returned after a panic.
@@ -300,6 +331,12 @@ unsafe extern "C" fn write_hdr_opt<T: Hooks>(
     }
 }
 
-unsafe extern "C" fn release(user: *mut c_void) {
-    contain((), || home::end(user));
+unsafe extern "C" fn attached<T: Hooks>(h: *mut usk_hook_t, user: *mut c_void) {
+    // SAFETY: see above.
+    unsafe { run::<T, _, _>(h, user, T::HOOKS.attached, (), |f, t, h| f(t, h)) }
+}
+
+unsafe extern "C" fn detached<T: Hooks>(h: *mut usk_hook_t, user: *mut c_void) {
+    // SAFETY: see above.
+    unsafe { run::<T, _, _>(h, user, T::HOOKS.detached, (), |f, t, h| f(t, h)) }
 }

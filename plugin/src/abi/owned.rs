@@ -2,10 +2,9 @@
 
 use super::addr;
 use crate::errno::{Errno, Result, length, status};
-use crate::msg::RecvMsg;
-use crate::proto::TxInfo;
+use crate::msg::{RecvMsg, SendMsg};
 use crate::skb::{Packet, Skb};
-use crate::sock::{Direction, Events, Shutdown, SockInfo, State};
+use crate::sock::{Direction, Events, Shutdown, SockInfo, State, TxInfo};
 use crate::sys::*;
 use crate::time::Time;
 use std::marker::PhantomData;
@@ -250,12 +249,64 @@ impl OwnedSock<'_> {
         status(unsafe { usk_xmit(self.raw, skb.give(), to) })
     }
 
-    /// As `xmit`, with what the protocol decides for this packet alone.
+    /// As `xmit`, with what the protocol decides for this packet alone (`usk_xmit_info`). EINVAL: a TTL of 0, a flow
+    /// label over IPv4, a source that is not this host's.
+    ///
+    /// ```
+    /// # use usersock_plugin::prelude::*;
+    /// use usersock_plugin::sock::TxInfo;
+    ///
+    /// /// Sends a probe that only the next router sees, ECT(0).
+    /// fn probe(o: &OwnedSock<'_>, skb: Skb) -> Result<()> {
+    ///     o.xmit_info(skb, None, &TxInfo { ttl: Some(1), tos: Some(2), ..TxInfo::default() })
+    /// }
+    /// ```
     pub fn xmit_info(&self, skb: Skb, to: Option<SocketAddr>, tx: &TxInfo) -> Result<()> {
         let (to, tx) = (to.map(addr::to_c), super::proto::tx_info(tx));
         let to = to.as_ref().map_or(null(), std::ptr::from_ref);
-        // SAFETY: see `sock`; the packet is given up, the address null or readable.
+        // SAFETY: see `sock`; the packet is given up, the address null or readable, the struct of the size it says.
         status(unsafe { usk_xmit_info(self.raw, skb.give(), to, &tx, size_of::<usk_tx_info_t>()) })
+    }
+
+    /// Sets the ECN bits of the sock's packets: 0 not ECT, 2 ECT(0), 1 ECT(1) (`usk_set_ecn`). EINVAL: another value.
+    pub fn set_ecn(&self, ecn: u8) -> Result<()> {
+        // SAFETY: see `sock`.
+        status(unsafe { usk_set_ecn(self.raw, ecn.into()) })
+    }
+
+    /// A new packet with up to `len` bytes of a message, charged to the send buffer (`usk_send_alloc`). The bytes are
+    /// consumed only if all of it succeeds. ENOBUFS: the protocol's memory limit is reached; EFAULT.
+    ///
+    /// ```
+    /// # use usersock_plugin::prelude::*;
+    /// /// A stream: what there is no memory for stays in the message, and what was sent before is returned.
+    /// fn send_some(o: &OwnedSock<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
+    ///     let mut sent = 0;
+    ///     while !msg.is_empty() {
+    ///         match o.send_alloc(msg, 1000) {
+    ///             Ok(skb) => {
+    ///                 sent += skb.len();
+    ///                 o.xmit(skb, None)?;
+    ///             }
+    ///             Err(Errno::NoBufs) if sent > 0 => break,
+    ///             Err(e) => return Err(e),
+    ///         }
+    ///     }
+    ///     Ok(sent)
+    /// }
+    /// ```
+    pub fn send_alloc(&self, msg: &mut SendMsg<'_>, len: usize) -> Result<Skb> {
+        let mut skb = null_mut();
+        // SAFETY: see `sock`; sendmsg's argument; writable.
+        status(unsafe { usk_send_alloc(self.raw, msg.raw(), len, &mut skb) })?;
+        Skb::from_raw(skb).ok_or(Errno::NoBufs)
+    }
+
+    /// Adds the control messages that the socket asks for, of a packet as it was received (`usk_recvmsg_control`):
+    /// IP_PKTINFO, IP_RECVTTL, SO_TIMESTAMP and their like. `receive_msg` does it by itself.
+    pub fn recvmsg_control(&self, msg: &mut RecvMsg<'_>, skb: &Packet) -> Result<()> {
+        // SAFETY: see `sock`; recvmsg's argument; a packet, which is only read.
+        status(unsafe { usk_recvmsg_control(self.raw, msg.raw(), skb.raw()) })
     }
 
     /// setsockopt(2) of the IP levels. ENOPROTOOPT for another.

@@ -5,11 +5,11 @@ use super::{cong, device, home, hook, proto, ulp};
 use crate::cong::Congestion;
 use crate::device::DeviceKind;
 use crate::errno::{CReturn, Errno, Result};
-use crate::hook::Hooks;
+use crate::hook::{Filter, Hooks};
 use crate::proto::Protocol;
 use crate::sys::{usk_plugin_refuse, usk_plugin_t};
 use crate::ulp::Layer;
-use std::ffi::c_int;
+use std::ffi::{CString, c_int};
 use std::marker::PhantomData;
 
 /// A plug-in of one stack, as it is loaded: takes what the plug-in adds.
@@ -35,7 +35,58 @@ impl Plugin<'_> {
     /// Registers hooks into TCP, after the present ones. EINVAL, EEXIST as `protocol`.
     pub fn hooks<T: Hooks>(&mut self, hooks: T) -> Result<()> {
         // SAFETY: see `protocol`.
-        unsafe { hook::register(self.raw, hooks) }
+        unsafe { hook::register(self.raw, hooks, &[]) }
+    }
+
+    /// Registers hooks of [`Scope::Chosen`](crate::hook::Scope::Chosen), for connections that one of the filters
+    /// matches when they begin (`usk_sock_ops_filter`). EINVAL: the hooks are for all sockets, or a filter is wrong;
+    /// EEXIST as `protocol`, and where a filter of other hooks for the same option overlaps.
+    ///
+    /// ```no_run
+    /// use usersock_plugin::hook::{Filter, Scope};
+    /// use usersock_plugin::prelude::*;
+    ///
+    /// /// Connections of the backbone begin with a window of 40 segments.
+    /// struct Backbone;
+    ///
+    /// impl Hooks for Backbone {
+    ///     const NAME: &'static str = "backbone";
+    ///     const SCOPE: Scope = Scope::Chosen;
+    ///     const HOOKS: HookFns<Self> = HookFns { rwnd_init: Some(|_, _| 40), ..HookFns::NONE };
+    /// }
+    ///
+    /// usersock_plugin::plugin!(|plugin| {
+    ///     plugin.hooks_for(Backbone, &[Filter::remote([10, 0, 0, 0].into(), 8)])
+    /// });
+    /// # fn main() {}
+    /// ```
+    pub fn hooks_for<T: Hooks>(&mut self, hooks: T, filters: &[Filter]) -> Result<()> {
+        // SAFETY: see `protocol`.
+        unsafe { hook::register(self.raw, hooks, filters) }
+    }
+
+    /// Why the plug-in is not to be loaded: the line that usk_config_error returns (`usk_plugin_refuse`). Returns the
+    /// error for the entry point to return.
+    ///
+    /// ```no_run
+    /// # use usersock_plugin::prelude::*;
+    /// # struct Floor;
+    /// # impl Congestion for Floor {
+    /// #     type Conn = ();
+    /// #     const NAME: &'static str = "floor";
+    /// # }
+    /// usersock_plugin::plugin!(|plugin| {
+    ///     if std::env::var_os("FLOOR_LICENCE").is_none() {
+    ///         return Err(plugin.refuse("FLOOR_LICENCE is not set"));
+    ///     }
+    ///     plugin.congestion(Floor)
+    /// });
+    /// # fn main() {}
+    /// ```
+    pub fn refuse(&mut self, why: &str) -> Errno {
+        let why = CString::new(why.replace('\0', " ")).unwrap_or_default();
+        // SAFETY: a string.
+        Errno::from_number(unsafe { usk_plugin_refuse(why.as_ptr()) }.saturating_neg())
     }
 
     /// Registers an upper-layer protocol. EINVAL, EEXIST as `protocol`.

@@ -6,11 +6,12 @@ use super::contain::{contain, contain_for};
 use super::home;
 use super::reg::Texts;
 use super::slot::Slot;
-use super::sock::{Owned, ProtoReg};
+use super::sock::{Owned, ProtoReg, Sock};
 use crate::errno::{CReturn, Errno, Result, status};
 use crate::msg::{RecvMsg, SendMsg};
-use crate::proto::{IcmpError, PacketInfo, Protocol, Sizes, TxInfo, flags};
-use crate::skb::Skb;
+use crate::proto::{IcmpError, PacketInfo, Protocol, Sizes, flags};
+use crate::skb::{Packet, Skb};
+use crate::sock::TxInfo;
 use crate::sys::*;
 use crate::time::Time;
 use std::ffi::{CString, c_int, c_ulong, c_void};
@@ -30,20 +31,11 @@ const BROKEN: u32 = 0x1 | 0x4 | 0x8 | 0x10;
 pub(crate) unsafe fn register<P: Protocol>(plugin: *mut usk_plugin_t, protocol: P) -> Result<()> {
     let texts = Texts::new(P::NAME, P::COUNTERS, P::SYSCTLS)?.with_drops(P::DROPS)?;
     let table = table::<P>(&texts);
-    let mut reg = null_mut();
     // SAFETY: the table's functions are made for the value that is `user`; it is copied, with its texts.
-    home::register(protocol, |user| unsafe { usk_proto_register(plugin, &table, user, &mut reg) })?;
-    // SAFETY: registered, until the plug-in is unloaded. If this fails the library refuses the plug-in and unregisters
-    // it, and only then may the value be dropped.
-    unsafe {
-        without_sock::<P, _>(reg, Err(Errno::Io), |p, reg| p.registered(reg)).inspect_err(|_| {
-            usk_user_release(reg, Some(release));
-        })
-    }
-}
-
-unsafe extern "C" fn release(user: *mut c_void) {
-    contain((), || home::end(user));
+    // If `registered` fails the library refuses the plug-in and unregisters it, and only then the value is dropped.
+    let reg = home::register(protocol, |user, reg| unsafe { usk_proto_register(plugin, &table, user, reg) })?;
+    // SAFETY: registered, until the plug-in is unloaded.
+    unsafe { without_sock::<P, _>(reg, Err(Errno::Io), |p, reg| p.registered(reg)) }
 }
 
 fn table<P: Protocol>(texts: &Texts) -> usk_proto {
@@ -104,7 +96,7 @@ fn table<P: Protocol>(texts: &Texts) -> usk_proto {
         bind: more.bind.map(|_| bind::<P> as _),
         splice_eof: Some(splice_eof::<P>),
         rehash: more.rehash.map(|_| rehash::<P> as _),
-        net_exit: Some(net_exit),
+        net_exit: None,
         diag_dump: more.diag_dump.map(|_| diag_dump::<P> as _),
         drop_names: texts.drop_names(),
         ports_of: null(),
@@ -444,14 +436,38 @@ unsafe extern "C" fn diag_destroy<P: Protocol>(sk: *mut usk_sock_t, error: c_int
     unsafe { either(lock::<P, c_int>(sk, EIO, |p, o| p.diag_destroy(o, Errno::from_number(error)).map(|()| 0))) }
 }
 
+/// What `rcv` was told of a packet.
+pub(crate) fn info_of_skb(skb: &Packet) -> Option<PacketInfo> {
+    let (src, dst) = (addr::NONE, addr::NONE);
+    let mut info = usk_packet_info_t { src, dst, ifindex: 0, protocol: 0, tos: 0, ttl: 0, not_unicast: 0, now: 0 };
+    // SAFETY: a packet, which is only read; writable.
+    (unsafe { usk_skb_info(skb.raw(), &mut info) } == 0).then(|| packet_info(&info))
+}
+
+/// The argument of an `err` operation, as C has it.
+#[derive(Clone, Copy)]
+pub(crate) struct RawError<'a>(&'a usk_icmp_error_t);
+
+impl std::fmt::Debug for RawError<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("..")
+    }
+}
+
+impl RawError<'_> {
+    pub(crate) fn report<P: Protocol>(self, sock: &Sock<P>, port: u16, header: usize) -> Result<()> {
+        // SAFETY: a sock that is held; err's argument, which is there while `err` runs, as long as this.
+        status(unsafe { usk_icmp_report(sock.0.as_ptr(), self.0, port, header) })
+    }
+}
+
 unsafe extern "C" fn rcv<P: Protocol>(reg: *mut usk_reg_t, skb: *mut usk_skb_t, info: *const usk_packet_info_t) {
     let skb = Skb::from_raw(skb);
     // SAFETY: see above; `info` is readable.
     unsafe {
         without_sock::<P, _>(reg, (), |p, reg| {
-            if let Some(skb) = skb {
-                p.rcv(reg, skb, &packet_info(&*info));
-            }
+            let Some(skb) = skb else { return };
+            p.rcv(reg, skb, &packet_info(&*info));
         });
     }
 }
@@ -491,23 +507,24 @@ pub(crate) unsafe fn icmp_error(e: &usk_icmp_error_t) -> IcmpError<'_> {
         ifindex: e.ifindex,
         // SAFETY: the caller vouches for it.
         quoted: unsafe { super::bytes(e.quoted, e.quoted_len) },
+        raw: RawError(e),
     }
 }
 
 pub(crate) fn tx_info(tx: &TxInfo) -> usk_tx_info_t {
-    let TxInfo { src, ifindex, tos, ttl, flow_label, df } = *tx;
+    let TxInfo { src, ifindex, tos, ttl, flow_label, dont_fragment } = *tx;
     let flags = [
         (src.is_some(), USK_TX_SRC),
         (ifindex.is_some(), USK_TX_IFINDEX),
         (tos.is_some(), USK_TX_TOS),
         (ttl.is_some(), USK_TX_TTL),
         (flow_label.is_some(), USK_TX_FLOW_LABEL),
-        (df, USK_TX_DF),
+        (dont_fragment, USK_TX_DF),
     ];
     usk_tx_info_t {
         flags: flags.iter().filter(|(is, _)| *is).fold(0, |all, (_, bit)| all | bit),
         ifindex: ifindex.unwrap_or(0),
-        src: src.map_or(addr::NONE, addr::to_c),
+        src: src.map_or(addr::NONE, |ip| addr::to_c(SocketAddr::new(ip, 0))),
         flow_label: flow_label.unwrap_or(0),
         tos: tos.unwrap_or(0),
         ttl: ttl.unwrap_or(0),
@@ -542,11 +559,6 @@ unsafe extern "C" fn splice_eof<P: Protocol>(sk: *mut usk_sock_t) {
 unsafe extern "C" fn rehash<P: Protocol>(o: *mut usk_owned_t) {
     // SAFETY: see above.
     unsafe { enter::<P, _>(o, (), |p, o| P::MORE.rehash.map_or((), |f| f(p, o))) }
-}
-
-unsafe extern "C" fn net_exit(reg: *mut usk_reg_t) {
-    // SAFETY: the registration's value; there is no sock any more, and no operation runs after this.
-    contain((), || unsafe { home::end(usk_user(reg)) })
 }
 
 unsafe extern "C" fn diag_dump<P: Protocol>(reg: *mut usk_reg_t, each: usk_diag_each_t, arg: *mut c_void) {

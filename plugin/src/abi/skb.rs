@@ -1,6 +1,7 @@
 //! Packets: `usk_skb_t`.
 
 use crate::errno::{Errno, Result, length, status};
+use crate::proto::PacketInfo;
 use crate::skb::Cb;
 use crate::sys::*;
 use std::ffi::c_void;
@@ -22,6 +23,12 @@ impl Packet {
 
     pub(crate) fn raw(&self) -> *mut usk_skb_t {
         std::ptr::from_ref(self).cast_mut().cast()
+    }
+
+    /// What `rcv` was told of it (`usk_skb_info`), for backlog_rcv and recvmsg. None: it was not received, or has been
+    /// sent since.
+    pub fn info(&self) -> Option<PacketInfo> {
+        super::proto::info_of_skb(self)
     }
 
     /// Bytes in it, including headers that were pushed or are not yet pulled.

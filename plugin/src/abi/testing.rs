@@ -104,6 +104,23 @@ impl Loaded<'_> {
 /// A socket's descriptor, closed when it is dropped.
 pub struct Socket(c_int);
 
+impl Socket {
+    /// Attaches hooks by name (`usk_sock_ops_attach`). ENOENT: the stack has none of this name; EEXIST: the socket has
+    /// them, or others that write the same option.
+    pub fn attach_hooks(&self, name: &str) -> Result<()> {
+        let name = CString::new(name).map_err(|_| Errno::Inval)?;
+        // SAFETY: a string.
+        checked(unsafe { usk_sock_ops_attach(self.0, name.as_ptr()) } as isize).map(drop)
+    }
+
+    /// Detaches them (`usk_sock_ops_detach`). ENOENT: the socket does not have them.
+    pub fn detach_hooks(&self, name: &str) -> Result<()> {
+        let name = CString::new(name).map_err(|_| Errno::Inval)?;
+        // SAFETY: a string.
+        checked(unsafe { usk_sock_ops_detach(self.0, name.as_ptr()) } as isize).map(drop)
+    }
+}
+
 /// `struct sockaddr_in` and `struct sockaddr_in6`, the larger of them.
 type Name = [u8; 28];
 

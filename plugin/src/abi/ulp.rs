@@ -15,7 +15,6 @@ use std::ffi::{c_int, c_ulong, c_void};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::ptr::null_mut;
 
 type SlotOf<L> = Slot<L, <L as Layer>::Data>;
 
@@ -206,7 +205,7 @@ pub(crate) unsafe fn register<L: Layer>(plugin: *mut usk_plugin_t, layer: L) -> 
         disconnect: ops.disconnect.map(|_| disconnect::<L> as _),
     };
     // SAFETY: the table's functions are made for the value that is `user`; it is copied, with its texts.
-    home::register(layer, |user| unsafe { usk_ulp_register(plugin, &table, user, null_mut()) })
+    home::register(layer, |user, reg| unsafe { usk_ulp_register(plugin, &table, user, reg) }).map(drop)
 }
 
 /// The value of the layer's registration.

@@ -48,6 +48,7 @@ pub const USK_CONG_INFO_MAX: usize = 64;
 pub const USK_CONG_NEEDS_ECN: u32 = 1;
 pub const USK_CONG_EXACT_ECE: u32 = 2;
 pub const USK_CONG_NON_RESTRICTED: u32 = 4;
+pub const USK_CONG_REPLACE: u32 = 8;
 pub const USK_CA_OPEN: u8 = 0;
 pub const USK_CA_DISORDER: u8 = 1;
 pub const USK_CA_CWR: u8 = 2;

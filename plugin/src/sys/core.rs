@@ -67,6 +67,7 @@ pub struct usk_sysctl_t {
     pub max: i64,
     pub help: *const c_char,
 }
+pub type usk_release_fn = Option<unsafe extern "C" fn(user: *mut c_void)>;
 pub type usk_plugin_init_fn = Option<unsafe extern "C" fn(plugin: *mut usk_plugin_t) -> c_int>;
 pub const USK_RECV: c_int = 0;
 pub const USK_SEND: c_int = 1;
@@ -102,11 +103,8 @@ pub struct usk_queue_t {
     _opaque: [u8; 0],
 }
 pub const USK_FOREVER: u64 = u64::MAX;
-pub type usk_release_fn = Option<unsafe extern "C" fn(user: *mut c_void)>;
 
 unsafe extern "C" {
-    pub fn usk_user_release(reg: *mut usk_reg_t, release: usk_release_fn) -> c_int;
-    pub fn usk_plugin_refuse(why: *const c_char) -> c_int;
     pub fn usk_log(reg: *mut usk_reg_t, level: c_int, line: *const c_char) -> c_int;
     pub fn usk_sock_info(o: *mut usk_owned_t, info: *mut usk_sock_info_t, size: usize) -> isize;
     pub fn usk_ends(o: *mut usk_owned_t, local: *mut usk_addr_t, peer: *mut usk_addr_t) -> c_int;
@@ -151,6 +149,10 @@ unsafe extern "C" {
     pub fn usk_count(reg: *mut usk_reg_t, index: u32, n: u64) -> c_int;
     pub fn usk_sysctl(reg: *mut usk_reg_t, index: u32) -> i64;
     pub fn usk_user(reg: *mut usk_reg_t) -> *mut c_void;
+    pub fn usk_user_release(reg: *mut usk_reg_t, release: usk_release_fn) -> c_int;
+    pub fn usk_plugin_refuse(why: *const c_char) -> c_int;
+    pub fn usk_recvmsg_control(o: *mut usk_owned_t, msg: *mut usk_recvmsg_t, skb: *mut usk_skb_t) -> c_int;
+    pub fn usk_send_alloc(o: *mut usk_owned_t, msg: *mut usk_sendmsg_t, len: usize, skb: *mut *mut usk_skb_t) -> c_int;
     pub fn usk_now(reg: *mut usk_reg_t) -> u64;
     pub fn usk_random(reg: *mut usk_reg_t, buf: *mut c_void, len: usize) -> c_int;
     pub fn usk_drop(reg: *mut usk_reg_t, skb: *mut usk_skb_t, reason: c_int) -> c_int;

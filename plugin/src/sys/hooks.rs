@@ -53,6 +53,7 @@ pub struct usk_hdr_t {
     _opaque: [u8; 0],
 }
 pub const USK_SOCK_OPS_VERSION: u32 = 1;
+pub const USK_SOCK_OPS_CHOSEN: u32 = 1;
 pub const USK_CB_RTO: u32 = 1;
 pub const USK_CB_RETRANS: u32 = 2;
 pub const USK_CB_STATE: u32 = 4;
@@ -112,6 +113,21 @@ pub struct usk_sock_ops {
         unsafe extern "C" fn(h: *mut usk_hook_t, seg: *const usk_hdr_seg_t, w: *mut usk_hdr_t, user: *mut c_void),
     >,
     pub release: Option<unsafe extern "C" fn(user: *mut c_void)>,
+    pub flags: u32,
+    pub option_kind: u16,
+    pub option_exid: u16,
+    pub attached: Option<unsafe extern "C" fn(h: *mut usk_hook_t, user: *mut c_void)>,
+    pub detached: Option<unsafe extern "C" fn(h: *mut usk_hook_t, user: *mut c_void)>,
+}
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct usk_sock_ops_filter_t {
+    pub local: usk_addr_t,
+    pub remote: usk_addr_t,
+    pub local_prefix: u16,
+    pub remote_prefix: u16,
+    pub local_last: u16,
+    pub remote_last: u16,
 }
 
 unsafe extern "C" {
@@ -142,4 +158,5 @@ unsafe extern "C" {
         user: *mut c_void,
         out: *mut *mut usk_reg_t,
     ) -> c_int;
+    pub fn usk_sock_ops_filter(reg: *mut usk_reg_t, filters: *const usk_sock_ops_filter_t, count: usize) -> c_int;
 }

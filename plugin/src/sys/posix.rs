@@ -18,6 +18,8 @@ unsafe extern "C" {
     pub fn usk_socket_on(stack: *mut usk_stack_t, domain: c_int, ty: c_int, protocol: c_int) -> c_int;
     pub fn usk_sysctl_set(stack: *mut usk_stack_t, name: *const c_char, value: *const c_char) -> c_int;
     pub fn usk_mib_read(stack: *mut usk_stack_t, name: *const c_char, value: *mut u64) -> c_int;
+    pub fn usk_sock_ops_attach(fd: c_int, name: *const c_char) -> c_int;
+    pub fn usk_sock_ops_detach(fd: c_int, name: *const c_char) -> c_int;
     pub fn usk_ulp_remove(fd: c_int) -> c_int;
     pub fn usk_bind(fd: c_int, addr: *const c_void, len: u32) -> c_int;
     pub fn usk_listen(fd: c_int, backlog: c_int) -> c_int;

@@ -263,6 +263,9 @@ unsafe extern "C" {
         local: *mut usk_addr_t,
         peer: *mut usk_addr_t,
     ) -> c_int;
+    pub fn usk_set_ecn(o: *mut usk_owned_t, ecn: c_int) -> c_int;
+    pub fn usk_skb_info(skb: *mut usk_skb_t, info: *mut usk_packet_info_t) -> c_int;
+    pub fn usk_icmp_report(sk: *mut usk_sock_t, error: *const usk_icmp_error_t, port: u16, header: usize) -> c_int;
     pub fn usk_reply(reg: *mut usk_reg_t, info: *const usk_packet_info_t, skb: *mut usk_skb_t) -> c_int;
     pub fn usk_ip_setsockopt(o: *mut usk_owned_t, level: c_int, name: c_int, value: *const c_void, len: usize)
     -> c_int;

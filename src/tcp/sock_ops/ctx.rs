@@ -4,6 +4,7 @@
 use super::super::cong;
 use super::super::tcb::{Cx, TcpSock};
 use super::super::{rtt, timer};
+use super::attach::Has;
 use super::{Ends, HookSlot, cb};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
@@ -94,7 +95,7 @@ fn slots(tp: &TcpSock) -> &[HookSlot] {
     tp.cold.as_ref().map_or(&[], |c| &c.hooks)
 }
 
-fn refresh(tp: &mut TcpSock) {
+pub(super) fn refresh(tp: &mut TcpSock) {
     tp.sock_ops_flags = slots(tp).iter().fold(0, |f, s| f | s.flags);
 }
 
@@ -104,17 +105,6 @@ pub(super) fn forget_others(tp: &mut TcpSock, known: impl Fn(u64) -> bool) {
         c.hooks.retain(|s| known(s.id));
     }
     refresh(tp);
-}
-
-/// Copies hook state to another connection: to a listener's child the flags, to a disconnected sock (`values`) the
-/// values as well.
-pub(in super::super) fn inherit(to: &mut TcpSock, from: &TcpSock, values: bool) {
-    if slots(from).is_empty() {
-        return;
-    }
-    let hooks = slots(from).iter().map(|s| HookSlot { value: if values { s.value } else { 0 }, ..*s }).collect();
-    to.cold.get_or_insert_default().hooks = hooks;
-    refresh(to);
 }
 
 impl<'c> HookCx<'c> {
@@ -219,7 +209,7 @@ impl HookCx<'_> {
         let id = self.id;
         let hooks = &mut self.full()?.cold.get_or_insert_default().hooks;
         let i = hooks.iter().position(|s| s.id == id).unwrap_or_else(|| {
-            hooks.push(HookSlot { id, flags: 0, value: 0 });
+            hooks.push(HookSlot { id, flags: 0, has: Has::AsAll, value: 0 });
             hooks.len() - 1
         });
         Ok(&mut hooks[i])

@@ -3,14 +3,14 @@
 //! bpf_skops_write_hdr_opt, bpf_store_hdr_opt, bpf_load_hdr_opt.
 
 use super::super::tcb::Cx;
-use super::{Ends, cb, each, has_option};
+use super::{OptionKind, Who, cb, each, has_option};
 use crate::base::error::{Error, Result};
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::{MAX_OPTIONS_LEN, TcpFlags};
 use crate::wire::tcp_options::{RawOptions, kind};
 
 /// The second option kind for experiments, besides 254 (RFC 4727).
-const EXP_253: u8 = 253;
+pub(super) const EXP_253: u8 = 253;
 
 /// The segment that the options are for.
 #[derive(Debug, Clone, Copy)]
@@ -66,10 +66,10 @@ impl Reserved {
 
 /// Asks the hooks how many bytes they need, of those that `used` bytes of options and `seg.remaining` leave.
 #[cold]
-pub(super) fn reserve(cx: &mut Cx<'_>, request: Option<Ends>, used: usize, seg: &HdrSeg<'_>) -> Reserved {
+pub(super) fn reserve(cx: &mut Cx<'_>, who: Who<'_>, used: usize, seg: &HdrSeg<'_>) -> Reserved {
     let mut left = MAX_OPTIONS_LEN.saturating_sub(used.next_multiple_of(4)).min(seg.remaining);
     let mut r = Reserved::default();
-    each(cx, cb::WRITE_HDR_OPT, request, |h, sk| {
+    each(cx, cb::WRITE_HDR_OPT, who, |h, sk| {
         let n = h.hdr_opt_len(sk, &HdrSeg { remaining: left, ..*seg });
         // An option has at least two bytes.
         if (2..=left).contains(&n) {
@@ -82,14 +82,14 @@ pub(super) fn reserve(cx: &mut Cx<'_>, request: Option<Ends>, used: usize, seg: 
 
 /// Lets hooks reserve bytes, then write them.
 #[cold]
-pub(super) fn write(cx: &mut Cx<'_>, request: Option<Ends>, own: &[u8], seg: &HdrSeg<'_>) -> OutOptions {
-    let r = reserve(cx, request, own.len(), seg);
+pub(super) fn write(cx: &mut Cx<'_>, who: Who<'_>, own: &[u8], seg: &HdrSeg<'_>) -> OutOptions {
+    let r = reserve(cx, who, own.len(), seg);
     let mut out = OutOptions { buf: [kind::NOP; MAX_OPTIONS_LEN], len: 0 };
     let mut at = 0;
-    each(cx, cb::WRITE_HDR_OPT, request, |h, sk| {
+    each(cx, cb::WRITE_HDR_OPT, who, |h, sk| {
         let Some(&(_, n)) = r.parts.iter().find(|p| p.0 == sk.id()) else { return };
         let end = at + usize::from(n);
-        let mut w = HdrWriter { own, buf: &mut out.buf, at, end };
+        let mut w = HdrWriter { own, only: h.option(), buf: &mut out.buf, at, end };
         h.write_hdr_opt(sk, &HdrSeg { remaining: usize::from(n), ..*seg }, &mut w);
         // Bytes that the hook did not write remain padding, so that the options of the next hook are well formed.
         at = end;
@@ -101,6 +101,8 @@ pub(super) fn write(cx: &mut Cx<'_>, request: Option<Ends>, own: &[u8], seg: &Hd
 /// The space of a hook in a header.
 pub struct HdrWriter<'w> {
     own: &'w [u8],
+    /// What the hook said it writes.
+    only: Option<OptionKind>,
     buf: &'w mut [u8; MAX_OPTIONS_LEN],
     at: usize,
     end: usize,
@@ -119,20 +121,23 @@ impl HdrWriter<'_> {
 
     /// Appends one option: kind, length, data; for the experimental kinds 253 and 254 the data begins with the
     /// experiment's number (RFC 6994 §3). Bytes beyond the option's length are ignored. EINVAL: malformed, or a kind
-    /// without length; ENOSPC: more than was reserved; EEXIST: the header already has an option of this kind (and
-    /// experiment), of TCP or of a hook.
+    /// without length, or not the one that the hook said it writes; ENOSPC: more than was reserved; EEXIST: the header
+    /// already has an option of this kind (and experiment), of TCP or of a hook.
     pub fn store(&mut self, option: &[u8]) -> Result<()> {
         let &[kind, len, ..] = option else { return Err(Error::Inval) };
         let len = usize::from(len);
-        let least = if matches!(kind, EXP_253 | kind::EXP) { 4 } else { 2 };
+        let least = if OptionKind::is_experimental(kind) { 4 } else { 2 };
         if matches!(kind, kind::EOL | kind::NOP) || len < least || len > option.len() {
             return Err(Error::Inval);
         }
+        let option = &option[..len];
+        let Some(kind) = OptionKind::of(option).filter(|k| self.only.is_none_or(|only| only == *k)) else {
+            return Err(Error::Inval);
+        };
         if len > self.remaining() {
             return Err(Error::NoSpc);
         }
-        let option = &option[..len];
-        if has_option(self.own, option) || has_option(&self.buf[..self.at], option) {
+        if has_option(self.own, kind) || has_option(&self.buf[..self.at], kind) {
             return Err(Error::Exist);
         }
         self.buf[self.at..self.at + len].copy_from_slice(option);

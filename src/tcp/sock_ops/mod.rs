@@ -6,42 +6,50 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `registry` | a stack's hooks: registering, filters |
+//! | `scope` | which connections a hook is called for: filters by address; kinds of options |
+//! | `attach` | which hooks a sock has: chosen when it begins, inherited, attached |
 //! | `ctx` | the context of a hook: the connection's numbers, and setters |
 //! | `hdr` | header options of hooks: reserving and writing |
 //!
 //! # Cost
 //! Without hooks, each event of connection setup costs one relaxed load. The other events go only to hooks that enabled
-//! them on that sock with [`HookCx::set_cb_flags`]; without one they cost the test of a byte.
+//! them on that sock with [`HookCx::set_cb_flags`]; without one they cost the test of a byte. A hook for chosen
+//! connections is compared with each that begins, not with its packets.
 //!
 //! # Rules
 //! Hooks are called in the order of their registration, with the sock owned, in either context: they must not sleep,
 //! and must access the sock only through the [`HookCx`] they are given. If several hooks return a value for the same
 //! event, the last one is used, as with several BPF programs. Each hook has its own flags on each sock, and a
-//! listener's children inherit them; [`HookCx::value`] is 0 on a new child.
+//! listener's children inherit them; [`HookCx::value`] is 0 on a new child. Two hooks that say that they write the same
+//! option ([`SockOps::option`]) are refused where a connection would have both.
 
+mod attach;
 mod ctx;
 mod hdr;
+mod registry;
+mod scope;
 
 #[cfg(test)]
 pub(super) mod tests;
 
 pub use crate::sock::state::State;
-pub(super) use ctx::inherit;
+pub(super) use attach::Chosen;
+pub use attach::{attach, detach};
+pub(super) use attach::{attach_to, detach_from, keep, names, of_syn, to_child};
 pub use ctx::{HookCx, SockView};
 pub(crate) use hdr::OutOptions;
 pub use hdr::{HdrSeg, HdrWriter, find_option};
+pub(crate) use registry::SockOpsRegistry;
+pub use registry::{Refused, register, set_filters, unregister};
+pub use scope::{Filter, OptionKind, Scope};
 
-use super::net;
 use super::tcb::{Cx, TIMEOUT_INIT_US};
 use super::{listener, rtt as tcp_rtt};
-use crate::base::error::{Error, Result};
-use crate::stack::Stack;
-use crate::sys::lock::RwLock;
+use crate::base::error::Result;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp_options::RawOptions;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Events that a hook enables on a sock (BPF_SOCK_OPS_*_CB_FLAG, with Linux's numbers).
@@ -73,6 +81,24 @@ pub const NAME_MAX: usize = 31;
 pub trait SockOps: Send + Sync + 'static {
     /// Unique in a stack, 1 to 31 bytes.
     fn name(&self) -> &str;
+
+    /// The sockets that it is called for. Read when it is registered.
+    fn scope(&self) -> Scope {
+        Scope::Stack
+    }
+
+    /// The one kind of option that it writes: no other hook of the connection writes it, and this one nothing else.
+    /// None: any, as long as the header has no option of that kind. Read when it is registered.
+    fn option(&self) -> Option<OptionKind> {
+        None
+    }
+
+    /// It was attached to a socket ([`attach`]): the place to enable events on it. `sk` may be unconnected, a listener,
+    /// or a connection in any state, for which the events of connection setup have been.
+    fn attached(&self, sk: &mut HookCx<'_>) {}
+
+    /// It is detached from a socket ([`detach`]): the last event there.
+    fn detached(&self, sk: &mut HookCx<'_>) {}
 
     /// RTO of an unanswered SYN or SYN-ACK; None: the default of one second. Called when a connection sends its first
     /// SYN, when a listener receives one (`sk` is then a request), and when a SYN's retries are counted
@@ -145,93 +171,12 @@ pub trait SockOps: Send + Sync + 'static {
     fn write_hdr_opt(&self, sk: &mut HookCx<'_>, seg: &HdrSeg<'_>, out: &mut HdrWriter<'_>) {}
 }
 
-/// A registered hook.
-struct Hook {
-    id: u64,
-    ops: Arc<dyn SockOps>,
-}
-
-/// A stack's hooks.
-#[derive(Default)]
-pub(crate) struct SockOpsRegistry {
-    any: AtomicBool,
-    list: RwLock<List>,
-}
-
-#[derive(Default)]
-struct List {
-    next_id: u64,
-    /// Replaced as a whole, so that no lock is held while an event runs.
-    hooks: Arc<Vec<Arc<Hook>>>,
-}
-
-impl SockOpsRegistry {
-    /// Adds a hook after the others. EINVAL: a name that is empty or longer than 31 bytes; EEXIST: a hook has that
-    /// name.
-    pub(crate) fn register(&self, ops: Arc<dyn SockOps>) -> Result<()> {
-        let n = ops.name();
-        if n.is_empty() || n.len() > NAME_MAX {
-            return Err(Error::Inval);
-        }
-        let mut list = self.list.write();
-        if list.hooks.iter().any(|h| h.ops.name() == n) {
-            return Err(Error::Exist);
-        }
-        list.next_id += 1;
-        let hook = Arc::new(Hook { id: list.next_id, ops });
-        let hooks = list.hooks.iter().cloned().chain([hook]).collect();
-        list.hooks = Arc::new(hooks);
-        self.any.store(true, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Removes a hook: events that begin later do not call it. An event that is running still holds a reference, so
-    /// free the resources of the hook's code only when the last clone of the returned value is dropped. ENOENT: no hook
-    /// has that name.
-    pub(crate) fn unregister(&self, name: &str) -> Result<Arc<dyn SockOps>> {
-        let mut list = self.list.write();
-        let Some(gone) = list.hooks.iter().find(|h| h.ops.name() == name).cloned() else { return Err(Error::NoEnt) };
-        list.hooks = Arc::new(list.hooks.iter().filter(|h| h.id != gone.id).cloned().collect());
-        self.any.store(!list.hooks.is_empty(), Ordering::Relaxed);
-        Ok(gone.ops.clone())
-    }
-
-    /// Names in order of registration.
-    #[cfg(test)]
-    pub(crate) fn names(&self) -> Vec<String> {
-        self.list.read().hooks.iter().map(|h| h.ops.name().to_owned()).collect()
-    }
-
-    /// Whether there is a hook.
-    #[inline]
-    pub(crate) fn any(&self) -> bool {
-        self.any.load(Ordering::Relaxed)
-    }
-
-    fn snapshot(&self) -> Arc<Vec<Arc<Hook>>> {
-        self.list.read().hooks.clone()
-    }
-}
-
-/// Adds a hook to a stack's TCP, after the existing ones. EINVAL: a name that is empty or longer than 31 bytes; EEXIST:
-/// a hook has that name; ENOPROTOOPT: the stack has no TCP. Linux: attaching a BPF_PROG_TYPE_SOCK_OPS program to the
-/// root cgroup.
-pub fn register(stack: &Stack, ops: Arc<dyn SockOps>) -> Result<()> {
-    net::of(stack)?.sock_ops.register(ops)
-}
-
-/// Removes a hook: events that begin later do not call it. An event that is running still holds a reference, so free
-/// the resources of the hook's code only when the last clone of the returned value is dropped. ENOENT: no hook has that
-/// name; ENOPROTOOPT: the stack has no TCP.
-pub fn unregister(stack: &Stack, name: &str) -> Result<Arc<dyn SockOps>> {
-    net::of(stack)?.sock_ops.unregister(name)
-}
-
 /// State of a hook on a sock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HookSlot {
     id: u64,
     flags: u8,
+    has: attach::Has,
     value: u64,
 }
 
@@ -250,15 +195,45 @@ impl Ends {
     }
 }
 
-/// Calls `f` for every hook, or for those that have set one of `flags` on this sock. For a request `cx` is the
-/// listener, whose flags apply.
-fn each(cx: &mut Cx<'_>, flags: u8, request: Option<Ends>, mut f: impl FnMut(&dyn SockOps, &mut HookCx<'_>)) {
+/// For whom an event is.
+#[derive(Clone, Copy)]
+enum Who<'r> {
+    /// The sock.
+    Sock,
+    /// The request that a listener makes of a SYN now.
+    Syn(Ends),
+    /// A listener's request, with the hooks that it was given.
+    Request(Ends, &'r [u64]),
+}
+
+impl Who<'_> {
+    /// The sock, or a SYN that a listener got.
+    fn of(request: Option<Ends>) -> Who<'static> {
+        request.map_or(Who::Sock, Who::Syn)
+    }
+}
+
+/// Calls `f` for every hook that the sock or request has, or for those that have set one of `flags` on the sock. For a
+/// request `cx` is the listener, whose flags apply.
+fn each(cx: &mut Cx<'_>, flags: u8, who: Who<'_>, mut f: impl FnMut(&dyn SockOps, &mut HookCx<'_>)) {
     let hooks = cx.tp.net.sock_ops.snapshot();
+    let of_syn = if let Who::Syn(ends) = who { attach::of_syn(cx, ends) } else { None };
+    let (ends, chosen) = match who {
+        Who::Sock => (None, None),
+        Who::Syn(ends) => (Some(ends), Some(of_syn.as_deref().unwrap_or_default())),
+        Who::Request(ends, chosen) => (Some(ends), Some(chosen)),
+    };
     let mut called = false;
     for hook in hooks.iter() {
+        let has = match chosen {
+            Some(chosen) => hook.scope == Scope::Stack || chosen.contains(&hook.id),
+            None => attach::has(cx.tp, hook),
+        };
         if flags == 0 || ctx::flags_of(cx.tp, hook.id) & flags != 0 {
             called = true;
-            f(&*hook.ops, &mut HookCx::new(cx.reborrow(), hook.id, request));
+            if has {
+                f(&*hook.ops, &mut HookCx::new(cx.reborrow(), hook.id, ends));
+            }
         }
     }
     if !called {
@@ -277,7 +252,7 @@ pub(super) fn timeout_init(cx: &mut Cx<'_>, request: Option<Ends>) -> u32 {
     let mut us = TIMEOUT_INIT_US;
     if cx.tp.net.sock_ops.any() {
         let max = tcp_rtt::rto_max_us(cx);
-        each(cx, 0, request, |h, sk| {
+        each(cx, 0, Who::of(request), |h, sk| {
             if let Some(t) = h.timeout_init(sk).filter(|t| !t.is_zero()) {
                 us = t.as_micros().clamp(1, u128::from(max)) as u32;
             }
@@ -290,7 +265,7 @@ pub(super) fn timeout_init(cx: &mut Cx<'_>, request: Option<Ends>) -> u32 {
 pub(super) fn rwnd_init(cx: &mut Cx<'_>, request: Option<Ends>) -> u32 {
     let mut segs = 0;
     if cx.tp.net.sock_ops.any() {
-        each(cx, 0, request, |h, sk| segs = h.rwnd_init(sk).unwrap_or(segs));
+        each(cx, 0, Who::of(request), |h, sk| segs = h.rwnd_init(sk).unwrap_or(segs));
     }
     segs
 }
@@ -299,7 +274,7 @@ pub(super) fn rwnd_init(cx: &mut Cx<'_>, request: Option<Ends>) -> u32 {
 pub(super) fn needs_ecn(cx: &mut Cx<'_>, request: Option<Ends>) -> bool {
     let mut needs = false;
     if cx.tp.net.sock_ops.any() {
-        each(cx, 0, request, |h, sk| needs |= h.needs_ecn(sk));
+        each(cx, 0, Who::of(request), |h, sk| needs |= h.needs_ecn(sk));
     }
     needs
 }
@@ -308,20 +283,23 @@ pub(super) fn needs_ecn(cx: &mut Cx<'_>, request: Option<Ends>) -> bool {
 pub fn base_rtt(cx: &mut Cx<'_>) -> Option<Duration> {
     let mut rtt = None;
     if cx.tp.net.sock_ops.any() {
-        each(cx, 0, None, |h, sk| rtt = h.base_rtt(sk).or(rtt));
+        each(cx, 0, Who::Sock, |h, sk| rtt = h.base_rtt(sk).or(rtt));
     }
     rtt
 }
 
+/// An active open begins; the tuple is chosen.
 pub(super) fn tcp_connect(cx: &mut Cx<'_>) {
     if cx.tp.net.sock_ops.any() {
-        each(cx, 0, None, |h, sk| h.tcp_connect(sk));
+        attach::begin_connect(cx);
+        each(cx, 0, Who::Sock, |h, sk| h.tcp_connect(sk));
     }
 }
 
 pub(super) fn listen(cx: &mut Cx<'_>) {
     if cx.tp.net.sock_ops.any() {
-        each(cx, 0, None, |h, sk| h.listen(sk));
+        attach::begin_listen(cx);
+        each(cx, 0, Who::Sock, |h, sk| h.listen(sk));
     }
 }
 
@@ -339,7 +317,7 @@ pub(super) fn established(cx: &mut Cx<'_>, how: Opened, options: &[u8]) {
         return;
     }
     let syn = cx.tp.cold.as_mut().and_then(|c| c.syn_options.take()).unwrap_or_default();
-    each(cx, 0, None, |h, sk| match how {
+    each(cx, 0, Who::Sock, |h, sk| match how {
         Opened::Actively => h.active_established(sk, options),
         Opened::Passively => h.passive_established(sk, options, &syn),
     });
@@ -349,21 +327,21 @@ pub(super) fn established(cx: &mut Cx<'_>, how: Opened, options: &[u8]) {
 pub(super) fn rto(cx: &mut Cx<'_>, expired: bool) {
     if wants(cx, cb::RTO) {
         let (n, rto) = (u32::from(cx.tp.retransmits), Duration::from_micros(u64::from(cx.tp.rto_us)));
-        each(cx, cb::RTO, None, |h, sk| h.rto(sk, n, rto, expired));
+        each(cx, cb::RTO, Who::Sock, |h, sk| h.rto(sk, n, rto, expired));
     }
 }
 
 #[inline]
 pub(super) fn retrans(cx: &mut Cx<'_>, seq: SeqNum, segs: u32, sent: Result<()>) {
     if wants(cx, cb::RETRANS) {
-        each(cx, cb::RETRANS, None, |h, sk| h.retrans(sk, seq, segs, sent));
+        each(cx, cb::RETRANS, Who::Sock, |h, sk| h.retrans(sk, seq, segs, sent));
     }
 }
 
 #[inline]
 pub(super) fn state(cx: &mut Cx<'_>, old: State, new: State) {
     if wants(cx, cb::STATE) && new != State::Listen && (old, new) != (State::Close, State::SynRecv) {
-        each(cx, cb::STATE, None, |h, sk| h.state(sk, old, new));
+        each(cx, cb::STATE, Who::Sock, |h, sk| h.state(sk, old, new));
     }
 }
 
@@ -371,7 +349,7 @@ pub(super) fn state(cx: &mut Cx<'_>, old: State, new: State) {
 pub(super) fn rtt(cx: &mut Cx<'_>, sample_us: u32) {
     if wants(cx, cb::RTT) {
         let srtt = cx.tp.srtt_us >> 3;
-        each(cx, cb::RTT, None, |h, sk| h.rtt(sk, sample_us, srtt));
+        each(cx, cb::RTT, Who::Sock, |h, sk| h.rtt(sk, sample_us, srtt));
     }
 }
 
@@ -392,7 +370,7 @@ pub(super) fn wants_options(cx: &Cx<'_>, unknown: bool) -> bool {
 pub(super) fn parse_hdr_opt(cx: &mut Cx<'_>, options: &[u8], unknown: bool) {
     let flags = parse_flags(unknown);
     if wants(cx, flags) && !matches!(cx.state(), State::SynRecv | State::SynSent | State::Listen) {
-        each(cx, flags, None, |h, sk| h.parse_hdr_opt(sk, options));
+        each(cx, flags, Who::Sock, |h, sk| h.parse_hdr_opt(sk, options));
     }
 }
 
@@ -400,27 +378,30 @@ pub(super) fn parse_hdr_opt(cx: &mut Cx<'_>, options: &[u8], unknown: bool) {
 /// BPF).
 #[inline]
 pub(super) fn reserved(cx: &mut Cx<'_>, used: usize) -> usize {
-    if wants(cx, cb::WRITE_HDR_OPT) { hdr::reserve(cx, None, used, &HdrSeg::none()).total() } else { 0 }
+    if wants(cx, cb::WRITE_HDR_OPT) { hdr::reserve(cx, Who::Sock, used, &HdrSeg::none()).total() } else { 0 }
 }
 
 /// The options of hooks for a segment whose own option bytes are `own`.
 #[inline]
 pub(super) fn write_options(cx: &mut Cx<'_>, own: &[u8], seg: &HdrSeg<'_>) -> Option<OutOptions> {
-    wants(cx, cb::WRITE_HDR_OPT).then(|| hdr::write(cx, None, own, seg))
+    wants(cx, cb::WRITE_HDR_OPT).then(|| hdr::write(cx, Who::Sock, own, seg))
 }
 
 /// The same for a request's SYN-ACK: `cx` is the listener.
 #[inline]
-pub(super) fn write_synack_options(cx: &mut Cx<'_>, ends: Ends, own: &[u8], seg: &HdrSeg<'_>) -> Option<OutOptions> {
-    wants(cx, cb::WRITE_HDR_OPT).then(|| hdr::write(cx, Some(ends), own, seg))
+pub(super) fn write_synack_options(
+    cx: &mut Cx<'_>,
+    req: &listener::Request,
+    own: &[u8],
+    seg: &HdrSeg<'_>,
+) -> Option<OutOptions> {
+    let chosen = req.cold.as_ref().and_then(|c| c.hooks.as_deref()).unwrap_or_default();
+    wants(cx, cb::WRITE_HDR_OPT).then(|| hdr::write(cx, Who::Request(Ends::of(req), chosen), own, seg))
 }
 
 /// Whether `options` contains an option of the same kind and, for experiments, of the same number.
-pub(super) fn has_option(options: &[u8], option: &[u8]) -> bool {
-    let [kind, _, rest @ ..] = option else { return false };
-    let exid = match (*kind, rest) {
-        (253 | 254, [a, b, ..]) => Some(u16::from_be_bytes([*a, *b])),
-        _ => None,
-    };
-    RawOptions::new(options).any(|o| o.kind == *kind && exid.is_none_or(|x| o.data.starts_with(&x.to_be_bytes())))
+pub(super) fn has_option(options: &[u8], kind: OptionKind) -> bool {
+    let exid = kind.exid.to_be_bytes();
+    let same = |data: &[u8]| !OptionKind::is_experimental(kind.kind) || data.starts_with(&exid);
+    RawOptions::new(options).any(|o| o.kind == kind.kind && same(o.data))
 }
