@@ -139,7 +139,7 @@ fn full(stack: &Arc<Stack>, d: &SockDiag, sock: &Arc<Sock>, holders: &Holders) -
     };
     let words = SKMEM.iter().zip(mem);
     let o = o.object("skmem", words.fold(Object::new(), |o, (name, n)| o.plain(name, n)));
-    let Some(TcpDiag { info, cong, cong_info, ulp, timer }) = tcp else { return o };
+    let Some(TcpDiag { info, cong, cong_info, ulp, stack, timer }) = tcp else { return o };
     let o = with_timer(o, timer).text("cong", &cong);
     let o = match cong_info {
         Some((attr, bytes)) => {
@@ -150,6 +150,10 @@ fn full(stack: &Arc<Stack>, d: &SockDiag, sock: &Arc<Sock>, holders: &Holders) -
     };
     let o = match ulp {
         Some(name) => o.text("ulp", &name),
+        None => o,
+    };
+    let o = match stack {
+        Some(name) => o.text("stack", &name),
         None => o,
     };
     o.object("tcp_info", tcp_info(&info))

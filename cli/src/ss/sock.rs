@@ -190,6 +190,9 @@ impl Sock {
         if !self.text("ulp").is_empty() {
             words.push(format!("tcp-ulp-{}", self.text("ulp")));
         }
+        if !self.text("stack").is_empty() {
+            words.push(format!("tcp-stack-{}", self.text("stack")));
+        }
         if self.state() == "LISTEN" {
             words.push(format!("cwnd:{}", self.tcpi("snd_cwnd")));
             return Some(words.join(" "));
