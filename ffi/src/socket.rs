@@ -301,6 +301,12 @@ pub extern "C-unwind" fn usk_ulp_remove(fd: c_int) -> c_int {
     boundary(|| fdtable::ours(fd)?.remove_ulp().map(|()| 0))
 }
 
+/// An option of IPPROTO_TCP for usk_setsockopt and usk_getsockopt: the name of the socket's TCP, "default" or one that
+/// a plug-in has registered (usersock/tcp.h; FreeBSD's TCP_FUNCTION_BLK). A listener's connections have it too; of a
+/// live connection it changes at once. usk_setsockopt: ENOENT, there is none of that name; EBUSY, one of the two does
+/// not give or take a live connection as it is now; and what the new one says when it begins.
+pub const USK_TCP_STACK: c_int = 8192;
+
 /// As setsockopt(2). Errors: EBADF, EDOM, EFAULT, EINVAL, ENOPROTOOPT, ENOTSOCK.
 /// # Safety
 /// `value` is readable for `len` bytes; IPV6_FLOWLABEL_MGR writes the label that it has chosen there, where it can.
