@@ -9,6 +9,7 @@
 //! | `sock`, `proto` | socks of a protocol, `struct usk_proto` |
 //! | `borrow` | congestion control borrowed by a protocol |
 //! | `cong`, `hook` | `struct usk_cong_ops`, `struct usk_sock_ops` |
+//! | `tcp` | `struct usk_tcp_ops` |
 //! | `ulp`, `device` | `struct usk_ulp_ops`, `struct usk_device_ops` |
 //! | `plugin` | the entry points |
 //! | `testing` | the calls for programs, for tests |
@@ -29,6 +30,7 @@ pub(crate) mod reg;
 pub(crate) mod skb;
 pub(crate) mod slot;
 pub(crate) mod sock;
+pub(crate) mod tcp;
 pub(crate) mod testing;
 pub(crate) mod ulp;
 
