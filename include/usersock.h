@@ -42,6 +42,14 @@ struct mmsghdr; /* complete where _GNU_SOURCE is defined */
 #define USK_TCP_HOOKS_DETACH 2002
 
 /*
+ An option of IPPROTO_TCP for usk_setsockopt and usk_getsockopt: the name of the socket's TCP, "default" or one that
+ a plug-in has registered (usersock/tcp.h; FreeBSD's TCP_FUNCTION_BLK). A listener's connections have it too; of a
+ live connection it changes at once. usk_setsockopt: ENOENT, there is none of that name; EBUSY, one of the two does
+ not give or take a live connection as it is now; and what the new one says when it begins.
+ */
+#define USK_TCP_STACK 8192
+
+/*
  A network stack; made by usk_stack_new. Null means the default stack in every call that takes one.
  */
 typedef struct usk_stack_t usk_stack_t;

@@ -115,6 +115,11 @@ fn a_record_layer_bears_what_a_hostile_peer_sends() {
     case("rec_ulp_hostile");
 }
 
+#[test]
+fn a_tcp_beside_the_library_s_does_what_it_does_in_c() {
+    case("tcp_stack");
+}
+
 fn load_into(stack: &Arc<Stack>, name: &str) {
     loader::load(stack, &rust::examples().join(format!("{name}.so"))).unwrap_or_else(|e| panic!("{e}"));
 }

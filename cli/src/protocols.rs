@@ -1,5 +1,5 @@
 //! `usersock protocols`: the protocols of a stack, as /proc/net/protocols shows the kernel's, with the shared object
-//! that each comes from.
+//! that each comes from; and what serves TCP's sockets in its place (TCP_STACK).
 
 use crate::instance::Which;
 use crate::{Failure, On, out};
@@ -32,9 +32,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
                 "-N is of a running stack, --config and --plugin of one of this command's".to_owned(),
             ));
         }
-        rows.extend(args.which.open()?.ask("protocols")?.iter().map(|(_, v)| from_json(v)));
+        rows.extend(args.which.open()?.ask("protocols")?.iter().flat_map(|(_, v)| from_json(v)));
     } else {
-        rows.extend(args.on.stack()?.registry.list().iter().map(cells));
+        rows.extend(args.on.stack()?.registry.list().iter().flat_map(cells));
     }
     let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
@@ -59,7 +59,20 @@ fn module(name: Option<&str>, build_id: &str) -> [String; 2] {
     [name.unwrap_or("no").to_owned(), id.to_owned()]
 }
 
-fn cells(l: &Listing) -> Row {
+/// What serves sockets of `protocol` in its place: of its numbers only that of the sockets is its own.
+fn alternative(protocol: &str, name: &str, sockets: u64) -> Row {
+    let mut row: Row = std::array::from_fn(|_| "-".to_owned());
+    (row[0], row[2]) = (format!("{protocol}/{name}"), sockets.to_string());
+    row
+}
+
+/// A line for the protocol, and one for each alternative to it.
+fn cells(l: &Listing) -> Vec<Row> {
+    let others = l.alternatives.iter().map(|(name, sockets)| alternative(&l.name, name, *sockets as u64));
+    std::iter::once(protocol_cells(l)).chain(others).collect()
+}
+
+fn protocol_cells(l: &Listing) -> Row {
     let (name, id) = l.module.as_ref().map_or((None, ""), |(name, id)| (Some(name.as_str()), id.as_str()));
     let [module, build_id] = module(name, id);
     [
@@ -79,7 +92,16 @@ fn cells(l: &Listing) -> Row {
 }
 
 /// The same of a line of the control socket.
-fn from_json(v: &Value) -> Row {
+fn from_json(v: &Value) -> Vec<Row> {
+    let alternatives = v["alternatives"].as_array().map_or(&[][..], Vec::as_slice);
+    let others = alternatives.iter().map(|a| {
+        let name = a["name"].as_str().unwrap_or_default();
+        alternative(v["protocol"].as_str().unwrap_or_default(), name, a["sockets"].as_u64().unwrap_or_default())
+    });
+    std::iter::once(protocol_of_json(v)).chain(others).collect()
+}
+
+fn protocol_of_json(v: &Value) -> Row {
     let text = |key: &str| v[key].as_str().unwrap_or_default();
     let number = |key: &str| v[key].as_i64().unwrap_or_default().to_string();
     let [module, build_id] = module(v["module"].as_str(), text("build_id"));

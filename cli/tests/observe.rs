@@ -11,6 +11,7 @@ use usersock::config;
 use usersock::net::{Socket, TcpListener, TcpStream, UdpSocket};
 use usersock::stack::Stack;
 use usersock::tcp::sock_ops::{self, Scope, SockOps};
+use usersock::tcp::tfb::{self, FunctionBlock, Functions};
 
 /// A stack, its socket's directory, and sockets with ports that do not change.
 struct Run {
@@ -639,6 +640,36 @@ fn the_commands_that_help_and_documents_show_have_arguments_that_are_taken() {
         assert!(none || named || out.status.success(), "{line}: {said}");
     }
     fs::remove_dir_all(&empty).unwrap();
+}
+
+/// A TCP beside the stack's that leaves everything to it.
+struct Same;
+impl Functions for Same {
+    fn slots(&self) -> u8 {
+        0
+    }
+}
+impl FunctionBlock for Same {
+    fn name(&self) -> &str {
+        "same"
+    }
+    fn start(&self, _: &mut tfb::Cx<'_>) -> usersock::error::Result<Box<dyn Functions>> {
+        Ok(Box::new(Same))
+    }
+}
+
+#[test]
+fn alternatives_to_tcp_are_shown_with_the_sockets_that_have_them() {
+    let r = Run::new("alternatives", "web");
+    tfb::register(&r.stack, std::sync::Arc::new(Same)).unwrap();
+    let _listener = TcpListener::bind_on(&r.stack, "127.0.0.1:9007").unwrap();
+    r.stack.sysctl.set("net.ipv4.tcp_stack", "same").unwrap();
+    let _c = connect(&r.stack, "127.0.0.1:0", "127.0.0.1:9007");
+    let info = |filter: &str| r.lines(&["ss", "-HtniO", filter])[0].clone();
+    assert!(info("dport = :9007").contains(" cubic tcp-stack-same "), "{}", info("dport = :9007"));
+    assert!(!info("sport = :9007").contains("tcp-stack"), "its listener is older than the sysctl");
+    let line = r.lines(&["protocols", "-N", "web"]).into_iter().find(|l| l.starts_with("TCP/same ")).unwrap();
+    assert_eq!(line.split_whitespace().collect::<Vec<_>>(), [&["TCP/same", "-", "1"][..], &["-"; 9]].concat());
 }
 
 #[test]

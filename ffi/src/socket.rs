@@ -346,6 +346,11 @@ fn hooks(fd: c_int, name: &str, change: Change) -> Result<c_int> {
         refused.error
     })
 }
+/// An option of IPPROTO_TCP for usk_setsockopt and usk_getsockopt: the name of the socket's TCP, "default" or one that
+/// a plug-in has registered (usersock/tcp.h; FreeBSD's TCP_FUNCTION_BLK). A listener's connections have it too; of a
+/// live connection it changes at once. usk_setsockopt: ENOENT, there is none of that name; EBUSY, one of the two does
+/// not give or take a live connection as it is now; and what the new one says when it begins.
+pub const USK_TCP_STACK: c_int = 8192;
 
 /// As setsockopt(2). Errors: EBADF, EDOM, EFAULT, EINVAL, ENOPROTOOPT, ENOTSOCK.
 /// # Safety

@@ -15,7 +15,7 @@ struct Header {
 }
 
 /// `usersock.h`'s own text is in cbindgen.toml.
-const HEADERS: [Header; 8] = [
+const HEADERS: [Header; 9] = [
     Header {
         name: "usersock.h",
         includes: &[],
@@ -79,6 +79,12 @@ const HEADERS: [Header; 8] = [
         sources: &["plugin/borrow", "plugin/cong", "plugin/cong_tcp"],
         about: "congestion control: struct usk_cong_ops for TCP's connections, and the library's algorithms for \
                 other protocols.",
+    },
+    Header {
+        name: "usersock/tcp.h",
+        includes: &["cong.h"],
+        sources: &["plugin/tcp", "plugin/tcp_conn"],
+        about: "a TCP beside the library's, struct usk_tcp_ops, which USK_TCP_STACK chooses.",
     },
     Header {
         name: "usersock/ulp.h",
@@ -494,7 +500,7 @@ fn the_headers_of_plug_ins_compile_by_themselves_and_together() {
     let cxx = std::env::var("CXX").unwrap_or_else(|_| "g++".into());
     let all: Vec<_> = HEADERS.iter().rev().collect();
     let tables = "\nint tables(void);\nint tables(void)\n{\n    return (int)(sizeof(usk_proto) + sizeof(usk_cong_ops) \
-                  + sizeof(usk_ulp_ops) + sizeof(usk_sock_ops) + sizeof(usk_device_ops));\n}\n";
+                  + sizeof(usk_tcp_ops) + sizeof(usk_ulp_ops) + sizeof(usk_sock_ops) + sizeof(usk_device_ops));\n}\n";
     let together = ("together".to_owned(), includes(&all) + tables);
     let alone = HEADERS.iter().map(|h| {
         let name = h.name.trim_end_matches(".h").replace('/', "_");

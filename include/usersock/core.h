@@ -645,10 +645,10 @@ int usk_done(usk_owned_t *o);
 /*
  Unregisters what a usk_..._register call registered. Process context, and not from its own functions, except that a
  hook may unregister hooks. Returns 0, and the handle is no longer valid; -EBUSY while it is in use: a socket of the
- protocol exists, a connection has the layer or the congestion control, the congestion control is the default
- (net.ipv4.tcp_congestion_control), the stack has a device of the kind (until the stack ends); -ENOENT when it was
- unregistered already. Hooks are never in use: one that runs now on another thread ends as usual, and `release` is
- called after it.
+ protocol exists, a connection has the layer, the congestion control or the TCP, one of the two last is the default
+ (net.ipv4.tcp_congestion_control, net.ipv4.tcp_stack), the stack has a device of the kind (until the stack ends);
+ -ENOENT when it was unregistered already. Hooks are never in use: one that runs now on another thread ends as usual,
+ and `release` is called after it.
  Requires: `reg` is registered, and not used after success.
  */
 int usk_unregister(usk_reg_t *reg);
@@ -927,9 +927,10 @@ int usk_error_report(usk_sock_t *sk,
  operation of the sock begins any more except destroy, which runs when the last descriptor is closed: at once if it
  is closed already, or if the sock is a child that was not accepted. If the operation that catches has locked the
  sock by usk_lock_sock, the lock is released when the operation returns. The sock's memory is freed with its last
- handle. On a TCP connection no operation of its layer except release, no hook, and no function of the congestion
- control that called this runs any more, and what the hook or the function returns or has written is ignored; TCP
- itself goes on, and ends the connection as usual when it is closed. Returns 0; -EINVAL for null.
+ handle. On a TCP connection no operation of its layer or of a TCP beside the library's except release, no hook, and
+ no function of the congestion control that called this runs any more, and what the hook or the function returns or
+ has written is ignored; TCP itself goes on, and ends the connection as usual when it is closed. Returns 0; -EINVAL
+ for null.
  Requires: `sk` is valid.
  */
 int usk_break(usk_sock_t *sk);

@@ -1,7 +1,8 @@
 //! Plug-ins of usersock in Rust: safe traits over the C tables of `include/usersock/`. A plug-in adds a transport
-//! protocol, a congestion control, hooks into TCP, a layer on it or a kind of device to a stack at run time. It is a
-//! shared object, which a configuration names (`plugin=FILE.so`), `usersock --plugin` loads, or a program by
-//! `usk_plugin_load`; `usersock new-plugin NAME --kind proto --lang rust` makes one that builds, runs and has a test.
+//! protocol, a congestion control, hooks into TCP, a TCP beside the library's, a layer on it or a kind of device to a
+//! stack at run time. It is a shared object, which a configuration names (`plugin=FILE.so`), `usersock --plugin` loads,
+//! or a program by `usk_plugin_load`; `usersock new-plugin NAME --kind proto --lang rust` makes one that builds, runs
+//! and has a test.
 //! docs/plugins.md is the guide.
 //!
 //! ```no_run
@@ -38,6 +39,7 @@
 //! | [`proto`] | transport protocols: [`Protocol`] |
 //! | [`cong`] | congestion control of TCP: [`Congestion`]; algorithms for a protocol of one's own |
 //! | [`hook`] | hooks into TCP: [`hook::Hooks`] |
+//! | [`tcp`] | a TCP beside the library's: [`tcp::TcpStack`] |
 //! | [`ulp`] | layers on a TCP connection: [`ulp::Layer`] |
 //! | [`device`] | kinds of devices: [`device::DeviceKind`] |
 //! | [`sock`] | socks: [`Owned`](sock::Owned) in an operation, [`Sock`](sock::Sock) held |
@@ -59,6 +61,7 @@ pub mod proto;
 pub mod skb;
 pub mod sock;
 pub mod sys;
+pub mod tcp;
 pub mod testing;
 mod time;
 pub mod ulp;
@@ -100,6 +103,7 @@ pub mod prelude {
     pub use crate::sock::{
         Direction, Events, Inner, Owned, OwnedSock, ProtoReg, Shutdown, Sock, State, TxInfo, UdpPort,
     };
+    pub use crate::tcp::{Fired, Go, TcpAck, TcpConn, TcpInput, TcpOps, TcpSeg, TcpStack};
     pub use crate::time::Time;
     pub use crate::ulp::{Layer, LayerOps, Layered, LayeredSock};
     pub use crate::{Level, Plugin, Reg, Sysctl, csum, csum_fold, csum_pseudo};

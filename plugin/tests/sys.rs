@@ -14,7 +14,7 @@ fn root() -> Option<PathBuf> {
 }
 
 /// The headers for plug-ins, each with a file in `src/sys`.
-const HEADERS: [&str; 6] = ["core", "proto", "cong", "ulp", "hooks", "device"];
+const HEADERS: [&str; 7] = ["core", "proto", "cong", "tcp", "ulp", "hooks", "device"];
 
 /// Their source files: HEADERS in ffi/tests/header.rs names them.
 fn sources(root: &Path) -> Vec<PathBuf> {
@@ -100,7 +100,7 @@ const SIZES: &[(&str, usize, usize)] = sizes! {
     usk_cong_ack_t usk_cong_info_t usk_ack_sample_t usk_cong_ops usk_rate_sample_t usk_tcp_t usk_below_ops usk_ulp_t
     usk_ulp_ops usk_sock_view_t usk_hook_t usk_hdr_seg_t usk_sock_ops usk_sock_ops_filter_t usk_tx_info_t
     usk_pkt_sample_t usk_device_args_t usk_device_info_t
-    usk_device_ops pollfd
+    usk_device_ops usk_tcp_conn_t usk_tcp_seg_t usk_tcp_ack_t usk_tcp_input_t usk_tcp_ops pollfd
 };
 
 macro_rules! offsets {
@@ -113,6 +113,9 @@ const OFFSETS: &[(&str, &str, usize)] = offsets! {
     usk_proto { mib_names socket_type slab_flags init poll rcv bind net_exit diag_dump drop_names timer diag_show }
     usk_cong_ops { priv_size init undo_cwnd get_info pkts_delivered }
     usk_ulp_ops { data_size init disconnect }
+    usk_tcp_ops { data_size init getsockopt }
+    usk_tcp_conn_t { sk opaque }
+    usk_tcp_input_t { sacks sack }
     usk_sock_ops { timeout_init release option_exid detached }
     usk_sock_ops_filter_t { remote local_prefix remote_last }
     usk_tx_info_t { src flow_label ttl }
@@ -129,7 +132,8 @@ const OFFSETS: &[(&str, &str, usize)] = offsets! {
 #[test]
 fn a_c_compiler_sees_the_same_structs() {
     let Some(root) = root() else { return println!("SKIP: no usersock beside this folder") };
-    let headers = ["proto", "cong", "ulp", "hooks", "device"].map(|name| format!("#include <usersock/{name}.h>\n"));
+    let headers =
+        ["proto", "cong", "tcp", "ulp", "hooks", "device"].map(|name| format!("#include <usersock/{name}.h>\n"));
     let mut c = format!("{}#include <stddef.h>\n#include <poll.h>\n", headers.concat());
     for (name, size, align) in SIZES {
         let ty = if *name == "pollfd" { "struct pollfd" } else { name };

@@ -23,7 +23,7 @@
 //! | `pcap start DEVICE FILE` | captures a device (`-`: the last one) to a file that this process makes |
 //! | `pcap stop DEVICE` | ends the capture; the file is complete |
 //! | `accounts` | what protocols hold: sockets, pages, orphans |
-//! | `protocols` | a line for each protocol; with `module` and `build_id`, if it comes from a shared object |
+//! | `protocols` | a line for each protocol; with `module` and `build_id`, if it comes from a shared object; `alternatives` to TCP |
 //! | `trace` | events, a line each, until the client hangs up |
 //!
 //! | file | what |

@@ -207,6 +207,11 @@ fn protocol(l: &proto::Listing) -> String {
         Object::new().plain("family", family).plain("type", ty).plain("protocol", protocol)
     };
     let o = o.array("keys", l.keys.iter().map(key));
+    let alternative = |(name, sockets): &(String, usize)| Object::new().text("name", name).plain("sockets", sockets);
+    let o = match l.alternatives.is_empty() {
+        true => o,
+        false => o.array("alternatives", l.alternatives.iter().map(alternative)),
+    };
     match &l.module {
         Some((name, id)) => o.text("module", name).text("build_id", id).end(),
         None => o.end(),

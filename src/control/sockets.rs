@@ -147,7 +147,7 @@ fn full(stack: &Arc<Stack>, d: &SockDiag, sock: &Arc<Sock>, holders: &Holders) -
         Some(columns) => o.object("columns", columns),
         None => o,
     };
-    let Some(TcpDiag { info, cong, cong_info, ulp, hooks, timer }) = tcp else { return o };
+    let Some(TcpDiag { info, cong, cong_info, ulp, hooks, stack, timer }) = tcp else { return o };
     let o = with_timer(o, timer).text("cong", &cong);
     let o = match cong_info {
         Some((attr, bytes)) => {
@@ -163,6 +163,10 @@ fn full(stack: &Arc<Stack>, d: &SockDiag, sock: &Arc<Sock>, holders: &Holders) -
     let o = match hooks.is_empty() {
         true => o,
         false => o.text("hooks", &hooks.join(",")),
+    };
+    let o = match stack {
+        Some(name) => o.text("stack", &name),
+        None => o,
     };
     o.object("tcp_info", tcp_info(&info))
 }

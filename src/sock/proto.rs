@@ -365,6 +365,12 @@ pub trait Proto: Any + Send + Sync {
         Err(Error::OpNotSupp)
     }
 
+    /// What serves its sockets in the protocol's place, by name, and how many sockets each has; for listings. Default:
+    /// nothing does.
+    fn alternatives(&self) -> Vec<(String, usize)> {
+        Vec::new()
+    }
+
     /// Hands over all sockets in the protocol's tables (`diag->dump`); returns the type and IP protocol number of those
     /// that are no socks. Called with no lock held. Default: it lists none.
     fn diag_dump(&self, each: &mut dyn FnMut(Dumped)) -> Option<(u16, u16)> {
@@ -539,6 +545,8 @@ pub struct Listing {
     pub slab_flags: u32,
     /// Name and build-id of the shared object that its code comes from ([`Module`]); None: the program's own.
     pub module: Option<(String, String)>,
+    /// See [`Proto::alternatives`].
+    pub alternatives: Vec<(String, usize)>,
 }
 
 impl Listing {
@@ -557,6 +565,7 @@ impl Listing {
             request_size: r.proto.request_size(),
             slab_flags: r.proto.slab_flags(),
             module: r.proto.owner().map(|m| (m.name().to_owned(), m.build_id().to_owned())),
+            alternatives: r.proto.alternatives(),
         }
     }
 }

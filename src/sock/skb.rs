@@ -107,6 +107,8 @@ pub(crate) struct TcpCb {
     pub flags: u16,
     /// Bits of [`sacked`].
     pub sacked: u8,
+    /// Sent: how often it was sent again; no further than 255.
+    pub retrans: u8,
     /// Received: TOS or traffic class of the IP header (ECN in the low two bits).
     pub ip_dsfield: u8,
     /// MSG_EOR ended this skb: nothing may be appended to it or merged with it.

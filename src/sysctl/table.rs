@@ -313,6 +313,8 @@ sysctls! {
     // TCP: miscellaneous.
     tcp_available_ulp "net.ipv4.tcp_available_ulp" text(0, 0) "" Live Ro
         "Registered upper-layer protocols; answered by a reader hook.",
+    tcp_available_stacks "net.ipv4.tcp_available_stacks" text(0, 0) "default" Live Ro
+        "TCPs that TCP_STACK may choose, which Linux lacks; answered by a reader hook.",
     tcp_child_ehash_entries "net.ipv4.tcp_child_ehash_entries" uint(0, 16777216) "0" Planned Rw
         "Hash table size of a child namespace; 0: share.",
     tcp_early_demux "net.ipv4.tcp_early_demux" flag(0, 255) "0" Planned Rw
@@ -325,6 +327,8 @@ sysctls! {
         "An accepted socket takes its SYN's mark, where the listener has none.",
     tcp_l3mdev_accept "net.ipv4.tcp_l3mdev_accept" flag(0, 1) "0" Planned Rw
         "Listeners accept from any VRF.",
+    tcp_stack "net.ipv4.tcp_stack" text(0, 0) "default" Live Rw
+        "TCP of new sockets, which Linux lacks. Refused with ENOENT, by a validator hook, when not registered.",
     tcp_low_latency "net.ipv4.tcp_low_latency" int(I32_MIN, I32_MAX) "0" Legacy Rw
         "Without effect since Linux 4.14.",
     // IPv4.

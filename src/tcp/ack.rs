@@ -7,7 +7,7 @@ use super::input::Seg;
 use super::queue::Pos;
 use super::tcb::{CaState, Cx, RateSample, TcpSock, XmitTimer};
 use super::{
-    chrono, ecn, mtu, mtu_probe, output, probe, prr, rack, rate, recovery, retransmit, rtt, sack, timer, tstamp,
+    chrono, ecn, mtu, mtu_probe, output, probe, prr, rack, rate, recovery, retransmit, rtt, sack, tfb, timer, tstamp,
 };
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
@@ -225,16 +225,12 @@ pub(crate) fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
     if cx.tp.tlp_active {
         recovery::process_tlp_ack(cx, ack, flags);
     }
-    if is_dubious(cx, flags) {
-        let mut num_dupack = 0;
-        if flags & (flag::SND_UNA_ADVANCED | flag::NOT_DUP | flag::DSACKING_ACK) == 0 {
-            num_dupack = 1;
-            // Pure ACKs may have been joined into one packet.
-            if flags & flag::DATA == 0 {
-                num_dupack = seg.rx_segs.max(1) as u32;
-            }
-        }
-        recovery::fastretrans_alert(cx, prior_snd_una, num_dupack, &mut flags, &mut rexmit);
+    let mut dubious = is_dubious(cx, flags);
+    if tfb::has(cx.tp, tfb::slot::ACK) {
+        dubious |= tfb::acked(cx, seg, prior_snd_una, delivered, &st, &mut flags);
+    }
+    if dubious {
+        recovery::fastretrans_alert(cx, prior_snd_una, num_dupack(seg, flags), &mut flags, &mut rexmit);
     }
     if flags & flag::SET_XMIT_TIMER != 0 {
         set_xmit_timer(cx);
@@ -272,6 +268,9 @@ fn old_ack(cx: &mut Cx<'_>, seg: &Seg, mut flags: u32, st: &mut AckSt) -> AckRes
     if !seg.sack.is_empty() && sack::is_sack(cx.tp) {
         let (delivered, mut rexmit) = (cx.tp.delivered, Rexmit::None);
         flags |= sack::sacktag_write_queue(cx, seg, prior_snd_una, st);
+        if tfb::has(cx.tp, tfb::slot::ACK) {
+            tfb::acked(cx, seg, prior_snd_una, delivered, st, &mut flags);
+        }
         recovery::fastretrans_alert(cx, prior_snd_una, 0, &mut flags, &mut rexmit);
         newly_delivered(cx, delivered, 0, flags);
         xmit_recovery(cx, rexmit);
@@ -337,6 +336,15 @@ pub(super) fn in_ack_event(cx: &mut Cx<'_>, flags: u32) {
         }
     }
     cx.with_ca_slot(ca_slot::IN_ACK_EVENT, |ca, cx| ca.in_ack_event(cx, ev));
+}
+
+/// Duplicates that an acknowledgement stands for.
+pub(super) fn num_dupack(seg: &Seg, flags: u32) -> u32 {
+    if flags & (flag::SND_UNA_ADVANCED | flag::NOT_DUP | flag::DSACKING_ACK) != 0 {
+        return 0;
+    }
+    // Pure ACKs may have been joined into one packet.
+    if flags & flag::DATA == 0 { u32::from(seg.rx_segs.max(1)) } else { 1 }
 }
 
 /// Whether an acknowledgement needs the recovery state machine (tcp_ack_is_dubious).
@@ -605,7 +613,13 @@ pub(super) fn cong_control(cx: &mut Cx<'_>, ack: SeqNum, acked_sacked: u32, flag
 
 /// Sends what recovery asks for (tcp_xmit_recovery).
 fn xmit_recovery(cx: &mut Cx<'_>, rexmit: Rexmit) {
-    if rexmit == Rexmit::None || cx.state() == State::SynSent {
+    if rexmit == Rexmit::None {
+        if tfb::has(cx.tp, tfb::slot::OUTPUT) {
+            tfb::idle_output(cx);
+        }
+        return;
+    }
+    if cx.state() == State::SynSent {
         return;
     }
     if rexmit == Rexmit::New {

@@ -6,7 +6,7 @@ use super::reassembly::purge_ooo;
 use super::state::Event;
 use super::tcb::{Cx, Options, Rare, TIMEOUT_INIT_US, TcpSock};
 use super::timewait::TIMEWAIT_LEN;
-use super::{connect, control, fastopen, listener, output, set_state, sock_ops, timer, timewait, ulp};
+use super::{connect, control, fastopen, listener, output, set_state, sock_ops, tfb, timer, timewait, ulp};
 use crate::base::env::{Duration, WaitLimit};
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
@@ -214,6 +214,7 @@ pub(crate) fn destroy(cx: &mut Cx<'_>) {
     purge_receive(cx);
     purge_ooo(cx);
     cx.sock.purge_errors();
+    tfb::cleanup(cx);
     release_ca(cx);
     ulp::cleanup(cx);
     connect::put_port(cx);
@@ -251,6 +252,7 @@ pub(super) fn copy_options(to: &mut TcpSock, from: &TcpSock) {
     to.reordering = from.reordering;
     to.repair = from.repair;
     fastopen::copy_options(to, from);
+    tfb::copy(to, from);
 }
 
 /// What the next connection begins anew, and what SIOCOUTQ, poll(2) and TCP_INFO go on to show of the last one, as
@@ -284,6 +286,7 @@ pub(super) fn reset_connection(cx: &mut Cx<'_>) {
     purge_receive(cx);
     output::write_queue_purge(cx);
     purge_ooo(cx);
+    tfb::cleanup(cx);
     release_ca(cx);
     let seq = cx.tp.write_seq + cx.tp.max_window.wrapping_add(2);
     let mut new = TcpSock::new(&cx.tp.net, cx.stack);

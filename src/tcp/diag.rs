@@ -6,7 +6,7 @@ use super::info::{TCP_INFO_LEN, tcp_info};
 use super::listener::ReqKey;
 use super::lookup::Entry;
 use super::tcb::{Cx, TcpSock, XmitTimer};
-use super::{net, sock_ops, timewait, ulp};
+use super::{net, sock_ops, tfb, timewait, ulp};
 use crate::base::env::{Duration, Instant};
 use crate::base::error::{Error, Result};
 use crate::base::hash::{Tuple, addr128};
@@ -56,6 +56,8 @@ pub(crate) struct TcpDiag {
     pub ulp: Option<String>,
     /// The hooks that it has, in the order in which they are called.
     pub hooks: Vec<String>,
+    /// The alternative TCP that it has, or will have; None: ours.
+    pub stack: Option<String>,
     /// The timer.
     pub timer: Option<Armed>,
 }
@@ -78,9 +80,18 @@ pub(crate) fn diag(stack: &Arc<Stack>, sock: &Arc<Sock>) -> Option<TcpDiag> {
     let mut cx = Cx::new(&mut g)?;
     let timer = timer(cx.tp, cx.sk.timer.at(), cx.now);
     let ulp = ulp::name(cx.tp).map(str::to_owned);
+    let alternative = Some(tfb::name(cx.tp)).filter(|n| *n != tfb::DEFAULT).map(str::to_owned);
     let cong_info = cx.with_ca(|a, cx| a.get_info(cx)).flatten();
     let hooks = sock_ops::names(cx.tp);
-    Some(TcpDiag { info: tcp_info(&cx), cong: cx.tp.ca.ops.name().to_owned(), cong_info, ulp, hooks, timer })
+    Some(TcpDiag {
+        info: tcp_info(&cx),
+        cong: cx.tp.ca.ops.name().to_owned(),
+        cong_info,
+        ulp,
+        hooks,
+        stack: alternative,
+        timer,
+    })
 }
 
 fn tuple(local: SocketAddr, peer: SocketAddr) -> Tuple {

@@ -14,7 +14,7 @@ use super::timewait::TIMEWAIT_LEN;
 use super::urgent::urg;
 use super::{
     close, cong, control, ecn, fastopen, metrics, mtu, mtu_probe, output, rcv, rcvbuf, recvmsg, rtt, sack, synsent,
-    timer, timewait, undo, window,
+    tfb, timer, timewait, undo, window,
 };
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
@@ -389,6 +389,9 @@ pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
     let (seg, o) = Seg::of(&skb);
     let len = skb.len();
     cx.tp.rx_opt.saw_tstamp = false;
+    if tfb::has(cx.tp, tfb::slot::INPUT) && tfb::input(cx, &skb) {
+        return drop_seg(cx, skb, DropReason::PluginRefused);
+    }
 
     'predicted: {
         if seg.flag_word & !HP_IGNORE != cx.tp.pred_flags
@@ -496,6 +499,10 @@ pub fn rcv_state_process(cx: &mut Cx<'_>, skb: Skb) -> Verdict {
         }
         State::SynSent => return synsent::rcv_synsent(cx, seg, &o, skb),
         _ => {}
+    }
+    if tfb::has(cx.tp, tfb::slot::INPUT) && tfb::input(cx, &skb) {
+        drop_seg(cx, skb, DropReason::PluginRefused);
+        return Verdict::Ok;
     }
     if cx.tp.has_fastopen_rsk() && !fastopen::server::check_req(cx, &seg, &o, &skb) {
         return Verdict::Ok;
@@ -676,6 +683,7 @@ pub(super) fn init_transfer(cx: &mut Cx<'_>, how: Opened, options: &[u8]) {
     if cx.tp.ca.algo.is_none() {
         cong::init_congestion_control(cx);
     }
+    tfb::start(cx);
     rcvbuf::init_buffer_space(cx);
 }
 

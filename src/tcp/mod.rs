@@ -39,6 +39,7 @@
 //! | `timer` | retransmission, probes, keepalive (RFC 6298, RFC 1122 §4.2.3.6) |
 //! | `auth` | signed segments (RFC 2385, RFC 5925) |
 //! | `sock_ops`, `ulp` | hooks; upper-layer protocols |
+//! | `tfb` | a TCP of one's own beside this one: TCP_STACK |
 //! | `invariants` | what holds whenever a sock is released, checked in debug builds |
 
 pub(crate) mod ack;
@@ -102,6 +103,7 @@ pub(crate) mod synsent;
 pub(crate) mod tcb;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod tfb;
 #[cfg(test)]
 mod threats_test;
 pub(crate) mod timer;
@@ -140,6 +142,8 @@ pub mod deferred {
     pub const SYNACK_TIMER: u32 = 64;
     /// The backlog asked for an acknowledgement.
     pub const ACK: u32 = 128;
+    /// A timer of an alternative TCP's own.
+    pub const TFB_TIMER: u32 = 256;
 }
 
 /// Moves the connection along an arrow of Figure 5 (`State::next`) and keeps the counters that go with it

@@ -9,6 +9,7 @@ use super::lookup::TcpTables;
 use super::metrics::TcpMetrics;
 use super::proto::Tcp;
 use super::sock_ops::SockOpsRegistry;
+use super::tfb::TfbRegistry;
 use super::ulp::UlpRegistry;
 use crate::base::error::{Error, Result};
 use crate::stack::Stack;
@@ -27,6 +28,8 @@ pub struct TcpNet {
     pub(crate) cong: CongRegistry,
     /// Upper-layer protocols.
     pub(crate) ulp: UlpRegistry,
+    /// Alternatives to this TCP.
+    pub(super) tfb: TfbRegistry,
     /// Hooks.
     pub(crate) sock_ops: SockOpsRegistry,
     /// What is remembered of peers.

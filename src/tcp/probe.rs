@@ -7,7 +7,6 @@ use super::mtu::current_mss;
 use super::output::{ACK, PSH, wnd_end};
 use super::queue::Pos;
 use super::retransmit::{retransmit_skb_quiet, still_in_host_queue};
-use super::rtt;
 use super::sack::is_sack;
 use super::segment::{transmit_bare, transmit_skb, urg_mode};
 use super::tcb::{CaState, Cx, TIMEOUT_INIT_US, TcpSock, XmitTimer, nagle};
@@ -16,6 +15,7 @@ use super::timer::{
     reset_xmit_timer, rto_delta,
 };
 use super::xmit::{Push, event_new_data_sent, fragment, set_tso_segs, snd_wnd_test, write_xmit};
+use super::{rtt, tfb};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
@@ -120,7 +120,8 @@ pub(crate) fn schedule_loss_probe(cx: &mut Cx<'_>, advancing_rto: bool) -> bool 
     }
     let tp = &*cx.tp;
     let enabled = matches!(cx.stack.sysctl.tcp_early_retrans(), 3 | 4);
-    if !enabled || tp.packets_out == 0 || !is_sack(tp) || !matches!(tp.ca_state, CaState::Open | CaState::Cwr) {
+    let open = matches!(tp.ca_state, CaState::Open | CaState::Cwr);
+    if !enabled || tp.packets_out == 0 || !is_sack(tp) || !open || tfb::has(tp, tfb::slot::ACK) {
         return false;
     }
     let mut timeout = if tp.srtt_us != 0 {

@@ -71,6 +71,16 @@ fn sysctls(stack: &Stack, net: &Arc<TcpNet>) -> Result<()> {
     fastopen_sysctls(stack, net)?;
     let weak = Arc::downgrade(net);
     stack.sysctl.set_reader(
+        "net.ipv4.tcp_available_stacks",
+        Arc::new(move || weak.upgrade().map(|net| net.tfb.names()).unwrap_or_default()),
+    )?;
+    let weak = Arc::downgrade(net);
+    stack.sysctl.set_validator(
+        "net.ipv4.tcp_stack",
+        Arc::new(move |name| weak.upgrade().ok_or(Error::NoEnt)?.tfb.set_default(name)),
+    )?;
+    let weak = Arc::downgrade(net);
+    stack.sysctl.set_reader(
         "net.ipv4.tcp_allowed_congestion_control",
         Arc::new(move || weak.upgrade().map(|net| net.cong.allowed()).unwrap_or_default()),
     )?;
@@ -390,6 +400,10 @@ impl Proto for Tcp {
 
     fn tskey(&self, sk: &mut SockGuard<'_>, written: bool) -> Result<u32> {
         tstamp::tskey(sk, written)
+    }
+
+    fn alternatives(&self) -> Vec<(String, usize)> {
+        self.0.tfb.users()
     }
 
     fn is_stream(&self) -> bool {

@@ -11,7 +11,7 @@ use super::queue::Pos;
 use super::rack::{mark_skb_lost, rack_mark_lost};
 use super::tcb::{CaState, Cx, TcpSock, XmitTimer};
 use super::undo::{any_retrans_done, clear_retrans_hints, init_undo, retrans_stamp_cleanup};
-use super::{ecn, mtu, mtu_probe, output, retransmit, sack, timer, xmit};
+use super::{ecn, mtu, mtu_probe, output, retransmit, sack, tfb, timer, xmit};
 use crate::base::env::{Duration, Instant};
 use crate::counters::Mib;
 use crate::sock::skb::sacked;
@@ -33,7 +33,7 @@ pub(super) fn pcount(tp: &TcpSock, at: Pos) -> u32 {
 
 /// Limits `sacked_out` to what can have arrived: at least one segment is missing. True: it was above the limit
 /// (tcp_limit_reno_sacked).
-fn limit_reno_sacked(tp: &mut TcpSock) -> bool {
+pub(super) fn limit_reno_sacked(tp: &mut TcpSock) -> bool {
     let holes = tp.lost_out.max(1).min(tp.packets_out);
     if tp.sacked_out.saturating_add(holes) > tp.packets_out {
         tp.sacked_out = tp.packets_out - holes;
@@ -100,7 +100,8 @@ fn newreno_mark_lost(cx: &mut Cx<'_>, snd_una_advanced: bool) {
 
 /// Detects losses by RACK, or without SACK by duplicates (tcp_identify_packet_loss).
 fn identify_packet_loss(cx: &mut Cx<'_>, flags: &mut u32) {
-    if cx.tp.rtx_queue.is_empty() {
+    // An alternative that detects them has done so before the state machine ran.
+    if cx.tp.rtx_queue.is_empty() || tfb::has(cx.tp, tfb::slot::ACK) {
         return;
     }
     if !sack::is_sack(cx.tp) {
@@ -354,8 +355,13 @@ fn timeout_mark_lost(cx: &mut Cx<'_>) {
 /// The retransmission timer expired: window of one segment, everything lost (RFC 5681 §3.1 equation 4, RFC 5682 §3.1
 /// step 1; tcp_enter_loss). The caller then sends the first segment again.
 pub(crate) fn enter_loss(cx: &mut Cx<'_>) {
-    let new_recovery = cx.tp.ca_state < CaState::Recovery;
     timeout_mark_lost(cx);
+    loss_state(cx);
+}
+
+/// The part of it behind the marks: window, state, F-RTO.
+pub(super) fn loss_state(cx: &mut Cx<'_>) {
+    let new_recovery = cx.tp.ca_state < CaState::Recovery;
     // The window is reduced once: further timeouts of the same data do not reduce it again.
     if cx.tp.ca_state <= CaState::Disorder
         || !cx.tp.high_seq.after(cx.tp.snd_una)

@@ -10,7 +10,7 @@ use super::segment::{route, transmit_skb};
 use super::tcb::{CaState, Cx, XmitTimer};
 use super::timer::{micros, reset_xmit_timer};
 use super::xmit::{adjust_pcount, fragment, pacing_check, set_tso_segs, small_queue_check, tso_segs};
-use super::{ecn, mtu_probe, sock_ops};
+use super::{ecn, mtu_probe, sock_ops, tfb};
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
 use crate::sock::skb::{MAX_SKB_FRAGS, Skb, sacked};
@@ -94,6 +94,7 @@ fn try_collapse(cx: &mut Cx<'_>, at: Pos, space: u32) {
         to.tcp.eor = next.tcp.eor;
         to.tx_stamp = TxStamp::joined(to.tx_stamp.take(), next.tx_stamp.take());
         to.tcp.sacked |= tags & sacked::EVER_RETRANS;
+        to.tcp.retrans = to.tcp.retrans.max(next.tcp.retrans);
         let delta = to.truesize as i32 - before;
         let seq = to.tcp.seq;
         if cx.tp.retransmit_hint == Some(next.tcp.seq) {
@@ -179,6 +180,7 @@ pub(crate) fn retransmit_skb_quiet(cx: &mut Cx<'_>, at: &mut Pos, segs: u32, why
     let mut skb: Skb = std::mem::take(slot);
     cx.tp.rare_mut().bytes_retrans += bytes;
     skb.tcp.sacked |= sacked::EVER_RETRANS;
+    skb.tcp.retrans = skb.tcp.retrans.saturating_add(1);
     let r = transmit_skb(cx, &mut skb);
     // A tail loss probe (RFC 8985 §7.3) sends the last packet, even one that has been selectively acknowledged since
     // the timer was set: that one stays off the list, as there is no loss of it to detect.
@@ -237,10 +239,20 @@ pub(crate) fn retransmit_skb(cx: &mut Cx<'_>, mut at: Pos, segs: u32, why: Resen
     r
 }
 
+/// Whether pacing lets nothing be sent again now.
+pub(super) fn paced(cx: &mut Cx<'_>) -> bool {
+    pacing_check(cx)
+}
+
+/// Whether so much of this sock waits in the device that nothing is sent again now.
+pub(super) fn queued(cx: &mut Cx<'_>, truesize: u32) -> bool {
+    small_queue_check(cx, truesize, 1)
+}
+
 /// Resends what is marked lost, in order, as far as the congestion window (which PRR governs in recovery) allows. New
 /// data goes after it, through `write_xmit`. Linux: tcp_xmit_retransmit_queue.
 pub(crate) fn xmit_retransmit_queue(cx: &mut Cx<'_>) {
-    if cx.tp.packets_out == 0 {
+    if cx.tp.packets_out == 0 || tfb::output(cx, cx.tp.nonagle).is_some() {
         return;
     }
     let mss = current_mss(cx);
@@ -255,7 +267,7 @@ pub(crate) fn xmit_retransmit_queue(cx: &mut Cx<'_>) {
     while let Some(skb) = cx.tp.rtx_queue.get(at) {
         let (cb, truesize) = (&skb.tcp, skb.truesize);
         let (seq, last_seq, tags) = (cb.seq, cb.end_seq - 1, cb.sacked);
-        if pacing_check(cx) {
+        if paced(cx) {
             break;
         }
         if !hole {
@@ -276,7 +288,7 @@ pub(crate) fn xmit_retransmit_queue(cx: &mut Cx<'_>) {
             at = cx.tp.rtx_queue.next(at);
             continue;
         }
-        if small_queue_check(cx, truesize, 1) || retransmit_skb(cx, at, quota.min(max_segs), why).is_err() {
+        if queued(cx, truesize) || retransmit_skb(cx, at, quota.min(max_segs), why).is_err() {
             break;
         }
         // It may have lost its acknowledged front, been cut or been filled with the next ones: only the first of these

@@ -6,7 +6,7 @@
 use super::fastopen::cookie::Keys;
 use super::info;
 use super::tcb::{Cx, TcpSock, nagle};
-use super::{auth, cong, delack, fastopen, mtu, output, rcvbuf, recvmsg, repair, rtt, sock_ops, timer, ulp};
+use super::{auth, cong, delack, fastopen, mtu, output, rcvbuf, recvmsg, repair, rtt, sock_ops, tfb, timer, ulp};
 use crate::base::error::{Error, Result};
 use crate::ip;
 use crate::sock::proto::SockRef;
@@ -65,6 +65,10 @@ pub(crate) mod opt {
     /// Our own, beyond those that Linux has for programs (46) and for BPF (1001 on): hooks by name.
     pub(crate) const HOOKS: i32 = 2001;
     pub(crate) const HOOKS_DETACH: i32 = 2002;
+    /// Ours, with the number of FreeBSD's TCP_FUNCTION_BLK.
+    pub(crate) const STACK: i32 = 8192;
+    /// From here on they are an alternative TCP's own.
+    pub(crate) const STACK_OWN: i32 = 8448;
 }
 
 /// Least and greatest TCP_MAXSEG (TCP_MIN_MSS, MAX_TCP_WINDOW), bytes.
@@ -83,7 +87,7 @@ const MAX_TX_DELAY: i32 = (1 << 28) - 1;
 const CA_NAME_MAX: usize = 16;
 
 /// setsockopt(2). Errors: ENOPROTOOPT, EINVAL (length, range), ENOENT (no such algorithm), EPERM (one that
-/// programs may not choose).
+/// programs may not choose), EBUSY (a live connection cannot change its TCP).
 pub(crate) fn set(sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
     let mut g = sk.lock();
     if level != libc::IPPROTO_TCP {
@@ -101,6 +105,13 @@ pub(crate) fn set(sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Resul
     }
     if matches!(name, opt::HOOKS | opt::HOOKS_DETACH) {
         return set_hooks(&mut g, name, value);
+    }
+    if name == opt::STACK || name >= opt::STACK_OWN {
+        let Some(mut cx) = Cx::new(&mut g) else { return Err(Error::NoProtoOpt) };
+        return match name {
+            opt::STACK => tfb::set(&mut cx, option_name(value, tfb::NAME_MAX)?),
+            _ => tfb::setsockopt(&mut cx, name, value),
+        };
     }
     if name == opt::FASTOPEN_KEY {
         let keys = Keys::from_bytes(value).ok_or(Error::Inval)?;
@@ -310,6 +321,8 @@ pub(crate) fn get(sk: SockRef<'_>, level: i32, name: i32, value: &mut [u8]) -> R
         }
         opt::ULP => return Ok(ulp::name(cx.tp).map_or(0, |n| put(value, &name_bytes(n)))),
         opt::HOOKS => return Ok(hooks(&cx, value)),
+        opt::STACK => return Ok(put(value, &name_bytes(tfb::name(cx.tp)))),
+        opt::STACK_OWN.. => return tfb::getsockopt(&mut cx, name, value),
         opt::SAVED_SYN => return saved_syn(&mut cx, value),
         opt::REPAIR_WINDOW => return repair::window(cx.tp, value),
         opt::AO_INFO | opt::AO_GET_KEYS | opt::AO_REPAIR => return auth::ao_option::get(&cx, name, value),

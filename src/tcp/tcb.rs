@@ -17,6 +17,7 @@ use super::queue::SegQueue;
 use super::repair;
 use super::rtx::RtxQueue;
 use super::sock_ops::HookSlot;
+use super::tfb::{self, Tfb};
 use super::ulp::UlpState;
 use crate::base::env::Instant;
 use crate::sock::{Sock, SockCommon, SockGuard};
@@ -341,6 +342,8 @@ pub(crate) struct Cold {
     pub(super) hooks: Vec<HookSlot>,
     /// Upper-layer protocol (icsk_ulp_ops, icsk_ulp_data).
     pub(super) ulp: Option<UlpState>,
+    /// An alternative to this TCP.
+    pub(super) tfb: Option<Box<Tfb>>,
 }
 
 /// Declares a struct with a constructor `zero` that takes the fields `given` and gives all others their default.
@@ -626,6 +629,8 @@ zero {
     pub(crate) not_accepted: bool,
     /// Events that hooks have enabled on this sock: bits of `sock_ops::cb`, of all hooks together.
     pub(crate) sock_ops_flags: u8,
+    /// Operations of an alternative to this TCP, bits of `tfb::slot`; 0: none, it is ours.
+    pub(super) tfb_slots: u8,
     /// `Proto::destroy` has run: the sock is in no table and has returned its memory.
     pub(crate) destroyed: bool,
 
@@ -696,6 +701,7 @@ impl TcpSock {
         tp.rto_us = TIMEOUT_INIT_US;
         // Half of the buffer is assumed to be payload, until the ratio is measured.
         tp.scaling_ratio = 128;
+        tfb::assign(&mut tp);
         tp
     }
 }

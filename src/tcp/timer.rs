@@ -11,8 +11,8 @@ use super::sack::is_sack;
 use super::tcb::{CaState, Cx, TIMEOUT_INIT_US, TcpSock, XmitTimer};
 use super::timewait::TIMEWAIT_LEN;
 use super::{
-    close, control, deferred, delack, fastopen, mtu_probe, probe, rack, recovery, rtt, segment, sock_ops, timewait,
-    xmit,
+    close, control, deferred, delack, fastopen, mtu_probe, probe, rack, recovery, rtt, segment, sock_ops, tfb,
+    timewait, xmit,
 };
 use crate::base::env::{Duration, Instant};
 use crate::base::error::Error;
@@ -72,6 +72,7 @@ pub(crate) fn clear_xmit_timers(cx: &mut Cx<'_>) {
     cx.stack.timers.cancel(&mut cx.tp.retransmit_timer);
     if let Some(cold) = &mut cx.tp.cold {
         cx.stack.timers.cancel(&mut cold.pacing_timer);
+        tfb::cancel_timers(cx);
     }
     cx.stack.timers.cancel(&mut cx.sk.timer);
 }
@@ -139,7 +140,7 @@ pub(crate) fn clamp_probe0_to_user_timeout(cx: &Cx<'_>, when: Duration) -> Durat
 }
 
 /// The RTO, but no later than TCP_USER_TIMEOUT after the first retransmission (tcp_clamp_rto_to_user_timeout).
-fn clamp_rto_to_user_timeout(cx: &Cx<'_>) -> Duration {
+pub(super) fn clamp_rto_to_user_timeout(cx: &Cx<'_>) -> Duration {
     let rto = micros(cx.tp.rto_us);
     match user_timeout(cx.tp) {
         // 1 ms: as soon as the timer can fire.
@@ -348,6 +349,9 @@ pub(crate) fn retransmit_timer(cx: &mut Cx<'_>) {
         }
         if cx.tp.retransmits == 0 {
             count_failure(cx);
+        }
+        if tfb::retransmit_timer(cx) {
+            return;
         }
         recovery::enter_loss(cx);
         update_rto_stats(cx);
@@ -597,6 +601,9 @@ pub(crate) fn run_deferred(cx: &mut Cx<'_>, bits: u32) {
     }
     if bits & deferred::KEEPALIVE_TIMER != 0 {
         keepalive_timer(cx);
+    }
+    if bits & deferred::TFB_TIMER != 0 {
+        tfb::timer(cx);
     }
     if bits & deferred::ACK != 0 {
         delack::send_deferred(cx);

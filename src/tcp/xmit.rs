@@ -18,6 +18,7 @@ use super::rtt;
 use super::sack::is_sack;
 use super::segment::{paces, paces_itself, transmit_skb, urg_mode};
 use super::tcb::{CaState, Cx, TcpSock, XmitTimer, nagle};
+use super::tfb;
 use super::timer::rearm_rto;
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
@@ -377,6 +378,8 @@ pub(super) enum Push {
     All,
     /// One packet.
     One,
+    /// What may be sent, up to the quota of an alternative TCP that has decided it.
+    Quota,
     /// One packet as a loss probe, whatever the congestion window says (RFC 8985 §7.3).
     LossProbe,
 }
@@ -422,7 +425,9 @@ fn send_head(
             return Head::Stays(skb);
         }
     } else {
-        if push == Push::All && tso_should_defer(cx, &skb, mss, last, max_segs, &mut notes.cwnd, &mut notes.rwnd) {
+        if matches!(push, Push::All | Push::Quota)
+            && tso_should_defer(cx, &skb, mss, last, max_segs, &mut notes.cwnd, &mut notes.rwnd)
+        {
             return Head::Stays(skb);
         }
         if !urg_mode(cx) {
@@ -459,6 +464,11 @@ fn send_head(
 /// something waits, so that only a probe can get it moving. `cx.now` is the time of sending: who has worked for long
 /// since the clock was read reads it again. Linux: tcp_write_xmit.
 pub(super) fn write_xmit(cx: &mut Cx<'_>, mss: u32, nonagle: u8, push: Push) -> bool {
+    if push != Push::LossProbe
+        && let Some(waits) = tfb::output(cx, nonagle)
+    {
+        return waits;
+    }
     let max_segs = tso_segs(cx, mss);
     let mut sent = 0;
     if push == Push::All {
@@ -470,14 +480,15 @@ pub(super) fn write_xmit(cx: &mut Cx<'_>, mss: u32, nonagle: u8, push: Push) -> 
     }
     let mut notes = Notes::default();
     while let Some(skb) = cx.tp.write_queue.pop_front() {
-        match send_head(cx, skb, mss, max_segs, nonagle, push, &mut notes) {
+        let most = if push == Push::Quota { max_segs.min(tfb::quota(cx.tp) - sent) } else { max_segs };
+        match send_head(cx, skb, mss, most, nonagle, push, &mut notes) {
             Head::Sent(segs) => sent += segs,
             Head::Stays(skb) => {
                 cx.tp.write_queue.push_front(skb);
                 break;
             }
         }
-        if push != Push::All {
+        if push != Push::All && !(push == Push::Quota && sent < tfb::quota(cx.tp)) {
             break;
         }
     }

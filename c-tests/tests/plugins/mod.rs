@@ -90,6 +90,8 @@ plugin_cases! {
     sim,
     sim_misuse,
     sock_ops,
+    tcp_stack,
+    tcp_stack_hostile,
     tiny,
     udplite,
 }

@@ -202,6 +202,9 @@ impl Sock {
         if !self.text("hooks").is_empty() {
             words.push(format!("hooks:{}", self.text("hooks")));
         }
+        if !self.text("stack").is_empty() {
+            words.push(format!("tcp-stack-{}", self.text("stack")));
+        }
         if self.state() == "LISTEN" {
             words.push(format!("cwnd:{}", self.tcpi("snd_cwnd")));
             return Some(words.join(" "));

@@ -27,6 +27,7 @@
 //! | `below`, `ulp` | struct usk_below_ops: the protocol below; struct usk_ulp_ops: upper-layer protocols |
 //! | `sock_ops`, `hook` | struct usk_sock_ops: hooks into TCP, and the functions that one may call; header options |
 //! | `cong_tcp`, `cong` | a connection's variables, and struct usk_cong_ops: congestion control of TCP |
+//! | `tcp_conn`, `tcp` | a connection, and struct usk_tcp_ops: a TCP beside the library's |
 //! | `borrow` | congestion control for protocols other than TCP |
 //! | `device` | struct usk_device_ops: kinds of devices |
 //!
@@ -62,6 +63,8 @@ pub mod skb;
 pub mod sock;
 pub mod sock_ops;
 pub mod softirq;
+pub mod tcp;
+pub mod tcp_conn;
 pub mod udp;
 pub mod ulp;
 pub mod wait;

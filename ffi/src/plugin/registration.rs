@@ -297,10 +297,10 @@ pub(super) unsafe fn register<T: Registered>(
 
 /// Unregisters what a usk_..._register call registered. Process context, and not from its own functions, except that a
 /// hook may unregister hooks. Returns 0, and the handle is no longer valid; -EBUSY while it is in use: a socket of the
-/// protocol exists, a connection has the layer or the congestion control, the congestion control is the default
-/// (net.ipv4.tcp_congestion_control), the stack has a device of the kind (until the stack ends); -ENOENT when it was
-/// unregistered already. Hooks are never in use: one that runs now on another thread ends as usual, and `release` is
-/// called after it.
+/// protocol exists, a connection has the layer, the congestion control or the TCP, one of the two last is the default
+/// (net.ipv4.tcp_congestion_control, net.ipv4.tcp_stack), the stack has a device of the kind (until the stack ends);
+/// -ENOENT when it was unregistered already. Hooks are never in use: one that runs now on another thread ends as usual,
+/// and `release` is called after it.
 /// # Safety
 /// `reg` is registered, and not used after success.
 #[unsafe(no_mangle)]

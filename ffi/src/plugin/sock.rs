@@ -126,9 +126,10 @@ const BROKEN_BIT: u32 = 1 << 31;
 /// operation of the sock begins any more except destroy, which runs when the last descriptor is closed: at once if it
 /// is closed already, or if the sock is a child that was not accepted. If the operation that catches has locked the
 /// sock by usk_lock_sock, the lock is released when the operation returns. The sock's memory is freed with its last
-/// handle. On a TCP connection no operation of its layer except release, no hook, and no function of the congestion
-/// control that called this runs any more, and what the hook or the function returns or has written is ignored; TCP
-/// itself goes on, and ends the connection as usual when it is closed. Returns 0; -EINVAL for null.
+/// handle. On a TCP connection no operation of its layer or of a TCP beside the library's except release, no hook, and
+/// no function of the congestion control that called this runs any more, and what the hook or the function returns or
+/// has written is ignored; TCP itself goes on, and ends the connection as usual when it is closed. Returns 0; -EINVAL
+/// for null.
 /// # Safety
 /// `sk` is valid.
 #[unsafe(no_mangle)]

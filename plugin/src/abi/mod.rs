@@ -10,6 +10,7 @@
 //! | `udp`, `inner` | UDP ports of a protocol, `struct usk_udp_ops`; inner socks, `struct usk_inner_ops` |
 //! | `borrow` | congestion control borrowed by a protocol |
 //! | `cong`, `hook` | `struct usk_cong_ops`, `struct usk_sock_ops` |
+//! | `tcp` | `struct usk_tcp_ops` |
 //! | `ulp`, `device` | `struct usk_ulp_ops`, `struct usk_device_ops` |
 //! | `plugin` | the entry points |
 //! | `testing` | the calls for programs, for tests |
@@ -31,6 +32,7 @@ pub(crate) mod reg;
 pub(crate) mod skb;
 pub(crate) mod slot;
 pub(crate) mod sock;
+pub(crate) mod tcp;
 pub(crate) mod testing;
 pub(crate) mod udp;
 pub(crate) mod ulp;

@@ -1,13 +1,14 @@
 //! The entry points: what [`plugin!`](crate::plugin) exports calls these.
 
 use super::contain::contain;
-use super::{cong, device, home, hook, proto, ulp};
+use super::{cong, device, home, hook, proto, tcp, ulp};
 use crate::cong::Congestion;
 use crate::device::DeviceKind;
 use crate::errno::{CReturn, Errno, Result};
 use crate::hook::{Filter, Hooks};
 use crate::proto::Protocol;
 use crate::sys::{usk_plugin_refuse, usk_plugin_t};
+use crate::tcp::TcpStack;
 use crate::ulp::Layer;
 use std::ffi::{CString, c_int};
 use std::marker::PhantomData;
@@ -87,6 +88,12 @@ impl Plugin<'_> {
         let why = CString::new(why.replace('\0', " ")).unwrap_or_default();
         // SAFETY: a string.
         Errno::from_number(unsafe { usk_plugin_refuse(why.as_ptr()) }.saturating_neg())
+    }
+
+    /// Registers a TCP beside the library's. EINVAL, EEXIST as `protocol`.
+    pub fn tcp<S: TcpStack>(&mut self, stack: S) -> Result<()> {
+        // SAFETY: see `protocol`.
+        unsafe { tcp::register(self.raw, stack) }
     }
 
     /// Registers an upper-layer protocol. EINVAL, EEXIST as `protocol`.

@@ -10,6 +10,7 @@ mod device;
 mod hooks;
 mod posix;
 mod proto;
+mod tcp;
 mod ulp;
 
 pub use self::core::*;
@@ -18,4 +19,5 @@ pub use device::*;
 pub use hooks::*;
 pub use posix::*;
 pub use proto::*;
+pub use tcp::*;
 pub use ulp::*;
