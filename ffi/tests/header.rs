@@ -60,7 +60,7 @@ const HEADERS: [Header; 8] = [
     Header {
         name: "usersock/proto.h",
         includes: &["core.h"],
-        sources: &["plugin/ip", "plugin/ports", "plugin/private", "plugin/proto"],
+        sources: &["plugin/ip", "plugin/offload", "plugin/ports", "plugin/private", "plugin/proto"],
         about: "transport protocols, struct usk_proto.",
     },
     Header {

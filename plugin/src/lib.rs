@@ -42,6 +42,7 @@
 //! | [`device`] | kinds of devices: [`device::DeviceKind`] |
 //! | [`sock`] | socks: [`Owned`](sock::Owned) in an operation, [`Sock`](sock::Sock) held |
 //! | [`skb`], [`msg`] | packets; the program's messages |
+//! | [`offload`] | super-packets: what they are cut into, and merged from |
 //! | [`testing`] | stacks and sockets for a test |
 //! | [`sys`] | the C ABI itself |
 //!
@@ -54,6 +55,7 @@ pub mod device;
 mod errno;
 pub mod hook;
 pub mod msg;
+pub mod offload;
 pub mod proto;
 pub mod skb;
 pub mod sock;
@@ -94,6 +96,7 @@ pub mod prelude {
     pub use crate::errno::{Errno, Result};
     pub use crate::hook::{HdrSeg, Hook, HookFns, Hooks, find_option};
     pub use crate::msg::{RecvMsg, SendMsg};
+    pub use crate::offload::{Merge, Merged, Piece};
     pub use crate::proto::{IcmpError, PacketInfo, ProtoMore, Protocol, SockType};
     pub use crate::skb::{Cb, Packet, Skb};
     pub use crate::sock::{Direction, Events, Owned, OwnedSock, ProtoReg, Shutdown, Sock, State};

@@ -25,6 +25,7 @@
 //! | `rxcontrol` | control messages that few programs ask for |
 //! | `slots` | where raw and ping sockets are plugged in |
 //! | `socket_headers` | extension headers of a socket of IPv6 |
+//! | `source` | the source address that is known already |
 //! | `sockopt` | SOL_IP and SOL_IPV6 options |
 
 pub mod autoconf;
@@ -50,6 +51,7 @@ pub(crate) mod rxcontrol;
 pub(crate) mod slots;
 pub(crate) mod socket_headers;
 pub mod sockopt;
+pub mod source;
 
 use crate::base::error::{Error, Result};
 use crate::stack::Stack;

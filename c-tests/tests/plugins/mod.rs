@@ -76,6 +76,7 @@ plugin_cases! {
     hostile,
     loading,
     misuse,
+    offload,
     packets,
     rdp,
     rec_ulp,

@@ -19,6 +19,7 @@
 //! | `ports`, `owned`, `wait` | binding, look-up, connections; an owned sock's state, queue and timers; sleeping |
 //! | `sock` | calls on a sock that is not owned (usk_sock_t) |
 //! | `ip` | routes, output, checksums |
+//! | `offload` | super-packets, and checksums that are left open |
 //! | `cproto` | the protocol made of a struct usk_proto |
 //! | `below`, `ulp` | struct usk_below_ops: the protocol below; struct usk_ulp_ops: upper-layer protocols |
 //! | `sock_ops`, `hook` | struct usk_sock_ops: hooks into TCP, and the functions that one may call; header options |
@@ -46,6 +47,7 @@ pub mod ip;
 pub mod load;
 pub mod mem;
 pub mod msg;
+pub mod offload;
 pub mod owned;
 pub mod ports;
 pub mod private;

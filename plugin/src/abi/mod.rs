@@ -6,6 +6,7 @@
 //! | `home`, `slot` | the value of a registration; the data of a sock or a connection |
 //! | `addr`, `reg` | addresses; registrations, and the texts of a table |
 //! | `skb`, `msg`, `owned` | packets, messages, owned socks |
+//! | `offload` | what super-packets are cut into, and made of |
 //! | `sock`, `proto` | socks of a protocol, `struct usk_proto` |
 //! | `borrow` | congestion control borrowed by a protocol |
 //! | `cong`, `hook` | `struct usk_cong_ops`, `struct usk_sock_ops` |
@@ -22,6 +23,7 @@ pub(crate) mod device;
 pub(crate) mod home;
 pub(crate) mod hook;
 pub(crate) mod msg;
+pub(crate) mod offload;
 pub(crate) mod owned;
 pub(crate) mod plugin;
 pub(crate) mod proto;

@@ -39,6 +39,29 @@ pub struct usk_icmp_error_t {
 }
 #[derive(Clone, Copy)]
 #[repr(C)]
+pub struct usk_piece_t {
+    pub header: *mut c_void,
+    pub header_len: u32,
+    pub index: u32,
+    pub offset: u32,
+    pub len: u32,
+    pub last: u32,
+    pub sum: u32,
+    pub src: usk_addr_t,
+    pub dst: usk_addr_t,
+}
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct usk_merge_t {
+    pub header: *mut c_void,
+    pub header_len: u32,
+    pub held: u32,
+    pub next: *mut usk_skb_t,
+    pub src: usk_addr_t,
+    pub dst: usk_addr_t,
+}
+#[derive(Clone, Copy)]
+#[repr(C)]
 pub struct usk_proto {
     pub version: u32,
     pub size: u32,
@@ -100,6 +123,16 @@ pub struct usk_proto {
     pub rehash: Option<unsafe extern "C" fn(o: *mut usk_owned_t)>,
     pub net_exit: Option<unsafe extern "C" fn(reg: *mut usk_reg_t)>,
     pub diag_dump: Option<unsafe extern "C" fn(reg: *mut usk_reg_t, each: usk_diag_each_t, arg: *mut c_void)>,
+    pub segment: Option<unsafe extern "C" fn(reg: *mut usk_reg_t, piece: *mut usk_piece_t) -> c_int>,
+    pub may_merge: Option<
+        unsafe extern "C" fn(
+            reg: *mut usk_reg_t,
+            skb: *mut usk_skb_t,
+            src: *const usk_addr_t,
+            dst: *const usk_addr_t,
+        ) -> c_int,
+    >,
+    pub merge: Option<unsafe extern "C" fn(reg: *mut usk_reg_t, merge: *mut usk_merge_t) -> c_int>,
 }
 pub type usk_diag_each_t = Option<unsafe extern "C" fn(arg: *mut c_void, sk: *mut usk_sock_t)>;
 
@@ -110,6 +143,8 @@ unsafe extern "C" {
     pub fn usk_path_mtu(o: *mut usk_owned_t) -> c_int;
     pub fn usk_update_pmtu(o: *mut usk_owned_t, mtu: u32) -> c_int;
     pub fn usk_xmit(o: *mut usk_owned_t, skb: *mut usk_skb_t, to: *const usk_addr_t) -> c_int;
+    pub fn usk_skb_set_gso(o: *mut usk_owned_t, skb: *mut usk_skb_t, header: u32, size: u32) -> c_int;
+    pub fn usk_gso_max(o: *mut usk_owned_t) -> c_int;
     pub fn usk_reply(reg: *mut usk_reg_t, info: *const usk_packet_info_t, skb: *mut usk_skb_t) -> c_int;
     pub fn usk_ip_setsockopt(o: *mut usk_owned_t, level: c_int, name: c_int, value: *const c_void, len: usize)
     -> c_int;
