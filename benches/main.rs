@@ -14,6 +14,7 @@ mod locks;
 mod measure;
 mod memory;
 mod net;
+mod plugins;
 mod readme;
 mod report;
 mod requests;
@@ -60,6 +61,7 @@ fn main() {
     locks::lock(&mut bench, &mut report);
     locks::timers(&mut bench, &mut report);
     tables::run(&mut bench, &mut report);
+    plugins::run(&mut bench, &mut report);
     datapath::run(&mut bench, &mut report);
     windows::run(&mut bench, &mut report);
     cores::run(&mut bench, &mut report);
