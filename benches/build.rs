@@ -1,4 +1,4 @@
-//! The plug-in whose table is measured, with the exports it finds in the benchmark, and the C parts of
+//! The plug-ins that are measured, with the exports they find in the benchmark, and the C parts of
 //! requests.rs and waits.rs, each compiled for the kernel's sockets and for ours.
 
 use std::path::PathBuf;
@@ -18,6 +18,15 @@ fn main() {
         .status();
     assert!(built.is_ok_and(|s| s.success()), "self_table.c does not compile");
     println!("cargo::rustc-env=SELF_TABLE={}", out.display());
+    for name in ["tiny", "flow"] {
+        let source = format!("../c-tests/plugins/{name}.c");
+        println!("cargo::rerun-if-changed={source}");
+        let so = out.with_file_name(format!("{name}.so"));
+        let flags = ["-fno-plt", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-shared"];
+        let built = compiler.to_command().args(flags).arg(&source).arg("-o").arg(&so).status();
+        assert!(built.is_ok_and(|s| s.success()), "{name}.c does not compile");
+        println!("cargo::rustc-env={}_PLUGIN={}", name.to_uppercase(), so.display());
+    }
     for name in ["request_server", "waits_calls"] {
         let calls = || {
             let mut build = cc::Build::new();

@@ -15,6 +15,7 @@ mod locks;
 mod measure;
 mod memory;
 mod net;
+mod plugins;
 mod readme;
 mod report;
 mod requests;
@@ -61,6 +62,7 @@ fn main() {
     locks::lock(&mut bench, &mut report);
     locks::timers(&mut bench, &mut report);
     tables::run(&mut bench, &mut report);
+    plugins::run(&mut bench, &mut report);
     datapath::run(&mut bench, &mut report);
     windows::run(&mut bench, &mut report);
     cores::run(&mut bench, &mut report);

@@ -182,6 +182,11 @@ static void refusals(void)
     usk_skb_t *skb = usk_skb_new();
     EQ(usk_skb_append(skb, long_one, 65508), 0);
     EQ(usk_udp_send(udp, skb, &loopback, NULL, 0), -EMSGSIZE);
+    /* Of IP's packets alone: the datagram has a checksum of its own. */
+    skb = usk_skb_new();
+    memset(usk_skb_push(skb, 8), 0, 8);
+    EQ(usk_skb_csum_partial(skb, 0, 6, 0), 0);
+    EQ(usk_udp_send(udp, skb, &loopback, NULL, 0), -EINVAL);
     EQ(usk_udp_close(other), 0);
     EQ(listed(stack, IPPROTO_UDP), 1);
     /* The other is closed by the end of the stack. */

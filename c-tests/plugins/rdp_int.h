@@ -74,7 +74,7 @@ struct rdp_seg {
     struct rdp_seg *next, *prev;   /* in the queue, by sequence */
     struct rdp_seg *tnext, *tprev; /* in flight, by time of sending */
     usk_skb_t *skb;                /* payload alone; null: none */
-    uint32_t seq, end, len, sum;   /* len: payload bytes; sum: their checksum, unfolded */
+    uint32_t seq, end, len;        /* len: payload bytes */
     uint64_t sent;                 /* when last; ns */
     uint8_t flags;                 /* of the packet: BEG, END, FIN */
     uint8_t marks;                 /* of the scoreboard */

@@ -47,7 +47,6 @@ static struct rdp_seg *packets(struct rdp_sock *s, usk_sendmsg_t *msg, size_t le
         }
         g->skb = skb;
         g->len = n;
-        g->sum = usk_skb_csum(skb, 0, n, 0);
         left -= n;
         g->flags = (uint8_t)((first ? 0 : BEG) | (left ? 0 : END));
         g->seq = seq;

@@ -147,8 +147,8 @@ static void add_sacks(struct rdp_sock *s, struct rdp_head *h, int max)
     h->len = (uint8_t)(h->len + h->sacks * SACK);
 }
 
-/* Pushes the header, completes the checksum, sends. Consumes `skb`. `sum`: that of the payload. */
-static int transmit(struct rdp_sock *s, usk_skb_t *skb, struct rdp_head *h, uint32_t payload, uint32_t sum)
+/* Pushes the header, and sends; the checksum is left to whoever puts the packet on a wire. Consumes `skb`. */
+static int transmit(struct rdp_sock *s, usk_skb_t *skb, struct rdp_head *h, uint32_t payload)
 {
     usk_addr_t local, peer;
     usk_ends(s->o, &local, &peer);
@@ -158,9 +158,7 @@ static int transmit(struct rdp_sock *s, usk_skb_t *skb, struct rdp_head *h, uint
         return -ENOBUFS;
     }
     rdp_put_head(p, h);
-    /* Adds two 32-bit sums with end-around carry. */
-    uint64_t both = (uint64_t)usk_csum(p, h->len, sum) + usk_csum_pseudo(&local, &peer, IPPROTO_RDP, h->len + payload);
-    put16(p + 14, usk_csum_fold((uint32_t)both + (uint32_t)(both >> 32)));
+    usk_skb_csum_partial(skb, 0, 14, usk_csum_pseudo(&local, &peer, IPPROTO_RDP, h->len + payload));
     s->segs_out++;
     count(s, OUT_SEGS);
     return usk_xmit(s->o, skb, NULL);
@@ -172,7 +170,7 @@ void rdp_send_syn(struct rdp_sock *s, bool with_ack)
     fill(s, &h, with_ack ? SYN | ACK : SYN);
     h.seq = s->iss;
     h.window = rdp_offer(s);
-    transmit(s, usk_skb_new(), &h, 0, 0);
+    transmit(s, usk_skb_new(), &h, 0);
 }
 
 /* A packet without data; `flags`: PRB, to be answered at once. */
@@ -182,7 +180,7 @@ void rdp_send_ack(struct rdp_sock *s, int flags)
     fill(s, &h, ACK | flags);
     h.seq = s->snd_nxt;
     add_sacks(s, &h, (MAX_HEADER - h.len) / SACK);
-    transmit(s, usk_skb_new(), &h, 0, 0);
+    transmit(s, usk_skb_new(), &h, 0);
 }
 
 void rdp_send_rst(struct rdp_sock *s)
@@ -191,7 +189,7 @@ void rdp_send_rst(struct rdp_sock *s)
     fill(s, &h, RST | ACK);
     h.seq = s->snd_nxt;
     count(s, OUT_RSTS);
-    transmit(s, usk_skb_new(), &h, 0, 0);
+    transmit(s, usk_skb_new(), &h, 0);
 }
 
 /* Sends a challenge acknowledgement for an unacceptable packet, at most ten per second (RFC 5961). */
@@ -305,8 +303,6 @@ static bool split(struct rdp_sock *s, struct rdp_seg *g, uint32_t n)
     g->end = rest->seq;
     g->len = n;
     g->flags &= (uint8_t)~END;
-    g->sum = usk_skb_csum(g->skb, 0, n, 0);
-    rest->sum = usk_skb_csum(skb, 0, rest->len, 0);
     bool sent = g != s->unsent && before(g->seq, s->snd_nxt);
     rdp_list_insert(&s->out, g->next, rest);
     if (sent) {
@@ -349,7 +345,7 @@ static void send_seg(struct rdp_sock *s, struct rdp_seg *g, int how)
             h.flags |= PRB;
         if (tries == 0 && how != (PROBE | AGAIN))
             usk_cong_sent(s->o, s->cong, 1, how & AGAIN, &g->rate);
-        int r = transmit(s, g->skb ? usk_skb_share(g->skb) : usk_skb_new(), &h, g->len, g->sum);
+        int r = transmit(s, g->skb ? usk_skb_share(g->skb) : usk_skb_new(), &h, g->len);
         g->sent = now_of(s);
         if (r != -EMSGSIZE)
             break;

@@ -7,6 +7,7 @@
  * / */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 #include <usersock/proto.h>
 
@@ -37,10 +38,9 @@ static ssize_t tiny_sendmsg(usk_sock_t *sk, usk_sendmsg_t *msg)
         usk_skb_t *skb = usk_skb_from_msg(msg, len);
         struct tiny_header h = { htons(from.port), htons(to.port), htons(HEADER + len), 0 };
         memcpy(usk_skb_push(skb, HEADER), &h, HEADER);
+        /* Computed where the packet leaves the machine, and not if it does not. */
         uint32_t sum = usk_csum_pseudo(&from, &to, TINY, HEADER + len);
-        h.sum = htons(usk_csum_fold(usk_skb_csum(skb, 0, HEADER + len, sum)));
-        usk_skb_pull(skb, HEADER);
-        memcpy(usk_skb_push(skb, HEADER), &h, HEADER);
+        usk_skb_csum_partial(skb, 0, offsetof(struct tiny_header, sum), sum);
         r = usk_xmit(&o, skb, &to);
         if (r == 0)
             usk_count(usk_owned_reg(&o), OUT_DATAGRAMS, 1);
@@ -103,7 +103,8 @@ static void tiny_rcv(usk_reg_t *reg, usk_skb_t *skb, const usk_packet_info_t *in
     usk_addr_t from = info->src, to = info->dst;
     from.port = ntohs(h->from);
     to.port = ntohs(h->to);
-    if (usk_csum_fold(usk_skb_csum(skb, 0, len, usk_csum_pseudo(&from, &to, TINY, len))) != 0) {
+    if (!usk_skb_csum_unnecessary(skb) &&
+        usk_csum_fold(usk_skb_csum(skb, 0, len, usk_csum_pseudo(&from, &to, TINY, len))) != 0) {
         usk_count(reg, IN_ERRORS, 1);
         usk_drop(reg, skb, USK_DROP_CSUM);
         return;

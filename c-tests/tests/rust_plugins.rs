@@ -224,6 +224,41 @@ fn a_stream_protocol_crosses_a_link_that_loses_doubles_and_reorders() {
     }
 }
 
+#[test]
+fn super_packets_arrive_whole_cut_and_joined() {
+    const BLOCKS: i32 = 254;
+    const BYTES: usize = 50_000;
+    let wire = LinkConfig::both(Direction::default().delay(Duration::from_millis(1)));
+    // As many packets as the link carries; what the receiver gets: all that it can join, of that at most 64 KiB.
+    for (link, gro, packets, supers) in [
+        (wire.clone(), false, BYTES.div_ceil(1500 - 20 - 12), 0),
+        (wire.clone(), true, 1, 1),
+        (wire.offload(true), false, 1, 1),
+    ] {
+        let world = World::new(1);
+        let [(a, _), (b, eb)] = world.two(&link).expect("two stacks");
+        load_into(&a, "blocks");
+        load_into(&b, "blocks");
+        eb.dev.set_gro(gro);
+        let at = SocketAddr::new(eb.v4.into(), 7);
+        let (from, to) = (socket(&a, libc::SOCK_DGRAM, BLOCKS), socket(&b, libc::SOCK_DGRAM, BLOCKS));
+        to.bind(at).expect("bind");
+        from.connect(Some(at)).expect("connect");
+        to.set_nonblocking(true);
+        let bytes: Vec<u8> = (0..BYTES).map(byte).collect();
+        assert_eq!(send(&from, &bytes), Ok(BYTES));
+        assert_eq!(send(&from, &vec![0; 65_535 - 20 - 11]), Err(Error::MsgSize));
+        world.run_for(Duration::from_millis(10));
+        let (mut got, mut buf) = (Vec::new(), vec![0; 65_536]);
+        while let Ok(n) = recv(&to, &mut buf) {
+            got.extend_from_slice(&buf[..n]);
+        }
+        assert!(got == bytes, "{} bytes came", got.len());
+        let counted = ["BlocksOut", "BlocksIn", "BlocksInSupers"].map(|n| counter(&a, n) + counter(&b, n));
+        assert_eq!(counted, [1, packets as u64, supers], "gro {gro}");
+    }
+}
+
 /// A connection of two sockets that send with `shaky` between two stacks.
 fn shaky_pair(a: &Arc<Stack>, at: SocketAddr, listener: &Socket) -> (Socket, Socket) {
     let client = socket(a, libc::SOCK_STREAM, 0);

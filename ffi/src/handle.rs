@@ -64,7 +64,12 @@ pub(crate) fn lend(sock: &Arc<Sock>) -> *mut usk_sock_t {
 
 /// A held handle: it has a reference to the sock and one to its stack.
 pub(crate) fn hold(stack: &Arc<Stack>, sock: Arc<Sock>) -> *mut usk_sock_t {
-    std::mem::forget(stack.clone());
+    held(stack.clone(), sock)
+}
+
+/// The same, of a reference to the stack that the caller has no use for any more.
+pub(crate) fn held(stack: Arc<Stack>, sock: Arc<Sock>) -> *mut usk_sock_t {
+    std::mem::forget(stack);
     Arc::into_raw(sock).cast_mut().cast()
 }
 

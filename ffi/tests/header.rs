@@ -65,6 +65,7 @@ const HEADERS: [Header; 9] = [
             "plugin/inner",
             "plugin/inner_calls",
             "plugin/ip",
+            "plugin/offload",
             "plugin/ports",
             "plugin/private",
             "plugin/proto",

@@ -811,6 +811,26 @@ uint32_t usk_skb_csum(usk_skb_t *skb,
 int usk_skb_csum_unnecessary(usk_skb_t *skb);
 
 /*
+ Leaves a packet's checksum open (CHECKSUM_PARTIAL): the Internet checksum of all bytes from `start` on, into the
+ field `offset` bytes behind that, is computed by the device that puts the packet on a wire, or before it by the
+ stack, and over the loopback device not at all, where the receiver has usk_skb_csum_unnecessary. `sum` is what it
+ begins with, as usk_csum_pseudo returns it; it is stored in the field. The packet begins with the protocol's header,
+ which usk_skb_push has made. For the next sending. Returns 0; -EINVAL: the field is not in that header.
+ Requires: `skb` is a packet.
+ */
+int usk_skb_csum_partial(usk_skb_t *skb,
+                         uint32_t start,
+                         uint32_t offset,
+                         uint32_t sum);
+
+/*
+ Payload bytes of each packet that a super-packet stands for; 0: it is an ordinary packet. Of a received one: it came
+ over the loopback device, or was joined by merge, and has the header of the first.
+ Requires: `skb` is a packet.
+ */
+uint32_t usk_skb_gso_size(usk_skb_t *skb);
+
+/*
  An empty queue (skb_queue_head_init).
  */
 usk_queue_t *usk_queue_new(void);

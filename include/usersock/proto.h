@@ -278,6 +278,79 @@ typedef struct usk_icmp_error_t {
 typedef void (*usk_diag_each_t)(void *arg, usk_sock_t *sk);
 
 /*
+ A packet that a super-packet is cut into: the argument of segment.
+ */
+typedef struct usk_piece_t {
+  /*
+   Its header, to be made of what the super-packet has, which stands here.
+   */
+  void *header;
+  /*
+   Bytes of the header.
+   */
+  uint32_t header_len;
+  /*
+   Its number, from 0.
+   */
+  uint32_t index;
+  /*
+   Payload bytes in the pieces before it.
+   */
+  uint32_t offset;
+  /*
+   Its own payload bytes.
+   */
+  uint32_t len;
+  /*
+   1: no piece follows.
+   */
+  uint32_t last;
+  /*
+   What its checksum begins with, if that is left open (usk_skb_csum_partial): the sum of its pseudo-header. A
+   protocol whose checksum begins with another sum writes it here.
+   */
+  uint32_t sum;
+  /*
+   Source address; port 0.
+   */
+  usk_addr_t src;
+  /*
+   Destination address; port 0.
+   */
+  usk_addr_t dst;
+} usk_piece_t;
+
+/*
+ Two received packets that may become one: the argument of merge.
+ */
+typedef struct usk_merge_t {
+  /*
+   The header of the packet that came first, and of those that were merged into it: becomes that of all.
+   */
+  void *header;
+  /*
+   Bytes of the header; that of `next` is as long.
+   */
+  uint32_t header_len;
+  /*
+   Payload bytes behind it.
+   */
+  uint32_t held;
+  /*
+   The packet that follows, which begins with its header; not to be changed.
+   */
+  usk_skb_t *next;
+  /*
+   Source address of both; port 0.
+   */
+  usk_addr_t src;
+  /*
+   Destination address of both; port 0.
+   */
+  usk_addr_t dst;
+} usk_merge_t;
+
+/*
  A transport protocol: the operations of the kernel's struct proto, and the entry points of its IP protocol number.
  Registering copies it, with its strings and lists. Differences from struct proto: sock_is_readable is poll_locked;
  psock_update_sk_prot is update_proto; there is no bind_add and no compat_ioctl, which only the kernel needs.
@@ -576,6 +649,24 @@ typedef struct usk_proto {
    context, owned; must not sleep. Null: no columns.
    */
   void (*diag_show)(usk_owned_t *o, usk_diag_t *diag);
+  /*
+   Makes the header of a packet that a super-packet (usk_skb_set_gso) is cut into; IP's header and an open checksum
+   are the stack's (gso_segment). A negative errno loses this piece and those behind it. Any context; any sock may
+   be owned: it must not send, lock or sleep. Null: the protocol sends no super-packets.
+   */
+  int (*segment)(usk_reg_t *reg, usk_piece_t *piece);
+  /*
+   Whether others may be merged into a received packet, or it into another, where the device has GRO on: returns
+   the length of its header, at most 52; 0: no, as if its checksum is wrong, which it verifies. Does not change the
+   packet. Context as of segment. Null, or merge is null: no packets are merged (gro_receive).
+   */
+  int (*may_merge)(usk_reg_t *reg, usk_skb_t *skb, const usk_addr_t *src, const usk_addr_t *dst);
+  /*
+   Whether a packet continues another with the same addresses, of the same receive batch: 1, and `header` is made
+   that of both, or 2: also, and nothing may follow; 0: no. rcv gets a super-packet (usk_skb_gso_size) whose
+   checksum need not be verified. Context as of segment (gro_receive).
+   */
+  int (*merge)(usk_reg_t *reg, usk_merge_t *merge);
 } usk_proto;
 
 /*
@@ -778,7 +869,8 @@ int usk_route_disconnect(usk_owned_t *o);
 
 /*
  The source of packets to `to`: the sock's own address, or the preferred one of the route, and its port.
- In a sendmsg operation also as the call's control messages say (IP_PKTINFO). -ENETUNREACH, -EACCES, -EINVAL ...
+ In a sendmsg operation also as the call's control messages say (IP_PKTINFO). Of the peer, and of the destination of
+ the last call, the source is known and no route is looked up. -ENETUNREACH, -EACCES, -EINVAL ...
  Requires: `o` is owned; `to` is readable; `from` is writable.
  */
 int usk_source(usk_owned_t *o,
@@ -803,10 +895,12 @@ int usk_update_pmtu(usk_owned_t *o,
 /*
  Sends a packet to `to`, or to the peer if `to` is null: looks up the route, adds the IP header, fragments if the
  socket allows it, and passes it to the device (ip_queue_xmit). In a sendmsg operation the packet is as the call's
- control messages ask (IP_TTL, IP_TOS, IP_PKTINFO ...). It begins with the protocol's header, its checksum complete.
- The sock is charged until the device has completed it. Always consumes `skb`. Returns 0; -ENOTCONN, -ENETUNREACH,
- -EMSGSIZE (larger than the path MTU, and fragmentation is not allowed), -ENOBUFS (the device's queue is full: treat
- it as a loss), -EAFNOSUPPORT, -EOPNOTSUPP (the protocol's number is above 255: no IP header has room for it).
+ control messages ask (IP_TTL, IP_TOS, IP_PKTINFO ...). It begins with the protocol's header, its checksum complete,
+ or left open (usk_skb_csum_partial). The sock is charged until the device has completed it. Always consumes `skb`.
+ Returns 0; -ENOTCONN, -ENETUNREACH, -EMSGSIZE (larger than the path MTU, and fragmentation is not allowed; a
+ super-packet that IP's length field has no room for, or whose packets are larger than the path MTU), -ENOBUFS (the
+ device's queue is full: treat it as a loss), -EAFNOSUPPORT, -EOPNOTSUPP (the protocol's number is above 255: no IP
+ header has room for it).
  Requires: `o` is owned; `skb` is the caller's, and not used afterwards; `to` is null or readable.
  */
 int usk_xmit(usk_owned_t *o,
@@ -874,7 +968,8 @@ int usk_icmp_send(usk_reg_t *reg,
 /*
  Replies to a packet without a sock: sends `skb`, which begins with the protocol's header, to the source of the
  packet that `info` describes, from its destination address (ip_send_unicast_reply). Always consumes `skb`. Packet
- context. -EOPNOTSUPP: the protocol's number is above 255.
+ context. -EINVAL: it is a super-packet, or the packet was no unicast; -EOPNOTSUPP: the protocol's number is above
+ 255.
  Requires: `reg` is a registered protocol; `info` is readable; `skb` is the caller's, and not used afterwards.
  */
 int usk_reply(usk_reg_t *reg,
@@ -924,6 +1019,28 @@ uint32_t usk_csum_pseudo(const usk_addr_t *src,
  sum, field included, folds to 0 (csum_fold).
  */
 uint32_t usk_csum_fold(uint32_t sum);
+
+/*
+ Makes a packet a super-packet, which stands for several: its first `header` bytes are the header of each, which the
+ segment operation makes, and each has `size` bytes of what follows, the last one perhaps fewer. It is sent like
+ another, and cut where a device cannot carry it whole, the loopback device not. One with at most `size` bytes behind
+ its header stays an ordinary packet. Call it last, when the packet is complete; usk_skb_share shares it. Returns 0;
+ -EINVAL: `size` is 0 or above 65535, `header` is 0 or above 52, the packet has no byte behind it; -EMSGSIZE: the
+ packet is longer than 65535 bytes (usk_gso_max); -EOPNOTSUPP: the table has no segment operation
+ (skb_shared_info.gso_size).
+ Requires: `o` is owned; `skb` is a packet.
+ */
+int usk_skb_set_gso(usk_owned_t *o,
+                    usk_skb_t *skb,
+                    uint32_t header,
+                    uint32_t size);
+
+/*
+ Bytes of header and payload of the largest super-packet to the peer, by its device and by IP's length field
+ (sk_gso_max_size). -ENOTCONN without a peer; -ENETUNREACH.
+ Requires: `o` is owned.
+ */
+int usk_gso_max(usk_owned_t *o);
 
 /*
  Binds the sock to a local port, 0 meaning any of net.ipv4.ip_local_port_range (inet_csk_get_port): the default of
@@ -1126,9 +1243,9 @@ int usk_udp_close(usk_udp_t *udp);
  (udp_tunnel_xmit_skb). It begins with the plug-in's own header. `tx`: what it decides for this packet
  (usk_xmit_info), and `size` its sizeof; null and 0: nothing. Never waits: the packet is charged to the port's own
  sock until the device has completed it. In any context; any sock may be owned, but that of a UDP port. Always
- consumes `skb`. Returns 0; -EINVAL: port 0, or as usk_xmit_info; -EMSGSIZE: longer than a datagram may be, or with
- USK_TX_DF than the path's MTU; -ENOBUFS: the send buffer or the device's queue is full (treat it as a loss);
- -ENETUNREACH, -EACCES.
+ consumes `skb`. Returns 0; -EINVAL: port 0, or as usk_xmit_info, or it is a super-packet, or its checksum is left
+ open; -EMSGSIZE: longer than a datagram may be, or with USK_TX_DF than the path's MTU; -ENOBUFS: the send buffer or
+ the device's queue is full (treat it as a loss); -ENETUNREACH, -EACCES.
  Requires: `udp` is valid; `skb` is the caller's, and not used afterwards; `to` is readable; `tx` is null or readable
  for `size` bytes.
  */

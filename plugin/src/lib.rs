@@ -44,6 +44,7 @@
 //! | [`device`] | kinds of devices: [`device::DeviceKind`] |
 //! | [`sock`] | socks: [`Owned`](sock::Owned) in an operation, [`Sock`](sock::Sock) held |
 //! | [`skb`], [`msg`] | packets; the program's messages |
+//! | [`offload`] | super-packets: what they are cut into, and merged from |
 //! | [`testing`] | stacks and sockets for a test |
 //! | [`sys`] | the C ABI itself |
 //!
@@ -57,6 +58,7 @@ pub mod device;
 mod errno;
 pub mod hook;
 pub mod msg;
+pub mod offload;
 pub mod proto;
 pub mod skb;
 pub mod sock;
@@ -98,6 +100,7 @@ pub mod prelude {
     pub use crate::errno::{Errno, Result};
     pub use crate::hook::{HdrSeg, Hook, HookFns, Hooks, find_option};
     pub use crate::msg::{RecvMsg, SendMsg};
+    pub use crate::offload::{Merge, Merged, Piece};
     pub use crate::proto::{Columns, IcmpError, IcmpSend, InnerBits, PacketInfo, ProtoMore, Protocol, SockType};
     pub use crate::skb::{Cb, Packet, Skb};
     pub use crate::sock::{

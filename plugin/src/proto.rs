@@ -10,11 +10,12 @@ use crate::abi::proto::RawError;
 use crate::abi::reg::Sysctl;
 use crate::errno::{Errno, Result};
 use crate::msg::{RecvMsg, SendMsg};
-use crate::skb::Skb;
+use crate::offload::{Merge, Merged, Piece};
+use crate::skb::{Packet, Skb};
 use crate::sock::{Events, Owned, ProtoReg, Sock, UdpPort};
 use crate::time::Time;
 use std::ffi::c_ulong;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// The type of socket(2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -344,6 +345,16 @@ pub struct ProtoMore<P: Protocol> {
     pub diag_dump: Option<fn(&P, &mut dyn FnMut(&Sock<P>))>,
     /// Whether an option bypasses a layer's getsockopt. Default: none does.
     pub bypass_getsockopt: Option<fn(i32, i32) -> bool>,
+    /// Makes the header of a packet that a super-packet is cut into; IP's header and an open checksum are the stack's.
+    /// An `Err` loses this piece and those behind it. Any context, any sock may be owned: it only computes. Default:
+    /// the protocol sends no super-packets.
+    pub segment: Option<fn(&P, &mut Piece<'_>) -> Result<()>>,
+    /// Whether others may be merged into a received packet, or it into another, where the device has GRO on: the length
+    /// of its header, at most 52. Verifies its checksum. Together with `merge`; context as there. Default: no.
+    pub may_merge: Option<fn(&P, &Packet, (IpAddr, IpAddr)) -> Option<usize>>,
+    /// Whether a packet continues another with the same addresses, which came before it in the same batch. Context as
+    /// of `segment`. Default: no packets are merged.
+    pub merge: Option<fn(&P, &mut Merge<'_>) -> Merged>,
 }
 
 impl<P: Protocol> ProtoMore<P> {
@@ -362,6 +373,9 @@ impl<P: Protocol> ProtoMore<P> {
         sysctl_rmem: None,
         diag_dump: None,
         bypass_getsockopt: None,
+        segment: None,
+        may_merge: None,
+        merge: None,
     };
 }
 

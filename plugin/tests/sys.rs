@@ -96,7 +96,8 @@ macro_rules! sizes {
 }
 /// All structs that a plug-in reads or fills in.
 const SIZES: &[(&str, usize, usize)] = sizes! {
-    usk_addr_t usk_owned_t usk_sock_info_t usk_sysctl_t usk_packet_info_t usk_icmp_error_t usk_proto usk_cong_mark_t
+    usk_addr_t usk_owned_t usk_sock_info_t usk_sysctl_t usk_packet_info_t usk_icmp_error_t usk_piece_t usk_merge_t
+    usk_proto usk_cong_mark_t
     usk_cong_ack_t usk_cong_info_t usk_ack_sample_t usk_cong_ops usk_rate_sample_t usk_tcp_t usk_below_ops usk_ulp_t
     usk_ulp_ops usk_sock_view_t usk_hook_t usk_hdr_seg_t usk_sock_ops usk_sock_ops_filter_t usk_tx_info_t
     usk_pkt_sample_t usk_device_args_t usk_device_info_t
@@ -110,7 +111,8 @@ macro_rules! offsets {
 }
 /// The last member of each table, and members behind gaps.
 const OFFSETS: &[(&str, &str, usize)] = offsets! {
-    usk_proto { mib_names socket_type slab_flags init poll rcv bind net_exit diag_dump drop_names timer diag_show }
+    usk_proto { mib_names socket_type slab_flags init poll rcv bind net_exit diag_dump drop_names timer diag_show
+        merge }
     usk_cong_ops { priv_size init undo_cwnd get_info pkts_delivered }
     usk_ulp_ops { data_size init disconnect }
     usk_tcp_ops { data_size init getsockopt }

@@ -1,16 +1,19 @@
 //! Segmentation and checksum completion in software, for devices without these offloads; coalescing of received packets
-//! is in [`gro`]. Above: `ip::output`, `ip::input`. Beside: `link` and `pcap`, which need packets as they are on a
-//! wire. Linux: net/core/gso.c, tcp_offload.c, udp_offload.c, skb_checksum_help.
+//! is in [`gro`] and `join`. Above: `ip::output`, `ip::input`. Beside: `link` and `pcap`, which need packets as they
+//! are on a wire. Linux: net/core/gso.c, tcp_offload.c, udp_offload.c, skb_checksum_help.
 
 use super::Caps;
+use crate::sock::offload::Piece;
 use crate::sock::page::Frag;
 use crate::sock::skb::{Csum, GsoType, HEAD, L3, Skb};
 use crate::sock::tstamp::TxStamp;
 use crate::wire::checksum::{self, Checksum};
 use crate::wire::seq::SeqNum;
 use smallvec::SmallVec;
+use std::net::IpAddr;
 
 pub(crate) mod gro;
+mod join;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -23,7 +26,7 @@ const PSH: u8 = 0x08;
 const URG: u8 = 0x20;
 const CWR: u8 = 0x80;
 
-/// Where the headers of a TCP or UDP packet are, in bytes from its first byte.
+/// Where the headers of a packet are, in bytes from its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layout {
     /// Network header.
@@ -34,7 +37,7 @@ pub(crate) struct Layout {
     pub payload: usize,
     /// IPv6.
     pub v6: bool,
-    /// IP protocol number: 6 or 17.
+    /// IP protocol number.
     pub proto: u8,
     /// End of the datagram according to the IP header's length field; link padding may follow.
     pub end: usize,
@@ -44,6 +47,18 @@ impl Layout {
     /// Finds the headers in `front`, the first bytes of a packet with `nh` bytes of link header. None: not a complete
     /// TCP or UDP datagram (another protocol, a fragment, malformed), or the headers extend beyond `front`.
     pub(crate) fn find(front: &[u8], nh: usize) -> Option<Layout> {
+        let l = Layout::network(front, nh)?;
+        let header = match l.proto {
+            TCP => usize::from(front.get(l.th + 12)? >> 4) * 4,
+            UDP => 8,
+            _ => return None,
+        };
+        let sane = header >= if l.proto == TCP { 20 } else { 8 };
+        l.with_header(header).filter(|l| sane && front.len() >= l.payload)
+    }
+
+    /// Finds the network header alone, of any protocol: `payload` is where the transport header begins.
+    pub(crate) fn network(front: &[u8], nh: usize) -> Option<Layout> {
         let ip = front.get(nh..)?;
         let (v6, proto, th, end) = match ip.first()? >> 4 {
             4 => {
@@ -70,14 +85,25 @@ impl Layout {
             }
             _ => return None,
         };
-        let header = match proto {
-            TCP => usize::from(front.get(th + 12)? >> 4) * 4,
-            UDP => 8,
-            _ => return None,
-        };
-        let payload = th + header;
-        let sane = header >= if proto == TCP { 20 } else { 8 } && front.len() >= payload && end >= payload;
-        sane.then_some(Layout { nh, th, payload, v6, proto, end })
+        Some(Layout { nh, th, payload: th, v6, proto, end })
+    }
+
+    /// The same with a transport header of so many bytes. None: the datagram is shorter.
+    fn with_header(self, bytes: usize) -> Option<Layout> {
+        let payload = self.th + bytes;
+        (self.end >= payload).then_some(Layout { payload, ..self })
+    }
+
+    /// Source and destination address, from the packet's first bytes.
+    pub(crate) fn ends(&self, front: &[u8]) -> Option<(IpAddr, IpAddr)> {
+        let ip = front.get(self.nh..)?;
+        if self.v6 {
+            let of = |at: usize| ip.get(at..)?.first_chunk::<16>().map(|a| IpAddr::from(*a));
+            Some((of(8)?, of(24)?))
+        } else {
+            let of = |at: usize| ip.get(at..)?.first_chunk::<4>().map(|a| IpAddr::from(*a));
+            Some((of(12)?, of(16)?))
+        }
     }
 
     /// Offset of the checksum field from the transport header.
@@ -105,7 +131,11 @@ fn must_cut(caps: &Caps, skb: &Skb, l2: usize) -> bool {
     if skb.gso_type == GsoType::None || skb.gso_size == 0 {
         return false;
     }
-    let offload = if skb.gso_type == GsoType::Udp { caps.uso } else { caps.tso };
+    let offload = match skb.gso_type {
+        GsoType::Udp => caps.uso,
+        GsoType::Protocol => caps.gso_software,
+        _ => caps.tso,
+    };
     !offload
         || skb.every_cwr && !caps.every_cwr
         || skb.len() - l2 > caps.gso_max_size as usize
@@ -131,28 +161,40 @@ pub(crate) fn segment_at(mut skb: Skb, caps: &Caps, l2: usize) -> Segments {
         if !caps.scatter_gather {
             linearize(&mut skb);
         }
-        return Segments { one: Some(skb), cut: None };
+        return Segments { one: Some(skb), cut: None, failed: false };
     }
-    // The headers of a packet of ours are in its head, those of a received one in its first page.
-    let front = skb.linear().len().min(512);
-    let Some(layout) = Layout::find(&skb.linear()[..front], l2) else { return Segments { one: None, cut: None } };
-    let want = if skb.gso_type == GsoType::Udp { UDP } else { TCP };
-    if layout.proto != want {
-        return Segments { one: None, cut: None };
-    }
+    let Some(layout) = layout_of(&mut skb, l2) else { return Segments { one: None, cut: None, failed: true } };
     let header = SmallVec::from_slice(&skb.linear()[..layout.payload]);
     skb.trim(layout.end);
     skb.pull(layout.payload);
     if skb.head_len() > 0 {
         let mut whole = Skb::from_slice(&skb.to_vec());
         copy_meta(&skb, &mut whole);
-        (whole.every_cwr, whole.owner) = (skb.every_cwr, skb.owner.take());
+        (whole.every_cwr, whole.owner, whole.pieces) = (skb.every_cwr, skb.owner.take(), skb.pieces.take());
         skb = whole;
     }
     caps.scatter_gather |= skb.is_empty();
     let mss = usize::from(skb.gso_size);
     let cut = Cut { payload: skb, header, layout, mss, frag: 0, off: 0, done: 0, index: 0, caps };
-    Segments { one: None, cut: Some(cut) }
+    Segments { one: None, cut: Some(cut), failed: false }
+}
+
+/// Where the headers of a super-packet are. None: they are not those that its type says.
+fn layout_of(skb: &mut Skb, l2: usize) -> Option<Layout> {
+    // The headers of a packet of ours are in its head, those of a received one in its first page.
+    let front = |skb: &Skb| skb.linear().len().min(512);
+    match skb.gso_type {
+        GsoType::Protocol => {
+            let header = usize::from(skb.pieces.as_ref()?.header);
+            let layout = Layout::network(&skb.linear()[..front(skb)], l2)?.with_header(header)?;
+            // The protocol's header may be in a page behind IP's.
+            skb.may_pull(layout.payload).then_some(layout)
+        }
+        gso_type => {
+            let want = if gso_type == GsoType::Udp { UDP } else { TCP };
+            Layout::find(&skb.linear()[..front(skb)], l2).filter(|l| l.proto == want)
+        }
+    }
 }
 
 /// The segments of a packet: see [`segment`].
@@ -160,13 +202,30 @@ pub(crate) fn segment_at(mut skb: Skb, caps: &Caps, l2: usize) -> Segments {
 pub(crate) struct Segments {
     one: Option<Skb>,
     cut: Option<Cut>,
+    failed: bool,
+}
+
+impl Segments {
+    /// Whether the packet, or the rest of it behind the segments that were taken, cannot be segmented.
+    pub(crate) fn failed(&self) -> bool {
+        self.failed
+    }
 }
 
 impl Iterator for Segments {
     type Item = Skb;
     #[inline]
     fn next(&mut self) -> Option<Skb> {
-        self.one.take().or_else(|| self.cut.as_mut()?.next())
+        if let Some(one) = self.one.take() {
+            return Some(one);
+        }
+        let cut = self.cut.as_mut()?;
+        let next = cut.next();
+        if next.is_none() {
+            self.failed |= !cut.is_done();
+            self.cut = None;
+        }
+        next
     }
 }
 
@@ -187,11 +246,16 @@ struct Cut {
 }
 
 impl Cut {
+    fn is_done(&self) -> bool {
+        self.done == self.payload.len() && self.index > 0
+    }
+
+    /// The next segment. None: there is no more, or its protocol has refused to make its header.
     fn next(&mut self) -> Option<Skb> {
-        let left = self.payload.len() - self.done;
-        if left == 0 && self.index > 0 {
+        if self.is_done() {
             return None;
         }
+        let left = self.payload.len() - self.done;
         let n = left.min(self.mss);
         let last = left <= self.mss;
         let mut seg = Skb::new();
@@ -215,7 +279,7 @@ impl Cut {
             }
         }
         let mut header = self.header.clone();
-        self.fix(&mut header, n, last, sum.partial());
+        self.fix(&mut header, n, last, sum.partial())?;
         if header.len() <= HEAD {
             seg.push(header.len())?.copy_from_slice(&header);
         } else {
@@ -226,9 +290,11 @@ impl Cut {
             seg = long;
         }
         let l = &self.layout;
-        seg.csum = match self.caps.tx_csum {
-            true => Csum::Partial { start: (l.th - l.nh) as u16, offset: l.csum_offset() as u16 },
-            false => Csum::None,
+        seg.csum = match self.csum_at() {
+            Some((start, offset)) if self.caps.tx_csum => {
+                Csum::Partial { start: (start - l.nh) as u16, offset: offset as u16 }
+            }
+            _ => Csum::None,
         };
         if !self.caps.scatter_gather {
             linearize(&mut seg);
@@ -247,8 +313,18 @@ impl Cut {
         Some(seg)
     }
 
-    /// Adjusts the super-packet's header for segment `index`, with `n` payload bytes whose sum is `payload`.
-    fn fix(&self, h: &mut [u8], n: usize, last: bool, payload: u32) {
+    /// Where summing begins, and the checksum field from there. None: the protocol has no checksum of the stack's.
+    fn csum_at(&self) -> Option<(usize, usize)> {
+        let l = &self.layout;
+        match &self.payload.pieces {
+            None => Some((l.th, l.csum_offset())),
+            Some(pieces) => pieces.csum.map(|(start, offset)| (l.th + usize::from(start), offset.into())),
+        }
+    }
+
+    /// Adjusts the super-packet's header for segment `index`, with `n` payload bytes whose sum is `payload`. None: its
+    /// protocol refuses.
+    fn fix(&self, h: &mut [u8], n: usize, last: bool, payload: u32) -> Option<()> {
         let l = self.layout;
         let put = |h: &mut [u8], at: usize, v: u16| h[at..at + 2].copy_from_slice(&v.to_be_bytes());
         if l.v6 {
@@ -261,7 +337,16 @@ impl Cut {
             let sum = checksum::finish(checksum::sum(&h[l.nh..l.th], 0));
             put(h, l.nh + 10, sum);
         }
-        if l.proto == TCP {
+        let mut sum = l.pseudo(h, l.payload - l.th + n);
+        if let Some(pieces) = &self.payload.pieces {
+            let ends = l.ends(h)?;
+            let sock = self.payload.owner.as_ref().map(|owner| owner.sock());
+            let header = h.get_mut(l.th..l.payload)?;
+            let (index, offset) = (self.index, self.done);
+            let mut piece = Piece { header, index, offset, len: n, last, ends, sum, sock };
+            pieces.offload.segment(&mut piece).ok()?;
+            sum = piece.sum;
+        } else if l.proto == TCP {
             let mut seq = [0; 4];
             seq.copy_from_slice(&h[l.th + 4..l.th + 8]);
             let seq = u32::from_be_bytes(seq).wrapping_add(self.done as u32);
@@ -278,17 +363,21 @@ impl Cut {
         } else {
             put(h, l.th + 4, (8 + n) as u16);
         }
-        let field = l.th + l.csum_offset();
-        let pseudo = l.pseudo(h, l.payload - l.th + n);
+        let Some((start, offset)) = self.csum_at() else { return Some(()) };
+        let field = start + offset;
+        if field + 2 > l.payload {
+            return None;
+        }
         if self.caps.tx_csum {
-            put(h, field, checksum::fold(pseudo));
-            return;
+            put(h, field, checksum::fold(sum));
+            return Some(());
         }
         put(h, field, 0);
-        let mut sum = Checksum::new(pseudo);
-        sum.push(&h[l.th..l.payload]);
+        let mut sum = Checksum::new(sum);
+        sum.push(&h[start..l.payload]);
         sum.push_partial(payload, n);
-        put(h, field, nonzero(l.proto, sum.finish()));
+        put(h, field, nonzero(offset, sum.finish()));
+        Some(())
     }
 }
 
@@ -308,9 +397,10 @@ impl Cut {
     }
 }
 
-/// RFC 768: a UDP checksum computed as zero is sent as all ones.
-fn nonzero(proto: u8, sum: u16) -> u16 {
-    if proto == UDP && sum == 0 { 0xffff } else { sum }
+/// RFC 768: a UDP checksum computed as zero is sent as all ones. Its field is at offset 6; the two are equal to other
+/// protocols.
+fn nonzero(offset: usize, sum: u16) -> u16 {
+    if offset == 6 && sum == 0 { 0xffff } else { sum }
 }
 
 /// Copies the packet's metadata, but not its bytes, checksum state or segmentation.
@@ -336,6 +426,7 @@ pub(crate) fn linearize(skb: &mut Skb) {
     flat.csum = skb.csum;
     flat.gso_size = skb.gso_size;
     flat.gso_type = skb.gso_type;
+    flat.pieces = skb.pieces.take();
     flat.every_cwr = skb.every_cwr;
     flat.rx_segs = skb.rx_segs;
     flat.owner = skb.owner.take();
@@ -366,11 +457,7 @@ pub(crate) fn complete_checksum_at(skb: &mut Skb, l2: usize) -> bool {
         sum.push(&s[skip..]);
         skip = 0;
     }
-    let value = match sum.finish() {
-        // Only UDP has a value for "no checksum"; its field is at offset 6.
-        0 if offset == 6 => 0xffff,
-        v => v,
-    };
+    let value = nonzero(offset.into(), sum.finish());
     if !edit_front(skb, field + 2, |h| h[field..].copy_from_slice(&value.to_be_bytes())) {
         return false;
     }
@@ -395,6 +482,7 @@ pub(crate) fn edit_front(skb: &mut Skb, n: usize, f: impl FnOnce(&mut [u8])) -> 
                 copy_meta(skb, &mut page);
                 (page.csum, page.gso_size, page.gso_type) = (skb.csum, skb.gso_size, skb.gso_type);
                 (page.every_cwr, page.rx_segs, page.owner) = (skb.every_cwr, skb.rx_segs, skb.owner.take());
+                page.pieces = skb.pieces.take();
                 page.append_frags(skb);
                 let Some(h) = page.pull(n).then(|| page.push(n)).flatten() else { return false };
                 h.copy_from_slice(&front[..n]);
@@ -429,7 +517,7 @@ pub(crate) fn wire_frames(skb: &Skb, l2: usize, f: &mut dyn FnMut(&[u8])) {
         let field = l.th + l.csum_offset();
         bytes[field..field + 2].fill(0);
         let sum = checksum::add(l.pseudo(&bytes, l.end - l.th), checksum::sum(&bytes[l.th..l.end], 0));
-        let sum = nonzero(l.proto, checksum::finish(sum));
+        let sum = nonzero(l.csum_offset(), checksum::finish(sum));
         bytes[field..field + 2].copy_from_slice(&sum.to_be_bytes());
     } else if complete_checksum_at(&mut copy, l2) {
         bytes = copy.to_vec();

@@ -206,6 +206,7 @@ pub fn pair(names: [&str; 2], config: &LinkConfig, seed: u64) -> Result<(Arc<Lin
             tso: config.offload,
             every_cwr: config.offload,
             uso: config.offload,
+            gso_software: config.offload,
             ..Caps::ip(config.mtu)
         };
         let (out, into) = (out.clone(), into.clone());
@@ -577,6 +578,7 @@ impl Device for LinkEnd {
     fn xmit(&self, _: u16, now: Instant, skb: Skb) -> Xmit {
         let l2 = self.out.l2;
         let most = self.caps.mtu as usize + l2;
+        // All offloads, or none.
         let whole = skb.gso_size == 0 || self.caps.tso;
         if whole && skb.csum == Csum::None || self.caps.tx_csum {
             if skb.gso_size == 0 && skb.len() > most {

@@ -62,6 +62,7 @@ impl Device for Loopback {
             tso: true,
             every_cwr: true,
             uso: true,
+            gso_software: true,
             scatter_gather: true,
             gso_max_size: 65_536,
             gso_max_segs: 65_535,

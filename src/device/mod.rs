@@ -104,7 +104,7 @@ pub struct Caps {
     /// Number of receive/transmit queue pairs, at least 1. A packet is sent on the queue of its flow; where packets
     /// sent come back (`loopback`) or their replies do (`replies_follow`), on that of the thread that sends.
     pub queues: u16,
-    /// Completes `Csum::Partial` of TCP and UDP on transmit.
+    /// Completes `Csum::Partial` on transmit, of any protocol (NETIF_F_HW_CSUM).
     pub tx_csum: bool,
     /// Segments TCP super-packets (TSO, both families).
     pub tso: bool,
@@ -112,6 +112,9 @@ pub struct Caps {
     pub every_cwr: bool,
     /// Segments UDP super-packets (USO).
     pub uso: bool,
+    /// Takes super-packets of protocols that are plugged in: only a device in memory, whose other end is a stack like
+    /// this one (NETIF_F_GSO_SOFTWARE).
+    pub gso_software: bool,
     /// Takes packets in several slices; otherwise the payload is linearized first.
     pub scatter_gather: bool,
     /// Largest super-packet in bytes, headers included.
@@ -141,6 +144,7 @@ impl Caps {
             tso: false,
             every_cwr: false,
             uso: false,
+            gso_software: false,
             scatter_gather: true,
             gso_max_size: 65_536,
             gso_max_segs: 65_535,

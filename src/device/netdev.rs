@@ -493,6 +493,7 @@ impl NetDev {
             total += match stack.netdevs.pack.get() {
                 Some(network) => network.rcv(stack, self, queue, now, budget),
                 None => self.recv_queue(
+                    stack,
                     queue,
                     now,
                     budget,
@@ -515,6 +516,7 @@ impl NetDev {
     /// were. For a [`PacketType`], into whose code both closures are inlined.
     pub(crate) fn recv_queue(
         &self,
+        stack: &Stack,
         queue: u16,
         now: Instant,
         budget: usize,
@@ -532,7 +534,7 @@ impl NetDev {
             let Some(skb) = link(skb) else { return };
             match &mut gro {
                 None => net(skb),
-                Some(gro) => gro.receive(skb, &mut net),
+                Some(gro) => gro.receive(skb, &|n| stack.registry.handler(n)?.offload(), &mut net),
             }
         });
         if let Some(mut gro) = gro {

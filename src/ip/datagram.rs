@@ -614,7 +614,7 @@ impl Plan {
     }
 
     /// Bytes of options in the IPv4 header.
-    pub(crate) fn options_len(&self, g: &SockGuard<'_>) -> usize {
+    pub fn options_len(&self, g: &SockGuard<'_>) -> usize {
         let of_socket = || g.common.ip_more.as_ref().map_or(0, |m| m.options.len());
         if self.to.is_ipv4() { self.options.as_ref().map_or_else(of_socket, |o| o.len()) } else { 0 }
     }

@@ -32,11 +32,23 @@ impl Idents {
 
     /// The next identification of a flow: 16 bits of it for IPv4.
     pub(crate) fn next(&self, stack: &Stack, src: IpAddr, dst: IpAddr, protocol: u8, now: Instant) -> u32 {
+        self.next_of(1, stack, (src, dst), protocol, now)
+    }
+
+    /// The first of `segs` consecutive ones, for the packets of a super-packet (ip_idents_reserve).
+    pub(crate) fn next_of(
+        &self,
+        segs: u32,
+        stack: &Stack,
+        (src, dst): (IpAddr, IpAddr),
+        protocol: u8,
+        now: Instant,
+    ) -> u32 {
         let secret = stack.keys.ip_ident(addr128(src), addr128(dst), protocol);
         let b = &self.buckets[(secret >> 32) as usize % BUCKETS];
         let ms = (now.as_nanos() / 1_000_000) as u32;
         let idle = ms.wrapping_sub(b.last_ms.swap(ms, Ordering::Relaxed)).clamp(1, 1 << 14);
-        let step = 1 + stack.entropy.below(idle);
+        let step = segs + stack.entropy.below(idle);
         b.id.fetch_add(step, Ordering::Relaxed).wrapping_add(secret as u32)
     }
 }

@@ -28,7 +28,7 @@ use std::sync::Arc;
 impl PacketType for Ip {
     fn rcv(&self, stack: &Arc<Stack>, dev: &Arc<NetDev>, queue: u16, now: Instant, budget: usize) -> usize {
         let link = |skb| link_input(stack, dev, skb, now);
-        dev.recv_queue(queue, now, budget, link, |skb| network_input(self, stack, dev, skb, now))
+        dev.recv_queue(stack, queue, now, budget, link, |skb| network_input(self, stack, dev, skb, now))
     }
 }
 

@@ -26,6 +26,7 @@
 //! | `rxcontrol` | control messages of received datagrams |
 //! | `slots` | where raw and ping sockets are plugged in |
 //! | `socket_headers` | extension headers of a socket of IPv6 |
+//! | `source` | the source address that is known already |
 //! | `sockopt` | SOL_IP and SOL_IPV6 options |
 //! | `txcontrol` | control messages of sent datagrams |
 
@@ -53,6 +54,7 @@ pub mod rxcontrol;
 pub(crate) mod slots;
 pub(crate) mod socket_headers;
 pub mod sockopt;
+pub mod source;
 pub mod txcontrol;
 
 use crate::base::error::{Error, Result};

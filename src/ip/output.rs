@@ -133,7 +133,7 @@ pub(crate) fn xmit_with_headers(
     repr_v6(&IpTx { protocol: chain.protocol, ..tx }, (src, chain.to), len).emit(h);
     shift_checksum(&mut skb, ipv6::HEADER_LEN);
     skb.l3 = L3::V6;
-    let caps = Caps { tso: false, uso: false, tx_csum: false, ..dst.dev.caps() };
+    let caps = Caps { tso: false, uso: false, gso_software: false, tx_csum: false, ..dst.dev.caps() };
     send_each(gso::segment(skb, &caps), |mut piece| {
         piece.pull(ipv6::HEADER_LEN);
         let bytes = piece.to_vec();
@@ -205,7 +205,9 @@ fn send_v4(way: &Way<'_>, tx: &IpTx, (src, to): (Ipv4Addr, Ipv4Addr), options: &
         stack.mib.inc(Mib::IpFragFails);
         return Err(Error::MsgSize);
     }
-    let id = if tx.df { 0 } else { net(stack).idents.next(stack, tx.src, tx.dst, tx.protocol, tx.now) as u16 };
+    let segs = if skb.gso_size == 0 { 1 } else { skb.len().div_ceil(skb.gso_size.into()) as u32 };
+    let next = || net(stack).idents.next_of(segs, stack, (tx.src, tx.dst), tx.protocol, tx.now) as u16;
+    let id = if tx.df { 0 } else { next() };
     let repr = Ipv4Repr {
         src,
         dst: to,
@@ -326,12 +328,14 @@ fn to_device(stack: &Arc<Stack>, dst: &Arc<Dst>, next_hop: IpAddr, skb: Skb, now
     };
     stack.mib.inc(mib);
     let r = if gso::needed(&caps, &skb) {
-        let mut pieces = gso::segment(skb, &caps).peekable();
-        if pieces.peek().is_none() {
-            // It has no headers that segmentation can use, which only a raw socket's packet can lack.
+        let mut pieces = gso::segment(skb, &caps);
+        let sent = send_each(&mut pieces, |s| super::neigh::output(stack, &dst.dev, next_hop, s, &caps, now));
+        if pieces.failed() {
+            // It has no headers that segmentation can use, which only a raw socket's packet can lack; or its protocol
+            // refused.
             stack.mib.drop(DropReason::SkbGsoSeg);
         }
-        send_each(pieces, |s| super::neigh::output(stack, &dst.dev, next_hop, s, &caps, now))
+        sent
     } else {
         super::neigh::output(stack, &dst.dev, next_hop, skb, &caps, now)
     };

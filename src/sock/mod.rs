@@ -18,6 +18,7 @@
 //! | `mem` | memory accounts |
 //! | `membership` | a group that a socket joined |
 //! | `msg` | what a send or receive call carries |
+//! | `offload` | segmentation and joining of packets, the protocol's part |
 //! | `packet` | what IP tells a protocol of a packet or of an ICMP error |
 //! | `page`, `pool`, `skb` | packets, the pages of their payload, and caches of both |
 //! | `pages` | bytes in pages, in the hands of a program |
@@ -44,6 +45,7 @@ pub(crate) mod lock;
 pub mod mem;
 pub(crate) mod membership;
 pub mod msg;
+pub mod offload;
 pub mod packet;
 pub(crate) mod page;
 pub mod pages;

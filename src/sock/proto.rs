@@ -70,6 +70,7 @@ use crate::base::error::{Error, Result};
 use crate::base::padded::Padded;
 use crate::base::read_mostly::{Read, Slot};
 use crate::counters::PercpuCounter;
+use crate::sock::offload::Offload;
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::stack::Stack;
 use crate::sys::lock::RwLock;
@@ -418,6 +419,10 @@ pub trait IpHandler: Send + Sync + 'static {
     fn rcv(&self, stack: &Arc<Stack>, skb: Skb, info: &PacketInfo);
     /// An ICMP error that quotes a packet of this protocol.
     fn err(&self, stack: &Arc<Stack>, icmp: &IcmpError<'_>);
+    /// What joins received packets of the protocol where GRO is on. Default: nothing does.
+    fn offload(&self) -> Option<Arc<dyn Offload>> {
+        None
+    }
     /// As [`Proto::contained`]; a contained panic loses the packet.
     fn contained(&self) -> bool {
         true

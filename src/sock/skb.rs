@@ -8,6 +8,7 @@ use super::page::{CLASSES, Frag, Page, PageRef};
 use super::pool::{Local, Shared};
 use crate::base::env::Instant;
 use crate::sock::Sock;
+use crate::sock::offload::Pieces;
 use crate::sock::tstamp::TxStamp;
 use crate::sock::zerocopy::ZeroCopy;
 use crate::sys::kept::{Keep, Kept};
@@ -64,6 +65,8 @@ pub enum GsoType {
     TcpV6,
     /// UDP datagrams of equal size (USO).
     Udp,
+    /// Packets of a protocol that is plugged in, which makes their headers: [`SkbInner::pieces`].
+    Protocol,
 }
 
 /// Network protocol of a packet without link header.
@@ -220,7 +223,7 @@ impl Keep for Box<SkbInner> {
     fn keep(mut self) {
         self.owner = None;
         (self.zerocopy, self.tx_stamp) = (None, None);
-        self.saved_header = None;
+        (self.saved_header, self.pieces) = (None, None);
         self.frags.clear();
         if self.frags.capacity() > MAX_KEPT_FRAGS {
             self.frags = SmallVec::new();
@@ -253,6 +256,11 @@ pub struct SkbInner {
     pub gso_size: u16,
     /// How it is segmented.
     pub gso_type: GsoType,
+    /// Of [`GsoType::Protocol`]: who makes the headers of its pieces.
+    pub pieces: Option<Pieces>,
+    /// A protocol has set `csum` and the segmentation for the next sending, which takes the mark; otherwise they are
+    /// what the packet was received with.
+    pub tx_ready: bool,
     /// CWR is in each segment of a super-packet, for it is a bit of a counter (SKB_GSO_TCP_ACCECN). Otherwise it is in
     /// the first only.
     pub every_cwr: bool,
@@ -386,6 +394,8 @@ impl SkbInner {
             csum: Csum::None,
             gso_size: 0,
             gso_type: GsoType::None,
+            pieces: None,
+            tx_ready: false,
             every_cwr: false,
             rx_segs: 1,
             nh_len: 0,
@@ -421,6 +431,8 @@ impl SkbInner {
             csum,
             gso_size,
             gso_type,
+            pieces: _,
+            tx_ready,
             every_cwr,
             rx_segs,
             nh_len,
@@ -442,7 +454,7 @@ impl SkbInner {
         (*head_start, *head_end) = (HEAD as u16, HEAD as u16);
         (*len, *truesize, *ifindex, *l3, *link_multicast) = (0, SKB_OVERHEAD, 0, L3::V4, false);
         (*csum, *gso_size, *gso_type, *rx_segs, *nh_len) = (Csum::None, 0, GsoType::None, 1, 0);
-        *every_cwr = false;
+        (*every_cwr, *tx_ready) = (false, false);
         (*tstamp, *tx_time, *hash) = (Instant::ZERO, Instant::ZERO, 0);
         (*mark, *priority, *frag_max_size) = (0, 0, 0);
         (*tcp, *cb, *rx) = (TcpCb::default(), [0; CB_WORDS], None);
@@ -466,6 +478,7 @@ impl SkbInner {
         s.csum = self.csum;
         s.gso_size = self.gso_size;
         s.gso_type = self.gso_type;
+        (s.pieces, s.tx_ready) = (self.pieces.clone(), self.tx_ready);
         s.every_cwr = self.every_cwr;
         s.rx_segs = self.rx_segs;
         s.nh_len = self.nh_len;

@@ -80,6 +80,7 @@ plugin_cases! {
     inner,
     loading,
     misuse,
+    offload,
     packets,
     poll_sends,
     quick,

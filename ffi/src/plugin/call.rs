@@ -58,6 +58,12 @@ pub(super) fn asked(sock: &Arc<Sock>) -> (Vec<Control>, i32) {
     (unsafe { &*control }.to_vec(), flags)
 }
 
+/// Whether that call asks anything of the sock's packets.
+#[inline]
+pub(super) fn asks(sock: &Arc<Sock>) -> bool {
+    ptr::eq(SENDING.get().sock, Arc::as_ptr(sock))
+}
+
 /// The function violated its contract: breaks the socket.
 #[cold]
 pub(super) fn broken(sock: &Sock) {

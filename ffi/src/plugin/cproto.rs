@@ -24,6 +24,7 @@ use usersock::error::{Error, Result};
 use usersock::ip::{bind, datagram, sockopt, txcontrol};
 use usersock::sock::diag::Dumped;
 use usersock::sock::msg::{RecvMsg, SendMsg};
+use usersock::sock::offload::Offload;
 use usersock::sock::packet::{IcmpError, PacketInfo};
 use usersock::sock::proto::{IpHandler, Module, Proto, ProtoAccounts, SockRef};
 use usersock::sock::skb::{HEAD, Skb};
@@ -528,12 +529,16 @@ fn sizes(default: [i32; 3], f: Option<impl FnOnce(*mut c_int) -> c_int>) -> [i32
 impl IpHandler for ProtoReg {
     fn rcv(&self, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
         let Some(f) = self.table.rcv else { return stack.mib.drop(DropReason::IpNoProto) };
-        skb.rx = Some(*info);
+        (skb.rx, skb.tx_ready) = (Some(*info), false);
         let about = packet_info(info);
         // SAFETY: the table's function, called as the table documents. The function owns the packet from here.
         if contain(|| unsafe { f(self.handle(), skb::give(skb), &about) }).is_err() {
             stack.mib.drop(DropReason::PluginRefused);
         }
+    }
+
+    fn offload(&self) -> Option<Arc<dyn Offload>> {
+        self.table.merge.map(|_| self.counted() as Arc<dyn Offload>)
     }
 
     fn err(&self, stack: &Arc<Stack>, e: &IcmpError<'_>) {

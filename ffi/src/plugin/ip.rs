@@ -2,7 +2,7 @@
 //! ip_queue_xmit, ip_setsockopt, csum_partial.
 
 use super::addr::usk_addr_t;
-use super::call::asked;
+use super::call::{asked, asks};
 use super::gate::{kernel, obj, obj_mut};
 use super::gate::{slice, slice_mut};
 use super::guard::{guard, usk_owned_t};
@@ -20,10 +20,11 @@ use usersock::internal::wire::{ip, ipv6};
 use usersock::ip::datagram::Plan;
 use usersock::ip::icmp::{self, TransportError};
 use usersock::ip::output::{self, IpTx};
-use usersock::ip::{datagram, exception, route, sockopt};
+use usersock::ip::source::LastSource;
+use usersock::ip::{datagram, exception, route, sockopt, source};
 use usersock::sock::msg::Control;
 use usersock::sock::packet::{IcmpError, PacketInfo};
-use usersock::sock::skb::{Csum, GsoType, Skb};
+use usersock::sock::skb::Skb;
 use usersock::sock::{SockGuard, flag};
 use usersock::wire::checksum;
 
@@ -63,7 +64,8 @@ pub unsafe extern "C" fn usk_route_disconnect(o: *mut usk_owned_t) -> c_int {
 }
 
 /// The source of packets to `to`: the sock's own address, or the preferred one of the route, and its port.
-/// In a sendmsg operation also as the call's control messages say (IP_PKTINFO). -ENETUNREACH, -EACCES, -EINVAL ...
+/// In a sendmsg operation also as the call's control messages say (IP_PKTINFO). Of the peer, and of the destination of
+/// the last call, the source is known and no route is looked up. -ENETUNREACH, -EACCES, -EINVAL ...
 /// # Safety
 /// `o` is owned; `to` is readable; `from` is writable.
 #[unsafe(no_mangle)]
@@ -71,10 +73,26 @@ pub unsafe extern "C" fn usk_source(o: *mut usk_owned_t, to: *const usk_addr_t, 
     kernel(|| {
         // SAFETY: the caller vouches for all three.
         let (g, to, from) = unsafe { (guard(o)?, obj(to)?, obj_mut(from)?) };
-        let plan = plan(g, to.to_socket_addr()?, None)?;
-        *from = usk_addr_t::of(plan.src, g.common.sport);
+        let to = to.to_socket_addr()?;
+        *from = usk_addr_t::of(source_of(g, to)?, g.common.sport);
         Ok(0)
     })
+}
+
+fn source_of(g: &mut SockGuard<'_>, to: SocketAddr) -> Result<IpAddr> {
+    if asks(g.sock) {
+        return Ok(plan(g, to, None)?.src);
+    }
+    let last = parts(g).ok().and_then(|p| p.private.last_source);
+    if let Some(src) = source::known(g, to, last.as_ref()) {
+        return Ok(src);
+    }
+    let plan = datagram::plan(g, to, &[], 0)?;
+    let last = LastSource::of(g, to, &plan);
+    if let Ok(p) = parts(g) {
+        p.private.last_source = last;
+    }
+    Ok(plan.src)
 }
 
 /// Bytes of transport header and payload that fit in one IP packet to the peer: the path MTU without the IP header.
@@ -110,16 +128,18 @@ pub unsafe extern "C" fn usk_update_pmtu(o: *mut usk_owned_t, mtu: u32) -> c_int
     if updated < 0 { updated } else { unsafe { usk_path_mtu(o) } }
 }
 
-fn ip_header(v4: bool) -> usize {
+pub(super) fn ip_header(v4: bool) -> usize {
     if v4 { ip::HEADER_LEN } else { ipv6::HEADER_LEN }
 }
 
 /// Sends a packet to `to`, or to the peer if `to` is null: looks up the route, adds the IP header, fragments if the
 /// socket allows it, and passes it to the device (ip_queue_xmit). In a sendmsg operation the packet is as the call's
-/// control messages ask (IP_TTL, IP_TOS, IP_PKTINFO ...). It begins with the protocol's header, its checksum complete.
-/// The sock is charged until the device has completed it. Always consumes `skb`. Returns 0; -ENOTCONN, -ENETUNREACH,
-/// -EMSGSIZE (larger than the path MTU, and fragmentation is not allowed), -ENOBUFS (the device's queue is full: treat
-/// it as a loss), -EAFNOSUPPORT, -EOPNOTSUPP (the protocol's number is above 255: no IP header has room for it).
+/// control messages ask (IP_TTL, IP_TOS, IP_PKTINFO ...). It begins with the protocol's header, its checksum complete,
+/// or left open (usk_skb_csum_partial). The sock is charged until the device has completed it. Always consumes `skb`.
+/// Returns 0; -ENOTCONN, -ENETUNREACH, -EMSGSIZE (larger than the path MTU, and fragmentation is not allowed; a
+/// super-packet that IP's length field has no room for, or whose packets are larger than the path MTU), -ENOBUFS (the
+/// device's queue is full: treat it as a loss), -EAFNOSUPPORT, -EOPNOTSUPP (the protocol's number is above 255: no IP
+/// header has room for it).
 /// # Safety
 /// `o` is owned; `skb` is the caller's, and not used afterwards; `to` is null or readable.
 #[unsafe(no_mangle)]
@@ -132,11 +152,6 @@ pub unsafe extern "C" fn usk_xmit(o: *mut usk_owned_t, skb: *mut usk_skb_t, to: 
     })
 }
 
-/// Makes a packet ready to send: if it was received from a device, its receive metadata is cleared.
-pub(super) fn outgoing(skb: &mut Skb) {
-    (skb.csum, skb.gso_size, skb.gso_type, skb.rx) = (Csum::None, 0, GsoType::None, None);
-}
-
 /// How a packet of the sock leaves: by the socket's options, the control messages of the send call that runs, and `tx`.
 fn plan(g: &mut SockGuard<'_>, to: SocketAddr, tx: Option<&usk_tx_info_t>) -> Result<Plan> {
     let (mut control, flags) = asked(g.sock);
@@ -147,12 +162,22 @@ fn plan(g: &mut SockGuard<'_>, to: SocketAddr, tx: Option<&usk_tx_info_t>) -> Re
 }
 
 fn send(g: &mut SockGuard<'_>, mut skb: Skb, to: SocketAddr, tx: Option<&usk_tx_info_t>) -> Result<()> {
-    outgoing(&mut skb);
+    skb::outgoing(&mut skb);
     let number = u8::try_from(g.sock.protocol).map_err(|_| Error::OpNotSupp)?;
     let mut plan = plan(g, to, tx)?;
-    let len = ip_header(to.is_ipv4()) + plan.headers_len() + skb.len();
+    let headers = ip_header(to.is_ipv4()) + plan.headers_len();
     let uncut = tx.is_some_and(|tx| tx.flags & USK_TX_DF != 0);
-    if uncut && len > plan.dst.mtu as usize {
+    let mut len = headers + skb.len();
+    let mut most = plan.dst.mtu as usize;
+    if let Some(pieces) = &skb.pieces {
+        // IP's length field has no room for more; the packets that it stands for are not fragmented.
+        if len + plan.options_len(g) > usize::from(u16::MAX) {
+            return Err(Error::MsgSize);
+        }
+        len = headers + usize::from(pieces.header) + usize::from(skb.gso_size);
+        most -= plan.options_len(g).min(most);
+    }
+    if (uncut || skb.pieces.is_some()) && len > most {
         return Err(Error::MsgSize);
     }
     let df = plan.fit(g, len)? || uncut;
@@ -410,7 +435,8 @@ pub unsafe extern "C" fn usk_icmp_send(reg: *mut usk_reg_t, skb: *mut usk_skb_t,
 
 /// Replies to a packet without a sock: sends `skb`, which begins with the protocol's header, to the source of the
 /// packet that `info` describes, from its destination address (ip_send_unicast_reply). Always consumes `skb`. Packet
-/// context. -EOPNOTSUPP: the protocol's number is above 255.
+/// context. -EINVAL: it is a super-packet, or the packet was no unicast; -EOPNOTSUPP: the protocol's number is above
+/// 255.
 /// # Safety
 /// `reg` is a registered protocol; `info` is readable; `skb` is the caller's, and not used afterwards.
 #[unsafe(no_mangle)]
@@ -418,7 +444,10 @@ pub unsafe extern "C" fn usk_reply(reg: *mut usk_reg_t, info: *const usk_packet_
     kernel(|| {
         // SAFETY: the caller gives the packet up, and vouches for the rest.
         let (mut skb, reg, info) = unsafe { (skb::take(skb, "usk_reply")?, ProtoReg::of(reg)?, obj(info)?) };
-        outgoing(&mut skb);
+        skb::outgoing(&mut skb);
+        if skb.pieces.is_some() {
+            return Err(Error::Inval);
+        }
         let stack = reg.stack()?;
         let (to, from) = (info.src.to_socket_addr()?.ip(), info.dst.to_socket_addr()?.ip());
         if info.not_unicast != 0 || to.is_multicast() || to.is_unspecified() {

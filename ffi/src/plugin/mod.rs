@@ -23,6 +23,7 @@
 //! | `ip` | routes, output, checksums |
 //! | `udp`, `inner_calls` | UDP ports of a plug-in; the calls on inner socks |
 //! | `softirq` | what concerns all socks of a protocol, or none: groups, iteration, its own timers |
+//! | `offload` | super-packets, and checksums that are left open |
 //! | `cproto` | the protocol made of a struct usk_proto |
 //! | `below`, `ulp` | struct usk_below_ops: the protocol below; struct usk_ulp_ops: upper-layer protocols |
 //! | `sock_ops`, `hook` | struct usk_sock_ops: hooks into TCP, and the functions that one may call; header options |
@@ -54,6 +55,7 @@ pub mod ip;
 pub mod load;
 pub mod mem;
 pub mod msg;
+pub mod offload;
 pub mod owned;
 pub mod ports;
 pub mod private;

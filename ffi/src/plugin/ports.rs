@@ -124,7 +124,7 @@ pub unsafe extern "C" fn usk_proto_lookup(
         let stack = reg.stack()?;
         let (local, remote) = (local.to_socket_addr()?, remote.to_socket_addr()?);
         let found = reg.own.ports().find(&stack, (local.ip(), local.port()), (remote.ip(), remote.port()), ifindex);
-        Ok(found.map_or(std::ptr::null_mut(), |s| handle::hold(&stack, s)))
+        Ok(found.map_or(std::ptr::null_mut(), |s| handle::held(stack, s)))
     })
 }
 

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use usersock::env::Instant;
 use usersock::error::{Error, Result};
+use usersock::ip::source::LastSource;
 use usersock::sock::accept::AcceptQueue;
 use usersock::sock::{Sock, SockCommon, SockGuard, SockState};
 use usersock::stack::{Stack, TimerSlot};
@@ -35,6 +36,8 @@ pub(crate) struct Private {
     pub(super) orphan: bool,
     /// A child in the port table under its listener's port: the port, and the peer.
     pub(super) adopted: Option<(u16, (IpAddr, u16))>,
+    /// Of usk_source, where the sock is not connected.
+    pub(super) last_source: Option<LastSource>,
     /// `destroy` has run.
     done: bool,
     /// An operation for a packet or a timer runs, perhaps in a thread of a program: it may not sleep.
@@ -66,6 +69,7 @@ impl Private {
             queued: false,
             orphan: false,
             adopted: None,
+            last_source: None,
             done: false,
             bottom: false,
         }

@@ -95,6 +95,51 @@ pub struct usk_icmp_error_t {
     pub quoted_len: usize,
 }
 
+/// A packet that a super-packet is cut into: the argument of segment.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct usk_piece_t {
+    /// Its header, to be made of what the super-packet has, which stands here.
+    pub header: *mut c_void,
+    /// Bytes of the header.
+    pub header_len: u32,
+    /// Its number, from 0.
+    pub index: u32,
+    /// Payload bytes in the pieces before it.
+    pub offset: u32,
+    /// Its own payload bytes.
+    pub len: u32,
+    /// 1: no piece follows.
+    pub last: u32,
+    /// What its checksum begins with, if that is left open (usk_skb_csum_partial): the sum of its pseudo-header. A
+    /// protocol whose checksum begins with another sum writes it here.
+    pub sum: u32,
+    /// Source address; port 0.
+    pub src: usk_addr_t,
+    /// Destination address; port 0.
+    pub dst: usk_addr_t,
+}
+
+/// Two received packets that may become one: the argument of merge.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct usk_merge_t {
+    /// The header of the packet that came first, and of those that were merged into it: becomes that of all.
+    pub header: *mut c_void,
+    /// Bytes of the header; that of `next` is as long.
+    pub header_len: u32,
+    /// Payload bytes behind it.
+    pub held: u32,
+    /// The packet that follows, which begins with its header; not to be changed.
+    pub next: *mut usk_skb_t,
+    /// Source address of both; port 0.
+    pub src: usk_addr_t,
+    /// Destination address of both; port 0.
+    pub dst: usk_addr_t,
+}
+
 /// A transport protocol: the operations of the kernel's struct proto, and the entry points of its IP protocol number.
 /// Registering copies it, with its strings and lists. Differences from struct proto: sock_is_readable is poll_locked;
 /// psock_update_sk_prot is update_proto; there is no bind_add and no compat_ioctl, which only the kernel needs.
@@ -299,6 +344,25 @@ pub struct usk_proto {
     /// Shows what the protocol knows of a sock, for `usersock ss -i`: calls usk_diag_column for each column. Process
     /// context, owned; must not sleep. Null: no columns.
     pub diag_show: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, diag: *mut usk_diag_t)>,
+    /// Makes the header of a packet that a super-packet (usk_skb_set_gso) is cut into; IP's header and an open checksum
+    /// are the stack's (gso_segment). A negative errno loses this piece and those behind it. Any context; any sock may
+    /// be owned: it must not send, lock or sleep. Null: the protocol sends no super-packets.
+    pub segment: Option<unsafe extern "C-unwind" fn(reg: *mut usk_reg_t, piece: *mut usk_piece_t) -> c_int>,
+    /// Whether others may be merged into a received packet, or it into another, where the device has GRO on: returns
+    /// the length of its header, at most 52; 0: no, as if its checksum is wrong, which it verifies. Does not change the
+    /// packet. Context as of segment. Null, or merge is null: no packets are merged (gro_receive).
+    pub may_merge: Option<
+        unsafe extern "C-unwind" fn(
+            reg: *mut usk_reg_t,
+            skb: *mut usk_skb_t,
+            src: *const usk_addr_t,
+            dst: *const usk_addr_t,
+        ) -> c_int,
+    >,
+    /// Whether a packet continues another with the same addresses, of the same receive batch: 1, and `header` is made
+    /// that of both, or 2: also, and nothing may follow; 0: no. rcv gets a super-packet (usk_skb_gso_size) whose
+    /// checksum need not be verified. Context as of segment (gro_receive).
+    pub merge: Option<unsafe extern "C-unwind" fn(reg: *mut usk_reg_t, merge: *mut usk_merge_t) -> c_int>,
 }
 
 /// What diag_dump calls for each sock: `sk` is valid until it returns.
@@ -419,6 +483,9 @@ unsafe impl Registered for usk_proto {
         }
         if self.rcv.is_some() && !self.ports_of.is_null() {
             return lacks("rcv beside ports_of: packets come to the protocol that it names");
+        }
+        if self.may_merge.is_some() != self.merge.is_some() {
+            return lacks("one of may_merge and merge without the other");
         }
         Ok(())
     }

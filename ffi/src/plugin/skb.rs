@@ -5,7 +5,7 @@ use super::watch;
 use std::collections::VecDeque;
 use std::ffi::{c_int, c_void};
 use usersock::error::{Error, Result};
-use usersock::sock::skb::{CB_WORDS, Csum, Skb, SkbInner};
+use usersock::sock::skb::{CB_WORDS, Csum, GsoType, Skb, SkbInner};
 use usersock::wire::checksum;
 
 /// A packet: headroom, headers, and payload in shared pages. The code that made or dequeued a packet owns it until it
@@ -70,6 +70,27 @@ pub(crate) unsafe fn get<'a>(skb: *mut usk_skb_t, call: &str) -> Result<&'a mut 
     }
     // SAFETY:, as the caller guarantees.
     unsafe { inner.as_mut() }.ok_or(Error::Inval)
+}
+
+/// Prepares a packet to be sent, which was perhaps received before: of that time it has nothing any more.
+pub(super) fn prepare(skb: &mut SkbInner) {
+    if !std::mem::replace(&mut skb.tx_ready, true) {
+        forget(skb);
+    }
+}
+
+fn forget(skb: &mut SkbInner) {
+    (skb.csum, skb.gso_size, skb.gso_type) = (Csum::None, 0, GsoType::None);
+    (skb.pieces, skb.rx, skb.rx_segs) = (None, None, 1);
+}
+
+/// Takes a packet to be sent: what its protocol has prepared for this sending counts, what it was received with does
+/// not.
+#[inline]
+pub(super) fn outgoing(skb: &mut SkbInner) {
+    if !std::mem::replace(&mut skb.tx_ready, false) {
+        forget(skb);
+    }
 }
 
 /// A new, empty packet (alloc_skb).
@@ -233,6 +254,38 @@ pub unsafe extern "C" fn usk_skb_csum(skb: *mut usk_skb_t, offset: usize, len: u
 pub unsafe extern "C" fn usk_skb_csum_unnecessary(skb: *mut usk_skb_t) -> c_int {
     // SAFETY: a packet, as the caller guarantees.
     kernel(|| unsafe { get(skb, "usk_skb_csum_unnecessary") }.map(|s| (s.csum != Csum::None).into()))
+}
+
+/// Leaves a packet's checksum open (CHECKSUM_PARTIAL): the Internet checksum of all bytes from `start` on, into the
+/// field `offset` bytes behind that, is computed by the device that puts the packet on a wire, or before it by the
+/// stack, and over the loopback device not at all, where the receiver has usk_skb_csum_unnecessary. `sum` is what it
+/// begins with, as usk_csum_pseudo returns it; it is stored in the field. The packet begins with the protocol's header,
+/// which usk_skb_push has made. For the next sending. Returns 0; -EINVAL: the field is not in that header.
+/// # Safety
+/// `skb` is a packet.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_skb_csum_partial(skb: *mut usk_skb_t, start: u32, offset: u32, sum: u32) -> c_int {
+    kernel(|| {
+        // SAFETY: a packet, as the caller guarantees.
+        let skb = unsafe { get(skb, "usk_skb_csum_partial") }?;
+        let (Ok(start), Ok(offset)) = (u16::try_from(start), u16::try_from(offset)) else { return Err(Error::Inval) };
+        let field = usize::from(start) + usize::from(offset);
+        let bytes = skb.head_mut().get_mut(field..field + 2).ok_or(Error::Inval)?;
+        bytes.copy_from_slice(&checksum::fold(sum).to_be_bytes());
+        prepare(skb);
+        skb.csum = Csum::Partial { start, offset };
+        Ok(0)
+    })
+}
+
+/// Payload bytes of each packet that a super-packet stands for; 0: it is an ordinary packet. Of a received one: it came
+/// over the loopback device, or was joined by merge, and has the header of the first.
+/// # Safety
+/// `skb` is a packet.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_skb_gso_size(skb: *mut usk_skb_t) -> u32 {
+    // SAFETY: a packet, as the caller guarantees.
+    kernel(|| unsafe { get(skb, "usk_skb_gso_size") }.map(|s| s.gso_size.into()))
 }
 
 /// A queue of packets. Made by usk_queue_new; belongs to the caller.

@@ -4,7 +4,7 @@
 
 use super::addr::usk_addr_t;
 use super::gate::{kernel, obj, obj_mut};
-use super::ip::{Reported, USK_TX_DF, icmp_error, outgoing, packet_info, usk_tx_info_t};
+use super::ip::{Reported, USK_TX_DF, icmp_error, packet_info, usk_tx_info_t};
 use super::proto::{usk_icmp_error_t, usk_packet_info_t};
 use super::registration::{Opened, Reg, usk_reg_t};
 use super::skb::{self, usk_skb_t};
@@ -25,7 +25,7 @@ use usersock::ip::datagram;
 use usersock::net::Socket;
 use usersock::sock::packet::{IcmpError, PacketInfo};
 use usersock::sock::proto::SockRef;
-use usersock::sock::skb::Skb;
+use usersock::sock::skb::{Csum, Skb};
 use usersock::sock::{Sock, SockGuard};
 use usersock::stack::Stack;
 
@@ -201,9 +201,9 @@ pub unsafe extern "C" fn usk_udp_close(udp: *mut usk_udp_t) -> c_int {
 /// (udp_tunnel_xmit_skb). It begins with the plug-in's own header. `tx`: what it decides for this packet
 /// (usk_xmit_info), and `size` its sizeof; null and 0: nothing. Never waits: the packet is charged to the port's own
 /// sock until the device has completed it. In any context; any sock may be owned, but that of a UDP port. Always
-/// consumes `skb`. Returns 0; -EINVAL: port 0, or as usk_xmit_info; -EMSGSIZE: longer than a datagram may be, or with
-/// USK_TX_DF than the path's MTU; -ENOBUFS: the send buffer or the device's queue is full (treat it as a loss);
-/// -ENETUNREACH, -EACCES.
+/// consumes `skb`. Returns 0; -EINVAL: port 0, or as usk_xmit_info, or it is a super-packet, or its checksum is left
+/// open; -EMSGSIZE: longer than a datagram may be, or with USK_TX_DF than the path's MTU; -ENOBUFS: the send buffer or
+/// the device's queue is full (treat it as a loss); -ENETUNREACH, -EACCES.
 /// # Safety
 /// `udp` is valid; `skb` is the caller's, and not used afterwards; `to` is readable; `tx` is null or readable for
 /// `size` bytes.
@@ -227,7 +227,11 @@ pub unsafe extern "C" fn usk_udp_send(
             tx.ask(to.is_ipv4(), &mut control)?;
             (told.uncut, told.flow_label) = (tx.flags & USK_TX_DF != 0, tx.label());
         }
-        outgoing(&mut skb);
+        skb::outgoing(&mut skb);
+        // Offloads are of IP's packets, and the datagram around it has a checksum of its own.
+        if skb.pieces.is_some() || skb.csum != Csum::None {
+            return Err(Error::Inval);
+        }
         port.with(|g| send_skb(g, to, &control, told, skb)).map(|()| 0)
     })
 }

@@ -6,6 +6,7 @@
 //! | `home`, `slot` | the value of a registration; the data of a sock or a connection |
 //! | `addr`, `reg` | addresses; registrations, and the texts of a table |
 //! | `skb`, `msg`, `owned` | packets, messages, owned socks |
+//! | `offload` | what super-packets are cut into, and made of |
 //! | `sock`, `proto` | socks of a protocol, `struct usk_proto` |
 //! | `udp`, `inner` | UDP ports of a protocol, `struct usk_udp_ops`; inner socks, `struct usk_inner_ops` |
 //! | `borrow` | congestion control borrowed by a protocol |
@@ -25,6 +26,7 @@ pub(crate) mod home;
 pub(crate) mod hook;
 pub(crate) mod inner;
 pub(crate) mod msg;
+pub(crate) mod offload;
 pub(crate) mod owned;
 pub(crate) mod plugin;
 pub(crate) mod proto;

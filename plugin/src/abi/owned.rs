@@ -240,8 +240,8 @@ impl OwnedSock<'_> {
     }
 
     /// Sends a packet to `to`, or to the peer: route, IP header, fragments, device. It begins with the protocol's
-    /// header, its checksum complete. ENOBUFS: the device's queue is full, treat it as a loss; EMSGSIZE, ENETUNREACH,
-    /// ENOTCONN.
+    /// header, its checksum complete or left open ([`Packet::csum_partial`]). ENOBUFS: the device's queue is full,
+    /// treat it as a loss; EMSGSIZE, ENETUNREACH, ENOTCONN.
     pub fn xmit(&self, skb: Skb, to: Option<SocketAddr>) -> Result<()> {
         let to = to.map(addr::to_c);
         let to = to.as_ref().map_or(null(), std::ptr::from_ref);
@@ -307,6 +307,21 @@ impl OwnedSock<'_> {
     pub fn recvmsg_control(&self, msg: &mut RecvMsg<'_>, skb: &Packet) -> Result<()> {
         // SAFETY: see `sock`; recvmsg's argument; a packet, which is only read.
         status(unsafe { usk_recvmsg_control(self.raw, msg.raw(), skb.raw()) })
+    }
+
+    /// Makes a packet a super-packet: its first `header` bytes are the header of each packet that it stands for, and
+    /// each has `size` bytes of what follows. EINVAL: a size of 0 or above 65535, a header of 0 or above 52 bytes, or
+    /// nothing behind it; EMSGSIZE: longer than 65535 bytes; EOPNOTSUPP: there is no `segment`.
+    pub fn set_gso(&self, skb: &mut Packet, header: usize, size: usize) -> Result<()> {
+        let number = |n| u32::try_from(n).map_err(|_| Errno::Inval);
+        // SAFETY: see `sock`; a packet.
+        status(unsafe { usk_skb_set_gso(self.raw, skb.raw(), number(header)?, number(size)?) })
+    }
+
+    /// Bytes of header and payload of the largest super-packet to the peer.
+    pub fn gso_max(&self) -> Result<usize> {
+        // SAFETY: see `sock`.
+        length(unsafe { usk_gso_max(self.raw) } as isize)
     }
 
     /// setsockopt(2) of the IP levels. ENOPROTOOPT for another.

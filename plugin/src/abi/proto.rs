@@ -4,6 +4,7 @@
 use super::addr;
 use super::contain::{contain, contain_for};
 use super::home;
+use super::offload::{Merge, Piece};
 use super::reg::Texts;
 use super::slot::Slot;
 use super::sock::{Owned, ProtoReg, Sock};
@@ -103,6 +104,9 @@ fn table<P: Protocol>(texts: &Texts) -> usk_proto {
         timer: Some(timer::<P>),
         work: Some(work::<P>),
         diag_show: Some(diag_show::<P>),
+        segment: more.segment.map(|_| segment::<P> as _),
+        may_merge: more.may_merge.map(|_| may_merge::<P> as _),
+        merge: more.merge.map(|_| merge::<P> as _),
     }
 }
 
@@ -599,6 +603,36 @@ impl Columns {
 unsafe extern "C" fn diag_show<P: Protocol>(o: *mut usk_owned_t, diag: *mut usk_diag_t) {
     // SAFETY: see above.
     unsafe { enter::<P, _>(o, (), |p, o| p.diag_show(o, &mut Columns(diag))) }
+}
+
+unsafe extern "C" fn segment<P: Protocol>(reg: *mut usk_reg_t, piece: *mut usk_piece_t) -> c_int {
+    // SAFETY: see above; what the pieces behind a panic are is not known: they are lost.
+    unsafe {
+        without_sock::<P, _>(reg, EIO, |p, _| {
+            P::MORE.segment.map_or(Err(Errno::OpNotSupp), |f| f(p, &mut Piece::new(piece))).c_return() as c_int
+        })
+    }
+}
+
+unsafe extern "C" fn may_merge<P: Protocol>(
+    reg: *mut usk_reg_t,
+    skb: *mut usk_skb_t,
+    src: *const usk_addr_t,
+    dst: *const usk_addr_t,
+) -> c_int {
+    // SAFETY: see above; the packet is lent, and both addresses are readable.
+    unsafe {
+        without_sock::<P, _>(reg, 0, |p, _| {
+            let ends = (addr::given(&*src).ip(), addr::given(&*dst).ip());
+            let header = P::MORE.may_merge.zip(Packet::lent(skb)).and_then(|(f, skb)| f(p, skb, ends));
+            header.and_then(|n| c_int::try_from(n).ok()).unwrap_or(0)
+        })
+    }
+}
+
+unsafe extern "C" fn merge<P: Protocol>(reg: *mut usk_reg_t, merge: *mut usk_merge_t) -> c_int {
+    // SAFETY: see above.
+    unsafe { without_sock::<P, _>(reg, 0, |p, _| P::MORE.merge.map_or(0, |f| f(p, &mut Merge::new(merge)) as c_int)) }
 }
 
 pub(crate) fn csum(bytes: &[u8], sum: u32) -> u32 {

@@ -113,6 +113,22 @@ impl Packet {
         unsafe { usk_skb_csum_unnecessary(self.raw()) != 0 }
     }
 
+    /// Leaves the checksum open: the Internet checksum of all bytes from `start` on, into the field `offset` bytes
+    /// behind that, is computed where the packet leaves the machine. `sum` is what it begins with, as
+    /// [`csum_pseudo`](crate::csum_pseudo) returns it. EINVAL: the field is not in a header that was pushed.
+    pub fn csum_partial(&mut self, start: usize, offset: usize, sum: u32) -> Result<()> {
+        let number = |n| u32::try_from(n).map_err(|_| Errno::Inval);
+        // SAFETY: see `len`.
+        status(unsafe { usk_skb_csum_partial(self.raw(), number(start)?, number(offset)?, sum) })
+    }
+
+    /// Payload bytes of each packet that a super-packet stands for. None: it is an ordinary packet.
+    pub fn gso_size(&self) -> Option<usize> {
+        // SAFETY: see `len`.
+        let size = unsafe { usk_skb_gso_size(self.raw()) };
+        (size > 0).then_some(size as usize)
+    }
+
     /// A packet that shares the payload and has a copy of the headers, to be sent while this one waits for its
     /// acknowledgement. Its control block is zero. ENOMEM: there is no memory.
     pub fn share(&self) -> Result<Skb> {

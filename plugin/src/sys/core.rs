@@ -170,6 +170,8 @@ unsafe extern "C" {
     pub fn usk_skb_append(skb: *mut usk_skb_t, data: *const c_void, len: usize) -> c_int;
     pub fn usk_skb_csum(skb: *mut usk_skb_t, offset: usize, len: usize, sum: u32) -> u32;
     pub fn usk_skb_csum_unnecessary(skb: *mut usk_skb_t) -> c_int;
+    pub fn usk_skb_csum_partial(skb: *mut usk_skb_t, start: u32, offset: u32, sum: u32) -> c_int;
+    pub fn usk_skb_gso_size(skb: *mut usk_skb_t) -> u32;
     pub fn usk_queue_new() -> *mut usk_queue_t;
     pub fn usk_queue_free(q: *mut usk_queue_t);
     pub fn usk_queue_len(q: *mut usk_queue_t) -> usize;

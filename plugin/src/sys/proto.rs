@@ -80,6 +80,29 @@ pub struct usk_icmp_error_t {
 }
 #[derive(Clone, Copy)]
 #[repr(C)]
+pub struct usk_piece_t {
+    pub header: *mut c_void,
+    pub header_len: u32,
+    pub index: u32,
+    pub offset: u32,
+    pub len: u32,
+    pub last: u32,
+    pub sum: u32,
+    pub src: usk_addr_t,
+    pub dst: usk_addr_t,
+}
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct usk_merge_t {
+    pub header: *mut c_void,
+    pub header_len: u32,
+    pub held: u32,
+    pub next: *mut usk_skb_t,
+    pub src: usk_addr_t,
+    pub dst: usk_addr_t,
+}
+#[derive(Clone, Copy)]
+#[repr(C)]
 pub struct usk_proto {
     pub version: u32,
     pub size: u32,
@@ -146,6 +169,16 @@ pub struct usk_proto {
     pub timer: Option<unsafe extern "C" fn(reg: *mut usk_reg_t, index: u32)>,
     pub work: Option<unsafe extern "C" fn(reg: *mut usk_reg_t, bits: u32)>,
     pub diag_show: Option<unsafe extern "C" fn(o: *mut usk_owned_t, diag: *mut usk_diag_t)>,
+    pub segment: Option<unsafe extern "C" fn(reg: *mut usk_reg_t, piece: *mut usk_piece_t) -> c_int>,
+    pub may_merge: Option<
+        unsafe extern "C" fn(
+            reg: *mut usk_reg_t,
+            skb: *mut usk_skb_t,
+            src: *const usk_addr_t,
+            dst: *const usk_addr_t,
+        ) -> c_int,
+    >,
+    pub merge: Option<unsafe extern "C" fn(reg: *mut usk_reg_t, merge: *mut usk_merge_t) -> c_int>,
 }
 #[repr(C)]
 pub struct usk_diag_t {
@@ -266,6 +299,8 @@ unsafe extern "C" {
     pub fn usk_set_ecn(o: *mut usk_owned_t, ecn: c_int) -> c_int;
     pub fn usk_skb_info(skb: *mut usk_skb_t, info: *mut usk_packet_info_t) -> c_int;
     pub fn usk_icmp_report(sk: *mut usk_sock_t, error: *const usk_icmp_error_t, port: u16, header: usize) -> c_int;
+    pub fn usk_skb_set_gso(o: *mut usk_owned_t, skb: *mut usk_skb_t, header: u32, size: u32) -> c_int;
+    pub fn usk_gso_max(o: *mut usk_owned_t) -> c_int;
     pub fn usk_reply(reg: *mut usk_reg_t, info: *const usk_packet_info_t, skb: *mut usk_skb_t) -> c_int;
     pub fn usk_ip_setsockopt(o: *mut usk_owned_t, level: c_int, name: c_int, value: *const c_void, len: usize)
     -> c_int;

@@ -2,10 +2,13 @@
 //! that the stack above runs once for all of them. Above: `ip::input`. Below: devices that do not coalesce themselves.
 //! Linux's rules: net/ipv4/tcp_offload.c (tcp_gro_receive), af_inet.c (inet_gro_receive).
 
+use super::join::Joining;
 use super::{FIN, Layout, PSH, TCP, edit_front};
+use crate::sock::offload::Offload;
 use crate::sock::skb::{Csum, GsoType, L3, Skb};
 use crate::wire::checksum::{self, Checksum};
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 /// Number of flows held at a time (MAX_GRO_SKBS).
 const FLOWS: usize = 8;
@@ -31,6 +34,7 @@ struct Held {
 #[derive(Debug, Default)]
 pub(crate) struct Gro {
     held: SmallVec<[Held; FLOWS]>,
+    joining: Joining,
 }
 
 /// What the headers of a segment say.
@@ -45,9 +49,15 @@ struct Seen {
 impl Gro {
     /// Takes a packet that starts with the network header. Passes packets to which nothing more can be merged to `out`,
     /// in the order of each flow. Segments with a wrong checksum are passed on unchanged, for the protocol to count.
-    pub(crate) fn receive(&mut self, mut skb: Skb, out: &mut dyn FnMut(Skb)) {
+    /// `find`: the plugged-in protocol of a number, if it joins packets.
+    pub(crate) fn receive(
+        &mut self,
+        mut skb: Skb,
+        find: &dyn Fn(u8) -> Option<Arc<dyn Offload>>,
+        out: &mut dyn FnMut(Skb),
+    ) {
         // A packet that the device has coalesced is passed on after the held packets of its flow.
-        let Some(seen) = look(&mut skb) else { return out(skb) };
+        let Some(seen) = look(&mut skb) else { return self.joining.receive(skb, find, out) };
         let same = self.held.iter().position(|h| same_flow(h, &skb, &seen.layout));
         let candidate = skb.gso_size == 0 && seen.len > 0 && seen.flags & (SYN | RST | URG | ACK) == ACK;
         if !candidate || !checksum_ok(&mut skb, &seen.layout) {
@@ -86,6 +96,7 @@ impl Gro {
         while !self.held.is_empty() {
             self.release(Some(0), out);
         }
+        self.joining.flush(out);
     }
 
     fn release(&mut self, at: Option<usize>, out: &mut dyn FnMut(Skb)) {

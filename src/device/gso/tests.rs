@@ -23,7 +23,7 @@ fn seal(p: &mut [u8]) {
     let field = l.th + l.csum_offset();
     p[field..field + 2].fill(0);
     let sum = checksum::add(l.pseudo(p, l.end - l.th), checksum::sum(&p[l.th..l.end], 0));
-    let sum = nonzero(l.proto, checksum::finish(sum));
+    let sum = nonzero(l.csum_offset(), checksum::finish(sum));
     p[field..field + 2].copy_from_slice(&sum.to_be_bytes());
 }
 
@@ -228,7 +228,7 @@ fn coalesce(packets: &[Vec<u8>]) -> Vec<Skb> {
     let mut gro = Gro::default();
     let mut out = vec![];
     for p in packets {
-        gro.receive(Skb::from_slice(p), &mut |s| out.push(s));
+        gro.receive(Skb::from_slice(p), &|_| None, &mut |s| out.push(s));
     }
     gro.flush(&mut |s| out.push(s));
     out

@@ -2,6 +2,8 @@ use super::*;
 use crate::device::Caps;
 use crate::device::capture_test::{Bench, Capture};
 use crate::ip::route;
+use crate::sock::offload::{Offload, Piece, Pieces};
+use crate::wire::checksum;
 use crate::wire::ip::Ipv4Header;
 use crate::wire::ipv6::Ipv6Header;
 use crate::wire::udp;
@@ -93,4 +95,62 @@ fn what_is_sent_to_ourselves_comes_back_by_loopback_and_not_by_the_wire() {
     b.poll();
     assert!(b.stack.mib.get(Mib::IpInReceives) >= 1);
     assert!(b.wire.take().is_empty());
+}
+
+/// A protocol whose header is the offset of its payload and a checksum. It refuses a piece beyond the given one.
+struct Offsets(u16);
+
+impl Offload for Offsets {
+    fn segment(&self, piece: &mut Piece<'_>) -> Result<()> {
+        piece.header[..2].copy_from_slice(&(piece.offset as u16).to_be_bytes());
+        if piece.index > self.0 { Err(Error::Io) } else { Ok(()) }
+    }
+}
+
+/// 250 bytes in pieces of 100.
+fn super_packet(t: &IpTx, pieces: u16, appended: bool) -> Skb {
+    let payload = [0x5a; 250];
+    let mut skb = Skb::from_slice(&if appended { [&[0; 4][..], &payload].concat() } else { payload.to_vec() });
+    if !appended {
+        let pseudo = checksum::pseudo_header(t.src, t.dst, 253, 254);
+        skb.push(4).unwrap()[2..].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
+        skb.csum = Csum::Partial { start: 0, offset: 2 };
+    }
+    (skb.gso_size, skb.gso_type) = (100, GsoType::Protocol);
+    skb.pieces = Some(Pieces { header: 4, csum: Some((0, 2)), offload: Arc::new(Offsets(pieces)) });
+    skb
+}
+
+#[test]
+fn a_protocols_super_packet_leaves_in_pieces_with_identifications_of_their_own() {
+    let b = Bench::on_ip();
+    for appended in [false, true] {
+        let t = IpTx { protocol: 253, ..tx("10.0.0.1", "10.0.0.2", false) };
+        let dst = route::lookup(&b.stack, t.dst, None, 0).unwrap();
+        xmit(&b.stack, &dst, &t, super_packet(&t, 9, appended)).unwrap();
+        xmit(&b.stack, &dst, &t, Skb::from_slice(b"next")).unwrap();
+        let sent = b.wire.take();
+        let headers: Vec<_> = sent.iter().map(|p| Ipv4Header::parse(p).unwrap()).collect();
+        for (i, h) in headers.iter().enumerate().take(3) {
+            assert_eq!(h.payload().len(), [104, 104, 54][i]);
+            assert_eq!(h.payload()[..2], ((i * 100) as u16).to_be_bytes());
+            let pseudo = checksum::pseudo_header(t.src, t.dst, 253, h.payload().len() as u32);
+            assert!(h.checksum_ok() && checksum::is_valid(checksum::sum(h.payload(), pseudo)), "piece {i}");
+        }
+        let ids: Vec<_> = headers.iter().map(|h| h.id().wrapping_sub(headers[0].id())).collect();
+        assert!(matches!(ids[..], [0, 1, 2, next] if next >= 3), "{ids:?}");
+    }
+}
+
+#[test]
+fn a_super_packet_whose_protocol_refuses_a_piece_is_sent_in_part_and_counted() {
+    let b = Bench::on_ip();
+    let t = IpTx { protocol: 253, ..tx("10.0.0.1", "10.0.0.2", true) };
+    let dst = route::lookup(&b.stack, t.dst, None, 0).unwrap();
+    assert_eq!(xmit(&b.stack, &dst, &t, super_packet(&t, 1, false)), Ok(()));
+    assert_eq!(b.wire.take().len(), 2);
+    assert_eq!(b.stack.mib.drops(DropReason::SkbGsoSeg), 1);
+    assert_eq!(xmit(&b.stack, &dst, &t, super_packet(&t, 2, false)), Ok(()));
+    assert_eq!(b.wire.take().len(), 3);
+    assert_eq!(b.stack.mib.drops(DropReason::SkbGsoSeg), 1);
 }

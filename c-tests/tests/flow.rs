@@ -1,0 +1,196 @@
+//! FLOW, the stream of `plugins/flow.c`, in virtual time: what its super-packets become on links that carry them whole
+//! and on links that do not, with and without loss, and joined again where the receiver has GRO. Every byte is
+//! compared.
+#![cfg(has_usersock)]
+
+use std::io::{IoSlice, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use usersock::device::link::{Direction, LinkConfig};
+use usersock::error::Error;
+use usersock::net::Socket;
+use usersock::sim::World;
+use usersock::sock::msg::{RecvMsg, SendMsg};
+use usersock::stack::Stack;
+use usersock_ffi::loader;
+
+const FLOW: i32 = 253;
+const BYTES: usize = 1_000_000;
+
+/// Builds the plug-ins with their own Makefile, in a folder of this test's own; gives flow.so.
+fn plugin() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins-flow");
+        std::fs::create_dir_all(&out).expect("output folder is made");
+        let so = out.join("flow.so");
+        let made = Command::new("make")
+            .args(["--silent", "-C", concat!(env!("CARGO_MANIFEST_DIR"), "/plugins")])
+            .arg(format!("OUT={}", out.display()))
+            .arg(&so)
+            .stdin(Stdio::null())
+            .output()
+            .expect("make starts");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        so
+    };
+    BUILT.get_or_init(build).clone()
+}
+
+fn socket(stack: &Arc<Stack>, to: IpAddr) -> Socket {
+    let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    Socket::new(stack, family, libc::SOCK_STREAM, FLOW).expect("socket")
+}
+
+fn counter(stack: &Stack, name: &str) -> u64 {
+    stack.mib.named.list().into_iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("no counter {name}")).1
+}
+
+/// Byte `at` of a stream that has no short period.
+fn byte(at: usize) -> u8 {
+    ((at % 65_521) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[0]
+}
+
+/// As many bytes of the stream from `at` on as the socket takes.
+fn send_more(s: &Socket, at: &mut usize) {
+    while *at < BYTES {
+        let chunk: Vec<u8> = (*at..BYTES.min(*at + 50_000)).map(byte).collect();
+        match s.sendmsg(&mut SendMsg::new(&[IoSlice::new(&chunk)], libc::MSG_NOSIGNAL)) {
+            Ok(n) => *at += n,
+            Err(Error::Again) => return,
+            Err(e) => panic!("send: {e}"),
+        }
+    }
+}
+
+/// Compares as many bytes as there are; false at the end of the stream.
+fn receive_more(s: &Socket, at: &mut usize) -> bool {
+    let mut buf = [0; 10_000];
+    loop {
+        match s.recvmsg(&mut RecvMsg::new(&mut [IoSliceMut::new(&mut buf)], 0)) {
+            Ok(0) => return false,
+            Ok(n) => {
+                assert!(buf[..n].iter().enumerate().all(|(i, b)| *b == byte(*at + i)), "bytes from {at} on");
+                *at += n;
+            }
+            Err(Error::Again) => return true,
+            Err(e) => panic!("recv after {at} bytes: {e}"),
+        }
+    }
+}
+
+/// What was counted in a run.
+struct Counts {
+    sent: u64,
+    supers: u64,
+    again: u64,
+    received: u64,
+    received_supers: u64,
+    errors: u64,
+    /// Packets that the link carried to the receiver.
+    carried: u64,
+}
+
+/// Moves the stream both ways at once over a link, and ends it.
+fn run(link: &LinkConfig, v6: bool, gro: bool) -> Counts {
+    let world = World::new(7);
+    let [(a, ea), (b, eb)] = world.two(link).expect("two stacks");
+    for (stack, end) in [(&a, &ea), (&b, &eb)] {
+        loader::load(stack, &plugin()).unwrap_or_else(|e| panic!("{e}"));
+        end.dev.set_gro(gro);
+    }
+    let ip = if v6 { eb.v6.into() } else { IpAddr::from(eb.v4) };
+    let at = SocketAddr::new(ip, 7);
+    let (listener, client) = (socket(&b, ip), socket(&a, ip));
+    listener.bind(at).expect("bind");
+    listener.listen(4).expect("listen");
+    client.connect(Some(at)).expect("connect");
+    let (server, _) = listener.accept().expect("accept");
+    client.set_nonblocking(true);
+    server.set_nonblocking(true);
+    let (mut there, mut back) = ([0; 2], [0; 2]);
+    let (mut forth_open, mut back_open) = (true, true);
+    let limit = world.now() + Duration::from_secs(3000);
+    while forth_open || back_open {
+        for (s, sent) in [(&client, &mut there[0]), (&server, &mut back[0])] {
+            if *sent < BYTES {
+                send_more(s, sent);
+                if *sent == BYTES {
+                    s.shutdown(libc::SHUT_WR).expect("shutdown");
+                }
+            }
+        }
+        forth_open = forth_open && receive_more(&server, &mut there[1]);
+        back_open = back_open && receive_more(&client, &mut back[1]);
+        world.run_for(Duration::from_millis(1));
+        assert!(world.now() < limit, "{there:?} {back:?}");
+    }
+    assert_eq!((there[1], back[1]), (BYTES, BYTES));
+    drop((client, server, listener));
+    world.run_for(Duration::from_secs(10));
+    for stack in [&a, &b] {
+        let sockets = stack.registry.list().iter().find(|l| l.name == "FLOW").map(|l| l.sockets);
+        assert_eq!(sockets, Some(0), "none is left");
+    }
+    let of = |name: &str| counter(&a, name) + counter(&b, name);
+    Counts {
+        sent: of("FlowOutSegs"),
+        supers: of("FlowOutSupers"),
+        again: of("FlowRetrans"),
+        received: of("FlowInSegs"),
+        received_supers: of("FlowInSupers"),
+        errors: of("FlowInErrors"),
+        carried: usersock::device::Device::stats(&*eb.link).rx_packets,
+    }
+}
+
+fn wire() -> LinkConfig {
+    LinkConfig::both(Direction::default().rate(1_000_000_000).delay(Duration::from_millis(2)))
+}
+
+#[test]
+fn a_link_that_carries_super_packets_gets_them_whole() {
+    for v6 in [false, true] {
+        let c = run(&wire().offload(true), v6, false);
+        assert!(c.supers > 20 && c.received_supers == c.supers, "{} of {}", c.received_supers, c.supers);
+        assert_eq!((c.received, c.again, c.errors), (c.sent, 0, 0));
+        assert!(c.carried < 2 * BYTES as u64 / 1448, "{} packets", c.carried);
+    }
+}
+
+#[test]
+fn a_link_that_does_not_gets_packets_of_its_mtu() {
+    for (v6, ethernet) in [(false, false), (true, false), (false, true), (true, true)] {
+        let c = run(&wire().ethernet(ethernet), v6, false);
+        assert!(c.supers > 20 && c.received_supers == 0, "{} supers", c.supers);
+        assert!(c.carried > BYTES as u64 / 1448, "{} packets", c.carried);
+        assert!(c.received > 2 * BYTES as u64 / 1448 && c.errors == 0, "{} received, {} wrong", c.received, c.errors);
+    }
+}
+
+#[test]
+fn received_packets_are_joined_where_gro_is_on() {
+    // Without a rate the pieces arrive together.
+    let link = LinkConfig::both(Direction::default().delay(Duration::from_millis(2)));
+    for v6 in [false, true] {
+        let without = run(&link, v6, false);
+        let with = run(&link, v6, true);
+        assert!(with.received_supers > 20, "{} joined", with.received_supers);
+        assert!(with.received < without.received / 2, "{} packets, {} without", with.received, without.received);
+        assert_eq!(with.errors, 0);
+    }
+}
+
+#[test]
+fn lost_reordered_doubled_and_corrupted_pieces_are_sent_again() {
+    for gro in [false, true] {
+        let way = Direction::default().delay(Duration::from_millis(2));
+        let way = way.loss(0.002).reorder(0.002).duplicate(0.002).corrupt(0.002);
+        let c = run(&LinkConfig::both(way), gro, gro);
+        assert!(c.again > 0 && c.supers > 20, "{} again", c.again);
+        assert!(c.errors > 0, "a flipped bit is seen by the checksum of the piece");
+    }
+}

@@ -1,0 +1,149 @@
+//! BLOCKS: datagrams of up to 64 KiB over IP protocol 254 (RFC 3692), which leave as super-packets: what a path cannot
+//! carry whole arrives in packets of its size, each with its place in the datagram, and the receiver gets them one by
+//! one, or joined where its device does that. `cargo build -p usersock-plugin --example blocks` makes libblocks.so.
+//!
+//!   0 2 4 8 10 | from | to | offset | last | sum | payload ... all big-endian; sum is UDP's
+#![forbid(unsafe_code)]
+
+use std::net::{IpAddr, SocketAddr};
+use usersock_plugin::Drop;
+use usersock_plugin::prelude::*;
+
+const BLOCKS: u8 = 254;
+const HEADER: usize = 12;
+const SUM: usize = 10;
+
+/// Counters, in the order of COUNTERS.
+const OUT: usize = 0;
+const IN: usize = 1;
+const IN_SUPERS: usize = 2;
+
+#[derive(Clone, Copy)]
+struct Head {
+    from: u16,
+    to: u16,
+    offset: u32,
+    last: bool,
+}
+
+impl Head {
+    /// Without the checksum.
+    fn bytes(self) -> [u8; HEADER] {
+        let mut b = [0; HEADER];
+        b[..2].copy_from_slice(&self.from.to_be_bytes());
+        b[2..4].copy_from_slice(&self.to.to_be_bytes());
+        b[4..8].copy_from_slice(&self.offset.to_be_bytes());
+        b[9] = self.last.into();
+        b
+    }
+
+    fn parse(b: &[u8]) -> Head {
+        let half = |at: usize| u16::from_be_bytes([b[at], b[at + 1]]);
+        Head { from: half(0), to: half(2), offset: u32::from_be_bytes([b[4], b[5], b[6], b[7]]), last: b[9] != 0 }
+    }
+
+    /// That of a packet. None: it is too short.
+    fn of(skb: &Packet) -> Option<Head> {
+        let mut b = [0; HEADER];
+        (skb.copy(0, &mut b) == HEADER).then(|| Head::parse(&b))
+    }
+}
+
+fn sum_is_right(skb: &Packet, (from, to): (IpAddr, IpAddr)) -> bool {
+    let len = skb.len();
+    let pseudo = || csum_pseudo(SocketAddr::new(from, 0), SocketAddr::new(to, 0), BLOCKS, len);
+    skb.csum_unnecessary() || csum_fold(skb.csum(0, len, pseudo())) == 0
+}
+
+struct Blocks;
+
+impl Blocks {
+    fn segment(&self, piece: &mut Piece<'_>) -> Result<()> {
+        let whole = Head::parse(piece.header());
+        let head = Head { offset: piece.offset() as u32, last: piece.is_last(), ..whole };
+        piece.header().copy_from_slice(&head.bytes());
+        Ok(())
+    }
+
+    fn may_merge(&self, skb: &Packet, ends: (IpAddr, IpAddr)) -> Option<usize> {
+        Head::of(skb).filter(|_| sum_is_right(skb, ends)).map(|_| HEADER)
+    }
+
+    fn merge(&self, m: &mut Merge<'_>) -> Merged {
+        let (held, end) = (Head::parse(m.header()), m.held() as u32);
+        match Head::of(m.next()) {
+            Some(next) if (next.from, next.to, next.offset) == (held.from, held.to, held.offset + end) => {
+                m.header().copy_from_slice(&Head { last: next.last, ..held }.bytes());
+                if next.last { Merged::Last } else { Merged::Yes }
+            }
+            _ => Merged::No,
+        }
+    }
+}
+
+impl Protocol for Blocks {
+    type Sock = ();
+    const NAME: &'static str = "BLOCKS";
+    const TYPE: SockType = SockType::Dgram;
+    const PROTOCOL: u8 = BLOCKS;
+    const COUNTERS: &'static [&'static str] = &["BlocksOut", "BlocksIn", "BlocksInSupers"];
+    const MORE: ProtoMore<Self> = ProtoMore {
+        segment: Some(Self::segment),
+        may_merge: Some(Self::may_merge),
+        merge: Some(Self::merge),
+        ..ProtoMore::NONE
+    };
+
+    fn sendmsg(&self, o: &mut Owned<'_, Self>, msg: &mut SendMsg<'_>) -> Result<usize> {
+        let len = msg.len();
+        if len + HEADER > o.gso_max()? {
+            return Err(Errno::MsgSize);
+        }
+        let (local, peer) = o.ends()?;
+        let mut skb = msg.skb(len)?;
+        skb.push(&Head { from: local.port(), to: peer.port(), offset: 0, last: true }.bytes())?;
+        skb.csum_partial(0, SUM, csum_pseudo(local, peer, BLOCKS, HEADER + len))?;
+        if len > 0 {
+            o.set_gso(&mut skb, HEADER, o.path_mtu()? - HEADER)?;
+        }
+        o.xmit(skb, None)?;
+        o.reg().count(OUT, 1)?;
+        Ok(len)
+    }
+
+    fn recvmsg(&self, o: &mut Owned<'_, Self>, msg: &mut RecvMsg<'_>) -> Result<usize> {
+        let until = o.timeo(Direction::Recv, msg.flags());
+        while o.receive_peek().is_none() {
+            o.take_error()?;
+            o.wait(Events::IN, until)?;
+        }
+        o.receive_msg(msg, HEADER)
+    }
+
+    fn connect(&self, o: &mut Owned<'_, Self>, to: SocketAddr) -> Result<()> {
+        o.route_connect(to)?;
+        o.hash()
+    }
+
+    fn rcv(&self, reg: ProtoReg<'_, Self>, skb: Skb, info: &PacketInfo) {
+        let Some(head) = Head::of(&skb) else { return reg.drop_skb(skb, Drop::Header) };
+        if !sum_is_right(&skb, (info.src.ip(), info.dst.ip())) {
+            return reg.drop_skb(skb, Drop::Csum);
+        }
+        let _ = reg.count(IN, 1);
+        let _ = reg.count(IN_SUPERS, skb.gso_size().is_some().into());
+        let (from, to) = (SocketAddr::new(info.src.ip(), head.from), SocketAddr::new(info.dst.ip(), head.to));
+        match reg.lookup(to, from, info.ifindex) {
+            // A full backlog has dropped and counted it.
+            Some(sock) => drop(sock.deliver(skb)),
+            None => reg.drop_skb(skb, Drop::NoSocket),
+        }
+    }
+
+    fn backlog_rcv(&self, o: &mut Owned<'_, Self>, skb: Skb) {
+        // A full buffer has dropped and counted it.
+        let _ = o.receive_push(skb);
+    }
+}
+
+usersock_plugin::plugin!(|plugin| plugin.protocol(Blocks));
