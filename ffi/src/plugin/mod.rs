@@ -63,3 +63,5 @@ mod gate;
 mod lists;
 mod table;
 mod watch;
+
+pub use watch::packets_owned;
