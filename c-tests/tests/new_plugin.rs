@@ -50,7 +50,8 @@ fn install(prefix: &Path) {
     ] {
         symlink(from, prefix.join(to)).expect("a link");
     }
-    fs::copy(usersock(), prefix.join("bin/usersock")).expect("copied");
+    // Not a copy: what another thread's child has open for writing cannot be executed (ETXTBSY).
+    fs::hard_link(usersock(), prefix.join("bin/usersock")).expect("a link");
 }
 
 fn said(out: &Output) -> String {
