@@ -1,7 +1,8 @@
 //! `usersock check-plugin`: what every plug-in must do, tried on one. The command finds out what the file registers,
-//! and runs the checks of each kind of table. Each check is a process of its own, this command again with `--part`, so that
-//! a crash or a hang of the plug-in is a finding like any other, and none disturbs the next. Most are worlds in virtual
-//! time; signals, threads and devices need real time. Below: `usersock::sim`, `usersock::net`, the plug-in's loader.
+//! and runs the checks of each kind of table. Each check is a process of its own, this command again with `--part`, so
+//! that a crash or a hang of the plug-in is a finding like any other, and none disturbs the next. Most are worlds in
+//! virtual time; signals, threads and devices need real time. Below: `usersock::sim`, `usersock::net`, the plug-in's
+//! loader.
 //!
 //! | file | what |
 //! |---|---|
