@@ -192,11 +192,14 @@ unsafe extern "C" fn shutdown(o: *mut usk_owned_t, _how: c_int) {
     contain_owned(o, || panic_if(o, place::SHUTDOWN))
 }
 
-unsafe extern "C" fn ioctl(sk: *mut usk_sock_t, _request: c_ulong, value: *mut c_int) -> c_int {
+unsafe extern "C" fn ioctl(sk: *mut usk_sock_t, request: c_ulong, value: *mut c_int) -> c_int {
     contain(sk, || {
         // SAFETY: owned here; `value` is the operation's, writable.
         locked(sk, |o| unsafe {
             panic_if(o, place::IOCTL);
+            if request != SIOCOUTQ {
+                return -ENOTTY;
+            }
             *value = *place_of(o) as c_int;
             0
         })

@@ -7,9 +7,11 @@ use std::ffi::{c_char, c_int, c_ulong, c_void};
 pub const EIO: c_int = 5;
 pub const EFAULT: c_int = 14;
 pub const EINVAL: c_int = 22;
+pub const ENOTTY: c_int = 25;
 pub const EDESTADDRREQ: c_int = 89;
 pub const EMSGSIZE: c_int = 90;
 pub const ENOPROTOOPT: c_int = 92;
+pub const SIOCOUTQ: c_ulong = 0x5411;
 
 pub enum usk_plugin_t {}
 pub enum usk_reg_t {}

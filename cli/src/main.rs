@@ -5,6 +5,7 @@
 //! on stderr.
 
 mod address;
+mod check_plugin;
 mod instance;
 mod launch;
 mod link;
@@ -207,6 +208,9 @@ Examples:
     Plot(plot::Args),
     /// Make the skeleton of a plug-in, in a new folder: it builds, runs and has a test
     NewPlugin(new_plugin::Args),
+    /// Try on a plug-in what every plug-in must do, in worlds of virtual time and by threads: a line a check, and what
+    /// fails
+    CheckPlugin(check_plugin::Args),
     /// Print what makes a shell complete the arguments of this command
     Completions(man::Completions),
     /// Print a manual page
@@ -242,6 +246,7 @@ fn main() -> ExitCode {
         Command::Trace(args) => trace::run(&args),
         Command::Plot(args) => plot::run(&args),
         Command::NewPlugin(args) => new_plugin::run(&args),
+        Command::CheckPlugin(args) => check_plugin::run(&args),
         Command::Completions(args) => man::completions(&args),
         Command::Man(args) => man::man(&args),
     })

@@ -143,7 +143,7 @@ mod tests {
                 c.get_name()
             );
             let text = page(&format!("usersock-{}.1", c.get_name()));
-            for long in c.get_arguments().filter_map(|a| a.get_long()) {
+            for long in c.get_arguments().filter(|a| !a.is_hide_set()).filter_map(|a| a.get_long()) {
                 assert!(text.contains(&roff::escape(&format!("--{long}"))), "{} --{long}", c.get_name());
             }
         }

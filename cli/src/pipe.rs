@@ -26,9 +26,9 @@ const LINGER_SECONDS: i32 = 60;
 
 /// What socket(2) is asked for: TYPE, or TYPE:PROTOCOL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kind {
-    ty: i32,
-    protocol: i32,
+pub(crate) struct Kind {
+    pub(crate) ty: i32,
+    pub(crate) protocol: i32,
 }
 
 impl FromStr for Kind {

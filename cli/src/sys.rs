@@ -3,6 +3,7 @@
 //! `io::Error` with the kernel's errno. Linux: tun.txt, capabilities(7), seccomp(2).
 #![allow(unsafe_code)]
 
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::Pid;
 use std::ffi::CStr;
 use std::fs::File;
@@ -135,4 +136,32 @@ pub(crate) fn close_inherited(first: RawFd, last: RawFd) {
         // SAFETY: close_range takes numbers; the caller says that nobody here owns these descriptors.
         unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     }
+}
+
+/// Sends a signal to a thread of this process.
+pub(crate) fn signal_thread(tid: Pid, signal: Signal) {
+    // SAFETY: tgkill takes numbers; a thread that has ended is an error, which does not matter.
+    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid.as_raw(), signal as i32) };
+}
+
+/// Has a signal handled by a function that does nothing: with or without SA_RESTART.
+pub(crate) fn on_signal(signal: Signal, restart: bool) {
+    extern "C" fn nothing(_: i32) {}
+    let flags = if restart { SaFlags::SA_RESTART } else { SaFlags::empty() };
+    let action = SigAction::new(SigHandler::Handler(nothing), flags, SigSet::empty());
+    // SAFETY: the handler does nothing.
+    let _ = unsafe { sigaction(signal, &action) };
+}
+
+/// _exit(2): ends a fork child, without what its parent has to do at its end.
+pub(crate) fn exit_at_once(status: i32) -> ! {
+    // SAFETY: does not return, and runs nothing of this program.
+    unsafe { libc::_exit(status) }
+}
+
+/// Bytes of the heap that are allocated, by this program and by shared objects alike (mallinfo(3)).
+pub(crate) fn heap_in_use() -> usize {
+    // SAFETY: returns numbers.
+    let info = unsafe { libc::mallinfo2() };
+    info.uordblks + info.hblkhd
 }

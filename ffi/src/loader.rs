@@ -24,8 +24,27 @@ pub struct usk_plugin_t {
 pub(crate) type Init = unsafe extern "C-unwind" fn(*mut usk_plugin_t) -> c_int;
 pub(crate) type Exit = unsafe extern "C-unwind" fn(*mut usk_plugin_t);
 
+/// What a table that a plug-in registers is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TableKind {
+    /// struct usk_proto.
+    Protocol,
+    /// struct usk_cong_ops.
+    Congestion,
+    /// struct usk_sock_ops.
+    Hooks,
+    /// struct usk_tcp_ops.
+    Tcp,
+    /// struct usk_ulp_ops.
+    Layer,
+    /// struct usk_device_ops.
+    Device,
+}
+
 /// Something a plug-in registered.
 pub(crate) trait Item: Send + Sync {
+    /// What its table is of, and the name in it.
+    fn table(&self) -> (TableKind, &str);
     /// Unregisters it. EBUSY while it is in use, ENOENT if it is not registered any more.
     fn unregister(&self, stack: &Arc<Stack>) -> Result<()>;
     /// Its address, by which it is found again.
@@ -123,6 +142,17 @@ impl Plugin {
     }
 }
 
+impl Plugin {
+    /// Unregisters everything and takes the plug-in off its stack. EBUSY while something is in use.
+    pub(crate) fn unload(self: &Arc<Plugin>) -> Result<()> {
+        let stack = self.stack()?;
+        self.unregister_all(&stack)?;
+        let ours: Arc<dyn std::any::Any + Send + Sync> = self.clone();
+        stack.plugins.lock().retain(|p| !Arc::ptr_eq(p, &ours));
+        Ok(())
+    }
+}
+
 impl Drop for Plugin {
     fn drop(&mut self) {
         // Nothing is on the list after usk_plugin_unload.
@@ -178,6 +208,28 @@ pub(crate) fn load_file(stack: &Arc<Stack>, path: &Path) -> std::result::Result<
         return Err(ConfigError::new(message, Error::Inval));
     };
     attach(stack, shown, init, Some(library))
+}
+
+/// A plug-in that a program in Rust has loaded into a stack, to look at it and to unload it again. Dropping it leaves
+/// the plug-in with the stack.
+pub struct Loaded(Arc<Plugin>);
+
+impl Loaded {
+    /// As [`load`].
+    pub fn open(stack: &Arc<Stack>, path: &Path) -> std::result::Result<Loaded, ConfigError> {
+        load_file(stack, path).map(Loaded)
+    }
+
+    /// The tables it has registered and not taken out again, in that order, and their names.
+    pub fn tables(&self) -> Vec<(TableKind, String)> {
+        let items = self.0.items.lock().list.clone();
+        items.iter().map(|item| item.table()).map(|(kind, name)| (kind, name.to_owned())).collect()
+    }
+
+    /// usk_plugin_unload: EBUSY while something is in use, and what was unregistered by then stays so.
+    pub fn unload(&self) -> Result<()> {
+        self.0.unload()
+    }
 }
 
 /// Lets configurations load plug-ins (`plugin=FILE.so`) in this process. Called by every call of the C ABI that makes a

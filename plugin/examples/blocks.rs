@@ -85,7 +85,7 @@ impl Protocol for Blocks {
     type Sock = ();
     const NAME: &'static str = "BLOCKS";
     const TYPE: SockType = SockType::Dgram;
-    const PROTOCOL: u8 = BLOCKS;
+    const PROTOCOL: u16 = BLOCKS as u16;
     const COUNTERS: &'static [&'static str] = &["BlocksOut", "BlocksIn", "BlocksInSupers"];
     const MORE: ProtoMore<Self> = ProtoMore {
         segment: Some(Self::segment),

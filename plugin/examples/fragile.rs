@@ -14,6 +14,8 @@ const PROTOCOL: u16 = 254;
 const HEADER: usize = 8;
 /// The option, of level 254, an int: where the socket's next operation is to panic.
 const PANIC_IN: i32 = 1;
+/// ioctl(2): reads the option.
+const SIOCOUTQ: c_ulong = 0x5411;
 
 /// Values of PANIC_IN, as in fragile.c.
 mod place {
@@ -103,9 +105,9 @@ impl Protocol for Fragile {
         panic_if(o, &[place::SHUTDOWN]);
     }
 
-    fn ioctl(&self, o: &mut Owned<'_, Self>, _request: c_ulong, _value: i32) -> Result<i32> {
+    fn ioctl(&self, o: &mut Owned<'_, Self>, request: c_ulong, _value: i32) -> Result<i32> {
         panic_if(o, &[place::IOCTL]);
-        Ok(*o.data() as i32)
+        if request == SIOCOUTQ { Ok(*o.data() as i32) } else { Err(Errno::NoTty) }
     }
 
     fn setsockopt(&self, o: &mut Owned<'_, Self>, level: i32, name: i32, value: &[u8]) -> Result<()> {
@@ -149,6 +151,9 @@ impl Protocol for Fragile {
         let mut head = [0; HEADER];
         head[..2].copy_from_slice(&from.port().to_be_bytes());
         head[2..4].copy_from_slice(&to.port().to_be_bytes());
+        let sum = csum_pseudo(from, to, PROTOCOL as u8, HEADER + len);
+        let sum = csum_fold(skb.csum(0, len, csum(&head, sum)));
+        head[6..].copy_from_slice(&sum.to_be_bytes());
         skb.push(&head)?;
         o.xmit(skb, Some(to))?;
         Ok(len)
@@ -175,6 +180,10 @@ impl Protocol for Fragile {
         let Some(h) = skb.head::<HEADER>() else { return reg.drop_skb(skb, Drop::Header) };
         let from = SocketAddr::new(info.src.ip(), u16::from_be_bytes([h[0], h[1]]));
         let to = SocketAddr::new(info.dst.ip(), u16::from_be_bytes([h[2], h[3]]));
+        let len = skb.len();
+        if csum_fold(skb.csum(0, len, csum_pseudo(from, to, PROTOCOL as u8, len))) != 0 {
+            return reg.drop_skb(skb, Drop::Csum);
+        }
         match reg.lookup(to, from, info.ifindex) {
             Some(sock) => {
                 skb.set_cb(&from);

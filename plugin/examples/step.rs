@@ -223,7 +223,7 @@ impl Step {
         Events::IN.when(readable)
             | Events::OUT.when(writable)
             | Events::ERR.when(failed)
-            | Events::HUP.when(state == State::CLOSE)
+            | Events::HUP.when(state == State::CLOSE || shut.recv() && shut.send())
             | Events::RDHUP.when(shut.recv())
     }
 }

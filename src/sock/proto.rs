@@ -532,6 +532,8 @@ pub struct Listing {
     pub name: String,
     /// The (family, type, protocol) triples it is registered for.
     pub keys: Vec<(i32, i32, i32)>,
+    /// The IP protocol numbers whose packets it receives; none: it has no wire.
+    pub numbers: Vec<u8>,
     /// Bytes of one sock.
     pub obj_size: usize,
     /// Socks that exist.
@@ -561,6 +563,7 @@ impl Listing {
         Listing {
             name: name.to_owned(),
             keys,
+            numbers: r.numbers.clone(),
             obj_size: r.proto.obj_size(),
             sockets: r.accounts.sockets.sum(),
             pages: r.accounts.pages.sum(),

@@ -64,6 +64,8 @@ static ptrdiff_t @name@_sendmsg(usk_owned_t *o, const usk_ulp_t *ulp, usk_sendms
         return -EOPNOTSUPP;
     if (usk_sendmsg_len(msg) == 0)
         return ulp->below->sendmsg(o, msg);
+    if (usk_sock_shutdown(usk_owned_sock(o)) & 2)
+        return -EPIPE;
     uint64_t until = usk_timeo(o, USK_SEND, flags & MSG_DONTWAIT);
     ptrdiff_t done = 0;
     for (;;) {

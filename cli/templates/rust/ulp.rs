@@ -77,6 +77,9 @@ impl @Name@ {
         if msg.is_empty() {
             return l.below_sendmsg(msg);
         }
+        if l.shut_down().send() {
+            return Err(Errno::Pipe);
+        }
         let until = l.timeo(Direction::Send, flags);
         let mut done = 0;
         loop {

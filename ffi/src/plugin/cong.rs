@@ -11,7 +11,7 @@ use super::table::Table;
 use crate::handle::lend;
 use crate::held;
 use crate::held::contain;
-use crate::loader::usk_plugin_t;
+use crate::loader::{TableKind, usk_plugin_t};
 use smallvec::SmallVec;
 use std::any::Any;
 use std::ffi::{c_char, c_int, c_void};
@@ -215,6 +215,7 @@ type CongReg = Registration<usk_cong_ops>;
 unsafe impl Registered for usk_cong_ops {
     /// What the registry and the connections hold; of one that was replaced, those connections alone.
     type Own = OnceLock<Weak<Entry>>;
+    const KIND: TableKind = TableKind::Congestion;
 
     fn check(&self, name: &str) -> std::result::Result<(), String> {
         let lacks = |what: &str| Err(what.to_owned());

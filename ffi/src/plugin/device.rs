@@ -10,7 +10,7 @@ use super::skb::{self, usk_skb_t};
 use super::table::Table;
 use crate::boundary::boundary;
 use crate::held::{contain, status};
-use crate::loader::usk_plugin_t;
+use crate::loader::{TableKind, usk_plugin_t};
 use crate::note;
 use crate::note::{note, noted, noted_line};
 use crate::ptr::string;
@@ -173,6 +173,7 @@ pub(crate) struct Devices(Arc<()>);
 // SAFETY: begins with those members, as asserted; a plug-in says that its functions may be called from any thread.
 unsafe impl Registered for usk_device_ops {
     type Own = Devices;
+    const KIND: TableKind = TableKind::Device;
 
     fn check(&self, _: &str) -> std::result::Result<(), String> {
         let required = [("open", self.open.is_some()), ("recv", self.recv.is_some()), ("xmit", self.xmit.is_some())];

@@ -8,7 +8,6 @@ use crate::ptr;
 use crate::stacks::{give_stack, stack_of, usk_stack_t};
 use std::ffi::{c_char, c_int};
 use std::path::Path;
-use std::sync::Arc;
 use usersock::error::Error;
 
 /// The entry point of a plug-in: registers its tables and returns 0, or a negative errno, with which loading fails
@@ -76,12 +75,7 @@ pub unsafe extern "C" fn usk_plugin_refuse(why: *const c_char) -> c_int {
 pub unsafe extern "C" fn usk_plugin_unload(plugin: *mut usk_plugin_t) -> c_int {
     boundary(|| {
         // SAFETY: valid, as the caller guarantees.
-        let plugin = unsafe { Plugin::of(plugin) }?;
-        let stack = plugin.stack()?;
-        plugin.unregister_all(&stack)?;
-        let ours: Arc<dyn std::any::Any + Send + Sync> = (*plugin).clone();
-        stack.plugins.lock().retain(|p| !Arc::ptr_eq(p, &ours));
-        Ok(0)
+        unsafe { Plugin::of(plugin) }?.unload().map(|()| 0)
     })
 }
 

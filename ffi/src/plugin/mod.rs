@@ -78,3 +78,5 @@ mod gate;
 mod lists;
 mod table;
 mod watch;
+
+pub use watch::packets_owned;

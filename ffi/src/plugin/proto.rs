@@ -13,7 +13,7 @@ use super::registration::{self, Registered, Registration, begins_with_head, usk_
 use super::skb::usk_skb_t;
 use super::table::Table;
 use crate::handle::usk_sock_t;
-use crate::loader::usk_plugin_t;
+use crate::loader::{TableKind, usk_plugin_t};
 use std::ffi::{c_char, c_int, c_ulong, c_void};
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -435,6 +435,7 @@ impl Own {
 // SAFETY: begins with those members, as asserted; a plug-in says that its functions may be called from any thread.
 unsafe impl Registered for usk_proto {
     type Own = Own;
+    const KIND: TableKind = TableKind::Protocol;
 
     fn drop_names(&self) -> *const *const c_char {
         self.drop_names

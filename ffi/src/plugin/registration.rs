@@ -9,7 +9,7 @@ use super::skb::{self, usk_skb_t};
 use super::table::{self, Table};
 use crate::held::contain;
 use crate::library::Library;
-use crate::loader::{Item, Plugin, usk_plugin_t};
+use crate::loader::{Item, Plugin, TableKind, usk_plugin_t};
 use crate::note;
 use std::any::{Any, TypeId};
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -51,6 +51,8 @@ pub(super) const fn begins_with_head(name: usize, mib_names: usize, sysctls: usi
 pub(super) unsafe trait Registered: Table + 'static {
     /// Data of the registration beside the table.
     type Own: Default + Send + Sync;
+    /// What the table is of.
+    const KIND: TableKind;
 
     /// Checks the table; the error is a line for the user. `name` is the table's.
     fn check(&self, name: &str) -> std::result::Result<(), String>;
@@ -211,6 +213,9 @@ impl<T: Registered> Drop for Registration<T> {
 }
 
 impl<T: Registered> Item for Registration<T> {
+    fn table(&self) -> (TableKind, &str) {
+        (T::KIND, &self.name)
+    }
     fn unregister(&self, stack: &Arc<Stack>) -> Result<()> {
         let mut gone = self.gone.lock();
         if *gone {

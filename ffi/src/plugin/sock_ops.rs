@@ -11,7 +11,7 @@ use super::table::Table;
 use crate::handle::{lend, usk_sock_t};
 use crate::held;
 use crate::held::contain;
-use crate::loader::usk_plugin_t;
+use crate::loader::{TableKind, usk_plugin_t};
 use crate::note;
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::offset_of;
@@ -288,6 +288,7 @@ pub(crate) struct Taken(AtomicBool);
 // SAFETY: begins with those members, as asserted; a plug-in says that its functions may be called from any thread.
 unsafe impl Registered for usk_sock_ops {
     type Own = Taken;
+    const KIND: TableKind = TableKind::Hooks;
 
     fn check(&self, name: &str) -> std::result::Result<(), String> {
         if !lists::good_name(name, NAME_MAX) {

@@ -10,7 +10,7 @@ use super::table::Table;
 use super::tcp_conn::usk_tcp_conn_t;
 use crate::handle::lend;
 use crate::held::{self, contain, length, status};
-use crate::loader::usk_plugin_t;
+use crate::loader::{TableKind, usk_plugin_t};
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::offset_of;
 use std::ptr;
@@ -186,6 +186,7 @@ type TcpReg = Registration<usk_tcp_ops>;
 unsafe impl Registered for usk_tcp_ops {
     /// What the registry and the connections hold.
     type Own = OnceLock<Weak<Entry>>;
+    const KIND: TableKind = TableKind::Tcp;
 
     fn check(&self, name: &str) -> std::result::Result<(), String> {
         let lacks = |what: &str| Err(what.to_owned());

@@ -16,7 +16,7 @@ use super::skb::{self, usk_skb_t};
 use super::table::Table;
 use crate::handle::usk_sock_t;
 use crate::held::contain;
-use crate::loader::usk_plugin_t;
+use crate::loader::{TableKind, usk_plugin_t};
 use std::any::Any;
 use std::ffi::{c_char, c_int, c_ulong, c_void};
 use std::mem::offset_of;
@@ -186,6 +186,7 @@ type UlpReg = Registration<usk_ulp_ops>;
 // SAFETY: begins with those members, as asserted; a plug-in says that its functions may be called from any thread.
 unsafe impl Registered for usk_ulp_ops {
     type Own = ();
+    const KIND: TableKind = TableKind::Layer;
 
     fn check(&self, name: &str) -> std::result::Result<(), String> {
         let lacks = |what: &str| Err(what.to_owned());

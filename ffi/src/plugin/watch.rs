@@ -124,6 +124,13 @@ pub(super) fn left(inner: Box<SkbInner>, call: &'static str) -> Box<SkbInner> {
     if lent { unsafe { retire(Box::into_raw(inner), call) } } else { inner }
 }
 
+/// Packets that plug-ins own at this moment: in no queue of the stack's, and not given up. None: packets are not
+/// watched.
+pub fn packets_owned() -> Option<usize> {
+    let owned = |s: &&State| matches!(s, State::Owned);
+    on().then(|| WATCHED.get().lock().states.values().filter(owned).count())
+}
+
 fn check(skb: *const SkbInner, call: &str, may_be_lent: bool) {
     let state = WATCHED.get().lock().states.get(&(skb as usize)).copied();
     match state {

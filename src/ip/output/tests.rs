@@ -1,6 +1,7 @@
 use super::*;
 use crate::device::Caps;
 use crate::device::capture_test::{Bench, Capture};
+use crate::device::netdev::NetXmit;
 use crate::ip::route;
 use crate::sock::offload::{Offload, Piece, Pieces};
 use crate::wire::checksum;
@@ -147,10 +148,10 @@ fn a_super_packet_whose_protocol_refuses_a_piece_is_sent_in_part_and_counted() {
     let b = Bench::on_ip();
     let t = IpTx { protocol: 253, ..tx("10.0.0.1", "10.0.0.2", true) };
     let dst = route::lookup(&b.stack, t.dst, None, 0).unwrap();
-    assert_eq!(xmit(&b.stack, &dst, &t, super_packet(&t, 1, false)), Ok(()));
+    assert_eq!(xmit(&b.stack, &dst, &t, super_packet(&t, 1, false)), Ok(NetXmit::Success));
     assert_eq!(b.wire.take().len(), 2);
     assert_eq!(b.stack.mib.drops(DropReason::SkbGsoSeg), 1);
-    assert_eq!(xmit(&b.stack, &dst, &t, super_packet(&t, 2, false)), Ok(()));
+    assert_eq!(xmit(&b.stack, &dst, &t, super_packet(&t, 2, false)), Ok(NetXmit::Success));
     assert_eq!(b.wire.take().len(), 3);
     assert_eq!(b.stack.mib.drops(DropReason::SkbGsoSeg), 1);
 }
