@@ -11,6 +11,7 @@ use crate::sock::Sock;
 use crate::sock::tstamp::TxStamp;
 use crate::sock::zerocopy::ZeroCopy;
 use crate::sys::kept::{Keep, Kept};
+use crate::sys::near::near_local;
 use crate::wire::checksum::{self, Checksum};
 use crate::wire::seq::{RawWindow, SeqNum};
 use crate::wire::tcp::TcpFlags;
@@ -204,8 +205,8 @@ pub struct Skb(Kept<Box<SkbInner>>);
 
 static SHARED: Shared<Box<SkbInner>> = Shared::new(4096);
 
-thread_local! {
-    static LOCAL: RefCell<Local<Box<SkbInner>>> = const { RefCell::new(Local::new(128, &SHARED)) };
+near_local! {
+    static LOCAL at Packets: RefCell<Local<Box<SkbInner>>> = RefCell::new(Local::new(128, &SHARED));
 }
 
 /// A packet whose fragment vector is larger than this frees it on release, so that many small segments of a peer do not
@@ -311,7 +312,7 @@ impl Default for Skb {
 impl Skb {
     /// An empty packet with the whole head as header room.
     pub fn new() -> Skb {
-        let kept = LOCAL.try_with(|l| l.borrow_mut().take()).ok().flatten();
+        let kept = LOCAL.try_with(|l| l.borrow_mut().take()).flatten();
         Skb(Kept::new(kept.map_or_else(|| Box::new(SkbInner::empty()), SkbInner::renewed)))
     }
 
