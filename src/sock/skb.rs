@@ -518,11 +518,18 @@ impl SkbInner {
     /// Adds `n` zeroed bytes of header in front. None when the head has less room than that.
     #[inline]
     pub fn push(&mut self, n: usize) -> Option<&mut [u8]> {
+        let s = self.push_stale(n)?;
+        s.fill(0);
+        Some(s)
+    }
+
+    /// As [`push`](SkbInner::push), for a caller that writes all of the bytes: they are what was there before.
+    #[inline]
+    pub(crate) fn push_stale(&mut self, n: usize) -> Option<&mut [u8]> {
         let start = (self.head_start as usize).checked_sub(n)?;
+        let s = self.head.get_mut(start..start + n)?;
         self.head_start = start as u16;
         self.len += n as u32;
-        let s = &mut self.head[start..start + n];
-        s.fill(0);
         Some(s)
     }
 
