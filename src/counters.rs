@@ -28,6 +28,7 @@ pub use mib::{Group, Mib};
 pub use named::{NamedCounter, NamedCounters};
 pub use percpu::PercpuCounter;
 
+use crate::sys::near::here;
 use crate::trace::{Event, Trace};
 use core::cell::Cell;
 use core::fmt::Write;
@@ -52,13 +53,7 @@ struct Shard {
 /// same shard in all stacks.
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
 
-/// No shard has been requested yet.
-const UNKNOWN: usize = usize::MAX;
-
 thread_local! {
-    /// The thread's shard. Without a destructor, so that reading it needs no check of whether that is registered, and a
-    /// thread whose other thread-locals are destroyed may still count.
-    static MINE: Cell<usize> = const { Cell::new(UNKNOWN) };
     static HOLD: Hold = const { Hold(Cell::new(SHARDS - 1)) };
 }
 
@@ -68,7 +63,7 @@ struct Hold(Cell<usize>);
 impl Drop for Hold {
     fn drop(&mut self) {
         let mine = self.0.get();
-        MINE.set(SHARDS - 1);
+        here().shard.set(SHARDS);
         if mine < SHARDS - 1 {
             // Release: this thread's increments happen before those of the next owner.
             TAKEN.fetch_and(!(1 << mine), Release);
@@ -86,16 +81,16 @@ fn take_shard() -> usize {
         hold.0.get()
     };
     let mine = HOLD.try_with(reserve).unwrap_or(SHARDS - 1);
-    MINE.set(mine);
+    here().shard.set(mine + 1);
     mine
 }
 
 /// The shard of the calling thread; `SHARDS - 1`: the shared one.
 #[inline]
 pub(crate) fn shard_index() -> usize {
-    match MINE.get() {
-        UNKNOWN => take_shard(),
-        mine => mine,
+    match here().shard.get() {
+        0 => take_shard(),
+        mine => mine - 1,
     }
 }
 

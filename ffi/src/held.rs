@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use usersock::error::{Error, Result};
 use usersock::internal::sys::lock::RwLock;
 use usersock::sock::{Sock, SockGuard};
@@ -68,6 +68,17 @@ thread_local! {
     };
 }
 
+/// A plug-in has owned a sock in this process: until then nobody has to ask for [`HELD`].
+static EVER: AtomicBool = AtomicBool::new(false);
+
+/// Notes that an entry is about to be used.
+#[inline]
+fn note_used() {
+    if !EVER.load(Ordering::Relaxed) {
+        EVER.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Held {
     fn used(&self) -> &[Entry] {
         &self.entries[..self.len.get().min(MOST)]
@@ -111,6 +122,7 @@ impl Entry {
     fn keep(&self, sk: *mut usk_sock_t, guard: SockGuard<'static>, held: &Held) -> *mut SockGuard<'static> {
         // SAFETY: the entry is not in use yet, so nobody has a reference to what is there.
         let guard = std::ptr::from_mut(unsafe { (*self.guard.get()).write(guard) });
+        note_used();
         self.sock.set(sk.cast::<Sock>().cast_const());
         self.kind.set(Kind::Locked);
         held.len.set(held.len.get() + 1);
@@ -135,7 +147,8 @@ impl Entry {
 /// Whether this thread owns the sock for a plug-in, at any depth.
 #[inline]
 pub(crate) fn owns(sock: &Arc<Sock>) -> bool {
-    HELD.with(|h| h.owns(Arc::as_ptr(sock)))
+    // What this thread has used, it has noted itself.
+    EVER.load(Ordering::Relaxed) && HELD.with(|h| h.owns(Arc::as_ptr(sock)))
 }
 
 /// The outer sock of each inner one, by their addresses. Read only where a thread that owns a sock locks another.
@@ -208,6 +221,7 @@ pub(crate) fn run_by<R>(lent: *const Sock, guard: *mut SockGuard<'static>, f: im
     let depth = HELD.with(|h| {
         let depth = h.len.get();
         if !lent.is_null() {
+            note_used();
             let entry = h.at(depth)?;
             entry.sock.set(lent);
             entry.lent.set(guard);

@@ -74,14 +74,22 @@ impl Device for Loopback {
 
     fn recv(&self, queue: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize> {
         let Some(q) = self.queues.get(usize::from(queue)) else { return Ok(0) };
-        let batch: SmallVec<[Skb; 16]> = {
-            let mut list = q.list.lock();
-            let n = list.skbs.len().min(budget);
-            let batch = list.skbs.drain(..n).collect();
+        let mut list = q.list.lock();
+        let n = list.skbs.len().min(budget);
+        if n == 1 {
+            // As after most system calls.
+            let one = list.skbs.pop_front();
             q.len.store(list.skbs.len(), Ordering::Release);
-            batch
-        };
-        let n = batch.len();
+            drop(list);
+            if let Some(mut skb) = one {
+                skb.tstamp = now;
+                sink(skb);
+            }
+            return Ok(n);
+        }
+        let batch: SmallVec<[Skb; 16]> = list.skbs.drain(..n).collect();
+        q.len.store(list.skbs.len(), Ordering::Release);
+        drop(list);
         for mut skb in batch {
             skb.tstamp = now;
             sink(skb);

@@ -63,6 +63,8 @@ pub struct NetDev {
     /// each packet. They are the device's for good; what wraps it has the same.
     loopback: bool,
     ethernet: bool,
+    /// See [`NetDev::takes_as_is`].
+    takes_single: AtomicBool,
     queues: Vec<Queue>,
     /// Whether the device is up: when down it sends and receives nothing.
     up: AtomicBool,
@@ -134,6 +136,7 @@ impl NetDevs {
             replies_follow: caps.replies_follow,
             loopback: caps.loopback,
             ethernet: matches!(caps.link, LinkType::Ethernet(_)),
+            takes_single: AtomicBool::new(takes_single(&caps)),
             device: ReadMostly::new(device),
             queues: (0..queues).map(|_| Queue::default()).collect(),
             up: AtomicBool::new(true),
@@ -183,13 +186,19 @@ impl NetDevs {
     /// Whether a device in memory has packets that this thread is to receive before it leaves the stack.
     #[inline]
     pub(crate) fn pending_here(&self) -> bool {
-        self.iter().any(|d| {
-            let dev = d.device.read();
-            match d.own_queue() {
+        let mut next = self.first.get();
+        while let Some(node) = next {
+            let dev = &*node.dev;
+            let pending = match dev.own_queue() {
                 Some((q, queue)) => dev.has_pending(q) || queue.owed.load(Ordering::Relaxed) != 0,
-                None => (0..d.queue_count()).any(|q| dev.has_pending(q)),
+                None => (0..dev.queue_count()).any(|q| dev.has_pending(q)),
+            };
+            if pending {
+                return true;
             }
-        })
+            next = node.next.get();
+        }
+        false
     }
 
     /// Earliest event of a device in memory. A device that is down has none, since no packets are received from it.
@@ -204,6 +213,11 @@ impl NetDevs {
     }
 }
 
+/// Of a device with these capabilities: see [`NetDev::takes_as_is`].
+fn takes_single(caps: &Caps) -> bool {
+    caps.link == LinkType::Ip && caps.tx_csum && caps.scatter_gather
+}
+
 impl NetDev {
     /// The device.
     #[inline]
@@ -213,7 +227,26 @@ impl NetDev {
 
     /// Replaces the device by one that wraps it (a capture), or by the wrapped one.
     pub fn replace_device(&self, f: impl FnOnce(Arc<dyn Device>) -> Arc<dyn Device>) {
-        self.device.replace(|d| f(d.clone()));
+        self.device.replace(|d| {
+            let device = f(d.clone());
+            self.takes_single.store(takes_single(&device.caps()), Ordering::Relaxed);
+            device
+        });
+    }
+
+    /// Whether the device takes a packet without a link header and without software work before: it is no
+    /// super-packet, and the device completes checksums and takes packets in pieces.
+    #[inline]
+    pub(crate) fn takes_as_is(&self, skb: &Skb) -> bool {
+        skb.gso_size == 0 && self.takes_single.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn has_pending(&self, queue: u16) -> bool {
+        match self.device.read() {
+            Read::First(device) => device.has_pending(queue),
+            Read::Later(device) => device.has_pending(queue),
+        }
     }
 
     /// Packets that wait for a full device, at most (txqueuelen).
@@ -319,7 +352,7 @@ impl NetDev {
         if !self.per_thread {
             return None;
         }
-        let q = shard_index() % self.queues.len();
+        let q = shard_index().min(self.queues.len() - 1);
         Some((q as u16, &self.queues[q]))
     }
 
@@ -484,7 +517,7 @@ impl NetDev {
     /// no packet of a device in memory is left behind. Linux: napi_poll, __netif_receive_skb.
     pub(crate) fn receive(self: &Arc<Self>, stack: &Arc<Stack>, queue: u16, now: Instant, budget: usize) -> usize {
         let Some(q) = self.queues.get(queue as usize).filter(|_| self.is_up()) else { return 0 };
-        if self.per_thread && !self.device().has_pending(queue) {
+        if self.per_thread && !self.has_pending(queue) {
             return 0;
         }
         let Some(mut turn) = q.turn.take() else { return 0 };

@@ -133,6 +133,14 @@ fn bad_header_v4(stack: &Stack, reason: DropReason) {
     stack.mib.drop(reason);
 }
 
+/// The fields of a header, and the length of the datagram: 0 in a super-packet above 64 KiB, whose length is what the
+/// device said (BIG TCP). None: its checksum is wrong.
+#[inline(always)]
+fn read_v4(bytes: &[u8]) -> Result<Option<(V4, usize)>, ParseError> {
+    let h = Ipv4Header::parse_quoted(bytes)?;
+    Ok(h.checksum_ok().then(|| (V4::from(&h), h.total_len())))
+}
+
 fn receive_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) {
     let mib = stack.mib.here();
     mib.inc(Mib::IpInReceives);
@@ -140,27 +148,30 @@ fn receive_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now
     if !skb.may_pull(ip::HEADER_LEN) {
         return bad_header_v4(stack, DropReason::HdrTrunc);
     }
-    let Some([first, tos, ..]) = skb.linear().first_chunk::<{ ip::HEADER_LEN }>().copied() else { return };
+    let Some(fixed) = skb.linear().first_chunk::<{ ip::HEADER_LEN }>().copied() else { return };
+    let [first, tos, ..] = fixed;
     let header_len = usize::from(first & 15) * 4;
     if first >> 4 != 4 || header_len < ip::HEADER_LEN {
         return bad_header_v4(stack, DropReason::IpInHdr);
     }
     count_ecn(mib, Ecn::from_tos(tos), true, u64::from(skb.rx_segs.max(1)));
-    if !skb.may_pull(header_len) {
-        return bad_header_v4(stack, DropReason::HdrTrunc);
-    }
-    let (h, total) = match Ipv4Header::parse_quoted(skb.linear()) {
+    // Of a header without options the compiler knows the length.
+    let read = if header_len == ip::HEADER_LEN {
+        read_v4(&fixed)
+    } else if skb.may_pull(header_len) {
+        read_v4(skb.linear())
+    } else {
+        Err(ParseError::Truncated)
+    };
+    let (h, total) = match read {
+        Ok(Some((h, 0))) if skb.gso_size != 0 => (h, skb.len()),
+        Ok(Some(read)) => read,
+        Ok(None) => {
+            stack.mib.inc(Mib::IpExtInCsumErrors);
+            return bad_header_v4(stack, DropReason::IpCsum);
+        }
         Err(ParseError::Truncated) => return bad_header_v4(stack, DropReason::HdrTrunc),
         Err(_) => return bad_header_v4(stack, DropReason::IpInHdr),
-        Ok(h) => {
-            if !h.checksum_ok() {
-                stack.mib.inc(Mib::IpExtInCsumErrors);
-                return bad_header_v4(stack, DropReason::IpCsum);
-            }
-            // A super-packet above 64 KiB writes 0 (BIG TCP); its length is what the device said.
-            let total = if h.total_len() == 0 && skb.gso_size != 0 { skb.len() } else { h.total_len() };
-            (V4::from(&h), total)
-        }
     };
     if skb.len() < total {
         stack.mib.inc(Mib::IpExtInTruncatedPkts);

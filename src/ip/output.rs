@@ -223,7 +223,7 @@ fn send_v4(way: &Way<'_>, tx: &IpTx, (src, to): (Ipv4Addr, Ipv4Addr), options: &
     if too_long {
         return fragment_v4(way, repr, options, skb);
     }
-    let Some(h) = skb.push(header_len) else { return Err(Error::NoBufs) };
+    let Some(h) = skb.push_stale(header_len) else { return Err(Error::NoBufs) };
     repr.emit_with_options(h, options);
     shift_checksum(&mut skb, header_len);
     skb.l3 = L3::V4;
@@ -321,13 +321,23 @@ fn send_each(pieces: impl Iterator<Item = Skb>, send: impl FnMut(Skb) -> Result<
 /// Does segmentation and checksums in software where the device does not, resolves the neighbour, transmits.
 #[inline]
 fn to_device(stack: &Arc<Stack>, dst: &Arc<Dst>, next_hop: IpAddr, skb: Skb, now: Instant) -> Result<NetXmit> {
-    let caps = dst.dev.caps();
     let (mib, v4) = match skb.l3 {
         L3::V4 => (Mib::IpOutTransmits, true),
         L3::V6 => (Mib::Ip6OutTransmits, false),
     };
     stack.mib.inc(mib);
-    let r = if gso::needed(&caps, &skb) {
+    let r =
+        if dst.dev.takes_as_is(&skb) { dst.dev.xmit(stack, now, skb) } else { prepare(stack, dst, next_hop, skb, now) };
+    if r.is_err() {
+        stack.mib.inc(if v4 { Mib::IpOutDiscards } else { Mib::Ip6OutDiscards });
+    }
+    r
+}
+
+/// What [`to_device`] does with a packet that a device may not take as it is.
+fn prepare(stack: &Arc<Stack>, dst: &Arc<Dst>, next_hop: IpAddr, skb: Skb, now: Instant) -> Result<NetXmit> {
+    let caps = dst.dev.caps();
+    if gso::needed(&caps, &skb) {
         let mut pieces = gso::segment(skb, &caps);
         let sent = send_each(&mut pieces, |s| super::neigh::output(stack, &dst.dev, next_hop, s, &caps, now));
         if pieces.failed() {
@@ -338,11 +348,7 @@ fn to_device(stack: &Arc<Stack>, dst: &Arc<Dst>, next_hop: IpAddr, skb: Skb, now
         sent
     } else {
         super::neigh::output(stack, &dst.dev, next_hop, skb, &caps, now)
-    };
-    if r.is_err() {
-        stack.mib.inc(if v4 { Mib::IpOutDiscards } else { Mib::Ip6OutDiscards });
     }
-    r
 }
 
 /// Fragments a datagram to the path MTU. The payload is copied: each fragment has pages of its own.

@@ -18,6 +18,7 @@ use crate::device::netdev::NetDev;
 use crate::sock::dst::{Dst, DstKind, RouteMetrics};
 use crate::stack::Stack;
 use crate::sys::lock::{Mutex, RwLock};
+use crate::sys::near::near_local;
 use crate::wire::addr::{Cidr, is_link_local_v6};
 use crate::wire::ether::MacAddr;
 use crate::wire::ipv6;
@@ -262,9 +263,11 @@ type InputKey = (u64, u64, IpAddr, IpAddr, u32);
 /// Table, its generation, address.
 type LocalKey = (u64, u64, IpAddr);
 
-thread_local! {
-    static RECENT: RefCell<[Option<(InputKey, Input)>; REMEMBERED]> = const { RefCell::new([None; REMEMBERED]) };
-    static LOCAL: RefCell<[Option<(LocalKey, bool)>; REMEMBERED]> = const { RefCell::new([None; REMEMBERED]) };
+near_local! {
+    static RECENT at RoutesIn: RefCell<[Option<(InputKey, Input)>; REMEMBERED]> = RefCell::new([None; REMEMBERED]);
+}
+near_local! {
+    static LOCAL at Locals: RefCell<[Option<(LocalKey, bool)>; REMEMBERED]> = RefCell::new([None; REMEMBERED]);
 }
 
 fn low_bits(ip: IpAddr) -> u32 {
@@ -303,7 +306,7 @@ impl Routes {
             }
         });
         // A thread that is ending has no cache.
-        remembered.unwrap_or_else(|_| ask())
+        remembered.unwrap_or_else(ask)
     }
 
     /// What a destination address of an arriving packet is.
@@ -370,7 +373,7 @@ pub fn is_local(stack: &Stack, ip: IpAddr) -> bool {
             _ => slot.insert((key, routes.is_local(ip))).1,
         }
     });
-    remembered.unwrap_or_else(|_| routes.is_local(ip))
+    remembered.unwrap_or_else(|| routes.is_local(ip))
 }
 
 /// The route to `dst`. `src`: the address the socket is bound to; `oif`: interface it is bound to, 0 for any. Errors:

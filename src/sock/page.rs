@@ -6,6 +6,7 @@
 
 use super::pool::{Local, Shared};
 use crate::sys::kept::{Keep, Kept};
+use crate::sys::near::near_local;
 use std::cell::RefCell;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -29,8 +30,8 @@ pub(crate) struct PageRef(Kept<Arc<Page>>);
 /// For each size class, the pages kept by all threads together; below, those kept by one thread.
 static SHARED: [Shared<Arc<Page>>; 4] = [Shared::new(4096), Shared::new(4096), Shared::new(1024), Shared::new(256)];
 
-thread_local! {
-    static LOCAL: RefCell<[Local<Arc<Page>>; 4]> = const {
+near_local! {
+    static LOCAL at Pages: RefCell<[Local<Arc<Page>>; 4]> = {
         let [a, b, c, d] = &SHARED;
         RefCell::new([Local::new(256, a), Local::new(256, b), Local::new(64, c), Local::new(32, d)])
     };
@@ -89,7 +90,7 @@ impl Page {
     /// earlier use left (never uninitialised memory); the fragment made of it says how much was written.
     pub(crate) fn alloc(want: usize) -> PageRef {
         let class = CLASSES.iter().position(|&c| c >= want).unwrap_or(CLASSES.len() - 1);
-        let kept = LOCAL.try_with(|c| c.borrow_mut()[class].take()).ok().flatten();
+        let kept = LOCAL.try_with(|c| c.borrow_mut()[class].take()).flatten();
         PageRef(Kept::new(kept.unwrap_or_else(|| {
             Arc::new(Page { buf: vec![0u8; CLASSES[class]].into_boxed_slice(), class: class as u8 })
         })))

@@ -6,7 +6,7 @@ use crate::sys::fork::PerProcess;
 use crate::sys::lock::Mutex;
 
 /// The cache that all threads share: at most `most` objects.
-pub(super) struct Shared<T: 'static> {
+pub(crate) struct Shared<T: 'static> {
     list: PerProcess<Mutex<Vec<T>>>,
     most: usize,
 }
@@ -18,7 +18,7 @@ impl<T: Send> Shared<T> {
 }
 
 /// The cache of one thread: at most `most` objects. More go to `shared`, and so do all when the thread ends.
-pub(super) struct Local<T: Send + 'static> {
+pub(crate) struct Local<T: Send + 'static> {
     list: Vec<T>,
     most: usize,
     shared: &'static Shared<T>,

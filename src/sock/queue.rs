@@ -4,6 +4,7 @@
 
 use super::pool::{Local, Shared};
 use super::skb::Skb;
+use crate::sys::near::near_local;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
@@ -14,8 +15,8 @@ type Ring = Box<VecDeque<Skb>>;
 
 static SHARED: Shared<Ring> = Shared::new(256);
 
-thread_local! {
-    static LOCAL: RefCell<Local<Ring>> = const { RefCell::new(Local::new(32, &SHARED)) };
+near_local! {
+    static LOCAL at Rings: RefCell<Local<Ring>> = RefCell::new(Local::new(32, &SHARED));
 }
 
 /// Packets, first in, first out; any of them by its place.
@@ -33,7 +34,7 @@ enum Held {
 
 /// A ring, of the cache if it has one.
 fn ring() -> Ring {
-    LOCAL.try_with(|l| l.borrow_mut().take()).ok().flatten().unwrap_or_default()
+    LOCAL.try_with(|l| l.borrow_mut().take()).flatten().unwrap_or_default()
 }
 
 /// Keeps an empty ring for the next queue.
@@ -257,12 +258,14 @@ mod tests {
     }
 
     fn kept() -> usize {
-        LOCAL.with_borrow_mut(|l| {
+        let count = |l: &RefCell<Local<Ring>>| {
+            let mut l = l.borrow_mut();
             let all: Vec<Ring> = std::iter::from_fn(|| l.take()).collect();
             let n = all.len();
             all.into_iter().for_each(|ring| l.put(ring));
             n
-        })
+        };
+        LOCAL.try_with(count).unwrap()
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::sock::offload::Pieces;
 use crate::sock::tstamp::TxStamp;
 use crate::sock::zerocopy::ZeroCopy;
 use crate::sys::kept::{Keep, Kept};
+use crate::sys::near::near_local;
 use crate::wire::checksum::{self, Checksum};
 use crate::wire::seq::{RawWindow, SeqNum};
 use crate::wire::tcp::TcpFlags;
@@ -209,8 +210,8 @@ pub struct Skb(Kept<Box<SkbInner>>);
 
 static SHARED: Shared<Box<SkbInner>> = Shared::new(4096);
 
-thread_local! {
-    static LOCAL: RefCell<Local<Box<SkbInner>>> = const { RefCell::new(Local::new(128, &SHARED)) };
+near_local! {
+    static LOCAL at Packets: RefCell<Local<Box<SkbInner>>> = RefCell::new(Local::new(128, &SHARED));
 }
 
 /// A packet whose fragment vector is larger than this frees it on release, so that many small segments of a peer do not
@@ -321,7 +322,7 @@ impl Default for Skb {
 impl Skb {
     /// An empty packet with the whole head as header room.
     pub fn new() -> Skb {
-        let kept = LOCAL.try_with(|l| l.borrow_mut().take()).ok().flatten();
+        let kept = LOCAL.try_with(|l| l.borrow_mut().take()).flatten();
         Skb(Kept::new(kept.map_or_else(|| Box::new(SkbInner::empty()), SkbInner::renewed)))
     }
 
@@ -532,11 +533,18 @@ impl SkbInner {
     /// Adds `n` zeroed bytes of header in front. None when the head has less room than that.
     #[inline]
     pub fn push(&mut self, n: usize) -> Option<&mut [u8]> {
+        let s = self.push_stale(n)?;
+        s.fill(0);
+        Some(s)
+    }
+
+    /// As [`push`](SkbInner::push), for a caller that writes all of the bytes: they are what was there before.
+    #[inline]
+    pub(crate) fn push_stale(&mut self, n: usize) -> Option<&mut [u8]> {
         let start = (self.head_start as usize).checked_sub(n)?;
+        let s = self.head.get_mut(start..start + n)?;
         self.head_start = start as u16;
         self.len += n as u32;
-        let s = &mut self.head[start..start + n];
-        s.fill(0);
         Some(s)
     }
 

@@ -9,8 +9,9 @@ use crate::base::env::{Duration, Instant};
 use crate::base::error::{Error, Result};
 use crate::base::waiter::{Waiter, Woken};
 use crate::sys::lock::Mutex;
+use crate::sys::near::here;
 use smallvec::SmallVec;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{BitAnd, BitOr, BitOrAssign};
@@ -81,17 +82,7 @@ pub trait Watch: Send + Sync {
 /// Wake-ups requested by a thread while it owns a sock.
 type WakeQueue = SmallVec<[(Arc<dyn Watch>, Events); 4]>;
 
-/// Per-thread state for each lock and release, in thread-local memory without a destructor, so that an access needs no
-/// registration check.
-struct Here {
-    /// Number of socks this thread owns.
-    owned: Cell<u32>,
-    /// Whether `WAKES` is not empty.
-    wakes: Cell<bool>,
-}
-
 thread_local! {
-    static HERE: Here = const { Here { owned: Cell::new(0), wakes: Cell::new(false) } };
     static WAKES: RefCell<WakeQueue> = RefCell::new(SmallVec::new());
 }
 
@@ -103,7 +94,8 @@ pub(super) struct Owning(PhantomData<*const ()>);
 impl Owning {
     #[inline]
     pub(super) fn begin() -> Owning {
-        HERE.with(|h| h.owned.set(h.owned.get() + 1));
+        let owned = &here().owned;
+        owned.set(owned.get() + 1);
         Owning(PhantomData)
     }
 }
@@ -111,12 +103,9 @@ impl Owning {
 impl Drop for Owning {
     #[inline]
     fn drop(&mut self) {
-        let due = HERE.with(|h| {
-            let left = h.owned.get() - 1;
-            h.owned.set(left);
-            left == 0 && h.wakes.get()
-        });
-        if due {
+        let left = here().owned.get() - 1;
+        here().owned.set(left);
+        if left == 0 && here().wakes.get() {
             make_wakes();
         }
     }
@@ -124,7 +113,7 @@ impl Drop for Owning {
 
 #[inline(never)]
 fn make_wakes() {
-    HERE.with(|h| h.wakes.set(false));
+    here().wakes.set(false);
     let wakes = WAKES.try_with(|w| std::mem::take(&mut *w.borrow_mut())).unwrap_or_default();
     wakes.into_iter().for_each(|(target, events)| target.notify(events));
 }
@@ -132,11 +121,11 @@ fn make_wakes() {
 /// Notifies a watcher, now or when this thread owns no sock any more. Now, if the thread is ending and its queue is
 /// gone.
 fn tell(target: Arc<dyn Watch>, events: Events) {
-    let owning = HERE.with(|h| h.owned.get() > 0);
+    let owning = here().owned.get() > 0;
     let mut target = Some(target);
     let queue = |w: &RefCell<WakeQueue>| w.borrow_mut().extend(target.take().map(|t| (t, events)));
     if owning && WAKES.try_with(queue).is_ok() {
-        HERE.with(|h| h.wakes.set(true));
+        here().wakes.set(true);
     } else if let Some(target) = target {
         target.notify(events);
     }

@@ -4,8 +4,8 @@
 //! library, so the C ABI supplies the function ([`install`]). Without it, as in a Rust program, waits are no
 //! cancellation points. Above: `fd`, `futex` (the two waits), and the C ABI.
 
+use super::near::here;
 use super::raw;
-use std::cell::Cell;
 use std::ffi::{c_int, c_long};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -15,10 +15,6 @@ pub type CancellableCall =
     unsafe extern "C" fn(number: c_long, args: *const [c_long; 6], cancelled: *mut c_int) -> c_long;
 
 static CALL: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
-
-thread_local! {
-    static CANCELLED: Cell<bool> = const { Cell::new(false) };
-}
 
 /// Sets the function that makes cancellable system calls. For the C ABI.
 /// # Safety
@@ -30,14 +26,15 @@ pub unsafe fn install(call: CancellableCall) {
 /// Whether this thread was cancelled in a wait: it must return to the C ABI without waiting again, and ends there.
 #[inline]
 pub(crate) fn cancelled() -> bool {
-    CANCELLED.try_with(Cell::get).unwrap_or(false)
+    here().cancelled.get()
 }
 
 /// Whether this thread was cancelled in a wait, once: it ends now. Its clean-up handlers may wait again, since a thread
 /// that ends cannot be cancelled.
 #[inline]
 pub fn take() -> bool {
-    CANCELLED.try_with(|c| c.get() && c.replace(false)).unwrap_or(false)
+    let cancelled = &here().cancelled;
+    cancelled.get() && cancelled.replace(false)
 }
 
 /// A system call that may wait and is a cancellation point; -1 with errno EINTR where the thread is cancelled.
@@ -59,7 +56,7 @@ pub unsafe fn syscall(number: c_long, args: [c_long; 6]) -> c_long {
         // SAFETY: the caller vouches for the arguments; both pointers are to live values.
         let r = unsafe { call(number, &raw const args, &raw mut hit) };
         if hit != 0 {
-            let _ = CANCELLED.try_with(|c| c.set(true));
+            here().cancelled.set(true);
         }
         r
     };

@@ -12,6 +12,7 @@
 //! | `futex`, `lock`, `thread` | waiting on a word; mutexes; per-thread settings |
 //! | `group` | the groups of this process |
 //! | `mem` | advice about memory |
+//! | `near` | thread-locals that each packet uses |
 //! | `netdev` | opening TUN devices and raw sockets |
 //! | `numbers` | a set of descriptor numbers without a lock |
 //! | `raw` | system calls by the machine's instruction |
@@ -26,6 +27,7 @@ pub(crate) mod group;
 pub(crate) mod kept;
 pub(crate) mod lock;
 pub(crate) mod mem;
+pub(crate) mod near;
 pub(crate) mod netdev;
 pub(crate) mod numbers;
 pub(crate) mod owner;

@@ -5,6 +5,7 @@
 //! `base::waiter` (waits).
 
 use super::fd::{Fd, PollFd};
+use super::near::here;
 use super::raw::syscall;
 use super::retry;
 use std::cell::Cell;
@@ -32,28 +33,20 @@ thread_local! {
     static SLEEP_MASK: Cell<Option<Option<Set>>> = const { Cell::new(None) };
 }
 
-/// Handlers that ran in a thread, as far as it is told ([`note_handler`]).
-#[derive(Clone, Copy)]
-struct Handled {
+/// Handlers that ran in a thread, as far as it is told ([`note_handler`]): bits of `Block::handled`.
+mod handled {
     /// Some ran since the present call began or was last interrupted.
-    any: bool,
-    /// All of those have SA_RESTART.
-    restart: bool,
-}
-
-impl Handled {
-    const NONE: Handled = Handled { any: false, restart: true };
-}
-
-thread_local! {
-    static HANDLED: Cell<Handled> = const { Cell::new(Handled::NONE) };
+    pub(super) const ANY: u8 = 1;
+    /// One of those lacks SA_RESTART.
+    pub(super) const NO_RESTART: u8 = 2;
 }
 
 /// A handler has run in this thread: told by a shim in front of sigaction(2), from the handler. What it interrupted may
 /// be a call of ours that was not asleep yet, and must not fall asleep.
 #[inline]
 pub fn note_handler(restart: bool) {
-    let _ = HANDLED.try_with(|h| h.set(Handled { any: true, restart: restart && h.get().restart }));
+    let handled = &here().handled;
+    handled.set(handled.get() | handled::ANY | if restart { 0 } else { handled::NO_RESTART });
 }
 
 /// Whether a signal's handler has SA_RESTART: for [`note_handler`], before the handler runs, which may be the last time
@@ -65,17 +58,18 @@ pub fn has_restart(signal: i32) -> bool {
 /// A call begins: handlers that ran before are none of its business.
 #[inline]
 pub fn begin_call() {
-    let _ = HANDLED.try_with(|h| h.set(Handled::NONE));
+    here().handled.set(0);
 }
 
 /// Whether a handler has run since the call began, once: the call is then interrupted, as a sleep would be.
 #[inline]
 pub(crate) fn take_handled() -> bool {
-    let handled = HANDLED.try_with(|h| h.replace(Handled::NONE)).unwrap_or(Handled::NONE);
-    if handled.any {
-        let _ = FOUND.try_with(|f| f.set(Some(handled.restart)));
+    let handled = here().handled.replace(0);
+    if handled & handled::ANY == 0 {
+        return false;
     }
-    handled.any
+    let _ = FOUND.try_with(|f| f.set(Some(handled & handled::NO_RESTART == 0)));
+    true
 }
 
 /// The kernel's representation of a set of signals: signal n is bit n - 1.

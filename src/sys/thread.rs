@@ -1,8 +1,8 @@
 //! System calls with which a thread of ours changes or queries itself, and its number.
 
-use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::near;
 use super::raw::syscall;
 
 /// Blocks all signals in this thread: they are for the program's own threads, and a background thread of a library must
@@ -24,24 +24,23 @@ pub(crate) fn cpu() -> i32 {
 /// A number of this thread, which selects the device queues that it uses where there are several.
 #[inline]
 pub(crate) fn number() -> usize {
-    NUMBER.try_with(|n| n.get().unwrap_or_else(|| next_number(n))).unwrap_or(0)
+    match near::here().number.get() {
+        0 => next_number(),
+        n => n - 1,
+    }
 }
 
 #[cold]
-fn next_number(of: &Cell<Option<usize>>) -> usize {
+fn next_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    of.set(Some(n));
+    set_number(n);
     n
 }
 
 /// Gives this thread another number: one that works for certain queues.
 pub(crate) fn set_number(n: usize) {
-    let _ = NUMBER.try_with(|number| number.set(Some(n)));
-}
-
-thread_local! {
-    static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
+    near::here().number.set(n + 1);
 }
 
 /// This thread's number.

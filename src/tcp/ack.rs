@@ -492,8 +492,16 @@ fn clean_head(cx: &mut Cx<'_>, c: &mut Cleaned, st: &mut AckSt, (prior_snd_una, 
         tstamp::ack_tstamp(cx, prior_snd_una, st.ttl);
     }
     // What is acknowledged whole leaves the queue.
-    let gone = if c.fully_acked { cx.tp.rtx_queue.pop_front() } else { None };
-    let Some(mut cb) = gone.as_ref().or(cx.tp.rtx_queue.front()).map(|skb| skb.tcp) else { return false };
+    let mut gone = if c.fully_acked { cx.tp.rtx_queue.pop_front() } else { None };
+    let mut rest = TcpCb::default();
+    let cb = match (&mut gone, cx.tp.rtx_queue.front()) {
+        (Some(skb), _) => &mut skb.tcp,
+        (None, Some(skb)) => {
+            rest = skb.tcp;
+            &mut rest
+        }
+        (None, None) => return false,
+    };
 
     if bits & sacked::RETRANS != 0 {
         if bits & sacked::SACKED_RETRANS != 0 {
@@ -516,7 +524,7 @@ fn clean_head(cx: &mut Cx<'_>, c: &mut Cleaned, st: &mut AckSt, (prior_snd_una, 
         cx.tp.sacked_out = cx.tp.sacked_out.saturating_sub(pcount);
     } else if sack::is_sack(cx.tp) {
         count_delivered(cx, pcount, ece);
-        if !rack::spurious_retrans(cx.tp, &cb) {
+        if !rack::spurious_retrans(cx.tp, cb) {
             rack::rack_advance(cx.tp, cx.now, bits, cb.end_seq, cb.mstamp);
         }
     }
@@ -527,8 +535,8 @@ fn clean_head(cx: &mut Cx<'_>, c: &mut Cleaned, st: &mut AckSt, (prior_snd_una, 
     c.pkts_acked += pcount;
     // Of a packet of which only the front is acknowledged, `cb` is the rest.
     let end_seq = if cb.end_seq.after(cx.tp.snd_una) { cx.tp.snd_una } else { cb.end_seq };
-    st.packet(&cb, (start_seq, end_seq), pcount, false, cx.now);
-    rate::rate_skb_delivered(cx.tp, &mut cb, &mut st.rate);
+    st.packet(cb, (start_seq, end_seq), pcount, false, cx.now);
+    rate::rate_skb_delivered(cx.tp, cb, &mut st.rate);
     // The SYN is queued like data, but its acknowledgement is no evidence of the path's capacity.
     if cb.flags & TcpFlags::SYN.bits() == 0 {
         c.flags |= flag::DATA_ACKED;
@@ -538,7 +546,7 @@ fn clean_head(cx: &mut Cx<'_>, c: &mut Cleaned, st: &mut AckSt, (prior_snd_una, 
     }
     let Some(skb) = gone else {
         if let Some(skb) = cx.tp.rtx_queue.front_mut() {
-            skb.tcp = cb;
+            skb.tcp = rest;
         }
         return false;
     };
@@ -644,12 +652,13 @@ pub(crate) fn update_pacing_rate(cx: &mut Cx<'_>) {
         cx.stack.sysctl.tcp_pacing_ca_ratio()
     };
     // mss * cwnd / srtt, with srtt in 1/8 microseconds and the ratio in percent.
-    let mut rate = tp.mss_cache as u128 * (10_000 << 3) * ratio.max(0) as u128;
-    rate *= tp.snd_cwnd.max(tp.packets_out) as u128;
-    if tp.srtt_us != 0 {
-        rate /= tp.srtt_us as u128;
-    }
-    cx.tp.pacing_rate = rate.min(cx.sk.max_pacing_rate as u128) as u64;
+    let segment = u64::from(tp.mss_cache) * (10_000 << 3) * u64::from(ratio.max(0) as u32);
+    let (cwnd, srtt) = (tp.snd_cwnd.max(tp.packets_out), u64::from(tp.srtt_us.max(1)));
+    let rate = match segment.checked_mul(u64::from(cwnd)) {
+        Some(window) => window / srtt,
+        None => (u128::from(segment) * u128::from(cwnd) / u128::from(srtt)).min(u128::from(u64::MAX)) as u64,
+    };
+    cx.tp.pacing_rate = rate.min(cx.sk.max_pacing_rate);
 }
 
 /// RTO as a duration.

@@ -153,10 +153,11 @@ pub fn set_state(cx: &mut Cx<'_>, new: State) {
     debug_assert!(old.leads_to(new), "no arrow leads from {old:?} to {new:?}");
     sock_ops::state(cx, old, new);
     if old != new {
-        let (protocol, local, peer) = (cx.sock.protocol, cx.sk.local(), cx.sk.peer());
+        let (sock, sk) = (cx.sock, &*cx.sk);
         cx.stack.mib.trace.point(|| {
             // Linux copies an accepted connection from its listener (inet_csk_clone_lock): it comes from LISTEN.
             let old = if (old, new) == (State::Close, State::SynRecv) { State::Listen } else { old };
+            let (protocol, local, peer) = (sock.protocol, sk.local(), sk.peer());
             Event::SetState { protocol, local, peer, old: old as u8, new: new as u8 }
         });
     }

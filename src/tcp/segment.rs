@@ -17,12 +17,14 @@ use crate::ip::output::{IpTx, default_ttl};
 use crate::ip::sockopt::flow_label;
 use crate::sock::dst::Dst;
 use crate::sock::flag;
-use crate::sock::skb::{Csum, GsoType, Skb, TxOwner};
+use crate::sock::skb::{Csum, GsoType, Skb, TcpCb, TxOwner};
 use crate::stack::Stack;
 use crate::wire::proto;
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{self, CHECKSUM_OFFSET, TcpFlags, TcpRepr};
-use crate::wire::tcp_options::{AuthOption, EstablishedOptions, SynOptions, TIMESTAMP_ALIGNED_LEN};
+use crate::wire::tcp_options::{
+    AuthOption, EstablishedOptions, SynOptions, TIMESTAMP_ALIGNED_LEN, emit_timestamp_only,
+};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -33,6 +35,8 @@ pub(crate) enum Options {
     Syn(SynOptions),
     /// Of any other.
     Est(EstablishedOptions),
+    /// Of any other without more than timestamps: (TSval, TSecr).
+    Stamp(Option<(u32, u32)>),
 }
 
 impl Options {
@@ -42,6 +46,7 @@ impl Options {
         match self {
             Options::Syn(o) => o.len(),
             Options::Est(o) => o.len(),
+            Options::Stamp(stamp) => stamp.map_or(0, |_| TIMESTAMP_ALIGNED_LEN),
         }
     }
 
@@ -50,6 +55,7 @@ impl Options {
         match self {
             Options::Syn(o) => o.emit(buf),
             Options::Est(o) => o.emit(buf),
+            Options::Stamp(stamp) => stamp.map_or(0, |stamp| emit_timestamp_only(buf, stamp)),
         };
     }
 }
@@ -71,10 +77,14 @@ pub(crate) fn put_header(
     repr.options_len = own + more.len();
     let len = repr.header_len();
     let total = (skb.len() + len) as u32;
-    let head = skb.push(len).ok_or(Error::NoBufs)?;
+    // Zeroed where a signature is filled in later.
+    let whole = matches!(options, Options::Stamp(_)) && more.is_empty();
+    let head = if whole { skb.push_stale(len) } else { skb.push(len) }.ok_or(Error::NoBufs)?;
     repr.emit(head);
     options.emit(&mut head[tcp::HEADER_LEN..]);
-    head[tcp::HEADER_LEN + own..][..more.len()].copy_from_slice(more);
+    if !more.is_empty() {
+        head[tcp::HEADER_LEN + own..][..more.len()].copy_from_slice(more);
+    }
     if let Some(signer) = signer {
         signer.sign(skb, len, src, dst);
     }
@@ -269,17 +279,22 @@ fn advance_wstamp(cx: &mut Cx<'_>) -> Instant {
 
 /// Header, then IP; and all that a sent segment changes in the connection. `ack`: what it acknowledges, if it does.
 fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
-    let cb = out.tcp;
+    let TcpCb { seq, end_seq, mstamp, flags, gso_segs, gso_size, .. } = out.tcp;
     let payload = out.len() as u64;
-    let segs = u32::from(cb.gso_segs.max(1));
-    let mut flags = TcpFlags::from_bits(cb.flags);
+    let segs = u32::from(gso_segs.max(1));
+    let mut flags = TcpFlags::from_bits(flags);
     let is_syn = flags.contains(TcpFlags::SYN);
     let signer = auth::current_key(cx, flags);
     let options = if is_syn {
         let auth = signer.as_ref().map(Signer::option);
-        Options::Syn(syn_options(cx, cb.mstamp, flags.contains(TcpFlags::ACK), auth))
+        Options::Syn(syn_options(cx, mstamp, flags.contains(TcpFlags::ACK), auth))
+    } else if !has_more_options(cx) {
+        let tp = &mut *cx.tp;
+        tp.rx_opt.dsack = false;
+        let stamp = tp.rx_opt.tstamp_ok.then_some(tp.rx_opt.ts_recent);
+        Options::Stamp(stamp.map(|recent| (ts_at(cx, mstamp), recent)))
     } else {
-        let o = established_options(cx, Some(cb.mstamp));
+        let o = established_options(cx, Some(mstamp));
         if let Some(s) = &mut cx.tp.sack {
             // A DSACK is sent once.
             s.duplicate_sack = None;
@@ -294,7 +309,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
         flags.insert(TcpFlags::PSH);
     }
 
-    let urgent = urgent_pointer(cx, cb.seq, &mut flags);
+    let urgent = urgent_pointer(cx, seq, &mut flags);
     let ecn_bits;
     let window = if is_syn {
         ecn_bits = ecn::syn_codepoint(cx.sk);
@@ -302,14 +317,14 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
         RawWindow::from_bytes(cx.tp.rcv_wnd, WindowShift::NONE)
     } else {
         let w = window::select_window(cx);
-        ecn_bits = ecn::send(cx, cb.seq, payload, &mut flags);
+        ecn_bits = ecn::send(cx, seq, payload, &mut flags);
         w
     };
 
     let repr = TcpRepr {
         src_port: cx.sk.sport,
         dst_port: cx.sk.dport,
-        seq: cb.seq,
+        seq,
         ack: if flags.contains(TcpFlags::ACK) { ack } else { SeqNum(0) },
         flags,
         window,
@@ -328,13 +343,13 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
         cx.tp.data_segs_out = cx.tp.data_segs_out.wrapping_add(segs);
         cx.tp.bytes_sent += payload;
     }
-    if cb.end_seq.after(cx.tp.snd_nxt) || cb.seq == cb.end_seq {
+    if end_seq.after(cx.tp.snd_nxt) || seq == end_seq {
         cx.stack.mib.add(Mib::TcpOutSegs, u64::from(segs));
     }
     cx.tp.segs_out = cx.tp.segs_out.wrapping_add(segs);
 
     if segs > 1 {
-        out.gso_size = cb.gso_size;
+        out.gso_size = gso_size;
         out.gso_type = if cx.sk.daddr.is_ipv6() { GsoType::TcpV6 } else { GsoType::TcpV4 };
         out.every_cwr = flags.contains(TcpFlags::CWR) && cx.tp.ecn.is_accurate();
     } else {
@@ -351,7 +366,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
         out.owner = Some(TxOwner::new(cx.sock, out.truesize));
     }
     if let Some(stamp) = out.tx_stamp.take() {
-        out.tx_stamp = Some(tstamp::stamp_leaves(cx, stamp, cb.mstamp));
+        out.tx_stamp = Some(tstamp::stamp_leaves(cx, stamp, mstamp));
     }
     let sent = to_ip(cx, out, ecn_bits);
     if sent.is_err() {

@@ -389,7 +389,7 @@ impl Ipv4Repr {
         let frag = (self.frag_offset / 8) as u16 & OFFSET
             | if self.dont_fragment { DF } else { 0 }
             | if self.more_fragments { MF } else { 0 };
-        let fixed = Fixed {
+        let mut fixed = Fixed {
             ver_ihl: 0x40 | (header_len / 4) as u8,
             tos: self.tos,
             total_len: u16::try_from(header_len + self.payload_len).unwrap_or(0).into(),
@@ -401,6 +401,12 @@ impl Ipv4Repr {
             src: self.src.octets(),
             dst: self.dst.octets(),
         };
+        if options.is_empty() {
+            // As of most packets: the sum is of registers.
+            fixed.checksum = checksum::finish(checksum::sum(fixed.as_bytes(), 0)).into();
+            header.copy_from_slice(fixed.as_bytes());
+            return HEADER_LEN;
+        }
         header[..HEADER_LEN].copy_from_slice(fixed.as_bytes());
         header[HEADER_LEN..HEADER_LEN + options.len()].copy_from_slice(options);
         header[HEADER_LEN + options.len()..].fill(0);

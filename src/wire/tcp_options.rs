@@ -392,6 +392,17 @@ pub(crate) fn parse_timestamp_only(options: &[u8]) -> Option<(u32, u32)> {
     Some((u32::from_be_bytes([b[4], b[5], b[6], b[7]]), u32::from_be_bytes([b[8], b[9], b[10], b[11]])))
 }
 
+/// Writes NOP NOP TS to the front of `buf`; returns their length.
+///
+/// # Panics
+/// When `buf` is shorter.
+#[inline]
+pub(crate) fn emit_timestamp_only(buf: &mut [u8], (val, ecr): (u32, u32)) -> usize {
+    let words = [NOP_NOP_TS, val, ecr].map(u32::to_be_bytes);
+    buf[..TIMESTAMP_ALIGNED_LEN].copy_from_slice(words.as_flattened());
+    TIMESTAMP_ALIGNED_LEN
+}
+
 /// Whether the options are exactly NOP NOP TS.
 #[inline]
 pub(crate) fn is_timestamp_only(options: &[u8]) -> bool {

@@ -165,3 +165,17 @@ fn a_packet_leaves_on_its_flow_s_queue_or_on_its_thread_s_where_replies_follow()
         assert_eq!(*device.sent.lock(), want, "follow: {follow}");
     }
 }
+
+#[test]
+fn a_device_takes_as_it_is_what_needs_no_software_before_also_after_it_was_replaced() {
+    let stack = crate::config::build("").unwrap();
+    let lo = stack.netdevs.by_index(1).unwrap();
+    let mut skb = Skb::from_slice(&[0x45; 20]);
+    assert!(lo.takes_as_is(&skb), "the loopback does everything itself");
+    skb.gso_size = 10;
+    assert!(!lo.takes_as_is(&skb), "a super-packet may exceed its limits");
+    skb.gso_size = 0;
+    let three = Arc::new(Three { follow: false, sent: Mutex::default() });
+    lo.replace_device(|_| three);
+    assert!(!lo.takes_as_is(&skb), "this one does not complete checksums");
+}

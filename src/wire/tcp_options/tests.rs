@@ -147,6 +147,9 @@ fn data_sets_have_linuxs_order_and_as_many_sack_blocks_as_fit() {
     let one = EstablishedOptions { sack, timestamps, ..Default::default() };
     let n = one.emit(&mut b);
     assert_eq!(text(&b[..n]), "nop,nop,TS val 1 ecr 2,nop,nop,sack 1:2");
+    let (mut alone, mut b) = ([0xff; 12], [0; 40]);
+    let n = EstablishedOptions { timestamps, ..Default::default() }.emit(&mut b);
+    assert_eq!((emit_timestamp_only(&mut alone, (1, 2)), &alone[..]), (n, &b[..n]));
     assert!(EstablishedOptions::default().len() == 0);
 }
 
