@@ -7,7 +7,8 @@ use super::super::queue::Pos;
 use super::super::rack::mark_skb_lost;
 use super::super::retransmit::{paced, queued, retransmit_skb, retransmit_skb_quiet};
 use super::super::sack::is_sack;
-use super::super::tcb::{CaState, Cx};
+use super::super::tcb::{CaState, Cx, XmitTimer};
+use super::super::timer::{micros, reset_xmit_timer};
 use super::super::xmit::{Push, write_xmit};
 use super::super::{output, recovery, rtt};
 use super::TIMERS;
@@ -135,7 +136,7 @@ pub fn mark_lost(cx: &mut Cx<'_>, seq: SeqNum, end: SeqNum) -> Result<u32> {
 pub fn clear_lost(cx: &mut Cx<'_>, seq: SeqNum, end: SeqNum) -> Result<u32> {
     may_mark(cx)?;
     in_queue(cx, seq, end)?;
-    let before = cx.tp.lost_out;
+    let mut cleared = 0;
     each(cx, seq, end, |cx, at| {
         let n = recovery::pcount(cx.tp, at);
         if let Some(s) = cx.tp.rtx_queue.get_mut(at)
@@ -143,9 +144,11 @@ pub fn clear_lost(cx: &mut Cx<'_>, seq: SeqNum, end: SeqNum) -> Result<u32> {
         {
             s.tcp.sacked &= !sacked::LOST;
             cx.tp.lost_out = cx.tp.lost_out.saturating_sub(n);
+            cleared += n;
         }
     });
-    Ok(before - cx.tp.lost_out)
+    // Not what `lost_out` fell by: cutting a packet in front of its FIN makes one more segment of it.
+    Ok(cleared)
 }
 
 /// Sends the packet with `seq` again, at most `segs` segments of it, from `output` or `timer`. What is marked lost
@@ -195,6 +198,11 @@ pub fn retransmit(cx: &mut Cx<'_>, seq: SeqNum, segs: u32) -> Result<u32> {
         }
         if output::in_cwnd_reduction(cx.tp) {
             cx.tp.prr_out += n;
+        }
+        // The timeout is that of this copy, as ours has it (tcp_xmit_retransmit_queue); after `timer` it is armed so.
+        if !probe && cx.tp.rtx_queue.find(seq) == Pos::FRONT && cx.tp.pending != XmitTimer::ReoTimeout {
+            let rto = micros(cx.tp.rto_us);
+            reset_xmit_timer(cx, XmitTimer::Retrans, rto, true);
         }
     } else {
         retransmit_skb_quiet(cx, &mut at, segs, Resend::Tlp)?;

@@ -137,13 +137,25 @@ pub(in crate::tcp) fn set(cx: &mut Cx<'_>, to: &str) -> Result<()> {
         end(cx, old);
         return Ok(());
     }
+    let lost = cx.tp.lost;
+    let changed = change(cx, new);
+    // What was marked by whichever of the two was asked.
+    marked(cx, lost);
+    if changed.is_ok() {
+        // What the other one held back.
+        out::push_pending(cx);
+    }
+    changed
+}
+
+/// The live connection gets `new`, or is ours, if both sides agree.
+fn change(cx: &mut Cx<'_>, new: Option<Arc<dyn FunctionBlock>>) -> Result<()> {
     if let Some(Err(_)) = with(cx, 0, Running::Marks, |f, cx| f.handoff_ok(cx)) {
         return Err(Error::Busy);
     }
     if let Some(new) = &new {
         new.handoff_ok(cx).map_err(|_| Error::Busy)?;
     }
-    let lost = cx.tp.lost;
     let old = put(cx.tp, None);
     if let Some(new) = new
         && let Err(e) = begin(cx, new)
@@ -153,9 +165,6 @@ pub(in crate::tcp) fn set(cx: &mut Cx<'_>, to: &str) -> Result<()> {
     }
     end(cx, old);
     take_over(cx);
-    marked(cx, lost);
-    // What the other one held back.
-    out::push_pending(cx);
     Ok(())
 }
 
@@ -344,8 +353,9 @@ pub(in crate::tcp) fn retransmit_timer(cx: &mut Cx<'_>) -> bool {
 /// The timer of its own timers has fired.
 pub(in crate::tcp) fn timer(cx: &mut Cx<'_>) {
     cx.refresh_clock();
-    let Some(t) = of_mut(cx.tp) else { return };
-    t.timer.fired();
+    let Some(t) = cx.tp.cold.as_mut().and_then(|c| c.tfb.as_deref_mut()) else { return };
+    // It may have been armed anew since it fired, while somebody owned the sock.
+    cx.stack.timers.cancel(&mut t.timer);
     for i in 0..TIMERS {
         let now = cx.now;
         let Some(due) = of_mut(cx.tp).and_then(|t| t.at[i].take_if(|at| *at <= now)) else { continue };
@@ -404,5 +414,8 @@ pub(in crate::tcp) fn setsockopt(cx: &mut Cx<'_>, name: i32, value: &[u8]) -> Re
 
 /// The same: writes at most `value.len()` bytes, returns how many.
 pub(in crate::tcp) fn getsockopt(cx: &mut Cx<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
-    with(cx, 0, Running::Marks, |f, cx| f.getsockopt(cx, name, value)).unwrap_or(Err(Error::NoProtoOpt))
+    let lost = cx.tp.lost;
+    let r = with(cx, 0, Running::Marks, |f, cx| f.getsockopt(cx, name, value)).unwrap_or(Err(Error::NoProtoOpt));
+    marked(cx, lost);
+    r
 }

@@ -194,10 +194,12 @@ impl TfbRegistry {
 
     /// Names, and how many sockets have each.
     pub(super) fn users(&self) -> Vec<(String, usize)> {
-        let default = self.default.lock().as_ref().map(|d| d.name().to_owned());
-        let of =
-            |o: &Arc<dyn FunctionBlock>| Arc::strong_count(o) - 1 - usize::from(default.as_deref() == Some(o.name()));
-        self.list.read().iter().map(|o| (o.name().to_owned(), of(o))).collect()
+        let list = self.list.read();
+        // Held while it is counted, so that the default's own reference is there or not.
+        let default = self.default.lock();
+        let is_default = |o: &Arc<dyn FunctionBlock>| default.as_ref().is_some_and(|d| Arc::ptr_eq(d, o));
+        let of = |o: &Arc<dyn FunctionBlock>| Arc::strong_count(o) - 1 - usize::from(is_default(o));
+        list.iter().map(|o| (o.name().to_owned(), of(o))).collect()
     }
 
     /// One becomes that of new sockets. ENOENT: there is none of that name (FreeBSD: net.inet.tcp.functions_default).

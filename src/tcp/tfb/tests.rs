@@ -21,6 +21,8 @@ struct Play {
     clears: Option<(u32, u32)>,
     acked: Vec<Acked>,
     fired: Vec<(u64, Fired)>,
+    /// The first timeout marks this range, sends it again and takes the mark back.
+    finale: Option<(u32, u32)>,
     /// `timer` arms these when it is asked for the first time.
     arms: Vec<(usize, Duration)>,
     outputs: u32,
@@ -60,8 +62,17 @@ impl Functions for Alternative {
         Go::Ours
     }
     fn timer(&mut self, cx: &mut Cx<'_>, which: Fired) -> Go {
-        self.0.lock().fired.push((cx.now.as_millis(), which));
-        Go::Ours
+        let mut play = self.0.lock();
+        play.fired.push((cx.now.as_millis(), which));
+        let Some((seq, end)) = play.finale.take() else { return Go::Ours };
+        let (seq, end) = (SeqNum(ISS) + seq, SeqNum(ISS) + end);
+        let marked =
+            [calls::mark_lost(cx, seq, end + 1), calls::retransmit(cx, seq, 2), calls::clear_lost(cx, seq, end)];
+        play.marked.extend(marked);
+        Go::Done
+    }
+    fn setsockopt(&mut self, cx: &mut Cx<'_>, ms: i32, _: &[u8]) -> Result<()> {
+        calls::arm(cx, 0, Duration::from_millis(ms.unsigned_abs().into()))
     }
 }
 
@@ -205,6 +216,44 @@ fn own_timers_fire_at_their_times_and_end_with_the_connection() {
         b.step();
     }
     assert_eq!(fired().len(), 3, "closed before the last one's time");
+}
+
+/// A timer that fires while a call owns the sock, and is armed anew by that call, is one timer still.
+#[test]
+fn a_timer_that_was_armed_anew_while_its_expiry_waited_is_one() {
+    let arms = vec![(1, Duration::from_secs(1000))];
+    let (b, block) = ten_out(Some(Play { arms, ..Play::default() }));
+    let held = Arc::strong_count(&b.sock);
+    for _ in 0..5 {
+        let fired = block.0.lock().fired.len();
+        b.with(|cx| conn::setsockopt(cx, 1, &[])).unwrap();
+        b.with(|cx| {
+            b.advance(5);
+            conn::setsockopt(cx, 20, &[]).unwrap();
+        });
+        b.advance(50);
+        assert!(block.0.lock().fired.len() > fired);
+        assert_eq!(Arc::strong_count(&b.sock), held);
+    }
+}
+
+/// The packet is cut in front of its FIN, which makes one more segment of it, and what was sent again stays marked.
+#[test]
+fn what_is_taken_back_of_a_packet_with_a_fin_is_counted_by_its_segments() {
+    let (b, block) = ten_out(Some(Play { slots: slot::ACK | slot::TIMER, ..Play::default() }));
+    acknowledge(&b, 10 * MSS, &[]);
+    b.with(|cx| cx.tp.snd_cwnd = 1);
+    b.send(&vec![7u8; 3 * MSS as usize], 0).unwrap();
+    b.with(crate::tcp::control::send_fin);
+    b.with(|cx| cx.tp.snd_cwnd = 10);
+    acknowledge(&b, 11 * MSS, &[]);
+    block.0.lock().finale = Some((11 * MSS, 13 * MSS));
+    for _ in 0..20 {
+        b.step();
+    }
+    let play = block.0.lock();
+    assert!(play.finale.is_none() && !play.marked.is_empty());
+    assert!(play.marked.iter().all(|r| r.is_ok_and(|n| n <= 2)), "{:?}", play.marked);
 }
 
 #[test]
