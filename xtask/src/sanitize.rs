@@ -90,8 +90,8 @@ fn nightly(args: &[&str]) -> Result<String, Failure> {
     Err(broken("there is no nightly toolchain; it is had by: rustup toolchain install nightly --component rust-src"))
 }
 
-/// Makes a shared library of the toolchain's archive and the ladder's options. gcc's would do, but for wget, which waits
-/// for ever under it even without the shim.
+/// Makes a shared library of the toolchain's archive and the ladder's options. gcc's would do, but for wget, which
+/// waits for ever under it even without the shim.
 fn shared(library: &Path, folder: &Path) -> Result<PathBuf, Failure> {
     let (archive, made) = (folder.join("runtime.a"), folder.join("librustc_asan.so"));
     std::fs::copy(library.join("librustc-nightly_rt.asan.a"), &archive)?;

@@ -19,8 +19,8 @@ use usersock_ffi::ptr;
 /// default (212,992).
 pub(crate) const FILLER: usize = 60_000;
 /// SO_SNDBUF of a connection's descriptor, of which the kernel makes twice as much, up to net.core.wmem_max: a program
-/// that sends in bulk sleeps half as often as with the default, and the server with it. Not of one that connects without
-/// waiting, which must be full of filler until the connection is there.
+/// that sends in bulk sleeps half as often as with the default, and the server with it. Not of one that connects
+/// without waiting, which must be full of filler until the connection is there.
 const ROOM: c_int = 256 << 10;
 
 /// A descriptor of ours.
