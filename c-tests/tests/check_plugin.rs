@@ -89,6 +89,7 @@ const FAULTS: &[(&str, &str, &str, &str)] = &[
     ("datagram", "BUSY_FOREVER", "close", "socks are left"),
     ("datagram", "CLOSE_HANGS", "close", "did not end within"),
     ("datagram", "CRASH_AT_EXIT", "load", "died of SIGSEGV"),
+    ("datagram", "EFAULT_IS_EMPTY", "nowhere", "Ok(0), and not EFAULT"),
     ("datagram", "FREED_TWICE", "bytes", "died of SIGABRT: usersock: usk_skb_free: packet"),
     ("datagram", "HELD_SOCK", "close", "socks are left"),
     ("datagram", "IGNORES_DONTWAIT", "nonblock", "recv with MSG_DONTWAIT waits"),
