@@ -55,6 +55,7 @@ int main(int argc, char **argv)
         EQ(memcmp(buf, "and", 3), 0);
         ERR(usk_recv(c, buf, sizeof buf, MSG_DONTWAIT), EAGAIN);
         ERR(usk_send(s, "whereto", 7, 0), EDESTADDRREQ);
+        ERR(usk_send(c, (const void *)1, 5, 0), EFAULT);
         ERR(usk_listen(s, 1), EOPNOTSUPP);
         int one = 1;
         ERR(usk_setsockopt(s, 254, 1, &one, sizeof one), ENOPROTOOPT);

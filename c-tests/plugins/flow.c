@@ -447,7 +447,7 @@ static uint32_t flow_poll(usk_owned_t *o)
     bool over = i.state == CLOSED;
     bool in = i.receive_len > 0 || i.shutdown & 1 || i.error || over || (i.state == LISTEN && i.ack_backlog > 0);
     bool out = (i.state == ESTABLISHED && i.wmem < i.sndbuf) || i.error || over;
-    return (in ? POLLIN : 0) | (out ? POLLOUT : 0) | (i.error ? POLLERR : 0) | (over ? POLLHUP : 0) |
+    return (in ? POLLIN : 0) | (out ? POLLOUT : 0) | (i.error ? POLLERR : 0) | (over || i.shutdown == 3 ? POLLHUP : 0) |
            (i.shutdown & 1 ? POLLRDHUP : 0);
 }
 
@@ -505,6 +505,12 @@ static void flow_shutdown(usk_owned_t *o, int how)
     }
 }
 
+/* shutdown(SHUT_RD) ends a listener. */
+static int flow_disconnect(usk_owned_t *o)
+{
+    return usk_sock_state(usk_owned_sock(o)) == LISTEN ? usk_listen_stop(o) : -EOPNOTSUPP;
+}
+
 static void flow_close(usk_sock_t *sk, int flags)
 {
     (void)flags;
@@ -547,6 +553,7 @@ int usk_plugin_init(usk_plugin_t *plugin)
         .destroy = flow_destroy,
         .close = flow_close,
         .connect = flow_connect,
+        .disconnect = flow_disconnect,
         .listen = flow_listen,
         .accept = usk_accept_wait,
         .shutdown = flow_shutdown,

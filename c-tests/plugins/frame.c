@@ -60,6 +60,8 @@ static const usk_inner_ops inner_ops = {
 
 static void fail(usk_owned_t *o, int err)
 {
+    if (usk_sock_state(usk_owned_sock(o)) == TCP_ESTABLISHED)
+        usk_set_shutdown(o, 3); /* from now on EPIPE, and the end */
     usk_set_state(o, TCP_CLOSE);
     usk_error_report(usk_owned_sock(o), err);
 }
@@ -303,8 +305,9 @@ static ptrdiff_t frame_recvmsg(usk_owned_t *o, usk_recvmsg_t *msg)
 /* What poll calls room to send. */
 static int frame_may_send(const void *priv, int wake)
 {
+    const struct frame *f = priv;
     (void)wake;
-    return !((const struct frame *)priv)->out;
+    return !f->out && !(f->tcp && usk_sock_state(f->tcp) == TCP_SYN_SENT);
 }
 
 static void frame_shutdown(usk_owned_t *o, int how)

@@ -163,13 +163,15 @@ static void acknowledged(usk_owned_t *o, struct conn *c, size_t n)
 /* The connection is over: the program is told, or has closed it already. */
 static void fail(usk_owned_t *o, struct conn *c, int err)
 {
-    bool closed = usk_sock_state(c->sk) == TCP_FIN_WAIT1;
+    int state = usk_sock_state(c->sk);
     acknowledged(o, c, usk_queue_len(c->sent));
     usk_timer_cancel(o, 0);
     usk_unhash(o);
     usk_set_state(o, TCP_CLOSE);
+    if (state == TCP_ESTABLISHED)
+        usk_set_shutdown(o, 3); /* from now on EPIPE, and the end */
     usk_error_report(c->sk, err);
-    if (closed)
+    if (state == TCP_FIN_WAIT1)
         usk_done(o);
 }
 
@@ -210,6 +212,12 @@ static int quick_connect(usk_owned_t *o, const usk_addr_t *to)
     return 0;
 }
 
+/* shutdown(SHUT_RD) ends a listener. */
+static int quick_disconnect(usk_owned_t *o)
+{
+    return usk_sock_state(usk_owned_sock(o)) == TCP_LISTEN ? usk_listen_stop(o) : -EOPNOTSUPP;
+}
+
 /* What the program has sent must still arrive: the sock stays, in FIN_WAIT1, until its end is acknowledged. */
 static void quick_close(usk_sock_t *sk, int flags)
 {
@@ -239,7 +247,7 @@ static ptrdiff_t quick_sendmsg(usk_owned_t *o, usk_sendmsg_t *msg)
     int r = usk_sock_error(c->sk);
     while (r == 0) {
         int state = usk_sock_state(c->sk);
-        if (c->ended)
+        if (c->ended || (usk_sock_shutdown(c->sk) & 2))
             return -EPIPE;
         if (state != TCP_ESTABLISHED && state != TCP_SYN_SENT)
             return -ENOTCONN;
@@ -265,10 +273,10 @@ static ptrdiff_t quick_recvmsg(usk_owned_t *o, usk_recvmsg_t *msg)
     usk_sock_t *sk = usk_owned_sock(o);
     uint64_t until = usk_timeo(o, USK_RECV, usk_recvmsg_flags(msg) & MSG_DONTWAIT);
     while (!usk_receive_peek(o)) {
-        int r = usk_sock_error(sk);
+        int r = usk_sock_error(sk), state = usk_sock_state(sk);
         if (r == 0 && (usk_sock_shutdown(sk) & 1))
             return 0;
-        if (r == 0 && usk_sock_state(sk) == TCP_CLOSE)
+        if (r == 0 && (state == TCP_CLOSE || state == TCP_LISTEN))
             return -ENOTCONN;
         if (r == 0)
             r = usk_wait(o, POLLIN, until);
@@ -483,6 +491,7 @@ int usk_plugin_init(usk_plugin_t *plugin)
         .init = quick_init,
         .destroy = quick_destroy,
         .connect = quick_connect,
+        .disconnect = quick_disconnect,
         .listen = usk_listen_start,
         .accept = usk_accept_wait,
         .close = quick_close,

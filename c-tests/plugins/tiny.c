@@ -2,9 +2,8 @@
  * (RFC 3692): UDP with another protocol number. For every null operation in the table the stack has a default: binding,
  * look-up, readiness, closing, options of the IP level.
  *
- *   0 2 4 6 8 | from | to | len | sum | payload ... all big-endian; len counts the header, sum as UDP's (never 0 =
- *   none)
- * / */
+ *   0 2 4 6 8 | from | to | len | sum | payload ... all big-endian; len counts the header, sum is as UDP's, but 0 does
+ *   not mean none */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stddef.h>
@@ -34,8 +33,10 @@ static ssize_t tiny_sendmsg(usk_sock_t *sk, usk_sendmsg_t *msg)
     /* The checksum includes the source address, which the route decides. */
     if (r == 0)
         r = usk_source(&o, &to, &from);
+    usk_skb_t *skb = NULL;
+    if (r == 0 && !(skb = usk_skb_from_msg(msg, len)))
+        r = -EFAULT;
     if (r == 0) {
-        usk_skb_t *skb = usk_skb_from_msg(msg, len);
         struct tiny_header h = { htons(from.port), htons(to.port), htons(HEADER + len), 0 };
         memcpy(usk_skb_push(skb, HEADER), &h, HEADER);
         /* Computed where the packet leaves the machine, and not if it does not. */

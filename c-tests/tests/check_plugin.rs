@@ -56,7 +56,8 @@ fn our_plugins_in_c_pass() {
     make.arg(format!("RUSTC={}", env!("USERSOCK_RUSTC")));
     let made = make.stdin(Stdio::null()).output().expect("make starts");
     assert!(made.status.success(), "{}", said(&made));
-    pass(&out, &["ages", "dctcp", "expopt", "fragile", "rdp", "rec_ulp", "tiny", "udpdev", "westwood"]);
+    pass(&out, &["ages", "dctcp", "expopt", "flow", "fragile", "frame", "quick", "rdp", "rec_ulp", "tiny"]);
+    pass(&out, &["udpdev", "udplite", "westwood"]);
     let ends = ["127.0.0.1:47011/127.0.0.1:47012", "127.0.0.1:47012/127.0.0.1:47011"];
     let args = ["--device", ends[0], "--peer", ends[1], "--only", "device-pair"];
     let (status, said) = check(&out.join("udpdev.so"), &args);
@@ -65,8 +66,9 @@ fn our_plugins_in_c_pass() {
 
 #[test]
 fn our_plugins_in_rust_pass() {
-    let names = ["expopt", "fragile", "quake", "rec_ulp", "shaky", "step", "tiny", "udpdev", "westwood"];
+    let names = ["expopt", "fragile", "frame", "quake", "quick", "rec_ulp", "shaky", "step", "tiny", "udpdev"];
     pass(rust::examples(), &names);
+    pass(rust::examples(), &["udplite", "westwood"]);
 }
 
 /// Builds `plugins/broken/FILE.c` with a fault.
@@ -87,6 +89,7 @@ const FAULTS: &[(&str, &str, &str, &str)] = &[
     ("datagram", "BUSY_FOREVER", "close", "socks are left"),
     ("datagram", "CLOSE_HANGS", "close", "did not end within"),
     ("datagram", "CRASH_AT_EXIT", "load", "died of SIGSEGV"),
+    ("datagram", "EFAULT_IS_EMPTY", "nowhere", "Ok(0), and not EFAULT"),
     ("datagram", "FREED_TWICE", "bytes", "died of SIGABRT: usersock: usk_skb_free: packet"),
     ("datagram", "HELD_SOCK", "close", "socks are left"),
     ("datagram", "IGNORES_DONTWAIT", "nonblock", "recv with MSG_DONTWAIT waits"),

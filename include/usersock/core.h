@@ -485,7 +485,8 @@ ptrdiff_t usk_skb_append_msg(usk_skb_t *skb,
                              size_t len);
 
 /*
- A new packet with up to `len` bytes of a message, which are consumed: usk_skb_new and usk_skb_append_msg.
+ A new packet with up to `len` bytes of a message, which are consumed: usk_skb_new and usk_skb_append_msg. Null:
+ bytes of the program cannot be read, return -EFAULT.
  Requires: `msg` is an operation's argument.
  */
 usk_skb_t *usk_skb_from_msg(usk_sendmsg_t *msg,
@@ -590,7 +591,8 @@ usk_skb_t *usk_receive_pop(usk_owned_t *o);
  recvmsg(2) of a datagram protocol, from the receive queue: copies the next packet from `offset` on (before it is the
  protocol's header), removes it unless MSG_PEEK is given, sets MSG_TRUNC if it does not fit, and returns the bytes
  copied, or if MSG_TRUNC is given the length of the datagram. Adds control messages (usk_recvmsg_control). -EAGAIN:
- the queue is empty.
+ the queue is empty; -EFAULT: the program's memory cannot be written, and the packet is lost, unless MSG_PEEK is
+ given.
  Requires: `o` is owned; `msg` is recvmsg's argument.
  */
 ptrdiff_t usk_receive_msg(usk_owned_t *o,

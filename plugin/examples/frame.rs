@@ -31,6 +31,7 @@ struct Conn {
     /// What is read: the header, then the packet and how much of it is missing.
     head: Vec<u8>,
     packet: Option<(Skb, usize)>,
+    connecting: bool,
     closed: bool,
 }
 
@@ -46,6 +47,10 @@ type O<'a, 'b> = &'a mut Owned<'b, Frame>;
 
 impl Frame {
     fn fail(o: O<'_, '_>, error: Errno) {
+        if o.state() == State::ESTABLISHED {
+            // From now on EPIPE, and the end.
+            let _ = o.set_shutdown(Shutdown(3));
+        }
         let _ = o.set_state(State::CLOSE);
         o.error_report(error);
     }
@@ -177,6 +182,7 @@ impl Frame {
                 Err(error) => Self::fail(o, error),
             },
         }
+        o.data().connecting = false;
         o.wake(Events::OUT);
     }
 }
@@ -194,14 +200,17 @@ impl Protocol for Frame {
             o.inner_bind(tcp, at)?;
             Self::take_names(o, tcp)
         }),
-        stream_memory_free: Some(|_, conn, _| conn.out.is_none()),
+        stream_memory_free: Some(|_, conn, _| conn.out.is_none() && !conn.connecting),
         ..ProtoMore::NONE
     };
 
     fn connect(&self, o: &mut Owned<'_, Self>, to: SocketAddr) -> Result<()> {
         let tcp = Self::tcp(o, to.is_ipv6())?;
         match o.inner_connect(tcp, Some(to)) {
-            Ok(()) | Err(Errno::InProgress) => o.set_state(State::SYN_SENT),
+            Ok(()) | Err(Errno::InProgress) => {
+                o.data().connecting = true;
+                o.set_state(State::SYN_SENT)
+            }
             Err(error) => Err(error),
         }
     }

@@ -174,14 +174,18 @@ impl Quick {
 
     /// The connection is over: the program is told, or has closed it already.
     fn fail(o: O<'_, '_>, error: Errno) {
-        let closed = o.state() == State::FIN_WAIT1;
+        let state = o.state();
         let n = o.data().sent.len();
         Self::acknowledged(o, n);
         o.timer_cancel(0);
         o.unhash();
         let _ = o.set_state(State::CLOSE);
+        if state == State::ESTABLISHED {
+            // From now on EPIPE, and the end.
+            let _ = o.set_shutdown(Shutdown(3));
+        }
         o.error_report(error);
-        if closed {
+        if state == State::FIN_WAIT1 {
             let _ = o.done();
         }
     }
@@ -297,6 +301,11 @@ impl Protocol for Quick {
         o.listen_start(backlog)
     }
 
+    fn disconnect(&self, o: &mut Owned<'_, Self>) -> Result<()> {
+        // shutdown(SHUT_RD) ends a listener.
+        if o.state() == State::LISTEN { o.listen_stop() } else { Err(Errno::OpNotSupp) }
+    }
+
     fn shutdown(&self, o: &mut Owned<'_, Self>, how: i32) {
         if Shutdown(how).send() {
             self.send_end(o);
@@ -322,7 +331,7 @@ impl Protocol for Quick {
         let (len, until) = (msg.len(), o.timeo(Direction::Send, msg.flags()));
         loop {
             o.take_error()?;
-            if o.data().ended {
+            if o.data().ended || o.shut_down().send() {
                 return Err(Errno::Pipe);
             }
             match o.state() {
@@ -347,7 +356,7 @@ impl Protocol for Quick {
             if o.shut_down().recv() {
                 return Ok(0);
             }
-            if o.state() == State::CLOSE {
+            if matches!(o.state(), State::CLOSE | State::LISTEN) {
                 return Err(Errno::NotConn);
             }
             o.wait(Events::IN, until)?;

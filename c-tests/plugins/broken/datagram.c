@@ -13,6 +13,7 @@ enum fault {
     CLOSE_HANGS,     /* a close never returns */
     CRASH_AT_EXIT,   /* usk_plugin_exit uses what is gone */
     FREED_TWICE,     /* a packet is delivered, and freed */
+    EFAULT_IS_EMPTY, /* a message for which there is no memory in the program is reported as one of no bytes */
     HELD_SOCK,       /* a look-up's reference is not given back */
     IGNORES_DONTWAIT,
     IGNORES_TIMEOUT,
@@ -113,6 +114,8 @@ static ssize_t do_recvmsg(usk_sock_t *sk, usk_recvmsg_t *msg)
             usk_skb_free(usk_receive_pop(&o));
         } else {
             r = usk_receive_msg(&o, msg, HEADER);
+            if (FAULT == EFAULT_IS_EMPTY && r == -EFAULT)
+                r = 0;
             if (FAULT == PEEK_CONSUMES && (flags & MSG_PEEK))
                 usk_skb_free(usk_receive_pop(&o));
         }

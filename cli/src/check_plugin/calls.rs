@@ -4,6 +4,7 @@
 use super::part::{Finding, Must, Outcome, Part, ensure};
 use super::scene::{PORT, Pair, ROOM, Scene, any, calm, get_int, recv, send_to, set_int, set_timeout};
 use super::states::poll_holds;
+use std::io::{IoSlice, IoSliceMut};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use usersock::device::link::{Direction, LinkConfig};
 use usersock::driver::ScriptThread;
 use usersock::error::{Error, Result};
 use usersock::net::Socket;
+use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::sock::wait::{Events, Watch};
 
 const IN: Events = Events(libc::POLLIN as u32);
@@ -182,7 +184,8 @@ pub(super) fn full(part: &Part) -> Outcome {
         let n = writes.returns_soon(scene, "all has been read; send")?.must("send")?;
         ensure!(n > 0, "a send that has waited for room returns 0");
         ensure!(told.take().intersects(OUT), "there is room again, and poll is not woken with POLLOUT");
-        ensure!(a.poll().intersects(OUT), "all has been read, and poll is without POLLOUT");
+        let ready = scene.until(SOON, || a.poll().intersects(OUT).then_some(()));
+        ensure!(ready.is_some(), "all has been read, and poll is without POLLOUT");
         // shutdown(2) ends a sender that waits.
         let (writes, _) = blocked_send(scene, &a)?;
         b.close();
@@ -470,6 +473,36 @@ pub(super) fn messages(part: &Part) -> Outcome {
             Err(Error::MsgSize) => {}
             r => drop(r.must("send of 6000 bytes")?),
         }
+        Ok(())
+    })
+}
+
+/// A message whose bytes are nowhere, and room that is nowhere: EFAULT, and the socket goes on.
+pub(super) fn nowhere(part: &Part) -> Outcome {
+    Scene::each(part, &calm(), |scene| {
+        scene.traits.needs_wire()?;
+        let pair = scene.pair()?;
+        let unreadable = [IoSlice::new(b"nowhere")];
+        let mut msg = SendMsg::new(&unreadable, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT).probed(|_, _| 0);
+        msg.name = pair.to[0];
+        let r = pair.ends[0].sendmsg(&mut msg);
+        ensure!(r == Err(Error::Fault), "send of bytes that cannot be read returns {r:?}, and not EFAULT");
+        scene.settle();
+        let r = pair.recv(1, libc::MSG_DONTWAIT);
+        ensure!(r == Err(Error::Again), "of bytes that cannot be read something came: {:?}", r.map(|r| r.len));
+
+        pair.send(0, b"first", 0).must("send")?;
+        scene.settle();
+        let mut buf = [0; 16];
+        let mut unwritable = [IoSliceMut::new(&mut buf)];
+        let r = pair.ends[1].recvmsg(&mut RecvMsg::new(&mut unwritable, libc::MSG_DONTWAIT).probed(|_, _| 0));
+        ensure!(r == Err(Error::Fault), "recv to where nothing can be written returns {r:?}, and not EFAULT");
+        pair.send(0, b"second", 0).must("send")?;
+        scene.settle();
+        // Whether what was first is lost is the protocol's affair: of a stream it may not be.
+        let r = pair.recv(1, libc::MSG_DONTWAIT).must("recv after EFAULT")?;
+        let wanted: &[&[u8]] = if scene.traits.stream() { &[b"firstsecond"] } else { &[b"first", b"second"] };
+        ensure!(wanted.contains(&&r.bytes[..]), "after EFAULT recv returns {:?}", r.bytes);
         Ok(())
     })
 }

@@ -84,6 +84,7 @@ checks! {
         "full" "a full send buffer: EAGAIN, waiting, SO_SNDTIMEO, POLLOUT" calls::full;
         "poll" "poll(2) and the calls agree at each step" calls::poll;
         "messages" "boundaries, MSG_PEEK, MSG_TRUNC, no bytes, EMSGSIZE" calls::messages;
+        "nowhere" "EFAULT: bytes and room at addresses where nothing is" calls::nowhere;
         "options" "options of the socket, of IP, and unknown ones" calls::options;
         "close" "closed in each state, nothing is left" states::close;
         "close-cut-off" "closed with data queued, on a link that is dead" states::close_cut_off;

@@ -100,9 +100,25 @@ fn heard(scene: &Scene, raw: &Socket) -> Vec<Vec<u8>> {
     all
 }
 
+/// The IP protocol number of the packets that carry the protocol's: its own, or where it has none, that of UDP or TCP,
+/// by which a conversation is seen to go.
+fn carrier(scene: &Scene) -> Outcome<i32> {
+    if scene.traits.protocol <= 255 {
+        return Ok(scene.traits.protocol);
+    }
+    for number in [libc::IPPROTO_UDP, libc::IPPROTO_TCP] {
+        let [to_client, to_server] = sample(scene, number)?;
+        scene.ends_clean()?;
+        if !to_client.is_empty() || !to_server.is_empty() {
+            return Ok(number);
+        }
+    }
+    Err(Finding::Unchecked("its packets are neither its own, nor UDP's or TCP's".to_owned()))
+}
+
 /// The protocol's packets of a short conversation, of both directions: [to the client, to the server].
-fn sample(scene: &Scene) -> Outcome<[Vec<Vec<u8>>; 2]> {
-    let listens = [raw(scene, scene.traits.protocol, 0)?, raw(scene, scene.traits.protocol, 1)?];
+fn sample(scene: &Scene, number: i32) -> Outcome<[Vec<Vec<u8>>; 2]> {
+    let listens = [raw(scene, number, 0)?, raw(scene, number, 1)?];
     let pair = scene.pair()?;
     for i in 0..4 {
         for end in 0..2 {
@@ -160,12 +176,12 @@ fn mend(random: &mut Random, b: &mut [u8], good: &[u8], (src, dst): (IpAddr, IpA
 pub(super) fn fuzz(part: &Part) -> Outcome {
     Scene::each(part, &calm(), |scene| {
         scene.traits.needs_wire()?;
-        let good = sample(scene)?;
+        let number = carrier(scene)?;
+        let good = sample(scene, number)?;
         scene.ends_clean()?;
-        ensure!(!good[1].is_empty(), "a conversation without a packet of the protocol's own number");
+        ensure!(!good[1].is_empty(), "a conversation without a packet that came to the server");
         let mut random = Random(part.seed);
-        let raw = [raw(scene, scene.traits.protocol, 0)?, raw(scene, scene.traits.protocol, 1)?];
-        let number = scene.traits.protocol as u8;
+        let raw = [raw(scene, number, 0)?, raw(scene, number, 1)?];
         for round in 0..4 {
             let server = scene.server()?;
             server.set_nonblocking(true);
@@ -192,7 +208,7 @@ pub(super) fn fuzz(part: &Part) -> Outcome {
                     _ => samples[random.below(samples.len())].clone(),
                 };
                 let (from, at) = (scene.addr(1 - to, 0), scene.addr(to, 0));
-                let packet = mutate(&mut random, &of, (from.ip(), at.ip()), number);
+                let packet = mutate(&mut random, &of, (from.ip(), at.ip()), number as u8);
                 let slices = [IoSlice::new(&packet)];
                 let mut msg = SendMsg::new(&slices, 0);
                 msg.name = Some(at);
@@ -222,9 +238,8 @@ pub(super) fn fuzz(part: &Part) -> Outcome {
 }
 
 /// An ICMP error of this type and code about `packet`, which went from the second host to the first.
-fn icmp_error(scene: &Scene, ty: u8, code: u8, info: u32, packet: &[u8]) -> Vec<u8> {
+fn icmp_error(scene: &Scene, (ty, code, info): (u8, u8, u32), packet: &[u8], number: u8) -> Vec<u8> {
     let (src, dst) = (scene.addr(1, 0).ip(), scene.addr(0, 0).ip());
-    let number = scene.traits.protocol as u8;
     let mut b = vec![ty, code, 0, 0];
     b.extend(info.to_be_bytes());
     match (src, dst) {
@@ -261,10 +276,11 @@ pub(super) fn icmp(part: &Part) -> Outcome {
     const V6: &[(u8, u8, u32)] = &[(1, 0, 0), (1, 1, 0), (1, 3, 0), (1, 4, 0), (2, 0, 1280), (3, 0, 0), (4, 1, 0)];
     Scene::each(part, &calm(), |scene| {
         scene.traits.needs_wire()?;
-        let number = if scene.v6 { libc::IPPROTO_ICMPV6 } else { libc::IPPROTO_ICMP };
+        let number = carrier(scene)?;
+        let errors = if scene.v6 { libc::IPPROTO_ICMPV6 } else { libc::IPPROTO_ICMP };
         let mut random = Random(part.seed);
         for &(ty, code, info) in if scene.v6 { V6 } else { V4 } {
-            let (icmp, listens) = (raw(scene, number, 0)?, raw(scene, scene.traits.protocol, 0)?);
+            let (icmp, listens) = (raw(scene, errors, 0)?, raw(scene, number, 0)?);
             let pair = scene.pair()?;
             pair.send(1, &[1; 200], 0).must("send")?;
             scene.settle();
@@ -279,7 +295,7 @@ pub(super) fn icmp(part: &Part) -> Outcome {
                         _ => quoted.iter_mut().skip(at).take(4).for_each(|b| *b = 0xff),
                     }
                 }
-                let message = icmp_error(scene, ty, code, info, &quoted);
+                let message = icmp_error(scene, (ty, code, info), &quoted, number as u8);
                 let slices = [IoSlice::new(&message)];
                 let mut msg = SendMsg::new(&slices, 0);
                 msg.name = Some(scene.addr(1, 0));
@@ -308,7 +324,8 @@ pub(super) fn repeat(part: &Part) -> Outcome {
     let way = Direction::default().rate(20_000_000).delay(Duration::from_millis(5)).loss(0.03).reorder(0.03);
     Scene::each(part, &LinkConfig::both(way), |scene| {
         scene.traits.needs_wire()?;
-        let raw = [raw(scene, scene.traits.protocol, 0)?, raw(scene, scene.traits.protocol, 1)?];
+        let number = carrier(scene)?;
+        let raw = [raw(scene, number, 0)?, raw(scene, number, 1)?];
         raw.iter().try_for_each(|s| {
             set_int(s, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 1 << 27).must("SO_RCVBUFFORCE of a raw socket")
         })?;

@@ -3,7 +3,7 @@
 
 use super::flow;
 use super::part::{Finding, Must, Outcome, Part, ensure};
-use super::scene::{PORT, ROOM, Scene, any, calm, recv, send_to, set_timeout};
+use super::scene::{PORT, ROOM, Scene, any, calm, receives, recv, send_to, set_timeout};
 use crate::sys;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -71,7 +71,7 @@ fn joined(stack: &Arc<Stack>, part: &Part, port: u16) -> Outcome<Joined> {
 }
 
 fn needs_wire(stack: &Stack, part: &Part) -> Outcome {
-    let wire = stack.registry.list().iter().any(|l| l.name == part.table && !l.numbers.is_empty());
+    let wire = stack.registry.list().iter().any(|l| l.name == part.table && receives(l));
     if wire { Ok(()) } else { Err(Finding::Unchecked("the protocol has no rcv: nothing arrives".to_owned())) }
 }
 

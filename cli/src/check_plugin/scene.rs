@@ -40,7 +40,7 @@ pub(super) struct Traits {
     pub connections: bool,
     pub v4: bool,
     pub v6: bool,
-    /// It receives packets.
+    /// It receives packets: those of its IP protocol number, or of another protocol that carries its own.
     pub wire: bool,
     /// bind(2) takes a port.
     pub ports: bool,
@@ -77,7 +77,7 @@ impl Traits {
             connections,
             v4: has(libc::AF_INET),
             v6: has(libc::AF_INET6),
-            wire: !listed.numbers.is_empty(),
+            wire: receives(listed),
             ports,
         })
     }
@@ -96,6 +96,12 @@ impl Traits {
             false => Err(Finding::Unchecked("the protocol has no connections".to_owned())),
         }
     }
+}
+
+/// Whether packets come to a protocol: by its IP protocol number, or, where it has none that an IP header has room for,
+/// by a UDP port or inner socks.
+pub(super) fn receives(listed: &Listing) -> bool {
+    !listed.numbers.is_empty() || listed.keys.iter().any(|&(_, _, protocol)| protocol > 255)
 }
 
 /// The unspecified address of a family.

@@ -101,7 +101,8 @@ pub unsafe extern "C" fn usk_skb_append_msg(skb: *mut usk_skb_t, msg: *mut usk_s
     })
 }
 
-/// A new packet with up to `len` bytes of a message, which are consumed: usk_skb_new and usk_skb_append_msg.
+/// A new packet with up to `len` bytes of a message, which are consumed: usk_skb_new and usk_skb_append_msg. Null:
+/// bytes of the program cannot be read, return -EFAULT.
 /// # Safety
 /// `msg` is an operation's argument.
 #[unsafe(no_mangle)]

@@ -139,7 +139,8 @@ pub unsafe extern "C" fn usk_receive_pop(o: *mut usk_owned_t) -> *mut usk_skb_t 
 /// recvmsg(2) of a datagram protocol, from the receive queue: copies the next packet from `offset` on (before it is the
 /// protocol's header), removes it unless MSG_PEEK is given, sets MSG_TRUNC if it does not fit, and returns the bytes
 /// copied, or if MSG_TRUNC is given the length of the datagram. Adds control messages (usk_recvmsg_control). -EAGAIN:
-/// the queue is empty.
+/// the queue is empty; -EFAULT: the program's memory cannot be written, and the packet is lost, unless MSG_PEEK is
+/// given.
 /// # Safety
 /// `o` is owned; `msg` is recvmsg's argument.
 #[unsafe(no_mangle)]
@@ -154,12 +155,18 @@ pub unsafe extern "C" fn usk_receive_msg(o: *mut usk_owned_t, msg: *mut usk_recv
             n
         };
         if msg.flags & libc::MSG_PEEK != 0 {
-            return g.common.receive_queue.front().map(|skb| copy(g, skb, msg)).ok_or(Error::Again);
+            let n = g.common.receive_queue.front().map(|skb| copy(g, skb, msg)).ok_or(Error::Again)?;
+            return if msg.faulted() { Err(Error::Fault) } else { Ok(n) };
         }
         let skb = g.common.receive_queue.pop_front().ok_or(Error::Again)?;
         let n = copy(g, &skb, msg);
         uncharge_rmem(g, &skb);
         drop(skb::left(skb, "usk_receive_msg"));
+        if msg.faulted() {
+            // Lost to a bad pointer it is a drop, as of UDP's, for SO_RXQ_OVFL.
+            g.sock.drops.fetch_add(1, Ordering::Relaxed);
+            return Err(Error::Fault);
+        }
         Ok(n)
     })
 }

@@ -199,11 +199,12 @@ pub unsafe extern "C" fn usk_udp_close(udp: *mut usk_udp_t) -> c_int {
 
 /// Sends a packet as a datagram from the port to `to`: UDP header with checksum, route, IP header, fragments
 /// (udp_tunnel_xmit_skb). It begins with the plug-in's own header. `tx`: what it decides for this packet
-/// (usk_xmit_info), and `size` its sizeof; null and 0: nothing. Never waits: the packet is charged to the port's own
-/// sock until the device has completed it. In any context; any sock may be owned, but that of a UDP port. Always
-/// consumes `skb`. Returns 0; -EINVAL: port 0, or as usk_xmit_info, or it is a super-packet, or its checksum is left
-/// open; -EMSGSIZE: longer than a datagram may be, or with USK_TX_DF than the path's MTU; -ENOBUFS: the send buffer or
-/// the device's queue is full (treat it as a loss); -ENETUNREACH, -EACCES.
+/// (usk_xmit_info), and `size` its sizeof; null and 0: nothing. What `tx` leaves open is the port's: options and
+/// address of the sock that sends do not count, nor do the control messages of its call. Never waits: the packet is
+/// charged to the port's own sock until the device has completed it. In any context; any sock may be owned, but that of
+/// a UDP port. Always consumes `skb`. Returns 0; -EINVAL: port 0, or as usk_xmit_info, or it is a super-packet, or its
+/// checksum is left open; -EMSGSIZE: longer than a datagram may be, or with USK_TX_DF than the path's MTU; -ENOBUFS:
+/// the send buffer or the device's queue is full (treat it as a loss); -ENETUNREACH, -EACCES.
 /// # Safety
 /// `udp` is valid; `skb` is the caller's, and not used afterwards; `to` is readable; `tx` is null or readable for
 /// `size` bytes.
