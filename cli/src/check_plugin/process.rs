@@ -3,7 +3,7 @@
 
 use super::flow;
 use super::part::{Finding, Must, Outcome, Part, ensure};
-use super::scene::{PORT, ROOM, Scene, any, calm, recv, send_to, set_timeout};
+use super::scene::{PORT, ROOM, Scene, any, calm, has_wire, recv, send_to, set_timeout};
 use crate::sys;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -70,9 +70,12 @@ fn joined(stack: &Arc<Stack>, part: &Part, port: u16) -> Outcome<Joined> {
     Ok(([a, b], [Some(at), Some(from)]))
 }
 
-fn needs_wire(stack: &Stack, part: &Part) -> Outcome {
-    let wire = stack.registry.list().iter().any(|l| l.name == part.table && !l.numbers.is_empty());
-    if wire { Ok(()) } else { Err(Finding::Unchecked("the protocol has no rcv: nothing arrives".to_owned())) }
+fn needs_wire(stack: &Arc<Stack>, part: &Part) -> Outcome {
+    let (_, _, protocol) = key(stack, part)?;
+    if has_wire(stack, protocol) {
+        return Ok(());
+    }
+    Err(Finding::Unchecked("the protocol has no rcv: nothing arrives".to_owned()))
 }
 
 /// A thread that receives, and its number; the result comes when it has returned.
