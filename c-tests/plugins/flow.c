@@ -447,7 +447,7 @@ static uint32_t flow_poll(usk_owned_t *o)
     bool over = i.state == CLOSED;
     bool in = i.receive_len > 0 || i.shutdown & 1 || i.error || over || (i.state == LISTEN && i.ack_backlog > 0);
     bool out = (i.state == ESTABLISHED && i.wmem < i.sndbuf) || i.error || over;
-    return (in ? POLLIN : 0) | (out ? POLLOUT : 0) | (i.error ? POLLERR : 0) | (over ? POLLHUP : 0) |
+    return (in ? POLLIN : 0) | (out ? POLLOUT : 0) | (i.error ? POLLERR : 0) | (over || i.shutdown == 3 ? POLLHUP : 0) |
            (i.shutdown & 1 ? POLLRDHUP : 0);
 }
 

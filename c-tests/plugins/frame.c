@@ -28,7 +28,7 @@ struct frame {
     uint8_t head[HEADER]; /* what is read: the header, then the packet, of which `left` bytes are missing */
     size_t head_len, left;
     usk_skb_t *in;
-    bool closed;
+    bool connected, closed;
 };
 
 /* Bits of usk_defer; bit 0 is the timer's. */
@@ -58,9 +58,13 @@ static const usk_inner_ops inner_ops = {
     .state_change = on_change,
 };
 
+/* The end of a connection is that of both directions, as TCP's is. */
 static void fail(usk_owned_t *o, int err)
 {
+    struct frame *f = usk_private(o);
     usk_set_state(o, TCP_CLOSE);
+    if (f->connected)
+        usk_set_shutdown(o, 3);
     usk_error_report(usk_owned_sock(o), err);
 }
 
@@ -170,6 +174,7 @@ static void accept_all(usk_owned_t *o, struct frame *f)
             r = take_names(&co, c);
         if (r == 0)
             r = usk_set_state(&co, TCP_ESTABLISHED);
+        c->connected = r == 0;
         if (r == 0)
             r = usk_accept_push(o, child);
         if (r < 0)
@@ -188,6 +193,7 @@ static void connected(usk_owned_t *o, struct frame *f)
         return;
     if (r == 0)
         r = take_names(o, f);
+    f->connected = r == 0;
     if (r == 0)
         usk_set_state(o, TCP_ESTABLISHED);
     else
@@ -303,8 +309,9 @@ static ptrdiff_t frame_recvmsg(usk_owned_t *o, usk_recvmsg_t *msg)
 /* What poll calls room to send. */
 static int frame_may_send(const void *priv, int wake)
 {
+    const struct frame *f = priv;
     (void)wake;
-    return !((const struct frame *)priv)->out;
+    return f->connected && !f->out;
 }
 
 static void frame_shutdown(usk_owned_t *o, int how)

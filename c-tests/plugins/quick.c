@@ -168,6 +168,7 @@ static void fail(usk_owned_t *o, struct conn *c, int err)
     usk_timer_cancel(o, 0);
     usk_unhash(o);
     usk_set_state(o, TCP_CLOSE);
+    usk_set_shutdown(o, 3);
     usk_error_report(c->sk, err);
     if (closed)
         usk_done(o);
@@ -239,7 +240,7 @@ static ptrdiff_t quick_sendmsg(usk_owned_t *o, usk_sendmsg_t *msg)
     int r = usk_sock_error(c->sk);
     while (r == 0) {
         int state = usk_sock_state(c->sk);
-        if (c->ended)
+        if (c->ended || usk_sock_shutdown(c->sk) & 2)
             return -EPIPE;
         if (state != TCP_ESTABLISHED && state != TCP_SYN_SENT)
             return -ENOTCONN;
@@ -265,10 +266,10 @@ static ptrdiff_t quick_recvmsg(usk_owned_t *o, usk_recvmsg_t *msg)
     usk_sock_t *sk = usk_owned_sock(o);
     uint64_t until = usk_timeo(o, USK_RECV, usk_recvmsg_flags(msg) & MSG_DONTWAIT);
     while (!usk_receive_peek(o)) {
-        int r = usk_sock_error(sk);
+        int r = usk_sock_error(sk), state = usk_sock_state(sk);
         if (r == 0 && (usk_sock_shutdown(sk) & 1))
             return 0;
-        if (r == 0 && usk_sock_state(sk) == TCP_CLOSE)
+        if (r == 0 && (state == TCP_CLOSE || state == TCP_LISTEN))
             return -ENOTCONN;
         if (r == 0)
             r = usk_wait(o, POLLIN, until);

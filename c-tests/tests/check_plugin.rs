@@ -56,8 +56,8 @@ fn our_plugins_in_c_pass() {
     make.arg(format!("RUSTC={}", env!("USERSOCK_RUSTC")));
     let made = make.stdin(Stdio::null()).output().expect("make starts");
     assert!(made.status.success(), "{}", said(&made));
-    pass(&out, &["ages", "dctcp", "expopt", "fragile", "rdp", "rec_ulp", "rfc6675", "tiny", "udpdev", "udplite"]);
-    pass(&out, &["westwood"]);
+    pass(&out, &["ages", "dctcp", "expopt", "flow", "fragile", "frame", "quick", "rdp", "rec_ulp", "rfc6675", "tiny"]);
+    pass(&out, &["udpdev", "udplite", "westwood"]);
     let ends = ["127.0.0.1:47011/127.0.0.1:47012", "127.0.0.1:47012/127.0.0.1:47011"];
     let args = ["--device", ends[0], "--peer", ends[1], "--only", "device-pair"];
     let (status, said) = check(&out.join("udpdev.so"), &args);
@@ -66,8 +66,23 @@ fn our_plugins_in_c_pass() {
 
 #[test]
 fn our_plugins_in_rust_pass() {
-    pass(rust::examples(), &["expopt", "fragile", "gauged", "quake", "rec_ulp", "rfc6675", "shaky", "step", "tiny"]);
-    pass(rust::examples(), &["udpdev", "udplite", "westwood"]);
+    let out = rust::examples();
+    pass(
+        out,
+        &["beat", "expopt", "fragile", "frame", "gauged", "quake", "quick", "rec_ulp", "rfc6675", "shaky", "step"],
+    );
+    pass(out, &["tiny", "udpdev", "udplite", "westwood"]);
+    // It gives its receiver the packets, and not the message, to show what an offload does.
+    let (status, said) = check(&out.join("blocks.so"), &[]);
+    let failed: Vec<&str> = said.lines().filter(|l| l.contains(": FAIL ")).collect();
+    let right = failed.len() == 1 && failed[0].starts_with("BLOCKS/messages: FAIL a message of 6000 bytes");
+    assert!(status == Some(1) && right, "{said}");
+    // Its protocol receives two numbers about a packet, and not the packet; the hooks are as others are.
+    let (status, said) = check(&out.join("gauge.so"), &["--only", "chosen", "--only", "load", "--only", "two-stacks"]);
+    assert_eq!((status, said.contains(" 0 failed, 0 not checked")), (Some(0), true), "{said}");
+    let (status, said) = check(&out.join("refuses.so"), &[]);
+    assert_eq!((status, said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.ends_with("the moon is in the wrong quarter\n"), "{said}");
 }
 
 /// Builds `plugins/broken/FILE.c` with a fault.

@@ -180,6 +180,8 @@ impl Quick {
         o.timer_cancel(0);
         o.unhash();
         let _ = o.set_state(State::CLOSE);
+        let _ = o.set_shutdown(Shutdown::RECV);
+        let _ = o.set_shutdown(Shutdown::SEND);
         o.error_report(error);
         if closed {
             let _ = o.done();
@@ -322,7 +324,7 @@ impl Protocol for Quick {
         let (len, until) = (msg.len(), o.timeo(Direction::Send, msg.flags()));
         loop {
             o.take_error()?;
-            if o.data().ended {
+            if o.data().ended || o.shut_down().send() {
                 return Err(Errno::Pipe);
             }
             match o.state() {
@@ -347,7 +349,7 @@ impl Protocol for Quick {
             if o.shut_down().recv() {
                 return Ok(0);
             }
-            if o.state() == State::CLOSE {
+            if matches!(o.state(), State::CLOSE | State::LISTEN) {
                 return Err(Errno::NotConn);
             }
             o.wait(Events::IN, until)?;

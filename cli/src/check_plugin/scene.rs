@@ -1,6 +1,6 @@
 //! A world of two hosts that a link joins, with the plug-in in both stacks, and sockets of its protocol; where it is no
-//! protocol, sockets of TCP that have its congestion control, its layer, its hooks or its TCP. At the end of each check nothing
-//! may be left: no timer, no packet, no sock, no memory, and the plug-in unloads.
+//! protocol, sockets of TCP that have its congestion control, its layer, its hooks or its TCP. At the end of each check
+//! nothing may be left: no timer, no packet, no sock, no memory, and the plug-in unloads.
 
 use super::list;
 use super::part::{Finding, Must, Outcome, Part, ensure};
@@ -81,7 +81,7 @@ impl Traits {
             connections,
             v4: has(libc::AF_INET),
             v6: has(libc::AF_INET6),
-            wire: has_wire(stack, protocol),
+            wire: has_wire(stack, (family, ty, protocol))?,
             ports,
         })
     }
@@ -90,7 +90,7 @@ impl Traits {
     pub(super) fn needs_wire(&self) -> Outcome {
         match self.wire {
             true => Ok(()),
-            false => Err(Finding::Unchecked("the protocol has no rcv: nothing arrives".to_owned())),
+            false => Err(Finding::Unchecked("the protocol has no rcv, or no sendmsg: nothing arrives".to_owned())),
         }
     }
 
@@ -102,11 +102,15 @@ impl Traits {
     }
 }
 
-/// Whether packets of this number come to some protocol: with `ports_of`, to another one than the sock's. A number that
-/// is no IP protocol's is that of a transport over others.
-pub(super) fn has_wire(stack: &Stack, protocol: i32) -> bool {
+/// Whether what sockets of this type and number send arrives. Packets may come to another protocol's `rcv` than the
+/// sock's (`ports_of`); a number that is no IP protocol's is that of a transport over others; and what has no `sendmsg`
+/// sends nothing.
+pub(super) fn has_wire(stack: &Arc<Stack>, (family, ty, protocol): (i32, i32, i32)) -> Outcome<bool> {
+    let socket = Socket::new(stack, family, ty, protocol).must("socket")?;
+    let sends = send(&socket, b"x", libc::MSG_DONTWAIT) != Err(Error::OpNotSupp);
     let listed = stack.registry.list();
-    u8::try_from(protocol).map_or(true, |number| listed.iter().any(|l| l.numbers.contains(&number)))
+    let arrives = |number: u8| listed.iter().any(|l| l.numbers.contains(&number));
+    Ok(sends && u8::try_from(protocol).map_or(true, arrives))
 }
 
 /// The unspecified address of a family.
