@@ -87,11 +87,16 @@ fn our_plugins_in_rust_pass() {
 
 /// Builds `plugins/broken/FILE.c` with a fault.
 fn broken(file: &str, fault: &str) -> PathBuf {
-    let out = folder().join(format!("{file}-{fault}.so"));
+    variant(file, fault, &[])
+}
+
+/// The same, with more for the compiler.
+fn variant(file: &str, fault: &str, more: &[&str]) -> PathBuf {
+    let out = folder().join(format!("{file}-{fault}{}.so", more.concat()));
     let mut cc = Command::new(compiler_name());
     cc.args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fPIC", "-O1", "-shared"]);
     cc.arg(format!("-DFAULT={fault}")).arg("-I").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../include"));
-    cc.arg("-o").arg(&out).arg(format!("{PLUGINS}/broken/{file}.c"));
+    cc.args(more).arg("-o").arg(&out).arg(format!("{PLUGINS}/broken/{file}.c"));
     let built = cc.output().expect("the compiler starts");
     assert!(built.status.success(), "{}", said(&built));
     out
@@ -183,6 +188,15 @@ fn without_a_fault_the_broken_ones_pass() {
         let (status, said) = check(&broken(file, "NONE"), &[]);
         assert!(status == Some(0) && said.contains(" 0 failed, "), "{file}: {said}");
     }
+}
+
+/// Two types of sockets on one number, of which the second has its packets by the `rcv` of the first: both are checked
+/// as what has a wire.
+#[test]
+fn two_types_of_sockets_in_the_same_ports_pass() {
+    let (status, said) = check(&variant("datagram", "NONE", &["-DTWO_TYPES"]), &[]);
+    assert!(status == Some(0) && said.contains("60 checks: 54 ok, 0 failed, 6 not checked"), "{said}");
+    assert!(said.contains("BROKEN-SEQ/bad-link: ok\n"), "{said}");
 }
 
 /// Every fault of the sources has its row.

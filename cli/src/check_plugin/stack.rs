@@ -72,8 +72,8 @@ pub(super) fn options(part: &Part) -> Outcome {
         let pair = scene.pair()?;
         let s = &pair.ends[0];
         for name in OWN_OPTIONS..OWN_OPTIONS + 32 {
-            for len in [0usize, 1, 3, 4, 8, 16, 100] {
-                // A buffer of exactly so many bytes: what is written behind it is the allocator's.
+            for len in [1usize, 3, 4, 8, 16, 100, 0] {
+                // The room for no bytes comes last: what writes there all the same ends the process.
                 let mut value = vec![0xff; len].into_boxed_slice();
                 let got = s.getsockopt(libc::IPPROTO_TCP, name, &mut value);
                 let right = got.is_err_and(|e| e != Error::Io) || got.is_ok_and(|n| n <= len);
