@@ -48,8 +48,8 @@ fn loopback(family: i32, port: u16) -> SocketAddr {
     SocketAddr::new(ip, port)
 }
 
-/// Two sockets over the loopback, connected, or of datagrams bound, and connected where they must be; and whom a message
-/// must name.
+/// Two sockets over the loopback, connected, or of datagrams bound, and connected where they must be; and whom a
+/// message must name.
 type Joined = ([Socket; 2], [Option<SocketAddr>; 2]);
 
 fn joined(stack: &Arc<Stack>, part: &Part, port: u16) -> Outcome<Joined> {
