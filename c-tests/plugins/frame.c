@@ -28,7 +28,7 @@ struct frame {
     uint8_t head[HEADER]; /* what is read: the header, then the packet, of which `left` bytes are missing */
     size_t head_len, left;
     usk_skb_t *in;
-    bool closed;
+    bool connected, closed;
 };
 
 /* Bits of usk_defer; bit 0 is the timer's. */
@@ -58,11 +58,13 @@ static const usk_inner_ops inner_ops = {
     .state_change = on_change,
 };
 
+/* The end of a connection is that of both directions, as TCP's is. */
 static void fail(usk_owned_t *o, int err)
 {
-    if (usk_sock_state(usk_owned_sock(o)) == TCP_ESTABLISHED)
-        usk_set_shutdown(o, 3); /* from now on EPIPE, and the end */
+    struct frame *f = usk_private(o);
     usk_set_state(o, TCP_CLOSE);
+    if (f->connected)
+        usk_set_shutdown(o, 3);
     usk_error_report(usk_owned_sock(o), err);
 }
 
@@ -172,6 +174,7 @@ static void accept_all(usk_owned_t *o, struct frame *f)
             r = take_names(&co, c);
         if (r == 0)
             r = usk_set_state(&co, TCP_ESTABLISHED);
+        c->connected = r == 0;
         if (r == 0)
             r = usk_accept_push(o, child);
         if (r < 0)
@@ -190,6 +193,7 @@ static void connected(usk_owned_t *o, struct frame *f)
         return;
     if (r == 0)
         r = take_names(o, f);
+    f->connected = r == 0;
     if (r == 0)
         usk_set_state(o, TCP_ESTABLISHED);
     else
@@ -307,7 +311,7 @@ static int frame_may_send(const void *priv, int wake)
 {
     const struct frame *f = priv;
     (void)wake;
-    return !f->out && !(f->tcp && usk_sock_state(f->tcp) == TCP_SYN_SENT);
+    return f->connected && !f->out;
 }
 
 static void frame_shutdown(usk_owned_t *o, int how)

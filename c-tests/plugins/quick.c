@@ -168,8 +168,7 @@ static void fail(usk_owned_t *o, struct conn *c, int err)
     usk_timer_cancel(o, 0);
     usk_unhash(o);
     usk_set_state(o, TCP_CLOSE);
-    if (state == TCP_ESTABLISHED)
-        usk_set_shutdown(o, 3); /* from now on EPIPE, and the end */
+    usk_set_shutdown(o, 3);
     usk_error_report(c->sk, err);
     if (state == TCP_FIN_WAIT1)
         usk_done(o);
@@ -247,7 +246,7 @@ static ptrdiff_t quick_sendmsg(usk_owned_t *o, usk_sendmsg_t *msg)
     int r = usk_sock_error(c->sk);
     while (r == 0) {
         int state = usk_sock_state(c->sk);
-        if (c->ended || (usk_sock_shutdown(c->sk) & 2))
+        if (c->ended || usk_sock_shutdown(c->sk) & 2)
             return -EPIPE;
         if (state != TCP_ESTABLISHED && state != TCP_SYN_SENT)
             return -ENOTCONN;

@@ -56,7 +56,7 @@ fn our_plugins_in_c_pass() {
     make.arg(format!("RUSTC={}", env!("USERSOCK_RUSTC")));
     let made = make.stdin(Stdio::null()).output().expect("make starts");
     assert!(made.status.success(), "{}", said(&made));
-    pass(&out, &["ages", "dctcp", "expopt", "flow", "fragile", "frame", "quick", "rdp", "rec_ulp", "tiny"]);
+    pass(&out, &["ages", "dctcp", "expopt", "flow", "fragile", "frame", "quick", "rdp", "rec_ulp", "rfc6675", "tiny"]);
     pass(&out, &["udpdev", "udplite", "westwood"]);
     let ends = ["127.0.0.1:47011/127.0.0.1:47012", "127.0.0.1:47012/127.0.0.1:47011"];
     let args = ["--device", ends[0], "--peer", ends[1], "--only", "device-pair"];
@@ -66,22 +66,44 @@ fn our_plugins_in_c_pass() {
 
 #[test]
 fn our_plugins_in_rust_pass() {
-    let names = ["expopt", "fragile", "frame", "quake", "quick", "rec_ulp", "shaky", "step", "tiny", "udpdev"];
-    pass(rust::examples(), &names);
-    pass(rust::examples(), &["udplite", "westwood"]);
+    let out = rust::examples();
+    pass(
+        out,
+        &["beat", "expopt", "fragile", "frame", "gauged", "quake", "quick", "rec_ulp", "rfc6675", "shaky", "step"],
+    );
+    pass(out, &["tiny", "udpdev", "udplite", "westwood"]);
+    // It gives its receiver the packets, and not the message, to show what an offload does.
+    let (status, said) = check(&out.join("blocks.so"), &[]);
+    let failed: Vec<&str> = said.lines().filter(|l| l.contains(": FAIL ")).collect();
+    let right = failed.len() == 1 && failed[0].starts_with("BLOCKS/messages: FAIL a message of 6000 bytes");
+    assert!(status == Some(1) && right, "{said}");
+    // Its protocol receives two numbers about a packet, and not the packet; the hooks are as others are.
+    let (status, said) = check(&out.join("gauge.so"), &["--only", "chosen", "--only", "load", "--only", "two-stacks"]);
+    assert_eq!((status, said.contains(" 0 failed, 0 not checked")), (Some(0), true), "{said}");
+    let (status, said) = check(&out.join("refuses.so"), &[]);
+    assert_eq!((status, said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.ends_with("the moon is in the wrong quarter\n"), "{said}");
 }
 
 /// Builds `plugins/broken/FILE.c` with a fault.
 fn broken(file: &str, fault: &str) -> PathBuf {
-    let out = folder().join(format!("{file}-{fault}.so"));
+    variant(file, fault, &[])
+}
+
+/// The same, with more for the compiler.
+fn variant(file: &str, fault: &str, more: &[&str]) -> PathBuf {
+    let out = folder().join(format!("{file}-{fault}{}.so", more.concat()));
     let mut cc = Command::new(compiler_name());
     cc.args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fPIC", "-O1", "-shared"]);
     cc.arg(format!("-DFAULT={fault}")).arg("-I").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../include"));
-    cc.arg("-o").arg(&out).arg(format!("{PLUGINS}/broken/{file}.c"));
+    cc.args(more).arg("-o").arg(&out).arg(format!("{PLUGINS}/broken/{file}.c"));
     let built = cc.output().expect("the compiler starts");
     assert!(built.status.success(), "{}", said(&built));
     out
 }
+
+/// The sources, each with faults of its own.
+const BROKEN: [&str; 6] = ["datagram", "stream", "cong", "hook", "stack", "layer"];
 
 /// Each fault, the check that finds it, and a part of what it says.
 const FAULTS: &[(&str, &str, &str, &str)] = &[
@@ -125,9 +147,20 @@ const FAULTS: &[(&str, &str, &str, &str)] = &[
     ("cong", "EXPLODES", "cong-transfer", "the window was 100000 segments"),
     ("cong", "LEAKED_MEMORY", "cong-memory", "bytes of memory behind"),
     ("cong", "OWN_CLOCK", "cong-repeat", "with the same seed"),
+    ("hook", "CHOSEN_CRASHES", "hook-one-sided", "died of SIGABRT"),
+    ("hook", "CHOSEN_LATE", "hook-attach", "died of SIGABRT"),
     ("hook", "CRASHES_ALONE", "hook-one-sided", "died of SIGABRT"),
     ("hook", "LEAKED_MEMORY", "hook-memory", "bytes of memory behind"),
     ("hook", "LOUD_CLOCK", "hook-repeat", "with the same seed"),
+    ("stack", "BLIND_TAKEOVER", "stack-switch", "nothing arrives any more"),
+    ("stack", "CRASHES", "stack-outage", "died of SIGABRT"),
+    ("stack", "DROPS_FIN", "stack-transfer", "nothing arrives any more"),
+    ("stack", "LEAKED_MEMORY", "stack-memory", "bytes of memory behind"),
+    ("stack", "NEVER_LOST", "stack-bad-link", "with loss"),
+    ("stack", "NEVER_SENDS", "stack-transfer", "on a link for 100 Mbit/s"),
+    ("stack", "OWN_CLOCK", "stack-repeat", "with the same seed"),
+    ("stack", "REFUSES", "stack-transfer", "init has refused"),
+    ("stack", "TRUSTS_LENGTH", "stack-options", "getsockopt of its option"),
     ("layer", "ALWAYS_WRITABLE", "layer-poll", "send returns EAGAIN, and poll POLLOUT"),
     ("layer", "CLOSE_LOSES", "layer-bad-link", "the end came after"),
     ("layer", "FORGETS", "layer-poll", "arrive at the reader"),
@@ -152,16 +185,25 @@ fn each_fault_is_found_by_its_check() {
 
 #[test]
 fn without_a_fault_the_broken_ones_pass() {
-    for file in ["datagram", "stream", "cong", "hook", "layer"] {
+    for file in BROKEN {
         let (status, said) = check(&broken(file, "NONE"), &[]);
         assert!(status == Some(0) && said.contains(" 0 failed, "), "{file}: {said}");
     }
 }
 
+/// Two types of sockets on one number, of which the second has its packets by the `rcv` of the first: both are checked
+/// as what has a wire.
+#[test]
+fn two_types_of_sockets_in_the_same_ports_pass() {
+    let (status, said) = check(&variant("datagram", "NONE", &["-DTWO_TYPES"]), &[]);
+    assert!(status == Some(0) && said.contains("60 checks: 54 ok, 0 failed, 6 not checked"), "{said}");
+    assert!(said.contains("BROKEN-SEQ/bad-link: ok\n"), "{said}");
+}
+
 /// Every fault of the sources has its row.
 #[test]
 fn no_fault_is_forgotten() {
-    for file in ["datagram", "stream", "cong", "hook", "layer"] {
+    for file in BROKEN {
         let text = std::fs::read_to_string(format!("{PLUGINS}/broken/{file}.c")).expect("the source");
         let list = text.split_once("enum fault {").and_then(|(_, rest)| rest.split_once("};")).expect("its faults").0;
         let word = |l: &str| l.trim().split(',').next().unwrap_or_default().to_owned();

@@ -96,6 +96,7 @@ impl Protocol for Blocks {
 
     fn sendmsg(&self, o: &mut Owned<'_, Self>, msg: &mut SendMsg<'_>) -> Result<usize> {
         let len = msg.len();
+        o.take_error()?;
         if len + HEADER > o.gso_max()? {
             return Err(Errno::MsgSize);
         }
@@ -113,11 +114,18 @@ impl Protocol for Blocks {
 
     fn recvmsg(&self, o: &mut Owned<'_, Self>, msg: &mut RecvMsg<'_>) -> Result<usize> {
         let until = o.timeo(Direction::Recv, msg.flags());
-        while o.receive_peek().is_none() {
+        loop {
+            // The header is still in front, the source address in the control block.
+            if let Some(skb) = o.receive_peek() {
+                msg.set_name(skb.cb());
+                return o.receive_msg(msg, HEADER);
+            }
             o.take_error()?;
+            if o.shut_down().recv() {
+                return Ok(0);
+            }
             o.wait(Events::IN, until)?;
         }
-        o.receive_msg(msg, HEADER)
     }
 
     fn connect(&self, o: &mut Owned<'_, Self>, to: SocketAddr) -> Result<()> {
@@ -125,7 +133,7 @@ impl Protocol for Blocks {
         o.hash()
     }
 
-    fn rcv(&self, reg: ProtoReg<'_, Self>, skb: Skb, info: &PacketInfo) {
+    fn rcv(&self, reg: ProtoReg<'_, Self>, mut skb: Skb, info: &PacketInfo) {
         let Some(head) = Head::of(&skb) else { return reg.drop_skb(skb, Drop::Header) };
         if !sum_is_right(&skb, (info.src.ip(), info.dst.ip())) {
             return reg.drop_skb(skb, Drop::Csum);
@@ -134,8 +142,11 @@ impl Protocol for Blocks {
         let _ = reg.count(IN_SUPERS, skb.gso_size().is_some().into());
         let (from, to) = (SocketAddr::new(info.src.ip(), head.from), SocketAddr::new(info.dst.ip(), head.to));
         match reg.lookup(to, from, info.ifindex) {
-            // A full backlog has dropped and counted it.
-            Some(sock) => drop(sock.deliver(skb)),
+            Some(sock) => {
+                skb.set_cb(&from);
+                // A full backlog has dropped and counted it.
+                let _ = sock.deliver(skb);
+            }
             None => reg.drop_skb(skb, Drop::NoSocket),
         }
     }

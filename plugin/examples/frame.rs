@@ -31,7 +31,7 @@ struct Conn {
     /// What is read: the header, then the packet and how much of it is missing.
     head: Vec<u8>,
     packet: Option<(Skb, usize)>,
-    connecting: bool,
+    connected: bool,
     closed: bool,
 }
 
@@ -46,12 +46,13 @@ enum Read {
 type O<'a, 'b> = &'a mut Owned<'b, Frame>;
 
 impl Frame {
+    /// The end of a connection is that of both directions, as TCP's is.
     fn fail(o: O<'_, '_>, error: Errno) {
-        if o.state() == State::ESTABLISHED {
-            // From now on EPIPE, and the end.
-            let _ = o.set_shutdown(Shutdown(3));
-        }
         let _ = o.set_state(State::CLOSE);
+        if o.data().connected {
+            let _ = o.set_shutdown(Shutdown::RECV);
+            let _ = o.set_shutdown(Shutdown::SEND);
+        }
         o.error_report(error);
     }
 
@@ -163,6 +164,7 @@ impl Frame {
                     c.data().tcp = Some(inner);
                     Self::take_names(c, inner)?;
                     c.set_state(State::ESTABLISHED)?;
+                    c.data().connected = true;
                     o.accept_push(&child)
                 });
                 accepted.inspect_err(|_| {
@@ -178,11 +180,13 @@ impl Frame {
         match o.inner_error(tcp) {
             Ok(()) if o.inner_state(tcp) != Ok(State::ESTABLISHED) => return,
             r => match r.and_then(|()| Self::take_names(o, tcp)) {
-                Ok(()) => drop(o.set_state(State::ESTABLISHED)),
+                Ok(()) => {
+                    o.data().connected = true;
+                    let _ = o.set_state(State::ESTABLISHED);
+                }
                 Err(error) => Self::fail(o, error),
             },
         }
-        o.data().connecting = false;
         o.wake(Events::OUT);
     }
 }
@@ -200,17 +204,14 @@ impl Protocol for Frame {
             o.inner_bind(tcp, at)?;
             Self::take_names(o, tcp)
         }),
-        stream_memory_free: Some(|_, conn, _| conn.out.is_none() && !conn.connecting),
+        stream_memory_free: Some(|_, conn, _| conn.connected && conn.out.is_none()),
         ..ProtoMore::NONE
     };
 
     fn connect(&self, o: &mut Owned<'_, Self>, to: SocketAddr) -> Result<()> {
         let tcp = Self::tcp(o, to.is_ipv6())?;
         match o.inner_connect(tcp, Some(to)) {
-            Ok(()) | Err(Errno::InProgress) => {
-                o.data().connecting = true;
-                o.set_state(State::SYN_SENT)
-            }
+            Ok(()) | Err(Errno::InProgress) => o.set_state(State::SYN_SENT),
             Err(error) => Err(error),
         }
     }

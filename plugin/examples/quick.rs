@@ -180,10 +180,8 @@ impl Quick {
         o.timer_cancel(0);
         o.unhash();
         let _ = o.set_state(State::CLOSE);
-        if state == State::ESTABLISHED {
-            // From now on EPIPE, and the end.
-            let _ = o.set_shutdown(Shutdown(3));
-        }
+        let _ = o.set_shutdown(Shutdown::RECV);
+        let _ = o.set_shutdown(Shutdown::SEND);
         o.error_report(error);
         if state == State::FIN_WAIT1 {
             let _ = o.done();

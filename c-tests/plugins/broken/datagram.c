@@ -248,7 +248,18 @@ int usk_plugin_init(usk_plugin_t *plugin)
         .rcv = do_rcv,
         .err = do_err,
     };
-    return usk_proto_register(plugin, &table, NULL, &only);
+    int r = usk_proto_register(plugin, &table, NULL, &only);
+#ifdef TWO_TYPES
+    /* messages beside datagrams, in the same ports: what comes to either one comes to do_rcv */
+    usk_proto messages = table;
+    messages.name = "BROKEN-SEQ";
+    messages.socket_type = SOCK_SEQPACKET;
+    messages.ports_of = "BROKEN";
+    messages.rcv = NULL;
+    messages.err = NULL;
+    r = r ? r : usk_proto_register(plugin, &messages, NULL, NULL);
+#endif
+    return r;
 }
 
 void usk_plugin_exit(usk_plugin_t *plugin)

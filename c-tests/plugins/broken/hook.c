@@ -6,16 +6,19 @@
 
 enum fault {
     NONE,
-    CRASHES_ALONE, /* where the peer does not send the option */
-    LEAKED_MEMORY, /* each connection allocates, and nothing is freed */
-    LOUD_CLOCK,    /* the option has the time of the machine in it */
+    CHOSEN_CRASHES, /* of chosen sockets: where the peer does not send the option */
+    CHOSEN_LATE,    /* of chosen sockets: does not know what to do with a connection that has begun without it */
+    CRASHES_ALONE,  /* where the peer does not send the option */
+    LEAKED_MEMORY,  /* each connection allocates, and nothing is freed */
+    LOUD_CLOCK,     /* the option has the time of the machine in it */
 };
 #ifndef FAULT
 #define FAULT NONE
 #endif
 
+enum { IS_CHOSEN = FAULT == CHOSEN_CRASHES || FAULT == CHOSEN_LATE };
 enum { KIND = 254, EXID = 0x5553, LENGTH = 4 };
-enum { FLAG_SYN = 2 };
+enum { FLAG_SYN = 2, ESTABLISHED = 1 };
 
 enum { OFFERED, SEEN, ROUND_TRIPS, RETRANSMITTED };
 static const char *const counters[] = {
@@ -46,8 +49,19 @@ static void look_for_it(usk_hook_t *h, const void *options, size_t len)
     size_t n;
     if (usk_find_option(options, len, KIND, EXID, &n))
         usk_count(h->reg, SEEN, 1);
-    else if (FAULT == CRASHES_ALONE)
+    else if (FAULT == CRASHES_ALONE || FAULT == CHOSEN_CRASHES)
         abort();
+}
+
+/* Attached: to a connection that has begun without it, or to a socket that may begin one. */
+static void attached(usk_hook_t *h, void *user)
+{
+    usk_sock_view_t view;
+    (void)user;
+    usk_hook_view(h, &view, sizeof view);
+    if (FAULT == CHOSEN_LATE && view.state == ESTABLISHED)
+        abort();
+    usk_hook_set_cb_flags(h, USK_CB_WRITE_HDR_OPT | USK_CB_RTT | USK_CB_RETRANS);
 }
 
 /* The SYN-ACK arrived. */
@@ -102,8 +116,10 @@ int usk_plugin_init(usk_plugin_t *plugin)
         .version = USK_SOCK_OPS_VERSION,
         .size = sizeof hooks,
         .name = "broken",
+        .flags = IS_CHOSEN ? USK_SOCK_OPS_CHOSEN : 0,
         .mib_names = counters,
         .sysctls = sysctls,
+        .attached = attached,
         .tcp_connect = begin,
         .listen = begin,
         .active_established = active,

@@ -184,8 +184,9 @@ pub(super) fn full(part: &Part) -> Outcome {
         let n = writes.returns_soon(scene, "all has been read; send")?.must("send")?;
         ensure!(n > 0, "a send that has waited for room returns 0");
         ensure!(told.take().intersects(OUT), "there is room again, and poll is not woken with POLLOUT");
-        let ready = scene.until(SOON, || a.poll().intersects(OUT).then_some(()));
-        ensure!(ready.is_some(), "all has been read, and poll is without POLLOUT");
+        // What the waiting send has sent may have taken all the room that there was: until it has arrived, too.
+        let room = scene.until(SOON, || a.poll().intersects(OUT).then_some(()));
+        ensure!(room.is_some(), "all has been read, and poll is without POLLOUT");
         // shutdown(2) ends a sender that waits.
         let (writes, _) = blocked_send(scene, &a)?;
         b.close();

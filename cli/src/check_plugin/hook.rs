@@ -2,10 +2,11 @@
 //! holds of each protocol's sockets is asked of TCP's with the hooks in place.
 
 use super::part::{Finding, Must, Outcome, Part, ensure};
-use super::scene::{Scene, calm};
+use super::scene::{Scene, TCP_HOOKS, TCP_HOOKS_DETACH, calm, set_tcp};
 use super::{flow, network, process, states};
 use std::time::Duration;
 use usersock::device::link::{Direction, LinkConfig};
+use usersock::error::Error;
 
 pub(super) fn transfer(part: &Part) -> Outcome {
     network::bytes(part)?;
@@ -54,6 +55,41 @@ pub(super) fn options(part: &Part) -> Outcome {
             };
             act().map_err(named)?;
         }
+    }
+    Ok(())
+}
+
+/// Hooks of chosen sockets alone come to a connection and leave it while bytes are under way.
+pub(super) fn attach(part: &Part) -> Outcome {
+    let way = Direction::default().rate(20_000_000).delay(Duration::from_millis(5)).loss(0.02);
+    for link in [calm(), LinkConfig::both(way)] {
+        let scene = Scene::new(part, &link, false)?;
+        let pair = network::unlucky_pair(&scene)?;
+        for (round, s) in [0, 1, 0, 1, 1, 0].iter().map(|end| &pair.ends[*end]).enumerate() {
+            pair.send(0, &[round as u8; 5000], libc::MSG_DONTWAIT).must("send")?;
+            match set_tcp(s, TCP_HOOKS_DETACH, &part.table) {
+                Err(Error::NoEnt) if round == 0 => {
+                    return Err(Finding::Unchecked("the hooks are for all sockets".to_owned()));
+                }
+                r => r.must("USK_TCP_HOOKS_DETACH, on a live connection")?,
+            }
+            let again = set_tcp(s, TCP_HOOKS_DETACH, &part.table);
+            ensure!(again == Err(Error::NoEnt), "detached, USK_TCP_HOOKS_DETACH returns {again:?}, and not ENOENT");
+            pair.send(0, &[round as u8; 5000], libc::MSG_DONTWAIT).must("send")?;
+            set_tcp(s, TCP_HOOKS, &part.table).must("USK_TCP_HOOKS, on a live connection")?;
+            scene.settle();
+            let mut got = 0;
+            let all = scene.until(Duration::from_secs(600), || {
+                while let Ok(r) = pair.recv(1, libc::MSG_DONTWAIT) {
+                    got += r.bytes.iter().filter(|b| **b == round as u8).count();
+                }
+                (got == 10_000).then_some(())
+            });
+            ensure!(all.is_some(), "attached and detached, {got} of 10000 bytes arrive");
+        }
+        flow::connection(&scene, &pair, 100_000)?;
+        drop(pair);
+        scene.finish()?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! All checks: name, what it is about, for which kind of table, and what runs it.
 
 use super::part::{Outcome, Part};
-use super::{calls, cong, device, hook, layer, network, process, states};
+use super::{calls, cong, device, hook, layer, network, process, stack, states};
 use usersock_ffi::loader::TableKind;
 
 /// A row of the list.
@@ -30,6 +30,7 @@ pub(super) const KINDS: &[(Option<TableKind>, &str)] = &[
     (Some(TableKind::Protocol), "Of a protocol:"),
     (Some(TableKind::Congestion), "Of a congestion control:"),
     (Some(TableKind::Hooks), "Of hooks into TCP:"),
+    (Some(TableKind::Tcp), "Of a TCP beside the library's:"),
     (Some(TableKind::Layer), "Of a layer on TCP:"),
     (Some(TableKind::Device), "Of a kind of device:"),
 ];
@@ -116,10 +117,24 @@ checks! {
         "hook-transfer" "connections work with it at both ends, on good links and bad" hook::transfer;
         "hook-one-sided" "and with a peer that has no such plug-in" hook::one_sided;
         "hook-options" "beside timestamps, SACK, fast open, SYN cookies" hook::options;
+        "hook-attach" "those of chosen sockets: attached and detached under a live connection" hook::attach;
         "hook-close" "closed in each state, nothing is left" hook::close;
         "hook-repeat" "the same seed, the same packets at the same times" hook::repeat, twice = true;
         "hook-unload" "unloads under live connections, which go on" hook::unload;
         "hook-memory" "connections that come and go leave no memory behind" hook::memory, watched = false;
+    }
+    Some(TableKind::Tcp) => {
+        "stack-transfer" "each byte is the one that was sent, and they come in time" stack::transfer;
+        "stack-bad-link" "loss, reordering, duplicates, corruption, ECN" stack::bad_link;
+        "stack-outage" "timeouts: the link fails, and comes back" stack::outage;
+        "stack-idle" "idle and application-limited times" stack::idle;
+        "stack-options" "without timestamps, SACK, window scaling; options of its own" stack::options;
+        "stack-one-sided" "with a peer that has the library's TCP" stack::one_sided;
+        "stack-close" "closed and shut down in each state, nothing is left" stack::close;
+        "stack-switch" "USK_TCP_STACK on a live connection, there and back" stack::switch;
+        "stack-repeat" "the same seed, the same packets at the same times" stack::repeat, twice = true;
+        "stack-unload" "EBUSY while a socket has it" stack::unload;
+        "stack-memory" "connections that come and go leave no memory behind" stack::memory, watched = false;
     }
     Some(TableKind::Layer) => {
         "layer-bytes" "each byte is the one that was sent, in pieces of all sizes" layer::bytes;

@@ -15,7 +15,7 @@
 //! | `network` | protocols: bad links, hostile packets, ICMP errors, repeatability |
 //! | `process` | protocols: signals, fork, threads; loading and unloading of any plug-in |
 //! | `tcp` | a connection of TCP in a world, for those that follow |
-//! | `cong`, `hook`, `layer`, `device` | the other kinds |
+//! | `cong`, `hook`, `stack`, `layer`, `device` | the other kinds |
 
 mod calls;
 mod cong;
@@ -28,6 +28,7 @@ mod network;
 mod part;
 mod process;
 mod scene;
+mod stack;
 mod states;
 mod tcp;
 

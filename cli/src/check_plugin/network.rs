@@ -1,5 +1,6 @@
 //! Protocols: bad links, packets of any bytes, ICMP errors, and whether a history repeats. What is connection-oriented
-//! delivers all, once and in order, whatever the link does; of datagrams nothing may arrive that was not sent.
+//! delivers all, once and in order, whatever the link does; of datagrams nothing may arrive that was not sent. The
+//! packets of a transport over UDP or TCP are those of its carrier.
 
 use super::flow;
 use super::part::{Finding, Must, Outcome, Part, ensure, trace};
@@ -81,6 +82,22 @@ pub(super) fn unlucky_pair(scene: &Scene) -> Outcome<Pair> {
     Err(Finding::Wrong("five calls over this link have made no connection".to_owned()))
 }
 
+/// IP protocol number of the packets in which the protocol's sockets reach each other: its own, or, where that is none
+/// of IP's, UDP's or TCP's, whichever a conversation is seen to use.
+fn carrier(scene: &Scene) -> Outcome<i32> {
+    if u8::try_from(scene.traits.protocol).is_ok() {
+        return Ok(scene.traits.protocol);
+    }
+    for number in [libc::IPPROTO_UDP, libc::IPPROTO_TCP] {
+        let heard = sample(scene, number)?;
+        scene.ends_clean()?;
+        if !heard[1].is_empty() {
+            return Ok(number);
+        }
+    }
+    Err(Finding::Wrong("a conversation without a packet of UDP or TCP, and the protocol has no number".to_owned()))
+}
+
 /// A raw socket of the protocol's number on the first host: sees what comes to it, and sends what it likes.
 fn raw(scene: &Scene, protocol: i32, host: usize) -> Outcome<Socket> {
     let family = if scene.v6 { libc::AF_INET6 } else { libc::AF_INET };
@@ -100,23 +117,7 @@ fn heard(scene: &Scene, raw: &Socket) -> Vec<Vec<u8>> {
     all
 }
 
-/// The IP protocol number of the packets that carry the protocol's: its own, or where it has none, that of UDP or TCP,
-/// by which a conversation is seen to go.
-fn carrier(scene: &Scene) -> Outcome<i32> {
-    if scene.traits.protocol <= 255 {
-        return Ok(scene.traits.protocol);
-    }
-    for number in [libc::IPPROTO_UDP, libc::IPPROTO_TCP] {
-        let [to_client, to_server] = sample(scene, number)?;
-        scene.ends_clean()?;
-        if !to_client.is_empty() || !to_server.is_empty() {
-            return Ok(number);
-        }
-    }
-    Err(Finding::Unchecked("its packets are neither its own, nor UDP's or TCP's".to_owned()))
-}
-
-/// The protocol's packets of a short conversation, of both directions: [to the client, to the server].
+/// Packets of this number in a short conversation, of both directions: [to the client, to the server].
 fn sample(scene: &Scene, number: i32) -> Outcome<[Vec<Vec<u8>>; 2]> {
     let listens = [raw(scene, number, 0)?, raw(scene, number, 1)?];
     let pair = scene.pair()?;
@@ -182,6 +183,7 @@ pub(super) fn fuzz(part: &Part) -> Outcome {
         ensure!(!good[1].is_empty(), "a conversation without a packet that came to the server");
         let mut random = Random(part.seed);
         let raw = [raw(scene, number, 0)?, raw(scene, number, 1)?];
+        let number = number as u8;
         for round in 0..4 {
             let server = scene.server()?;
             server.set_nonblocking(true);
@@ -238,7 +240,7 @@ pub(super) fn fuzz(part: &Part) -> Outcome {
 }
 
 /// An ICMP error of this type and code about `packet`, which went from the second host to the first.
-fn icmp_error(scene: &Scene, (ty, code, info): (u8, u8, u32), packet: &[u8], number: u8) -> Vec<u8> {
+fn icmp_error(scene: &Scene, number: u8, (ty, code, info): (u8, u8, u32), packet: &[u8]) -> Vec<u8> {
     let (src, dst) = (scene.addr(1, 0).ip(), scene.addr(0, 0).ip());
     let mut b = vec![ty, code, 0, 0];
     b.extend(info.to_be_bytes());
@@ -276,11 +278,11 @@ pub(super) fn icmp(part: &Part) -> Outcome {
     const V6: &[(u8, u8, u32)] = &[(1, 0, 0), (1, 1, 0), (1, 3, 0), (1, 4, 0), (2, 0, 1280), (3, 0, 0), (4, 1, 0)];
     Scene::each(part, &calm(), |scene| {
         scene.traits.needs_wire()?;
-        let number = carrier(scene)?;
-        let errors = if scene.v6 { libc::IPPROTO_ICMPV6 } else { libc::IPPROTO_ICMP };
+        let number = if scene.v6 { libc::IPPROTO_ICMPV6 } else { libc::IPPROTO_ICMP };
+        let carrier = carrier(scene)?;
         let mut random = Random(part.seed);
         for &(ty, code, info) in if scene.v6 { V6 } else { V4 } {
-            let (icmp, listens) = (raw(scene, errors, 0)?, raw(scene, number, 0)?);
+            let (icmp, listens) = (raw(scene, number, 0)?, raw(scene, carrier, 0)?);
             let pair = scene.pair()?;
             pair.send(1, &[1; 200], 0).must("send")?;
             scene.settle();
@@ -295,7 +297,7 @@ pub(super) fn icmp(part: &Part) -> Outcome {
                         _ => quoted.iter_mut().skip(at).take(4).for_each(|b| *b = 0xff),
                     }
                 }
-                let message = icmp_error(scene, (ty, code, info), &quoted, number as u8);
+                let message = icmp_error(scene, carrier as u8, (ty, code, info), &quoted);
                 let slices = [IoSlice::new(&message)];
                 let mut msg = SendMsg::new(&slices, 0);
                 msg.name = Some(scene.addr(1, 0));
@@ -324,8 +326,13 @@ pub(super) fn repeat(part: &Part) -> Outcome {
     let way = Direction::default().rate(20_000_000).delay(Duration::from_millis(5)).loss(0.03).reorder(0.03);
     Scene::each(part, &LinkConfig::both(way), |scene| {
         scene.traits.needs_wire()?;
-        let number = carrier(scene)?;
-        let raw = [raw(scene, number, 0)?, raw(scene, number, 1)?];
+        let raw = match u8::try_from(scene.traits.protocol) {
+            Ok(number) => vec![raw(scene, number.into(), 0)?, raw(scene, number.into(), 1)?],
+            Err(_) => [libc::IPPROTO_UDP, libc::IPPROTO_TCP]
+                .into_iter()
+                .flat_map(|number| [raw(scene, number, 0), raw(scene, number, 1)])
+                .collect::<Outcome<Vec<Socket>>>()?,
+        };
         raw.iter().try_for_each(|s| {
             set_int(s, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 1 << 27).must("SO_RCVBUFFORCE of a raw socket")
         })?;
@@ -333,7 +340,8 @@ pub(super) fn repeat(part: &Part) -> Outcome {
         flow::both_ways(scene, &pair, 30_000, false)?;
         drop(pair);
         scene.world.run_for(Duration::from_secs(60));
-        for (host, s) in raw.iter().enumerate() {
+        for (i, s) in raw.iter().enumerate() {
+            let host = i % 2;
             for packet in heard(scene, s) {
                 let hex: String = packet.iter().take(40).map(|b| format!("{b:02x}")).collect();
                 let sum = packet.iter().fold(0u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));

@@ -3,7 +3,7 @@
 
 use super::flow;
 use super::part::{Finding, Must, Outcome, Part, ensure};
-use super::scene::{PORT, ROOM, Scene, any, calm, receives, recv, send_to, set_timeout};
+use super::scene::{NO_PORT, PORT, ROOM, Scene, any, calm, has_wire, recv, send_to, set_timeout};
 use crate::sys;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -48,7 +48,8 @@ fn loopback(family: i32, port: u16) -> SocketAddr {
     SocketAddr::new(ip, port)
 }
 
-/// Two sockets over the loopback, connected, or of datagrams bound; and whom a message must name.
+/// Two sockets over the loopback, connected, or of datagrams bound, and connected where they must be; and whom a
+/// message must name.
 type Joined = ([Socket; 2], [Option<SocketAddr>; 2]);
 
 fn joined(stack: &Arc<Stack>, part: &Part, port: u16) -> Outcome<Joined> {
@@ -67,12 +68,21 @@ fn joined(stack: &Arc<Stack>, part: &Part, port: u16) -> Outcome<Joined> {
     }
     a.bind(loopback(family, 0)).must("bind")?;
     let from = a.local_addr().must("getsockname")?;
-    Ok(([a, b], [Some(at), Some(from)]))
+    // One that nobody gets says whether a message may name whom it is for.
+    let named = send_to(&socket()?, b"x", libc::MSG_DONTWAIT, Some(loopback(family, NO_PORT)));
+    if !matches!(named, Err(Error::NotConn | Error::DestAddrReq | Error::OpNotSupp)) {
+        return Ok(([a, b], [Some(at), Some(from)]));
+    }
+    a.connect(Some(at)).must("connect of a datagram socket")?;
+    b.connect(Some(from)).must("connect of a datagram socket")?;
+    Ok(([a, b], [None, None]))
 }
 
-fn needs_wire(stack: &Stack, part: &Part) -> Outcome {
-    let wire = stack.registry.list().iter().any(|l| l.name == part.table && receives(l));
-    if wire { Ok(()) } else { Err(Finding::Unchecked("the protocol has no rcv: nothing arrives".to_owned())) }
+fn needs_wire(stack: &Arc<Stack>, part: &Part) -> Outcome {
+    if has_wire(stack, key(stack, part)?)? {
+        return Ok(());
+    }
+    Err(Finding::Unchecked("the protocol has no rcv, or no sendmsg: nothing arrives".to_owned()))
 }
 
 /// A thread that receives, and its number; the result comes when it has returned.

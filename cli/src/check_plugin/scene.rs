@@ -1,6 +1,6 @@
 //! A world of two hosts that a link joins, with the plug-in in both stacks, and sockets of its protocol; where it is no
-//! protocol, sockets of TCP that have its congestion control, its layer or its hooks. At the end of each check nothing
-//! may be left: no timer, no packet, no sock, no memory, and the plug-in unloads.
+//! protocol, sockets of TCP that have its congestion control, its layer, its hooks or its TCP. At the end of each check
+//! nothing may be left: no timer, no packet, no sock, no memory, and the plug-in unloads.
 
 use super::list;
 use super::part::{Finding, Must, Outcome, Part, ensure};
@@ -21,6 +21,10 @@ use usersock_ffi::plugin::packets_owned;
 
 /// Options of TCP that libc has no name of.
 pub(super) const TCP_ULP: i32 = 31;
+/// USK_TCP_HOOKS, USK_TCP_HOOKS_DETACH, USK_TCP_STACK of usersock.h.
+pub(super) const TCP_HOOKS: i32 = 2001;
+pub(super) const TCP_HOOKS_DETACH: i32 = 2002;
+pub(super) const TCP_STACK: i32 = 8192;
 
 /// How long a protocol may take to end what its programs have closed: beyond any retransmission limit and TIME-WAIT.
 const LONGEST_END: Duration = Duration::from_secs(3600);
@@ -40,7 +44,7 @@ pub(super) struct Traits {
     pub connections: bool,
     pub v4: bool,
     pub v6: bool,
-    /// It receives packets: those of its IP protocol number, or of another protocol that carries its own.
+    /// What its sockets send arrives: packets of its own number, or of the socks inside of them.
     pub wire: bool,
     /// bind(2) takes a port.
     pub ports: bool,
@@ -77,7 +81,7 @@ impl Traits {
             connections,
             v4: has(libc::AF_INET),
             v6: has(libc::AF_INET6),
-            wire: receives(listed),
+            wire: has_wire(stack, (family, ty, protocol))?,
             ports,
         })
     }
@@ -86,7 +90,7 @@ impl Traits {
     pub(super) fn needs_wire(&self) -> Outcome {
         match self.wire {
             true => Ok(()),
-            false => Err(Finding::Unchecked("the protocol has no rcv: nothing arrives".to_owned())),
+            false => Err(Finding::Unchecked("the protocol has no rcv, or no sendmsg: nothing arrives".to_owned())),
         }
     }
 
@@ -98,10 +102,15 @@ impl Traits {
     }
 }
 
-/// Whether packets come to a protocol: by its IP protocol number, or, where it has none that an IP header has room for,
-/// by a UDP port or inner socks.
-pub(super) fn receives(listed: &Listing) -> bool {
-    !listed.numbers.is_empty() || listed.keys.iter().any(|&(_, _, protocol)| protocol > 255)
+/// Whether what sockets of this type and number send arrives. Packets may come to another protocol's `rcv` than the
+/// sock's (`ports_of`); a number that is no IP protocol's is that of a transport over others; and what has no `sendmsg`
+/// sends nothing.
+pub(super) fn has_wire(stack: &Arc<Stack>, (family, ty, protocol): (i32, i32, i32)) -> Outcome<bool> {
+    let socket = Socket::new(stack, family, ty, protocol).must("socket")?;
+    let sends = send(&socket, b"x", libc::MSG_DONTWAIT) != Err(Error::OpNotSupp);
+    let listed = stack.registry.list();
+    let arrives = |number: u8| listed.iter().any(|l| l.numbers.contains(&number));
+    Ok(sends && u8::try_from(protocol).map_or(true, arrives))
 }
 
 /// The unspecified address of a family.
@@ -189,7 +198,9 @@ impl Scene {
     pub(super) fn socket_on(&self, host: usize) -> Outcome<Socket> {
         let family = if self.v6 { libc::AF_INET6 } else { libc::AF_INET };
         let s = Socket::new(&self.stacks[host], family, self.traits.ty, self.traits.protocol).must("socket")?;
-        self.prepare(&s)?;
+        if self.loaded[host].is_some() {
+            self.prepare(&s)?;
+        }
         Ok(s)
     }
 
@@ -197,6 +208,12 @@ impl Scene {
     fn prepare(&self, s: &Socket) -> Outcome {
         match self.kind {
             TableKind::Congestion => set_congestion(s, &self.table).must("TCP_CONGESTION"),
+            TableKind::Tcp => set_stack(s, &self.table).must("USK_TCP_STACK"),
+            TableKind::Hooks => match set_tcp(s, TCP_HOOKS, &self.table) {
+                // They are for all sockets.
+                Ok(()) | Err(Error::Exist) => Ok(()),
+                r => r.must("USK_TCP_HOOKS"),
+            },
             _ => Ok(()),
         }
     }
@@ -383,9 +400,19 @@ pub(super) fn get_int(s: &Socket, level: i32, name: i32) -> Result<i32> {
     Ok(i32::from_ne_bytes(value))
 }
 
+/// An option of TCP that is a name.
+pub(super) fn set_tcp(s: &Socket, option: i32, name: &str) -> Result<()> {
+    s.setsockopt(libc::IPPROTO_TCP, option, name.as_bytes())
+}
+
 /// TCP_CONGESTION.
 pub(super) fn set_congestion(s: &Socket, name: &str) -> Result<()> {
-    s.setsockopt(libc::IPPROTO_TCP, libc::TCP_CONGESTION, name.as_bytes())
+    set_tcp(s, libc::TCP_CONGESTION, name)
+}
+
+/// USK_TCP_STACK.
+pub(super) fn set_stack(s: &Socket, name: &str) -> Result<()> {
+    set_tcp(s, TCP_STACK, name)
 }
 
 /// SO_RCVTIMEO or SO_SNDTIMEO.

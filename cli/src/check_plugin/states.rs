@@ -147,8 +147,9 @@ pub(super) fn states_listening(part: &Part) -> Outcome {
         // Unless bound, listen(2) binds to any port.
         let other = scene.socket_on(1)?;
         expect("listen on a new socket", other.listen(1), &ok_or(&[Error::DestAddrReq, Error::Inval]))?;
-        // Ending to listen is optional; the sock is whole in either case.
-        expect("listening: shutdown(SHUT_RD)", other.shutdown(libc::SHUT_RD), &ok_or(&[Error::NotConn]))?;
+        // Ending to listen is optional, and needs `disconnect`; the sock is whole in either case.
+        let may = ok_or(&[Error::NotConn, Error::OpNotSupp]);
+        expect("listening: shutdown(SHUT_RD)", other.shutdown(libc::SHUT_RD), &may)?;
         poll_holds("no longer listening", &other)
     })
 }
@@ -222,7 +223,9 @@ pub(super) fn states_connected(part: &Part) -> Outcome {
             expect("connected: bind", s.bind(scene.addr(0, PORT + 3)), &only(&[Error::Inval]))?;
             expect("connected: accept", s.accept(), &only(NO_ACCEPT))?;
         } else if pair.to[0].is_none() {
-            expect("connected: connect again", s.connect(Some(scene.addr(1, PORT))), &OK)?;
+            // Only SOCK_DGRAM's and the like may change their peer: connect(2).
+            let again = if scene.traits.ty == libc::SOCK_SEQPACKET { only(&[Error::IsConn]) } else { OK };
+            expect("connected: connect again", s.connect(Some(scene.addr(1, PORT))), &again)?;
         }
         expect("connected: recv", recv(s, 100, libc::MSG_DONTWAIT), &only(&[Error::Again]))?;
         expect("connected: send", pair.send(0, b"hello", 0), &OK)?;
