@@ -306,8 +306,8 @@ impl Ord for Flight {
     }
 }
 
-/// What becomes of a packet once its last bit has left: drawn when it is sent, so that only the order of sending decides
-/// what is drawn.
+/// What becomes of a packet once its last bit has left: drawn when it is sent, so that only the order of sending
+/// decides what is drawn.
 #[derive(Debug)]
 struct Planned {
     skb: Skb,
