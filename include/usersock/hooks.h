@@ -339,7 +339,7 @@ typedef struct usk_sock_ops {
                               size_t syn_len,
                               void *user);
   /*
-   The sock listens now (BPF_SOCK_OPS_TCP_LISTEN_CB).
+   The sock listens now (BPF_SOCK_OPS_TCP_LISTEN_CB), or its first SYN that a filter set since chooses has arrived.
    */
   void (*listen)(usk_hook_t *h, void *user);
   /*
@@ -539,10 +539,10 @@ int usk_sock_ops_register(usk_plugin_t *plugin,
  Which connections hooks with USK_SOCK_OPS_CHOSEN get without being attached, in place of those of the last call: the
  ones that begin from now on and match one of `count` filters (0: none). That is decided once, when the first SYN is
  sent or received, so that connections that do not match cost nothing more; a connection keeps what it began with. A
- listener whose connections may match has the hooks as well, for `listen` and for their SYN-ACKs. Any context, from
- usk_plugin_init on. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the hooks are
- for all sockets, or a filter is wrong; -EEXIST a filter of other hooks that write the same option overlaps; -ENOENT
- the hooks are not registered any more.
+ listener whose connections may match has the hooks as well, for `listen` and for their SYN-ACKs: at once in
+ listen(2), later with the first SYN that matches. Any context, from usk_plugin_init on. Returns 0, or a negative
+ errno, and usk_config_error says why in a line: -EINVAL the hooks are for all sockets, or a filter is wrong; -EEXIST
+ a filter of other hooks that write the same option overlaps; -ENOENT the hooks are not registered any more.
  Requires: `reg` is valid; `filters` points to `count` filters.
  */
 int usk_sock_ops_filter(usk_reg_t *reg,

@@ -179,7 +179,7 @@ pub struct HookFns<T: Hooks> {
     pub active_established: Option<fn(&T, &mut Hook<'_>, &[u8])>,
     /// The last segment of the handshake arrived: its option bytes, and those of the SYN.
     pub passive_established: Option<fn(&T, &mut Hook<'_>, &[u8], &[u8])>,
-    /// The sock listens now.
+    /// The sock listens now, or its first SYN that a filter set since chooses has arrived.
     pub listen: Option<fn(&T, &mut Hook<'_>)>,
     /// The retransmission timer fired: the number of retransmissions so far, the RTO that expired, microseconds, and
     /// whether the connection times out. With [`cb::RTO`].

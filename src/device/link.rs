@@ -15,7 +15,6 @@ use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 
 #[cfg(test)]
@@ -113,6 +112,12 @@ impl Direction {
         duplicate: f64,
         /// Sets the probability of one flipped bit.
         corrupt: f64,
+    }
+
+    /// Whether a queue of `packets` packets and `queued` bytes has no room for `bytes` more.
+    fn is_full(&self, packets: usize, queued: u64, bytes: u64) -> bool {
+        self.queue_packets > 0 && packets >= self.queue_packets
+            || self.queue_bytes > 0 && queued + bytes > self.queue_bytes && packets > 0
     }
 
     fn valid(&self) -> bool {
@@ -241,6 +246,21 @@ pub struct Fate {
     pub received_bytes: u64,
 }
 
+impl Fate {
+    /// Counts a packet that the queue lost, in place of what it was going to be on the way.
+    fn overflow(&mut self, planned: Option<&Planned>) {
+        self.overflowed += 1;
+        match planned {
+            None => self.lost -= 1,
+            Some(p) => {
+                self.reordered -= u64::from(p.late.is_some());
+                self.duplicated -= u64::from(p.twice);
+                self.corrupted -= u64::from(p.corrupted);
+            }
+        }
+    }
+}
+
 impl std::ops::Add for Fate {
     type Output = Fate;
 
@@ -286,6 +306,31 @@ impl Ord for Flight {
     }
 }
 
+/// What becomes of a packet once its last bit has left: drawn when it is sent, so that only the order of sending
+/// decides what is drawn.
+#[derive(Debug)]
+struct Planned {
+    skb: Skb,
+    at: Instant,
+    /// Propagation delay, with its jitter.
+    delay: Duration,
+    /// Extra delay, if it is reordered.
+    late: Option<Duration>,
+    twice: bool,
+    corrupted: bool,
+}
+
+impl Planned {
+    /// Sets the time of arrival, no earlier than `last`, that of the packet before; it takes that one's place.
+    fn schedule(&mut self, departs: Instant, last: &mut Instant) {
+        let arrives = (departs + self.delay).max(*last);
+        match self.late {
+            Some(late) => self.at = arrives + late,
+            None => (self.at, *last) = (arrives, arrives),
+        }
+    }
+}
+
 /// A packet in the queue, with the time its last bit leaves.
 #[derive(Debug)]
 struct Queued {
@@ -293,8 +338,11 @@ struct Queued {
     /// How long the wire is busy with it.
     serialise: Duration,
     bytes: u64,
-    /// Numbers of its flights: none if it is lost on the way.
-    flights: Range<u64>,
+    /// `last_arrival` before it.
+    before: Instant,
+    /// The packet, which is here until it departs, so that one that the queue loses has left no trace in `flights`.
+    /// None: it is lost on the way.
+    planned: Option<Planned>,
     /// The sending sock's charge, if the queue is the sender's own. Dropped outside the lock.
     owner: Option<TxOwner>,
 }
@@ -307,6 +355,8 @@ struct WireState {
     direction: Direction,
     queue: VecDeque<Queued>,
     queued_bytes: u64,
+    /// How many packets at the front of the queue have departed: they are in `flights`.
+    launched: usize,
     /// Until when the wire is busy.
     busy_until: Instant,
     /// Arrival time of the last packet that was not reordered.
@@ -314,6 +364,51 @@ struct WireState {
     flights: BinaryHeap<Reverse<Flight>>,
     number: u64,
     fate: Fate,
+}
+
+impl WireState {
+    /// When the next packet arrives, as the queue is now. Behind a packet that keeps its place none arrives earlier.
+    fn next_arrival(&self) -> Option<Instant> {
+        let mut next = self.flights.peek().map(|Reverse(f)| f.at);
+        for p in self.queue.range(self.launched..).filter_map(|q| q.planned.as_ref()) {
+            next = Some(next.map_or(p.at, |n| n.min(p.at)));
+            if p.late.is_none() {
+                break;
+            }
+        }
+        next
+    }
+
+    /// Loses the packets that would leave next, until there is room for `bytes` more; those behind them leave earlier.
+    /// None, if there would be no room without all of them: the one whose bits are leaving stays. The caller drops
+    /// them without the lock.
+    fn drop_heads(&mut self, now: Instant, bytes: u64) -> Vec<Queued> {
+        let (d, len) = (self.direction, self.queue.len());
+        let waits = self.queue.iter().position(|q| q.departs - q.serialise > now).unwrap_or(len).max(self.launched);
+        let mut left = self.queued_bytes;
+        let mut end = waits;
+        while d.is_full(len - (end - waits), left, bytes) {
+            let Some(q) = self.queue.get(end) else { return Vec::new() };
+            left -= q.bytes;
+            end += 1;
+        }
+        let gone: Vec<Queued> = self.queue.drain(waits..end).collect();
+        let Some(first) = gone.first() else { return gone };
+        let mut last = first.before;
+        let gap = gone.iter().map(|q| q.serialise).sum::<Duration>();
+        for q in self.queue.range_mut(waits..) {
+            q.departs -= gap;
+            q.before = last;
+            if let Some(p) = &mut q.planned {
+                p.schedule(q.departs, &mut last);
+            }
+        }
+        self.last_arrival = last;
+        self.busy_until -= gap;
+        self.queued_bytes = left;
+        gone.iter().for_each(|q| self.fate.overflow(q.planned.as_ref()));
+        gone
+    }
 }
 
 /// One direction.
@@ -341,10 +436,12 @@ impl Wire {
     }
 
     /// Removes packets that have left the queue by `now` and returns how many; the caller drops the charges in `done`.
-    fn depart(s: &mut WireState, now: Instant, done: &mut Owners) -> usize {
+    fn depart(&self, s: &mut WireState, now: Instant, done: &mut Owners) -> usize {
+        self.launch(s, now);
         let before = s.queue.len();
         while s.queue.front().is_some_and(|q| q.departs <= now) {
             if let Some(q) = s.queue.pop_front() {
+                s.launched -= 1;
                 s.queued_bytes -= q.bytes;
                 done.extend(q.owner);
             }
@@ -352,23 +449,44 @@ impl Wire {
         before - s.queue.len()
     }
 
-    /// Loses the packet that would leave next, so that those behind it leave earlier. The one whose bits are leaving is
-    /// not it: false, if there is no other.
-    fn drop_head(s: &mut WireState, now: Instant, done: &mut Owners) -> bool {
-        let Some(at) = s.queue.iter().position(|q| q.departs - q.serialise > now) else { return false };
-        let Some(gone) = s.queue.remove(at) else { return false };
-        s.queued_bytes -= gone.bytes;
-        s.fate.overflowed += 1;
-        s.busy_until -= gone.serialise;
-        s.queue.iter_mut().skip(at).for_each(|q| q.departs -= gone.serialise);
-        let mut flights = std::mem::take(&mut s.flights).into_vec();
-        flights.retain(|f| !gone.flights.contains(&f.0.number));
-        for Reverse(f) in flights.iter_mut().filter(|f| f.0.number >= gone.flights.end) {
-            f.at -= gone.serialise;
+    /// Packets whose last bit has left by `now` are under way. Their charges remain until `depart`.
+    fn launch(&self, s: &mut WireState, now: Instant) {
+        while let Some(q) = s.queue.get_mut(s.launched).filter(|q| q.departs <= now) {
+            s.launched += 1;
+            if let Some(p) = q.planned.take() {
+                self.fly(s, p);
+            }
         }
-        s.flights = flights.into();
-        done.extend(gone.owner);
-        true
+    }
+
+    fn fly(&self, s: &mut WireState, p: Planned) {
+        let again = p.twice.then(|| if self.offload { p.skb.share() } else { copy(&p.skb) });
+        for skb in again.into_iter().chain([p.skb]) {
+            s.number += 1;
+            s.flights.push(Reverse(Flight { at: p.at, number: s.number, skb }));
+        }
+    }
+
+    /// Draws what becomes of a packet on its way. None: it is lost.
+    fn plan(&self, s: &mut WireState, departs: Instant, mut skb: Skb) -> Option<Planned> {
+        let d = s.direction;
+        if self.chance(d.loss) {
+            s.fate.lost += 1;
+            return None;
+        }
+        let corrupted = self.chance(d.corrupt);
+        if corrupted {
+            self.flip(&mut skb);
+        }
+        let twice = self.chance(d.duplicate);
+        let delay = d.delay + self.uniform(d.jitter);
+        let late = self.chance(d.reorder).then_some(d.reorder_by);
+        let mut p = Planned { skb, at: departs, delay, late, twice, corrupted };
+        p.schedule(departs, &mut s.last_arrival);
+        s.fate.reordered += u64::from(late.is_some());
+        s.fate.duplicated += u64::from(twice);
+        s.fate.corrupted += u64::from(corrupted);
+        Some(p)
     }
 
     /// Sends a packet. `Busy` if the queue is full and the sender's own, unless `squeeze` is set: for the remaining
@@ -378,18 +496,11 @@ impl Wire {
         let mut guard = self.state.lock();
         let s = &mut *guard;
         let d = s.direction;
-        Wire::depart(s, now, &mut done);
+        self.depart(s, now, &mut done);
         let bytes = skb.len() as u64;
-        let full = |s: &WireState| {
-            !squeeze
-                && (d.queue_packets > 0 && s.queue.len() >= d.queue_packets
-                    || d.queue_bytes > 0 && s.queued_bytes + bytes > d.queue_bytes && !s.queue.is_empty())
-        };
-        let mut congested = false;
-        while d.head_drop && full(s) && Wire::drop_head(s, now, &mut done) {
-            congested = self.own_queue;
-        }
-        let full = full(s);
+        let mut full = !squeeze && d.is_full(s.queue.len(), s.queued_bytes, bytes);
+        let gone = if d.head_drop && full { s.drop_heads(now, bytes) } else { Vec::new() };
+        full &= gone.is_empty();
         if full && self.own_queue {
             return Xmit::Busy(skb);
         }
@@ -420,41 +531,20 @@ impl Wire {
         };
         let departs = s.busy_until.max(now) + serialise;
         s.busy_until = departs;
-        let first = s.number + 1;
-        if self.chance(d.loss) {
-            s.fate.lost += 1;
-        } else {
-            if self.chance(d.corrupt) {
-                s.fate.corrupted += 1;
-                self.flip(&mut skb);
-            }
-            let twice = self.chance(d.duplicate);
-            let arrives = departs + d.delay + self.uniform(d.jitter);
-            let at = if self.chance(d.reorder) {
-                s.fate.reordered += 1;
-                arrives.max(s.last_arrival) + d.reorder_by
-            } else {
-                s.last_arrival = arrives.max(s.last_arrival);
-                s.last_arrival
-            };
-            if twice {
-                s.fate.duplicated += 1;
-                s.number += 1;
-                let again = if self.offload { skb.share() } else { copy(&skb) };
-                s.flights.push(Reverse(Flight { at, number: s.number, skb: again }));
-            }
-            s.number += 1;
-            s.flights.push(Reverse(Flight { at, number: s.number, skb }));
-        }
+        let before = s.last_arrival;
+        let planned = self.plan(s, departs, skb);
         if departs > now {
-            let (owner, flights) = (if self.own_queue { owner.take() } else { None }, first..s.number + 1);
-            s.queue.push_back(Queued { departs, serialise, bytes, flights, owner });
+            let owner = if self.own_queue { owner.take() } else { None };
+            s.queue.push_back(Queued { departs, serialise, bytes, before, planned, owner });
             s.queued_bytes += bytes;
+        } else if let Some(p) = planned {
+            self.fly(s, p);
         }
         done.extend(owner);
         drop(guard);
+        let congested = self.own_queue && !gone.is_empty();
         // Dropped without the lock: a completion may send more.
-        drop(done);
+        drop((done, gone));
         if congested { Xmit::Congested } else { Xmit::Sent }
     }
 
@@ -546,13 +636,14 @@ impl Device for LinkEnd {
         // Transmit completions of this end's own queue are handled with its receive interrupt, as on many network
         // cards.
         let mut done = Owners::new();
-        let departed = Wire::depart(&mut self.out.state.lock(), now, &mut done);
+        let departed = self.out.depart(&mut self.out.state.lock(), now, &mut done);
         let completed = if self.out.own_queue { departed.min(1) } else { 0 };
         drop(done);
         let mut got = 0;
         while got < budget {
             let next = {
                 let mut s = self.into.state.lock();
+                self.into.launch(&mut s, now);
                 match s.flights.peek() {
                     Some(Reverse(f)) if f.at <= now => s.flights.pop().map(|Reverse(f)| {
                         s.fate.received += 1;
@@ -602,7 +693,7 @@ impl Device for LinkEnd {
     }
 
     fn next_event(&self, _: u16) -> Option<Instant> {
-        let arrival = self.into.state.lock().flights.peek().map(|Reverse(f)| f.at);
+        let arrival = self.into.state.lock().next_arrival();
         let completion = if self.out.own_queue { self.out.state.lock().queue.front().map(|q| q.departs) } else { None };
         [arrival, completion].into_iter().flatten().min()
     }

@@ -102,7 +102,8 @@ pub enum Delivered {
 }
 
 /// Ownership of a sock, in process context (`Sock::lock`) or softirq context (`Sock::deliver`, timers). Dropping it is
-/// `release_sock`: the backlog runs through `backlog_rcv`, then the deferred bits through `release_cb`.
+/// `release_sock`: the backlog runs through `backlog_rcv`, then what `Sock::own_or_leave` left, then the deferred bits
+/// through `release_cb`.
 pub struct SockGuard<'a> {
     /// The stack the sock lives in.
     pub stack: &'a Arc<Stack>,
@@ -402,7 +403,7 @@ impl<'a> SockGuard<'a> {
         }
     }
 
-    /// Runs the backlog, then deferred bits, until both are empty, and releases the sock.
+    /// Runs the backlog, then the work that was left, then deferred bits, until there is none, and releases the sock.
     #[inline]
     fn settle(&mut self) {
         if let Err(owner) = self.release_free() {

@@ -259,6 +259,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
     let user = cx.tp.rx_opt.user_mss;
     let mss = opt.mss.map_or(default_mss(info.src), |m| if user != 0 { m.min(user) } else { m });
     let ends = Ends { saddr: info.dst, daddr: info.src, sport: key.tuple.sport, dport: key.tuple.dport };
+    let hooks = sock_ops::begin_request(cx, ends);
     let agreed = Agreed {
         rcv_isn: skb.tcp.seq,
         snt_isn: isn,
@@ -273,7 +274,6 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
     };
     let mut req = new_request(cx, key, info, dst, agreed);
     let pktopts = if tw && info.dst.is_ipv6() { None } else { ip::pktoptions::of_syn(cx.sk, &skb) };
-    let hooks = sock_ops::of_syn(cx, ends);
     let mut cold = RequestCold { pktopts, hooks, ..RequestCold::default() };
     if cookie {
         req.cold = cold.boxed();
@@ -359,6 +359,8 @@ fn cookie_check(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> O
         return None;
     }
     let willing = sysctl.tcp_ecn() != 0 || dst.metrics.feature_ecn;
+    let ends = Ends { saddr: info.dst, daddr: info.src, sport: key.tuple.sport, dport: key.tuple.dport };
+    let hooks = sock_ops::begin_request(cx, ends);
     let agreed = Agreed {
         rcv_isn,
         snt_isn,
@@ -372,7 +374,7 @@ fn cookie_check(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> O
         mark: request_mark(cx, &skb),
     };
     let mut req = new_request(cx, key, info, dst, agreed);
-    let (pktopts, hooks) = (ip::pktoptions::of_syn(cx.sk, &skb), sock_ops::of_syn(cx, Ends::of(&req)));
+    let pktopts = ip::pktoptions::of_syn(cx.sk, &skb);
     req.cold = RequestCold { pktopts, hooks, ..RequestCold::default() }.boxed();
     let by = OpenedBy::of(&skb);
     let child = syn_recv_sock(cx, key, &mut Some(req), &by, |_| false, |c, _| first_segment(c, skb));

@@ -161,7 +161,7 @@ pub struct usk_sock_ops {
             user: *mut c_void,
         ),
     >,
-    /// The sock listens now (BPF_SOCK_OPS_TCP_LISTEN_CB).
+    /// The sock listens now (BPF_SOCK_OPS_TCP_LISTEN_CB), or its first SYN that a filter set since chooses has arrived.
     pub listen: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, user: *mut c_void)>,
     /// The retransmission timer fired: the number of retransmissions so far, the RTO that expired, whether the
     /// connection times out. With USK_CB_RTO.
@@ -521,10 +521,10 @@ pub unsafe extern "C" fn usk_sock_ops_register(
 /// Which connections hooks with USK_SOCK_OPS_CHOSEN get without being attached, in place of those of the last call: the
 /// ones that begin from now on and match one of `count` filters (0: none). That is decided once, when the first SYN is
 /// sent or received, so that connections that do not match cost nothing more; a connection keeps what it began with. A
-/// listener whose connections may match has the hooks as well, for `listen` and for their SYN-ACKs. Any context, from
-/// usk_plugin_init on. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the hooks are
-/// for all sockets, or a filter is wrong; -EEXIST a filter of other hooks that write the same option overlaps; -ENOENT
-/// the hooks are not registered any more.
+/// listener whose connections may match has the hooks as well, for `listen` and for their SYN-ACKs: at once in
+/// listen(2), later with the first SYN that matches. Any context, from usk_plugin_init on. Returns 0, or a negative
+/// errno, and usk_config_error says why in a line: -EINVAL the hooks are for all sockets, or a filter is wrong; -EEXIST
+/// a filter of other hooks that write the same option overlaps; -ENOENT the hooks are not registered any more.
 /// # Safety
 /// `reg` is valid; `filters` points to `count` filters.
 #[unsafe(no_mangle)]

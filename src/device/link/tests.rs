@@ -113,6 +113,87 @@ fn a_full_queue_that_drops_its_head_delivers_the_newest_packets_without_gaps_in_
     assert_eq!(numbers(&arrivals(&b)), [0]);
 }
 
+/// A link that loses the head of a full queue: 8 Mbit/s, 5 ms.
+fn head_drop(direction: Direction, own_queue: bool, seed: u64) -> (Arc<LinkEnd>, Arc<LinkEnd>) {
+    let direction = direction.rate(8_000_000).head_drop(true).delay(5 * MS);
+    pair(["a", "b"], &LinkConfig::both(direction).own_queue(own_queue), seed).unwrap()
+}
+
+#[test]
+fn packets_that_move_up_stay_behind_those_before_them_whose_jitter_is_longer() {
+    for seed in 0..50 {
+        let (a, b) = head_drop(Direction::default().queue_packets(4).jitter(10 * MS), false, seed);
+        (0..8).for_each(|i| send(&a, at(0), &numbered(i)));
+        assert_eq!((numbers(&arrivals(&b)), a.fate().reordered), (vec![0, 5, 6, 7], 0), "seed {seed}");
+    }
+}
+
+#[test]
+fn packets_do_not_wait_for_the_arrival_of_one_that_the_queue_lost() {
+    let (a, b) = head_drop(Direction::default().queue_packets(4), false, 1);
+    for len in [1500, 1500, 1500, 1500, 100, 100, 100] {
+        send(&a, at(0), &udp4(len - 28));
+    }
+    let times: Vec<_> = arrivals(&b).iter().map(|a| a.0).collect();
+    assert_eq!(times, [6500, 6600, 6700, 6800].map(Instant::from_micros));
+}
+
+#[test]
+fn a_packet_that_the_queue_lost_has_no_other_fate() {
+    let rows = [
+        ("lost", Direction::default().loss(0.5)),
+        ("duplicated", Direction::default().duplicate(0.5)),
+        ("reordered", Direction::default().reorder(0.5)),
+        ("corrupted", Direction::default().corrupt(0.5)),
+        ("all", Direction::default().loss(0.3).duplicate(0.5).reorder(0.5).corrupt(0.5)),
+    ];
+    for (case, direction) in rows {
+        let (a, b) = head_drop(direction.queue_packets(4), false, 3);
+        (0..200).for_each(|i| send(&a, at(u64::from(i) / 2), &numbered(i)));
+        let got = arrivals(&b);
+        let f = a.fate();
+        assert!(f.overflowed > 50, "{case}: {f:?}");
+        assert_eq!(f.received, f.sent - f.lost - f.overflowed + f.duplicated, "{case}: {f:?}");
+        let mut n = numbers(&got);
+        n.sort();
+        n.dedup();
+        if direction.corrupt == 0.0 {
+            assert_eq!(n.len() as u64, f.sent - f.lost - f.overflowed, "{case}: {f:?}");
+        }
+        assert!(f.reordered.max(f.corrupted) <= f.sent - f.lost - f.overflowed, "{case}: {f:?}");
+    }
+}
+
+#[test]
+fn no_packet_is_lost_for_one_that_has_no_room_then_either() {
+    // Beside the 1000 bytes that are being sent 500 are free, however many are lost.
+    for own_queue in [false, true] {
+        let (a, b) = head_drop(Direction::default().queue_bytes(1500), own_queue, 1);
+        [1000, 100, 200].iter().for_each(|len| send(&a, at(0), &udp4(len - 28)));
+        let sent = a.xmit(0, at(0), Skb::from_slice(&udp4(600)));
+        assert_eq!(matches!(sent, Xmit::Busy(_)), own_queue, "{sent:?}");
+        let f = a.fate();
+        assert_eq!((f.sent, f.overflowed), if own_queue { (3, 0) } else { (4, 1) });
+        // One that fits takes no more than the room that it needs.
+        let sent = a.xmit(0, at(0), Skb::from_slice(&udp4(250 - 28)));
+        assert_eq!(matches!(sent, Xmit::Congested), own_queue, "{sent:?}");
+        assert_eq!(a.fate().overflowed, if own_queue { 1 } else { 2 });
+        assert_eq!(arrivals(&b).iter().map(|a| a.1.len()).collect::<Vec<_>>(), [1000, 200, 250]);
+    }
+}
+
+#[test]
+fn a_queue_that_begins_to_drop_its_head_drops_what_was_sent_before() {
+    let (a, b) = link(Direction::default().rate(8_000_000).queue_packets(4).reorder(0.3).jitter(MS));
+    (0..5).for_each(|i| send(&a, at(0), &numbered(i)));
+    a.set_direction(Direction::default().rate(8_000_000).queue_packets(4).head_drop(true)).unwrap();
+    (5..7).for_each(|i| send(&a, at(0), &numbered(i)));
+    let mut n = numbers(&arrivals(&b));
+    n.sort();
+    assert_eq!(n, [0, 3, 5, 6]);
+    assert_eq!(a.fate().overflowed, 3);
+}
+
 #[test]
 fn all_segments_of_a_super_packet_enter_the_senders_queue_or_none() {
     let direction = Direction { rate: 8_000_000, queue_packets: 1, ..Direction::default() };

@@ -56,7 +56,7 @@ fn chooses(hooks: &[Arc<Hook>], tp: &TcpSock, h: &Hook, matches: impl Fn(&Hook) 
 }
 
 /// The hooks that a SYN's connection will have, of those that not all have. `cx` is the listener.
-pub(in super::super) fn of_syn(cx: &Cx<'_>, ends: Ends) -> Chosen {
+pub(super) fn of_syn(cx: &Cx<'_>, ends: Ends) -> Chosen {
     let registry = &cx.tp.net.sock_ops;
     if !registry.any_chosen() {
         return None;
@@ -66,6 +66,24 @@ pub(in super::super) fn of_syn(cx: &Cx<'_>, ends: Ends) -> Chosen {
     let has = |h: &&Arc<Hook>| attached(h) || chooses(&hooks, cx.tp, h, |h| h.matches(ends));
     let ids: Box<[u64]> = hooks.iter().filter(has).map(|h| h.id).collect();
     (!ids.is_empty()).then_some(ids)
+}
+
+/// A request begins, with the hooks that it gets. One that the listener does not have, because its filter came after
+/// listen(2), is asked now, so that its flags there apply to the SYN-ACK.
+pub(in super::super) fn begin_request(cx: &mut Cx<'_>, ends: Ends) -> Chosen {
+    let chosen = of_syn(cx, ends)?;
+    if chosen.iter().any(|&id| slot_of(cx.tp, id).is_none()) {
+        let hooks = cx.tp.net.sock_ops.snapshot();
+        for hook in hooks.iter().filter(|h| chosen.contains(&h.id)) {
+            if slot_of(cx.tp, hook.id).is_none() {
+                let slot = HookSlot { id: hook.id, flags: 0, has: Has::ByFilter, value: 0 };
+                cx.tp.cold.get_or_insert_default().hooks.push(slot);
+                refresh(cx.tp);
+                hook.ops.listen(&mut HookCx::new(cx.reborrow(), hook.id, None));
+            }
+        }
+    }
+    Some(chosen)
 }
 
 /// A connection or a listener begins: what filters had chosen of the last one goes, unless it is chosen again.

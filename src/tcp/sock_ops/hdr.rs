@@ -3,7 +3,7 @@
 //! bpf_skops_write_hdr_opt, bpf_store_hdr_opt, bpf_load_hdr_opt.
 
 use super::super::tcb::Cx;
-use super::{OptionKind, Who, cb, each, has_option};
+use super::{OptionKind, Who, cb, each, each_hook, has_option};
 use crate::base::error::{Error, Result};
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::{MAX_OPTIONS_LEN, TcpFlags};
@@ -86,11 +86,11 @@ pub(super) fn write(cx: &mut Cx<'_>, who: Who<'_>, own: &[u8], seg: &HdrSeg<'_>)
     let r = reserve(cx, who, own.len(), seg);
     let mut out = OutOptions { buf: [kind::NOP; MAX_OPTIONS_LEN], len: 0 };
     let mut at = 0;
-    each(cx, cb::WRITE_HDR_OPT, who, |h, sk| {
+    each_hook(cx, cb::WRITE_HDR_OPT, who, |h, sk| {
         let Some(&(_, n)) = r.parts.iter().find(|p| p.0 == sk.id()) else { return };
         let end = at + usize::from(n);
-        let mut w = HdrWriter { own, only: h.option(), buf: &mut out.buf, at, end };
-        h.write_hdr_opt(sk, &HdrSeg { remaining: usize::from(n), ..*seg }, &mut w);
+        let mut w = HdrWriter { own, only: h.option, buf: &mut out.buf, at, end };
+        h.ops.write_hdr_opt(sk, &HdrSeg { remaining: usize::from(n), ..*seg }, &mut w);
         // Bytes that the hook did not write remain padding, so that the options of the next hook are well formed.
         at = end;
     });

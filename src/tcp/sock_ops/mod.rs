@@ -36,10 +36,11 @@ pub(super) mod tests;
 pub use crate::sock::state::State;
 pub(super) use attach::Chosen;
 pub use attach::{attach, detach};
-pub(super) use attach::{attach_to, detach_from, keep, names, of_syn, to_child};
+pub(super) use attach::{attach_to, begin_request, detach_from, keep, names, to_child};
 pub use ctx::{HookCx, SockView};
 pub(crate) use hdr::OutOptions;
 pub use hdr::{HdrSeg, HdrWriter, find_option};
+use registry::Hook;
 pub(crate) use registry::SockOpsRegistry;
 pub use registry::{Refused, register, set_filters, unregister};
 pub use scope::{Filter, OptionKind, Scope};
@@ -134,7 +135,8 @@ pub trait SockOps: Send + Sync + 'static {
     /// after a simultaneous open (BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB).
     fn passive_established(&self, sk: &mut HookCx<'_>, options: &[u8], syn: &[u8]) {}
 
-    /// The sock has started to listen (BPF_SOCK_OPS_TCP_LISTEN_CB).
+    /// The sock has started to listen (BPF_SOCK_OPS_TCP_LISTEN_CB); or it has listened for a while, and the hook's
+    /// filters, set since, now choose the first of its SYNs.
     fn listen(&self, sk: &mut HookCx<'_>) {}
 
     /// The retransmission timer expired: retransmissions so far, the RTO that expired, and whether the connection gives
@@ -216,6 +218,11 @@ impl Who<'_> {
 /// Calls `f` for every hook that the sock or request has, or for those that have set one of `flags` on the sock. For a
 /// request `cx` is the listener, whose flags apply.
 fn each(cx: &mut Cx<'_>, flags: u8, who: Who<'_>, mut f: impl FnMut(&dyn SockOps, &mut HookCx<'_>)) {
+    each_hook(cx, flags, who, |hook, sk| f(&*hook.ops, sk));
+}
+
+/// The same, for what is kept of a hook's registration.
+fn each_hook(cx: &mut Cx<'_>, flags: u8, who: Who<'_>, mut f: impl FnMut(&Hook, &mut HookCx<'_>)) {
     let hooks = cx.tp.net.sock_ops.snapshot();
     let of_syn = if let Who::Syn(ends) = who { attach::of_syn(cx, ends) } else { None };
     let (ends, chosen) = match who {
@@ -232,7 +239,7 @@ fn each(cx: &mut Cx<'_>, flags: u8, who: Who<'_>, mut f: impl FnMut(&dyn SockOps
         if flags == 0 || ctx::flags_of(cx.tp, hook.id) & flags != 0 {
             called = true;
             if has {
-                f(&*hook.ops, &mut HookCx::new(cx.reborrow(), hook.id, ends));
+                f(hook, &mut HookCx::new(cx.reborrow(), hook.id, ends));
             }
         }
     }

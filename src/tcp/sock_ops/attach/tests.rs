@@ -11,6 +11,7 @@ use crate::tcp::peer_test::{ACK, Conn, HERE, Host, ISS, PORT, SYN, SYN_OPTIONS, 
 use crate::tcp::sockopt::opt;
 use crate::wire::tcp::TcpHeader;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Writes an option of four bytes, of its own kind, on every segment, and logs its events.
@@ -19,11 +20,13 @@ struct Tag {
     scope: Scope,
     kind: u8,
     log: Mutex<Vec<String>>,
+    /// How often it was asked for the option that it writes.
+    options: AtomicU32,
 }
 
 impl Tag {
     fn of(name: &'static str, scope: Scope, kind: u8) -> Arc<Tag> {
-        Arc::new(Tag { name, scope, kind, log: Mutex::default() })
+        Arc::new(Tag { name, scope, kind, log: Mutex::default(), options: AtomicU32::new(0) })
     }
 
     fn chosen(name: &'static str, kind: u8) -> Arc<Tag> {
@@ -47,6 +50,7 @@ impl SockOps for Tag {
         self.scope
     }
     fn option(&self) -> Option<OptionKind> {
+        self.options.fetch_add(1, Ordering::Relaxed);
         (self.kind != 0).then_some(OptionKind { kind: self.kind, exid: 0 })
     }
     fn attached(&self, sk: &mut HookCx<'_>) {
@@ -179,6 +183,7 @@ fn a_connection_gets_and_loses_the_option_with_the_hook_and_its_room_is_the_payl
     set(&c.socket, opt::HOOKS, "a").unwrap();
     assert_eq!(a.take_log(), ["attached in Established"]);
     assert_eq!(mss(&c), 1456);
+    assert_eq!(a.options.load(Ordering::Relaxed), 1, "when it was registered, and not for a segment");
     set(&c.socket, opt::HOOKS_DETACH, "a").unwrap();
     assert_eq!(a.take_log(), ["detached in Established, value 0"]);
     assert_eq!((mss(&c), c.tcb(|tp| tp.sock_ops_flags), names_of(&c.socket)), (1460, 0, String::new()));
@@ -224,6 +229,32 @@ fn a_listener_that_a_filter_cannot_match_is_not_asked() {
     assert_eq!(sent(&h, &h.connect(4000, SYN_OPTIONS), 5), [[]]);
     assert_eq!(a.take_log(), [] as [&str; 0]);
     assert_eq!(h.bench.stack.mib.get(Mib::TcpPassiveOpens), 1);
+}
+
+#[test]
+fn a_hook_whose_filter_comes_after_listen_is_asked_before_the_first_syn_ack() {
+    for cookies in ["1", "2"] {
+        let a = Tag::chosen("a", A);
+        let b = bench_with(&[&a]);
+        b.stack.sysctl.set("net.ipv4.tcp_syncookies", cookies).unwrap();
+        let h = Host::on(b, 8);
+        assert_eq!(a.take_log(), [] as [&str; 0]);
+        set_filters(&h.bench.stack, "a", &[to_ports(4000..=4001)]).unwrap();
+        let syn = |port| Seg { options: SYN_OPTIONS.to_vec(), ..Seg::new(port, SYN, ISS, 0) }.bytes();
+        // One that it does not choose changes nothing.
+        assert_eq!(kinds(&h.bench.inject(&syn(5000))[0]), []);
+        assert_eq!((a.take_log(), names_of(&h.listener)), (vec![], String::new()));
+        assert_eq!(kinds(&h.bench.inject(&syn(4000))[0]), [A], "cookies {cookies}");
+        assert_eq!(
+            (a.take_log(), &*names_of(&h.listener)),
+            (vec!["listen".to_owned(), SYN_RECEIVED[0].to_owned()], "a")
+        );
+        let (inside, outside) = (h.connect(4001, SYN_OPTIONS), h.connect(5001, SYN_OPTIONS));
+        assert_eq!((sent(&h, &inside, 5), sent(&h, &outside, 5)), (vec![vec![A]], vec![vec![]]));
+        let log = a.take_log();
+        assert_eq!(log.iter().filter(|l| *l == "listen").count(), 0, "once: {log:?}");
+        assert_eq!(outside.tcb(|tp| (tp.sock_ops_flags, tp.cold.as_ref().map_or(0, |c| c.hooks.len()))), (0, 0));
+    }
 }
 
 /// A socket that connects to the peer's port 80, and the kinds of options on its SYN.
