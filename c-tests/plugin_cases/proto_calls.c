@@ -509,6 +509,197 @@ static void ports(void)
     usk_stack_free(stack);
 }
 
+static int one_family(usk_plugin_t *plugin)
+{
+    usk_proto four = table("MINE", SOCK_DGRAM), six = table("MINE-SIX", SOCK_DGRAM);
+    four.flags = USK_PROTO_V4;
+    four.rcv = mine_rcv;
+    six.flags = USK_PROTO_V6;
+    six.ports_of = "MINE";
+    six.obj_size = 64;
+    int r = usk_proto_register(plugin, &four, NULL, &reg);
+    return r < 0 ? r : usk_proto_register(plugin, &six, NULL, &other);
+}
+
+static int is_of(void *arg, usk_sock_t *sk)
+{
+    usk_owned_t o;
+    EQ(usk_lock_sock(sk, &o), 0);
+    CHECK(usk_owned_reg(&o) == arg);
+    usk_release_sock(&o);
+    return 0;
+}
+
+/* One type, but a table for each family, which need not have the same private memory. */
+static void families(void)
+{
+    usk_stack_t *stack = usk_stack_new("");
+    usk_plugin_t *plugin = usk_plugin_attach(stack, "mine", one_family);
+    CHECK(plugin != NULL);
+    int four[2], six = open_mine(stack, AF_INET6, SOCK_DGRAM, 6);
+    for (int i = 0; i < 2; i++)
+        four[i] = open_mine(stack, AF_INET, SOCK_DGRAM, i + 1);
+    struct seen of_four = { 0 }, of_six = { 0 };
+    EQ(usk_for_each_sock(reg, see, &of_four), 0);
+    EQ(of_four.n, 2);
+    EQ(of_four.port[0] + of_four.port[1], 3);
+    EQ(usk_for_each_sock(other, see, &of_six), 0);
+    EQ(of_six.n, 1);
+    EQ(of_six.port[0], 6);
+    EQ(usk_for_each_sock(reg, is_of, reg), 0);
+    EQ(usk_for_each_sock(other, is_of, other), 0);
+    EQ(usk_sock_list(stack, NULL, 0, sizeof(usk_sock_entry_t)), 3);
+    OK(usk_close(six));
+    OK(usk_close(four[0]));
+    OK(usk_close(four[1]));
+    OK(usk_plugin_unload(plugin));
+    usk_stack_free(stack);
+}
+
+/* ---- children that leave the table while the library looks at them --------------------------------------------- */
+
+static struct {
+    usk_sock_t *child[2]; /* only the port table holds them */
+    int destroyed, delivered;
+} leaving;
+
+static void leaving_rcv(usk_reg_t *r, usk_skb_t *skb, const usk_packet_info_t *info)
+{
+    const uint16_t *h = usk_skb_header(skb, HEADER);
+    usk_addr_t from = info->src, to = info->dst;
+    from.port = ntohs(h[0]);
+    to.port = ntohs(h[1]);
+    leaving.delivered = usk_deliver_all(r, skb, &to, &from);
+    usk_skb_free(skb);
+}
+
+static void leaving_backlog_rcv(usk_owned_t *o, usk_skb_t *skb)
+{
+    usk_skb_free(skb);
+    EQ(usk_unhash(o), 0);
+}
+
+static void leaving_destroy(usk_owned_t *o)
+{
+    (void)o;
+    leaving.destroyed++;
+}
+
+/* Makes two connections that nobody accepts, from ports 9 and 10. */
+static int leaving_listen(usk_owned_t *o, uint32_t backlog)
+{
+    EQ(usk_listen_start(o, backlog), 0);
+    for (int i = 0; i < COUNT(leaving.child); i++) {
+        usk_sock_t *child = leaving.child[i] = usk_new_child(o);
+        usk_addr_t local, peer;
+        usk_owned_t c;
+        EQ(usk_ends(o, &local, NULL), 0);
+        peer = local;
+        peer.port = (uint16_t)(9 + i);
+        EQ(usk_lock_sock(child, &c), 0);
+        EQ(usk_set_ends(&c, &local, &peer), 0);
+        EQ(usk_set_state(&c, 1), 0);
+        EQ(usk_hash(&c), 0);
+        usk_release_sock(&c);
+        usk_sock_put(child);
+    }
+    return 0;
+}
+
+static int leaving_init(usk_plugin_t *plugin)
+{
+    usk_proto t = table("MINE", SOCK_DGRAM), l = table("MINE-CONN", SOCK_STREAM);
+    t.rcv = leaving_rcv;
+    l.flags |= USK_PROTO_CONNECTIONS;
+    l.ports_of = "MINE";
+    l.listen = leaving_listen;
+    l.backlog_rcv = leaving_backlog_rcv;
+    l.destroy = leaving_destroy;
+    int r = usk_proto_register(plugin, &t, NULL, &reg);
+    return r < 0 ? r : usk_proto_register(plugin, &l, NULL, &other);
+}
+
+/* Takes both out of the table, whichever sock comes first; `arg`: what to return. */
+static int take_out(void *arg, usk_sock_t *sk)
+{
+    (void)sk;
+    for (int i = 0; i < COUNT(leaving.child); i++) {
+        usk_owned_t o;
+        EQ(usk_lock_sock(leaving.child[i], &o), 0);
+        EQ(usk_unhash(&o), 0);
+        usk_release_sock(&o);
+    }
+    return *(int *)arg;
+}
+
+/* The library's reference is the last one then, and its end is that of usk_sock_put: destroy runs. */
+static void leave(void)
+{
+    usk_stack_t *stack = usk_stack_new("");
+    usk_plugin_t *plugin = usk_plugin_attach(stack, "mine", leaving_init);
+    CHECK(plugin != NULL);
+    int l = open_mine(stack, AF_INET, SOCK_STREAM, 7), stop = -EINTR;
+    OK(usk_listen(l, 4));
+    leaving.destroyed = 0;
+    EQ(usk_for_each_sock(other, take_out, &stop), -EINTR);
+    EQ(leaving.destroyed, 2);
+
+    /* Here a packet makes each leave. */
+    leaving.destroyed = 0;
+    OK(usk_listen(l, 4));
+    struct addr to = at("127.0.0.1", 7);
+    for (int i = 0; i < COUNT(leaving.child); i++) {
+        int from = open_mine(stack, AF_INET, SOCK_DGRAM, 9 + i);
+        leaving.delivered = 0;
+        EQ(usk_sendto(from, "x", 1, 0, &to.sa, to.len), 1);
+        EQ(leaving.delivered, 1);
+        EQ(leaving.destroyed, i + 1);
+        OK(usk_close(from));
+    }
+    OK(usk_close(l));
+    OK(usk_plugin_unload(plugin));
+    usk_stack_free(stack);
+}
+
+/* ---- the end of a registration --------------------------------------------------------------------------------- */
+
+static int released[2];
+
+static void release_one(void *user)
+{
+    released[user != NULL]++;
+}
+
+static int releasing(usk_plugin_t *plugin)
+{
+    usk_proto t = table("MINE", SOCK_DGRAM), none = table("MINE-OUT", SOCK_SEQPACKET);
+    t.rcv = mine_rcv;
+    int r = usk_proto_register(plugin, &t, NULL, &reg);
+    r = r < 0 ? r : usk_proto_register(plugin, &none, released, &other);
+    r = r < 0 ? r : usk_user_release(reg, release_one);
+    return r < 0 ? r : usk_user_release(other, release_one);
+}
+
+/* A protocol of the program's own code is referenced by the stack if it has rcv. */
+static void releases(void)
+{
+    usk_stack_t *stack = usk_stack_new("");
+    usk_plugin_t *plugin = usk_plugin_attach(stack, "mine", releasing);
+    CHECK(plugin != NULL);
+    OK(usk_plugin_unload(plugin));
+    EQ(released[0], 0);
+    EQ(released[1], 1);
+    /* Its number is free again, and the next one has it no longer than it is registered. */
+    plugin = usk_plugin_attach(stack, "mine", releasing);
+    CHECK(plugin != NULL);
+    OK(usk_plugin_unload(plugin));
+    EQ(released[0], 1);
+    EQ(released[1], 2);
+    usk_stack_free(stack);
+    EQ(released[0], 2);
+    EQ(released[1], 2);
+}
+
 /* ---- timers ---------------------------------------------------------------------------------------------------- */
 
 static void timers(void)
@@ -576,6 +767,9 @@ int main(int argc, char **argv)
     shows();
     iteration();
     ports();
+    families();
+    leave();
+    releases();
     timers();
     return done();
 }

@@ -18,6 +18,7 @@ static struct {
     int mark_sent;      /* output would mark everything lost after it was sent, and send again what is not lost */
     int sends;          /* output: sends by the calls */
     int breaks;         /* ack calls usk_break */
+    int waits;          /* release makes calls that would wait for its own socket */
     int arms;           /* init arms timer 2 for now, and timer does again, so often */
     int fd;             /* the socket, for calls from within; -1: closed */
 } do_;
@@ -88,6 +89,15 @@ static void bad_release(usk_tcp_conn_t *c)
     EQ(usk_tcp_read(c, &tp, sizeof tp), -EINVAL);
     EQ(usk_tcp_mark_lost(c, 0, 1), -EINVAL);
     EQ(usk_tcp_arm(c, 0, 1), -EINVAL);
+    if (do_.waits) {
+        usk_owned_t o;
+        int value = 0;
+        do_.waits = 0;
+        EQ(usk_lock_sock(c->sk, &o), -EDEADLK);
+        ERR(usk_setsockopt(do_.fd, IPPROTO_TCP, USK_TCP_STACK, "bad", 3), EDEADLK);
+        ERR(usk_setsockopt(do_.fd, IPPROTO_TCP, TCP_NODELAY, &value, sizeof value), EDEADLK);
+        ERR(usk_send(do_.fd, "x", 1, MSG_NOSIGNAL), EDEADLK);
+    }
 }
 static int bad_handoff_ok(usk_tcp_conn_t *c, int how)
 {
@@ -443,8 +453,10 @@ static void hands(void)
     ERR(choose(c, "default"), EBUSY);
     ERR(usk_plugin_unload(plugin), EBUSY);
     do_.give = 0;
+    do_.waits = 1;
     OK(choose(c, "default"));
     EQ(did.release, 1);
+    EQ(do_.waits, 0);
     OK(choose(c, "bad"));
     delivers(c);
     end_world();

@@ -39,7 +39,7 @@ struct flow {
     uint32_t mss, most, una_at;
     uint32_t resend_una;
     int tries;
-    bool armed, ending, fin_sent, fin_acked, peer_ended, closed;
+    bool armed, connected, ending, fin_sent, fin_acked, peer_ended, closed;
 };
 
 static bool before(uint32_t a, uint32_t b)
@@ -162,7 +162,9 @@ static void end(usk_owned_t *o, int error)
         usk_error_report(usk_owned_sock(o), error);
     usk_set_state(o, CLOSED);
     usk_timer_cancel(o, T_RESEND);
-    usk_unhash(o);
+    /* After a handshake that failed it keeps its port, for the next one. */
+    if (f->connected)
+        usk_unhash(o);
     usk_wake(usk_owned_sock(o), POLLIN | POLLOUT | POLLHUP);
     if (f->closed)
         usk_done(o);
@@ -205,6 +207,7 @@ static void acked(usk_owned_t *o, uint32_t ack, uint32_t window)
         return;
     if (usk_sock_state(usk_owned_sock(o)) == SYN_SENT) {
         f->snd_una = f->snd_nxt = f->write_seq = ack;
+        f->connected = true;
         usk_set_state(o, ESTABLISHED);
         usk_wake(usk_owned_sock(o), POLLOUT);
         return;
@@ -284,6 +287,7 @@ static void listening(usk_owned_t *o, const struct head *h, usk_skb_t *skb)
         f->rcv_nxt = ntohl(h->seq) + 1;
         f->snd_wnd = ntohl(h->window);
         f->snd_una = f->snd_nxt = f->snd_max = f->write_seq = 1;
+        f->connected = true;
         int r = usk_set_ends(&c, &local, &peer);
         if (r == 0)
             r = usk_set_state(&c, ESTABLISHED);
@@ -473,6 +477,9 @@ static int flow_connect(usk_owned_t *o, const usk_addr_t *to)
 {
     struct flow *f = usk_private(o);
     usk_addr_t local;
+    /* What an earlier connection has left, the next peer must not get. A handshake that failed has left nothing. */
+    if (f->connected)
+        return -EISCONN;
     int r = to->port == 0 ? -EADDRNOTAVAIL : usk_route_connect(o, to);
     if (r == 0 && usk_ends(o, &local, NULL) == 0 && local.port == 0)
         r = usk_get_port(o, 0);
@@ -485,6 +492,7 @@ static int flow_connect(usk_owned_t *o, const usk_addr_t *to)
     measure(o);
     f->snd_una = f->resend_una = 0;
     f->snd_nxt = f->snd_max = 1;
+    f->tries = 0;
     f->armed = true;
     usk_timer_arm(o, T_RESEND, usk_owned_now(o) + RTO);
     output(o, 0, SYN, usk_skb_new());

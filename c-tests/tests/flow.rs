@@ -194,3 +194,44 @@ fn lost_reordered_doubled_and_corrupted_pieces_are_sent_again() {
         assert!(c.errors > 0, "a flipped bit is seen by the checksum of the piece");
     }
 }
+
+/// A handshake that failed leaves nothing to the next one, neither its tries; what a connection has left goes to no
+/// other peer.
+#[test]
+fn a_socket_connects_again_only_if_it_never_was_connected() {
+    let world = World::new(7);
+    let [(a, ea), (b, eb)] = world.two(&wire()).expect("two stacks");
+    for stack in [&a, &b] {
+        loader::load(stack, &plugin()).unwrap_or_else(|e| panic!("{e}"));
+    }
+    let at = |port| Some(SocketAddr::new(IpAddr::from(eb.v4), port));
+    let client = socket(&a, IpAddr::from(ea.v4));
+    assert_eq!(client.connect(at(7)), Err(Error::TimedOut));
+    let listeners = [7, 8].map(|port| {
+        let listener = socket(&b, IpAddr::from(eb.v4));
+        listener.bind(at(port).expect("an address")).expect("bind");
+        listener.listen(4).expect("listen");
+        listener
+    });
+
+    // The first SYN of this one is lost.
+    client.set_nonblocking(true);
+    eb.dev.set_up(false);
+    assert_eq!(client.connect(at(7)), Err(Error::InProgress));
+    world.run_for(Duration::from_millis(100));
+    eb.dev.set_up(true);
+    world.run_for(Duration::from_secs(1));
+    let (server, _) = listeners[0].accept().expect("accept");
+    // Without a second connect(2) that would say so it is connected, and may send.
+    eb.dev.set_up(false);
+    let secret = [IoSlice::new(b"for the first peer")];
+    assert_eq!(client.sendmsg(&mut SendMsg::new(&secret, libc::MSG_NOSIGNAL)), Ok(18));
+    world.run_for(Duration::from_secs(600));
+    eb.dev.set_up(true);
+    assert_eq!(client.connect(at(8)), Err(Error::TimedOut), "the end of the first connection");
+    assert_eq!(client.connect(at(8)), Err(Error::IsConn));
+    world.run_for(Duration::from_secs(10));
+    listeners[1].set_nonblocking(true);
+    assert!(matches!(listeners[1].accept(), Err(Error::Again)), "nobody has come");
+    drop((client, server, listeners));
+}

@@ -15,6 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use usersock::error::{Error, Result};
+use usersock::internal::sys::fork::PerProcess;
 use usersock::internal::sys::lock::RwLock;
 use usersock::sock::{Sock, SockGuard};
 
@@ -106,7 +107,7 @@ impl Held {
     /// Whether one of the socks owned is an inner one of `sock`.
     #[cold]
     fn owns_within(&self, sock: *const Sock) -> bool {
-        let outer = OUTER.read();
+        let outer = OUTER.get().read();
         let mine = self.used().iter().filter(|e| matches!(e.kind.get(), Kind::Lent | Kind::Locked));
         let is_within = |from: *const Sock| {
             let next = |at: &usize| outer.get(at).copied();
@@ -152,11 +153,12 @@ pub(crate) fn owns(sock: &Arc<Sock>) -> bool {
 }
 
 /// The outer sock of each inner one, by their addresses. Read only where a thread that owns a sock locks another.
-static OUTER: RwLock<BTreeMap<usize, usize>> = RwLock::new(BTreeMap::new());
+/// A fork(2) child has its own, empty as it has none of the parent's socks: the parent's may be locked.
+static OUTER: PerProcess<RwLock<BTreeMap<usize, usize>>> = PerProcess::new(RwLock::default);
 
 /// From now on `inner` belongs to `outer`, or, if that is None, to nobody.
 pub(crate) fn set_outer(inner: &Arc<Sock>, outer: Option<&Arc<Sock>>) {
-    let (inner, mut all) = (Arc::as_ptr(inner) as usize, OUTER.write());
+    let (inner, mut all) = (Arc::as_ptr(inner) as usize, OUTER.get().write());
     match outer {
         Some(outer) => drop(all.insert(inner, Arc::as_ptr(outer) as usize)),
         None => drop(all.remove(&inner)),
@@ -370,5 +372,26 @@ mod tests {
         );
         assert_eq!((status(0), status(1), status(-22)), (Ok(()), Err(Error::Io), Err(Error::Inval)));
         assert_eq!(contain(|| -> i32 { panic!("on purpose") }), Err(Error::Io));
+    }
+
+    /// Another thread of the parent may lock the table of inner socks when a program forks.
+    #[test]
+    fn a_fork_child_does_not_wait_for_a_lock_of_its_parent() {
+        // The process has used it before, and is noted as one that may fork.
+        let held = OUTER.get().write();
+        // SAFETY: the child makes async-signal-safe calls and the one that is tested, and ends without unwinding.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: a child that hangs ends by the signal.
+            unsafe { libc::alarm(10) };
+            let empty = OUTER.get().write().is_empty();
+            // SAFETY: ends the child alone.
+            unsafe { libc::_exit(if empty { 7 } else { 1 }) };
+        }
+        drop(held);
+        let mut status = 0;
+        // SAFETY: waits for the child made above; `status` is writable.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 7, "status {status:#x}");
     }
 }

@@ -371,7 +371,9 @@ usk_plugin_t *usk_plugin_load(usk_stack_t *stack,
                               const char *file);
 
 /*
- As usk_plugin_load, for code that is linked into the program: calls `init`. `name` is for messages.
+ As usk_plugin_load, for code that is linked into the program: calls `init`. `name` is for messages. The first
+ protocol with rcv that it registers for an IP protocol number stays referenced by its stack, as packets reach it
+ without a lock: its usk_user_release function may be called only when the stack ends, not when it is unregistered.
  Requires: `stack` is null or from usk_stack_new; `name` is a string; `init` is an entry point.
  */
 usk_plugin_t *usk_plugin_attach(usk_stack_t *stack,

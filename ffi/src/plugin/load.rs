@@ -35,7 +35,9 @@ pub unsafe extern "C" fn usk_plugin_load(stack: *mut usk_stack_t, file: *const c
     })
 }
 
-/// As usk_plugin_load, for code that is linked into the program: calls `init`. `name` is for messages.
+/// As usk_plugin_load, for code that is linked into the program: calls `init`. `name` is for messages. The first
+/// protocol with rcv that it registers for an IP protocol number stays referenced by its stack, as packets reach it
+/// without a lock: its usk_user_release function may be called only when the stack ends, not when it is unregistered.
 /// # Safety
 /// `stack` is null or from usk_stack_new; `name` is a string; `init` is an entry point.
 #[unsafe(no_mangle)]

@@ -399,11 +399,18 @@ impl ProtoReg {
     pub(super) fn flag(&self, bit: u32) -> bool {
         self.table.flags & bit != 0
     }
-    /// Its socks in the port table.
+    /// Its socks in the port table, each once. The table may have those of other registrations (`ports_of`), of the
+    /// same number: in a stack, type and family of a sock then say whose it is, as nothing registers them twice. A
+    /// sock's present protocol does not say it: a layer may have replaced that. The caller drops them by `owned::put`.
     pub(super) fn socks(&self) -> Vec<Arc<Sock>> {
         let mut all = self.own.ports().all();
-        all.retain(|sock| i32::from(sock.ty) == self.table.socket_type);
+        all.retain(|sock| self.has(sock));
         all
+    }
+    /// Whether a sock of its port table is this registration's.
+    fn has(&self, sock: &Sock) -> bool {
+        let family = if i32::from(sock.family) == libc::AF_INET6 { USK_PROTO_V6 } else { USK_PROTO_V4 };
+        i32::from(sock.ty) == self.table.socket_type && self.flag(family)
     }
     /// Whether bind(2) takes ports.
     pub(super) fn has_ports(&self) -> bool {

@@ -4,6 +4,7 @@
 use super::addr::usk_addr_t;
 use super::deferred::Run;
 use super::gate::{kernel, obj};
+use super::owned;
 use super::proto::ProtoReg;
 use super::registration::usk_reg_t;
 use super::skb::{self, usk_skb_t};
@@ -48,13 +49,16 @@ pub unsafe extern "C" fn usk_deliver_all(
         } else {
             Vec::from_iter(ports.find(&stack, to, from, info.ifindex))
         };
-        for sock in &socks {
+        let n = socks.len();
+        for sock in socks {
             let mut copy = skb.share();
             copy.cb = skb.cb;
             // What a full backlog drops is counted there.
             sock.deliver(&stack, copy, info.now);
+            // It may have left the table meanwhile.
+            owned::put(&stack, sock);
         }
-        Ok(c_int::try_from(socks.len()).unwrap_or(c_int::MAX))
+        Ok(c_int::try_from(n).unwrap_or(c_int::MAX))
     })
 }
 
@@ -71,18 +75,16 @@ pub unsafe extern "C" fn usk_for_each_sock(reg: *mut usk_reg_t, each: usk_sock_e
         // SAFETY: valid, as the caller guarantees.
         let reg = unsafe { ProtoReg::of(reg) }?;
         let (each, stack) = (each.ok_or(Error::Fault)?, reg.stack()?);
+        let mut end = Ok(0);
         for sock in reg.socks() {
-            let held = handle::hold(&stack, sock);
-            // SAFETY: the caller's function, with its argument; a sock that it leaves locked is released here.
-            let r = contain(|| unsafe { each(arg, held) });
-            // SAFETY: held above, and given back once.
-            drop(unsafe { handle::unhold(held) });
-            match r? {
-                0 => {}
-                end => return Ok(end),
+            if end == Ok(0) {
+                // SAFETY: the caller's function, with its argument; a sock that it leaves locked is released here.
+                end = contain(|| unsafe { each(arg, handle::lend(&sock)) });
             }
+            // It may have left the table since the list was made, even if `each` was not called for it.
+            owned::put(&stack, sock);
         }
-        Ok(0)
+        end
     })
 }
 

@@ -9,13 +9,14 @@ use super::registration::{self, Registered, Registration, begins_with_head, usk_
 use super::table::Table;
 use super::tcp_conn::usk_tcp_conn_t;
 use crate::handle::lend;
-use crate::held::{self, contain, length, status};
+use crate::held::{self, length, status};
 use crate::loader::{TableKind, usk_plugin_t};
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::offset_of;
 use std::ptr;
 use std::sync::{Arc, OnceLock, Weak};
 use usersock::error::{Error, Result};
+use usersock::sock::Sock;
 use usersock::stack::Stack;
 use usersock::tcp::tfb::{self, Acked, Cx, Fired, FunctionBlock, Functions, Go, NAME_MAX, Seg, slot};
 
@@ -431,8 +432,9 @@ impl Conn {
         if let Some(f) = self.reg.table.release {
             let mut lent = usk_tcp_conn_t::last(self.data(), self.reg.handle(), sk);
             let c = &raw mut lent;
-            // An error is ignored: another TCP has the connection by now, or nobody. SAFETY: see above.
-            let _ = contain(|| unsafe { f(c) });
+            // The sock, unless the stack has ended, is owned: a call that would wait for it returns EDEADLK. An error is
+            // ignored: another TCP has the connection by now, or nobody. SAFETY: see above.
+            let _ = held::run(sk.cast::<Sock>().cast_const(), || unsafe { f(c) });
         }
     }
 }

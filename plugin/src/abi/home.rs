@@ -11,6 +11,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 type Value = Box<dyn Any + Send>;
 
+/// A value with an address that no other one has: values of a type without bytes would share theirs.
+#[repr(C)]
+struct Home<P> {
+    value: P,
+    _own: u8,
+}
+
 /// Each with its address, which is `user`.
 static VALUES: Mutex<Vec<(usize, Value)>> = Mutex::new(Vec::new());
 
@@ -24,17 +31,24 @@ pub(crate) fn register<P: Any + Send>(
     f: impl FnOnce(*mut c_void, *mut *mut usk_reg_t) -> c_int,
 ) -> Result<*mut usk_reg_t> {
     let mut reg = null_mut();
-    let mut value = Box::new(value);
-    let user = std::ptr::from_mut(&mut *value);
-    values().push((user as usize, value));
-    let registered = status(f(user.cast(), &mut reg));
+    let user = keep(value);
+    let registered = status(f(user, &mut reg));
     if registered.is_err() {
-        end(user.cast());
+        end(user);
     } else {
         // SAFETY: registered just now.
         unsafe { usk_user_release(reg, Some(release)) };
     }
     registered.map(|()| reg)
+}
+
+/// Keeps a value; its `user`, until `end`.
+fn keep<P: Any + Send>(value: P) -> *mut c_void {
+    let mut home = Box::new(Home { value, _own: 0 });
+    // The address of the whole, and of `value`, which comes first.
+    let user = std::ptr::from_mut(&mut *home);
+    values().push((user as usize, home));
+    user.cast()
 }
 
 /// The registration has ended.
@@ -59,4 +73,33 @@ fn end(user: *mut c_void) {
 pub(crate) fn end_all() {
     let all = std::mem::take(&mut *values());
     drop(all);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn values_without_bytes_are_told_apart() {
+        static ENDED: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+        struct First;
+        struct Second;
+        impl Drop for First {
+            fn drop(&mut self) {
+                ENDED[0].fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        impl Drop for Second {
+            fn drop(&mut self) {
+                ENDED[1].fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let ended = || ENDED.each_ref().map(|n| n.load(Ordering::Relaxed));
+        let (first, second) = (keep(First), keep(Second));
+        end(second);
+        assert_eq!(ended(), [0, 1]);
+        end(first);
+        assert_eq!(ended(), [1, 1]);
+    }
 }
