@@ -7,9 +7,28 @@ use crate::sys::{usk_reg_t, usk_user_release};
 use std::any::Any;
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 type Value = Box<dyn Any + Send>;
+
+/// What `user` points to: also a pointer to the value, which is its first member.
+#[repr(C)]
+struct Home<P> {
+    value: P,
+    serial: u64,
+}
+
+/// The number of the next registration: none is used again, unlike the address of one.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// The number of a registration.
+/// # Safety
+/// `user` is the `user` of a registration of a `P` by [`register`], which has not ended.
+pub(crate) unsafe fn serial<P>(user: *mut c_void) -> u64 {
+    // SAFETY: `register` made it, as the caller guarantees, and never changes it.
+    unsafe { (*user.cast::<Home<P>>()).serial }
+}
 
 /// Each with its address, which is `user`.
 static VALUES: Mutex<Vec<(usize, Value)>> = Mutex::new(Vec::new());
@@ -24,7 +43,7 @@ pub(crate) fn register<P: Any + Send>(
     f: impl FnOnce(*mut c_void, *mut *mut usk_reg_t) -> c_int,
 ) -> Result<*mut usk_reg_t> {
     let mut reg = null_mut();
-    let mut value = Box::new(value);
+    let mut value = Box::new(Home { value, serial: NEXT.fetch_add(1, Ordering::Relaxed) });
     let user = std::ptr::from_mut(&mut *value);
     values().push((user as usize, value));
     let registered = status(f(user.cast(), &mut reg));
