@@ -3,6 +3,7 @@
 #include "common.h"
 #include "messages.h"
 #include <poll.h>
+#include <usersock/sim.h>
 
 enum { NUMBER = 65535, PORT = 4500 };
 
@@ -325,6 +326,63 @@ static void on_a_link(void)
     talk_free(&t);
 }
 
+/* Unregistered by another thread while the work runs that uses the port. */
+static void *blocks[40][8];
+static int worked;
+
+static void *ends(void *r)
+{
+    EQ(usk_unregister(r), 0);
+    /* What was freed is something else now. */
+    for (size_t i = 0; i < COUNT(blocks); i++)
+        for (size_t k = 0; k < COUNT(blocks[i]); k++) {
+            blocks[i][k] = malloc(16 * (i + 1));
+            memset(blocks[i][k], 0xa5, 16 * (i + 1));
+        }
+    return NULL;
+}
+
+static void on_work(usk_reg_t *r, uint32_t bits)
+{
+    pthread_t thread;
+    EQ(bits, 4);
+    CHECK(pthread_create(&thread, NULL, ends, r) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(usk_udp_user(udp) == &got);
+    CHECK(usk_udp_reg(udp) == r);
+    EQ(usk_udp_send(udp, usk_skb_new(), &loopback, NULL, 0), -EINVAL);
+    EQ(usk_udp_mtu(udp, &loopback), -EINVAL);
+    EQ(usk_udp_close(udp), -ENOENT);
+    worked++;
+}
+
+static int open_working(usk_plugin_t *plugin)
+{
+    asked = table_of(NUMBER);
+    asked.work = on_work;
+    int r = usk_proto_register(plugin, &asked, &got, &reg);
+    return r < 0 ? r : usk_udp_open(reg, &loopback, &ops, &got, &udp);
+}
+
+static void ended_in_use(void)
+{
+    usk_world_t *world = usk_world_new(1);
+    usk_stack_t *stack = usk_world_host(world, "host", NULL);
+    CHECK(usk_plugin_attach(stack, "encap", open_working) != NULL);
+    EQ(usk_reg_defer(reg, 0), 0);
+    EQ(usk_world_run_until_idle(world, 1000 * S), 1);
+    EQ(worked, 0);
+    EQ(usk_reg_defer(reg, 4), 0);
+    EQ(usk_world_run_until_idle(world, 1000 * S), 1);
+    EQ(worked, 1);
+    EQ(listed(stack, IPPROTO_UDP), 0);
+    for (size_t i = 0; i < COUNT(blocks); i++)
+        for (size_t k = 0; k < COUNT(blocks[i]); k++)
+            free(blocks[i][k]);
+    OK(usk_world_free(world));
+    usk_stack_free(stack);
+}
+
 int main(void)
 {
     begin("encap");
@@ -332,5 +390,6 @@ int main(void)
     refusals();
     datagrams();
     on_a_link();
+    ended_in_use();
     return done();
 }

@@ -4,9 +4,10 @@
 #include "common.h"
 #include "messages.h"
 #include <poll.h>
+#include <usersock/sim.h>
 
 enum { OUTER = 400, WITHIN = 401 };
-enum scene { REFUSALS, ORDER, DATAGRAMS, CONNECT, TALK, OVER_ANOTHER, FORGETFUL, BREAKS };
+enum scene { REFUSALS, ORDER, DATAGRAMS, CONNECT, TALK, OVER_ANOTHER, FORGETFUL, BREAKS, SQUEEZED };
 enum { READY = 2, ROOM = 4, CHANGED = 8 };
 
 static usk_stack_t *stack;
@@ -18,7 +19,8 @@ struct outer {
     usk_sock_t *a, *b;
     int ready, room, changed, received, error;
     char last[16];
-    usk_addr_t from;
+    usk_addr_t from, to;
+    int sent;
 };
 static struct outer *last_outer;
 
@@ -61,12 +63,27 @@ static void forgets(usk_sock_t *outer, usk_sock_t *inner)
     usk_lock_sock(outer, &o);
 }
 
+/* Sends what there is room for, of 50 datagrams to `to`. */
+static void send_some(usk_owned_t *o, struct outer *f)
+{
+    static const char bytes[500];
+    for (; f->sent < 50; f->sent++) {
+        ptrdiff_t n = usk_inner_send(o, f->a, bytes, sizeof bytes, 0, &f->to);
+        if (n < 0) {
+            EQ(n, -EAGAIN);
+            return;
+        }
+    }
+}
+
 static void on_bits(usk_owned_t *o, uint32_t bits)
 {
     struct outer *f = usk_private(o);
     f->ready += (bits & READY) != 0;
     f->room += (bits & ROOM) != 0;
     f->changed += (bits & CHANGED) != 0;
+    if (f->a && f->to.port && (bits & ROOM))
+        send_some(o, f);
     EQ(usk_wait(o, POLLIN, USK_FOREVER), -EDEADLK);
     for (ptrdiff_t n = 1; f->a && (bits & READY) && n > 0;) {
         n = usk_inner_recv(o, f->a, f->last, sizeof f->last, 0, &f->from);
@@ -131,8 +148,23 @@ static void order(usk_sock_t *sk, usk_owned_t *o, struct outer *f)
     EQ(usk_lock_sock(inner, &i), 0);
     EQ(usk_inner_recv(o, inner, &byte, 1, 0, NULL), -EDEADLK);
     EQ(usk_inner_close(o, inner), -EDEADLK);
+    /* To sleep is to release the outer one, and to own it again. */
+    EQ(usk_wait(o, POLLIN, 0), -EDEADLK);
     usk_release_sock(&i);
+    EQ(usk_wait(o, POLLIN, 0), -EAGAIN);
     EQ(usk_inner_recv(o, inner, &byte, 1, 0, NULL), -EAGAIN);
+    /* A connection is for a sock of the same registration. */
+    usk_sock_t *within = NULL, *x = NULL;
+    EQ(usk_inner_open(o, AF_INET, SOCK_DGRAM, WITHIN, NULL, &within), 0);
+    EQ(usk_inner_open(o, AF_INET, SOCK_STREAM, 0, NULL, &f->b), 0);
+    EQ(usk_inner_listen(o, f->b, 1), 0);
+    EQ(usk_inner_accept(o, f->b, o, &ops, &x), -EAGAIN);
+    EQ(usk_lock_sock(within, &i), 0);
+    EQ(usk_inner_accept(o, f->b, &i, &ops, &x), -EINVAL);
+    usk_release_sock(&i);
+    EQ(usk_inner_close(o, within), 0);
+    EQ(usk_inner_close(o, f->b), 0);
+    f->b = NULL;
     usk_release_sock(o);
     /* Inner, then outer: never. */
     EQ(usk_lock_sock(inner, &i), 0);
@@ -201,7 +233,7 @@ static void over_another(usk_sock_t *sk, usk_owned_t *o, struct outer *f)
 static int set(usk_sock_t *sk, int level, int name, const void *value, size_t len)
 {
     usk_owned_t o;
-    (void)level, (void)value, (void)len;
+    (void)level;
     usk_lock_sock(sk, &o);
     struct outer *f = last_outer = usk_private(&o);
     usk_inner_ops bad = ops;
@@ -230,6 +262,15 @@ static int set(usk_sock_t *sk, int level, int name, const void *value, size_t le
         EQ(usk_inner_open(&o, AF_INET6, SOCK_STREAM, 0, &ops, &f->b), 0);
         usk_addr_t a = here(6002);
         EQ(usk_inner_bind(&o, f->a, &a), 0);
+        break;
+    case SQUEEZED:
+        EQ(len, sizeof f->to);
+        memcpy(&f->to, value, sizeof f->to);
+        EQ(usk_inner_open(&o, AF_INET, SOCK_DGRAM, 0, &ops, &f->a), 0);
+        int small = 1;
+        EQ(usk_inner_setsockopt(&o, f->a, SOL_SOCKET, SO_SNDBUF, &small, sizeof small), 0);
+        send_some(&o, f);
+        CHECK(f->sent > 1 && f->sent < 50);
         break;
     case BREAKS:
         EQ(usk_inner_open(&o, AF_INET, SOCK_DGRAM, 0, &bad, &f->b), 0);
@@ -372,6 +413,37 @@ static void over_plugin(void)
     OK(usk_close(fd));
 }
 
+/* There is room when a device is done with a packet, which it is found to be while it is given the next one. What is
+ * sent then goes the same way. */
+static void squeezed(void)
+{
+    usk_world_t *world = usk_world_new(1);
+    usk_stack_t *peer = usk_world_host(world, "peer", NULL);
+    stack = usk_world_host(world, "host", NULL);
+    usk_link_t *link = usk_world_link(world, "host", "peer", "rate=1mbit delay=1ms limit=1", 0, USK_SIM_OWN_QUEUE);
+    usk_plugin_t *plugin = usk_plugin_attach(stack, "inner", init);
+    struct addr a = { .len = sizeof a.storage };
+    char buf[1000];
+    OK(usk_link_addr(link, 1, AF_INET, 9, &a.sa, &a.len));
+    int fd = outer_socket(), u = (int)OK(usk_socket_on(peer, AF_INET, SOCK_DGRAM, 0)), n = 0;
+    OK(usk_bind(u, &a.sa, a.len));
+    usk_addr_t to = { .family = AF_INET, .port = 9 };
+    memcpy(to.addr, &a.in.sin_addr, 4);
+    OK(usk_setsockopt(fd, OUTER, SQUEEZED, &to, sizeof to));
+    EQ(usk_world_run_until_idle(world, 1000 * S), 1);
+    EQ(last_outer->sent, 50);
+    CHECK(last_outer->room > 1);
+    while (usk_recv(u, buf, sizeof buf, MSG_DONTWAIT) == 500)
+        n++;
+    EQ(n, 50);
+    OK(usk_close(fd));
+    OK(usk_close(u));
+    OK(usk_plugin_unload(plugin));
+    OK(usk_world_free(world));
+    usk_stack_free(stack);
+    usk_stack_free(peer);
+}
+
 int main(void)
 {
     begin("inner");
@@ -409,5 +481,7 @@ int main(void)
     OK(usk_plugin_unload(plugin));
     OK(usk_world_free(world));
     usk_stack_free(stack);
+
+    squeezed();
     return done();
 }

@@ -117,9 +117,25 @@ static void cut_rcv(usk_reg_t *reg, usk_skb_t *skb, const usk_packet_info_t *inf
     usk_sock_put(sk);
 }
 
+/* A packet that the plug-in keeps until its registration is released. */
+static usk_skb_t *kept;
+static bool keeps;
+static int released;
+
+static void release(void *user)
+{
+    CHECK(user == &kept);
+    usk_skb_free(kept);
+    kept = NULL;
+    released++;
+}
+
 static void cut_backlog_rcv(usk_owned_t *o, usk_skb_t *skb)
 {
-    usk_receive_push(o, skb);
+    if (keeps)
+        kept = skb;
+    else
+        usk_receive_push(o, skb);
 }
 
 static usk_proto table = {
@@ -141,6 +157,13 @@ static usk_proto table = {
 static int init(usk_plugin_t *plugin)
 {
     return usk_proto_register(plugin, &table, NULL, NULL);
+}
+
+static int init_releasing(usk_plugin_t *plugin)
+{
+    usk_reg_t *reg;
+    int r = usk_proto_register(plugin, &table, &kept, &reg);
+    return r < 0 ? r : usk_user_release(reg, release);
 }
 
 struct net {
@@ -257,6 +280,32 @@ static void on_loopback(void)
     EQ(pieces, 0);
     OK(usk_close(from));
     net_free(&n);
+}
+
+/* A super-packet that is kept does not keep its registration. */
+static void keeping(void)
+{
+    usk_world_t *world = usk_world_new(1);
+    usk_stack_t *stack = usk_world_host(world, "a", NULL);
+    usk_plugin_t *plugin = usk_plugin_attach(stack, "cut", init_releasing);
+    struct addr at_lo = at("127.0.0.1", PORT);
+    int from = (int)OK(usk_socket_on(stack, AF_INET, SOCK_DGRAM, CUT));
+    int to = (int)OK(usk_socket_on(stack, AF_INET, SOCK_DGRAM, CUT));
+    how = (struct how){ .header = HEADER, .size = CHUNK, .fail_at = -1 };
+    keeps = true;
+    OK(usk_bind(to, &at_lo.sa, at_lo.len));
+    OK(usk_connect(from, &at_lo.sa, at_lo.len));
+    EQ(usk_send(from, bytes, 5000, 0), 5000);
+    CHECK(kept != NULL);
+    EQ(usk_skb_gso_size(kept), CHUNK);
+    OK(usk_close(from));
+    OK(usk_close(to));
+    OK(usk_plugin_unload(plugin));
+    keeps = false;
+    OK(usk_world_free(world));
+    usk_stack_free(stack);
+    EQ(released, 1);
+    CHECK(kept == NULL);
 }
 
 /* Sizes that are none, and packets that IP or the path has no room for. */
@@ -405,6 +454,7 @@ int main(void)
     carried(AF_INET);
     carried(AF_INET6);
     on_loopback();
+    keeping();
     bounds();
     extension_headers();
     contained();

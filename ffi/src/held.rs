@@ -172,6 +172,11 @@ pub(crate) fn would_deadlock(sock: &Arc<Sock>) -> bool {
     HELD.with(|h| h.owns(Arc::as_ptr(sock)) || h.len.get() > 0 && h.owns_within(Arc::as_ptr(sock)))
 }
 
+/// Whether this thread owns an inner sock of the sock, at any depth.
+pub(crate) fn owns_within(sock: &Arc<Sock>) -> bool {
+    HELD.with(|h| h.owns_within(Arc::as_ptr(sock)))
+}
+
 /// The guard by which this thread owns the sock for a plug-in. None: it does not.
 pub(crate) fn guard_of(sock: &Arc<Sock>) -> Option<*mut SockGuard<'static>> {
     HELD.with(|h| {

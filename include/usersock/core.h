@@ -989,7 +989,7 @@ int usk_sock_shutdown(usk_sock_t *sk);
  (sk_wait_event). The caller checks its condition again: a wake-up may be for another waiter. Process context.
  `deadline`: nanoseconds of the stack's clock, USK_FOREVER for none. Returns 0; -EAGAIN if the deadline has passed,
  -EINTR on a signal, -EIO if the sock is broken; -EDEADLK in an operation for a packet or a timer, which must not
- sleep.
+ sleep, or while the caller owns an inner sock of it: to own the sock again would be the wrong order of locks.
  Requires: `o` is owned.
  */
 int usk_wait(usk_owned_t *o,

@@ -112,15 +112,16 @@
 typedef struct usk_diag_t usk_diag_t;
 
 /*
- A UDP port of a registration, made by usk_udp_open. Valid until usk_udp_close or the end of the registration, and in
- a function of its table until that returns.
+ A UDP port of a registration, made by usk_udp_open. Valid until usk_udp_close, or as long as the registration's
+ handle: also in a function of its table that still runs when usk_unregister has ended it. The port is closed then:
+ calls on it return -EINVAL, usk_udp_close -ENOENT, and usk_udp_reg and usk_udp_user what they did before.
  */
 typedef struct usk_udp_t usk_udp_t;
 
 /*
  What an inner sock tells (sk_data_ready, sk_write_space, sk_state_change). usk_inner_open copies it. The functions
- are called in softirq context or at the end of a system call, by whatever thread, perhaps by several at a time, and
- with no sock owned: they may wake the outer sock (usk_wake) and defer work to its release_cb (usk_defer), which then
+ are called in softirq context, before the system call returns in which it happened or soon after, by whatever thread,
+ perhaps by several at a time, and with no sock owned: they may wake the outer sock (usk_wake) and defer work to its release_cb (usk_defer), which then
  receives and sends, and may look at the inner one (usk_sock_state). They must not sleep, nor lock a sock. They are
  edges: what they tell may be over by then, and one call may stand for several. A last one may still come while
  usk_inner_close runs on another thread. Null: not told. No C++ exception and no panic of a Rust shared object may
@@ -641,7 +642,8 @@ typedef struct usk_proto {
    */
   void (*timer)(usk_reg_t *reg, uint32_t index);
   /*
-   Work that usk_reg_defer asked for. Softirq, no sock owned. Null: none can be asked for.
+   Work that usk_reg_defer asked for: at least one bit. Softirq, no sock owned; on one thread at a time. Null: none
+   can be asked for.
    */
   void (*work)(usk_reg_t *reg, uint32_t bits);
   /*
@@ -769,7 +771,8 @@ int usk_inner_listen(usk_owned_t *o,
 /*
  Takes a connection of an inner listener (kernel_accept). It becomes an inner sock of `to`: of a child of `o`'s from
  usk_new_child, which is owned as well, or of `o` itself. `ops` tell of it; what it has received already they tell
- too. -EAGAIN: there is none; other errors as of accept(2), and as usk_inner_close.
+ too. -EAGAIN: there is none; -EINVAL also: `to` is of another registration; other errors as of accept(2), and as
+ usk_inner_close.
  Requires: `o` and `to` are owned; `ops` is null, or points to as many bytes as its size says; `connection` is writable.
  */
 int usk_inner_accept(usk_owned_t *o,
@@ -1233,7 +1236,7 @@ int usk_udp_open(usk_reg_t *reg,
 /*
  Closes a UDP port (udp_tunnel_sock_release). A function of its table that runs on another thread ends as usual.
  Neither it nor one of its socks may be owned by the caller, but a sock of the protocol may. Returns 0; -ENOENT: it
- is closed.
+ was closed with its registration; -EINVAL: the stack has ended.
  Requires: `udp` is valid, and not used afterwards.
  */
 int usk_udp_close(usk_udp_t *udp);

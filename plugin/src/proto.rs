@@ -300,7 +300,7 @@ pub trait Protocol: Send + Sync + Sized + 'static {
     /// time.
     fn timer(&self, _reg: ProtoReg<'_, Self>, _index: u32) {}
 
-    /// Work that [`ProtoReg::defer`] asked for. Softirq, no sock owned.
+    /// Work that [`ProtoReg::defer`] asked for: at least one bit. Softirq, no sock owned; on one thread at a time.
     fn work(&self, _reg: ProtoReg<'_, Self>, _bits: u32) {}
 
     /// Shows what the protocol knows of a sock, in columns of `usersock ss -i`. Process context; must not sleep.

@@ -344,7 +344,7 @@ impl Cut {
             let header = h.get_mut(l.th..l.payload)?;
             let (index, offset) = (self.index, self.done);
             let mut piece = Piece { header, index, offset, len: n, last, ends, sum, sock };
-            pieces.offload.segment(&mut piece).ok()?;
+            pieces.offload.upgrade()?.segment(&mut piece).ok()?;
             sum = piece.sum;
         } else if l.proto == TCP {
             let mut seq = [0; 4];

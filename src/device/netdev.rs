@@ -44,6 +44,8 @@ struct Queue {
     /// Packets for which the device returned `Busy`, in order.
     tx: Mutex<VecDeque<Skb>>,
     tx_len: AtomicUsize,
+    /// A thread gives them to the device. Nothing else takes this lock: it is held while a packet is dropped.
+    flush: Mutex<()>,
 }
 
 /// A device in a stack. Aligned so that the counts of its `Arc` are not on a cache line that packets read.
@@ -494,9 +496,14 @@ impl NetDev {
             if queue.tx_len.load(Ordering::Acquire) == 0 {
                 continue;
             }
+            let _one = queue.flush.lock();
             let mut tx = queue.tx.lock();
             while let Some(skb) = tx.pop_front() {
-                if let Xmit::Busy(skb) = self.start_xmit(stack, q as u16, now, skb) {
+                // A packet's end wakes its owner, who may send. It finds `tx_len` as it was, so it gets behind this one.
+                drop(tx);
+                let done = self.start_xmit(stack, q as u16, now, skb);
+                tx = queue.tx.lock();
+                if let Xmit::Busy(skb) = done {
                     tx.push_front(skb);
                     break;
                 }

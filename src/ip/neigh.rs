@@ -201,14 +201,15 @@ fn resolve(stack: &Arc<Stack>, dev: &Arc<NetDev>, key: Key, skb: Skb, own: MacAd
     }
     let first = e.probes == 0;
     let asker = source_of(&skb);
-    let mut dropped = 0;
+    // Freed without the lock: their owners are woken.
+    let mut dropped = Vec::new();
     e.queued_bytes += skb.truesize;
     e.queue.push_back(skb);
     // The queue is full: the oldest packet is dropped, as in Linux.
     while e.queued_bytes > p.queue_bytes && e.queue.len() > 1 {
         if let Some(old) = e.queue.pop_front() {
             e.queued_bytes -= old.truesize;
-            dropped += 1;
+            dropped.push(old);
         }
     }
     if first {
@@ -216,8 +217,9 @@ fn resolve(stack: &Arc<Stack>, dev: &Arc<NetDev>, key: Key, skb: Skb, own: MacAd
         stack.arm_call(&mut e.timer, Arc::new(Timer(key)), now + p.retrans);
     }
     drop(table);
-    for _ in 0..dropped {
+    for old in dropped {
         stack.mib.drop(DropReason::NeighQueueFull);
+        drop(old);
     }
     if first {
         solicit(stack, dev, key.1, None, asker, now);

@@ -8,7 +8,7 @@ use crate::sock::Sock;
 use crate::sock::skb::Skb;
 use std::fmt::{Debug, Formatter};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// A protocol's part in segmentation and coalescing. Both are called in any context, with any sock owned or none: they
 /// only compute.
@@ -78,8 +78,8 @@ pub struct Pieces {
     /// Where the pieces' checksum begins, counted from the protocol's header, and the field, counted from there. None:
     /// the stack computes none.
     pub csum: Option<(u16, u16)>,
-    /// The protocol.
-    pub offload: Arc<dyn Offload>,
+    /// The protocol. It is not kept: a packet of its sock keeps that, and a received one may be the protocol's to keep.
+    pub offload: Weak<dyn Offload>,
 }
 
 /// Longest header of a super-packet: a packet's head without what IP and the link need.

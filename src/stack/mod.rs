@@ -20,6 +20,7 @@ use crate::sock::proto::Registry;
 use crate::sock::tsq;
 use crate::sys::fork;
 use crate::sys::lock::Mutex;
+use crate::sys::near::here;
 use crate::sysctl::Sysctls;
 use runner::{PollFd, Runner};
 use std::any::Any;
@@ -40,7 +41,7 @@ pub enum TimerTarget {
     Call(Box<Arc<dyn TimerCall>>),
 }
 
-/// Softirq work that is scheduled for a time. Called with no lock held.
+/// Softirq work that is scheduled, for a time or as soon as can be. Called with no lock held.
 pub trait TimerCall: Send + Sync {
     /// The timer fired at `now`.
     fn fire(self: Arc<Self>, stack: &Arc<Stack>, now: Instant);
@@ -241,7 +242,10 @@ pub struct Stack {
     pub plugins: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
     runner: Arc<dyn Runner>,
     tsq: Mutex<Vec<Arc<Sock>>>,
+    /// There is something in `tsq` or in `tasklets`.
     tsq_pending: AtomicBool,
+    tasklets: Mutex<Vec<Arc<dyn TimerCall>>>,
+    tasklet_pending: AtomicBool,
     /// How often a device began to have no room. Who sleeps in the devices compares it with what it was when it asked
     /// them what to wait for.
     tx_full: AtomicU64,
@@ -299,6 +303,8 @@ impl Stack {
             runner,
             tsq: Mutex::default(),
             tsq_pending: AtomicBool::new(false),
+            tasklets: Mutex::default(),
+            tasklet_pending: AtomicBool::new(false),
             tx_full: AtomicU64::new(0),
             tx_full_untold: AtomicBool::new(false),
             netstamp_needed: AtomicBool::new(false),
@@ -454,7 +460,30 @@ impl Stack {
         self.tsq_pending.store(true, Ordering::SeqCst);
     }
 
-    /// Resumes senders whose packets the devices have finished with (tcp_tasklet_func).
+    /// Has `call` fired soon, in softirq context with no lock held and no sock owned: for what is noticed where that is
+    /// not so, as in the destructor of a packet. Any context, under any lock. It fires before the system call that has
+    /// caused it returns, or at the next poll (tasklet_schedule).
+    pub fn schedule(&self, call: Arc<dyn TimerCall>) {
+        self.tasklets.lock().push(call);
+        self.tasklet_pending.store(true, Ordering::SeqCst);
+        self.tsq_pending.store(true, Ordering::SeqCst);
+    }
+
+    #[cold]
+    fn run_tasklets(self: &Arc<Stack>, now: Instant) -> usize {
+        if here().owned.get() > 0 {
+            // A call within an operation that owns a sock.
+            self.tsq_pending.store(true, Ordering::SeqCst);
+            return 0;
+        }
+        self.tasklet_pending.store(false, Ordering::SeqCst);
+        let list = std::mem::take(&mut *self.tasklets.lock());
+        let n = list.len();
+        list.into_iter().for_each(|call| call.fire(self, now));
+        n
+    }
+
+    /// Resumes senders whose packets the devices have finished with (tcp_tasklet_func), and runs what is scheduled.
     fn run_tsq(self: &Arc<Stack>, now: Instant) -> usize {
         if !self.tsq_pending.load(Ordering::SeqCst) || !self.tsq_pending.swap(false, Ordering::SeqCst) {
             return 0;
@@ -467,6 +496,9 @@ impl Stack {
                 sock.defer(self, tsq::DEFERRED, now);
                 n += 1;
             }
+        }
+        if self.tasklet_pending.load(Ordering::SeqCst) {
+            n += self.run_tasklets(now);
         }
         n
     }
@@ -553,7 +585,8 @@ impl Stack {
     pub fn next_event(&self) -> Option<Instant> {
         let timers = self.timers.next_deadline();
         let devices = self.netdevs.next_event();
-        [timers, devices].into_iter().flatten().min()
+        let scheduled = self.tasklet_pending.load(Ordering::SeqCst).then(|| self.now());
+        [timers, devices, scheduled].into_iter().flatten().min()
     }
 }
 

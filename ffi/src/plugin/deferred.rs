@@ -1,7 +1,6 @@
 //! Timers of a protocol that belong to no sock, and its deferred work. Above: `cproto`, which runs the operations, and
 //! `softirq`, by which a plug-in arms and asks. Below: the stack's timer wheels. Linux: timer_setup, queue_work.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use usersock::env::Instant;
 use usersock::error::{Error, Result};
@@ -15,8 +14,6 @@ const TIMERS: usize = 32;
 #[derive(Default)]
 pub(crate) struct Deferred {
     slots: Mutex<Slots>,
-    /// Bits of usk_reg_defer that have not run.
-    work: AtomicU32,
 }
 
 #[derive(Default)]
@@ -24,6 +21,10 @@ struct Slots {
     timers: Vec<TimerSlot>,
     /// Fires as soon as it can: the work.
     soon: TimerSlot,
+    /// Bits of usk_reg_defer that have not run.
+    work: u32,
+    /// A thread runs the work: `soon` is not armed meanwhile, so that no other does.
+    working: bool,
     /// The registration has ended: nothing is armed any more.
     ended: bool,
 }
@@ -43,7 +44,7 @@ struct Due {
 }
 
 impl TimerCall for Due {
-    fn fire(self: Arc<Self>, _: &Arc<Stack>, now: Instant) {
+    fn fire(self: Arc<Self>, stack: &Arc<Stack>, now: Instant) {
         let Some(run) = self.of.upgrade() else { return };
         let deferred = run.deferred();
         let mut slots = deferred.slots.lock();
@@ -54,15 +55,28 @@ impl TimerCall for Due {
         // It was cancelled, or got another time, after it had left the wheel.
         let Some(slot) = slot.filter(|slot| slot.at().is_some_and(|at| at <= now)) else { return };
         slot.fired();
-        drop(slots);
-        match self.timer {
-            Some(index) => run.timer(index),
-            None => run.work(deferred.work.swap(0, Ordering::AcqRel)),
+        if let Some(index) = self.timer {
+            drop(slots);
+            return run.timer(index);
         }
+        let bits = std::mem::take(&mut slots.work);
+        slots.working = true;
+        drop(slots);
+        run.work(bits);
+        let mut slots = deferred.slots.lock();
+        slots.working = false;
+        Deferred::arm_work(stack, &mut slots, self.of.clone());
     }
 }
 
 impl Deferred {
+    /// Arms the timer for what work there is, unless a thread is at work: it calls this when it is done.
+    fn arm_work(stack: &Arc<Stack>, slots: &mut Slots, run: Weak<dyn Run>) {
+        if slots.work != 0 && !slots.working && !slots.ended && !slots.soon.is_armed() {
+            stack.arm_call(&mut slots.soon, Arc::new(Due { of: run, timer: None }), stack.now());
+        }
+    }
+
     /// Arms timer `index` of `run`, whose this is, or changes its time. EINVAL: no such timer, or the registration has
     /// ended.
     pub(super) fn arm(&self, stack: &Arc<Stack>, run: Weak<dyn Run>, index: u32, at: Instant) -> Result<()> {
@@ -98,10 +112,8 @@ impl Deferred {
         if slots.ended {
             return Err(Error::Inval);
         }
-        self.work.fetch_or(bits, Ordering::AcqRel);
-        if bits != 0 && !slots.soon.is_armed() {
-            stack.arm_call(&mut slots.soon, Arc::new(Due { of: run, timer: None }), stack.now());
-        }
+        slots.work |= bits;
+        Deferred::arm_work(stack, &mut slots, run);
         Ok(())
     }
 

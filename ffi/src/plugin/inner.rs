@@ -2,24 +2,23 @@
 //! what they tell it. Above: `private`, which keeps them; `inner_calls`, which uses them. Below: `held`, which knows
 //! whose they are. Linux: a struct socket of sock_create_kern, and sk_data_ready and its like.
 //!
-//! An inner sock is locked with its outer one owned, never the other way round. So what happens at it is told when the
-//! thread that noticed it owns no sock any more, by the queue of wake-ups (`sock::wait`): then the outer sock may be
-//! entered from there (usk_defer) without an order of locks.
+//! An inner sock is locked with its outer one owned, never the other way round; and what happens at it may be noticed
+//! under a lock, as when a device or the table of neighbours drops a packet of its. So it is told from a softirq of its
+//! own (`Stack::schedule`), with no sock owned and no lock held: from there the outer sock may be entered (usk_defer).
 
 use super::proto::ProtoReg;
 use super::table::Table;
 use crate::handle::{lend, usk_sock_t};
 use crate::held::{self, contain};
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
+use usersock::env::Instant;
 use usersock::error::{Error, Result};
 use usersock::net::Socket;
 use usersock::sock::Sock;
 use usersock::sock::proto::SockRef;
 use usersock::sock::wait::{Events, Watch, WatchKey};
-use usersock::stack::Stack;
+use usersock::stack::{Stack, TimerCall};
 
 /// The counter of inner socks that the library had to close.
 pub(super) const LEFT: &str = "PluginInnerSocksLeft";
@@ -28,8 +27,8 @@ pub(super) const LEFT: &str = "PluginInnerSocksLeft";
 pub const USK_INNER_VERSION: u32 = 1;
 
 /// What an inner sock tells (sk_data_ready, sk_write_space, sk_state_change). usk_inner_open copies it. The functions
-/// are called in softirq context or at the end of a system call, by whatever thread, perhaps by several at a time, and
-/// with no sock owned: they may wake the outer sock (usk_wake) and defer work to its release_cb (usk_defer), which then
+/// are called in softirq context, before the system call returns in which it happened or soon after, by whatever thread,
+/// perhaps by several at a time, and with no sock owned: they may wake the outer sock (usk_wake) and defer work to its release_cb (usk_defer), which then
 /// receives and sends, and may look at the inner one (usk_sock_state). They must not sleep, nor lock a sock. They are
 /// edges: what they tell may be over by then, and one call may stand for several. A last one may still come while
 /// usk_inner_close runs on another thread. Null: not told. No C++ exception and no panic of a Rust shared object may
@@ -60,6 +59,7 @@ unsafe impl Table for usk_inner_ops {
 /// Waits in the inner sock's queue.
 struct Listener {
     me: Weak<Listener>,
+    stack: Weak<Stack>,
     outer: Weak<Sock>,
     inner: Weak<Sock>,
     ops: usk_inner_ops,
@@ -67,37 +67,30 @@ struct Listener {
     _reg: Arc<ProtoReg>,
     /// The state that was told last.
     state: AtomicU8,
+    /// What is to be told. It is scheduled as long as there is any.
+    due: AtomicU32,
     /// Nothing is told any more.
     ended: AtomicBool,
 }
 
-thread_local! {
-    /// Whether this thread is telling, and what it is to tell next. What a function causes is told after it, not in it:
-    /// otherwise two socks that answer each other would nest without end.
-    static TELLING: Cell<bool> = const { Cell::new(false) };
-    static NEXT: RefCell<VecDeque<(Arc<Listener>, Events)>> = const { RefCell::new(VecDeque::new()) };
-}
-
 impl Watch for Listener {
     fn notify(&self, events: Events) {
-        let Some(me) = self.me.upgrade() else { return };
-        if TELLING.get() && NEXT.try_with(|next| next.borrow_mut().push_back((me, events))).is_ok() {
-            return;
+        let (Some(me), Some(stack)) = (self.me.upgrade(), self.stack.upgrade()) else { return };
+        if self.due.fetch_or(events.0, Ordering::AcqRel) == 0 {
+            stack.schedule(me);
         }
-        TELLING.set(true);
-        self.tell(events);
-        while let Ok(Some((other, events))) = NEXT.try_with(|next| next.borrow_mut().pop_front()) {
-            other.tell(events);
-        }
-        TELLING.set(false);
+    }
+}
+
+impl TimerCall for Listener {
+    fn fire(self: Arc<Self>, _: &Arc<Stack>, _: Instant) {
+        self.tell(Events(self.due.swap(0, Ordering::AcqRel)));
     }
 }
 
 impl Listener {
     fn tell(&self, events: Events) {
         let (Some(outer), Some(inner)) = (self.outer.upgrade(), self.inner.upgrade()) else { return };
-        // The two handles are valid while the stack exists.
-        let Some(_stack) = outer.stack().upgrade() else { return };
         let state = inner.state() as u8;
         let ends = events.intersects(Events::ERR | Events::HUP | Events::RDHUP);
         let changed = self.state.swap(state, Ordering::AcqRel) != state || ends;
@@ -126,17 +119,18 @@ pub(super) struct InnerSock {
 }
 
 impl InnerSock {
-    /// `sock` belongs to `outer` from now on. What there is to tell of it already is told when this thread owns no sock
-    /// any more.
+    /// `sock` belongs to `outer` from now on.
     pub(super) fn new(outer: &Arc<Sock>, reg: &Arc<ProtoReg>, sock: Arc<Sock>, ops: usk_inner_ops) -> InnerSock {
         held::set_outer(&sock, Some(outer));
         let listener = Arc::new_cyclic(|me| Listener {
             me: me.clone(),
+            stack: outer.stack().clone(),
             outer: Arc::downgrade(outer),
             inner: Arc::downgrade(&sock),
             ops,
             _reg: reg.clone(),
             state: AtomicU8::new(sock.state() as u8),
+            due: AtomicU32::new(0),
             ended: AtomicBool::new(false),
         });
         let key = sock.wait.add(Events::IN | Events::OUT | Events::RDHUP, false, listener.clone());

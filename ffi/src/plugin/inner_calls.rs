@@ -6,7 +6,7 @@ use super::addr::usk_addr_t;
 use super::gate::{kernel, obj, obj_mut, slice, slice_mut};
 use super::guard::{guard, usk_owned_t};
 use super::inner::{InnerSock, LEFT, usk_inner_ops};
-use super::private::{living, parts};
+use super::private::{living, parts, private};
 use super::table;
 use crate::handle::{lend, usk_sock_t};
 use crate::note;
@@ -153,7 +153,8 @@ pub unsafe extern "C" fn usk_inner_listen(o: *mut usk_owned_t, inner: *mut usk_s
 
 /// Takes a connection of an inner listener (kernel_accept). It becomes an inner sock of `to`: of a child of `o`'s from
 /// usk_new_child, which is owned as well, or of `o` itself. `ops` tell of it; what it has received already they tell
-/// too. -EAGAIN: there is none; other errors as of accept(2), and as usk_inner_close.
+/// too. -EAGAIN: there is none; -EINVAL also: `to` is of another registration; other errors as of accept(2), and as
+/// usk_inner_close.
 /// # Safety
 /// `o` and `to` are owned; `ops` is null, or points to as many bytes as its size says; `connection` is writable.
 #[unsafe(no_mangle)]
@@ -169,6 +170,12 @@ pub unsafe extern "C" fn usk_inner_accept(
         let (ops, connection) = unsafe { (ops_of(ops)?, obj_mut(connection)?) };
         // SAFETY: as above.
         living(unsafe { guard(to) }?)?;
+        // SAFETY: as above.
+        let registration = |o| unsafe { private(o) }.map(|p| Arc::as_ptr(p.registration()));
+        // A registration is of one stack.
+        if !std::ptr::eq(registration(o)?, registration(to)?) {
+            return Err(Error::Inval);
+        }
         // SAFETY: as above.
         let (accepted, _) = unsafe { with(o, inner, |s| s.accept()) }?;
         // SAFETY: as above.

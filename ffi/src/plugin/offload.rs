@@ -14,7 +14,7 @@ use super::watch;
 use crate::held::{contain, status};
 use std::ffi::c_int;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use usersock::error::{Error, Result};
 use usersock::ip::datagram;
 use usersock::sock::offload::{Join, MAX_HEADER, Offload, Piece, Pieces};
@@ -56,9 +56,9 @@ pub unsafe extern "C" fn usk_skb_set_gso(o: *mut usk_owned_t, skb: *mut usk_skb_
         if csum.is_some_and(|(start, offset)| start + offset + 2 > header) {
             return Err(Error::Inval);
         }
-        let offload: Arc<dyn Offload> = reg.clone();
+        let reg: Weak<ProtoReg> = Arc::downgrade(reg);
         (skb.gso_size, skb.gso_type) = (size, GsoType::Protocol);
-        skb.pieces = Some(Pieces { header, csum, offload });
+        skb.pieces = Some(Pieces { header, csum, offload: reg });
         Ok(0)
     })
 }

@@ -339,7 +339,8 @@ pub struct usk_proto {
     /// Timer `index` of the protocol (usk_reg_timer_arm) has fired. Softirq, no sock owned; two of them may run at a
     /// time. Null: there are no timers.
     pub timer: Option<unsafe extern "C-unwind" fn(reg: *mut usk_reg_t, index: u32)>,
-    /// Work that usk_reg_defer asked for. Softirq, no sock owned. Null: none can be asked for.
+    /// Work that usk_reg_defer asked for: at least one bit. Softirq, no sock owned; on one thread at a time. Null: none
+    /// can be asked for.
     pub work: Option<unsafe extern "C-unwind" fn(reg: *mut usk_reg_t, bits: u32)>,
     /// Shows what the protocol knows of a sock, for `usersock ss -i`: calls usk_diag_column for each column. Process
     /// context, owned; must not sleep. Null: no columns.

@@ -87,9 +87,27 @@ pub(super) struct Reg {
     /// Unregistered: another registration may have its name.
     gone: Mutex<bool>,
     /// What it has opened in the stack.
-    opened: Mutex<Vec<Arc<dyn Opened>>>,
+    opened: Mutex<AllOpened>,
     /// See usk_user_release.
     release: Mutex<usk_release_fn>,
+}
+
+/// What a registration has opened.
+#[derive(Default)]
+struct AllOpened {
+    open: Vec<Arc<dyn Opened>>,
+    /// Closed with the registration, but not freed before it: a function of its table that still runs may have the
+    /// handle.
+    ended: Vec<Arc<dyn Opened>>,
+}
+
+impl AllOpened {
+    /// From now on none is open. Returns those that were.
+    fn end(&mut self) -> Vec<Arc<dyn Opened>> {
+        let open = std::mem::take(&mut self.open);
+        self.ended.extend(open.iter().cloned());
+        open
+    }
 }
 
 /// Something that a registration has opened in its stack, and that ends with it at the latest.
@@ -157,18 +175,18 @@ impl Reg {
         if *gone {
             return Err(Error::Inval);
         }
-        self.opened.lock().push(what);
+        self.opened.lock().open.push(what);
         Ok(())
     }
     /// Gives up what was opened. ENOENT: it is not there.
     pub(super) fn closing(&self, key: usize) -> Result<Arc<dyn Opened>> {
-        let mut opened = self.opened.lock();
-        let at = opened.iter().position(|what| what.key() == key).ok_or(Error::NoEnt)?;
-        Ok(opened.swap_remove(at))
+        let open = &mut self.opened.lock().open;
+        let at = open.iter().position(|what| what.key() == key).ok_or(Error::NoEnt)?;
+        Ok(open.swap_remove(at))
     }
     /// Closes what is open.
     fn close_all(&self, stack: &Arc<Stack>) {
-        let all = std::mem::take(&mut *self.opened.lock());
+        let all = self.opened.lock().end();
         all.iter().for_each(|what| what.close(stack));
     }
     fn sysctl(&self, index: u32) -> Option<i64> {
@@ -232,7 +250,7 @@ impl<T: Registered> Item for Registration<T> {
         self.handle() as usize
     }
     fn stack_ended(&self) {
-        drop(std::mem::take(&mut *self.opened.lock()));
+        self.opened.lock().end();
         T::stack_ended(self);
     }
     fn any(&self) -> &dyn Any {

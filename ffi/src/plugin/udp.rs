@@ -29,8 +29,9 @@ use usersock::sock::skb::{Csum, Skb};
 use usersock::sock::{Sock, SockGuard};
 use usersock::stack::Stack;
 
-/// A UDP port of a registration, made by usk_udp_open. Valid until usk_udp_close or the end of the registration, and in
-/// a function of its table until that returns.
+/// A UDP port of a registration, made by usk_udp_open. Valid until usk_udp_close, or as long as the registration's
+/// handle: also in a function of its table that still runs when usk_unregister has ended it. The port is closed then:
+/// calls on it return -EINVAL, usk_udp_close -ENOENT, and usk_udp_reg and usk_udp_user what they did before.
 #[allow(non_camel_case_types)]
 pub struct usk_udp_t {
     _opaque: [u8; 0],
@@ -181,7 +182,7 @@ pub unsafe extern "C" fn usk_udp_open(
 
 /// Closes a UDP port (udp_tunnel_sock_release). A function of its table that runs on another thread ends as usual.
 /// Neither it nor one of its socks may be owned by the caller, but a sock of the protocol may. Returns 0; -ENOENT: it
-/// is closed.
+/// was closed with its registration; -EINVAL: the stack has ended.
 /// # Safety
 /// `udp` is valid, and not used afterwards.
 #[unsafe(no_mangle)]

@@ -17,7 +17,7 @@ pub const USK_FOREVER: u64 = u64::MAX;
 /// (sk_wait_event). The caller checks its condition again: a wake-up may be for another waiter. Process context.
 /// `deadline`: nanoseconds of the stack's clock, USK_FOREVER for none. Returns 0; -EAGAIN if the deadline has passed,
 /// -EINTR on a signal, -EIO if the sock is broken; -EDEADLK in an operation for a packet or a timer, which must not
-/// sleep.
+/// sleep, or while the caller owns an inner sock of it: to own the sock again would be the wrong order of locks.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -26,7 +26,8 @@ pub unsafe extern "C" fn usk_wait(o: *mut usk_owned_t, events: u32, deadline: u6
         let deadline = (deadline != USK_FOREVER).then(|| Instant::from_nanos(deadline));
         // SAFETY: owned, as the caller guarantees.
         let g = unsafe { guard(o) }?;
-        if g.in_softirq() || parts(g).is_ok_and(|p| p.private.bottom) {
+        let within = held::owns_within(g.sock);
+        if within || g.in_softirq() || parts(g).is_ok_and(|p| p.private.bottom) {
             return Err(Error::Deadlk);
         }
         held::asleep(g.sock, || g.sleep(Events(events), false, deadline)).map(|()| 0)

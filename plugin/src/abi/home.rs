@@ -7,15 +7,28 @@ use crate::sys::{usk_reg_t, usk_user_release};
 use std::any::Any;
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 type Value = Box<dyn Any + Send>;
 
-/// A value with an address that no other one has: values of a type without bytes would share theirs.
+/// What `user` points to: also a pointer to the value, which is its first member. It has an address that no other one
+/// has, which values of a type without bytes would share.
 #[repr(C)]
 struct Home<P> {
     value: P,
-    _own: u8,
+    serial: u64,
+}
+
+/// The number of the next registration: none is used again, unlike the address of one.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// The number of a registration.
+/// # Safety
+/// `user` is the `user` of a registration of a `P` by [`register`], which has not ended.
+pub(crate) unsafe fn serial<P>(user: *mut c_void) -> u64 {
+    // SAFETY: `register` made it, as the caller guarantees, and never changes it.
+    unsafe { (*user.cast::<Home<P>>()).serial }
 }
 
 /// Each with its address, which is `user`.
@@ -44,7 +57,7 @@ pub(crate) fn register<P: Any + Send>(
 
 /// Keeps a value; its `user`, until `end`.
 fn keep<P: Any + Send>(value: P) -> *mut c_void {
-    let mut home = Box::new(Home { value, _own: 0 });
+    let mut home = Box::new(Home { value, serial: NEXT.fetch_add(1, Ordering::Relaxed) });
     // The address of the whole, and of `value`, which comes first.
     let user = std::ptr::from_mut(&mut *home);
     values().push((user as usize, home));

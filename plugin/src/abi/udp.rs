@@ -1,6 +1,7 @@
 //! `usk_udp_t`: the UDP ports of a protocol.
 
 use super::addr;
+use super::home;
 use super::proto::{icmp_error, packet_info, tx_info, without_sock};
 use super::sock::ProtoReg;
 use crate::errno::{Errno, Result, length, status};
@@ -13,8 +14,9 @@ use std::net::SocketAddr;
 use std::ptr::{NonNull, null_mut};
 
 /// A UDP port of protocol `P`, from [`ProtoReg::udp_open`]. It ends with the registration, whatever becomes of this
-/// handle; each call takes the registration, which proves that it is there.
-pub struct UdpPort<P: Protocol>(NonNull<usk_udp_t>, *mut usk_reg_t, PhantomData<fn(&P)>);
+/// handle; each call takes the registration, which proves that it is there. With it is the registration's number: after
+/// it another one may be at its address.
+pub struct UdpPort<P: Protocol>(NonNull<usk_udp_t>, u64, PhantomData<fn(&P)>);
 
 // SAFETY: the calls on a port may be made from any thread.
 unsafe impl<P: Protocol> Send for UdpPort<P> {}
@@ -24,7 +26,7 @@ unsafe impl<P: Protocol> Sync for UdpPort<P> {}
 impl<P: Protocol> UdpPort<P> {
     /// EINVAL: it is a port of another registration, which may have ended.
     fn raw(&self, reg: ProtoReg<'_, P>) -> Result<*mut usk_udp_t> {
-        if reg.raw() == self.1 { Ok(self.0.as_ptr()) } else { Err(Errno::Inval) }
+        if serial(reg) == self.1 { Ok(self.0.as_ptr()) } else { Err(Errno::Inval) }
     }
 
     /// Sends a packet as a datagram to `to` (`usk_udp_send`): it begins with the protocol's header. Never waits.
@@ -72,15 +74,13 @@ impl<P: Protocol> ProtoReg<'_, P> {
         let mut port = null_mut();
         // SAFETY: a valid registration of `P`, for which the functions are made; readable, and writable.
         status(unsafe { usk_udp_open(self.raw(), &addr::to_c(local), &ops, null_mut(), &mut port) })?;
-        NonNull::new(port).map(|port| UdpPort(port, self.raw(), PhantomData)).ok_or(Errno::Inval)
+        NonNull::new(port).map(|port| UdpPort(port, serial(self), PhantomData)).ok_or(Errno::Inval)
     }
 }
 
-/// # Safety
-/// `udp` is a port of protocol `P`, valid while this runs.
-unsafe fn port<P: Protocol>(udp: *mut usk_udp_t) -> Option<UdpPort<P>> {
-    // SAFETY: valid.
-    NonNull::new(udp).map(|port| UdpPort(port, unsafe { usk_udp_reg(udp) }, PhantomData))
+fn serial<P: Protocol>(reg: ProtoReg<'_, P>) -> u64 {
+    // SAFETY: a valid registration, whose `user` is `P`'s by `home::register`.
+    unsafe { home::serial::<P>(usk_user(reg.raw())) }
 }
 
 unsafe extern "C" fn encap_rcv<P: Protocol>(udp: *mut usk_udp_t, skb: *mut usk_skb_t, info: *const usk_packet_info_t) {
@@ -89,8 +89,8 @@ unsafe extern "C" fn encap_rcv<P: Protocol>(udp: *mut usk_udp_t, skb: *mut usk_s
     // SAFETY: the library calls it with a port of ours, and what is readable.
     unsafe {
         without_sock::<P, _>(usk_udp_reg(udp), (), |p, reg| {
-            if let (Some(skb), Some(port)) = (skb, port::<P>(udp)) {
-                p.encap_rcv(reg, &port, skb, &packet_info(&*info));
+            if let (Some(skb), Some(port)) = (skb, NonNull::new(udp)) {
+                p.encap_rcv(reg, &UdpPort(port, serial(reg), PhantomData), skb, &packet_info(&*info));
             }
         });
     }
@@ -100,8 +100,8 @@ unsafe extern "C" fn encap_err<P: Protocol>(udp: *mut usk_udp_t, error: *const u
     // SAFETY: as above.
     unsafe {
         without_sock::<P, _>(usk_udp_reg(udp), (), |p, reg| {
-            if let Some(port) = port::<P>(udp) {
-                p.encap_err(reg, &port, &icmp_error(&*error));
+            if let Some(port) = NonNull::new(udp) {
+                p.encap_err(reg, &UdpPort(port, serial(reg), PhantomData), &icmp_error(&*error));
             }
         });
     }

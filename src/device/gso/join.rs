@@ -194,7 +194,7 @@ impl Held {
             }
         });
         (skb.gso_size, skb.gso_type) = (mss, GsoType::Protocol);
-        skb.pieces = Some(Pieces { header: header.len() as u16, csum: None, offload });
+        skb.pieces = Some(Pieces { header: header.len() as u16, csum: None, offload: Arc::downgrade(&offload) });
         skb.l3 = if l.v6 { L3::V6 } else { L3::V4 };
         skb.csum = Csum::Unnecessary;
         skb

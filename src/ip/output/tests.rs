@@ -118,7 +118,10 @@ fn super_packet(t: &IpTx, pieces: u16, appended: bool) -> Skb {
         skb.csum = Csum::Partial { start: 0, offset: 2 };
     }
     (skb.gso_size, skb.gso_type) = (100, GsoType::Protocol);
-    skb.pieces = Some(Pieces { header: 4, csum: Some((0, 2)), offload: Arc::new(Offsets(pieces)) });
+    let offload: Arc<dyn Offload> = Arc::new(Offsets(pieces));
+    skb.pieces = Some(Pieces { header: 4, csum: Some((0, 2)), offload: Arc::downgrade(&offload) });
+    // A registration outlives the packets of its socks.
+    std::mem::forget(offload);
     skb
 }
 
