@@ -432,8 +432,8 @@ impl Conn {
         if let Some(f) = self.reg.table.release {
             let mut lent = usk_tcp_conn_t::last(self.data(), self.reg.handle(), sk);
             let c = &raw mut lent;
-            // The sock, unless the stack has ended, is owned: a call that would wait for it returns EDEADLK. An error is
-            // ignored: another TCP has the connection by now, or nobody. SAFETY: see above.
+            // The sock, unless the stack has ended, is owned: a call that would wait for it returns EDEADLK. An error
+            // is ignored: another TCP has the connection by now, or nobody. SAFETY: see above.
             let _ = held::run(sk.cast::<Sock>().cast_const(), || unsafe { f(c) });
         }
     }
