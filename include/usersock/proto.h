@@ -120,8 +120,9 @@ typedef struct usk_udp_t usk_udp_t;
 
 /*
  What an inner sock tells (sk_data_ready, sk_write_space, sk_state_change). usk_inner_open copies it. The functions
- are called in softirq context, before the system call returns in which it happened or soon after, by whatever thread,
- perhaps by several at a time, and with no sock owned: they may wake the outer sock (usk_wake) and defer work to its release_cb (usk_defer), which then
+ are called in softirq context, before the system call returns that caused it or soon after, by whatever thread,
+ perhaps by several at a time, and with no sock owned:
+ they may wake the outer sock (usk_wake) and defer work to its release_cb (usk_defer), which then
  receives and sends, and may look at the inner one (usk_sock_state). They must not sleep, nor lock a sock. They are
  edges: what they tell may be over by then, and one call may stand for several. A last one may still come while
  usk_inner_close runs on another thread. Null: not told. No C++ exception and no panic of a Rust shared object may

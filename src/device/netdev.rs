@@ -499,7 +499,7 @@ impl NetDev {
             let _one = queue.flush.lock();
             let mut tx = queue.tx.lock();
             while let Some(skb) = tx.pop_front() {
-                // A packet's end wakes its owner, who may send. It finds `tx_len` as it was, so it gets behind this one.
+                // A packet's end wakes its owner, who may send: behind this one, for `tx_len` is as it was.
                 drop(tx);
                 let done = self.start_xmit(stack, q as u16, now, skb);
                 tx = queue.tx.lock();
