@@ -6,6 +6,7 @@ use crate::device::Caps;
 use crate::device::gso::segment;
 use crate::sock::offload::Piece;
 use proptest::prelude::*;
+use std::sync::LazyLock;
 
 const NUMBER: u8 = 253;
 
@@ -71,8 +72,10 @@ fn seal(p: &mut [u8]) {
 }
 
 fn receive(packets: impl IntoIterator<Item = Skb>) -> Vec<Skb> {
+    // A super-packet does not keep its protocol.
+    static REGISTERED: LazyLock<Arc<Train>> = LazyLock::new(|| Arc::new(Train));
     let (mut gro, mut out) = (Gro::default(), Vec::new());
-    let find = |n| (n == NUMBER).then(|| Arc::new(Train) as Arc<dyn Offload>);
+    let find = |n| (n == NUMBER).then(|| REGISTERED.clone() as Arc<dyn Offload>);
     for skb in packets {
         gro.receive(skb, &find, &mut |s| out.push(s));
     }
@@ -186,6 +189,19 @@ fn a_refused_piece_ends_the_packet() {
     let mut pieces = segment(whole.remove(0), &Caps::ip(1500));
     assert_eq!(pieces.by_ref().count(), 9);
     assert!(!pieces.failed());
+}
+
+#[test]
+fn a_packet_whose_protocol_has_gone_is_lost_and_told() {
+    let protocol = Arc::new(Train);
+    let (mut gro, mut out) = (Gro::default(), Vec::new());
+    for i in 0..3 {
+        gro.receive(Skb::from_slice(&packet(1, i * 10, 10)), &|_| Some(protocol.clone()), &mut |s| out.push(s));
+    }
+    gro.flush(&mut |s| out.push(s));
+    drop(protocol);
+    let mut pieces = segment(out.remove(0), &Caps::ip(1500));
+    assert_eq!((pieces.by_ref().count(), pieces.failed()), (0, true));
 }
 
 proptest! {
