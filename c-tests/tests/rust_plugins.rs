@@ -245,6 +245,8 @@ fn super_packets_arrive_whole_cut_and_joined() {
         to.bind(at).expect("bind");
         from.connect(Some(at)).expect("connect");
         to.set_nonblocking(true);
+        // SIZE: more than the path carries.
+        from.setsockopt(BLOCKS, 1, &60_000i32.to_ne_bytes()).expect("SIZE");
         let bytes: Vec<u8> = (0..BYTES).map(byte).collect();
         assert_eq!(send(&from, &bytes), Ok(BYTES));
         assert_eq!(send(&from, &vec![0; 65_535 - 20 - 11]), Err(Error::MsgSize));

@@ -1,6 +1,7 @@
-//! BLOCKS: datagrams of up to 64 KiB over IP protocol 254 (RFC 3692), which leave as super-packets: what a path cannot
-//! carry whole arrives in packets of its size, each with its place in the datagram, and the receiver gets them one by
-//! one, or joined where its device does that. `cargo build -p usersock-plugin --example blocks` makes libblocks.so.
+//! BLOCKS: datagrams of up to 64 KiB over IP protocol 254 (RFC 3692). With the option SIZE, as with UDP_SEGMENT, a
+//! message leaves as a super-packet: what a path cannot carry whole arrives in packets of that size, each with its place
+//! in the message, and the receiver gets them one by one, or joined where its device does that. `cargo build -p
+//! usersock-plugin --example blocks` makes libblocks.so.
 //!
 //!   0 2 4 8 10 | from | to | offset | last | sum | payload ... all big-endian; sum is UDP's
 #![forbid(unsafe_code)]
@@ -10,8 +11,11 @@ use usersock_plugin::Drop;
 use usersock_plugin::prelude::*;
 
 const BLOCKS: u8 = 254;
+const LEVEL: i32 = BLOCKS as i32;
 const HEADER: usize = 12;
 const SUM: usize = 10;
+/// Option of LEVEL: bytes of the message in each packet, an int from 0 to 65535; 0, at first: all of it.
+const SIZE: i32 = 1;
 
 /// Counters, in the order of COUNTERS.
 const OUT: usize = 0;
@@ -82,7 +86,8 @@ impl Blocks {
 }
 
 impl Protocol for Blocks {
-    type Sock = ();
+    /// SIZE.
+    type Sock = u16;
     const NAME: &'static str = "BLOCKS";
     const TYPE: SockType = SockType::Dgram;
     const PROTOCOL: u16 = BLOCKS as u16;
@@ -104,8 +109,9 @@ impl Protocol for Blocks {
         let mut skb = msg.skb(len)?;
         skb.push(&Head { from: local.port(), to: peer.port(), offset: 0, last: true }.bytes())?;
         skb.csum_partial(0, SUM, csum_pseudo(local, peer, BLOCKS, HEADER + len))?;
-        if len > 0 {
-            o.set_gso(&mut skb, HEADER, o.path_mtu()? - HEADER)?;
+        let size = usize::from(*o.data()).min(o.path_mtu()? - HEADER);
+        if len > 0 && size > 0 {
+            o.set_gso(&mut skb, HEADER, size)?;
         }
         o.xmit(skb, None)?;
         o.reg().count(OUT, 1)?;
@@ -126,6 +132,31 @@ impl Protocol for Blocks {
             }
             o.wait(Events::IN, until)?;
         }
+    }
+
+    fn setsockopt(&self, o: &mut Owned<'_, Self>, level: i32, name: i32, value: &[u8]) -> Result<()> {
+        match (level, name) {
+            (LEVEL, SIZE) => {
+                let size = i32::from_ne_bytes(value.try_into().map_err(|_| Errno::Inval)?);
+                *o.data() = u16::try_from(size).map_err(|_| Errno::Inval)?;
+                Ok(())
+            }
+            (LEVEL, _) => Err(Errno::NoProtoOpt),
+            _ => o.ip_setsockopt(level, name, value),
+        }
+    }
+
+    fn getsockopt(&self, o: &mut Owned<'_, Self>, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
+        if level != LEVEL {
+            return o.ip_getsockopt(level, name, value);
+        }
+        if name != SIZE {
+            return Err(Errno::NoProtoOpt);
+        }
+        let bytes = i32::from(*o.data()).to_ne_bytes();
+        let n = value.len().min(bytes.len());
+        value[..n].copy_from_slice(&bytes[..n]);
+        Ok(n)
     }
 
     fn connect(&self, o: &mut Owned<'_, Self>, to: SocketAddr) -> Result<()> {
