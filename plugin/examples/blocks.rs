@@ -1,6 +1,6 @@
 //! BLOCKS: datagrams of up to 64 KiB over IP protocol 254 (RFC 3692). With the option SIZE, as with UDP_SEGMENT, a
-//! message leaves as a super-packet: what a path cannot carry whole arrives in packets of that size, each with its place
-//! in the message, and the receiver gets them one by one, or joined where its device does that. `cargo build -p
+//! message leaves as a super-packet: what a path cannot carry whole arrives in packets of that size, each with its
+//! place in the message, and the receiver gets them one by one, or joined where its device does that. `cargo build -p
 //! usersock-plugin --example blocks` makes libblocks.so.
 //!
 //!   0 2 4 8 10 | from | to | offset | last | sum | payload ... all big-endian; sum is UDP's
