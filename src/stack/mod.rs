@@ -268,8 +268,14 @@ pub struct Stack {
 impl Stack {
     /// Programs that do not own the stack have sockets on it from now on, as those of a stack server: they lack
     /// CAP_NET_ADMIN and CAP_NET_RAW: TCP_REPAIR, a restricted congestion control and IPv6 options headers are refused.
+    /// One thread serves them all, so that a close does not linger.
     pub fn share(&self) {
         self.shared.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a close waits as SO_LINGER says: the caller is the program.
+    pub(crate) fn lingers(&self) -> bool {
+        !self.shared.load(Ordering::Relaxed)
     }
 
     /// Whether who calls has CAP_NET_ADMIN in the stack's network namespace (ns_capable): its owner has.

@@ -40,7 +40,7 @@ fn close_state(cx: &mut Cx<'_>) -> bool {
 pub(crate) fn close(sk: SockRef<'_>) {
     let mut g = sk.lock();
     sk.sock.shutdown.store(RCV_SHUTDOWN | SEND_SHUTDOWN, Ordering::Relaxed);
-    let linger = g.common.flag(flag::LINGER).then_some(g.common.linger);
+    let linger = (g.common.flag(flag::LINGER) && sk.stack.lingers()).then_some(g.common.linger);
     let mut wait = false;
     if let Some(mut cx) = Cx::new(&mut g) {
         wait = begin_close(&mut cx);

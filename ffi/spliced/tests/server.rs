@@ -171,6 +171,35 @@ fn a_close_with_unread_data_and_a_linger_of_zero_reset() {
     assert_eq!(c.so_error(), Some(Error::ConnReset));
 }
 
+#[test]
+fn a_close_that_lingers_keeps_nobody_else_waiting() {
+    let server = Running::new();
+    let ping = || {
+        let (d, b) = server.pair();
+        (&d.file).write_all(b"ping").unwrap();
+        (&b.file).read_exact(&mut [0; 4]).unwrap();
+    };
+    let (c, a) = server.pair();
+    let linger = [1i32.to_ne_bytes(), 3600i32.to_ne_bytes()].concat();
+    client::set_option(&server.instance, c.fd, &c.what, libc::SOL_SOCKET, libc::SO_LINGER, &linger).unwrap();
+    // As much as goes while the peer reads nothing, so that the FIN cannot leave.
+    c.file.set_nonblocking(true).unwrap();
+    let (chunk, mut sent) = (pattern(64 << 10), Vec::new());
+    loop {
+        let before = sent.len();
+        while let Ok(n) = (&c.file).write(&chunk) {
+            sent.extend_from_slice(&chunk[..n]);
+        }
+        if sent.len() == before {
+            break;
+        }
+        ping();
+    }
+    drop(c);
+    ping();
+    assert!(a.read_to_end().unwrap() == sent);
+}
+
 /// Closes a descriptor so that its peer gets a RST.
 fn reset(s: Socket<'_>) {
     let linger = [1i32.to_ne_bytes(), 0i32.to_ne_bytes()].concat();
