@@ -106,6 +106,52 @@ static void handed(void)
     close_pair(pair);
 }
 
+/* As inetd has it: the three standard streams of a program are the connection. */
+static void inetd(void)
+{
+    int pair[2];
+    tcp_pair(AF_INET, pair);
+    pid_t pid = fork();
+    if (pid == 0) {
+        for (int fd = 0; fd < 3; fd++)
+            dup2(pair[0], fd);
+        execl("/bin/cat", "cat", (char *)NULL);
+        _exit(127);
+    }
+    EQ(status_of(pid), 1);
+    talks(pair);
+    close_pair(pair);
+}
+
+/* Sockets of the stack cannot be passed on; those of the kernel can. */
+static void passed(void)
+{
+    int pair[2], to[2];
+    tcp_pair(AF_INET, pair);
+    OK(socketpair(AF_UNIX, SOCK_STREAM, 0, to));
+    for (int i = 0; i < 3; i++) {
+        union {
+            char room[CMSG_SPACE(sizeof(int))];
+            struct cmsghdr align;
+        } control = {0};
+        struct iovec iov = {"x", 1};
+        struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.room,
+                             .msg_controllen = sizeof control.room};
+        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(c), i < 2 ? &pair[i] : &to[0], sizeof(int));
+        if (i < 2)
+            ERR(sendmsg(to[0], &msg, 0), EINVAL);
+        else
+            EQ(sendmsg(to[0], &msg, 0), 1);
+    }
+    talks(pair);
+    close_pair(pair);
+    close_pair(to);
+}
+
 /* A range that is closed takes the program's sockets and leaves what the library has. */
 static void ranges(void)
 {
@@ -211,7 +257,8 @@ int main(int argc, char **argv)
         const char *name;
         void (*part)(void);
     } parts[] = {{"vfork", vfork_child}, {"fork", fork_child},  {"started", started},   {"handed", handed},
-                 {"ranges", ranges},     {"streams", streams}, {"replaced", replaced}, {"early", early}};
+                 {"ranges", ranges},     {"streams", streams}, {"replaced", replaced}, {"early", early},
+                 {"inetd", inetd},       {"passed", passed}};
     for (int i = 0; i < COUNT(parts); i++)
         if (strcmp(argv[1], parts[i].name) == 0)
             parts[i].part();

@@ -156,6 +156,19 @@ fn a_socket_that_posix_spawn_would_hand_on_is_named() {
 }
 
 #[test]
+fn a_child_whose_stderr_is_a_socket_is_named_on_its_parents() {
+    let said = part("inetd");
+    assert!(said.contains("/bin/cat gets no connection on descriptor 0"), "{said}");
+    assert!(said.contains("/bin/cat gets no connection on descriptor 2"), "{said}");
+}
+
+#[test]
+fn a_socket_that_is_passed_to_another_process_is_named_once() {
+    let said = part("passed");
+    assert_eq!(said.matches("a socket goes to no other process").count(), 1, "{said}");
+}
+
+#[test]
 fn a_closed_range_spares_what_the_library_has() {
     assert_eq!(part("ranges"), "");
 }

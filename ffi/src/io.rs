@@ -235,7 +235,7 @@ unsafe fn sendmsg_one(s: &Socket, hdr: &libc::msghdr, flags: c_int) -> Result<Se
 /// to the kernel.
 /// # Safety
 /// `hdr` is null or a msghdr whose control data is readable.
-unsafe fn passes_ours_on(hdr: *const libc::msghdr) -> Result<()> {
+pub unsafe fn passes_ours_on(hdr: *const libc::msghdr) -> Result<()> {
     // SAFETY: the caller vouches for `hdr`.
     let Ok(hdr) = (unsafe { ptr::value(hdr) }) else { return Ok(()) };
     if hdr.msg_control.is_null() || hdr.msg_controllen == 0 {

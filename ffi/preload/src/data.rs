@@ -2,8 +2,11 @@
 
 use crate::descriptors::ours;
 use crate::real::{interpose, kernel};
+use crate::role::say;
 use crate::spliced;
 use std::ffi::{c_int, c_uint, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
+use usersock_ffi::boundary::{errno, set_errno};
 use usersock_ffi::io::*;
 use usersock_ffi::positioned::*;
 use usersock_ffi::transfer::*;
@@ -40,6 +43,23 @@ unsafe fn with_control(hdr: *const libc::msghdr) -> bool {
 unsafe fn any_with_control(vec: *mut libc::mmsghdr, count: c_uint) -> bool {
     // SAFETY: as the caller says.
     (0..count.min(1024) as usize).any(|i| unsafe { with_control((&raw const (*vec.wrapping_add(i)).msg_hdr).cast()) })
+}
+
+/// The result of a message that may have been refused since it passes a socket on; the first time one line says so,
+/// because programs that share their work in this way (a cluster of node) may stand still without a word.
+/// # Safety
+/// As usk_sendmsg's.
+unsafe fn said(hdr: *const libc::msghdr, sent: isize) -> isize {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    // SAFETY: as the caller says.
+    if sent == -1 && errno() == libc::EINVAL && unsafe { passes_ours_on(hdr) }.is_err() {
+        if !SAID.swap(true, Ordering::Relaxed) {
+            say("a socket goes to no other process (SCM_RIGHTS), the stack is in this one; usersock run -- PROGRAM \
+                 passes them on");
+        }
+        set_errno(libc::EINVAL);
+    }
+    sent
 }
 
 interpose! {
@@ -92,13 +112,18 @@ interpose! {
     fn sendmsg(fd: c_int, hdr: *const libc::msghdr, flags: c_int) -> isize,
     ours ours(fd) || with_control(hdr) || spliced::is_named(fd, hdr) => match spliced::is_named(fd, hdr) {
         true => spliced::sendmsg(fd, hdr, flags),
-        false => usk_sendmsg(fd, hdr, flags),
+        false => said(hdr, usk_sendmsg(fd, hdr, flags)),
     },
     else kernel!(SYS_sendmsg, fd, hdr, flags);
 
     /// sendmmsg(2).
     fn sendmmsg(fd: c_int, vec: *mut libc::mmsghdr, count: c_uint, flags: c_int) -> c_int,
-    ours ours(fd) || any_with_control(vec, count) => usk_sendmmsg(fd, vec, count, flags),
+    ours ours(fd) || any_with_control(vec, count) => {
+        let n = usk_sendmmsg(fd, vec, count, flags);
+        // The first message is the one that was refused.
+        said(&raw const (*vec).msg_hdr, n as isize);
+        n
+    },
     else kernel!(SYS_sendmmsg, fd, vec, count, flags);
 
     /// recv(2).

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_int, c_long};
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 use usersock::internal::sys::raw;
 
@@ -89,11 +90,17 @@ pub(crate) fn program() -> &'static str {
     unsafe { CStr::from_ptr(name) }.to_str().unwrap_or("?")
 }
 
-/// One line on stderr. By instruction, since descriptor 2 is the program's.
+/// One line on stderr. By instruction, since descriptor 2 is the program's; where that is a socket of ours (inetd's
+/// children have one), on the stderr of the process that has the stack.
 pub(crate) fn say(line: &str) {
     let text = format!("usersock: {line}\n");
     // SAFETY: the text is readable for its length.
-    let _ = unsafe { raw::call(libc::SYS_write, [2, text.as_ptr() as c_long, text.len() as c_long, 0, 0, 0]) };
+    let said = unsafe { raw::call(libc::SYS_write, [2, text.as_ptr() as c_long, text.len() as c_long, 0, 0, 0]) };
+    let owner = OWNER.load(Ordering::Relaxed);
+    if said == -1 && usersock_ffi::boundary::errno() == libc::ENOTCONN && owner != 0 {
+        let stderr = std::fs::OpenOptions::new().append(true).open(format!("/proc/{owner}/fd/2"));
+        let _ = stderr.and_then(|mut stderr| stderr.write_all(text.as_bytes()));
+    }
 }
 
 /// Says once, in a process that does not own the stack, why its sockets do not work.
