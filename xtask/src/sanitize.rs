@@ -68,7 +68,7 @@ pub fn build(sanitizer: Sanitizer) -> Result<Built, Failure> {
     }
     let runtime = match sanitizer {
         Sanitizer::Address => shared(Path::new(library.trim()), &folder)?.into_os_string(),
-        Sanitizer::Thread => of_gcc("libtsan.so", &folder)?,
+        Sanitizer::Thread => of_clang(&folder)?,
     };
     Ok(Built { dir: folder.join(host).join("debug"), runtime })
 }
@@ -110,22 +110,31 @@ fn shared(library: &Path, folder: &Path) -> Result<PathBuf, Failure> {
     Ok(made)
 }
 
-/// The toolchain's archive of the thread sanitizer cannot become a shared library. gcc has one, and `tsan.c` what it
-/// lacks.
-fn of_gcc(name: &str, folder: &Path) -> Result<OsString, Failure> {
-    let output = Command::new("cc").arg(format!("-print-file-name={name}")).output()?;
-    // cc repeats the name of a file that it does not have.
-    let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-    let found = path.is_absolute().then(|| path.canonicalize().ok()).flatten();
-    let found = found.ok_or_else(|| broken(format!("gcc has no {name}")))?;
-    let more = folder.join("tsan.so");
+/// The toolchain's archive of the thread sanitizer cannot become a shared library; clang's package has one, in front of
+/// which come the ladder's options. gcc's would not do: curl waits for ever under it even without the shim.
+fn of_clang(folder: &Path) -> Result<OsString, Failure> {
+    let name = format!("libclang_rt.tsan-{}.so", std::env::consts::ARCH);
+    let of = |dir: PathBuf| {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path())
+    };
+    let llvm = of("/usr/lib".into()).filter_map(|dir| {
+        let release: u32 = dir.file_name()?.to_str()?.strip_prefix("llvm-")?.parse().ok()?;
+        Some((release, dir))
+    });
+    let found = llvm.flat_map(|(release, dir)| of(dir.join("lib/clang")).map(move |dir| (release, dir)));
+    let found = found.map(|(release, dir)| (release, dir.join("lib/linux").join(&name)));
+    let Some((_, library)) = found.filter(|(_, library)| library.is_file()).max() else {
+        return Err(broken(format!("there is no {name}; it is had by: apt-get install libclang-rt-19-dev")));
+    };
+    let options = folder.join("tsan.so");
     let mut cc = Command::new("cc");
-    cc.args(["-shared", "-fPIC", "-O1", "-fno-builtin", "-o"]).arg(&more);
-    if !cc.arg(cargo::root().join("c-tests/ladder/tsan.c")).status()?.success() {
+    cc.args(["-shared", "-fPIC", "-o"]).arg(&options).arg(cargo::root().join("c-tests/ladder/tsan.c"));
+    if !cc.status()?.success() {
         return Err(broken("c-tests/ladder/tsan.c does not compile"));
     }
-    let mut runtime = found.into_os_string();
+    let mut runtime = options.into_os_string();
     runtime.push(":");
-    runtime.push(more);
+    runtime.push(library);
     Ok(runtime)
 }
