@@ -22,6 +22,8 @@ pub(crate) struct Block {
     pub(crate) wakes: Cell<bool>,
     /// What signal handlers have run in it: bits of `signal`'s.
     pub(super) handled: Cell<u8>,
+    /// Devices that are sending in it, one within the other (softnet_data.xmit.recursion).
+    pub(crate) xmits: Cell<u8>,
     /// Its number, plus one; 0: it has none yet.
     pub(super) number: Cell<usize>,
     /// The address of each value that the thread has used; null: not used yet, or destroyed.
@@ -184,6 +186,7 @@ mod place {
                 cancelled: Cell::new(false),
                 wakes: Cell::new(false),
                 handled: Cell::new(0),
+                xmits: Cell::new(0),
                 number: Cell::new(0),
                 values: [const { Cell::new(std::ptr::null()) }; VALUES],
             }
