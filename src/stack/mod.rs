@@ -192,6 +192,26 @@ impl Timers {
     }
 }
 
+/// Exists while a thread runs a turn of softirq (in_serving_softirq).
+struct Softirq;
+
+impl Softirq {
+    #[inline]
+    fn begin() -> Softirq {
+        let depth = &here().softirq;
+        depth.set(depth.get() + 1);
+        Softirq
+    }
+}
+
+impl Drop for Softirq {
+    #[inline]
+    fn drop(&mut self) {
+        let depth = &here().softirq;
+        depth.set(depth.get() - 1);
+    }
+}
+
 /// Parameters of a new stack.
 #[non_exhaustive]
 pub struct StackConfig {
@@ -462,11 +482,19 @@ impl Stack {
 
     /// Has `call` fired soon, in softirq context with no lock held and no sock owned: for what is noticed where that is
     /// not so, as in the destructor of a packet. Any context, under any lock. It fires before the system call that has
-    /// caused it returns, or at the next poll (tasklet_schedule).
-    pub fn schedule(&self, call: Arc<dyn TimerCall>) {
+    /// caused it returns, or in the thread that sleeps in the devices (tasklet_schedule).
+    pub fn schedule(self: &Arc<Stack>, call: Arc<dyn TimerCall>) {
+        if self.is_inherited() {
+            // Nothing is told in a child; a thread of the parent may have the lock.
+            return;
+        }
         self.tasklets.lock().push(call);
         self.tasklet_pending.store(true, Ordering::SeqCst);
         self.tsq_pending.store(true, Ordering::SeqCst);
+        // A turn of softirq ends with what is scheduled in it. Any other thread may be one that makes no further call.
+        if here().softirq.get() == 0 {
+            self.runner.look_again(self);
+        }
     }
 
     #[cold]
@@ -474,6 +502,7 @@ impl Stack {
         if here().owned.get() > 0 {
             // A call within an operation that owns a sock.
             self.tsq_pending.store(true, Ordering::SeqCst);
+            self.runner.look_again(self);
             return 0;
         }
         self.tasklet_pending.store(false, Ordering::SeqCst);
@@ -509,9 +538,10 @@ impl Stack {
     #[inline]
     pub fn run_pending(self: &Arc<Stack>) {
         if self.tx_full_untold.load(Ordering::Relaxed) && self.tx_full_untold.swap(false, Ordering::SeqCst) {
-            self.runner.device_full();
+            self.runner.look_again(self);
         }
         while self.any_pending() {
+            let _softirq = Softirq::begin();
             let now = self.now();
             let received: usize = self.netdevs.iter().map(|dev| dev.receive_here(self, now, WEIGHT)).sum();
             if received + self.run_tsq(now) == 0 {
@@ -541,6 +571,7 @@ impl Stack {
     /// Softirq for a thread that serves some queues only (a driver lease): receives up to `budget` packets from each,
     /// runs timers, resumes senders, retries full device queues. Returns how many packets were received.
     pub(crate) fn poll_queues(self: &Arc<Stack>, now: Instant, queues: &[(Arc<NetDev>, u16)], budget: usize) -> usize {
+        let _softirq = Softirq::begin();
         let packets: usize = queues.iter().map(|(dev, q)| dev.receive(self, *q, now, budget)).sum();
         let mut n = packets + self.timers.expire(self, now);
         n += self.run_tsq(now);
@@ -566,6 +597,7 @@ impl Stack {
         if self.is_inherited() {
             return false;
         }
+        let _softirq = Softirq::begin();
         let mut any = false;
         for _ in 0..64 {
             let mut n = self.receive(now);

@@ -25,7 +25,9 @@ pub(crate) struct Block {
     /// Devices that are sending in it, one within the other (softnet_data.xmit.recursion).
     pub(crate) xmits: Cell<u8>,
     /// Its number, plus one; 0: it has none yet.
-    pub(super) number: Cell<usize>,
+    pub(super) number: Cell<u32>,
+    /// Turns of softirq that run in it, one within the other.
+    pub(crate) softirq: Cell<u32>,
     /// The address of each value that the thread has used; null: not used yet, or destroyed.
     values: [Cell<*const ()>; VALUES],
 }
@@ -188,6 +190,7 @@ mod place {
                 handled: Cell::new(0),
                 xmits: Cell::new(0),
                 number: Cell::new(0),
+                softirq: Cell::new(0),
                 values: [const { Cell::new(std::ptr::null()) }; VALUES],
             }
         };

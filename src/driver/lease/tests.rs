@@ -580,3 +580,44 @@ fn what_a_full_device_left_is_sent_as_soon_as_it_has_room() {
         }
     }
 }
+
+/// Work that a thread leaves behind, without a further call: who sleeps in the devices runs it, be it the background
+/// thread, a thread of the program that waits, or the program's event loop.
+#[test]
+fn scheduled_work_wakes_who_sleeps_in_the_devices() {
+    let lease = Arc::new(Lease::new(1));
+    let (clock, entropy) = (Arc::new(RealClock::new()), Arc::new(OsEntropy::new().unwrap()));
+    let s = standard::stack(StackConfig { clock, entropy, runner: lease.clone() }).unwrap();
+    s.add_device(Bell::new(1).0).unwrap();
+    let asleep = || lease.shared.shards[0].sleep_until.load(Ordering::SeqCst) != 0;
+    let (told, tells) = channel();
+    let schedule = |s: &Arc<Stack>| {
+        s.schedule(Arc::new(Told(Mutex::new(told.clone()))));
+        tells.recv_timeout(std::time::Duration::from_secs(10)).expect("nobody ran the work")
+    };
+    while !asleep() {
+        std::thread::yield_now();
+    }
+    assert_eq!(schedule(&s), "usersock-q0");
+    let waiter = Arc::new(Waiter::new());
+    let blocked = named("blocked", {
+        let (s, waiter) = (s.clone(), waiter.clone());
+        move || s.block(&waiter, None)
+    });
+    let holds = || lease.shared.shards[0].state.lock().holder.as_ref().is_some_and(|h| Arc::ptr_eq(h, &waiter));
+    while !(holds() && asleep()) {
+        std::thread::yield_now();
+    }
+    assert_eq!(schedule(&s), "blocked");
+    waiter.wake();
+    assert_eq!(blocked.join().unwrap(), Woken::Event);
+}
+
+/// Says which thread fired it.
+struct Told(Mutex<Sender<String>>);
+impl TimerCall for Told {
+    fn fire(self: Arc<Self>, _: &Arc<Stack>, _: Instant) {
+        let name = std::thread::current().name().unwrap_or("?").to_owned();
+        self.0.lock().send(name).unwrap();
+    }
+}
