@@ -16,6 +16,7 @@ use crate::device::Device;
 use crate::device::loopback::Loopback;
 use crate::device::netdev::{NetDev, NetDevs};
 use crate::sock::Sock;
+use crate::sock::orphan::Orphans;
 use crate::sock::proto::Registry;
 use crate::sock::tsq;
 use crate::sys::fork;
@@ -182,7 +183,10 @@ impl Timers {
                 };
                 match popped {
                     None => break,
-                    Some((_, TimerTarget::Sock(sock, bits))) => sock.defer(stack, bits, now),
+                    Some((_, TimerTarget::Sock(sock, bits))) => {
+                        sock.defer(stack, bits, now);
+                        sock.put(stack);
+                    }
                     Some((_, TimerTarget::Call(call))) => call.fire(stack, now),
                 }
                 fired += 1;
@@ -257,6 +261,7 @@ pub struct Stack {
     pub device_kinds: crate::device::types::DeviceKinds,
     /// Timers.
     pub timers: Timers,
+    pub(crate) orphans: Orphans,
     /// Loaded plug-ins; dropping one unloads it.
     #[doc(hidden)]
     pub plugins: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
@@ -319,6 +324,7 @@ impl Stack {
             rt_genid: AtomicU64::new(1),
             device_kinds: Default::default(),
             timers: Timers::new(),
+            orphans: Orphans::default(),
             plugins: Mutex::default(),
             runner,
             tsq: Mutex::default(),

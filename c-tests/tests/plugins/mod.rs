@@ -81,6 +81,7 @@ plugin_cases! {
     loading,
     misuse,
     offload,
+    orphans,
     packets,
     poll_sends,
     quick,

@@ -41,9 +41,12 @@ pub(super) fn reap(g: &mut SockGuard<'_>) {
 }
 
 /// Sets whether no program has the sock.
-fn set_orphan(g: &mut SockGuard<'_>, orphan: bool) {
-    if let Ok(p) = parts(g) {
-        p.private.orphan = orphan;
+pub(super) fn set_orphan(g: &mut SockGuard<'_>, orphan: bool) {
+    let Ok(p) = parts(g) else { return };
+    p.private.orphan = orphan;
+    match orphan && !p.private.is_done() {
+        true => p.sock.orphan(p.stack),
+        false => p.sock.graft(p.stack),
     }
 }
 
@@ -124,6 +127,10 @@ impl Proto for ProtoReg {
         finish(sk);
     }
 
+    fn destruct(&self, sk: &mut SockGuard<'_>) {
+        finish(sk);
+    }
+
     fn close(&self, sk: SockRef<'_>, flags: i32) {
         {
             let mut g = sk.lock();
@@ -141,6 +148,10 @@ impl Proto for ProtoReg {
         let mut g = sk.lock();
         set_orphan(&mut g, true);
         reap(&mut g);
+        // The caller's reference, and the stack's.
+        if sk.sock.is_orphan() && Arc::strong_count(sk.sock) == 2 {
+            finish(&mut g);
+        }
     }
 
     fn pre_connect(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {

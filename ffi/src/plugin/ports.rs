@@ -2,6 +2,7 @@
 //! inet_bind_hash, __inet_lookup_established, inet_csk_reqsk_queue_add.
 
 use super::addr::usk_addr_t;
+use super::cproto::set_orphan;
 use super::gate::{kernel, obj};
 use super::guard::{guard, usk_owned_t};
 use super::private::Private;
@@ -151,8 +152,8 @@ pub unsafe extern "C" fn usk_new_child(listener: *mut usk_owned_t) -> *mut usk_s
                 a.store(b.load(std::sync::atomic::Ordering::Relaxed), std::sync::atomic::Ordering::Relaxed);
             }
             child.proto().init(&mut c)?;
-            let child = parts(&mut c)?.private;
-            (child.child, child.orphan) = (true, true);
+            parts(&mut c)?.private.child = true;
+            set_orphan(&mut c, true);
         }
         Ok(handle::hold(g.stack, child))
     })
