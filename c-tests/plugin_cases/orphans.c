@@ -5,6 +5,7 @@
 #include "common.h"
 #include <pthread.h>
 #include <stdatomic.h>
+#include <usersock/over.h>
 #include <usersock/sim.h>
 
 #define MS 1000000ULL

@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <usersock/proto.h>
+#include <usersock/over.h>
 
 enum { QUICK = 300, UDP_PORT = 4433, WINDOW = 16, TRIES = 8, BUCKETS = 256 };
 #define RTO 200000000ULL /* ns until packets are sent again; doubled with each try */
