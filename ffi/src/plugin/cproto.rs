@@ -339,10 +339,12 @@ impl Proto for ProtoReg {
     }
 
     fn backlog_rcv(&self, sk: &mut SockGuard<'_>, skb: Skb) {
-        let Some(f) = self.table.backlog_rcv else { return sk.stack.mib.drop(DropReason::PluginRefused) };
+        let Some(f) = self.table.backlog_rcv else {
+            return sk.stack.mib.drop_from(DropReason::PluginRefused, &self.name);
+        };
         // SAFETY: see `init`. The function owns the packet.
         if !bottom(sk, |o| unsafe { f(o, skb::give(skb)) }) {
-            return sk.stack.mib.drop(DropReason::PluginRefused);
+            return sk.stack.mib.drop_from(DropReason::PluginRefused, &self.name);
         }
         reap(sk);
     }
@@ -544,7 +546,7 @@ impl IpHandler for ProtoReg {
         let about = packet_info(info);
         // SAFETY: the table's function, called as the table documents. The function owns the packet from here.
         if contain(|| unsafe { f(self.handle(), skb::give(skb), &about) }).is_err() {
-            stack.mib.drop(DropReason::PluginRefused);
+            stack.mib.drop_from(DropReason::PluginRefused, &self.name);
         }
     }
 
@@ -557,7 +559,7 @@ impl IpHandler for ProtoReg {
         // SAFETY: as in `rcv`.
         let reported = Reported { about: icmp_error(e), original: std::ptr::from_ref(e).cast() };
         if contain(|| unsafe { f(self.handle(), &reported.about) }).is_err() {
-            stack.mib.drop(DropReason::PluginRefused);
+            stack.mib.drop_from(DropReason::PluginRefused, &self.name);
         }
     }
 }
