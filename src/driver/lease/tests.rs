@@ -71,6 +71,13 @@ fn stack(queues: u16) -> Arc<Stack> {
     standard::stack(config).unwrap()
 }
 
+/// A stack of one queue, and its lease.
+fn stack_and_lease() -> (Arc<Stack>, Arc<Lease>) {
+    let lease = Arc::new(Lease::new(1));
+    let (clock, entropy) = (Arc::new(RealClock::new()), Arc::new(OsEntropy::new().unwrap()));
+    (standard::stack(StackConfig { clock, entropy, runner: lease.clone() }).unwrap(), lease)
+}
+
 /// A stack without threads, which would read as well.
 fn without_threads() -> Arc<Stack> {
     let config = StackConfig {
@@ -439,7 +446,13 @@ fn a_lease_passed_to_a_thread_that_waits_no_longer_is_free() {
 
 #[test]
 fn a_thread_that_waits_for_rare_packets_gets_the_lease_of_one_whose_packets_come_no_more() {
-    let s = stack(1);
+    let (s, lease) = stack_and_lease();
+    // With the lease, or behind who has it.
+    let waits = |waiter: &Arc<Waiter>| {
+        let state = lease.shared.shards[0].state.lock();
+        let parked = state.parked.iter().map(|p| &p.waiter);
+        parked.chain(&state.holder).any(|w| Arc::ptr_eq(w, waiter))
+    };
     let (bell, rung) = Bell::new(1);
     s.add_device(bell.clone()).unwrap();
     let (ready, go) = channel();
@@ -465,7 +478,10 @@ fn a_thread_that_waits_for_rare_packets_gets_the_lease_of_one_whose_packets_come
     });
     let mut last = String::new();
     while go.recv().is_ok() {
-        std::thread::sleep(Duration::from_micros(300));
+        let waiter = bell.waiter.lock().clone().unwrap();
+        while !waits(&waiter) {
+            std::thread::yield_now();
+        }
         bell.fd.signal();
         last = rung.recv().unwrap();
         if last == "worker" {
@@ -476,7 +492,7 @@ fn a_thread_that_waits_for_rare_packets_gets_the_lease_of_one_whose_packets_come
     drop(go);
     while !worker.is_finished() {
         bell.fd.signal();
-        std::thread::sleep(Duration::from_millis(1));
+        rung.recv().unwrap();
     }
     worker.join().unwrap();
     // Only main waits for packets now, and gets its own.
@@ -585,9 +601,7 @@ fn what_a_full_device_left_is_sent_as_soon_as_it_has_room() {
 /// thread, a thread of the program that waits, or the program's event loop.
 #[test]
 fn scheduled_work_wakes_who_sleeps_in_the_devices() {
-    let lease = Arc::new(Lease::new(1));
-    let (clock, entropy) = (Arc::new(RealClock::new()), Arc::new(OsEntropy::new().unwrap()));
-    let s = standard::stack(StackConfig { clock, entropy, runner: lease.clone() }).unwrap();
+    let (s, lease) = stack_and_lease();
     s.add_device(Bell::new(1).0).unwrap();
     let asleep = || lease.shared.shards[0].sleep_until.load(Ordering::SeqCst) != 0;
     let (told, tells) = channel();
