@@ -520,7 +520,11 @@ int usk_plugin_init(usk_plugin_t *plugin)
     }
     usk_user_release(reg, quick_free);
     r = usk_udp_open(reg, &any, &ops, q, &q->udp);
-    if (r < 0)
+    if (r < 0) {
         usk_plugin_refuse("UDP port 4433 is not to be had");
-    return r;
+        return r;
+    }
+    /* What the devices hold of all connections is the port's. */
+    int sndbuf = 1 << 20;
+    return usk_udp_setsockopt(q->udp, SOL_SOCKET, SO_SNDBUF, &sndbuf, sizeof sndbuf);
 }

@@ -703,8 +703,8 @@ int usk_random(usk_reg_t *reg,
                size_t len);
 
 /*
- Frees a packet and counts the reason in the stack's drop counters, which `usersock nstat --drops` and `usersock
- trace` show (kfree_skb_reason). Always consumes `skb`. Returns 0; -EINVAL: no such reason.
+ Frees a packet and counts the reason in the stack's drop counters, which `usersock nstat --drops` shows; `usersock
+ trace` shows it with the table's name (kfree_skb_reason). Always consumes `skb`. Returns 0; -EINVAL: no such reason.
  Requires: `reg` is valid; `skb` is the caller's, and not used afterwards.
  */
 int usk_drop(usk_reg_t *reg,

@@ -19,6 +19,17 @@
 #define USK_UDP_VERSION 1
 
 /*
+ usk_udp_ops.flags: other ports, and sockets of programs, may have this one too, if they are of the same kind
+ (SO_REUSEPORT): a datagram goes to one of them, by its flow.
+ */
+#define USK_UDP_REUSEPORT 1
+
+/*
+ usk_udp_ops.flags: a port of AF_INET6 takes no datagrams of IPv4 (IPV6_V6ONLY).
+ */
+#define USK_UDP_V6ONLY 2
+
+/*
  A UDP port of a registration, made by usk_udp_open. Valid until usk_udp_close, or as long as the registration's
  handle: also in a function of its table that still runs when usk_unregister has ended it. The port is closed then:
  calls on it return -EINVAL, usk_udp_close -ENOENT, and usk_udp_reg and usk_udp_user what they did before.
@@ -83,6 +94,14 @@ typedef struct usk_udp_ops {
    knows the ports can forge such an error. usk_icmp_report tells a sock of it. Null: ignored.
    */
   void (*encap_err)(usk_udp_t *udp, const usk_icmp_error_t *error);
+  /*
+   USK_UDP_...: what a socket is told before it is bound.
+   */
+  uint32_t flags;
+  /*
+   The only interface by which datagrams come and go (SO_BINDTOIFINDEX); 0: any.
+   */
+  uint32_t ifindex;
 } usk_udp_ops;
 
 #ifdef __cplusplus
@@ -239,6 +258,30 @@ int usk_udp_open(usk_reg_t *reg,
                  const struct usk_udp_ops *ops,
                  void *user,
                  usk_udp_t **out);
+
+/*
+ Sets an option of the port, as setsockopt(2) of a UDP socket (sk_setsockopt, ip_mc_join_group): memberships and
+ filters of groups, how datagrams to groups are sent, IP_TOS and IP_TTL, IP_MTU_DISCOVER, SO_SNDBUF, SO_MARK,
+ SO_BROADCAST, SO_BINDTODEVICE. -ENOPROTOOPT: also for what only a program that receives has a use for; other errors
+ as of setsockopt(2); -EINVAL also: the port is closed. In any context, with no UDP port's sock owned.
+ Requires: `udp` is valid; `value` is readable for `len` bytes.
+ */
+int usk_udp_setsockopt(usk_udp_t *udp,
+                       int level,
+                       int name,
+                       const void *value,
+                       size_t len);
+
+/*
+ Reads an option of the port, as getsockopt(2) of a UDP socket: writes at most `len` bytes, returns how many. Errors
+ as of getsockopt(2); -EINVAL also: the port is closed.
+ Requires: `udp` is valid; `value` is writable for `len` bytes.
+ */
+ptrdiff_t usk_udp_getsockopt(usk_udp_t *udp,
+                             int level,
+                             int name,
+                             void *value,
+                             size_t len);
 
 /*
  Closes a UDP port (udp_tunnel_sock_release). A function of its table that runs on another thread ends as usual.

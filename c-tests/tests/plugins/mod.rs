@@ -70,6 +70,7 @@ plugin_cases! {
     device,
     ecn,
     encap,
+    encap_options,
     ether,
     expopt,
     fork,

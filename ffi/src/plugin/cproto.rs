@@ -10,7 +10,7 @@ use super::ip::{Reported, icmp_error, packet_info};
 use super::msg::{lend_recv, lend_send};
 use super::owned::finish;
 use super::ports;
-use super::private::{Private, parts};
+use super::private::{Private, parts, set_orphan};
 use super::proto::*;
 use super::skb;
 use crate::handle::{self, Handle, lend, usk_sock_t};
@@ -37,16 +37,6 @@ use usersock::stack::Stack;
 pub(super) fn reap(g: &mut SockGuard<'_>) {
     if g.sock.is_broken() && parts(g).is_ok_and(|p| p.private.orphan) {
         finish(g);
-    }
-}
-
-/// Sets whether no program has the sock.
-pub(super) fn set_orphan(g: &mut SockGuard<'_>, orphan: bool) {
-    let Ok(p) = parts(g) else { return };
-    p.private.orphan = orphan;
-    match orphan && !p.private.is_done() {
-        true => p.sock.orphan(p.stack),
-        false => p.sock.graft(p.stack),
     }
 }
 

@@ -2,11 +2,10 @@
 //! inet_bind_hash, __inet_lookup_established, inet_csk_reqsk_queue_add.
 
 use super::addr::usk_addr_t;
-use super::cproto::set_orphan;
 use super::gate::{kernel, obj};
 use super::guard::{guard, usk_owned_t};
 use super::private::Private;
-use super::private::{living, parts};
+use super::private::{living, parts, set_orphan};
 use super::proto::ProtoReg;
 use super::registration::usk_reg_t;
 use crate::handle::{self, Handle, usk_sock_t};

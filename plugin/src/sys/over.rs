@@ -6,6 +6,8 @@ use std::ffi::{c_int, c_void};
 
 pub const USK_UDP_VERSION: u32 = 1;
 pub const USK_INNER_VERSION: u32 = 1;
+pub const USK_UDP_REUSEPORT: u32 = 1;
+pub const USK_UDP_V6ONLY: u32 = 2;
 #[repr(C)]
 pub struct usk_udp_t {
     _opaque: [u8; 0],
@@ -18,6 +20,8 @@ pub struct usk_udp_ops {
     pub encap_rcv:
         Option<unsafe extern "C" fn(udp: *mut usk_udp_t, skb: *mut usk_skb_t, info: *const usk_packet_info_t)>,
     pub encap_err: Option<unsafe extern "C" fn(udp: *mut usk_udp_t, error: *const usk_icmp_error_t)>,
+    pub flags: u32,
+    pub ifindex: u32,
 }
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -36,6 +40,14 @@ unsafe extern "C" {
         user: *mut c_void,
         out: *mut *mut usk_udp_t,
     ) -> c_int;
+    pub fn usk_udp_setsockopt(
+        udp: *mut usk_udp_t,
+        level: c_int,
+        name: c_int,
+        value: *const c_void,
+        len: usize,
+    ) -> c_int;
+    pub fn usk_udp_getsockopt(udp: *mut usk_udp_t, level: c_int, name: c_int, value: *mut c_void, len: usize) -> isize;
     pub fn usk_udp_close(udp: *mut usk_udp_t) -> c_int;
     pub fn usk_udp_send(
         udp: *mut usk_udp_t,
