@@ -29,7 +29,7 @@ pub use named::{NamedCounter, NamedCounters};
 pub use percpu::PercpuCounter;
 
 use crate::sys::near::here;
-use crate::trace::{Event, Trace};
+use crate::trace::{Dropper, Event, Trace};
 use core::cell::Cell;
 use core::fmt::Write;
 use core::panic::Location;
@@ -181,17 +181,27 @@ impl Counters {
     #[track_caller]
     pub fn drop(&self, reason: DropReason) {
         let at = Location::caller();
-        self.trace.point(|| Event::Drop { reason: reason.name().into(), at });
-        let shard = shard_index();
-        count(shard, &self.shards[shard % SHARDS].drops[reason as usize], 1);
+        self.trace.point(|| Event::Drop { reason: reason.name().into(), by: Dropper::Place(at) });
+        self.count_drop(reason);
     }
 
-    /// The same for a reason of a plug-in's own, from `named_drops`.
-    #[track_caller]
-    pub fn drop_named(&self, reason: &NamedCounter) {
-        let at = Location::caller();
-        self.trace.point(|| Event::Drop { reason: reason.name().to_owned().into(), at });
+    /// The same for a packet that a plug-in drops, traced with its name.
+    pub fn drop_from(&self, reason: DropReason, plugin: &str) {
+        self.trace.point(|| Event::Drop { reason: reason.name().into(), by: Dropper::Plugin(plugin.to_owned()) });
+        self.count_drop(reason);
+    }
+
+    /// The same for a reason of the plug-in's own, from `named_drops`.
+    pub fn drop_named(&self, reason: &NamedCounter, plugin: &str) {
+        let name = || reason.name().to_owned().into();
+        self.trace.point(|| Event::Drop { reason: name(), by: Dropper::Plugin(plugin.to_owned()) });
         reason.add(1);
+    }
+
+    #[inline]
+    fn count_drop(&self, reason: DropReason) {
+        let shard = shard_index();
+        count(shard, &self.shards[shard % SHARDS].drops[reason as usize], 1);
     }
 
     /// Number of packets dropped for this reason.

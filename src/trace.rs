@@ -50,6 +50,15 @@ impl Resend {
     }
 }
 
+/// Who dropped a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Dropper {
+    /// The library, at this place in its code.
+    Place(&'static Location<'static>),
+    /// A plug-in, by the name of its table.
+    Plugin(String),
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
@@ -58,8 +67,8 @@ pub(crate) enum Event {
     /// A segment was sent again (tcp:tcp_retransmit_skb, tcp:tcp_retransmit_synack). `seq`: its first sequence number,
     /// counted from the first of the connection.
     Retransmit { local: SocketAddr, peer: SocketAddr, state: u8, seq: u32, len: u32, why: Resend, err: Option<Error> },
-    /// A packet was dropped (skb:kfree_skb): the reason's name, and the place in the code.
-    Drop { reason: Cow<'static, str>, at: &'static Location<'static> },
+    /// A packet was dropped (skb:kfree_skb): the reason's name, and by whom.
+    Drop { reason: Cow<'static, str>, by: Dropper },
     /// A plug-in logs a line. `missed`: how many lines before it were too many.
     Log { from: String, level: &'static str, text: String, missed: u32 },
 }
@@ -160,7 +169,7 @@ mod tests {
     #[test]
     fn events_reach_each_listener_and_those_that_do_not_fit_are_counted() {
         let trace = Trace::default();
-        let event = Event::Drop { reason: "NO_SOCKET".into(), at: Location::caller() };
+        let event = Event::Drop { reason: "NO_SOCKET".into(), by: Dropper::Place(Location::caller()) };
         trace.point(|| unreachable!("nobody listens"));
         let woken = Arc::new(AtomicU32::new(0));
         let count = woken.clone();

@@ -15,8 +15,11 @@ static int events(int fd)
 /* What is not there at once, because a packet is on its way. */
 static int eventually(int fd, int want)
 {
-    for (int i = 0; i < 1000 && ready(fd, ALL) != want; i++)
-        usleep(1000);
+    for (int now; (now = ready(fd, ALL)) != want;) {
+        struct pollfd p = {.fd = fd, .events = (short)(want & ~now)};
+        if (p.events == 0 || usk_poll(&p, 1, 10000) == 0)
+            break;
+    }
     return events(fd);
 }
 
@@ -55,12 +58,11 @@ static void changes(void)
     set_nonblock(fd[1], true);
     EQ(events(fd[0]), POLLOUT);
     size_t sent = 0, got = 0;
-    for (int idle = 0; idle < 20;) {
+    struct pollfd room = {.fd = fd[0], .events = POLLOUT};
+    do {
         ssize_t n = usk_send(fd[0], much, sizeof much, 0);
         sent += n > 0 ? (size_t)n : 0;
-        idle = n > 0 ? 0 : idle + 1;
-        usleep(1000);
-    }
+    } while (usk_poll(&room, 1, 20) == 1);
     EQ(events(fd[0]), 0);
     while (got < sent) {
         ssize_t n = usk_recv(fd[1], much, sizeof much, 0);

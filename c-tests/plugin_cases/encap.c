@@ -3,6 +3,7 @@
 #include "common.h"
 #include "messages.h"
 #include <poll.h>
+#include <usersock/over.h>
 #include <usersock/sim.h>
 
 enum { NUMBER = 65535, PORT = 4500 };

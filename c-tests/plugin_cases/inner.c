@@ -4,6 +4,7 @@
 #include "common.h"
 #include "messages.h"
 #include <poll.h>
+#include <usersock/over.h>
 #include <usersock/sim.h>
 
 enum { OUTER = 400, WITHIN = 401 };

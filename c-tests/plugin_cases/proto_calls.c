@@ -377,7 +377,11 @@ static void shows(void)
     }
     icmp.drop = USK_DROP_OWN + 1;
     EQ(usk_sendto(from, "x", 1, 0, &nobody.sa, nobody.len), 1);
-    CHECK(strstr(line_with(trace, "MINE_SECOND"), "\"event\":\"skb:kfree_skb\"") != NULL);
+    const char *dropped = line_with(trace, "MINE_SECOND");
+    CHECK(strstr(dropped, "\"event\":\"skb:kfree_skb\",\"reason\":\"MINE_SECOND\",\"from\":\"MINE\"}") != NULL);
+    icmp.drop = USK_DROP_CSUM;
+    EQ(usk_sendto(from, "x", 1, 0, &nobody.sa, nobody.len), 1);
+    CHECK(strstr(line_with(trace, "PLUGIN_CSUM"), "\"from\":\"MINE\"}") != NULL);
     EQ(usk_log(reg, USK_LOG_WARNING, "key \"7\"\n%s is unknown"), 1);
     const char *logged = line_with(trace, "plugin:log");
     CHECK(strstr(logged, "\"from\":\"MINE\",\"level\":\"warning\",\"text\":\"key \\\"7\\\" %s is unknown\"}") != NULL);

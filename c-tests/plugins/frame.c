@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <usersock/proto.h>
+#include <usersock/over.h>
 
 enum { FRAME = 301, MAX_MESSAGE = 65536, HEADER = 4 };
 #define LINGER 60000000000ULL /* ns that a closed socket keeps sending */

@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <usersock/proto.h>
+#include <usersock/over.h>
 
 enum { QUICK = 300, UDP_PORT = 4433, WINDOW = 16, TRIES = 8, BUCKETS = 256 };
 #define RTO 200000000ULL /* ns until packets are sent again; doubled with each try */
@@ -520,7 +520,11 @@ int usk_plugin_init(usk_plugin_t *plugin)
     }
     usk_user_release(reg, quick_free);
     r = usk_udp_open(reg, &any, &ops, q, &q->udp);
-    if (r < 0)
+    if (r < 0) {
         usk_plugin_refuse("UDP port 4433 is not to be had");
-    return r;
+        return r;
+    }
+    /* What the devices hold of all connections is the port's. */
+    int sndbuf = 1 << 20;
+    return usk_udp_setsockopt(q->udp, SOL_SOCKET, SO_SNDBUF, &sndbuf, sizeof sndbuf);
 }

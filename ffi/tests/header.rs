@@ -15,7 +15,7 @@ struct Header {
 }
 
 /// `usersock.h`'s own text is in cbindgen.toml.
-const HEADERS: [Header; 9] = [
+const HEADERS: [Header; 10] = [
     Header {
         name: "usersock.h",
         includes: &[],
@@ -62,17 +62,21 @@ const HEADERS: [Header; 9] = [
         includes: &["core.h"],
         sources: &[
             "plugin/diag",
-            "plugin/inner",
-            "plugin/inner_calls",
             "plugin/ip",
             "plugin/offload",
             "plugin/ports",
             "plugin/private",
             "plugin/proto",
             "plugin/softirq",
-            "plugin/udp",
         ],
-        about: "transport protocols, struct usk_proto: over IP, over a UDP port, over socks of other protocols.",
+        about: "transport protocols, struct usk_proto.",
+    },
+    Header {
+        name: "usersock/over.h",
+        includes: &["proto.h"],
+        sources: &["plugin/inner", "plugin/inner_calls", "plugin/udp"],
+        about: "transport protocols over a UDP port, struct usk_udp_ops, or over socks of other protocols, struct \
+                usk_inner_ops.",
     },
     Header {
         name: "usersock/cong.h",
@@ -308,6 +312,8 @@ fn generated() -> &'static [String] {
                     config.sys_includes.clear();
                     config.after_includes = None;
                     config.includes = header.includes.iter().map(|s| s.to_string()).collect();
+                    // What it declared once is in a header of its own, which stands on it.
+                    config.trailer = (header.name == "usersock/proto.h").then(|| "#include \"over.h\"".to_owned());
                 }
                 let mut out = Vec::new();
                 cbindgen::Builder::new()

@@ -703,8 +703,8 @@ int usk_random(usk_reg_t *reg,
                size_t len);
 
 /*
- Frees a packet and counts the reason in the stack's drop counters, which `usersock nstat --drops` and `usersock
- trace` show (kfree_skb_reason). Always consumes `skb`. Returns 0; -EINVAL: no such reason.
+ Frees a packet and counts the reason in the stack's drop counters, which `usersock nstat --drops` shows; `usersock
+ trace` shows it with the table's name (kfree_skb_reason). Always consumes `skb`. Returns 0; -EINVAL: no such reason.
  Requires: `reg` is valid; `skb` is the caller's, and not used afterwards.
  */
 int usk_drop(usk_reg_t *reg,
@@ -891,9 +891,9 @@ usk_skb_t *usk_queue_pop(usk_queue_t *q);
 usk_sock_t *usk_sock_hold(usk_sock_t *sk);
 
 /*
- Drops a reference to a sock (sock_put). Null is ignored. Not while the caller owns it. If it is the last to a child
- from usk_new_child, which nothing can reach any more (it is in no table, queue or timer), the child is finished as
- by usk_done.
+ Drops a reference to a sock (sock_put). Null is ignored. Not while the caller owns it. If it is the last to a sock
+ that no program has, a child from usk_new_child or one that was closed, the sock is finished as by usk_done; so it
+ is when a table, a queue, a timer or a packet had the last one.
  Requires: `sk` is null or held, and not used afterwards.
  */
 void usk_sock_put(usk_sock_t *sk);

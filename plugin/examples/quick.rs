@@ -15,6 +15,11 @@ const UDP_PORT: u16 = 4433;
 const WINDOW: usize = 16;
 const TRIES: u32 = 8;
 
+/// Of socket(7), in Linux's numbers.
+const SOL_SOCKET: i32 = 1;
+const SO_SNDBUF: i32 = 7;
+const SNDBUF: i32 = 1 << 20;
+
 /// Counters and a sysctl, by their places in COUNTERS and SYSCTLS.
 const OUT_PACKETS: usize = 0;
 const RESENT: usize = 1;
@@ -273,9 +278,12 @@ impl Protocol for Quick {
 
     fn registered(&self, reg: ProtoReg<'_, Self>) -> Result<()> {
         let port = reg.udp_open(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), UDP_PORT));
-        let _ = self.port.set(port.inspect_err(|_| {
+        let port = port.inspect_err(|_| {
             refuse("UDP port 4433 is not to be had");
-        })?);
+        })?;
+        // What the devices hold of all connections is the port's.
+        port.setsockopt(reg, SOL_SOCKET, SO_SNDBUF, &SNDBUF.to_ne_bytes())?;
+        let _ = self.port.set(port);
         Ok(())
     }
 

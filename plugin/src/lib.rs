@@ -104,7 +104,7 @@ pub mod prelude {
     pub use crate::proto::{Columns, IcmpError, IcmpSend, InnerBits, PacketInfo, ProtoMore, Protocol, SockType};
     pub use crate::skb::{Cb, Packet, Skb};
     pub use crate::sock::{
-        Direction, Events, Inner, Owned, OwnedSock, ProtoReg, Shutdown, Sock, State, TxInfo, UdpPort,
+        Direction, Events, Inner, Owned, OwnedSock, ProtoReg, Shutdown, Sock, State, TxInfo, UdpConfig, UdpPort,
     };
     pub use crate::tcp::{Fired, Go, TcpAck, TcpConn, TcpInput, TcpOps, TcpSeg, TcpStack};
     pub use crate::time::Time;

@@ -4,7 +4,7 @@ use crate::abi::addr;
 pub use crate::abi::inner::Inner;
 pub use crate::abi::owned::OwnedSock;
 pub use crate::abi::sock::{Owned, ProtoReg, Sock};
-pub use crate::abi::udp::UdpPort;
+pub use crate::abi::udp::{UdpConfig, UdpPort};
 use crate::errno::Errno;
 use crate::sys::*;
 use crate::time::Time;

@@ -14,7 +14,7 @@ fn root() -> Option<PathBuf> {
 }
 
 /// The headers for plug-ins, each with a file in `src/sys`.
-const HEADERS: [&str; 7] = ["core", "proto", "cong", "tcp", "ulp", "hooks", "device"];
+const HEADERS: [&str; 8] = ["core", "proto", "over", "cong", "tcp", "ulp", "hooks", "device"];
 
 /// Their source files: HEADERS in ffi/tests/header.rs names them.
 fn sources(root: &Path) -> Vec<PathBuf> {
@@ -134,8 +134,8 @@ const OFFSETS: &[(&str, &str, usize)] = offsets! {
 #[test]
 fn a_c_compiler_sees_the_same_structs() {
     let Some(root) = root() else { return println!("SKIP: no usersock beside this folder") };
-    let headers =
-        ["proto", "cong", "tcp", "ulp", "hooks", "device"].map(|name| format!("#include <usersock/{name}.h>\n"));
+    let headers = ["proto", "over", "cong", "tcp", "ulp", "hooks", "device"]
+        .map(|name| format!("#include <usersock/{name}.h>\n"));
     let mut c = format!("{}#include <stddef.h>\n#include <poll.h>\n", headers.concat());
     for (name, size, align) in SIZES {
         let ty = if *name == "pollfd" { "struct pollfd" } else { name };

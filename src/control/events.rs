@@ -2,7 +2,7 @@
 
 use super::json::Object;
 use crate::sock::state::State;
-use crate::trace::{Event, Listener};
+use crate::trace::{Dropper, Event, Listener};
 use std::net::SocketAddr;
 
 /// The next line for a listener; None: nothing has happened.
@@ -29,9 +29,13 @@ pub(super) fn next(listener: &Listener) -> Option<String> {
             }
             .end()
         }
-        Event::Drop { reason, at } => {
-            let at = format!("{}:{}", at.file(), at.line());
-            head("skb:kfree_skb").text("reason", &reason).text("location", &at).end()
+        Event::Drop { reason, by } => {
+            let o = head("skb:kfree_skb").text("reason", &reason);
+            match by {
+                Dropper::Place(at) => o.text("location", &format!("{}:{}", at.file(), at.line())),
+                Dropper::Plugin(name) => o.text("from", &name),
+            }
+            .end()
         }
         // Not a tracepoint of Linux, whose modules print to the kernel's log.
         Event::Log { from, level, text, missed } => {

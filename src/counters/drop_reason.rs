@@ -97,6 +97,7 @@ reasons! {
     DevHdr "DEV_HDR" "Bad device header (virtio-net header).",
     DevReady "DEV_READY" "The device is down.",
     DeviceFull "FULL_RING" "The device's queue is full.",
+    RecursionLimit "RECURSION_LIMIT" "Devices that send again while they send were nested too deep.",
     NoMem "NOMEM" "No memory.",
     HdrTrunc "HDR_TRUNC" "Truncated while taking headers.",
     IcmpCsum "ICMP_CSUM" "Wrong ICMP checksum.",

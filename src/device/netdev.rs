@@ -14,6 +14,7 @@ use crate::sock::tstamp::{Link, Point, Report, TxStamp};
 use crate::sock::{NO_QUEUE, Sock};
 use crate::stack::Stack;
 use crate::sys::lock::{Mutex, RwLock};
+use crate::sys::near::here;
 use crate::sys::thread;
 use crate::wire::addr::Cidr;
 use crate::wire::ether;
@@ -23,6 +24,29 @@ use std::sync::{Arc, OnceLock};
 
 /// Most packets that are queued for a full device (txqueuelen).
 const TXQUEUELEN: usize = 1000;
+
+/// Devices that send one within the other, at most: a route that leads a tunnel's packets into itself would never end.
+const XMIT_RECURSION_LIMIT: u8 = 8;
+
+/// Exists while a device sends.
+struct Nested;
+
+impl Nested {
+    #[inline]
+    fn begin() -> Nested {
+        let depth = &here().xmits;
+        depth.set(depth.get() + 1);
+        Nested
+    }
+}
+
+impl Drop for Nested {
+    #[inline]
+    fn drop(&mut self) {
+        let depth = &here().xmits;
+        depth.set(depth.get() - 1);
+    }
+}
 
 /// What became of a packet that a device or its queue took. In ascending order of gravity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -416,7 +440,12 @@ impl NetDev {
     /// positive NET_XMIT_DROP: local congestion).
     pub fn xmit(&self, stack: &Stack, now: Instant, skb: Skb) -> Result<NetXmit> {
         if !self.is_up() {
-            stack.mib.drop(DropReason::DeviceFull);
+            stack.mib.drop(DropReason::DevReady);
+            return Err(Error::NetDown);
+        }
+        // A loopback is the end of what is nested.
+        if !self.loopback && here().xmits.get() > XMIT_RECURSION_LIMIT {
+            stack.mib.drop(DropReason::RecursionLimit);
             return Err(Error::NetDown);
         }
         if let Some(stamp) = &skb.tx_stamp
@@ -461,9 +490,9 @@ impl NetDev {
     /// Hands a packet to the device, and reports that if asked to (ndo_start_xmit, skb_tx_timestamp).
     #[inline]
     fn start_xmit(&self, stack: &Stack, q: u16, now: Instant, mut skb: Skb) -> Xmit {
-        let Some(stamp) = skb.tx_stamp.take() else { return self.device.read().xmit(q, now, skb) };
+        let Some(stamp) = skb.tx_stamp.take() else { return self.nested_xmit(q, now, skb) };
         let report = self.report(&stamp, Point::Snd, &skb);
-        match self.device.read().xmit(q, now, skb) {
+        match self.nested_xmit(q, now, skb) {
             Xmit::Busy(mut skb) => {
                 skb.tx_stamp = Some(stamp);
                 Xmit::Busy(skb)
@@ -477,6 +506,16 @@ impl NetDev {
                 done
             }
         }
+    }
+
+    /// A device may send again in its `xmit`, as a tunnel does (dev_xmit_recursion_inc).
+    #[inline]
+    fn nested_xmit(&self, q: u16, now: Instant, skb: Skb) -> Xmit {
+        if self.loopback {
+            return self.device.read().xmit(q, now, skb);
+        }
+        let _nested = Nested::begin();
+        self.device.read().xmit(q, now, skb)
     }
 
     #[cold]

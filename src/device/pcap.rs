@@ -12,6 +12,7 @@ use crate::sys::lock::Mutex;
 use crate::wire::ether;
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
 use pcap_file::{DataLink, Endianness, PcapError, TsResolution};
+use std::collections::VecDeque;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::RawFd;
 use std::path::Path;
@@ -27,7 +28,59 @@ pub type Sink = Box<dyn Write + Send>;
 /// Size of the write buffer, in bytes; the file is written in pieces of this size and when the capture ends.
 const BUFFER: usize = 256 * 1024;
 
-struct Output(PcapWriter<BufWriter<Sink>>);
+/// The file, and the order of what is to be in it. Its lock is not held while the device sends: that may send again, on
+/// this device too, as a tunnel over another port of its own stack does.
+struct Output {
+    writer: PcapWriter<BufWriter<Sink>>,
+    /// Packets behind one that the device is being given: what arrives meanwhile may answer it, and is written after it.
+    waiting: VecDeque<Waiting>,
+    /// The number of the first of them.
+    first: u64,
+}
+
+/// A packet whose turn in the file has not come.
+enum Waiting {
+    /// The device has not said yet whether it takes it.
+    Sending,
+    /// To be written.
+    Passed(Skb),
+    /// A packet that the device returned is captured when it is sent.
+    Refused,
+}
+
+impl Output {
+    /// A packet is about to be given to the device; returns its number.
+    fn begin(&mut self) -> u64 {
+        self.waiting.push_back(Waiting::Sending);
+        self.first + self.waiting.len() as u64 - 1
+    }
+
+    /// Puts what became of packet `number` in its place.
+    fn end(&mut self, number: u64, passed: Option<Skb>) {
+        let at = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        if let Some(place) = at.and_then(|at| self.waiting.get_mut(at)) {
+            *place = passed.map_or(Waiting::Refused, Waiting::Passed);
+        }
+    }
+
+    /// The next packet whose turn has come.
+    fn next(&mut self) -> Option<Skb> {
+        while let Some(front) = self.waiting.pop_front() {
+            match front {
+                Waiting::Sending => {
+                    self.waiting.push_front(front);
+                    return None;
+                }
+                Waiting::Passed(skb) => {
+                    self.first += 1;
+                    return Some(skb);
+                }
+                Waiting::Refused => self.first += 1,
+            }
+        }
+        None
+    }
+}
 
 /// A device that captures the packets of the device it wraps.
 pub struct Pcap {
@@ -69,7 +122,8 @@ impl Pcap {
         let header = PcapHeader { snaplen: 262_144, datalink, ts_resolution, endianness, ..PcapHeader::default() };
         let writer = PcapWriter::with_header(BufWriter::with_capacity(BUFFER, sink), header).map_err(to_io)?;
         let (frames, lost) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Pcap { inner, out: Mutex::new(Some(Output(writer))), clock, l2, frames, lost, failed: Mutex::default() })
+        let out = Mutex::new(Some(Output { writer, waiting: VecDeque::new(), first: 0 }));
+        Ok(Pcap { inner, out, clock, l2, frames, lost, failed: Mutex::default() })
     }
 
     /// Ends the capture and flushes the buffer: the file is complete when this returns. The device then passes packets
@@ -80,7 +134,7 @@ impl Pcap {
             return Err(e);
         }
         match self.out.lock().take() {
-            Some(out) => out.0.into_writer().flush(),
+            Some(out) => out.writer.into_writer().flush(),
             None => Ok(()),
         }
     }
@@ -95,13 +149,33 @@ impl Pcap {
         self.lost.load(Ordering::Relaxed)
     }
 
-    fn capture(&self, out: &mut Option<Output>, skb: &Skb) {
-        let Some(writer) = out.as_mut() else { return };
+    /// Captures a packet that the device has received, in its turn.
+    fn received(&self, skb: &Skb) {
+        let mut out = self.out.lock();
+        match out.as_mut() {
+            Some(o) if !o.waiting.is_empty() => o.waiting.push_back(Waiting::Passed(skb.share())),
+            _ => self.write(&mut out, skb),
+        }
+    }
+
+    /// Captures the packet that was sent as `number`, unless it is None, and those that waited for it.
+    fn sent(&self, number: u64, passed: Option<Skb>) {
+        let mut out = self.out.lock();
+        if let Some(o) = out.as_mut() {
+            o.end(number, passed);
+        }
+        while let Some(skb) = out.as_mut().and_then(Output::next) {
+            self.write(&mut out, &skb);
+        }
+    }
+
+    fn write(&self, out: &mut Option<Output>, skb: &Skb) {
+        let Some(o) = out.as_mut() else { return };
         // Not the time of the softirq run, which may be before that of the packet that this one replies to.
         let time = self.clock.wall();
         let mut failed = None;
         gso::wire_frames(skb, self.l2, &mut |frame| {
-            match writer.0.write_packet(&PcapPacket::new(time, frame.len() as u32, frame)) {
+            match o.writer.write_packet(&PcapPacket::new(time, frame.len() as u32, frame)) {
                 Ok(_) => self.frames.fetch_add(1, Ordering::Relaxed),
                 Err(e) => {
                     failed = failed.take().or(Some(to_io(e)));
@@ -131,7 +205,7 @@ impl Device for Pcap {
 
     fn recv(&self, queue: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize> {
         self.inner.recv(queue, now, budget, &mut |skb| {
-            self.capture(&mut self.out.lock(), &skb);
+            self.received(&skb);
             sink(skb);
         })
     }
@@ -141,14 +215,12 @@ impl Device for Pcap {
         if self.inner.caps().loopback {
             return self.inner.xmit(queue, now, skb);
         }
+        let Some(number) = self.out.lock().as_mut().map(Output::begin) else {
+            return self.inner.xmit(queue, now, skb);
+        };
         let copy = skb.share();
-        // Held over both calls: a reply that another thread receives meanwhile is written after this packet.
-        let mut out = self.out.lock();
         let sent = self.inner.xmit(queue, now, skb);
-        // Only packets that the device took: a returned packet is captured when it is sent.
-        if let Xmit::Sent | Xmit::Congested = sent {
-            self.capture(&mut out, &copy);
-        }
+        self.sent(number, matches!(sent, Xmit::Sent | Xmit::Congested).then_some(copy));
         sent
     }
 

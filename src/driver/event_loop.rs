@@ -141,8 +141,8 @@ impl Runner for EventLoop {
         }
     }
 
-    fn device_full(&self) {
-        if self.sleep_until.load(Ordering::SeqCst) != AWAKE {
+    fn look_again(&self, stack: &Arc<Stack>) {
+        if !stack.is_inherited() && self.sleep_until.load(Ordering::SeqCst) != AWAKE {
             self.wake();
         }
     }
@@ -188,5 +188,26 @@ mod tests {
             stop.store(true, Ordering::SeqCst);
             driver.wake();
         });
+    }
+
+    #[test]
+    fn a_loop_that_sleeps_runs_what_another_thread_schedules() {
+        struct Told(std::sync::mpsc::Sender<()>);
+        impl crate::stack::TimerCall for Told {
+            fn fire(self: Arc<Self>, _: &Arc<Stack>, _: Instant) {
+                self.0.send(()).unwrap();
+            }
+        }
+        let driver = Arc::new(EventLoop::new().unwrap());
+        let stack = Config::parse("").unwrap().build_driven_by(driver.clone()).unwrap();
+        let (told, tells) = std::sync::mpsc::channel();
+        let mut fds: Vec<PollFd> =
+            driver.descriptors(&stack).iter().map(|&(fd, events)| PollFd::new(fd, events)).collect();
+        assert_ne!(driver.begin_sleep(&stack, None), Some(Duration::ZERO));
+        // Another thread, which makes no further call; before this one begins to sleep, or after.
+        std::thread::scope(|s| s.spawn(|| stack.schedule(Arc::new(Told(told)))).join().unwrap());
+        assert_eq!(poll(&mut fds, Some(std::time::Duration::from_secs(10))).unwrap(), 1);
+        driver.serve(&stack, &[driver.wake.raw()]);
+        tells.try_recv().unwrap();
     }
 }

@@ -235,7 +235,11 @@ impl Runner for Lease {
         }
     }
 
-    fn device_full(&self) {
+    fn look_again(&self, stack: &Arc<Stack>) {
+        if stack.is_inherited() {
+            return;
+        }
+        self.shared.start(stack);
         for shard in self.shared.shards.iter().filter(|s| s.sleep_until.load(Ordering::SeqCst) != 0) {
             if let Some(holder) = shard.state.lock().holder.clone() {
                 holder.nudge();

@@ -19,6 +19,7 @@
 //! | `membership` | a group that a socket joined |
 //! | `msg` | what a send or receive call carries |
 //! | `offload` | segmentation and joining of packets, the protocol's part |
+//! | `orphan` | socks of plug-ins that no program has, and their end |
 //! | `packet` | what IP tells a protocol of a packet or of an ICMP error |
 //! | `page`, `pool`, `skb` | packets, the pages of their payload, and caches of both |
 //! | `pages` | bytes in pages, in the hands of a program |
@@ -46,6 +47,7 @@ pub mod mem;
 pub(crate) mod membership;
 pub mod msg;
 pub mod offload;
+pub(crate) mod orphan;
 pub mod packet;
 pub(crate) mod page;
 pub mod pages;
@@ -153,6 +155,8 @@ pub mod tsq {
     pub const THROTTLED: u8 = 1;
     /// On the stack's list of socks to resume.
     pub const QUEUED: u8 = 2;
+    /// No program has it, and its protocol is to be told when its last reference goes ([`Sock::orphan`]).
+    pub const ORPHAN: u8 = 4;
     /// `release_cb` bit of a resumed sock: the only bit of `Sock::defer` that is not the protocol's own
     /// (TCP_TSQ_DEFERRED). Only a sock whose protocol sets `THROTTLED` gets it.
     pub const DEFERRED: u32 = 1;

@@ -139,6 +139,10 @@ pub trait Proto: Any + Send + Sync {
     /// Frees what `init` allocated; called last, on a sock that is closed and out of the tables. Either context, owned.
     fn destroy(&self, sk: &mut SockGuard<'_>) {}
 
+    /// The last reference goes to a sock that is out of the tables and that no program has ([`Sock::orphan`]). Either
+    /// context, owned. Linux: sk_destruct.
+    fn destruct(&self, sk: &mut SockGuard<'_>) {}
+
     /// The program closed its last descriptor. `timeout`: SO_LINGER's; None: without. Process context, not owned.
     fn close(&self, sk: SockRef<'_>, flags: i32);
 

@@ -201,6 +201,9 @@ impl TxOwner {
 impl Drop for TxOwner {
     fn drop(&mut self) {
         self.sock.tx_completed(self.truesize);
+        if self.sock.is_orphan() {
+            self.sock.put_later();
+        }
     }
 }
 

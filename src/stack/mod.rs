@@ -16,6 +16,7 @@ use crate::device::Device;
 use crate::device::loopback::Loopback;
 use crate::device::netdev::{NetDev, NetDevs};
 use crate::sock::Sock;
+use crate::sock::orphan::Orphans;
 use crate::sock::proto::Registry;
 use crate::sock::tsq;
 use crate::sys::fork;
@@ -182,13 +183,36 @@ impl Timers {
                 };
                 match popped {
                     None => break,
-                    Some((_, TimerTarget::Sock(sock, bits))) => sock.defer(stack, bits, now),
+                    Some((_, TimerTarget::Sock(sock, bits))) => {
+                        sock.defer(stack, bits, now);
+                        sock.put(stack);
+                    }
                     Some((_, TimerTarget::Call(call))) => call.fire(stack, now),
                 }
                 fired += 1;
             }
         }
         fired
+    }
+}
+
+/// Exists while a thread runs a turn of softirq (in_serving_softirq).
+struct Softirq;
+
+impl Softirq {
+    #[inline]
+    fn begin() -> Softirq {
+        let depth = &here().softirq;
+        depth.set(depth.get() + 1);
+        Softirq
+    }
+}
+
+impl Drop for Softirq {
+    #[inline]
+    fn drop(&mut self) {
+        let depth = &here().softirq;
+        depth.set(depth.get() - 1);
     }
 }
 
@@ -237,6 +261,7 @@ pub struct Stack {
     pub device_kinds: crate::device::types::DeviceKinds,
     /// Timers.
     pub timers: Timers,
+    pub(crate) orphans: Orphans,
     /// Loaded plug-ins; dropping one unloads it.
     #[doc(hidden)]
     pub plugins: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
@@ -305,6 +330,7 @@ impl Stack {
             rt_genid: AtomicU64::new(1),
             device_kinds: Default::default(),
             timers: Timers::new(),
+            orphans: Orphans::default(),
             plugins: Mutex::default(),
             runner,
             tsq: Mutex::default(),
@@ -468,11 +494,19 @@ impl Stack {
 
     /// Has `call` fired soon, in softirq context with no lock held and no sock owned: for what is noticed where that is
     /// not so, as in the destructor of a packet. Any context, under any lock. It fires before the system call that has
-    /// caused it returns, or at the next poll (tasklet_schedule).
-    pub fn schedule(&self, call: Arc<dyn TimerCall>) {
+    /// caused it returns, or in the thread that sleeps in the devices (tasklet_schedule).
+    pub fn schedule(self: &Arc<Stack>, call: Arc<dyn TimerCall>) {
+        if self.is_inherited() {
+            // Nothing is told in a child; a thread of the parent may have the lock.
+            return;
+        }
         self.tasklets.lock().push(call);
         self.tasklet_pending.store(true, Ordering::SeqCst);
         self.tsq_pending.store(true, Ordering::SeqCst);
+        // A turn of softirq ends with what is scheduled in it. Any other thread may be one that makes no further call.
+        if here().softirq.get() == 0 {
+            self.runner.look_again(self);
+        }
     }
 
     #[cold]
@@ -480,6 +514,7 @@ impl Stack {
         if here().owned.get() > 0 {
             // A call within an operation that owns a sock.
             self.tsq_pending.store(true, Ordering::SeqCst);
+            self.runner.look_again(self);
             return 0;
         }
         self.tasklet_pending.store(false, Ordering::SeqCst);
@@ -515,9 +550,10 @@ impl Stack {
     #[inline]
     pub fn run_pending(self: &Arc<Stack>) {
         if self.tx_full_untold.load(Ordering::Relaxed) && self.tx_full_untold.swap(false, Ordering::SeqCst) {
-            self.runner.device_full();
+            self.runner.look_again(self);
         }
         while self.any_pending() {
+            let _softirq = Softirq::begin();
             let now = self.now();
             let received: usize = self.netdevs.iter().map(|dev| dev.receive_here(self, now, WEIGHT)).sum();
             if received + self.run_tsq(now) == 0 {
@@ -547,6 +583,7 @@ impl Stack {
     /// Softirq for a thread that serves some queues only (a driver lease): receives up to `budget` packets from each,
     /// runs timers, resumes senders, retries full device queues. Returns how many packets were received.
     pub(crate) fn poll_queues(self: &Arc<Stack>, now: Instant, queues: &[(Arc<NetDev>, u16)], budget: usize) -> usize {
+        let _softirq = Softirq::begin();
         let packets: usize = queues.iter().map(|(dev, q)| dev.receive(self, *q, now, budget)).sum();
         let mut n = packets + self.timers.expire(self, now);
         n += self.run_tsq(now);
@@ -572,6 +609,7 @@ impl Stack {
         if self.is_inherited() {
             return false;
         }
+        let _softirq = Softirq::begin();
         let mut any = false;
         for _ in 0..64 {
             let mut n = self.receive(now);

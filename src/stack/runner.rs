@@ -24,7 +24,8 @@ pub trait Runner: Send + Sync {
     /// Called when an earlier timer deadline or softirq work appears while possibly no thread is waiting for it.
     fn kick(&self, stack: &Arc<Stack>);
 
-    /// Called when a packet has to wait for room in a device: a thread that sleeps in the devices waits for that room,
-    /// too, from now on. Default: nothing, as in virtual time.
-    fn device_full(&self) {}
+    /// Has the threads that sleep in the devices look again what there is to do: a packet has to wait for room in a
+    /// device, for which they are to wait too, or work was scheduled by a thread that may not come back. Called under
+    /// any lock. Default: nothing, as in virtual time.
+    fn look_again(&self, _stack: &Arc<Stack>) {}
 }

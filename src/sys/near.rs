@@ -22,8 +22,12 @@ pub(crate) struct Block {
     pub(crate) wakes: Cell<bool>,
     /// What signal handlers have run in it: bits of `signal`'s.
     pub(super) handled: Cell<u8>,
+    /// Devices that are sending in it, one within the other (softnet_data.xmit.recursion).
+    pub(crate) xmits: Cell<u8>,
     /// Its number, plus one; 0: it has none yet.
-    pub(super) number: Cell<usize>,
+    pub(super) number: Cell<u32>,
+    /// Turns of softirq that run in it, one within the other.
+    pub(crate) softirq: Cell<u32>,
     /// The address of each value that the thread has used; null: not used yet, or destroyed.
     values: [Cell<*const ()>; VALUES],
 }
@@ -184,7 +188,9 @@ mod place {
                 cancelled: Cell::new(false),
                 wakes: Cell::new(false),
                 handled: Cell::new(0),
+                xmits: Cell::new(0),
                 number: Cell::new(0),
+                softirq: Cell::new(0),
                 values: [const { Cell::new(std::ptr::null()) }; VALUES],
             }
         };

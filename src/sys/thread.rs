@@ -26,7 +26,7 @@ pub(crate) fn cpu() -> i32 {
 pub(crate) fn number() -> usize {
     match near::here().number.get() {
         0 => next_number(),
-        n => n - 1,
+        n => n as usize - 1,
     }
 }
 
@@ -40,7 +40,7 @@ fn next_number() -> usize {
 
 /// Gives this thread another number: one that works for certain queues.
 pub(crate) fn set_number(n: usize) {
-    near::here().number.set(n + 1);
+    near::here().number.set(n as u32 + 1);
 }
 
 /// This thread's number.

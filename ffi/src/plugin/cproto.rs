@@ -10,7 +10,7 @@ use super::ip::{Reported, icmp_error, packet_info};
 use super::msg::{lend_recv, lend_send};
 use super::owned::finish;
 use super::ports;
-use super::private::{Private, parts};
+use super::private::{Private, parts, set_orphan};
 use super::proto::*;
 use super::skb;
 use crate::handle::{self, Handle, lend, usk_sock_t};
@@ -37,13 +37,6 @@ use usersock::stack::Stack;
 pub(super) fn reap(g: &mut SockGuard<'_>) {
     if g.sock.is_broken() && parts(g).is_ok_and(|p| p.private.orphan) {
         finish(g);
-    }
-}
-
-/// Sets whether no program has the sock.
-fn set_orphan(g: &mut SockGuard<'_>, orphan: bool) {
-    if let Ok(p) = parts(g) {
-        p.private.orphan = orphan;
     }
 }
 
@@ -124,6 +117,10 @@ impl Proto for ProtoReg {
         finish(sk);
     }
 
+    fn destruct(&self, sk: &mut SockGuard<'_>) {
+        finish(sk);
+    }
+
     fn close(&self, sk: SockRef<'_>, flags: i32) {
         {
             let mut g = sk.lock();
@@ -141,6 +138,10 @@ impl Proto for ProtoReg {
         let mut g = sk.lock();
         set_orphan(&mut g, true);
         reap(&mut g);
+        // The caller's reference, and the stack's.
+        if sk.sock.is_orphan() && Arc::strong_count(sk.sock) == 2 {
+            finish(&mut g);
+        }
     }
 
     fn pre_connect(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
@@ -328,10 +329,12 @@ impl Proto for ProtoReg {
     }
 
     fn backlog_rcv(&self, sk: &mut SockGuard<'_>, skb: Skb) {
-        let Some(f) = self.table.backlog_rcv else { return sk.stack.mib.drop(DropReason::PluginRefused) };
+        let Some(f) = self.table.backlog_rcv else {
+            return sk.stack.mib.drop_from(DropReason::PluginRefused, &self.name);
+        };
         // SAFETY: see `init`. The function owns the packet.
         if !bottom(sk, |o| unsafe { f(o, skb::give(skb)) }) {
-            return sk.stack.mib.drop(DropReason::PluginRefused);
+            return sk.stack.mib.drop_from(DropReason::PluginRefused, &self.name);
         }
         reap(sk);
     }
@@ -533,7 +536,7 @@ impl IpHandler for ProtoReg {
         let about = packet_info(info);
         // SAFETY: the table's function, called as the table documents. The function owns the packet from here.
         if contain(|| unsafe { f(self.handle(), skb::give(skb), &about) }).is_err() {
-            stack.mib.drop(DropReason::PluginRefused);
+            stack.mib.drop_from(DropReason::PluginRefused, &self.name);
         }
     }
 
@@ -546,7 +549,7 @@ impl IpHandler for ProtoReg {
         // SAFETY: as in `rcv`.
         let reported = Reported { about: icmp_error(e), original: std::ptr::from_ref(e).cast() };
         if contain(|| unsafe { f(self.handle(), &reported.about) }).is_err() {
-            stack.mib.drop(DropReason::PluginRefused);
+            stack.mib.drop_from(DropReason::PluginRefused, &self.name);
         }
     }
 }

@@ -125,3 +125,63 @@ impl Deferred {
         timers.iter_mut().chain([soon]).for_each(|slot| _ = stack.timers.cancel(slot));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use usersock::internal::sys::lock::Mutex;
+    use usersock::sim::World;
+
+    /// A registration whose work asks for more, and lets the timers run meanwhile, as another thread may.
+    struct Busy {
+        deferred: Deferred,
+        stack: Arc<Stack>,
+        me: Weak<Busy>,
+        depth: AtomicU32,
+        log: Mutex<Vec<(u32, u32)>>,
+    }
+
+    impl Run for Busy {
+        fn deferred(&self) -> &Deferred {
+            &self.deferred
+        }
+        fn timer(&self, _: u32) {}
+        fn work(&self, bits: u32) {
+            let depth = self.depth.fetch_add(1, Ordering::Relaxed);
+            self.log.lock().push((depth, bits));
+            if bits == 1 {
+                self.ask(2);
+                self.stack.poll(self.stack.now());
+                self.ask(4);
+                self.stack.poll(self.stack.now());
+            }
+            self.depth.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Busy {
+        fn ask(&self, bits: u32) {
+            self.deferred.ask(&self.stack, self.me.clone(), bits).unwrap();
+        }
+    }
+
+    #[test]
+    fn work_runs_once_at_a_time_with_all_that_was_asked_meanwhile() {
+        let world = World::new(1);
+        let stack = world.stack().unwrap();
+        let run = Arc::new_cyclic(|me| Busy {
+            deferred: Deferred::default(),
+            stack: stack.clone(),
+            me: me.clone(),
+            depth: AtomicU32::new(0),
+            log: Mutex::default(),
+        });
+        run.ask(1);
+        stack.poll(stack.now());
+        assert_eq!(*run.log.lock(), [(0, 1), (0, 6)], "depth, and bits");
+        run.ask(0);
+        stack.poll(stack.now());
+        assert_eq!(run.log.lock().len(), 2, "no work without a bit");
+    }
+}

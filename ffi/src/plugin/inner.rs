@@ -84,14 +84,17 @@ impl Watch for Listener {
 }
 
 impl TimerCall for Listener {
-    fn fire(self: Arc<Self>, _: &Arc<Stack>, _: Instant) {
-        self.tell(Events(self.due.swap(0, Ordering::AcqRel)));
+    fn fire(self: Arc<Self>, stack: &Arc<Stack>, _: Instant) {
+        let (Some(outer), Some(inner)) = (self.outer.upgrade(), self.inner.upgrade()) else { return };
+        self.tell(&outer, &inner, Events(self.due.swap(0, Ordering::AcqRel)));
+        // Either may have lost its other references meanwhile.
+        inner.put(stack);
+        outer.put(stack);
     }
 }
 
 impl Listener {
-    fn tell(&self, events: Events) {
-        let (Some(outer), Some(inner)) = (self.outer.upgrade(), self.inner.upgrade()) else { return };
+    fn tell(&self, outer: &Arc<Sock>, inner: &Arc<Sock>, events: Events) {
         let state = inner.state() as u8;
         let ends = events.intersects(Events::ERR | Events::HUP | Events::RDHUP);
         let changed = self.state.swap(state, Ordering::AcqRel) != state || ends;
@@ -105,7 +108,7 @@ impl Listener {
                 return;
             }
             // SAFETY: the table's function, called as the table documents; both socks are held meanwhile.
-            if contain(|| unsafe { f(lend(&outer), lend(&inner)) }).is_err() {
+            if contain(|| unsafe { f(lend(outer), lend(inner)) }).is_err() {
                 outer.set_broken();
             }
         }

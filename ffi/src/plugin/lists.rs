@@ -9,6 +9,7 @@ use usersock::counters::NamedCounter;
 use usersock::error::{Error, Result};
 use usersock::stack::Stack;
 use usersock::sysctl::{Kind, SysctlId, SysctlSpec};
+use usersock::tcp::{tfb, ulp};
 
 /// Most counters, and most sysctls, of a table: a list without terminator is detected.
 const MAX_LIST: usize = 256;
@@ -45,6 +46,21 @@ pub(super) unsafe fn text(p: *const c_char, table: &str, what: &str) -> Result<S
 /// Whether a name is valid for a table or a sysctl.
 pub(super) fn good_name(name: &str, max: usize) -> bool {
     (1..=max).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic() && b != b'.')
+}
+
+/// Most bytes of memory for each connection that a table of TCP asks for.
+pub(super) const DATA_MAX: u32 = 65_536;
+
+/// Checks what a layer on TCP and an alternative to it have in common: a name that TCP_ULP and USK_TCP_STACK take, no
+/// flags, and memory for each connection.
+pub(super) fn check_of_tcp(name: &str, flags: u32, data_size: u32) -> std::result::Result<(), String> {
+    const _: () = assert!(ulp::NAME_MAX == 16 && tfb::NAME_MAX == 16);
+    let wrong = [
+        (!good_name(name, ulp::NAME_MAX - 1), "a name is 1 to 15 printable characters without dot"),
+        (flags != 0, "unknown flags"),
+        (data_size > DATA_MAX, "data_size above 65536"),
+    ];
+    wrong.into_iter().find(|(is, _)| *is).map_or(Ok(()), |(_, what)| Err(what.to_owned()))
 }
 
 /// How many lists have the same counter or sysctl: two, while a table that was replaced is in use.

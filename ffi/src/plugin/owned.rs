@@ -254,20 +254,14 @@ pub unsafe extern "C" fn usk_done(o: *mut usk_owned_t) -> c_int {
 }
 
 /// Drops a reference (usk_sock_put). A sock that no program has, and that nobody can reach any more, is finished first.
-pub(super) fn put(stack: &Arc<Stack>, mut sock: Arc<Sock>) {
-    if Arc::strong_count(&sock) > 1 {
-        // Another thread may drop the only other one now: one of the two gets the sock.
-        let Some(last) = Arc::into_inner(sock) else { return };
-        sock = Arc::new(last);
+pub(super) fn put(stack: &Arc<Stack>, sock: Arc<Sock>) {
+    if !held::owns(&sock) {
+        return sock.put(stack);
     }
-    if held::owns(&sock) {
+    // With one more, the stack's, to an orphan.
+    if Arc::strong_count(&sock) == 1 + usize::from(sock.is_orphan()) {
         // A misuse: the owner's guard is still to be released, so the sock must stay.
         std::mem::forget(sock);
-        return;
-    }
-    let mut g = sock.lock(stack);
-    if parts(&mut g).is_ok_and(|p| p.private.orphan) {
-        finish(&mut g);
     }
 }
 
@@ -284,6 +278,7 @@ pub(super) fn finish(g: &mut SockGuard<'_>) {
     if !p.private.end(stack) {
         return;
     }
+    sock.graft(stack);
     let (reg, orphans) = (p.private.registration().clone(), p.private.accept.take());
     p.common.ack_backlog = 0;
     sock.set_state(State::Close);

@@ -5,7 +5,7 @@ use super::addr::usk_addr_t;
 use super::gate::{kernel, obj};
 use super::guard::{guard, usk_owned_t};
 use super::private::Private;
-use super::private::{living, parts};
+use super::private::{living, parts, set_orphan};
 use super::proto::ProtoReg;
 use super::registration::usk_reg_t;
 use crate::handle::{self, Handle, usk_sock_t};
@@ -151,8 +151,8 @@ pub unsafe extern "C" fn usk_new_child(listener: *mut usk_owned_t) -> *mut usk_s
                 a.store(b.load(std::sync::atomic::Ordering::Relaxed), std::sync::atomic::Ordering::Relaxed);
             }
             child.proto().init(&mut c)?;
-            let child = parts(&mut c)?.private;
-            (child.child, child.orphan) = (true, true);
+            parts(&mut c)?.private.child = true;
+            set_orphan(&mut c, true);
         }
         Ok(handle::hold(g.stack, child))
     })

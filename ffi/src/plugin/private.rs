@@ -133,6 +133,16 @@ pub(crate) fn living<'a, 'g>(g: &'a mut SockGuard<'g>) -> Result<Parts<'a, 'g>> 
     if p.private.is_done() { Err(Error::Inval) } else { Ok(p) }
 }
 
+/// Sets whether no program has the sock.
+pub(super) fn set_orphan(g: &mut SockGuard<'_>, orphan: bool) {
+    let Ok(p) = parts(g) else { return };
+    p.private.orphan = orphan;
+    match orphan && !p.private.is_done() {
+        true => p.sock.orphan(p.stack),
+        false => p.sock.graft(p.stack),
+    }
+}
+
 /// As [`guard`], and then [`parts`].
 /// # Safety
 /// As [`guard`].

@@ -520,6 +520,7 @@ unsafe impl Registered for usk_proto {
     }
 
     fn leave(reg: &ProtoReg, stack: &Arc<Stack>) -> Result<()> {
+        stack.reap_orphans();
         // Packets of those that share its ports come to it.
         if !reg.own.borrows.load(Ordering::Relaxed) && Arc::strong_count(reg.own.shared()) > 1 {
             return Err(Error::Busy);

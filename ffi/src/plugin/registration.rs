@@ -417,8 +417,8 @@ pub const USK_DROP_STATE: c_int = 4;
 /// For usk_drop: USK_DROP_OWN + i is reason `i` of the table's drop_names.
 pub const USK_DROP_OWN: c_int = 64;
 
-/// Frees a packet and counts the reason in the stack's drop counters, which `usersock nstat --drops` and `usersock
-/// trace` show (kfree_skb_reason). Always consumes `skb`. Returns 0; -EINVAL: no such reason.
+/// Frees a packet and counts the reason in the stack's drop counters, which `usersock nstat --drops` shows; `usersock
+/// trace` shows it with the table's name (kfree_skb_reason). Always consumes `skb`. Returns 0; -EINVAL: no such reason.
 /// # Safety
 /// `reg` is valid; `skb` is the caller's, and not used afterwards.
 #[unsafe(no_mangle)]
@@ -435,12 +435,12 @@ pub unsafe extern "C" fn usk_drop(reg: *mut usk_reg_t, skb: *mut usk_skb_t, reas
             USK_DROP_STATE => DropReason::PluginRefused,
             own => {
                 let own = own.checked_sub(USK_DROP_OWN).and_then(|i| reg.lists.drop_reason(i)).ok_or(Error::Inval)?;
-                reg.stack()?.mib.drop_named(own);
+                reg.stack()?.mib.drop_named(own, &reg.name);
                 drop(skb);
                 return Ok(0);
             }
         };
-        reg.stack()?.mib.drop(reason);
+        reg.stack()?.mib.drop_from(reason, &reg.name);
         drop(skb);
         Ok(0)
     })

@@ -20,9 +20,9 @@ pub unsafe extern "C" fn usk_sock_hold(sk: *mut usk_sock_t) -> *mut usk_sock_t {
     kernel(|| unsafe { Handle::new(sk) }.map(|h| hold(h.stack(), h.sock().clone())))
 }
 
-/// Drops a reference to a sock (sock_put). Null is ignored. Not while the caller owns it. If it is the last to a child
-/// from usk_new_child, which nothing can reach any more (it is in no table, queue or timer), the child is finished as
-/// by usk_done.
+/// Drops a reference to a sock (sock_put). Null is ignored. Not while the caller owns it. If it is the last to a sock
+/// that no program has, a child from usk_new_child or one that was closed, the sock is finished as by usk_done; so it
+/// is when a table, a queue, a timer or a packet had the last one.
 /// # Safety
 /// `sk` is null or held, and not used afterwards.
 #[unsafe(no_mangle)]

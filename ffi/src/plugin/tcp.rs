@@ -18,12 +18,13 @@ use std::sync::{Arc, OnceLock, Weak};
 use usersock::error::{Error, Result};
 use usersock::sock::Sock;
 use usersock::stack::Stack;
-use usersock::tcp::tfb::{self, Acked, Cx, Fired, FunctionBlock, Functions, Go, NAME_MAX, Seg, slot};
+use usersock::tcp::tfb::{self, Acked, Cx, Fired, FunctionBlock, Functions, Go, Seg, slot};
 
 /// `version` of struct usk_tcp_ops.
 pub const USK_TCP_OPS_VERSION: u32 = 1;
 /// Most bytes of a connection's own memory (usk_tcp_ops.data_size).
 pub const USK_TCP_DATA_MAX: u32 = 65_536;
+const _: () = assert!(USK_TCP_DATA_MAX == lists::DATA_MAX);
 
 /// What `input`, `output` and `timer` return: the operation has done all that there is to do.
 pub const USK_TCP_DONE: c_int = 0;
@@ -190,17 +191,7 @@ unsafe impl Registered for usk_tcp_ops {
     const KIND: TableKind = TableKind::Tcp;
 
     fn check(&self, name: &str) -> std::result::Result<(), String> {
-        let lacks = |what: &str| Err(what.to_owned());
-        if !lists::good_name(name, NAME_MAX - 1) {
-            return lacks("a name is 1 to 15 printable characters without dot");
-        }
-        if self.flags != 0 {
-            return lacks("unknown flags");
-        }
-        if self.data_size > USK_TCP_DATA_MAX {
-            return lacks("data_size above 65536");
-        }
-        Ok(())
+        lists::check_of_tcp(name, self.flags, self.data_size)
     }
 
     fn enter(reg: &Arc<TcpReg>, stack: &Arc<Stack>) -> std::result::Result<(), (Error, String)> {

@@ -3,7 +3,7 @@
 //! udp_sock_create, setup_udp_tunnel_sock, udp_tunnel_xmit_skb, udp_tunnel_sock_release.
 
 use super::addr::usk_addr_t;
-use super::gate::{kernel, obj, obj_mut};
+use super::gate::{kernel, obj, obj_mut, slice, slice_mut};
 use super::ip::{Reported, USK_TX_DF, icmp_error, packet_info, usk_tx_info_t};
 use super::proto::{usk_icmp_error_t, usk_packet_info_t};
 use super::registration::{Opened, Reg, usk_reg_t};
@@ -13,6 +13,7 @@ use crate::held::contain;
 use crate::loader::Item;
 use crate::note;
 use std::ffi::{c_int, c_void};
+use std::mem::offset_of;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -40,6 +41,12 @@ pub struct usk_udp_t {
 /// `version` of struct usk_udp_ops.
 pub const USK_UDP_VERSION: u32 = 1;
 
+/// usk_udp_ops.flags: other ports, and sockets of programs, may have this one too, if they are of the same kind
+/// (SO_REUSEPORT): a datagram goes to one of them, by its flow.
+pub const USK_UDP_REUSEPORT: u32 = 1;
+/// usk_udp_ops.flags: a port of AF_INET6 takes no datagrams of IPv4 (IPV6_V6ONLY).
+pub const USK_UDP_V6ONLY: u32 = 2;
+
 /// What takes the datagrams of a UDP port. usk_udp_open copies it. Both are called in softirq context with no sock
 /// owned, perhaps on several threads at a time. No C++ exception and no panic of a Rust shared object may leave them.
 #[allow(non_camel_case_types)]
@@ -59,13 +66,17 @@ pub struct usk_udp_ops {
     /// path's MTU is known already (usk_udp_mtu). Routers quote few bytes, perhaps none behind the UDP header; who
     /// knows the ports can forge such an error. usk_icmp_report tells a sock of it. Null: ignored.
     pub encap_err: Option<unsafe extern "C-unwind" fn(udp: *mut usk_udp_t, error: *const usk_icmp_error_t)>,
+    /// USK_UDP_...: what a socket is told before it is bound.
+    pub flags: u32,
+    /// The only interface by which datagrams come and go (SO_BINDTOIFINDEX); 0: any.
+    pub ifindex: u32,
 }
 
-// SAFETY: repr(C), begins with two u32; None is valid for the others.
+// SAFETY: repr(C), begins with two u32; None, and zero, are valid for the others.
 unsafe impl Table for usk_udp_ops {
     const NAME: &'static str = "struct usk_udp_ops";
     const VERSION: u32 = USK_UDP_VERSION;
-    const FIRST_SIZE: usize = size_of::<usk_udp_ops>();
+    const FIRST_SIZE: usize = offset_of!(usk_udp_ops, flags);
 }
 
 /// The target of a [`usk_udp_t`]. Its registration keeps it, and UDP as long as the sock is open.
@@ -94,6 +105,11 @@ impl Port {
     }
     fn handle(&self) -> *mut usk_udp_t {
         std::ptr::from_ref(self).cast_mut().cast()
+    }
+    /// Its calls, none of which waits. EINVAL: the stack has ended, or the port is closed.
+    fn socket(&self) -> Result<Socket> {
+        let stack = self.stack.upgrade().filter(|_| !self.closed.load(Ordering::Acquire)).ok_or(Error::Inval)?;
+        Ok(Socket::of_stack(&stack, self.sock.clone()))
     }
     /// Runs `f` as owner of the port's sock. EINVAL: the stack has ended, or the port is closed.
     fn with<R>(&self, f: impl FnOnce(&mut SockGuard<'_>) -> Result<R>) -> Result<R> {
@@ -165,6 +181,9 @@ pub unsafe extern "C" fn usk_udp_open(
         if ops.encap_rcv.is_none() {
             return Err(note::refused("struct usk_udp_ops: encap_rcv is null".to_owned()));
         }
+        if ops.flags & !(USK_UDP_REUSEPORT | USK_UDP_V6ONLY) != 0 {
+            return Err(note::refused("struct usk_udp_ops: unknown flags".to_owned()));
+        }
         let (stack, item) = (owner.stack()?, owner.weak()?);
         let family = if local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
         let sock = inet::create(&stack, family, libc::SOCK_DGRAM, libc::IPPROTO_UDP)?;
@@ -172,11 +191,107 @@ pub unsafe extern "C" fn usk_udp_open(
         let port = Arc::new(Port { sock: sock.clone(), stack: weak, item, reg, ops, user, closed });
         // Before it is bound: a datagram finds it as soon as it is.
         let opened = set_encap(&sock, port.clone())
-            .and_then(|()| Socket::of_stack(&stack, sock).bind(local))
+            .and_then(|()| bind(&Socket::of_stack(&stack, sock), local, &ops))
             .and_then(|()| owner.opened(port.clone()));
         opened.inspect_err(|_| port.close(&stack))?;
         *out = port.handle();
         Ok(0)
+    })
+}
+
+/// Binds a port's sock, which gets its options first (udp_sock_create4, udp_sock_create6).
+fn bind(socket: &Socket, local: SocketAddr, ops: &usk_udp_ops) -> Result<()> {
+    let on = 1i32.to_ne_bytes();
+    if ops.flags & USK_UDP_REUSEPORT != 0 {
+        socket.setsockopt(libc::SOL_SOCKET, libc::SO_REUSEPORT, &on)?;
+    }
+    if ops.flags & USK_UDP_V6ONLY != 0 {
+        socket.setsockopt(libc::SOL_IPV6, libc::IPV6_V6ONLY, &on)?;
+    }
+    if ops.ifindex != 0 {
+        socket.setsockopt(libc::SOL_SOCKET, SO_BINDTOIFINDEX, &ops.ifindex.to_ne_bytes())?;
+    }
+    socket.bind(local)
+}
+
+const SO_BINDTOIFINDEX: c_int = 62;
+
+/// Whether a port has a use for an option: those of sending, and of groups. It has no receive buffer, and nobody calls
+/// recvmsg(2) on it.
+fn has_use(level: c_int, name: c_int) -> bool {
+    // MCAST_JOIN_GROUP to MCAST_MSFILTER.
+    const MCAST: std::ops::RangeInclusive<c_int> = 42..=48;
+    const SO_SNDBUFFORCE: c_int = 32;
+    const IP_MULTICAST_ALL: c_int = 49;
+    const IPV6_MULTICAST_ALL: c_int = 29;
+    match level {
+        libc::SOL_SOCKET => {
+            use libc::{SO_BINDTODEVICE, SO_BROADCAST, SO_DONTROUTE, SO_INCOMING_CPU, SO_MARK, SO_PRIORITY, SO_SNDBUF};
+            let plain = [SO_BROADCAST, SO_DONTROUTE, SO_MARK, SO_PRIORITY, SO_SNDBUF, SO_SNDBUFFORCE];
+            plain.contains(&name) || [SO_BINDTODEVICE, SO_BINDTOIFINDEX, SO_INCOMING_CPU].contains(&name)
+        }
+        libc::SOL_IP => {
+            use libc::{IP_ADD_MEMBERSHIP, IP_ADD_SOURCE_MEMBERSHIP, IP_BLOCK_SOURCE, IP_DROP_MEMBERSHIP};
+            use libc::{IP_DROP_SOURCE_MEMBERSHIP, IP_MTU_DISCOVER, IP_MULTICAST_IF, IP_MULTICAST_LOOP};
+            use libc::{IP_MULTICAST_TTL, IP_TOS, IP_TTL, IP_UNBLOCK_SOURCE};
+            let groups = [IP_ADD_MEMBERSHIP, IP_DROP_MEMBERSHIP, IP_ADD_SOURCE_MEMBERSHIP, IP_DROP_SOURCE_MEMBERSHIP];
+            let sending = [IP_TOS, IP_TTL, IP_MTU_DISCOVER, IP_MULTICAST_IF, IP_MULTICAST_TTL, IP_MULTICAST_LOOP];
+            let more = [IP_BLOCK_SOURCE, IP_UNBLOCK_SOURCE, IP_MULTICAST_ALL];
+            groups.contains(&name) || sending.contains(&name) || more.contains(&name) || MCAST.contains(&name)
+        }
+        libc::SOL_IPV6 => {
+            use libc::{IPV6_ADD_MEMBERSHIP, IPV6_DROP_MEMBERSHIP, IPV6_MTU_DISCOVER, IPV6_MULTICAST_HOPS};
+            use libc::{IPV6_MULTICAST_IF, IPV6_MULTICAST_LOOP, IPV6_TCLASS, IPV6_UNICAST_HOPS};
+            let groups = [IPV6_ADD_MEMBERSHIP, IPV6_DROP_MEMBERSHIP, IPV6_MULTICAST_ALL];
+            let sending = [IPV6_TCLASS, IPV6_UNICAST_HOPS, IPV6_MTU_DISCOVER];
+            let to_groups = [IPV6_MULTICAST_IF, IPV6_MULTICAST_HOPS, IPV6_MULTICAST_LOOP];
+            let all = [&groups[..], &sending[..], &to_groups[..]];
+            all.iter().any(|some| some.contains(&name)) || MCAST.contains(&name)
+        }
+        _ => false,
+    }
+}
+
+/// Sets an option of the port, as setsockopt(2) of a UDP socket (sk_setsockopt, ip_mc_join_group): memberships and
+/// filters of groups, how datagrams to groups are sent, IP_TOS and IP_TTL, IP_MTU_DISCOVER, SO_SNDBUF, SO_MARK,
+/// SO_BROADCAST, SO_BINDTODEVICE. -ENOPROTOOPT: also for what only a program that receives has a use for; other errors
+/// as of setsockopt(2); -EINVAL also: the port is closed. In any context, with no UDP port's sock owned.
+/// # Safety
+/// `udp` is valid; `value` is readable for `len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_udp_setsockopt(
+    udp: *mut usk_udp_t,
+    level: c_int,
+    name: c_int,
+    value: *const c_void,
+    len: usize,
+) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (port, value) = unsafe { (Port::of(udp)?, slice(value, len)?) };
+        if !has_use(level, name) {
+            return Err(Error::NoProtoOpt);
+        }
+        port.socket()?.setsockopt(level, name, value).map(|()| 0)
+    })
+}
+
+/// Reads an option of the port, as getsockopt(2) of a UDP socket: writes at most `len` bytes, returns how many. Errors
+/// as of getsockopt(2); -EINVAL also: the port is closed.
+/// # Safety
+/// `udp` is valid; `value` is writable for `len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_udp_getsockopt(
+    udp: *mut usk_udp_t,
+    level: c_int,
+    name: c_int,
+    value: *mut c_void,
+    len: usize,
+) -> isize {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (port, value) = unsafe { (Port::of(udp)?, slice_mut(value, len)?) };
+        port.socket()?.getsockopt(level, name, value).map(|n| n as isize)
     })
 }
 

@@ -31,16 +31,13 @@ use usersock::sock::skb::Skb;
 use usersock::sock::wait::Events;
 use usersock::stack::Stack;
 use usersock::tcp::cong::Cx;
-use usersock::tcp::ulp::{self, NAME_MAX, Ulp};
+use usersock::tcp::ulp::{self, Ulp};
 
 #[cfg(test)]
 mod tests;
 
 /// `version` of struct usk_ulp_ops.
 pub const USK_ULP_VERSION: u32 = 1;
-
-/// Most bytes of a connection's own memory.
-const MAX_DATA_SIZE: u32 = 65_536;
 
 /// A layer on one connection: the argument of its operations, at the same address until `release` returns. In a newer
 /// library it may be longer.
@@ -189,17 +186,7 @@ unsafe impl Registered for usk_ulp_ops {
     const KIND: TableKind = TableKind::Layer;
 
     fn check(&self, name: &str) -> std::result::Result<(), String> {
-        let lacks = |what: &str| Err(what.to_owned());
-        if !lists::good_name(name, NAME_MAX - 1) {
-            return lacks("a name is 1 to 15 printable characters without dot");
-        }
-        if self.flags != 0 {
-            return lacks("unknown flags");
-        }
-        if self.data_size > MAX_DATA_SIZE {
-            return lacks("data_size above 65536");
-        }
-        Ok(())
+        lists::check_of_tcp(name, self.flags, self.data_size)
     }
 
     fn enter(reg: &Arc<UlpReg>, stack: &Arc<Stack>) -> std::result::Result<(), (Error, String)> {

@@ -115,4 +115,25 @@ mod tests {
         end(first);
         assert_eq!(ended(), [1, 1]);
     }
+
+    /// What a UdpPort is known by, which may outlive its registration.
+    #[test]
+    fn a_registration_at_the_address_of_an_ended_one_has_another_number() {
+        // SAFETY: of a value that is kept.
+        let number = |user| unsafe { serial::<u64>(user) };
+        let first = keep(1u64);
+        let (address, of_first) = (first as usize, number(first));
+        end(first);
+        let mut others = Vec::new();
+        let again = loop {
+            let user = keep(2u64);
+            assert!(number(user) > of_first);
+            if user as usize == address || others.len() == 10_000 {
+                break user;
+            }
+            others.push(user);
+        };
+        assert_eq!(again as usize, address, "no later value got the memory");
+        others.into_iter().chain([again]).for_each(end);
+    }
 }

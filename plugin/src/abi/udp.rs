@@ -18,6 +18,17 @@ use std::ptr::{NonNull, null_mut};
 /// it another one may be at its address.
 pub struct UdpPort<P: Protocol>(NonNull<usk_udp_t>, u64, PhantomData<fn(&P)>);
 
+/// What a UDP port is told before it is bound.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UdpConfig {
+    /// Other ports, and sockets of programs, may have the same one (SO_REUSEPORT).
+    pub reuseport: bool,
+    /// A port of IPv6 takes no datagrams of IPv4 (IPV6_V6ONLY).
+    pub v6only: bool,
+    /// The only interface by which datagrams come and go; 0: any.
+    pub ifindex: u32,
+}
+
 // SAFETY: the calls on a port may be made from any thread.
 unsafe impl<P: Protocol> Send for UdpPort<P> {}
 // SAFETY: as above.
@@ -53,6 +64,21 @@ impl<P: Protocol> UdpPort<P> {
         Ok(addr::given(&from))
     }
 
+    /// Sets an option, as setsockopt(2) of a UDP socket (`usk_udp_setsockopt`): memberships of groups, how datagrams
+    /// are sent. ENOPROTOOPT: also what only a program that receives has a use for.
+    pub fn setsockopt(&self, reg: ProtoReg<'_, P>, level: i32, name: i32, value: &[u8]) -> Result<()> {
+        let port = self.raw(reg)?;
+        // SAFETY: see `send`; readable.
+        status(unsafe { usk_udp_setsockopt(port, level, name, value.as_ptr().cast(), value.len()) })
+    }
+
+    /// Reads an option, as getsockopt(2) of a UDP socket; returns how many bytes it wrote.
+    pub fn getsockopt(&self, reg: ProtoReg<'_, P>, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
+        let port = self.raw(reg)?;
+        // SAFETY: see `send`; writable.
+        length(unsafe { usk_udp_getsockopt(port, level, name, value.as_mut_ptr().cast(), value.len()) })
+    }
+
     /// Closes it.
     pub fn close(self, reg: ProtoReg<'_, P>) -> Result<()> {
         let port = self.raw(reg)?;
@@ -65,11 +91,19 @@ impl<P: Protocol> ProtoReg<'_, P> {
     /// Opens a UDP port whose datagrams go to [`Protocol::encap_rcv`] (`usk_udp_open`). `local`: unspecified for any
     /// address, of both families if it is IPv6's; port 0 for any free one. EADDRINUSE, EADDRNOTAVAIL.
     pub fn udp_open(self, local: SocketAddr) -> Result<UdpPort<P>> {
+        self.udp_open_with(local, UdpConfig::default())
+    }
+
+    /// The same, of a port that is told more before it is bound.
+    pub fn udp_open_with(self, local: SocketAddr, config: UdpConfig) -> Result<UdpPort<P>> {
+        let flags = [(config.reuseport, USK_UDP_REUSEPORT), (config.v6only, USK_UDP_V6ONLY)];
         let ops = usk_udp_ops {
             version: USK_UDP_VERSION,
             size: size_of::<usk_udp_ops>() as u32,
             encap_rcv: Some(encap_rcv::<P>),
             encap_err: Some(encap_err::<P>),
+            flags: flags.into_iter().filter(|(is, _)| *is).fold(0, |all, (_, flag)| all | flag),
+            ifindex: config.ifindex,
         };
         let mut port = null_mut();
         // SAFETY: a valid registration of `P`, for which the functions are made; readable, and writable.

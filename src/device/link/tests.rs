@@ -1,6 +1,8 @@
 use super::*;
+use crate::device::gso::edit_front;
 use crate::device::gso::tests::{tcp4, tcp6, udp4};
 use crate::sock::skb::GsoType;
+use crate::wire::checksum;
 
 const MS: Duration = Duration::from_millis(1);
 

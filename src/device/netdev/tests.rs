@@ -7,6 +7,7 @@ use crate::wire::ip::Ipv4Repr;
 use crate::wire::{proto, udp};
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 const LO: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -178,4 +179,111 @@ fn a_device_takes_as_it_is_what_needs_no_software_before_also_after_it_was_repla
     let three = Arc::new(Three { follow: false, sent: Mutex::default() });
     lo.replace_device(|_| three);
     assert!(!lo.takes_as_is(&skb), "this one does not complete checksums");
+}
+
+/// A tunnel whose own packets are routed into it.
+#[derive(Debug, Default)]
+struct Tunnel {
+    stack: OnceLock<std::sync::Weak<Stack>>,
+    sent: AtomicUsize,
+    refused: AtomicUsize,
+}
+
+impl Device for Tunnel {
+    fn name(&self) -> &str {
+        "tunl0"
+    }
+    fn caps(&self) -> Caps {
+        Caps::ip(1500)
+    }
+    fn recv(&self, _: u16, _: Instant, _: usize, _: &mut dyn FnMut(Skb)) -> std::io::Result<usize> {
+        Ok(0)
+    }
+    fn xmit(&self, _: u16, now: Instant, skb: Skb) -> Xmit {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        let stack = self.stack.get().unwrap().upgrade().unwrap();
+        if let Err(e) = stack.netdevs.by_name("tunl0").unwrap().xmit(&stack, now, skb) {
+            assert_eq!(e, Error::NetDown);
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        Xmit::Sent
+    }
+    fn stats(&self) -> crate::device::DevStats {
+        Default::default()
+    }
+}
+
+#[test]
+fn a_tunnel_that_is_routed_into_itself_ends_as_linux_ends_it() {
+    let stack = crate::config::build("").unwrap();
+    let tunnel = Arc::new(Tunnel::default());
+    tunnel.stack.set(Arc::downgrade(&stack)).unwrap();
+    let dev = stack.add_device(tunnel.clone()).unwrap();
+    for _ in 0..2 {
+        dev.xmit(&stack, stack.now(), Skb::from_slice(&[0x45; 20])).unwrap();
+    }
+    let levels = usize::from(XMIT_RECURSION_LIMIT) + 1;
+    let counts = (tunnel.sent.load(Ordering::Relaxed), tunnel.refused.load(Ordering::Relaxed));
+    assert_eq!((counts, stack.mib.drops(DropReason::RecursionLimit)), ((2 * levels, 2), 2));
+}
+
+/// A device with no room at first.
+#[derive(Debug, Default)]
+struct Later {
+    open: AtomicBool,
+    sent: Mutex<Vec<u8>>,
+}
+
+impl Device for Later {
+    fn name(&self) -> &str {
+        "later0"
+    }
+    fn caps(&self) -> Caps {
+        Caps::ip(1500)
+    }
+    fn recv(&self, _: u16, _: Instant, _: usize, _: &mut dyn FnMut(Skb)) -> std::io::Result<usize> {
+        Ok(0)
+    }
+    fn xmit(&self, _: u16, _: Instant, skb: Skb) -> Xmit {
+        if !self.open.load(Ordering::Relaxed) {
+            return Xmit::Busy(skb);
+        }
+        self.sent.lock().extend(skb.to_vec().last());
+        Xmit::Sent
+    }
+    fn stats(&self) -> crate::device::DevStats {
+        Default::default()
+    }
+}
+
+/// Sends a packet by the device that is done with one of its sock's.
+struct SendsAgain(Mutex<Option<(Arc<Stack>, Arc<NetDev>, Skb)>>);
+
+impl crate::sock::wait::Watch for SendsAgain {
+    fn notify(&self, _: crate::sock::wait::Events) {
+        if let Some((stack, dev, skb)) = self.0.lock().take() {
+            dev.xmit(&stack, stack.now(), skb).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_owner_of_a_packet_that_waited_for_room_may_send_behind_the_others() {
+    let stack = crate::config::build("").unwrap();
+    let device = Arc::new(Later::default());
+    let dev = stack.add_device(device.clone()).unwrap();
+    let sender = crate::inet::Socket::new(&stack, libc::AF_INET, libc::SOCK_DGRAM, 0).unwrap();
+    for mark in 1..=3 {
+        dev.xmit(&stack, stack.now(), datagram(sender.sock(), 9, mark)).unwrap();
+    }
+    assert_eq!((dev.tx_backlog(), device.sent.lock().len()), (3, 0));
+    let again = Arc::new(SendsAgain(Mutex::new(Some((stack.clone(), dev.clone(), Skb::from_slice(&[4]))))));
+    sender.sock().wait.add(crate::sock::wait::Events::OUT, false, again.clone());
+    device.open.store(true, Ordering::Relaxed);
+    // The background thread may be first.
+    while dev.tx_backlog() > 0 {
+        dev.flush_tx(&stack, stack.now());
+    }
+    assert!(again.0.lock().is_none(), "the sender was told");
+    assert_eq!(*device.sent.lock(), [1, 2, 3, 4]);
 }

@@ -3,8 +3,10 @@ use crate::base::env::{Duration, VirtualClock};
 use crate::device::gso::tests::{tcp4, tcp6, udp4};
 use crate::device::link::{LinkConfig, pair};
 use crate::device::loopback::Loopback;
+use crate::device::netdev::NetDevs;
 use crate::sock::skb::{Csum, GsoType};
 use pcap_file::pcap::PcapReader;
+use std::sync::OnceLock;
 
 /// A file in memory.
 #[derive(Clone, Default)]
@@ -109,4 +111,57 @@ fn a_file_that_cannot_be_written_ends_the_capture_and_not_the_traffic() {
     assert!(pcap.frames() < 400);
     assert_eq!(pcap.finish().unwrap_err().raw_os_error(), Some(libc::ENOSPC));
     pcap.finish().unwrap();
+}
+
+/// A device that sends again while it sends, through the device that wraps it, as a tunnel that is routed into itself;
+/// and that has received the answer to the first packet before it has sent the second.
+#[derive(Debug)]
+struct Nested {
+    inner: Loopback,
+    dev: OnceLock<Arc<NetDev>>,
+    left: AtomicU64,
+}
+
+impl Device for Nested {
+    fn name(&self) -> &str {
+        "nested0"
+    }
+    fn caps(&self) -> Caps {
+        Caps::ip(1500)
+    }
+    fn recv(&self, _: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize> {
+        self.inner.recv(0, now, budget, sink)
+    }
+    fn xmit(&self, _: u16, now: Instant, skb: Skb) -> Xmit {
+        let dev = self.dev.get().unwrap();
+        let left = self.left.fetch_sub(1, Ordering::Relaxed);
+        if left == 0 {
+            return Xmit::Dropped(io::Error::from_raw_os_error(libc::ENOBUFS));
+        }
+        self.inner.xmit(0, now, Skb::from_slice(&udp4(100 + left as usize)));
+        assert_eq!(dev.device().recv(0, now, 1, &mut |_| ()).unwrap(), 1);
+        // A capture that begins waits for nobody either.
+        dev.replace_device(|d| d);
+        dev.device().xmit(0, now, skb);
+        Xmit::Sent
+    }
+    fn stats(&self) -> DevStats {
+        DevStats::default()
+    }
+}
+
+#[test]
+fn a_device_that_sends_again_while_it_sends_is_captured_in_order() {
+    let clock: Arc<dyn Clock> = Arc::new(VirtualClock::new());
+    let nested = Arc::new(Nested { inner: Loopback::new(), dev: OnceLock::new(), left: AtomicU64::new(2) });
+    let dev = NetDevs::default().add(nested.clone()).unwrap();
+    nested.dev.set(dev.clone()).unwrap();
+    let file = Memory::default();
+    start_to(&dev, Box::new(file.clone()), clock).unwrap();
+    assert!(matches!(dev.device().xmit(0, Instant::ZERO, Skb::from_slice(&udp4(50))), Xmit::Sent));
+    stop(&dev).unwrap();
+    let lengths: Vec<usize> = read(&file).1.iter().map(|(_, p)| p.len()).collect();
+    let [sent, first, second] = [50, 102, 101].map(|n| udp4(n).len());
+    // The last one was refused.
+    assert_eq!(lengths, [sent, first, sent, second], "each packet before what has come since");
 }

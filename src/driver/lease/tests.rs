@@ -71,6 +71,13 @@ fn stack(queues: u16) -> Arc<Stack> {
     standard::stack(config).unwrap()
 }
 
+/// A stack of one queue, and its lease.
+fn stack_and_lease() -> (Arc<Stack>, Arc<Lease>) {
+    let lease = Arc::new(Lease::new(1));
+    let (clock, entropy) = (Arc::new(RealClock::new()), Arc::new(OsEntropy::new().unwrap()));
+    (standard::stack(StackConfig { clock, entropy, runner: lease.clone() }).unwrap(), lease)
+}
+
 /// A stack without threads, which would read as well.
 fn without_threads() -> Arc<Stack> {
     let config = StackConfig {
@@ -439,7 +446,13 @@ fn a_lease_passed_to_a_thread_that_waits_no_longer_is_free() {
 
 #[test]
 fn a_thread_that_waits_for_rare_packets_gets_the_lease_of_one_whose_packets_come_no_more() {
-    let s = stack(1);
+    let (s, lease) = stack_and_lease();
+    // With the lease, or behind who has it.
+    let waits = |waiter: &Arc<Waiter>| {
+        let state = lease.shared.shards[0].state.lock();
+        let parked = state.parked.iter().map(|p| &p.waiter);
+        parked.chain(&state.holder).any(|w| Arc::ptr_eq(w, waiter))
+    };
     let (bell, rung) = Bell::new(1);
     s.add_device(bell.clone()).unwrap();
     let (ready, go) = channel();
@@ -465,7 +478,10 @@ fn a_thread_that_waits_for_rare_packets_gets_the_lease_of_one_whose_packets_come
     });
     let mut last = String::new();
     while go.recv().is_ok() {
-        std::thread::sleep(Duration::from_micros(300));
+        let waiter = bell.waiter.lock().clone().unwrap();
+        while !waits(&waiter) {
+            std::thread::yield_now();
+        }
         bell.fd.signal();
         last = rung.recv().unwrap();
         if last == "worker" {
@@ -476,7 +492,7 @@ fn a_thread_that_waits_for_rare_packets_gets_the_lease_of_one_whose_packets_come
     drop(go);
     while !worker.is_finished() {
         bell.fd.signal();
-        std::thread::sleep(Duration::from_millis(1));
+        rung.recv().unwrap();
     }
     worker.join().unwrap();
     // Only main waits for packets now, and gets its own.
@@ -578,5 +594,44 @@ fn what_a_full_device_left_is_sent_as_soon_as_it_has_room() {
             peer.recv(&mut got).unwrap_or_else(|e| panic!("round {round}, packet {n} of {sent}: {e}"));
             assert_eq!(got, [round, n]);
         }
+    }
+}
+
+/// Work that a thread leaves behind, without a further call: who sleeps in the devices runs it, be it the background
+/// thread, a thread of the program that waits, or the program's event loop.
+#[test]
+fn scheduled_work_wakes_who_sleeps_in_the_devices() {
+    let (s, lease) = stack_and_lease();
+    s.add_device(Bell::new(1).0).unwrap();
+    let asleep = || lease.shared.shards[0].sleep_until.load(Ordering::SeqCst) != 0;
+    let (told, tells) = channel();
+    let schedule = |s: &Arc<Stack>| {
+        s.schedule(Arc::new(Told(Mutex::new(told.clone()))));
+        tells.recv_timeout(std::time::Duration::from_secs(10)).expect("nobody ran the work")
+    };
+    while !asleep() {
+        std::thread::yield_now();
+    }
+    assert_eq!(schedule(&s), "usersock-q0");
+    let waiter = Arc::new(Waiter::new());
+    let blocked = named("blocked", {
+        let (s, waiter) = (s.clone(), waiter.clone());
+        move || s.block(&waiter, None)
+    });
+    let holds = || lease.shared.shards[0].state.lock().holder.as_ref().is_some_and(|h| Arc::ptr_eq(h, &waiter));
+    while !(holds() && asleep()) {
+        std::thread::yield_now();
+    }
+    assert_eq!(schedule(&s), "blocked");
+    waiter.wake();
+    assert_eq!(blocked.join().unwrap(), Woken::Event);
+}
+
+/// Says which thread fired it.
+struct Told(Mutex<Sender<String>>);
+impl TimerCall for Told {
+    fn fire(self: Arc<Self>, _: &Arc<Stack>, _: Instant) {
+        let name = std::thread::current().name().unwrap_or("?").to_owned();
+        self.0.lock().send(name).unwrap();
     }
 }

@@ -3,6 +3,7 @@ use crate::counters::Mib;
 use crate::device::capture_test::{Bench, Capture};
 use crate::inet::Socket;
 use crate::sock::msg::{RecvMsg, SendMsg};
+use crate::sys::lock::Mutex;
 use crate::wire::checksum;
 use crate::wire::ether::EtherHeader;
 use std::io::{IoSlice, IoSliceMut};
@@ -290,4 +291,34 @@ fn an_echo_request_for_us_in_a_broadcast_frame_is_answered_and_one_for_all_is_no
         assert_eq!(sent.len(), answers, "to {to:?} {ip}");
         assert!(sent.iter().all(|f| seen(f) == (ethertype::IPV4, PEER, None) && f[34] == 0));
     }
+}
+
+/// Sends, when its sock's packet is done with, to the neighbour that the packet waited for.
+struct SendsAgain(Mutex<Option<Socket>>);
+
+impl crate::sock::wait::Watch for SendsAgain {
+    fn notify(&self, _: crate::sock::wait::Events) {
+        // Once: its own packet makes another one too many.
+        if let Some(socket) = self.0.lock().take() {
+            send(&socket, "10.0.0.9:9").unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_owner_of_a_packet_too_many_may_send_to_the_same_neighbour() {
+    let b = bench();
+    b.stack.sysctl.set("net.ipv4.neigh.default.unres_qlen_bytes", "1").unwrap();
+    let first = socket(&b, libc::AF_INET);
+    let again = Arc::new(SendsAgain(Mutex::new(Some(socket(&b, libc::AF_INET)))));
+    send(&first, "10.0.0.9:9").unwrap();
+    first.sock().wait.add(crate::sock::wait::Events::OUT, false, again.clone());
+    // From softirq, as an answer: a thread that owns a sock tells nobody yet.
+    let answer = Skb::from_slice(&[0x45; 28]);
+    output_ethernet(&b.stack, &b.dev, IP_PEER.into(), answer, ME, b.stack.now()).unwrap();
+    assert!(again.0.lock().is_none());
+    // The newest one is left.
+    assert_eq!(b.stack.mib.drops(DropReason::NeighQueueFull), 2);
+    b.wire.take();
+    assert_eq!(b.inject(&reply()).len(), 1);
 }
