@@ -243,7 +243,7 @@ impl NetDev {
         skb.gso_size == 0 && self.takes_single.load(Ordering::Relaxed)
     }
 
-    #[inline]
+    #[inline(always)]
     fn has_pending(&self, queue: u16) -> bool {
         match self.device.read() {
             Read::First(device) => device.has_pending(queue),
