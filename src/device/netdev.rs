@@ -528,7 +528,7 @@ impl NetDev {
             return 0;
         }
         let Some(mut turn) = q.turn.take() else { return 0 };
-        let mut total = 0;
+        let (mut total, mut now) = (0, now);
         loop {
             total += match stack.netdevs.pack.get() {
                 Some(network) => network.rcv(stack, self, queue, now, budget),
@@ -544,6 +544,11 @@ impl NetDev {
                     |_| {},
                 ),
             };
+            if self.per_thread && total < budget && self.has_pending(queue) {
+                // Answers to what was received, by sockets of this host (process_backlog).
+                now = stack.now();
+                continue;
+            }
             match turn.finish() {
                 Ok(()) => return total,
                 Err(again) => turn = again,

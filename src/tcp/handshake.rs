@@ -295,12 +295,13 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         // A connection with this 4-tuple was made meanwhile: the SYN is an old duplicate.
         return drop_skb(cx, DropReason::TcpInvalidSyn);
     }
+    // One that IP does not take is sent again by the timer.
+    send_synack(cx, &mut req, SynAck::Normal(decision.cookie));
     let at = cx.now + listener::req_timeout(cx, req.timeout_us, 0);
     if let Some(l) = cx.tp.listener.as_mut() {
         l.insert(*key, req, at);
     }
     listener::arm(cx);
-    with_request(cx, key, |cx, req| send_synack(cx, req, SynAck::Normal(decision.cookie)));
 }
 
 /// Answers a SYN with a cookie; the request is forgotten (cookie_init_sequence).

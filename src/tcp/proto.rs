@@ -150,7 +150,7 @@ impl Proto for Tcp {
     }
 
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
-        sk.private = Box::new(TcpSock::new(&self.0, sk.stack));
+        sk.private = TcpSock::boxed(&self.0, sk.stack);
         sk.common.txrehash = sk.stack.sysctl.txrehash() != 0;
         if sk.sock.family == AF_INET6 {
             sk.common.ip_flags |= flowlabel::of_new_socket(sk.stack);
