@@ -20,8 +20,8 @@ pub fn addr128(addr: IpAddr) -> u128 {
     }
 }
 
-/// The upper 96 bits of a v4-mapped address.
-const V4_MAPPED: u128 = 0xffff;
+/// The bits of a v4-mapped address above those of IPv4's, in its lower half.
+const V4_MAPPED: u64 = 0xffff << 32;
 
 /// The two ends of a connection, ours first. Addresses in the form of [`addr128`], ports in host order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -148,8 +148,14 @@ impl Keys {
 
     /// Hash of a destination for the cache of routes: the address, ours if it is given, and the interface.
     pub(crate) fn route_hash(&self, daddr: IpAddr, saddr: Option<IpAddr>, oif: u32) -> u32 {
-        let [a, b, c, d] = halves(saddr.map_or(0, addr128), addr128(daddr));
-        fold(self.route.hash([a, b, c, d, oif.into()]))
+        let (saddr, daddr) = (saddr.map_or(0, addr128), addr128(daddr));
+        fold(match v4_pair(saddr, daddr) {
+            Some(pair) => self.route.hash_short(pair, oif.into()),
+            None => {
+                let [a, b, c, d] = halves(saddr, daddr);
+                self.route.hash([a, b, c, d, oif.into()])
+            }
+        })
     }
 
     /// Hash of any other table's key, given as bytes. `table` selects the table, so that keys which collide in one
@@ -187,8 +193,9 @@ fn ports(t: &Tuple) -> u64 {
 /// Of two v4-mapped addresses only 32 bits each differ.
 #[inline]
 fn v4_pair(saddr: u128, daddr: u128) -> Option<u64> {
-    let both = saddr >> 32 == V4_MAPPED && daddr >> 32 == V4_MAPPED;
-    both.then_some((saddr as u64) << 32 | u64::from(daddr as u32))
+    let (upper, [s, d]) = ((saddr | daddr) >> 64, [saddr, daddr].map(|addr| addr as u64 ^ V4_MAPPED));
+    let both = upper as u64 | (s | d) >> 32 == 0;
+    both.then_some(s << 32 | d)
 }
 
 /// SipHash-2-4 of two addresses and the `len` bytes of `tail`, at most 7. The length tells the families apart.

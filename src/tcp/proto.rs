@@ -438,7 +438,7 @@ fn do_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
     }
     let (peer, own) = (cx.sk.daddr, cx.sk.saddr);
     if state != State::Listen
-        && let Err(reason) = auth::inbound_hash(cx, &skb, peer, own, None)
+        && let Err(reason) = auth::inbound_hash(cx, &skb, peer, own, |_| None)
     {
         cx.sock.drops.fetch_add(1, Ordering::Relaxed);
         return cx.stack.mib.drop(reason);
