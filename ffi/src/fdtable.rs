@@ -120,6 +120,12 @@ fn base(desc: &Desc) -> Result<RawFd> {
     }
 }
 
+/// Takes the lowest free number from `at_least` on in the kernel. EMFILE when there is none.
+fn duplicate(base: RawFd, cloexec: bool, at_least: RawFd) -> Result<Fd> {
+    let cmd = if cloexec { libc::F_DUPFD_CLOEXEC } else { libc::F_DUPFD };
+    Ok(Fd::own(kernel::fcntl(base, cmd, at_least)?)?)
+}
+
 /// A reserved number that is not yet installed: accept, for example, reserves it first, so that it cannot fail for lack
 /// of descriptors after it has dequeued a connection. Freed when dropped; a child of fork does not have it. Linux:
 /// get_unused_fd_flags, put_unused_fd.
@@ -128,15 +134,11 @@ pub struct Number(Option<Fd>);
 impl Number {
     /// Reserves the lowest free number for a socket. EMFILE when there is none.
     pub fn reserve(cloexec: bool) -> Result<Number> {
-        Number::duplicate(number_keeper()?, cloexec, 0)
-    }
-
-    fn duplicate(base: RawFd, cloexec: bool, at_least: RawFd) -> Result<Number> {
-        let cmd = if cloexec { libc::F_DUPFD_CLOEXEC } else { libc::F_DUPFD };
+        let base = number_keeper()?;
         let mut reserved = RESERVED.get().lock();
-        let fd = kernel::fcntl(base, cmd, at_least)?;
-        reserved.push(fd);
-        Ok(Number(Some(Fd::own(fd)?)))
+        let fd = duplicate(base, cloexec, 0)?;
+        reserved.push(fd.raw());
+        Ok(Number(Some(fd)))
     }
 
     /// Installs the description under the number; cannot fail. Linux: fd_install.
@@ -161,7 +163,11 @@ impl Drop for Number {
 
 /// Installs a description under the lowest free number. EMFILE when there is none.
 pub fn install(desc: Desc, cloexec: bool, at_least: RawFd) -> Result<RawFd> {
-    Ok(Number::duplicate(base(&desc)?, cloexec, at_least)?.install(desc))
+    let base = base(&desc)?;
+    let _reserved = RESERVED.get().lock();
+    let fd = duplicate(base, cloexec, at_least)?.into_raw();
+    insert(fd, desc);
+    Ok(fd)
 }
 
 /// Every number in the table, for a shim that must know quickly what is not ours. In a child of fork(2) it also has the

@@ -327,6 +327,20 @@ impl OsEntropy {
 }
 
 impl Pool {
+    /// A number's bytes, of the next in the buffer.
+    #[inline]
+    fn take<const N: usize>(&mut self, generation: u32) -> [u8; N] {
+        let mut taken = [0; N];
+        match self.bytes[self.used..].first_chunk_mut::<N>() {
+            Some(fresh) if self.generation == generation => {
+                taken = std::mem::replace(fresh, taken);
+                self.used += N;
+            }
+            _ => self.fill(&mut taken, generation),
+        }
+        taken
+    }
+
     fn fill(&mut self, mut buf: &mut [u8], generation: u32) {
         if self.generation != generation {
             self.generation = generation;
@@ -367,6 +381,14 @@ impl Pool {
 impl Entropy for OsEntropy {
     fn fill(&self, buf: &mut [u8]) {
         self.pool().lock().fill(buf, fork::generation());
+    }
+
+    fn next_u32(&self) -> u32 {
+        u32::from_le_bytes(self.pool().lock().take(fork::generation()))
+    }
+
+    fn next_u64(&self) -> u64 {
+        u64::from_le_bytes(self.pool().lock().take(fork::generation()))
     }
 }
 

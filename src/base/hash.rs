@@ -4,7 +4,7 @@
 //! (timestamps).
 //!
 //! Each use has its own key, so that one number reveals nothing about another. Numbers that leave the machine use
-//! SipHash-2-4; table buckets, which do not, the faster SipHash-1-3.
+//! SipHash-2-4. Table buckets, which do not, use a universal hash of words ([`Words`]), or SipHash-1-3 of bytes.
 
 use crate::base::env::{Entropy, Instant};
 use core::hash::Hasher;
@@ -20,8 +20,8 @@ pub fn addr128(addr: IpAddr) -> u128 {
     }
 }
 
-/// The upper 96 bits of a v4-mapped address.
-const V4_MAPPED: u128 = 0xffff;
+/// The bits of a v4-mapped address above those of IPv4's, in its lower half.
+const V4_MAPPED: u64 = 0xffff << 32;
 
 /// The two ends of a connection, ours first. Addresses in the form of [`addr128`], ports in host order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -72,6 +72,8 @@ pub struct Keys {
     port: Key,
     ident: Key,
     table: Key,
+    tuple: Words,
+    route: Words,
 }
 
 impl Keys {
@@ -82,14 +84,15 @@ impl Keys {
             entropy.fill(&mut key);
             key
         };
-        Keys { isn: key(), ts: key(), port: key(), ident: key(), table: key() }
+        let (isn, ts, port, ident, table) = (key(), key(), key(), key(), key());
+        Keys { isn, ts, port, ident, table, tuple: Words::new(entropy), route: Words::new(entropy) }
     }
 
     /// Initial sequence number of a connection that starts now (RFC 6528 §3): a keyed hash of the 4-tuple plus a clock.
     /// As in Linux the clock ticks every 64 ns (the RFC's: 4 us), so that a connection of up to 125 Mbit/s on average
     /// does not overtake the ISN of its next incarnation; it wraps in 275 s.
     pub fn isn(&self, now: Instant, t: &Tuple) -> u32 {
-        let hash = sip::<2, 4>(&self.isn, halves(t.saddr, t.daddr), ports(t), 36);
+        let hash = of_pair(&self.isn, t.saddr, t.daddr, ports(t), 4);
         (hash as u32).wrapping_add((now.as_nanos() >> 6) as u32)
     }
 
@@ -106,13 +109,13 @@ impl Keys {
     /// Offset of the timestamp clock towards this peer (RFC 7323 §5.4), added modulo 2^32. The same for all connections
     /// of a pair of addresses, because a peer in TIME-WAIT compares the timestamps of successive connections.
     pub fn ts_offset(&self, saddr: u128, daddr: u128) -> u32 {
-        sip::<2, 4>(&self.ts, halves(saddr, daddr), 0, 32) as u32
+        of_pair(&self.ts, saddr, daddr, 0, 0) as u32
     }
 
     /// Where the search for a port towards this destination starts, and which entry of the perturbation table is used
     /// (RFC 6056 §3.3.4, double-hash port selection).
     pub fn port_offset(&self, saddr: u128, daddr: u128, dport: u16) -> u64 {
-        sip::<2, 4>(&self.port, halves(saddr, daddr), dport.into(), 34)
+        of_pair(&self.port, saddr, daddr, dport.into(), 2)
     }
 
     /// First IP identification towards this destination and protocol, and the index of its counter in a table: the
@@ -134,19 +137,25 @@ impl Keys {
     /// The same in 64 bits, which stand for the 4-tuple in tables of connections.
     #[inline]
     pub(crate) fn ehash64(&self, t: &Tuple) -> u64 {
-        // Of two v4-mapped addresses only 32 bits each differ. The length tells the families apart.
-        match (t.saddr >> 32, t.daddr >> 32) {
-            (V4_MAPPED, V4_MAPPED) => {
-                sip::<1, 3>(&self.table, [(t.saddr as u64) << 32 | u64::from(t.daddr as u32)], ports(t), 12)
+        match v4_pair(t.saddr, t.daddr) {
+            Some(pair) => self.tuple.hash_short(pair, ports(t)),
+            None => {
+                let [a, b, c, d] = halves(t.saddr, t.daddr);
+                self.tuple.hash([a, b, c, d, ports(t)])
             }
-            _ => sip::<1, 3>(&self.table, halves(t.saddr, t.daddr), ports(t), 36),
         }
     }
 
     /// Hash of a destination for the cache of routes: the address, ours if it is given, and the interface.
     pub(crate) fn route_hash(&self, daddr: IpAddr, saddr: Option<IpAddr>, oif: u32) -> u32 {
-        let saddr = saddr.map_or(0, addr128);
-        fold(sip::<1, 3>(&self.table, halves(saddr, addr128(daddr)), oif.into(), 36))
+        let (saddr, daddr) = (saddr.map_or(0, addr128), addr128(daddr));
+        fold(match v4_pair(saddr, daddr) {
+            Some(pair) => self.route.hash_short(pair, oif.into()),
+            None => {
+                let [a, b, c, d] = halves(saddr, daddr);
+                self.route.hash([a, b, c, d, oif.into()])
+            }
+        })
     }
 
     /// Hash of any other table's key, given as bytes. `table` selects the table, so that keys which collide in one
@@ -179,6 +188,68 @@ fn halves(saddr: u128, daddr: u128) -> [u64; 4] {
 
 fn ports(t: &Tuple) -> u64 {
     u64::from(t.sport) << 16 | u64::from(t.dport)
+}
+
+/// Of two v4-mapped addresses only 32 bits each differ.
+#[inline]
+fn v4_pair(saddr: u128, daddr: u128) -> Option<u64> {
+    let (upper, [s, d]) = ((saddr | daddr) >> 64, [saddr, daddr].map(|addr| addr as u64 ^ V4_MAPPED));
+    let both = upper as u64 | (s | d) >> 32 == 0;
+    both.then_some(s << 32 | d)
+}
+
+/// SipHash-2-4 of two addresses and the `len` bytes of `tail`, at most 7. The length tells the families apart.
+#[inline]
+fn of_pair(key: &Key, saddr: u128, daddr: u128, tail: u64, len: u64) -> u64 {
+    match v4_pair(saddr, daddr) {
+        Some(pair) => sip::<2, 4>(key, [pair], tail, 8 + len),
+        None => sip::<2, 4>(key, halves(saddr, daddr), tail, 32 + len),
+    }
+}
+
+/// The function of a table whose keys are a few words: the upper half of a secret linear combination of the words,
+/// modulo 2^128. Of any two keys, whoever chose them without having seen a hash, the probability of having the same
+/// one is 2^-64 (Dietzfelbinger, "Universal hashing and k-wise independence via integer arithmetic without primes"). A
+/// look-up of each packet computes one, for a quarter of what SipHash costs.
+#[derive(Clone)]
+struct Words {
+    factors: [u128; 5],
+    /// Of keys of two words, and of five: the families have nothing in common.
+    short: u128,
+    long: u128,
+}
+
+impl Words {
+    fn new(entropy: &dyn Entropy) -> Words {
+        let draw = || {
+            let mut bytes = [0; 16];
+            entropy.fill(&mut bytes);
+            u128::from_le_bytes(bytes)
+        };
+        Words { factors: std::array::from_fn(|_| draw()), short: draw(), long: draw() }
+    }
+
+    #[inline]
+    fn hash_short(&self, a: u64, b: u64) -> u64 {
+        let [fa, fb, ..] = self.factors;
+        let sum = fa.wrapping_mul(a.into()).wrapping_add(fb.wrapping_mul(b.into()));
+        mix((sum.wrapping_add(self.short) >> 64) as u64)
+    }
+
+    #[inline]
+    fn hash(&self, words: [u64; 5]) -> u64 {
+        let terms = self.factors.iter().zip(words).map(|(f, w)| f.wrapping_mul(w.into()));
+        mix((terms.fold(self.long, u128::wrapping_add) >> 64) as u64)
+    }
+}
+
+/// A permutation of 64 bits, SplitMix64's: keys in an arithmetic progression, such as consecutive ports, have linear
+/// combinations in one, which for some factors would fill few buckets.
+#[inline]
+fn mix(z: u64) -> u64 {
+    let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ z >> 31
 }
 
 /// SipHash with C and D rounds of a few words and at most 7 bytes in `tail`, in little-endian byte order; `len`: bytes

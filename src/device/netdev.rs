@@ -267,7 +267,7 @@ impl NetDev {
         skb.gso_size == 0 && self.takes_single.load(Ordering::Relaxed)
     }
 
-    #[inline]
+    #[inline(always)]
     fn has_pending(&self, queue: u16) -> bool {
         match self.device.read() {
             Read::First(device) => device.has_pending(queue),
@@ -567,7 +567,7 @@ impl NetDev {
             return 0;
         }
         let Some(mut turn) = q.turn.take() else { return 0 };
-        let mut total = 0;
+        let (mut total, mut now) = (0, now);
         loop {
             total += match stack.netdevs.pack.get() {
                 Some(network) => network.rcv(stack, self, queue, now, budget),
@@ -583,6 +583,11 @@ impl NetDev {
                     |_| {},
                 ),
             };
+            if self.per_thread && total < budget && self.has_pending(queue) {
+                // Answers to what was received, by sockets of this host (process_backlog).
+                now = stack.now();
+                continue;
+            }
             match turn.finish() {
                 Ok(()) => return total,
                 Err(again) => turn = again,

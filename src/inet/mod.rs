@@ -197,7 +197,10 @@ impl Socket {
     pub fn accept(&self) -> Result<(Socket, SocketAddr)> {
         self.whole()?;
         let sock = self.restarting(|c| c.rcvtimeo.get(), || self.sock.proto().accept(self.sk(), self.nonblocking()));
-        let sock = self.done(sock)?;
+        let sock = match sock {
+            Ok(sock) => sock,
+            Err(e) => return self.done(Err(e)),
+        };
         let mut g = sock.lock(&self.stack);
         g.common.socket_state = SocketState::Connected;
         let peer = g.common.peer().unwrap_or(SocketAddr::new(unspecified(self.sock.family), 0));

@@ -196,8 +196,10 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
     }
 
     /// Owner: takes all queued packets, if any. Their bytes still count until `flushed` or the release.
-    pub(super) fn take_backlog(&self, owner: &Owner<'_, T, W>) -> VecDeque<P> {
-        if owner.is_marked() { self.monitor.with(|ctl| std::mem::take(&mut ctl.backlog)) } else { VecDeque::new() }
+    #[inline]
+    pub(super) fn take_backlog(&self, owner: &Owner<'_, T, W>) -> Option<VecDeque<P>> {
+        let take = || self.monitor.with(|ctl| std::mem::take(&mut ctl.backlog));
+        owner.is_marked().then(take).filter(|backlog| !backlog.is_empty())
     }
 
     /// Owner, in the middle of a long call: takes the work that was deferred.

@@ -89,6 +89,27 @@ pub struct RouteMetrics {
     pub lock: u32,
 }
 
+impl RouteMetrics {
+    /// Of a route that gives none.
+    pub(crate) const NONE: RouteMetrics = RouteMetrics {
+        advmss: 0,
+        initcwnd: 0,
+        initrwnd: 0,
+        window: 0,
+        rto_min_us: 0,
+        quickack: false,
+        fastopen_no_cookie: false,
+        feature_ecn: false,
+        hoplimit: 0,
+        rtt_us: 0,
+        rttvar_us: 0,
+        ssthresh: 0,
+        cwnd: 0,
+        reordering: 0,
+        lock: 0,
+    };
+}
+
 /// Numbers of the metrics that a route may lock (RTAX_*).
 pub mod rtax {
     /// `rtt_us`.

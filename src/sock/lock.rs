@@ -298,6 +298,7 @@ impl<'a> SockGuard<'a> {
     }
 
     /// Runs the backlog and deferred work without releasing the sock (sk_flush_backlog). True when there was a packet.
+    #[inline]
     pub fn flush_backlog(&mut self) -> bool {
         let any = self.drain_backlog();
         if any {
@@ -310,13 +311,10 @@ impl<'a> SockGuard<'a> {
         any
     }
 
+    #[inline]
     fn drain_backlog(&mut self) -> bool {
         let mut any = false;
-        while let Some(owner) = &self.state {
-            let batch = self.sock.lock.0.take_backlog(owner);
-            if batch.is_empty() {
-                break;
-            }
+        while let Some(batch) = self.state.as_ref().and_then(|owner| self.sock.lock.0.take_backlog(owner)) {
             any = true;
             let proto = self.sock.proto();
             for skb in batch {

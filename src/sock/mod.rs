@@ -688,9 +688,8 @@ impl Sock {
 impl Drop for Sock {
     /// Returns the memory that is still charged to the protocol's account.
     fn drop(&mut self) {
-        let accounts = self.proto_use.accounts.clone();
-        let st = self.lock.state_mut();
-        mem::release_all(&mut st.common, &accounts);
+        let Sock { lock, proto_use, .. } = self;
+        mem::release_all(&mut lock.state_mut().common, &proto_use.accounts);
     }
 }
 

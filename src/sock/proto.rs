@@ -67,6 +67,7 @@ use super::skb::{HEAD, Skb};
 use super::wait::Events;
 use super::{Sock, SockGuard, SockState};
 use crate::base::error::{Error, Result};
+use crate::base::hash::PlainMap;
 use crate::base::padded::Padded;
 use crate::base::read_mostly::{Read, Slot};
 use crate::counters::PercpuCounter;
@@ -590,9 +591,9 @@ pub struct ProtoUse {
 }
 
 impl ProtoUse {
-    fn new(r: &Registered) -> ProtoUse {
-        r.accounts.sockets.add(1);
-        ProtoUse { accounts: r.accounts.clone() }
+    fn new(accounts: &Arc<ProtoAccounts>) -> ProtoUse {
+        accounts.sockets.add(1);
+        ProtoUse { accounts: accounts.clone() }
     }
 }
 
@@ -635,9 +636,16 @@ impl Handlers {
 #[derive(Default)]
 struct Inner {
     by_name: BTreeMap<String, Registered>,
-    by_key: BTreeMap<(i32, i32, i32), String>,
+    by_key: PlainMap<(i32, i32, i32), Selected>,
     /// (family, type) -> the protocol selected for 0.
-    defaults: BTreeMap<(i32, i32), i32>,
+    defaults: PlainMap<(i32, i32), i32>,
+}
+
+/// What socket(2) takes of a protocol, whose name is beside it.
+struct Selected {
+    name: String,
+    proto: Arc<dyn Proto>,
+    accounts: Arc<ProtoAccounts>,
 }
 
 impl Registry {
@@ -667,7 +675,7 @@ impl Registry {
                 return Err(RegisterError::KeyTaken(k.family, k.ty, k.protocol));
             }
             if let Some(&taken) = inner.defaults.get(&(k.family, k.ty)).filter(|_| k.default) {
-                let holder = inner.by_key.get(&(k.family, k.ty, taken)).cloned().unwrap_or_default();
+                let holder = inner.by_key.get(&(k.family, k.ty, taken)).map(|s| s.name.clone()).unwrap_or_default();
                 return Err(RegisterError::DefaultTaken(k.family, k.ty, holder));
             }
         }
@@ -681,8 +689,10 @@ impl Registry {
                 self.handlers.slot(*n).set(h.clone(), first.proto.owner().is_none());
             }
         }
+        let accounts = Arc::<ProtoAccounts>::default();
         for k in keys {
-            inner.by_key.insert((k.family, k.ty, k.protocol), name.clone());
+            let (name, proto, accounts) = (name.clone(), first.proto.clone(), accounts.clone());
+            inner.by_key.insert((k.family, k.ty, k.protocol), Selected { name, proto, accounts });
             if k.default {
                 inner.defaults.insert((k.family, k.ty), k.protocol);
             }
@@ -691,7 +701,7 @@ impl Registry {
             name,
             Registered {
                 proto: first.proto.clone(),
-                accounts: Arc::default(),
+                accounts,
                 keys: keys.iter().map(|k| (k.family, k.ty, k.protocol, k.default)).collect(),
                 numbers: numbers.to_vec(),
             },
@@ -737,22 +747,22 @@ impl Registry {
     /// that is not below IPPROTO_MAX. A registered one may be: nothing else takes its number (inet_create has no such).
     pub fn find(&self, family: i32, ty: i32, protocol: i32) -> Result<(Arc<dyn Proto>, ProtoUse, i32)> {
         let inner = self.inner.read();
-        let any = |f: &dyn Fn(&(i32, i32, i32)) -> bool| inner.by_key.keys().any(f);
-        if !any(&|k| k.0 == family) {
-            return Err(Error::AfNoSupport);
-        }
         let in_range = (0..=libc::IPPROTO_MPTCP).contains(&protocol);
-        if !in_range && !inner.by_key.contains_key(&(family, ty, protocol)) {
-            return Err(Error::Inval);
-        }
         let number = match protocol {
             0 => inner.defaults.get(&(family, ty)).copied().unwrap_or(0),
             p => p,
         };
         let exact = if protocol == 0 && number == 0 { None } else { inner.by_key.get(&(family, ty, number)) };
-        let wild = || if protocol == 0 { None } else { inner.by_key.get(&(family, ty, 0)) };
-        if let Some(r) = exact.or_else(wild).and_then(|name| inner.by_name.get(name)) {
-            return Ok((r.proto.clone(), ProtoUse::new(r), number));
+        let wild = || if protocol == 0 || !in_range { None } else { inner.by_key.get(&(family, ty, 0)) };
+        if let Some(s) = exact.or_else(wild) {
+            return Ok((s.proto.clone(), ProtoUse::new(&s.accounts), number));
+        }
+        let any = |f: &dyn Fn(&(i32, i32, i32)) -> bool| inner.by_key.keys().any(f);
+        if !any(&|k| k.0 == family) {
+            return Err(Error::AfNoSupport);
+        }
+        if !in_range && !inner.by_key.contains_key(&(family, ty, protocol)) {
+            return Err(Error::Inval);
         }
         Err(if !any(&|k| k.0 == family && k.1 == ty) { Error::SocktNoSupport } else { Error::ProtoNoSupport })
     }

@@ -153,10 +153,13 @@ impl Timers {
     }
 
     /// Disarms a slot (del_timer). True when the timer was pending.
+    #[inline]
     pub fn cancel(&self, slot: &mut TimerSlot) -> bool {
-        if !slot.is_armed() {
-            return false;
-        }
+        slot.is_armed() && self.cancel_armed(slot)
+    }
+
+    #[inline(never)]
+    fn cancel_armed(&self, slot: &mut TimerSlot) -> bool {
         let gone = self.wheels[slot.wheel()].lock().cancel(slot.id);
         slot.fired();
         gone.is_some()

@@ -100,6 +100,9 @@ fn begin_close(cx: &mut Cx<'_>) -> bool {
 /// Empties the receive queue; true when it held bytes that nobody has read.
 fn purge_receive(cx: &mut Cx<'_>) -> bool {
     let mut unread = false;
+    if cx.sk.receive_queue.is_empty() {
+        return unread;
+    }
     while let Some(skb) = cx.sk.receive_queue.pop_front() {
         let fin = u32::from(skb.tcp.flags & TcpFlags::FIN.bits() != 0);
         unread |= (skb.tcp.end_seq - fin).after(cx.tp.copied_seq);

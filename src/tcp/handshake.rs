@@ -17,7 +17,7 @@ use super::segment::{self};
 use super::sock_ops::{self, Ends};
 use super::synack::{SynAck, rtx_synack, send_synack};
 use super::syncookies::{self, Remembered};
-use super::tcb::Cx;
+use super::tcb::{Cx, TcpSock};
 use super::timewait::{in_window, paws_reject};
 use super::{fastopen, mtu, rtt, window};
 use crate::base::env::Instant;
@@ -61,7 +61,7 @@ pub fn listen_rcv(cx: &mut Cx<'_>, skb: Skb) {
         rcv::add_backlog(cx.stack, &child, skb, cx.now);
         return;
     }
-    let of = cx.tp.listener.as_mut().filter(|_| requested).and_then(|l| l.get(&key)).map(|r| r.auth());
+    let of = |tp: &mut TcpSock| tp.listener.as_mut().filter(|_| requested)?.get(&key).map(|r| r.auth());
     if let Err(reason) = auth::inbound_hash(cx, &skb, info.src, info.dst, of) {
         cx.sock.drops.fetch_add(1, Ordering::Relaxed);
         return drop_skb(cx, reason);
@@ -295,12 +295,13 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         // A connection with this 4-tuple was made meanwhile: the SYN is an old duplicate.
         return drop_skb(cx, DropReason::TcpInvalidSyn);
     }
+    // One that IP does not take is sent again by the timer.
+    send_synack(cx, &mut req, SynAck::Normal(decision.cookie));
     let at = cx.now + listener::req_timeout(cx, req.timeout_us, 0);
     if let Some(l) = cx.tp.listener.as_mut() {
         l.insert(*key, req, at);
     }
     listener::arm(cx);
-    with_request(cx, key, |cx, req| send_synack(cx, req, SynAck::Normal(decision.cookie)));
 }
 
 /// Answers a SYN with a cookie; the request is forgotten (cookie_init_sequence).
@@ -580,10 +581,14 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
     let mut flags = skb.tcp.all_flags();
     let opt = TcpOptions::parse(rcv::option_bytes(&skb));
     let (seq, end, now) = (skb.tcp.seq, skb.tcp.end_seq, cx.now);
-    let (timeouts, first) = cx.tp.listener.as_mut()?.get(key).map(|r| (r.num_timeout, r.timeout_us))?;
+    let req = cx.tp.listener.as_mut()?.get(key)?;
+    let (timeouts, first, ao) = (req.num_timeout, req.timeout_us, req.ao.is_some());
     let age = listener::req_timeout(cx, first, timeouts).as_secs() as u32;
     let stack = cx.stack;
-    let signer = with_request(cx, key, |cx, req| auth::request_key(cx.tp, req, &skb))?;
+    let signer = match ao || cx.tp.auth.is_some() {
+        true => with_request(cx, key, |cx, req| auth::request_key(cx.tp, req, &skb))?,
+        false => Ok(None),
+    };
     let defer_accept = cx.tp.options().defer_accept;
     let req = cx.tp.listener.as_mut()?.get(key)?;
     let rst = flags.contains(TcpFlags::RST);

@@ -533,17 +533,18 @@ pub fn rcv_state_process(cx: &mut Cx<'_>, skb: Skb) -> Verdict {
     }
     ecn::accept_cwr(cx, &seg);
 
+    let mut lingers = None;
     match cx.state() {
         State::SynRecv => {
             if let Some(v) = established_from_syn_recv(cx, &seg, &skb) {
                 return v;
             }
         }
-        State::FinWait1 => {
-            if let Some(v) = fin_acked(cx, &seg) {
-                return v;
-            }
-        }
+        State::FinWait1 => match fin_acked(cx, &seg) {
+            FinAcked::Over(verdict) => return verdict,
+            FinAcked::Lingers(time) => lingers = Some(time),
+            FinAcked::No => {}
+        },
         State::Closing if cx.tp.snd_una == cx.tp.write_seq => {
             timewait::time_wait(cx, State::TimeWait, Duration::ZERO);
             return Verdict::Ok;
@@ -559,6 +560,12 @@ pub fn rcv_state_process(cx: &mut Cx<'_>, skb: Skb) -> Verdict {
     urg(cx, &seg, &skb);
     if let Some(verdict) = text(cx, &seg, skb) {
         return verdict;
+    }
+    if let Some(time) = lingers
+        && cx.state() == State::FinWait2
+    {
+        // The FIN of this segment was not the next in order.
+        timer::reset_keepalive_timer(cx, time);
     }
     // A FIN may have moved the connection to TIME-WAIT.
     if cx.state() != State::Close {
@@ -639,38 +646,47 @@ fn established_from_syn_recv(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) -> Option<Ve
     None
 }
 
-/// In FIN-WAIT-1: moves to FIN-WAIT-2 if our FIN is acknowledged. Some: the segment is not processed further.
-fn fin_acked(cx: &mut Cx<'_>, seg: &Seg) -> Option<Verdict> {
+/// What the acknowledgement of a segment in FIN-WAIT-1 has come to.
+enum FinAcked {
+    /// Nothing yet, or a program still has the sock.
+    No,
+    /// The orphan is in FIN-WAIT-2; if the rest of the segment leaves it there, it stays so long.
+    Lingers(Duration),
+    /// The segment is not processed further.
+    Over(Verdict),
+}
+
+/// In FIN-WAIT-1: moves to FIN-WAIT-2 if our FIN is acknowledged.
+fn fin_acked(cx: &mut Cx<'_>, seg: &Seg) -> FinAcked {
     if cx.tp.has_fastopen_rsk() {
         // The program closed the connection before the handshake was over.
         fastopen::server::established(cx);
     }
     if cx.tp.snd_una != cx.tp.write_seq {
-        return None;
+        return FinAcked::No;
     }
     super::set_state(cx, State::FinWait2);
     cx.sock.shutdown.fetch_or(SEND_SHUTDOWN, Ordering::Relaxed);
     if !cx.sk.flag(sflag::DEAD) {
         // A lingering close waits for this.
         cx.sock.wait.wake(Events::IN | Events::OUT);
-        return None;
+        return FinAcked::No;
     }
     let has_data = seg.end_seq != seg.seq && (seg.end_seq - seg.fin()).after(cx.tp.rcv_nxt);
     if cx.tp.options().linger2_ms < 0 || has_data {
         let reason = reassembly::abort_on_data(cx);
-        return Some(Verdict::Reset(reason));
+        return FinAcked::Over(Verdict::Reset(reason));
     }
     let tmo = close::fin_time(cx);
     if tmo > TIMEWAIT_LEN {
-        timer::reset_keepalive_timer(cx, tmo - TIMEWAIT_LEN);
+        FinAcked::Lingers(tmo - TIMEWAIT_LEN)
     } else if seg.flags.contains(TcpFlags::FIN) {
         // The FIN of this segment is still to be processed, which needs the full sock.
-        timer::reset_keepalive_timer(cx, tmo);
+        FinAcked::Lingers(tmo)
     } else {
         timewait::time_wait(cx, State::FinWait2, tmo);
-        return Some(Verdict::Ok);
+        FinAcked::Over(Verdict::Ok)
     }
-    None
 }
 
 /// The connection is established: sets the window, buffers and congestion control; tells hooks, with the options of the

@@ -8,7 +8,7 @@ use super::connect::{self};
 use super::ecn::EcnRequest;
 use super::lookup::{Entry, Holder, Ready};
 use super::syncookies::Overflow;
-use super::tcb::Cx;
+use super::tcb::{Cx, TcpSock};
 use super::{close, deferred, fastopen, migrate, set_state, sock_ops, ulp};
 use crate::base::env::{Duration, Instant};
 use crate::base::error::{Error, Result};
@@ -341,16 +341,13 @@ pub(super) fn stop(cx: &mut Cx<'_>) {
 /// waiting or the receive timeout is over; EINTR.
 pub fn accept(sk: SockRef<'_>, nonblock: bool) -> Result<Arc<Sock>> {
     let child = crate::sock::accept::accept(sk, nonblock, |g| {
-        let cx = Cx::new(g)?;
-        let child = cx.tp.listener.as_mut()?.accept.pop_front()?;
-        cx.sk.ack_backlog -= 1;
-        if let Some(c) = Cx::new(&mut child.lock(cx.stack)) {
-            c.tp.not_accepted = false;
-        }
+        let tp = g.private.downcast_mut::<TcpSock>()?;
+        let child = tp.listener.as_mut()?.accept.pop_front()?;
+        g.common.ack_backlog -= 1;
         Some(child)
     })?;
-    if let Some(cx) = Cx::new(&mut child.lock(sk.stack)) {
-        cx.tp.not_accepted = false;
+    if let Some(tp) = child.lock(sk.stack).private.downcast_mut::<TcpSock>() {
+        tp.not_accepted = false;
     }
     Ok(child)
 }

@@ -15,7 +15,7 @@ use crate::sock::{Sock, SockCommon, flag};
 use crate::stack::Stack;
 use crate::sys::lock::{Mutex, RwLock};
 use smallvec::SmallVec;
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ impl Entry {
     }
 }
 
-/// Passes the hash on to the table, which needs no other: it is SipHash with a secret.
+/// Passes the hash on to the table, which needs no other: it is a universal one with a secret.
 #[derive(Default)]
 pub struct Ready(u64);
 
@@ -224,10 +224,14 @@ impl TcpTables {
     pub fn insert(&self, stack: &Stack, tuple: &Tuple, entry: Entry, replace: impl FnOnce(&Entry) -> bool) -> bool {
         let key = stack.keys.ehash64(tuple);
         let mut map = self.eshard(key).lock();
-        if map.get(&key).is_some_and(|old| !replace(old)) {
-            return false;
-        }
-        let old = map.insert(key, entry);
+        let old = match map.entry(key) {
+            hash_map::Entry::Vacant(free) => {
+                free.insert(entry);
+                return true;
+            }
+            hash_map::Entry::Occupied(taken) if !replace(taken.get()) => return false,
+            hash_map::Entry::Occupied(mut taken) => taken.insert(entry),
+        };
         drop(map);
         // What was replaced may be freed here: outside the shard's lock.
         drop(old);
@@ -237,8 +241,10 @@ impl TcpTables {
     /// Removes a tuple if `which` says the entry is the caller's.
     pub fn remove(&self, stack: &Stack, tuple: &Tuple, which: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
         let key = stack.keys.ehash64(tuple);
-        let mut map = self.eshard(key).lock();
-        if map.get(&key).is_some_and(which) { map.remove(&key) } else { None }
+        match self.eshard(key).lock().entry(key) {
+            hash_map::Entry::Occupied(entry) if which(entry.get()) => Some(entry.remove()),
+            _ => None,
+        }
     }
 
     /// Lets go of every sock: the stack ends.
@@ -345,6 +351,11 @@ impl TcpTables {
             }
             Some(s)
         };
+        if let [only] = &list[..]
+            && only.group.is_none()
+        {
+            return score(only).map(|_| only.sock.clone());
+        }
         let best = list.iter().filter_map(score).max()?;
         let mut group = list.iter().filter(|l| score(l) == Some(best));
         let n = group.clone().count();

@@ -9,7 +9,7 @@ use super::net::TcpNet;
 use super::tcb::{CaState, Cx, INFINITE_SSTHRESH};
 use super::{cong, rtt};
 use crate::base::env::Instant;
-use crate::base::hash::addr128;
+use crate::base::hash::{Tuple, addr128};
 use crate::sock::SockCommon;
 use crate::sock::dst::{Dst, RouteMetrics, rtax};
 use crate::stack::Stack;
@@ -24,8 +24,6 @@ use std::time::Duration;
 const BUCKETS: usize = 1024;
 /// Peers of a bucket: beyond, the oldest is forgotten (TCP_METRICS_RECLAIM_DEPTH).
 const DEPTH: usize = 5;
-/// Which of the stack's tables (`Keys::table_hash`).
-const TABLE: u8 = 7;
 /// A block that nobody wrote for so long takes its route's metrics again (TCP_METRICS_TIMEOUT).
 const TIMEOUT: Duration = Duration::from_secs(3600);
 
@@ -176,10 +174,8 @@ pub(crate) struct TcpMetrics(OnceLock<Box<[Mutex<Vec<Block>>]>>);
 impl TcpMetrics {
     fn bucket(&self, stack: &Stack, pair: Pair) -> &Mutex<Vec<Block>> {
         let buckets = self.0.get_or_init(|| (0..BUCKETS).map(|_| Mutex::default()).collect());
-        let mut bytes = [0; 32];
-        bytes[..16].copy_from_slice(&pair.saddr.to_be_bytes());
-        bytes[16..].copy_from_slice(&pair.daddr.to_be_bytes());
-        &buckets[stack.keys.table_hash(TABLE, &bytes) as usize % BUCKETS]
+        let ends = Tuple { saddr: pair.saddr, sport: 0, daddr: pair.daddr, dport: 0 };
+        &buckets[stack.keys.ehash(&ends) as usize % BUCKETS]
     }
 
     /// Reads or changes the block of a peer, if there is one (tcp_get_metrics without `create`).
@@ -227,12 +223,12 @@ impl TcpMetrics {
 
     /// What Fast Open remembers of the peer (tcp_fastopen_cache_get).
     pub(super) fn fastopen(&self, cx: &Cx<'_>) -> Option<FastOpenMetrics> {
-        self.with(cx.stack, Pair::of(cx.sk), &route_of(cx), cx.now, |b| b.fastopen)
+        self.with(cx.stack, Pair::of(cx.sk), route_of(cx), cx.now, |b| b.fastopen)
     }
 
     /// Changes that.
     pub(super) fn set_fastopen(&self, cx: &Cx<'_>, f: impl FnOnce(&mut FastOpenMetrics)) {
-        self.with_new(cx.stack, Pair::of(cx.sk), &route_of(cx), cx.now, |b| f(&mut b.fastopen));
+        self.with_new(cx.stack, Pair::of(cx.sk), route_of(cx), cx.now, |b| f(&mut b.fastopen));
     }
 
     fn clear(&self) {
@@ -240,8 +236,9 @@ impl TcpMetrics {
     }
 }
 
-fn route_of(cx: &Cx<'_>) -> RouteMetrics {
-    cx.sk.dst.as_ref().map(|d| d.metrics).unwrap_or_default()
+fn route_of<'a>(cx: &'a Cx<'_>) -> &'a RouteMetrics {
+    const NONE: &RouteMetrics = &RouteMetrics::NONE;
+    cx.sk.dst.as_ref().map_or(NONE, |d| &d.metrics)
 }
 
 /// A connection ends as both sides agreed: its path's metrics are remembered. One without an RTT, or whose last data
@@ -252,14 +249,14 @@ pub(super) fn update(cx: &Cx<'_>) {
     }
     let (metrics, pair, route, now) = (&cx.tp.net.metrics, Pair::of(cx.sk), route_of(cx), cx.now);
     if cx.tp.backoff != 0 || cx.tp.srtt_us == 0 {
-        metrics.with(cx.stack, pair, &route, now, |b| {
+        metrics.with(cx.stack, pair, route, now, |b| {
             if !b.path.locked(rtax::RTT) {
                 b.path.rtt = 0;
             }
         });
         return;
     }
-    metrics.with_new(cx.stack, pair, &route, now, |b| {
+    metrics.with_new(cx.stack, pair, route, now, |b| {
         b.path.learn_rtt(cx.tp.srtt_us, cx.tp.mdev_us);
         b.path.learn_window(cx);
         b.stamp = now;
@@ -274,7 +271,7 @@ pub(crate) fn init(cx: &mut Cx<'_>) {
     cx.tp.dst_pending_confirm = true;
     // A handshake that lost a SYN says nothing about how much the path carries.
     cx.tp.snd_ssthresh = INFINITE_SSTHRESH;
-    let known = cx.tp.net.metrics.with(cx.stack, Pair::of(cx.sk), &route_of(cx), cx.now, |b| b.path);
+    let known = cx.tp.net.metrics.with(cx.stack, Pair::of(cx.sk), route_of(cx), cx.now, |b| b.path);
     let known = known.filter(|_| cx.sk.dst.is_some()).unwrap_or_default();
     if known.locked(rtax::CWND) {
         cx.tp.snd_cwnd_clamp = known.cwnd;

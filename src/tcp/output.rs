@@ -142,6 +142,18 @@ pub(super) fn trim_head(cx: &mut Cx<'_>, at: Pos, n: u32) -> bool {
 
 /// Empties both send queues (tcp_write_queue_purge): the connection ends, or begins anew.
 pub fn write_queue_purge(cx: &mut Cx<'_>) {
+    if !(cx.tp.write_queue.is_empty() && cx.tp.rtx_queue.is_empty()) {
+        purge_skbs(cx);
+    }
+    mem::reclaim(cx.sock, cx.sk);
+    cx.tp.retransmit_hint = None;
+    cx.tp.packets_out = 0;
+    cx.tp.backoff = 0;
+    chrono_stop(cx, Chrono::Busy);
+}
+
+#[inline(never)]
+fn purge_skbs(cx: &mut Cx<'_>) {
     chrono_stop(cx, Chrono::Busy);
     while let Some(skb) = cx.tp.write_queue.pop_front() {
         wmem_free_skb(cx, skb);
@@ -151,11 +163,6 @@ pub fn write_queue_purge(cx: &mut Cx<'_>) {
     }
     cx.tp.write_queue.shrink();
     cx.tp.rtx_queue.shrink();
-    mem::reclaim(cx.sock, cx.sk);
-    cx.tp.retransmit_hint = None;
-    cx.tp.packets_out = 0;
-    cx.tp.backoff = 0;
-    chrono_stop(cx, Chrono::Busy);
 }
 
 /// Sets PSH on the last queued segment (tcp_mark_push).

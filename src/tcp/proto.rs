@@ -150,7 +150,7 @@ impl Proto for Tcp {
     }
 
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
-        sk.private = Box::new(TcpSock::new(&self.0, sk.stack));
+        sk.private = TcpSock::boxed(&self.0, sk.stack);
         sk.common.txrehash = sk.stack.sysctl.txrehash() != 0;
         if sk.sock.family == AF_INET6 {
             sk.common.ip_flags |= flowlabel::of_new_socket(sk.stack);
@@ -438,7 +438,7 @@ fn do_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
     }
     let (peer, own) = (cx.sk.daddr, cx.sk.saddr);
     if state != State::Listen
-        && let Err(reason) = auth::inbound_hash(cx, &skb, peer, own, None)
+        && let Err(reason) = auth::inbound_hash(cx, &skb, peer, own, |_| None)
     {
         cx.sock.drops.fetch_add(1, Ordering::Relaxed);
         return cx.stack.mib.drop(reason);

@@ -391,6 +391,9 @@ fn merge_right(cx: &mut Cx<'_>, at: Pos, end_seq: SeqNum) {
 
 /// Empties the out-of-order queue.
 pub(crate) fn purge_ooo(cx: &mut Cx<'_>) {
+    if cx.tp.ooo_queue.is_empty() {
+        return;
+    }
     while let Some(skb) = cx.tp.ooo_queue.pop_back() {
         mem::uncharge_rmem(cx.sock, cx.sk, skb.truesize);
     }

@@ -683,6 +683,21 @@ impl TcpSock {
     pub fn new(net: &Arc<TcpNet>, stack: &Stack) -> TcpSock {
         let ca = CongState { ops: net.cong.default_for(stack), algo: None };
         let mut tp = TcpSock::zero(net.clone(), ca);
+        tp.set_defaults(stack);
+        tp
+    }
+
+    /// The same where it is to be kept, which copies it once less.
+    pub(crate) fn boxed(net: &Arc<TcpNet>, stack: &Stack) -> Box<TcpSock> {
+        let ca = CongState { ops: net.cong.default_for(stack), algo: None };
+        let mut tp = Box::new(TcpSock::zero(net.clone(), ca));
+        tp.set_defaults(stack);
+        tp
+    }
+
+    #[inline]
+    fn set_defaults(&mut self, stack: &Stack) {
+        let tp = self;
         tp.mss_cache = u32::from(MSS_DEFAULT);
         tp.tcp_header_len = HEADER_LEN as u16;
         tp.gso_segs = 1;
@@ -701,8 +716,7 @@ impl TcpSock {
         tp.rto_us = TIMEOUT_INIT_US;
         // Half of the buffer is assumed to be payload, until the ratio is measured.
         tp.scaling_ratio = 128;
-        tfb::assign(&mut tp);
-        tp
+        tfb::assign(tp);
     }
 }
 

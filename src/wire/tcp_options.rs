@@ -65,6 +65,9 @@ pub(crate) const SACK_BLOCK_LEN: usize = 8;
 /// Bytes of a counter of the AccECN option.
 const ACCECN_FIELD_LEN: usize = 3;
 
+/// Bytes of the options of a SYN that offers MSS, SACK, timestamps and window scaling.
+const USUAL_SYN_LEN: usize = 20;
+
 /// NOP NOP TS 10, the first word of the options of nearly every segment.
 const NOP_NOP_TS: u32 = 0x0101_080a;
 
@@ -319,6 +322,13 @@ impl TcpOptions {
             t.timestamps = Some(ts);
             return t;
         }
+        if is_usual_syn(options) {
+            t.mss = Some(be16(options, 2)).filter(|mss| *mss != 0);
+            t.sack_permitted = true;
+            t.timestamps = Some((be32(options, 8), be32(options, 12)));
+            t.window_scale = Some(options[19]);
+            return t;
+        }
         t.read(options);
         t
     }
@@ -407,6 +417,15 @@ pub(crate) fn emit_timestamp_only(buf: &mut [u8], (val, ecr): (u32, u32)) -> usi
 #[inline]
 pub(crate) fn is_timestamp_only(options: &[u8]) -> bool {
     options.len() == TIMESTAMP_ALIGNED_LEN && options.starts_with(&NOP_NOP_TS.to_be_bytes())
+}
+
+/// Whether the options are exactly MSS, SACK permitted, TS, NOP and window scale, as those of a SYN of Linux are.
+#[inline]
+pub(crate) fn is_usual_syn(options: &[u8]) -> bool {
+    let Ok(b) = <&[u8; USUAL_SYN_LEN]>::try_from(options) else { return false };
+    b[..2] == [kind::MSS, 4]
+        && b[4..8] == [kind::SACK_PERM, 2, kind::TIMESTAMP, 10]
+        && b[16..19] == [kind::NOP, kind::WINDOW, 3]
 }
 
 /// The counters of an AccECN option (RFC 9768 §3.2.3), of which the first `len` are there.

@@ -160,16 +160,63 @@ fn words_hash_as_their_bytes_do() {
 fn numbers_of_a_connection_hash_its_addresses_and_ports() {
     let keys = keys(10);
     let t = tuple_of(40_000, 80);
-    let hash = |key: &Key, with: &dyn Fn(&mut SipHasher24)| {
-        let mut hasher = SipHasher24::new_with_key(key);
-        hasher.write_u128(t.saddr);
-        hasher.write_u128(t.daddr);
-        with(&mut hasher);
-        hasher.finish()
+    // Addresses of IPv4 as four bytes each (siphash_3u32 in secure_tcp_seq).
+    let v6 = Tuple { saddr: t.saddr ^ 1 << 127, ..t };
+    for (t, short) in [(t, true), (v6, false)] {
+        let hash = |key: &Key, with: &dyn Fn(&mut SipHasher24)| {
+            let mut hasher = SipHasher24::new_with_key(key);
+            if short {
+                hasher.write_u64((t.saddr as u64) << 32 | u64::from(t.daddr as u32));
+            } else {
+                hasher.write_u128(t.saddr);
+                hasher.write_u128(t.daddr);
+            }
+            with(&mut hasher);
+            hasher.finish()
+        };
+        assert_eq!(keys.isn(Instant::ZERO, &t), hash(&keys.isn, &|h| h.write_u32(40_000 << 16 | 80)) as u32);
+        assert_eq!(keys.ts_offset(t.saddr, t.daddr), hash(&keys.ts, &|_| {}) as u32);
+        assert_eq!(keys.port_offset(t.saddr, t.daddr, 80), hash(&keys.port, &|h| h.write_u16(80)));
+    }
+}
+
+/// Whatever the keys of a stack are, no shard of the table gets much more than its part of consecutive ports, nor of
+/// every 256th one.
+#[test]
+fn connections_of_consecutive_ports_spread_over_the_shards_with_every_key() {
+    for seed in 0..512 {
+        let keys = keys(seed);
+        for (stride, what) in [(1, "consecutive"), (256, "every 256th")] {
+            let mut fill = [0u32; 256];
+            for i in 0..4096u32 {
+                let n = i * stride;
+                fill[keys.ehash64(&tuple_of(n as u16, 80 + (n >> 16) as u16)) as usize % 256] += 1;
+            }
+            // 16 each on average, with a standard deviation of 4.
+            assert!(fill.iter().all(|&n| n < 48), "{what}, seed {seed}: {:?}", fill.iter().max());
+        }
+    }
+}
+
+/// Each bit of a key changes about half of the hash's bits.
+#[test]
+fn every_bit_of_a_tuple_counts_in_the_hash() {
+    let v4 = tuple_of(40_000, 80);
+    let v6 = Tuple { saddr: u128::MAX / 3, daddr: u128::MAX / 5, ..v4 };
+    let flip = |t: Tuple, bit: u32| match bit {
+        0..16 => Tuple { sport: t.sport ^ 1 << bit, ..t },
+        16..32 => Tuple { dport: t.dport ^ 1 << (bit - 16), ..t },
+        32..160 => Tuple { saddr: t.saddr ^ 1 << (bit - 32), ..t },
+        _ => Tuple { daddr: t.daddr ^ 1 << (bit - 160), ..t },
     };
-    assert_eq!(keys.isn(Instant::ZERO, &t), hash(&keys.isn, &|h| h.write_u32(40_000 << 16 | 80)) as u32);
-    assert_eq!(keys.ts_offset(t.saddr, t.daddr), hash(&keys.ts, &|_| {}) as u32);
-    assert_eq!(keys.port_offset(t.saddr, t.daddr, 80), hash(&keys.port, &|h| h.write_u16(80)));
+    for t in [v4, v6] {
+        for bit in 0..288 {
+            let changed = |seed| (keys(seed).ehash64(&t) ^ keys(seed).ehash64(&flip(t, bit))).count_ones();
+            let mean = f64::from((0..64).map(changed).sum::<u32>()) / 64.0;
+            // 32, with a standard deviation of 0.5.
+            assert!((29.0..35.0).contains(&mean), "{t:?}, bit {bit}: {mean}");
+        }
+    }
 }
 
 /// All ports in one table, and those that an attacker would choose: multiples of a power of two.

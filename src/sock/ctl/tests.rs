@@ -66,7 +66,7 @@ impl Model {
                 Settle::Released => return,
                 Settle::Backlog(o) => {
                     owner = o;
-                    for packet in self.0.take_backlog(&owner) {
+                    for packet in self.0.take_backlog(&owner).into_iter().flatten() {
                         Model::work(&mut owner, packet);
                     }
                 }

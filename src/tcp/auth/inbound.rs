@@ -16,7 +16,7 @@ use crate::tcp::tcb::{Cx, TcpSock};
 use crate::wire::addr::Cidr;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::{HEADER_LEN, TcpFlags};
-use crate::wire::tcp_options::{AO_BASE_LEN, MD5SIG_LEN, is_timestamp_only, kind};
+use crate::wire::tcp_options::{AO_BASE_LEN, MD5SIG_LEN, is_timestamp_only, is_usual_syn, kind};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -95,10 +95,11 @@ pub(in crate::tcp) fn ao_header(tp: &TcpSock, skb: &Skb) -> Option<AoHeader> {
     header_of(skb)
 }
 
-/// Whether a segment with these options has nothing to do with signatures: none, or timestamps alone.
+/// Whether a segment with these options has nothing to do with signatures: none, timestamps alone, or those of most
+/// SYNs.
 #[inline]
 fn is_plain(options: &[u8]) -> bool {
-    options.is_empty() || is_timestamp_only(options)
+    options.is_empty() || is_timestamp_only(options) || is_usual_syn(options)
 }
 
 /// Why a segment from `src` to `dst` is dropped for its signature, or for having none. `req`: of a listener's request
@@ -109,11 +110,12 @@ pub(in crate::tcp) fn inbound_hash(
     skb: &Skb,
     src: IpAddr,
     dst: IpAddr,
-    req: Option<RequestAuth>,
+    req: impl FnOnce(&mut TcpSock) -> Option<RequestAuth>,
 ) -> Result<(), DropReason> {
     if cx.tp.auth.is_none() && is_plain(option_bytes(skb)) {
         return Ok(());
     }
+    let req = req(cx.tp);
     check_hash(cx, skb, src, dst, req)
 }
 

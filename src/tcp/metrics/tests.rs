@@ -8,11 +8,11 @@ fn plain() -> RouteMetrics {
 }
 
 fn known(cx: &Cx<'_>) -> Option<PathMetrics> {
-    cx.tp.net.metrics.with(cx.stack, Pair::new(HERE, THERE), &route_of(cx), cx.now, |b| b.path)
+    cx.tp.net.metrics.with(cx.stack, Pair::new(HERE, THERE), route_of(cx), cx.now, |b| b.path)
 }
 
 fn set_known(cx: &Cx<'_>, path: PathMetrics) {
-    cx.tp.net.metrics.with_new(cx.stack, Pair::of(cx.sk), &route_of(cx), cx.now, |b| b.path = path);
+    cx.tp.net.metrics.with_new(cx.stack, Pair::of(cx.sk), route_of(cx), cx.now, |b| b.path = path);
 }
 
 fn set_route(cx: &mut Cx<'_>, metrics: RouteMetrics) {

@@ -1,6 +1,7 @@
 //! Tests: hand-written option bytes against their meaning, and emit against parse.
 
 use super::*;
+use crate::wire::tcp::MAX_OPTIONS_LEN;
 use proptest::prelude::*;
 
 fn text(bytes: &[u8]) -> String {
@@ -27,6 +28,34 @@ fn lengths_zero_one_and_beyond_end_the_reading_and_keep_what_was_read() {
     ] {
         assert_eq!(TcpOptions::parse(bytes), want, "{case}");
     }
+}
+
+/// As tcp_options_write of Linux has them, and as they are written here; one byte different, and they are read one by
+/// one, with the same result where the byte is a value.
+#[test]
+fn the_options_of_most_syns_are_read_at_once() {
+    let usual = [2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 3, 3, 7];
+    let syn = SynOptions {
+        mss: Some(1460),
+        timestamps: Some((1, 2)),
+        sack_permitted: true,
+        window_scale: Some(WindowShift::clamp(7)),
+        ..SynOptions::default()
+    };
+    let mut written = [0; MAX_OPTIONS_LEN];
+    assert_eq!((syn.emit(&mut written), &written[..20]), (20, &usual[..]));
+    for at in 0..usual.len() {
+        for byte in 0..=255 {
+            let mut options = usual;
+            options[at] = byte;
+            let mut slow = TcpOptions::default();
+            slow.read(&options);
+            assert_eq!(TcpOptions::parse(&options), slow, "{options:?}");
+            let value = matches!(at, 2..4 | 8..16 | 19);
+            assert_eq!(is_usual_syn(&options), value || byte == usual[at], "{options:?}");
+        }
+    }
+    assert!(!is_usual_syn(&usual[..19]) && !is_usual_syn(&[&usual[..], &[1; 4]].concat()));
 }
 
 #[test]
