@@ -145,9 +145,12 @@ fn tso_should_defer(
             }
         }
     }
-    // The next acknowledgement must be expected within half an RTT.
+    // The next acknowledgement, due an RTT after the oldest segment left, must be at most half an RTT away, and at most
+    // a millisecond: on a long path a smooth ACK clock is worth more than fuller packets.
     let Some(head) = tp.rtx_queue.front() else { return false };
-    if (cx.now - head.tcp.mstamp).as_nanos() < u128::from(tp.srtt_us >> 4) * 1000 {
+    let srtt = i64::from(tp.srtt_us) * 1000 / 8;
+    let away = srtt - (cx.now - head.tcp.mstamp).as_nanos().min(i64::MAX as u128) as i64;
+    if away > (srtt / 2).min(1_000_000) {
         return false;
     }
     if cong_win < send_win {

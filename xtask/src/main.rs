@@ -105,6 +105,12 @@ enum Command {
     /// The part of a packetdrill run that runs inside the namespace
     #[command(name = "packetdrill-inside", hide = true)]
     PacketdrillInside(packetdrill::inside::Args),
+    /// The sender of compare-cc
+    #[command(name = "bulk-send", hide = true)]
+    BulkSend(compare_cc::bulk::Args),
+    /// The receiver of compare-cc
+    #[command(name = "bulk-sink", hide = true)]
+    BulkSink(compare_cc::bulk::Args),
     /// Run a command in a network namespace with nothing but the loopback device in it
     #[command(name = "netns-run", hide = true)]
     NetnsRun {
@@ -146,6 +152,8 @@ fn main() -> ExitCode {
         Command::Probe { how, via } => demo::probe(how, via),
         Command::DemoInside(args) => demo::inside(&args),
         Command::PacketdrillInside(args) => packetdrill::inside::run(&args),
+        Command::BulkSend(args) => compare_cc::bulk::send(&args),
+        Command::BulkSink(args) => compare_cc::bulk::sink(&args),
         Command::NetnsRun { how, command } => netns::enter(how).and_then(|()| netns::exec(&command)),
     };
     match outcome {
