@@ -218,8 +218,9 @@ fn addressee_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V
         None => {}
     }
     let verdict = net.routes.input(stack, src, dst, dev.ifindex);
-    // No packet from outside has one of our addresses as its source: LAND and similar attacks (fib_validate_source).
-    if !loopback && verdict.src_local {
+    // No packet from outside has one of our addresses as its source: LAND and similar attacks (fib_validate_source). One
+    // for another host is dropped, and counted as such, before that.
+    if !loopback && verdict.src_local && verdict.to != Addressee::Other {
         stack.mib.drop(DropReason::IpLocalSource);
         return None;
     }

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `autoconf` | router advertisements, and addresses and routes that follow from them |
 //! | `bind` | bind(2) for protocols with addresses and ports |
+//! | `cork` | memory of datagrams that are put together |
 //! | `datagram` | what datagram sockets share: queues, what is sent and how, ICMP errors |
 //! | `exception` | path MTUs that ICMP reported |
 //! | `exthdrs` | extension headers of IPv6 |
@@ -32,6 +33,7 @@
 
 pub mod autoconf;
 pub mod bind;
+pub(crate) mod cork;
 pub mod datagram;
 pub mod exception;
 pub(crate) mod exthdrs;

@@ -259,6 +259,8 @@ pub(crate) mod more {
     pub(crate) const WIFI_STATUS: u16 = 1 << 3;
     pub(crate) const NOFCS: u16 = 1 << 4;
     pub(crate) const PREFER_BUSY_POLL: u16 = 1 << 5;
+    /// O_NONBLOCK, of a datagram socket: poll(2) may say "readable" where a read finds nothing.
+    pub(crate) const NONBLOCK: u16 = 1 << 6;
 }
 
 /// Bits of `SockCommon::ip_flags`: options of the IP levels for which [`flag`] has no bit.
