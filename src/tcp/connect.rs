@@ -230,14 +230,23 @@ fn open_port(cx: &Cx<'_>, holder: Holder) -> Option<Arc<Bound>> {
     let width = u32::from(high.saturating_sub(low)) + 1;
     let half = low.saturating_add(((width >> 2) << 1) as u16);
     let halves = holder.reuse && width >= 4;
-    let ranges = if halves { [Some((low, half - 1)), Some((half, high))] } else { [Some((low, high)), None] };
-    ranges.into_iter().flatten().find_map(|range| {
+    let last = if halves { (half, high) } else { (low, high) };
+    let lower = halves.then_some((low, half - 1));
+    let ports = &cx.tp.net.hashinfo;
+    let find = |range, take: &dyn Fn(u16) -> Option<Arc<Bound>>| {
         let mut bound = None;
         ip::ports::for_bind(stack, range, |p| {
-            bound = cx.tp.net.hashinfo.bind_unshared(p, holder);
+            bound = take(p);
             bound.is_some()
         });
         bound
+    };
+    let alone = |p| ports.bind_unshared(p, holder);
+    let free = lower.and_then(|range| find(range, &alone)).or_else(|| find(last, &alone));
+    // Connections from one port may still go to different peers.
+    free.or_else(|| match stack.sysctl.ip_autobind_reuse() {
+        true => find(last, &|p| ports.bind_reused(p, holder)),
+        false => None,
     })
 }
 

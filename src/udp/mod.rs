@@ -133,7 +133,7 @@ impl Proto for Udp {
     /// SIOCINQ: bytes of the next datagram. SIOCOUTQ: memory of what is corked or in device queues.
     fn ioctl(&self, sk: SockRef<'_>, request: u64) -> Result<i32> {
         if request == libc::FIONREAD {
-            datagram::drop_bad(&mut sk.lock(), input::verified);
+            datagram::drop_bad(&mut sk.lock(), input::first_verified);
         }
         datagram::ioctl(sk, request, input::HEADER)
     }
@@ -194,7 +194,7 @@ impl Proto for Udp {
     /// Of a socket whose reads wait, a datagram with a wrong checksum is no reason to read (udp_poll).
     fn poll_locked(&self, sk: &mut SockGuard<'_>) -> Events {
         if sk.common.more & more::NONBLOCK == 0 && !sk.sock.rcv_shutdown() {
-            datagram::drop_bad(sk, input::verified);
+            datagram::drop_bad(sk, input::first_verified);
         }
         datagram_poll(sk)
     }
