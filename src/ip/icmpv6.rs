@@ -282,6 +282,9 @@ pub(super) fn send_nd(
     to: crate::wire::ether::MacAddr,
     now: crate::base::env::Instant,
 ) {
+    if stack.sysctl.ip6_disable_ipv6() {
+        return;
+    }
     let mut bytes = vec![0; msg.len()];
     msg.emit(&mut bytes, src, dst);
     let ty = bytes[0];

@@ -366,6 +366,10 @@ fn receive_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now
     let mib = stack.mib.here();
     mib.inc(Mib::Ip6InReceives);
     mib.add(Mib::Ip6InOctets, skb.len() as u64);
+    if stack.sysctl.ip6_disable_ipv6() {
+        mib.inc(Mib::Ip6InDiscards);
+        return stack.mib.drop(DropReason::Ipv6Disabled);
+    }
     if !skb.may_pull(ipv6::HEADER_LEN) {
         return bad_header_v6(stack, DropReason::HdrTrunc);
     }

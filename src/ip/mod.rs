@@ -129,6 +129,16 @@ pub fn init(stack: &Arc<Stack>) -> Result<()> {
     stack.registry.add_protocol(proto::ICMP, Arc::new(icmp::Icmp)).map_err(|e| e.error())?;
     stack.registry.add_protocol(proto::ICMPV6, Arc::new(icmpv6::Icmpv6)).map_err(|e| e.error())?;
     stack.registry.add_protocol(proto::IGMP, Arc::new(multicast::report::Igmp)).map_err(|e| e.error())?;
+    let weak = Arc::downgrade(stack);
+    stack.sysctl.set_validator(
+        "net.ipv6.conf.all.disable_ipv6",
+        Arc::new(move |value| {
+            let stack = weak.upgrade().ok_or(Error::NoDev)?;
+            net(&stack).routes.disable_ipv6(value != "0");
+            stack.rt_genid_bump();
+            Ok(())
+        }),
+    )?;
     for lo in stack.netdevs.iter().filter(|d| d.caps().loopback) {
         for (addr, prefix) in [(IpAddr::V4(Ipv4Addr::LOCALHOST), 8), (IpAddr::V6(Ipv6Addr::LOCALHOST), 128)] {
             route::add_address(stack, lo, Cidr::new(addr, prefix).ok_or(Error::Inval)?)?;

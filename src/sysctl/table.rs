@@ -478,8 +478,8 @@ sysctls! {
         "3600" Live Rw "Longest time between two; 0: no limit.",
     ip6_accept_dad "net.ipv6.conf.all.accept_dad" int(I32_MIN, I32_MAX) "0" Planned Rw
         "Duplicate address detection.",
-    ip6_disable_ipv6 "net.ipv6.conf.all.disable_ipv6" flag(0, 1) "0" Planned Rw
-        "IPv6 off.",
+    ip6_disable_ipv6 "net.ipv6.conf.all.disable_ipv6" flag(0, 1) "0" Live Rw
+        "IPv6 off. With 0 the addresses are there again; Linux has forgotten them.",
     ip6_forwarding "net.ipv6.conf.all.forwarding" int(0, 0) "0" Live Rw
         "Always 0: a stack is a host and does not forward.",
     ip6_hop_limit "net.ipv6.conf.all.hop_limit" int(1, 255) "64" Live Rw

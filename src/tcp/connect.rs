@@ -65,8 +65,9 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
     }
     if bound.is_none() {
         cx.sk.saddr = dst.src;
-        if cx.sk.rcv_saddr.is_unspecified() || cx.sk.rcv_saddr.is_ipv4() != peer.is_ipv4() {
-            // Bound to any address, it has this one now: others of the port are free (inet_bhash2_update_saddr).
+        if cx.sk.rcv_saddr != dst.src {
+            // Bound to any address, or to a broadcast one, it has this one now: others of the port are free
+            // (inet_bhash2_update_saddr).
             cx.sk.rcv_saddr = dst.src;
             rehold(cx);
         }

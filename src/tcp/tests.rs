@@ -420,6 +420,22 @@ fn ports_that_bind_chooses_are_shared_where_the_sysctl_and_the_sockets_say_so() 
 }
 
 #[test]
+fn a_connection_from_a_broadcast_address_has_an_address_of_this_host() {
+    let n = net();
+    let (_l, at) = n.listener(LO, 4);
+    let c = n.socket(libc::AF_INET);
+    c.bind("127.255.255.255:0".parse().unwrap()).unwrap();
+    let port = c.local_addr().unwrap().port();
+    assert_eq!(c.connect(Some(at)), Err(Error::InProgress));
+    n.run(Duration::from_millis(1));
+    assert_eq!(c.local_addr(), Ok(SocketAddr::new(LO, port)));
+    for (addr, want) in [("127.0.0.1", Err(Error::AddrInUse)), ("127.0.0.2", Ok(())), ("127.255.255.255", Ok(()))] {
+        let addr: IpAddr = addr.parse().unwrap();
+        assert_eq!(n.socket(libc::AF_INET).bind(SocketAddr::new(addr, port)), want, "{addr}");
+    }
+}
+
+#[test]
 fn peek_and_msg_trunc_leave_and_discard() {
     let n = net();
     let (_l, c, s) = n.pair(LO);
