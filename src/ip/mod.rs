@@ -14,6 +14,7 @@
 //! | `fragment` | reassembly |
 //! | `icmp`, `icmpv6` | errors sent and received, echo |
 //! | `ident` | identifications |
+//! | `ifid` | interface identifiers of addresses that are made |
 //! | `input` | from a device to the protocol's handler |
 //! | `multicast` | which groups this stack listens to; IGMP and MLD |
 //! | `neigh` | ARP and neighbour discovery |
@@ -42,6 +43,7 @@ pub(crate) mod fragment;
 pub mod icmp;
 pub(crate) mod icmpv6;
 pub(crate) mod ident;
+pub(crate) mod ifid;
 pub(crate) mod input;
 pub(crate) mod multicast;
 pub mod neigh;
@@ -139,6 +141,7 @@ pub fn init(stack: &Arc<Stack>) -> Result<()> {
             Ok(())
         }),
     )?;
+    ifid::init(stack)?;
     for lo in stack.netdevs.iter().filter(|d| d.caps().loopback) {
         for (addr, prefix) in [(IpAddr::V4(Ipv4Addr::LOCALHOST), 8), (IpAddr::V6(Ipv6Addr::LOCALHOST), 128)] {
             route::add_address(stack, lo, Cidr::new(addr, prefix).ok_or(Error::Inval)?)?;

@@ -611,7 +611,7 @@ pub(super) fn ndp_rcv(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, src: Ipv
             }
             if !dev.addrs().iter().any(|a| a.addr() == IpAddr::V6(target)) {
                 // Another host is about to take an address that we are about to take.
-                if probing && net(stack).autoconf.claimed(stack, &dev, target) {
+                if probing && net(stack).autoconf.claimed(stack, &dev, target, now) {
                     return;
                 }
                 return stack.mib.drop(DropReason::Ipv6NdiscNsOtherHost);
@@ -649,7 +649,7 @@ pub(super) fn ndp_rcv(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, src: Ipv
             if net(stack).routes.is_local(IpAddr::V6(target)) {
                 return stack.mib.drop(DropReason::IpLocalSource);
             }
-            if net(stack).autoconf.claimed(stack, &dev, target) {
+            if net(stack).autoconf.claimed(stack, &dev, target, now) {
                 return;
             }
             let key = (dev.ifindex, IpAddr::V6(target));

@@ -8,7 +8,7 @@
 //! `local`.
 
 use super::exception::Exceptions;
-use super::net;
+use super::{ifid, net};
 use crate::base::error::{Error, Result};
 use crate::base::hash::PlainMap;
 use crate::base::padded::Padded;
@@ -660,13 +660,13 @@ pub(super) fn add_address_alone(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cid
     put_address(stack, dev, addr, false)
 }
 
-/// Adds the link-local address that the hardware address makes (RFC 4291 appendix A), unless the device has one.
+/// Adds the link-local address, unless the device has one, or is to have none.
 pub(super) fn add_link_local(stack: &Arc<Stack>, dev: &Arc<NetDev>, mac: MacAddr) -> Result<()> {
-    if dev.addrs().iter().any(|c| matches!(c.addr(), IpAddr::V6(x) if is_link_local_v6(x))) {
+    let has = dev.addrs().iter().any(|c| matches!(c.addr(), IpAddr::V6(x) if is_link_local_v6(x)));
+    if has || !ifid::wants_link_local(stack) {
         return Ok(());
     }
-    let low = u64::from_be_bytes(mac.eui64());
-    let addr = Ipv6Addr::from(0xfe80_u128 << 112 | u128::from(low));
+    let addr = ifid::address(stack, Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), mac, 0);
     put_address(stack, dev, Cidr::new(IpAddr::V6(addr), 64).ok_or(Error::Inval)?, true)
 }
 
