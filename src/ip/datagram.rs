@@ -498,7 +498,9 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
     let (src, mut oif) = (asked.src.or(own), if asked.oif != 0 { asked.oif } else { of_socket });
     match scope_of(to) {
         0 => {}
-        scope if oif != 0 && oif != scope => return Err(Error::Inval),
+        // The name's goes before the socket's, but not with ping sockets.
+        scope if asked.oif != 0 && asked.oif != scope => return Err(Error::Inval),
+        scope if ping && c.bound_dev_if != 0 && c.bound_dev_if != scope => return Err(Error::Inval),
         scope => oif = scope,
     }
     let group = to.ip().is_multicast();

@@ -401,9 +401,10 @@ fn receive_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now
     if skb.link_multicast && !h.dst.is_multicast() {
         return bad_header_v6(stack, DropReason::UnicastInL2Multicast);
     }
-    // Payload length 0 is a jumbogram's or nothing follows; of a super-packet above 64 KiB the device knows the length.
+    // Payload length 0 is a jumbogram's, of which Linux takes all that came with hop-by-hop options, or nothing follows;
+    // of a super-packet above 64 KiB the device knows the length.
     let total = match payload {
-        0 if skb.gso_size != 0 => skb.len(),
+        0 if skb.gso_size != 0 || h.next == proto::HOPOPTS => skb.len(),
         n => ipv6::HEADER_LEN + n,
     };
     if skb.len() < total {

@@ -188,6 +188,10 @@ fn check_corked(g: &SockGuard<'_>, msg: &SendMsg<'_>, v4: bool) -> Result<()> {
     if g.sock.family == AF_INET {
         return Ok(());
     }
+    // One of AF_INET is left to IPv4, which does not look at it.
+    if v4 && msg.odd_name.is_some_and(|odd| odd.len >= 2 && odd.family == AF_INET) && !g.common.flag(flag::V6ONLY) {
+        return datagram::send_len(msg).map(drop);
+    }
     match name(g, msg)? {
         Some(to) if to.is_ipv4() && g.common.flag(flag::V6ONLY) => Err(Error::NetUnreach),
         Some(to) if to.is_ipv4() => {
