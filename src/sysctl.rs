@@ -31,6 +31,9 @@ use table::{Row, TABLE};
 /// value, so it can be set.
 const WITHOUT: &[(&str, &str)] = &[("net.ipv4.ip_unprivileged_port_start", "0")];
 
+const RESERVED: SysctlId = SysctlId(Row::ip_local_reserved_ports as u64);
+const RATEMASK6: SysctlId = SysctlId(Row::icmp6_ratemask as u64);
+
 /// What values a sysctl takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -179,6 +182,8 @@ pub struct Sysctls {
     values: Box<[Value]>,
     /// `ip_local_reserved_ports` as bits.
     reserved: Box<[AtomicU64; 1024]>,
+    /// `net.ipv6.icmp.ratemask` as bits.
+    ratemask6: [AtomicU64; 4],
     registered: RwLock<Registered>,
     hooks: RwLock<HashMap<SysctlId, Hooks>>,
     /// Serialises writers; readers never take it.
@@ -305,6 +310,7 @@ impl Sysctls {
         Sysctls {
             values: TABLE.iter().map(first).collect(),
             reserved: Box::new([const { AtomicU64::new(0) }; 1024]),
+            ratemask6: [!(1 << 2), u64::MAX, 0, 0].map(AtomicU64::new),
             registered: RwLock::default(),
             hooks: RwLock::default(),
             writer: Mutex::new(()),
@@ -343,6 +349,12 @@ impl Sysctls {
     #[inline]
     pub(crate) fn port_is_reserved(&self, port: u16) -> bool {
         self.reserved[usize::from(port) / 64].load(Relaxed) >> (port % 64) & 1 == 1
+    }
+
+    /// Whether `net.ipv6.icmp.ratemask` contains this type of ICMPv6.
+    #[inline]
+    pub(crate) fn icmp6_is_limited(&self, ty: u8) -> bool {
+        self.ratemask6[usize::from(ty) / 64].load(Relaxed) >> (ty % 64) & 1 == 1
     }
 
     /// Incremented at each change of any value: a value cached from sysctls is valid while it does not change.
@@ -456,8 +468,13 @@ impl Sysctls {
                 return Err(Error::OpNotSupp);
             }
             value.store(&def.kind, &parsed);
-            if let (Parsed::Ports(set), true) = (&parsed, id == SysctlId(Row::ip_local_reserved_ports as u64)) {
-                for (cell, &bits) in self.reserved.iter().zip(set.iter()) {
+            if let Parsed::Ports(set) = &parsed {
+                let cells: &[AtomicU64] = match id {
+                    RATEMASK6 => &self.ratemask6,
+                    RESERVED => &*self.reserved,
+                    _ => &[],
+                };
+                for (cell, &bits) in cells.iter().zip(set.iter()) {
                     cell.store(bits, Relaxed);
                 }
             }
@@ -475,6 +492,10 @@ impl Sysctls {
         const FRAG_LOW: u64 = Row::ipfrag_low_thresh as u64;
         const FRAG6_HIGH: u64 = Row::ip6frag_high_thresh as u64;
         const FRAG6_LOW: u64 = Row::ip6frag_low_thresh as u64;
+        if let (Parsed::Ports(set), RATEMASK6) = (&*parsed, id) {
+            // ICMPv6 has 256 types.
+            return if set[4..].iter().all(|&bits| bits == 0) { Ok(()) } else { Err(Error::Inval) };
+        }
         let Parsed::Numbers(n, _) = parsed else { return Ok(()) };
         let ok = match id.0 {
             PORT_RANGE => n[0] >= 1 && n[0] <= n[1] && n[0] >= i128::from(self.ip_unprivileged_port_start()),

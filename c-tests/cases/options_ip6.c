@@ -256,6 +256,17 @@ static void least_hops(void)
     EQ(usk_recv(fd[1], buf, 4, MSG_DONTWAIT), 1);
     close_pair(later);
     close_pair(fd);
+    /* It is not for segments of IPv4. */
+    int l = (int)OK(usk_socket(AF_INET6, SOCK_STREAM, 0)), c = (int)OK(usk_socket(AF_INET, SOCK_STREAM, 0));
+    struct addr any = at("::", 0);
+    OK(set_int(l, SOL_IPV6, IPV6_MINHOPCOUNT, 255));
+    OK(usk_bind(l, &any.sa, any.len));
+    OK(usk_listen(l, 1));
+    struct addr to = at("127.0.0.1", port_of(sock_name(l)));
+    OK(usk_connect(c, &to.sa, to.len));
+    usk_close((int)OK(usk_accept(l, NULL, NULL)));
+    usk_close(c);
+    usk_close(l);
 }
 
 /* IPV6_MTU: packets are no larger, though the path would take them; IPV6_DONTFRAG: they are not cut, and with

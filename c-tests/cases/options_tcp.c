@@ -146,15 +146,45 @@ static void algorithm_info(void)
     close_pair(fd);
 }
 
-/* UDP_ENCAP 0: no tunnel, which is how a socket begins. */
-static void no_tunnel(void)
+/* UDP_ENCAP: without a security association ESP is nobody's, and what IKE says is the program's (RFC 3948). */
+static void tunnels(void)
 {
-    int fd = (int)OK(usk_socket(AF_INET, SOCK_DGRAM, 0));
-    EQ(get_int(fd, IPPROTO_UDP, UDP_ENCAP), 0);
-    OK(set_int(fd, IPPROTO_UDP, UDP_ENCAP, 0));
-    ERR(set_int(fd, IPPROTO_UDP, UDP_ENCAP, 77), ENOPROTOOPT);
-    EQ(get_int(fd, IPPROTO_UDP, UDP_ENCAP), 0);
-    usk_close(fd);
+    int fd[2];
+    udp_pair(AF_INET, fd);
+    EQ(get_int(fd[1], IPPROTO_UDP, UDP_ENCAP), 0);
+    ERR(set_int(fd[1], IPPROTO_UDP, UDP_ENCAP, UDP_ENCAP_GTP1U), ENOPROTOOPT);
+    OK(set_int(fd[1], IPPROTO_UDP, UDP_ENCAP, UDP_ENCAP_L2TPINUDP));
+    OK(usk_send(fd[0], "\1\2\3\4of L2TP", 11, 0));
+    EQ(receive(fd[1], 0).n, 11);
+    OK(set_int(fd[1], IPPROTO_UDP, UDP_ENCAP, UDP_ENCAP_ESPINUDP));
+    EQ(get_int(fd[1], IPPROTO_UDP, UDP_ENCAP), UDP_ENCAP_ESPINUDP);
+    OK(usk_send(fd[0], "\1\2\3\4of ESP", 10, 0));
+    OK(usk_send(fd[0], "\377", 1, 0)); /* keeps a NAT's binding alive */
+    OK(usk_send(fd[0], "\1\2\3\4shrt", 8, 0));
+    EQ(receive(fd[1], 0).n, 8);
+    OK(usk_send(fd[0], "\0\0\0\0of IKE", 10, 0));
+    EQ(receive(fd[1], 0).n, 10);
+    EQ(ready(fd[1], POLLIN), 0);
+    OK(set_int(fd[1], IPPROTO_UDP, UDP_ENCAP, 0));
+    OK(usk_send(fd[0], "\1\2\3\4of ESP", 10, 0));
+    EQ(receive(fd[1], 0).n, 10);
+    close_pair(fd);
+}
+
+/* ICMP errors are the tunnel's, not the program's. */
+static void errors_of_a_tunnel(void)
+{
+    for (int tunnel = 0; tunnel < 2; tunnel++) {
+        int fd[2];
+        udp_pair(AF_INET, fd);
+        OK(set_int(fd[0], IPPROTO_UDP, UDP_ENCAP, tunnel ? UDP_ENCAP_L2TPINUDP : 0));
+        usk_close(fd[1]);
+        OK(usk_send(fd[0], "x", 1, 0));
+        if (!tunnel)
+            await(fd[0], POLLERR);
+        EQ(get_int(fd[0], SOL_SOCKET, SO_ERROR), tunnel ? 0 : ECONNREFUSED);
+        usk_close(fd[0]);
+    }
 }
 
 /* UDP_NO_CHECK6_TX: datagrams over IPv6 without checksum, which a receiver takes with UDP_NO_CHECK6_RX alone. */
@@ -208,7 +238,8 @@ int main(void)
     left_in_queue();
     timeouts_of_a_connection();
     algorithm_info();
-    no_tunnel();
+    tunnels();
+    errors_of_a_tunnel();
     no_checksum();
     icmpv6_filter();
     return done();

@@ -247,6 +247,69 @@ static void packet_info(void)
     OK(usk_close(c));
 }
 
+/* What MSG_MORE holds back counts as sent, and leaves no room for more; the rest of a datagram that is longer than its
+ * path is refused where the send buffer is full twice over. */
+static void corked(void)
+{
+    int s = bound(SOCK_DGRAM, local(AF_INET6)), fd = (int)OK(usk_socket(AF_INET6, SOCK_DGRAM, 0)), n;
+    struct addr to = sock_name(s);
+    static char buf[65508];
+    OK(set_int(fd, SOL_SOCKET, SO_SNDBUF, 1));
+    EQ(ready(fd, POLLOUT), POLLOUT);
+    EQ(usk_sendto(fd, buf, 1024, MSG_MORE, &to.sa, to.len), 1024);
+    OK(usk_ioctl(fd, TIOCOUTQ, &n));
+    EQ(n, 2304);
+    EQ(ready(fd, POLLOUT), 0);
+    EQ(usk_sendto(fd, buf, 1000, 0, &to.sa, to.len), 1000);
+    EQ(usk_recv(s, buf, sizeof buf, 0), 2024);
+    EQ(ready(fd, POLLOUT), POLLOUT);
+    ERR(usk_sendto(fd, buf, sizeof buf, 0, &to.sa, to.len), ENOBUFS);
+    OK(usk_close(fd));
+    OK(usk_close(s));
+}
+
+/* A name that IPv4 does not look at under a cork; an interface of a failed connect, which stays the socket's. */
+static void names_of_ipv4(void)
+{
+    int s = bound(SOCK_DGRAM, local(AF_INET)), fd = (int)OK(usk_socket(AF_INET6, SOCK_DGRAM, 0));
+    struct addr to = sock_name(s), far = at("fe80::1", 4001);
+    EQ(usk_sendto(fd, "a", 1, MSG_MORE, &to.sa, to.len), 1);
+    EQ(usk_sendto(fd, "b", 1, 0, &to.sa, 4), 1);
+    char buf[8];
+    EQ(usk_recv(s, buf, sizeof buf, 0), 2);
+    OK(usk_close(fd));
+    OK(usk_close(s));
+    s = (int)OK(usk_socket(AF_INET6, SOCK_DGRAM, 0));
+    struct addr any = at("::", 0);
+    OK(usk_bind(s, &any.sa, any.len));
+    to = at("127.0.0.1", port_of(sock_name(s)));
+    fd = (int)OK(usk_socket(AF_INET, SOCK_DGRAM, 0));
+    EQ(usk_sendto(fd, "a", 1, 0, &to.sa, to.len), 1);
+    EQ(usk_recv(s, buf, sizeof buf, 0), 1);
+    ((struct sockaddr_in6 *)&far.sa)->sin6_scope_id = 77;
+    CHECK(usk_connect(s, &far.sa, far.len) < 0);
+    EQ(usk_sendto(fd, "a", 1, 0, &to.sa, to.len), 1);
+    ERR(usk_recv(s, buf, sizeof buf, MSG_DONTWAIT), EAGAIN);
+    OK(usk_close(fd));
+    OK(usk_close(s));
+}
+
+/* Of many small datagrams a buffer holds as many as the kernel's: two in the least one. */
+static void least_buffer(void)
+{
+    int s = bound(SOCK_DGRAM, local(AF_INET)), fd = (int)OK(usk_socket(AF_INET, SOCK_DGRAM, 0)), n = 0;
+    struct addr to = sock_name(s);
+    OK(set_int(s, SOL_SOCKET, SO_RCVBUF, 1));
+    for (int i = 0; i < 5; i++)
+        EQ(usk_sendto(fd, "x", 1, 0, &to.sa, to.len), 1);
+    char buf[8];
+    while (usk_recv(s, buf, sizeof buf, MSG_DONTWAIT) == 1)
+        n++;
+    EQ(n, 2);
+    OK(usk_close(fd));
+    OK(usk_close(s));
+}
+
 int main(void)
 {
     begin("udp");
@@ -258,5 +321,8 @@ int main(void)
     }
     limits();
     packet_info();
+    corked();
+    names_of_ipv4();
+    least_buffer();
     return done();
 }

@@ -127,6 +127,7 @@ reasons! {
     IcmpRateLimit "ICMP_RATELIMIT" "Its answer is withheld by the ICMP rate limit (ours, not Linux's).",
     PfMemalloc "PFMEMALLOC" "Memory reserve packet for a socket that must not use it.",
     QueuePurge "QUEUE_PURGE" "The queue it stood in was emptied.",
+    EspNoState "XFRM_NO_STATE" "ESP in UDP, without a security association (ours, not Linux's).",
     IpTunnelEcn "IP_TUNNEL_ECN" "Forbidden ECN combination.",
     PacketSockError "PACKET_SOCK_ERROR" "A packet socket could not take it.",
     MacInvalidSource "MAC_INVALID_SOURCE" "Multicast or zero Ethernet source.",

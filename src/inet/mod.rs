@@ -15,7 +15,7 @@ use crate::sock::pages::Pages;
 use crate::sock::proto::SockRef;
 use crate::sock::state::State;
 use crate::sock::wait::Events;
-use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, SockCommon, flag, sockopt};
+use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, SockCommon, flag, more, sockopt};
 use crate::stack::Stack;
 use crate::sys::signal;
 use std::io::IoSlice;
@@ -112,6 +112,10 @@ impl Socket {
     /// Sets O_NONBLOCK.
     pub fn set_nonblocking(&self, on: bool) {
         self.nonblock.store(on, Ordering::Relaxed);
+        if self.sock.ty == libc::SOCK_DGRAM as u16 {
+            let mut g = self.sk().lock();
+            g.common.more = g.common.more & !more::NONBLOCK | if on { more::NONBLOCK } else { 0 };
+        }
     }
 
     /// Flags of the open file description that a socket only shows (O_APPEND).

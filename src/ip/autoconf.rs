@@ -4,12 +4,12 @@
 //! addrconf_prefix_rcv, addrconf_rs_timer, addrconf_dad_work, addrconf_verify_rtnl. RFC 4861 §6.3, RFC 4191.
 //!
 //! Off unless `accept_ra` is set: a stack has the addresses that it is given, and with a random hardware address it
-//! would make others at each start. Interface identifiers are EUI-64 (addr_gen_mode 0). Of several default routers the
+//! would make others at each start, but for stable ones (`ifid`). Of several default routers the
 //! best is used, by preference and then the first heard of; one that does not answer is not given up before its
 //! lifetime. Not here: route information options (Linux by default takes none), temporary addresses, DHCPv6. A
 //! configured address is used without detection.
 
-use super::{icmpv6, neigh, net, route};
+use super::{icmpv6, ifid, neigh, net, route};
 use crate::base::env::{Duration, Instant};
 use crate::counters::DropReason;
 use crate::device::LinkType;
@@ -35,6 +35,8 @@ const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 const MIN_VALID: Duration = Duration::from_secs(2 * 3600);
 /// Routers, and prefixes, of one link that are remembered: more are the work of somebody else.
 const MAX_HEARD: usize = 64;
+/// Before the next identifier is tried.
+const IDGEN_DELAY: Duration = Duration::from_secs(1);
 /// Metric of the routes of prefixes (IP6_RT_PRIO_ADDRCONF).
 const PREFIX_METRIC: u32 = 256;
 /// Length of the prefixes of addresses: the rest is the interface identifier.
@@ -49,6 +51,7 @@ pub(crate) struct Autoconf {
     /// Neighbour discovery's times by interface, and whether there are some.
     times: RwLock<HashMap<u32, Times>>,
     has_times: AtomicBool,
+    pub(super) secret: ifid::RandomSecret,
 }
 
 /// Reachable time and time between solicitations that a router has said.
@@ -88,6 +91,8 @@ struct Address {
     valid: Until,
     preferred: Until,
     state: State,
+    /// How many addresses of its prefix others had.
+    dad_count: u8,
 }
 
 /// Router solicitations: how many were sent, the last interval, and when the next is due.
@@ -133,15 +138,32 @@ impl Autoconf {
     }
 
     /// A neighbour probes for `addr`, or claims to have it: if it is tentative here, it is a duplicate (RFC 4862
-    /// §5.4.3, §5.4.4; addrconf_dad_failure). False: it is none of ours.
-    pub(super) fn claimed(&self, stack: &Arc<Stack>, dev: &NetDev, addr: Ipv6Addr) -> bool {
+    /// §5.4.3, §5.4.4; addrconf_dad_failure). A stable one is followed by another. False: it is none of ours.
+    pub(super) fn claimed(&self, stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Ipv6Addr, now: Instant) -> bool {
         let mut ifaces = self.ifaces.lock();
-        let addrs = ifaces.get_mut(&dev.ifindex).into_iter().flat_map(|i| i.addrs.iter_mut());
+        let Some(iface) = ifaces.get_mut(&dev.ifindex) else { return false };
         let tentative = |a: &&mut Address| a.addr.addr() == IpAddr::V6(addr) && matches!(a.state, State::Tentative(..));
-        let Some(found) = addrs.into_iter().find(tentative) else { return false };
+        let Some(found) = iface.addrs.iter_mut().find(tentative) else { return false };
         found.state = State::Duplicate;
+        let (valid, preferred, dad_count) = (found.valid, found.preferred, found.dad_count + 1);
+        let mut next = None;
+        if let LinkType::Ethernet(mac) = dev.caps().link
+            && dad_count <= ifid::RETRIES
+            && ifid::is_stable(stack)
+        {
+            let ip = ifid::address(stack, addr, mac, dad_count);
+            if let Some(addr) = Cidr::new(ip.into(), PREFIX_LEN) {
+                let state = State::Tentative(0, now + IDGEN_DELAY);
+                iface.addrs.push(Address { addr, valid, preferred, state, dad_count });
+                next = Some(ip);
+            }
+        }
         drop(ifaces);
         net(stack).groups.solicited(stack, dev, addr, false);
+        if let Some(next) = next {
+            net(stack).groups.solicited(stack, dev, next, true);
+            run(stack, dev, now);
+        }
         true
     }
 }
@@ -329,13 +351,17 @@ impl Iface {
         now: Instant,
     ) {
         let (IpAddr::V6(network), LinkType::Ethernet(mac)) = (prefix.addr(), dev.caps().link) else { return };
-        let ip = Ipv6Addr::from(u128::from(network) | u128::from(u64::from_be_bytes(mac.eui64())));
+        let ip = ifid::address(stack, network, mac, 0);
         let Some(addr) = Cidr::new(ip.into(), PREFIX_LEN) else { return };
-        if let Some(known) = self.addrs.iter_mut().find(|a| a.addr == addr) {
+        let mut is_known = false;
+        for known in self.addrs.iter_mut().filter(|a| a.addr.network() == addr.network()) {
             // Who is not trusted for more than two hours cannot take the address away at once (§5.5.3 e).
             let least = known.valid.map_or(now + MIN_VALID, |v| v.min(now + MIN_VALID));
             known.valid = valid.map(|v| v.max(least));
             known.preferred = preferred;
+            is_known = true;
+        }
+        if is_known {
             return;
         }
         let count = dev.addrs().iter().filter(|a| a.addr().is_ipv6()).count();
@@ -353,7 +379,7 @@ impl Iface {
             // Hosts that heard the same advertisement do not probe in step (RFC 4862 §5.4.2).
             _ => Duration::from_millis(stack.entropy.below(1000).into()),
         };
-        self.addrs.push(Address { addr, valid, preferred, state: State::Tentative(0, now + wait) });
+        self.addrs.push(Address { addr, valid, preferred, state: State::Tentative(0, now + wait), dad_count: 0 });
     }
 
     /// Does what is due; returns what to send, and when to look again.

@@ -4,7 +4,7 @@
 
 use super::output::{IpTx, xmit, xmit_multicast, xmit_with_headers, xmit_with_options};
 use super::socket_headers::Chain;
-use super::{exception, flowlabel, net, options, rfc4884, route, rxcontrol, socket_headers, sockopt, txcontrol};
+use super::{cork, exception, flowlabel, net, options, rfc4884, route, rxcontrol, socket_headers, sockopt, txcontrol};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
@@ -59,7 +59,16 @@ pub fn queue(g: &mut SockGuard<'_>, mut skb: Skb) -> std::result::Result<(), Dro
         // The queue is half full: small datagrams in large pages are copied (skb_condense).
         skb.shrink();
     }
-    if held >= limit {
+    // At least what the kernel would take for it: programs know how many datagrams a buffer holds.
+    let v4 = skb.rx.is_none_or(|rx| rx.dst.is_ipv4());
+    let behind = skb.len() - if is_udp(sock) { 0 } else { usize::from(skb.nh_len).min(skb.len()) };
+    skb.truesize = skb.truesize.max(cork::sent_truesize(v4, behind));
+    // UDP looks at what would be held, the others at what is (__udp_enqueue_schedule_skb, sock_queue_rcv_skb).
+    let full = match is_udp(sock) {
+        true => held > 0 && i64::from(held) + i64::from(skb.truesize) > i64::from(limit),
+        false => held >= limit,
+    };
+    if full {
         sock.drops.fetch_add(1, Ordering::Relaxed);
         return Err(DropReason::SocketRcvbuff);
     }
@@ -76,12 +85,13 @@ pub fn queue(g: &mut SockGuard<'_>, mut skb: Skb) -> std::result::Result<(), Dro
 }
 
 /// Takes the next datagram, or waits for one, and lets `f` copy it from a byte on, which counts from behind its
-/// `header`. With MSG_PEEK it stays, and the byte is that of SO_PEEK_OFF; with MSG_ERRQUEUE it is the next queued
+/// `header`. One that is not `good` is dropped. With MSG_PEEK it stays, and the byte is that of SO_PEEK_OFF; with MSG_ERRQUEUE it is the next queued
 /// error. Errors: the pending one, EAGAIN, EINTR. Ok(0) after SHUT_RD. Linux: __skb_recv_udp, __skb_recv_datagram.
 pub fn recv(
     sk: SockRef<'_>,
     msg: &mut RecvMsg<'_, '_>,
     header: usize,
+    good: impl Fn(&SockGuard<'_>, &mut Skb) -> bool,
     f: impl FnOnce(&SockGuard<'_>, &Skb, usize, &mut RecvMsg<'_, '_>) -> usize,
 ) -> Result<usize> {
     let mut g = sk.lock();
@@ -101,10 +111,16 @@ pub fn recv(
     }
     let deadline = g.common.rcvtimeo.get().map(|t| g.now() + t);
     let peek = msg.flags & libc::MSG_PEEK != 0;
-    let (at, from) = loop {
+    let (at, from, mut skb) = loop {
         sk.sock.take_error()?;
-        if let Some(found) = next(&g.common, peek, header) {
-            break found;
+        if let Some((at, from)) = next(&g.common, peek, header)
+            && let Some(mut skb) = g.common.receive_queue.remove(at)
+        {
+            if good(&g, &mut skb) {
+                break (at, from, skb);
+            }
+            drop_queued(&mut g, &skb);
+            continue;
         }
         if msg.dontwait() {
             return Err(Error::Again);
@@ -114,7 +130,6 @@ pub fn recv(
         }
         g.sleep(Events::IN, true, deadline)?;
     };
-    let Some(mut skb) = g.common.receive_queue.remove(at) else { return Err(Error::Again) };
     let n = f(&g, &skb, from, msg);
     rxcontrol::control(&g, &skb, msg);
     let (sock, truesize) = (g.sock, skb.truesize);
@@ -133,6 +148,23 @@ pub fn recv(
         g.common.peek_off = if peek { off.saturating_add(by) } else { (off - by).max(0) };
     }
     Ok(n)
+}
+
+/// A packet that was taken from the receive queue is dropped (__sk_queue_drop_skb).
+fn drop_queued(g: &mut SockGuard<'_>, skb: &Skb) {
+    let sock = g.sock;
+    mem::uncharge_rmem(sock, &mut g.common, skb.truesize);
+    sock.drops.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Drops the first packets of the receive queue that are not `good` (first_packet_length).
+pub(crate) fn drop_bad(g: &mut SockGuard<'_>, good: impl Fn(&SockGuard<'_>, &mut Skb) -> bool) {
+    while let Some(mut skb) = g.common.receive_queue.pop_front() {
+        if good(g, &mut skb) {
+            return g.common.receive_queue.push_front(skb);
+        }
+        drop_queued(g, &skb);
+    }
 }
 
 /// What IPV6_RECVPATHMTU has for the next receive (ipv6_recv_rxpmtu).
@@ -178,23 +210,16 @@ pub(crate) fn copy_behind(skb: &Skb, header: usize, len: usize, from: usize, msg
 
 /// recvmsg of the sockets whose messages have no ports: the whole packet, and the sender's address. As [`recv`].
 pub fn recv_whole(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
-    recv(sk, msg, 0, |_, skb, from, msg| {
-        msg.name = skb.rx.map(|rx| name_of(rx.src, 0, rx.ifindex));
-        copy_behind(skb, 0, skb.len(), from, msg)
-    })
-}
-
-/// Memory of `len` bytes that a cork holds back, as the kernel counts it: the sk_buff, and what kmalloc gives for the
-/// bytes, the headers and skb_shared_info. Seen for 1, 100, 400 and 3,000 bytes; between them a guess.
-pub(crate) fn corked_truesize(len: usize) -> u32 {
-    const SK_BUFF: u32 = 256;
-    const HEADERS: u32 = 64;
-    const SHARED_INFO: u32 = 320;
-    const SMALL_HEAD: u32 = 576;
-    match len as u32 + HEADERS + SHARED_INFO {
-        ..=SMALL_HEAD => SK_BUFF + SMALL_HEAD,
-        head => SK_BUFF + head.next_power_of_two(),
-    }
+    recv(
+        sk,
+        msg,
+        0,
+        |_, _| true,
+        |_, skb, from, msg| {
+            msg.name = skb.rx.map(|rx| name_of(rx.src, 0, rx.ifindex));
+            copy_behind(skb, 0, skb.len(), from, msg)
+        },
+    )
 }
 
 /// FIONREAD: bytes of the next datagram behind its `header`; TIOCOUTQ: bytes that the device has not completed. ENOTTY:
@@ -266,9 +291,8 @@ pub fn name_of(ip: IpAddr, port: u16, ifindex: u32) -> SocketAddr {
 pub fn icmp_error(g: &mut SockGuard<'_>, e: &IcmpError<'_>, to: SocketAddr, payload: &[u8]) {
     let v4 = e.src.is_ipv4();
     let mut fatal = e.fatal;
+    learn_path(g, e);
     if e.errno == Error::MsgSize {
-        exception::update_pmtu(g.stack, e.dst, e.info, e.now);
-        g.common.dst = None;
         if i32::from(g.common.pmtudisc) == libc::IP_PMTUDISC_DONT {
             return;
         }
@@ -301,6 +325,14 @@ pub fn icmp_error(g: &mut SockGuard<'_>, e: &IcmpError<'_>, to: SocketAddr, payl
         return;
     }
     g.sock.report_error(e.errno);
+}
+
+/// Learns the path's MTU from an ICMP error of that kind.
+pub(crate) fn learn_path(g: &mut SockGuard<'_>, e: &IcmpError<'_>) {
+    if e.errno == Error::MsgSize {
+        exception::update_pmtu(g.stack, e.dst, e.info, e.now);
+        g.common.dst = None;
+    }
 }
 
 /// The name of a packet's destination with the flow information that the packet had (ipv6_recv_error).
@@ -466,7 +498,9 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
     let (src, mut oif) = (asked.src.or(own), if asked.oif != 0 { asked.oif } else { of_socket });
     match scope_of(to) {
         0 => {}
-        scope if oif != 0 && oif != scope => return Err(Error::Inval),
+        // The name's goes before the socket's, but not with ping sockets.
+        scope if asked.oif != 0 && asked.oif != scope => return Err(Error::Inval),
+        scope if ping && c.bound_dev_if != 0 && c.bound_dev_if != scope => return Err(Error::Inval),
         scope => oif = scope,
     }
     let group = to.ip().is_multicast();
@@ -558,14 +592,17 @@ pub(super) fn scope_of(to: SocketAddr) -> u32 {
     }
 }
 
+/// Whether an IP_MTU_DISCOVER looks at the device's MTU alone (ip_sk_use_pmtu).
+fn ignores_path(mode: i32) -> bool {
+    matches!(mode, libc::IP_PMTUDISC_PROBE | libc::IP_PMTUDISC_INTERFACE | libc::IP_PMTUDISC_OMIT)
+}
+
 impl Plan {
     /// Whether DF is set on a datagram of `len` bytes, IP header included, by the socket's IP_MTU_DISCOVER. EMSGSIZE,
     /// also queued with the MTU: it is too long and must not be fragmented (__ip_append_data, ip6_append_data).
     pub fn fit(&mut self, g: &mut SockGuard<'_>, len: usize) -> Result<bool> {
         let mode = i32::from(g.common.pmtudisc);
-        let ignores_path =
-            matches!(mode, libc::IP_PMTUDISC_PROBE | libc::IP_PMTUDISC_INTERFACE | libc::IP_PMTUDISC_OMIT);
-        if ignores_path {
+        if ignores_path(mode) {
             let mtu = self.dst.dev.caps().mtu.min(if self.to.is_ipv4() { 65_535 } else { 65_575 });
             if mtu != self.dst.mtu {
                 self.dst = Arc::new(Dst { mtu, ..(*self.dst).clone() });
@@ -593,6 +630,14 @@ impl Plan {
             libc::IP_PMTUDISC_DO | libc::IP_PMTUDISC_PROBE => true,
             _ => fits && sockopt::dont_fragment(g, &self.dst),
         })
+    }
+
+    /// Length of the fragments that a datagram is made of (ip_setup_cork, ip6_setup_cork).
+    pub(super) fn frag_size(&self, g: &SockGuard<'_>) -> u32 {
+        match ignores_path(i32::from(g.common.pmtudisc)) {
+            true => self.dst.dev.caps().mtu.min(self.least_mtu(g).max(self.dst.mtu)),
+            false => self.least_mtu(g),
+        }
     }
 
     /// The path's MTU, or over IPv6 that of IPV6_MTU if it is less.

@@ -51,7 +51,13 @@ pub(super) fn send_problem(stack: &Arc<Stack>, skb: &mut SkbInner, info: &Packet
         Problem::Prohibited => Message::Unreachable { code: unreachable::PROHIBITED, quoted },
         Problem::TooBig { mtu } => Message::PacketTooBig { mtu, quoted },
     };
-    let limited = !net(stack).routes.is_local(info.src);
+    let ty = match msg {
+        Message::Unreachable { .. } => kind::UNREACHABLE,
+        Message::PacketTooBig { .. } => kind::PACKET_TOO_BIG,
+        Message::TimeExceeded { .. } => kind::TIME_EXCEEDED,
+        _ => kind::PARAMETER_PROBLEM,
+    };
+    let limited = stack.sysctl.icmp6_is_limited(ty) && !net(stack).routes.is_local(info.src);
     if !net(stack).limits.allow(stack, info.src, stack.sysctl.icmp6_ratelimit(), limited, info.now) {
         return;
     }
@@ -195,6 +201,10 @@ fn echo(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, dst: Ipv6Addr) {
     let Ok(h) = Icmpv6Header::parse(skb.linear()) else { return };
     if let (false, Ok(Message::Echo { data, .. })) = (ignored, h.message()) {
         // The request's code, too, comes back (icmpv6_echo_reply).
+        let limited = stack.sysctl.icmp6_is_limited(kind::ECHO_REPLY) && !net(stack).routes.is_local(info.src);
+        if !net(stack).limits.allow(stack, info.src, stack.sysctl.icmp6_ratelimit(), limited, info.now) {
+            return;
+        }
         let reply_to = Message::Other { kind: kind::ECHO_REPLY, code: h.code(), rest: h.rest(), data };
         reply(stack, &reply_to, info, (info.tos, flowlabel::of_echo_reply(stack, info.flow_label)));
     }
@@ -272,6 +282,9 @@ pub(super) fn send_nd(
     to: crate::wire::ether::MacAddr,
     now: crate::base::env::Instant,
 ) {
+    if stack.sysctl.ip6_disable_ipv6() {
+        return;
+    }
     let mut bytes = vec![0; msg.len()];
     msg.emit(&mut bytes, src, dst);
     let ty = bytes[0];

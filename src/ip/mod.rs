@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `autoconf` | router advertisements, and addresses and routes that follow from them |
 //! | `bind` | bind(2) for protocols with addresses and ports |
+//! | `cork` | memory of datagrams that are put together |
 //! | `datagram` | what datagram sockets share: queues, what is sent and how, ICMP errors |
 //! | `exception` | path MTUs that ICMP reported |
 //! | `exthdrs` | extension headers of IPv6 |
@@ -13,6 +14,7 @@
 //! | `fragment` | reassembly |
 //! | `icmp`, `icmpv6` | errors sent and received, echo |
 //! | `ident` | identifications |
+//! | `ifid` | interface identifiers of addresses that are made |
 //! | `input` | from a device to the protocol's handler |
 //! | `multicast` | which groups this stack listens to; IGMP and MLD |
 //! | `neigh` | ARP and neighbour discovery |
@@ -32,6 +34,7 @@
 
 pub mod autoconf;
 pub mod bind;
+pub(crate) mod cork;
 pub mod datagram;
 pub mod exception;
 pub(crate) mod exthdrs;
@@ -40,6 +43,7 @@ pub(crate) mod fragment;
 pub mod icmp;
 pub(crate) mod icmpv6;
 pub(crate) mod ident;
+pub(crate) mod ifid;
 pub(crate) mod input;
 pub(crate) mod multicast;
 pub mod neigh;
@@ -127,6 +131,17 @@ pub fn init(stack: &Arc<Stack>) -> Result<()> {
     stack.registry.add_protocol(proto::ICMP, Arc::new(icmp::Icmp)).map_err(|e| e.error())?;
     stack.registry.add_protocol(proto::ICMPV6, Arc::new(icmpv6::Icmpv6)).map_err(|e| e.error())?;
     stack.registry.add_protocol(proto::IGMP, Arc::new(multicast::report::Igmp)).map_err(|e| e.error())?;
+    let weak = Arc::downgrade(stack);
+    stack.sysctl.set_validator(
+        "net.ipv6.conf.all.disable_ipv6",
+        Arc::new(move |value| {
+            let stack = weak.upgrade().ok_or(Error::NoDev)?;
+            net(&stack).routes.disable_ipv6(value != "0");
+            stack.rt_genid_bump();
+            Ok(())
+        }),
+    )?;
+    ifid::init(stack)?;
     for lo in stack.netdevs.iter().filter(|d| d.caps().loopback) {
         for (addr, prefix) in [(IpAddr::V4(Ipv4Addr::LOCALHOST), 8), (IpAddr::V6(Ipv6Addr::LOCALHOST), 128)] {
             route::add_address(stack, lo, Cidr::new(addr, prefix).ok_or(Error::Inval)?)?;

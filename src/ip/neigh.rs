@@ -5,7 +5,9 @@
 //! Entries are created by our own sends and by solicitations for our addresses only (arp_accept is 0): unsolicited
 //! messages may refresh an entry and never create one, but for those of routers. Configured addresses are used without
 //! duplicate address detection (`autoconf` has it for its own). Packets wait in bounded queues; when a neighbour does
-//! not answer, their senders get EHOSTUNREACH.
+//! not answer, their senders get EHOSTUNREACH. `params` has the sysctls, and which probe is next.
+
+mod params;
 
 use super::icmp::deliver_error;
 use super::icmpv6;
@@ -27,6 +29,7 @@ use crate::wire::icmpv6::{Icmpv6Header, Message, ND_HOP_LIMIT, NdOptions, lladdr
 use crate::wire::ip::Ipv4Header;
 use crate::wire::ipv6::Ipv6Header;
 use crate::wire::{ParseError, icmp, icmpv6 as wire6};
+use params::{Params, Probe, params};
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -87,47 +90,6 @@ pub struct Neighbour {
     pub mac: MacAddr,
     /// What is known.
     pub state: State,
-}
-
-/// The sysctls of a family, or over IPv6 what routers have said.
-struct Params {
-    retrans: Duration,
-    mcast_solicit: u32,
-    ucast_solicit: u32,
-    delay: Duration,
-    base_reachable: Duration,
-    queue_bytes: u32,
-    gc: [usize; 3],
-    gc_stale: Duration,
-}
-
-fn params(stack: &Stack, (ifindex, ip): Key) -> Params {
-    let (s, v4) = (&stack.sysctl, ip.is_ipv4());
-    let n = |x: i32| x.max(0) as usize;
-    if v4 {
-        Params {
-            retrans: s.neigh_retrans_time_ms(),
-            mcast_solicit: s.neigh_mcast_solicit() as u32,
-            ucast_solicit: s.neigh_ucast_solicit() as u32,
-            delay: s.neigh_delay_first_probe_time(),
-            base_reachable: s.neigh_base_reachable_time_ms(),
-            queue_bytes: s.neigh_unres_qlen_bytes() as u32,
-            gc: [n(s.neigh_gc_thresh1()), n(s.neigh_gc_thresh2()), n(s.neigh_gc_thresh3())],
-            gc_stale: s.neigh_gc_stale_time(),
-        }
-    } else {
-        let said = net(stack).autoconf.times(ifindex);
-        Params {
-            retrans: said.retrans.unwrap_or_else(|| s.neigh6_retrans_time_ms()),
-            mcast_solicit: s.neigh6_mcast_solicit() as u32,
-            ucast_solicit: s.neigh6_ucast_solicit() as u32,
-            delay: s.neigh6_delay_first_probe_time(),
-            base_reachable: said.reachable.unwrap_or_else(|| s.neigh6_base_reachable_time_ms()),
-            queue_bytes: s.neigh6_unres_qlen_bytes() as u32,
-            gc: [n(s.neigh6_gc_thresh1()), n(s.neigh6_gc_thresh2()), n(s.neigh6_gc_thresh3())],
-            gc_stale: s.neigh6_gc_stale_time(),
-        }
-    }
 }
 
 /// Sends a packet, complete but for its link header, to `next_hop` on the link of `dev`. A packet for an unknown
@@ -222,7 +184,8 @@ fn resolve(stack: &Arc<Stack>, dev: &Arc<NetDev>, key: Key, skb: Skb, own: MacAd
         drop(old);
     }
     if first {
-        solicit(stack, dev, key.1, None, asker, now);
+        let probe = p.probe(State::Incomplete, 0).unwrap_or(Probe::Multicast);
+        ask(stack, dev, key.1, (probe, MacAddr::UNSPECIFIED), asker, now);
     }
     Ok(NetXmit::Success)
 }
@@ -306,6 +269,22 @@ pub(super) fn send_frame(stack: &Stack, dev: &NetDev, to: MacAddr, skb: Skb, now
     }
 }
 
+/// The next probe of a neighbour whose hardware address is, or was, `mac`.
+fn ask(
+    stack: &Arc<Stack>,
+    dev: &Arc<NetDev>,
+    target: IpAddr,
+    (probe, mac): (Probe, MacAddr),
+    asker: Option<IpAddr>,
+    now: Instant,
+) {
+    match probe {
+        Probe::Unicast => solicit(stack, dev, target, Some(mac), asker, now),
+        Probe::Multicast => solicit(stack, dev, target, None, asker, now),
+        Probe::Daemon => {}
+    }
+}
+
 /// Sends a solicitation for `target`: to all, or to `mac`.
 fn solicit(
     stack: &Arc<Stack>,
@@ -363,28 +342,17 @@ impl TimerCall for Timer {
         let mut table = net(stack).neigh.table.write();
         let Some(e) = table.get_mut(&key) else { return };
         e.timer.fired();
-        let ask = match e.state {
-            State::Delay => {
-                e.state = State::Probe;
-                e.probes = 1;
-                Some(Some(e.mac))
-            }
-            State::Probe if e.probes < p.ucast_solicit => {
-                e.probes += 1;
-                Some(Some(e.mac))
-            }
-            State::Incomplete if e.probes < p.mcast_solicit => {
-                e.probes += 1;
-                Some(None)
-            }
-            State::Probe | State::Incomplete => None,
+        match e.state {
+            State::Delay => (e.state, e.probes) = (State::Probe, 0),
+            State::Probe | State::Incomplete => {}
             State::Reachable | State::Stale | State::Permanent => return,
-        };
-        if let Some(mac) = ask {
-            let asker = e.queue.front().and_then(source_of);
+        }
+        if let Some(probe) = p.probe(e.state, e.probes) {
+            e.probes += 1;
+            let (asker, mac) = (e.queue.front().and_then(source_of), e.mac);
             stack.arm_call(&mut e.timer, self, now + p.retrans);
             drop(table);
-            return solicit(stack, &dev, key.1, mac, asker, now);
+            return ask(stack, &dev, key.1, (probe, mac), asker, now);
         }
         // Resolution failed. The entry is removed, and the next packet starts it anew, as from Linux's NUD_FAILED.
         let failed = table.remove(&key);
@@ -643,7 +611,7 @@ pub(super) fn ndp_rcv(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, src: Ipv
             }
             if !dev.addrs().iter().any(|a| a.addr() == IpAddr::V6(target)) {
                 // Another host is about to take an address that we are about to take.
-                if probing && net(stack).autoconf.claimed(stack, &dev, target) {
+                if probing && net(stack).autoconf.claimed(stack, &dev, target, now) {
                     return;
                 }
                 return stack.mib.drop(DropReason::Ipv6NdiscNsOtherHost);
@@ -681,7 +649,7 @@ pub(super) fn ndp_rcv(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, src: Ipv
             if net(stack).routes.is_local(IpAddr::V6(target)) {
                 return stack.mib.drop(DropReason::IpLocalSource);
             }
-            if net(stack).autoconf.claimed(stack, &dev, target) {
+            if net(stack).autoconf.claimed(stack, &dev, target, now) {
                 return;
             }
             let key = (dev.ifindex, IpAddr::V6(target));

@@ -8,7 +8,7 @@
 //! `local`.
 
 use super::exception::Exceptions;
-use super::net;
+use super::{ifid, net};
 use crate::base::error::{Error, Result};
 use crate::base::hash::PlainMap;
 use crate::base::padded::Padded;
@@ -175,6 +175,8 @@ struct Inner {
     local: Prefixes,
     /// Directed broadcast addresses, with their device and the address whose network it is.
     broadcast: HashMap<Ipv4Addr, Vec<(Arc<NetDev>, Ipv4Addr)>>,
+    /// `net.ipv6.conf.all.disable_ipv6`: no address of IPv6 is here.
+    no_v6: bool,
 }
 
 impl Inner {
@@ -185,6 +187,7 @@ impl Inner {
     fn local_to(&self, ip: IpAddr) -> Option<&Arc<RouteSpec>> {
         let found = self.local.find(ip, |_| true)?;
         match ip {
+            IpAddr::V6(_) if self.no_v6 => None,
             IpAddr::V4(a) if found.dst.prefix() < 32 && self.broadcast.contains_key(&a) => None,
             _ => Some(found),
         }
@@ -333,6 +336,11 @@ impl Routes {
         self.inner.read().local_to(ip).is_some()
     }
 
+    /// Turns IPv6 off, and on again with the addresses that there are. The caller invalidates what is cached.
+    pub(super) fn disable_ipv6(&self, on: bool) {
+        self.inner.write().no_v6 = on;
+    }
+
     /// Whether it is another host's address: neither ours, a group's nor a broadcast. Linux: inet_addr_type's
     /// RTN_UNICAST.
     pub fn is_other(&self, a: Ipv4Addr) -> bool {
@@ -435,6 +443,9 @@ pub(crate) fn this_host(stack: &Stack, dst: IpAddr, src: Option<IpAddr>, oif: u3
 }
 
 fn resolve(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32, generation: u64) -> Result<Dst> {
+    if dst.is_ipv6() && net(stack).routes.inner.read().no_v6 {
+        return Err(if src.is_some() { Error::NetUnreach } else { Error::AddrNotAvail });
+    }
     let dst = this_host(stack, dst, src, oif);
     // IPv4 packets to a group or to all, without a device, leave by that of their source.
     let wide = matches!(dst, IpAddr::V4(a) if a.is_multicast() || a.is_broadcast());
@@ -649,13 +660,13 @@ pub(super) fn add_address_alone(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cid
     put_address(stack, dev, addr, false)
 }
 
-/// Adds the link-local address that the hardware address makes (RFC 4291 appendix A), unless the device has one.
+/// Adds the link-local address, unless the device has one, or is to have none.
 pub(super) fn add_link_local(stack: &Arc<Stack>, dev: &Arc<NetDev>, mac: MacAddr) -> Result<()> {
-    if dev.addrs().iter().any(|c| matches!(c.addr(), IpAddr::V6(x) if is_link_local_v6(x))) {
+    let has = dev.addrs().iter().any(|c| matches!(c.addr(), IpAddr::V6(x) if is_link_local_v6(x)));
+    if has || !ifid::wants_link_local(stack) {
         return Ok(());
     }
-    let low = u64::from_be_bytes(mac.eui64());
-    let addr = Ipv6Addr::from(0xfe80_u128 << 112 | u128::from(low));
+    let addr = ifid::address(stack, Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), mac, 0);
     put_address(stack, dev, Cidr::new(IpAddr::V6(addr), 64).ok_or(Error::Inval)?, true)
 }
 

@@ -342,7 +342,7 @@ fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
             if !(0..=255).contains(&val) {
                 return Err(Error::Inval);
             }
-            g.common.min_ttl = val as u8;
+            g.common.min_hops = val as u8;
         }
         IPV6_FREEBIND => g.common.set_flag(flag::FREEBIND, on),
         IPV6_TRANSPARENT => g.common.set_flag(flag::TRANSPARENT, on),
@@ -459,7 +459,7 @@ fn get_v6(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
         IPV6_AUTOFLOWLABEL => wants_flow_label(g.stack, c) as i32,
         IPV6_FLOWINFO_SEND => flowlabel::sends(c).into(),
         IPV6_DONTFRAG => bit(flag::DONTFRAG),
-        IPV6_MINHOPCOUNT => i32::from(c.min_ttl),
+        IPV6_MINHOPCOUNT => i32::from(c.min_hops),
         IPV6_FREEBIND => bit(flag::FREEBIND),
         IPV6_TRANSPARENT => bit(flag::TRANSPARENT),
         _ => return Err(Error::NoProtoOpt),

@@ -73,7 +73,12 @@ pub(super) fn asked_for(
                     }
                     asked.oif = *ifindex;
                 }
-                let device = if asked.oif == 0 && !v4 { scope } else { *ifindex };
+                let of_socket = || if c.bound_dev_if != 0 { c.bound_dev_if } else { sockopt::sticky_if(c) };
+                let device = match asked.oif {
+                    0 if !v4 && scope != 0 => scope,
+                    0 if !v4 => of_socket(),
+                    _ => *ifindex,
+                };
                 if device != 0 {
                     stack.netdevs.by_index(device).ok_or(Error::NoDev)?;
                 }

@@ -13,6 +13,7 @@ use table::{Holder, Table};
 
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
+use crate::ip::cork::Cork;
 use crate::ip::slots::PingRcv;
 use crate::ip::{bind, datagram, icmp as icmp4, icmpv6, net, route, rxcontrol, sockopt};
 use crate::sock::addr::unmap;
@@ -236,6 +237,10 @@ impl Proto for Ping {
             return Err(Error::MsgSize);
         }
         datagram::wait_for_room(&mut g, self.v4, msg.dontwait())?;
+        let mut cork = Cork::new(&g, &plan, false);
+        if !cork.is_one(len) {
+            cork.append(&g, len - icmp::HEADER_LEN, icmp::HEADER_LEN)?;
+        }
         whole?;
         let df = plan.fit(&mut g, len + if self.v4 { 20 } else { 40 })?;
         let protocol = if self.v4 {

@@ -6,7 +6,7 @@ use crate::ip::bind::may_be_foreign;
 use crate::ip::{datagram, net, route};
 use crate::sock::SockGuard;
 use crate::sock::state::State;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV6};
 
 /// Errors: EINVAL (connected), EADDRNOTAVAIL.
 pub(super) fn v4(g: &mut SockGuard<'_>, addr: Ipv4Addr) -> Result<()> {
@@ -19,7 +19,7 @@ pub(super) fn v4(g: &mut SockGuard<'_>, addr: Ipv4Addr) -> Result<()> {
         return Err(Error::AddrNotAvail);
     }
     // A group is no source.
-    take(g, ip, if group { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { ip });
+    take(g, ip, Some(if group { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { ip }));
     Ok(())
 }
 
@@ -50,13 +50,13 @@ pub(super) fn v6(g: &mut SockGuard<'_>, addr: SocketAddrV6) -> Result<()> {
             return Err(Error::AddrNotAvail);
         }
     }
-    let source = if ip.is_multicast() { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { ip.into() };
-    take(g, ip.into(), source);
+    // Of a group the source stays what it was.
+    take(g, ip.into(), Some(ip.into()).filter(|_| !ip.is_multicast()));
     Ok(())
 }
 
-fn take(g: &mut SockGuard<'_>, rcv_saddr: IpAddr, saddr: IpAddr) {
+fn take(g: &mut SockGuard<'_>, rcv_saddr: IpAddr, saddr: Option<IpAddr>) {
     g.common.rcv_saddr = rcv_saddr;
-    g.common.saddr = saddr;
+    g.common.saddr = saddr.unwrap_or(g.common.saddr);
     g.common.dst = None;
 }

@@ -138,6 +138,8 @@ impl Proto for Raw {
 
     fn close(&self, sk: SockRef<'_>, _: i32) {
         let mut g = sk.lock();
+        // What MSG_MORE held back is lost (raw_destroy).
+        let _ = output::take(&mut g);
         self.unhash(&mut g);
         datagram::close(&mut g);
     }
@@ -165,9 +167,7 @@ impl Proto for Raw {
     }
 
     fn ioctl(&self, sk: SockRef<'_>, request: u64) -> Result<i32> {
-        let n = datagram::ioctl(sk, request, 0)?;
-        let corked = private(&mut sk.lock())?.pending.as_ref().map_or(0, |p| p.truesize);
-        Ok(if request == libc::TIOCOUTQ { n.saturating_add(corked as i32) } else { n })
+        datagram::ioctl(sk, request, 0)
     }
 
     fn setsockopt(&self, sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {

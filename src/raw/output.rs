@@ -3,6 +3,7 @@
 
 use super::private;
 use crate::base::error::{Error, Result};
+use crate::ip::cork::Cork;
 use crate::ip::datagram::{self, Plan};
 use crate::ip::net;
 use crate::ip::output::xmit_with_header;
@@ -14,15 +15,23 @@ use crate::sock::state::State;
 use crate::sock::{SockGuard, flag};
 use crate::wire::{checksum, ip, ipv6, proto};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::Ordering;
 
 /// What MSG_MORE holds back: the way of the first call, and the bytes so far.
 pub(super) struct Pending {
     plan: Plan,
     protocol: u8,
     bytes: Vec<u8>,
-    /// Memory of what waits, as the kernel counts it: later calls' bytes are in pages, without room to spare.
-    pub(super) truesize: u32,
+    /// Its memory, which is charged to the socket while it waits.
+    cork: Cork,
+}
+
+/// Takes what waits, and its charge off the socket.
+pub(super) fn take(g: &mut SockGuard<'_>) -> Result<Option<Pending>> {
+    let pending = private(g)?.pending.take();
+    if let Some(p) = &pending {
+        p.cork.uncharge(g.sock);
+    }
+    Ok(pending)
 }
 
 /// sendmsg(2): returns the length, which is always taken whole. Errors: EOPNOTSUPP (MSG_OOB), EMSGSIZE, EDESTADDRREQ,
@@ -109,11 +118,11 @@ fn name_v6(g: &SockGuard<'_>, msg: &SendMsg<'_>) -> Result<(SocketAddr, u8)> {
 /// ip_push_pending_frames). A failure loses what waits. No room in the send buffer is no reason to wait here.
 fn append(g: &mut SockGuard<'_>, v4: bool, plan: Plan, protocol: u8, msg: &mut SendMsg<'_>) -> Result<()> {
     let (src, to) = (plan.src, plan.to);
-    let waits = private(g)?.pending.take();
+    let waits = take(g)?;
     let empty = waits.is_none();
-    let mut packet = waits.unwrap_or(Pending { plan, protocol, bytes: Vec::new(), truesize: 0 });
+    let cork = Cork::new(g, &plan, false);
+    let mut packet = waits.unwrap_or(Pending { plan, protocol, bytes: Vec::new(), cork });
     let header = if v4 { ip::HEADER_LEN } else { ipv6::HEADER_LEN };
-    let added = if msg.flags & MSG_PROBE == 0 { msg.remaining() } else { 0 };
     if msg.flags & MSG_PROBE == 0 {
         let (len, before) = (msg.remaining(), packet.bytes.len());
         let headers = packet.plan.headers_len();
@@ -122,11 +131,8 @@ fn append(g: &mut SockGuard<'_>, v4: bool, plan: Plan, protocol: u8, msg: &mut S
             datagram::local_too_long(g, to, packet.plan.dst.mtu);
             return Err(Error::MsgSize);
         }
-        let held = g.sock.wmem_alloc.load(Ordering::Relaxed) as i64;
-        if held > 2 * i64::from(g.sock.sndbuf.load(Ordering::Relaxed)) {
-            return Err(Error::NoBufs);
-        }
         packet.plan.fit(g, header + headers + before + len)?;
+        packet.cork.append(g, len, 0)?;
         msg.readable()?;
         packet.bytes.resize(before + len, 0);
         if msg.copy_to(&mut packet.bytes[before..]) < len {
@@ -136,10 +142,7 @@ fn append(g: &mut SockGuard<'_>, v4: bool, plan: Plan, protocol: u8, msg: &mut S
         return Ok(());
     }
     if msg.flags & libc::MSG_MORE != 0 {
-        packet.truesize = match packet.truesize {
-            0 => datagram::corked_truesize(packet.bytes.len()),
-            before => before + added as u32,
-        };
+        packet.cork.charge(g.sock);
         private(g)?.pending = Some(packet);
         return Ok(());
     }
@@ -149,7 +152,12 @@ fn append(g: &mut SockGuard<'_>, v4: bool, plan: Plan, protocol: u8, msg: &mut S
     } else {
         fill_checksum(g, &mut packet)?;
     }
-    let Pending { mut plan, protocol, bytes, truesize: _ } = packet;
+    send(g, v4, packet)
+}
+
+fn send(g: &mut SockGuard<'_>, v4: bool, packet: Pending) -> Result<()> {
+    let Pending { mut plan, protocol, bytes, cork: _ } = packet;
+    let header = if v4 { ip::HEADER_LEN } else { ipv6::HEADER_LEN };
     let df = plan.fit(g, header + plan.headers_len() + bytes.len())?;
     let flow_label = plan.flow_label_of(g, protocol);
     plan.xmit(g, Skb::from_slice(&bytes), protocol, flow_label, df)

@@ -263,6 +263,8 @@ pub(crate) mod more {
     pub(crate) const WIFI_STATUS: u16 = 1 << 3;
     pub(crate) const NOFCS: u16 = 1 << 4;
     pub(crate) const PREFER_BUSY_POLL: u16 = 1 << 5;
+    /// O_NONBLOCK, of a datagram socket: poll(2) may say "readable" where a read finds nothing.
+    pub(crate) const NONBLOCK: u16 = 1 << 6;
 }
 
 /// Bits of `SockCommon::ip_flags`: options of the IP levels for which [`flag`] has no bit.
@@ -353,8 +355,10 @@ pub struct SockCommon {
     pub pmtudisc: u8,
     /// Of an accepted stream: the TOS of the segment that opened it over IPv4.
     pub(crate) rcv_tos: u8,
-    /// IP_MINTTL / IPV6_MINHOPCOUNT.
+    /// IP_MINTTL.
     pub min_ttl: u8,
+    /// IPV6_MINHOPCOUNT.
+    pub(crate) min_hops: u8,
     /// SO_PRIORITY.
     pub priority: u32,
     /// SO_MARK.
@@ -411,6 +415,12 @@ pub struct SockCommon {
 }
 
 impl SockCommon {
+    /// Least TTL or hop limit of a segment that is taken (IP_MINTTL, IPV6_MINHOPCOUNT).
+    #[inline]
+    pub(crate) fn least_ttl(&self, l3: skb::L3) -> u8 {
+        if l3 == skb::L3::V4 { self.min_ttl } else { self.min_hops }
+    }
+
     fn new(family: u16) -> SockCommon {
         let any = if family == libc::AF_INET6 as u16 {
             IpAddr::V6(Ipv6Addr::UNSPECIFIED)
@@ -440,6 +450,7 @@ impl SockCommon {
             pmtudisc: libc::IP_PMTUDISC_WANT as u8,
             rcv_tos: 0,
             min_ttl: 0,
+            min_hops: 0,
             priority: 0,
             mark: 0,
             flow_label: 0,

@@ -346,7 +346,7 @@ sysctls! {
         "Sources in a socket's filter of a group.",
     igmp_qrv "net.ipv4.igmp_qrv" int(1, I32_MAX) "2" Live Rw
         "How often a change of a group is reported (robustness variable).",
-    ip_autobind_reuse "net.ipv4.ip_autobind_reuse" flag(0, 1) "0" Planned Rw
+    ip_autobind_reuse "net.ipv4.ip_autobind_reuse" flag(0, 1) "0" Live Rw
         "bind to port 0 may reuse SO_REUSEADDR ports.",
     ip_default_ttl "net.ipv4.ip_default_ttl" int(1, 255) "64" Live Rw
         "TTL of what we send.",
@@ -462,6 +462,11 @@ sysctls! {
         "Take the prefixes of the link from them.",
     ip6_accept_ra_rtr_pref "net.ipv6.conf.all.accept_ra_rtr_pref" flag(I32_MIN, I32_MAX) "1" Live Rw
         "Mind the routers' preferences (RFC 4191).",
+    ip6_addr_gen_mode "net.ipv6.conf.all.addr_gen_mode" int(0, 3) "0" Live Rw
+        "Interface identifiers: 0 and 1 EUI-64 without a secret, 1 also no link-local address, 2 stable, 3 stable with a \
+         random secret.",
+    ip6_stable_secret "net.ipv6.conf.all.stable_secret" text(0, 0) "" Live Rw
+        "An address: the secret of stable interface identifiers (RFC 7217), which replace EUI-64.",
     ip6_autoconf "net.ipv6.conf.all.autoconf" flag(I32_MIN, I32_MAX) "1" Live Rw
         "Make addresses of advertised prefixes.",
     ip6_dad_transmits "net.ipv6.conf.all.dad_transmits" int(I32_MIN, I32_MAX) "1" Live Rw
@@ -478,8 +483,8 @@ sysctls! {
         "3600" Live Rw "Longest time between two; 0: no limit.",
     ip6_accept_dad "net.ipv6.conf.all.accept_dad" int(I32_MIN, I32_MAX) "0" Planned Rw
         "Duplicate address detection.",
-    ip6_disable_ipv6 "net.ipv6.conf.all.disable_ipv6" flag(0, 1) "0" Planned Rw
-        "IPv6 off.",
+    ip6_disable_ipv6 "net.ipv6.conf.all.disable_ipv6" flag(0, 1) "0" Live Rw
+        "IPv6 off. With 0 the addresses are there again; Linux has forgotten them.",
     ip6_forwarding "net.ipv6.conf.all.forwarding" int(0, 0) "0" Live Rw
         "Always 0: a stack is a host and does not forward.",
     ip6_hop_limit "net.ipv6.conf.all.hop_limit" int(1, 255) "64" Live Rw
@@ -498,7 +503,7 @@ sysctls! {
         "Do not answer multicast echo requests.",
     icmp6_ratelimit "net.ipv6.icmp.ratelimit" msecs(0, I32_MAX) "100" Live Rw
         "Between limited ICMPv6 messages to one destination.",
-    icmp6_ratemask "net.ipv6.icmp.ratemask" text(0, 0) "0-1,3-127" Planned Rw
+    icmp6_ratemask "net.ipv6.icmp.ratemask" bitmap(0, 0) "0-1,3-127" Live Rw
         "ICMPv6 types that are limited.",
     ip6frag_high_thresh "net.ipv6.ip6frag_high_thresh" ulong(0, U64_MAX) "4194304" Live Rw
         "Bytes of fragments kept; not below `ip6frag_low_thresh`.",
@@ -533,14 +538,14 @@ sysctls! {
     route6_mtu_expires "net.ipv6.route.mtu_expires" secs(-8589934, 8589934) "600" Live Rw
         "How long a learned path MTU is kept.",
     // Neighbours (ARP and NDP). The variants of the `_ms` names in seconds are deprecated in Linux, and absent here.
-    neigh_app_solicit "net.ipv4.neigh.default.app_solicit" int(0, I32_MAX) "0" Planned Rw
-        "Probes left to a daemon.",
+    neigh_app_solicit "net.ipv4.neigh.default.app_solicit" int(0, I32_MAX) "0" Live Rw
+        "Probes left to a daemon: times to wait that nothing is sent.",
     neigh_base_reachable_time_ms "net.ipv4.neigh.default.base_reachable_time_ms" msecs(1, I32_MAX) "30000" Live Rw
         "How long, about, an answer is believed.",
     neigh_delay_first_probe_time "net.ipv4.neigh.default.delay_first_probe_time" secs(-8589934, 8589934) "5" Live Rw
         "Wait for a hint before probing.",
-    neigh_gc_interval "net.ipv4.neigh.default.gc_interval" secs(-8589934, 8589934) "30" Planned Rw
-        "Between collections of unused entries.",
+    neigh_gc_interval "net.ipv4.neigh.default.gc_interval" secs(-8589934, 8589934) "30" Legacy Rw
+        "Without effect since Linux 2.6.32.",
     neigh_gc_stale_time "net.ipv4.neigh.default.gc_stale_time" secs(-8589934, 8589934) "60" Live Rw
         "Age at which an unused entry may go.",
     neigh_gc_thresh1 "net.ipv4.neigh.default.gc_thresh1" int(0, I32_MAX) "128" Live Rw
@@ -551,7 +556,7 @@ sysctls! {
         "Most entries.",
     neigh_locktime "net.ipv4.neigh.default.locktime" centisecs(I32_MIN, I32_MAX) "100" Live Rw
         "Least age of an entry before another answer replaces it.",
-    neigh_mcast_resolicit "net.ipv4.neigh.default.mcast_resolicit" int(0, I32_MAX) "0" Planned Rw
+    neigh_mcast_resolicit "net.ipv4.neigh.default.mcast_resolicit" int(0, I32_MAX) "0" Live Rw
         "Multicast probes after unicast ones failed.",
     neigh_mcast_solicit "net.ipv4.neigh.default.mcast_solicit" int(0, I32_MAX) "3" Live Rw
         "Multicast or broadcast probes.",
@@ -561,14 +566,14 @@ sysctls! {
         "Unicast probes.",
     neigh_unres_qlen_bytes "net.ipv4.neigh.default.unres_qlen_bytes" int(0, I32_MAX) "212992" Live Rw
         "Bytes that wait for an unknown address.",
-    neigh6_app_solicit "net.ipv6.neigh.default.app_solicit" int(0, I32_MAX) "0" Planned Rw
-        "Probes left to a daemon.",
+    neigh6_app_solicit "net.ipv6.neigh.default.app_solicit" int(0, I32_MAX) "0" Live Rw
+        "Probes left to a daemon: times to wait that nothing is sent.",
     neigh6_base_reachable_time_ms "net.ipv6.neigh.default.base_reachable_time_ms" msecs(1, I32_MAX) "30000" Live Rw
         "How long, about, an answer is believed.",
     neigh6_delay_first_probe_time "net.ipv6.neigh.default.delay_first_probe_time" secs(-8589934, 8589934) "5" Live Rw
         "Wait for a hint before probing.",
-    neigh6_gc_interval "net.ipv6.neigh.default.gc_interval" secs(-8589934, 8589934) "30" Planned Rw
-        "Between collections of unused entries.",
+    neigh6_gc_interval "net.ipv6.neigh.default.gc_interval" secs(-8589934, 8589934) "30" Legacy Rw
+        "Without effect since Linux 2.6.32.",
     neigh6_gc_stale_time "net.ipv6.neigh.default.gc_stale_time" secs(-8589934, 8589934) "60" Live Rw
         "Age at which an unused entry may go.",
     neigh6_gc_thresh1 "net.ipv6.neigh.default.gc_thresh1" int(0, I32_MAX) "128" Live Rw
@@ -577,9 +582,9 @@ sysctls! {
         "Entries that may stay for 5 seconds only.",
     neigh6_gc_thresh3 "net.ipv6.neigh.default.gc_thresh3" int(0, I32_MAX) "1024" Live Rw
         "Most entries.",
-    neigh6_locktime "net.ipv6.neigh.default.locktime" centisecs(I32_MIN, I32_MAX) "0" Planned Rw
-        "Least age of an entry before another answer replaces it.",
-    neigh6_mcast_resolicit "net.ipv6.neigh.default.mcast_resolicit" int(0, I32_MAX) "0" Planned Rw
+    neigh6_locktime "net.ipv6.neigh.default.locktime" centisecs(I32_MIN, I32_MAX) "0" Legacy Rw
+        "Without effect: only ARP looks at such a time.",
+    neigh6_mcast_resolicit "net.ipv6.neigh.default.mcast_resolicit" int(0, I32_MAX) "0" Live Rw
         "Multicast probes after unicast ones failed.",
     neigh6_mcast_solicit "net.ipv6.neigh.default.mcast_solicit" int(0, I32_MAX) "3" Live Rw
         "Multicast or broadcast probes.",

@@ -108,8 +108,8 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     let (s, l) = (&mut *c.sk, &*p.sk);
     s.flags = l.flags & !(flag::DEAD | flag::DONE | flag::BINDPORT_LOCK);
     (s.tos, s.tclass, s.ttl, s.hops) = (l.tos & !3, l.tclass, l.ttl, l.hops);
-    (s.pmtudisc, s.min_ttl, s.priority, s.mark, s.flow_label) =
-        (l.pmtudisc, l.min_ttl, l.priority, l.mark, l.flow_label);
+    (s.pmtudisc, s.priority, s.mark, s.flow_label) = (l.pmtudisc, l.priority, l.mark, l.flow_label);
+    (s.min_ttl, s.min_hops) = (l.min_ttl, l.min_hops);
     (s.rcvlowat, s.linger, s.rcvtimeo, s.sndtimeo) = (l.rcvlowat, l.linger, l.rcvtimeo, l.sndtimeo);
     (s.peek_off, s.zerocopy, s.tstamp_new) = (l.peek_off, l.zerocopy, l.tstamp_new);
     (s.txtime, s.busy_poll_us) = (l.txtime, l.busy_poll_us);

@@ -65,8 +65,9 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
     }
     if bound.is_none() {
         cx.sk.saddr = dst.src;
-        if cx.sk.rcv_saddr.is_unspecified() || cx.sk.rcv_saddr.is_ipv4() != peer.is_ipv4() {
-            // Bound to any address, it has this one now: others of the port are free (inet_bhash2_update_saddr).
+        if cx.sk.rcv_saddr != dst.src {
+            // Bound to any address, or to a broadcast one, it has this one now: others of the port are free
+            // (inet_bhash2_update_saddr).
             cx.sk.rcv_saddr = dst.src;
             rehold(cx);
         }
@@ -230,14 +231,23 @@ fn open_port(cx: &Cx<'_>, holder: Holder) -> Option<Arc<Bound>> {
     let width = u32::from(high.saturating_sub(low)) + 1;
     let half = low.saturating_add(((width >> 2) << 1) as u16);
     let halves = holder.reuse && width >= 4;
-    let ranges = if halves { [Some((low, half - 1)), Some((half, high))] } else { [Some((low, high)), None] };
-    ranges.into_iter().flatten().find_map(|range| {
+    let last = if halves { (half, high) } else { (low, high) };
+    let lower = halves.then_some((low, half - 1));
+    let ports = &cx.tp.net.hashinfo;
+    let find = |range, take: &dyn Fn(u16) -> Option<Arc<Bound>>| {
         let mut bound = None;
         ip::ports::for_bind(stack, range, |p| {
-            bound = cx.tp.net.hashinfo.bind_unshared(p, holder);
+            bound = take(p);
             bound.is_some()
         });
         bound
+    };
+    let alone = |p| ports.bind_unshared(p, holder);
+    let free = lower.and_then(|range| find(range, &alone)).or_else(|| find(last, &alone));
+    // Connections from one port may still go to different peers.
+    free.or_else(|| match stack.sysctl.ip_autobind_reuse() {
+        true => find(last, &|p| ports.bind_reused(p, holder)),
+        false => None,
     })
 }
 

@@ -44,7 +44,7 @@ use std::sync::atomic::Ordering;
 pub fn listen_rcv(cx: &mut Cx<'_>, skb: Skb) {
     let Some(info) = skb.rx else { return drop_skb(cx, DropReason::Unspecified) };
     let ((sport, dport), flags) = (rcv::ports(&skb), skb.tcp.all_flags());
-    if cx.sk.min_ttl > 0 && skb.tcp.ttl < cx.sk.min_ttl {
+    if skb.tcp.ttl < cx.sk.least_ttl(skb.l3) {
         cx.stack.mib.inc(Mib::TcpExtTCPMinTTLDrop);
         return drop_skb(cx, DropReason::TcpMinTtl);
     }

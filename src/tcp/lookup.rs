@@ -408,6 +408,20 @@ impl TcpTables {
         Some(Self::count(list, port, holder))
     }
 
+    /// As `bind_unshared`, but SO_REUSEADDR of both counts, unless SO_REUSEPORT of both could (ip_autobind_reuse).
+    pub fn bind_reused(&self, port: u16, holder: Holder) -> Option<Arc<Bound>> {
+        let refuses = |o: &Holder| {
+            let reusable = holder.reuse && o.reuse && !o.listening && !(holder.reuseport && o.reuseport);
+            holder.overlaps(o) && !reusable
+        };
+        let mut shard = self.bshard(port).lock();
+        let list = shard.0.entry(port).or_default();
+        if list.iter().any(|(b, _)| refuses(&b.holder)) {
+            return None;
+        }
+        Some(Self::count(list, port, holder))
+    }
+
     /// Keeps what ICMP said about the path of an owned sock (mtu_info).
     pub(super) fn note_mtu(&self, sock: &Arc<Sock>, seq: crate::wire::seq::SeqNum, mtu: u32) {
         let mut news = self.mtu_news.lock();

@@ -450,7 +450,7 @@ fn do_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
     if state == State::Listen {
         return handshake::listen_rcv(cx, skb);
     }
-    if cx.sk.min_ttl > 0 && skb.tcp.ttl < cx.sk.min_ttl {
+    if skb.tcp.ttl < cx.sk.least_ttl(skb.l3) {
         cx.stack.mib.inc(Mib::TcpExtTCPMinTTLDrop);
         return cx.stack.mib.drop(DropReason::TcpMinTtl);
     }

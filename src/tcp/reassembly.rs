@@ -359,7 +359,9 @@ fn data_queue_ofo(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
 
 fn coalesced(cx: &mut Cx<'_>, seq: SeqNum, end_seq: SeqNum, len: u32, truesize: u32) {
     if sack::is_sack(cx.tp) {
-        rcvbuf::grow_window(cx, len, truesize.saturating_sub(SKB_OVERHEAD));
+        // Of one without bytes in its head, as this stack sends them, the head is not counted (truesize_adjust).
+        let bytes = truesize.checked_sub(SKB_OVERHEAD).filter(|n| from_here(cx) && *n >= len);
+        rcvbuf::grow_window(cx, len, bytes.unwrap_or(truesize));
         sack::sack_new_ofo_skb(cx, seq, end_seq);
     }
     grow_after_ofo(cx);

@@ -389,6 +389,52 @@ fn a_listener_that_closes_resets_what_nobody_accepted() {
     assert_eq!(again.bind(at), Ok(()));
 }
 
+/// Of four sockets with these options, how many get one of two ports (as seen on Linux 6.18).
+#[test]
+fn ports_that_bind_chooses_are_shared_where_the_sysctl_and_the_sockets_say_so() {
+    let (reuse, reuseport) = (libc::SO_REUSEADDR, libc::SO_REUSEPORT);
+    for (on, options, want) in [
+        ("0", &[][..], 2),
+        ("0", &[reuse, reuseport], 2),
+        ("1", &[], 2),
+        ("1", &[reuseport], 2),
+        ("1", &[reuse], 4),
+        ("1", &[reuse, reuseport], 2),
+    ] {
+        let n = net();
+        n.stack.sysctl.set("net.ipv4.ip_local_port_range", "40000 40001").unwrap();
+        n.stack.sysctl.set("net.ipv4.ip_autobind_reuse", on).unwrap();
+        let bind = |_| {
+            let s = n.socket(libc::AF_INET);
+            for option in options {
+                s.setsockopt(libc::SOL_SOCKET, *option, &1i32.to_ne_bytes()).unwrap();
+            }
+            (s.bind(SocketAddr::new(LO, 0)), s)
+        };
+        let all: Vec<_> = (0..4).map(bind).collect();
+        let bound: Vec<_> = all.iter().filter(|(done, _)| done.is_ok()).map(|(_, s)| s).collect();
+        assert_eq!(bound.len(), want, "{on} {options:?}");
+        bound[..2].iter().for_each(|s| s.listen(1).unwrap());
+        drop(all.into_iter().skip(2).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_connection_from_a_broadcast_address_has_an_address_of_this_host() {
+    let n = net();
+    let (_l, at) = n.listener(LO, 4);
+    let c = n.socket(libc::AF_INET);
+    c.bind("127.255.255.255:0".parse().unwrap()).unwrap();
+    let port = c.local_addr().unwrap().port();
+    assert_eq!(c.connect(Some(at)), Err(Error::InProgress));
+    n.run(Duration::from_millis(1));
+    assert_eq!(c.local_addr(), Ok(SocketAddr::new(LO, port)));
+    for (addr, want) in [("127.0.0.1", Err(Error::AddrInUse)), ("127.0.0.2", Ok(())), ("127.255.255.255", Ok(()))] {
+        let addr: IpAddr = addr.parse().unwrap();
+        assert_eq!(n.socket(libc::AF_INET).bind(SocketAddr::new(addr, port)), want, "{addr}");
+    }
+}
+
 #[test]
 fn peek_and_msg_trunc_leave_and_discard() {
     let n = net();

@@ -19,6 +19,52 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+const UDP_ENCAP_ESPINUDP: i32 = 2;
+const UDP_ENCAP_L2TPINUDP: i32 = 3;
+/// struct ip_esp_hdr.
+const ESP_HEADER: usize = 8;
+
+/// UDP_ENCAP of a program's socket.
+#[derive(Default)]
+pub(super) struct Kind {
+    ty: u8,
+    /// Whether ESP is looked for, which no later type takes back.
+    esp: bool,
+}
+
+impl Kind {
+    /// ENOPROTOOPT: a tunnel that only the kernel itself opens.
+    pub(super) fn set(&mut self, ty: i32) -> Result<()> {
+        if !matches!(ty, 0 | UDP_ENCAP_ESPINUDP | UDP_ENCAP_L2TPINUDP) {
+            return Err(Error::NoProtoOpt);
+        }
+        self.esp |= ty != UDP_ENCAP_L2TPINUDP;
+        self.ty = ty as u8;
+        Ok(())
+    }
+
+    pub(super) fn get(&self) -> i32 {
+        self.ty.into()
+    }
+
+    /// Whether ICMP errors are the tunnel's and not the program's.
+    pub(super) fn is_tunnel(&self) -> bool {
+        self.ty != 0
+    }
+
+    /// Whether a datagram is ESP's and not the program's: one of UDP_ENCAP_ESPINUDP that does not begin with the
+    /// marker of four zero bytes (RFC 3948 §2.2), or keeps a NAT's binding alive (xfrm4_udp_encap_rcv).
+    pub(super) fn takes(&self, skb: &Skb) -> bool {
+        if self.ty == 0 || !self.esp {
+            return false;
+        }
+        let len = skb.len().saturating_sub(HEADER);
+        let mut front = [0; 4];
+        skb.copy_out(HEADER, &mut front);
+        len == 1 && front[0] == 0xff || len > ESP_HEADER && front != [0; 4]
+    }
+}
+
 /// What takes the datagrams of a port. Softirq context, no sock owned.
 pub trait Encap: Send + Sync {
     /// A datagram from `src` to `dst`, without its UDP header; its checksum is verified.

@@ -19,6 +19,9 @@ use crate::wire::{checksum, proto, udp};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// A longer datagram's checksum is verified when it is read (CHECKSUM_BREAK).
+const CHECKSUM_BREAK: usize = 76;
+
 /// Bytes of header in front of the payload.
 pub(super) const HEADER: usize = udp::HEADER_LEN;
 
@@ -62,9 +65,11 @@ impl IpHandler for Udp {
         skb.trim(len);
         // Over IPv6 the socket decides whether it accepts a zero checksum (RFC 6935).
         let pseudo = || checksum::pseudo_header(info.src, info.dst, proto::UDP, len as u32);
-        if !no_checksum && !skb.checksum_ok(pseudo) {
-            count(stack, v4, (Mib::UdpInCsumErrors, Mib::Udp6InCsumErrors));
-            return bad(stack, v4, DropReason::UdpCsum);
+        if !no_checksum && (len <= CHECKSUM_BREAK || skb.gso_type == GsoType::Udp) {
+            if !skb.checksum_ok(pseudo) {
+                return bad_checksum(stack, v4);
+            }
+            skb.csum = Csum::Unnecessary;
         }
         let peer = (info.src, sport);
         let table = &self.table;
@@ -88,7 +93,8 @@ impl IpHandler for Udp {
                 self.hand_to(stack, &sock, skb, (sport, dport), info);
             }
             // Without a checksum nobody is told (__udp6_lib_rcv).
-            None if !v4 && no_checksum => refuse_unchecked(stack, v4),
+            None if !v4 && no_checksum => bad_checksum(stack, v4),
+            None if !no_checksum && !skb.checksum_ok(pseudo) => bad_checksum(stack, v4),
             None => {
                 count(stack, v4, (Mib::UdpNoPorts, Mib::Udp6NoPorts));
                 stack.mib.drop(DropReason::NoSocket);
@@ -112,6 +118,9 @@ impl IpHandler for Udp {
             return;
         }
         datagram::report(stack, &sock, e, move |g, e| {
+            if private(g).is_ok_and(|me| me.encap.is_tunnel()) {
+                return datagram::learn_path(g, e);
+            }
             let payload = e.quoted.get(HEADER..).unwrap_or_default();
             datagram::icmp_error(g, e, datagram::name_of(e.dst, dport, e.ifindex), payload);
         });
@@ -120,10 +129,11 @@ impl IpHandler for Udp {
 
 impl Udp {
     /// A datagram for a sock goes to its queue, or to the protocol that has the port (udp_queue_rcv_skb).
-    fn hand_to(&self, stack: &Arc<Stack>, sock: &Arc<Sock>, skb: Skb, ports: (u16, u16), info: &PacketInfo) {
+    fn hand_to(&self, stack: &Arc<Stack>, sock: &Arc<Sock>, mut skb: Skb, ports: (u16, u16), info: &PacketInfo) {
+        let v4 = info.dst.is_ipv4();
         match self.encaps.of(sock) {
             None => deliver(stack, sock, skb, info),
-            Some(_) if unchecked(&skb, info.dst.is_ipv4()) => refuse_unchecked(stack, info.dst.is_ipv4()),
+            Some(_) if unchecked(&skb, v4) || !is_right(&mut skb) => bad_checksum(stack, v4),
             Some(encap) => encap::rcv(stack, &*encap, skb, ports, info),
         }
     }
@@ -134,8 +144,43 @@ fn unchecked(skb: &Skb, v4: bool) -> bool {
     !v4 && skb.csum == Csum::None && skb.linear().get(6..8) == Some(&[0, 0])
 }
 
+/// Whether the checksum of a datagram with its addresses in `Skb::rx` is right. It is summed once
+/// (udp_lib_checksum_complete).
+fn is_right(skb: &mut Skb) -> bool {
+    let Some(rx) = skb.rx else { return true };
+    if skb.csum != Csum::None {
+        return true;
+    }
+    let mut head = [0; HEADER];
+    skb.copy_out(0, &mut head);
+    let len = skb.len() as u32;
+    let right = head[6..8] == [0, 0] || skb.checksum_ok(|| checksum::pseudo_header(rx.src, rx.dst, proto::UDP, len));
+    if right {
+        skb.csum = Csum::Unnecessary;
+    }
+    right
+}
+
+/// The same of one in the receive queue, which a wrong one leaves: it is counted.
+pub(super) fn verified(g: &SockGuard<'_>, skb: &mut Skb) -> bool {
+    let right = is_right(skb);
+    if !right {
+        bad_checksum(g.stack, skb.rx.is_none_or(|rx| rx.dst.is_ipv4()));
+    }
+    right
+}
+
+/// As [`verified`], of one that nobody has read yet: Linux counts it as IPv4's, whatever it is (__first_packet_length).
+pub(super) fn first_verified(g: &SockGuard<'_>, skb: &mut Skb) -> bool {
+    let right = is_right(skb);
+    if !right {
+        bad_checksum(g.stack, true);
+    }
+    right
+}
+
 #[track_caller]
-fn refuse_unchecked(stack: &Stack, v4: bool) {
+fn bad_checksum(stack: &Stack, v4: bool) {
     count(stack, v4, (Mib::UdpInCsumErrors, Mib::Udp6InCsumErrors));
     bad(stack, v4, DropReason::UdpCsum);
 }
@@ -153,7 +198,7 @@ pub(super) fn queue(g: &mut SockGuard<'_>, skb: Skb) {
     let v4 = skb.rx.is_none_or(|i| i.dst.is_ipv4());
     let Ok(&mut UdpSock { gro, no_check6_rx, .. }) = private(g) else { return };
     if unchecked(&skb, v4) && !no_check6_rx {
-        return refuse_unchecked(g.stack, v4);
+        return bad_checksum(g.stack, v4);
     }
     match gro {
         true => queue_one(g, skb, v4),
@@ -182,6 +227,18 @@ pub(super) fn datagrams(skb: Skb, each: &mut dyn FnMut(Skb)) {
 }
 
 fn queue_one(g: &mut SockGuard<'_>, mut skb: Skb, v4: bool) {
+    if private(g).is_ok_and(|me| me.encap.is_tunnel()) && !is_right(&mut skb) {
+        return bad_checksum(g.stack, v4);
+    }
+    if private(g).is_ok_and(|me| me.encap.takes(&skb)) {
+        // No association is there to take it, as on a host without IPsec.
+        count(g.stack, v4, (Mib::UdpInDatagrams, Mib::Udp6InDatagrams));
+        return g.stack.mib.drop(DropReason::EspNoState);
+    }
+    if g.common.filter.is_some() && !is_right(&mut skb) {
+        g.sock.drops.fetch_add(1, Ordering::Relaxed);
+        return bad_checksum(g.stack, v4);
+    }
     if !filter::admits(g.stack, &g.common, &mut skb, HEADER) {
         g.sock.drops.fetch_add(1, Ordering::Relaxed);
         return bad(g.stack, v4, DropReason::SocketFilter);
@@ -199,7 +256,7 @@ fn queue_one(g: &mut SockGuard<'_>, mut skb: Skb, v4: bool) {
 
 /// recvmsg(2).
 pub(super) fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
-    datagram::recv(sk, msg, HEADER, |g, skb, from, msg| {
+    datagram::recv(sk, msg, HEADER, verified, |g, skb, from, msg| {
         let mut head = [0; HEADER];
         skb.copy_out(0, &mut head);
         let n = datagram::copy_behind(skb, HEADER, skb.len() - HEADER, from, msg);

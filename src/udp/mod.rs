@@ -23,7 +23,8 @@ use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
 use crate::sock::reuseport::Membership;
 use crate::sock::skb::Skb;
 use crate::sock::sockopt::{int, put_int};
-use crate::sock::{SockGuard, flag};
+use crate::sock::wait::Events;
+use crate::sock::{SockGuard, datagram_poll, flag, more};
 use crate::stack::Stack;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -49,6 +50,8 @@ struct UdpSock {
     gro: bool,
     no_check6_tx: bool,
     no_check6_rx: bool,
+    /// UDP_ENCAP.
+    encap: encap::Kind,
     /// Whether the sock is in the table under `common.sport`.
     bound: bool,
 }
@@ -97,9 +100,7 @@ impl Proto for Udp {
     fn close(&self, sk: SockRef<'_>, _: i32) {
         let mut g = sk.lock();
         // A corked datagram is lost, as in Linux (udp_flush_pending_frames).
-        if let Ok(me) = private(&mut g) {
-            me.pending = None;
-        }
+        let _ = output::take(&mut g);
         self.unhash(&mut g);
         self.encaps.remove(sk.sock);
         datagram::close(&mut g);
@@ -110,8 +111,13 @@ impl Proto for Udp {
     }
 
     fn connect(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
-        datagram::connect(sk, addr)?;
-        self.hash(sk)
+        let device = sk.common.bound_dev_if;
+        let done = datagram::connect(sk, addr);
+        // An interface that the name said stays the socket's, whatever came of it.
+        if done.is_ok() || sk.common.bound_dev_if != device {
+            self.hash(sk)?;
+        }
+        done
     }
 
     fn disconnect(&self, sk: &mut SockGuard<'_>) -> Result<()> {
@@ -126,9 +132,10 @@ impl Proto for Udp {
 
     /// SIOCINQ: bytes of the next datagram. SIOCOUTQ: memory of what is corked or in device queues.
     fn ioctl(&self, sk: SockRef<'_>, request: u64) -> Result<i32> {
-        let n = datagram::ioctl(sk, request, input::HEADER)?;
-        let corked = private(&mut sk.lock())?.pending.as_ref().map_or(0, output::Pending::truesize);
-        Ok(if request == libc::TIOCOUTQ { n.saturating_add(corked as i32) } else { n })
+        if request == libc::FIONREAD {
+            datagram::drop_bad(&mut sk.lock(), input::first_verified);
+        }
+        datagram::ioctl(sk, request, input::HEADER)
     }
 
     fn setsockopt(&self, sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
@@ -148,8 +155,7 @@ impl Proto for Udp {
             UDP_NO_CHECK6_RX => me.no_check6_rx = val != 0,
             UDP_SEGMENT => me.segment = u16::try_from(val).map_err(|_| Error::Inval)?,
             UDP_GRO => me.gro = val != 0,
-            // A tunnel's datagrams are not taken apart here: only what says that there is no tunnel is accepted.
-            UDP_ENCAP if val == 0 => {}
+            UDP_ENCAP => me.encap.set(val)?,
             _ => return Err(Error::NoProtoOpt),
         }
         Ok(())
@@ -167,7 +173,7 @@ impl Proto for Udp {
             UDP_NO_CHECK6_RX => i32::from(me.no_check6_rx),
             UDP_SEGMENT => i32::from(me.segment),
             UDP_GRO => i32::from(me.gro),
-            UDP_ENCAP => 0,
+            UDP_ENCAP => me.encap.get(),
             _ => return Err(Error::NoProtoOpt),
         };
         Ok(put_int(value, n))
@@ -183,6 +189,14 @@ impl Proto for Udp {
 
     fn recvmsg(&self, sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
         input::recvmsg(sk, msg)
+    }
+
+    /// Of a socket whose reads wait, a datagram with a wrong checksum is no reason to read (udp_poll).
+    fn poll_locked(&self, sk: &mut SockGuard<'_>) -> Events {
+        if sk.common.more & more::NONBLOCK == 0 && !sk.sock.rcv_shutdown() {
+            datagram::drop_bad(sk, input::first_verified);
+        }
+        datagram_poll(sk)
     }
 
     fn backlog_rcv(&self, sk: &mut SockGuard<'_>, skb: Skb) {

@@ -5,6 +5,7 @@ use super::{input::HEADER, private};
 use crate::base::error::{Error, Result};
 use crate::base::hash::addr128;
 use crate::counters::Mib;
+use crate::ip::cork::Cork;
 use crate::ip::datagram::{self, Plan};
 use crate::ip::flowlabel;
 use crate::ip::txcontrol;
@@ -28,13 +29,26 @@ const MAX_PAYLOAD: (usize, usize) = (65_535 - ip::HEADER_LEN - HEADER, 65_535 - 
 pub(super) struct Pending {
     plan: Plan,
     payload: Skb,
+    /// Its memory, which is charged to the socket while it waits.
+    cork: Cork,
 }
 
-impl Pending {
-    /// Memory of what waits, as the kernel counts it.
-    pub(super) fn truesize(&self) -> u32 {
-        datagram::corked_truesize(self.payload.len())
+/// Takes what waits, and its charge off the socket.
+pub(super) fn take(g: &mut SockGuard<'_>) -> Result<Option<Pending>> {
+    let pending = private(g)?.pending.take();
+    if let Some(p) = &pending {
+        p.cork.uncharge(g.sock);
     }
+    Ok(pending)
+}
+
+/// Lets a datagram wait for more.
+fn put(g: &mut SockGuard<'_>, pending: Pending) -> Result<()> {
+    // A call that waited for room may find another's datagram there.
+    take(g)?;
+    pending.cork.charge(g.sock);
+    private(g)?.pending = Some(pending);
+    Ok(())
 }
 
 /// sendmsg(2): returns the length of the datagram, which is always taken whole. Errors: EOPNOTSUPP (MSG_OOB), EMSGSIZE,
@@ -51,8 +65,8 @@ pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     if let Some(family) = me.pending.as_ref().map(|p| p.plan.to.is_ipv4()) {
         check_corked(&g, msg, family)?;
     }
-    let (plan, payload) = match private(&mut g)?.pending.take() {
-        Some(p) => (p.plan, Some(p.payload)),
+    let (plan, waiting) = match take(&mut g)? {
+        Some(p) => (p.plan, Some((p.payload, p.cork))),
         None => {
             let to = destination(&g, msg)?;
             let mut plan = datagram::plan(&mut g, to, &msg.control, msg.flags)?;
@@ -63,15 +77,15 @@ pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     };
     if msg.flags & MSG_PROBE != 0 {
         // Only the way was asked for: no byte is taken, and what waits is as before (ip_append_data, ip_make_skb).
-        match payload {
-            Some(payload) if more => private(&mut g)?.pending = Some(Pending { plan, payload }),
-            Some(payload) => send(&mut g, plan, payload)?,
+        match waiting {
+            Some((payload, cork)) if more => put(&mut g, Pending { plan, payload, cork })?,
+            Some((payload, _)) => send(&mut g, plan, payload)?,
             None => {}
         }
         return Ok(len);
     }
-    let corked = payload.is_some();
-    let payload = payload.unwrap_or_else(Skb::new);
+    let (payload, cork) = waiting.map_or_else(|| (Skb::new(), None), |(payload, cork)| (payload, Some(cork)));
+    let corked = cork.is_some();
     let max = if plan.to.is_ipv4() { MAX_PAYLOAD.0 } else { MAX_PAYLOAD.1 - plan.headers_share() };
     if payload.len() + len > max {
         datagram::local_too_long(&mut g, plan.to, plan.dst.mtu);
@@ -81,7 +95,11 @@ pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
         true => Some(ZeroCopy::begin(g.sock, len, payload.zerocopy.as_ref())?),
         false => None,
     };
-    let sent = append(&mut g, msg, plan, payload, (corked, more), zerocopy.as_ref());
+    let sent = append(&mut g, msg, (plan, payload, cork), more, zerocopy.as_ref());
+    if corked && sent.is_err() {
+        // What waited is lost (udp_flush_pending_frames): its memory is free.
+        g.sock.tx_completed(0);
+    }
     match (sent, zerocopy) {
         (Err((e, true)), Some(zc)) => {
             zc.abort(g.sock);
@@ -96,24 +114,24 @@ pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
 fn append(
     g: &mut SockGuard<'_>,
     msg: &mut SendMsg<'_>,
-    plan: Plan,
-    mut payload: Skb,
-    (corked, more): (bool, bool),
+    (plan, mut payload, cork): (Plan, Skb, Option<Cork>),
+    more: bool,
     zerocopy: Option<&ZeroCopy>,
 ) -> std::result::Result<(), (Error, bool)> {
-    let len = msg.remaining();
-    // What fits behind the bytes that wait needs no room of its own.
-    let header = HEADER + plan.headers_len() + if plan.to.is_ipv4() { ip::HEADER_LEN } else { ipv6::HEADER_LEN };
-    let behind = corked && payload.len() + len + header <= plan.dst.mtu as usize;
-    if !behind && let Err(e) = datagram::wait_for_room(g, plan.to.is_ipv4(), msg.dontwait()) {
-        // The part under the cork stays, for another try.
-        if !payload.is_empty() {
-            private(g).map_err(|e| (e, true))?.pending = Some(Pending { plan, payload });
-        }
+    let (len, v4) = (msg.remaining(), plan.to.is_ipv4());
+    let corked = cork.is_some();
+    // The first packet waits for room, the others do not.
+    if !corked {
+        datagram::wait_for_room(g, v4, msg.dontwait()).map_err(|e| (e, true))?;
+    }
+    let mut cork = cork.unwrap_or_else(|| Cork::new(g, &plan, plan.segment.is_some_and(|n| n > 0)));
+    if (more || corked || !cork.is_one(HEADER + len))
+        && let Err(e) = cork.append(g, len, HEADER)
+    {
+        g.stack.mib.inc(if v4 { Mib::UdpSndbufErrors } else { Mib::Udp6SndbufErrors });
         return Err((e, true));
     }
     if len > 0 {
-        // What waited is lost with it (udp_flush_pending_frames).
         msg.readable().map_err(|e| (e, true))?;
     }
     while msg.remaining() > 0 {
@@ -128,8 +146,7 @@ fn append(
         payload.zerocopy = Some(zc.clone());
     }
     if more {
-        private(g).map_err(|e| (e, false))?.pending = Some(Pending { plan, payload });
-        return Ok(());
+        return put(g, Pending { plan, payload, cork }).map_err(|e| (e, false));
     }
     // What is too long for its path is refused before bytes are taken, as Linux does it.
     send(g, plan, payload).map_err(|e| (e, e == Error::MsgSize))
@@ -143,11 +160,8 @@ pub(super) fn splice_eof(sk: SockRef<'_>) {
     if g.sock.family != AF_INET {
         return;
     }
-    let Ok(me) = private(&mut g) else { return };
-    if !me.cork
-        && let Some(Pending { plan, payload }) = me.pending.take()
-    {
-        let _ = send(&mut g, plan, payload);
+    if private(&mut g).is_ok_and(|me| !me.cork) {
+        let _ = push_pending(&mut g);
     }
 }
 
@@ -173,6 +187,10 @@ fn name(g: &SockGuard<'_>, msg: &SendMsg<'_>) -> Result<Option<SocketAddr>> {
 fn check_corked(g: &SockGuard<'_>, msg: &SendMsg<'_>, v4: bool) -> Result<()> {
     if g.sock.family == AF_INET {
         return Ok(());
+    }
+    // One of AF_INET is left to IPv4, which does not look at it.
+    if v4 && msg.odd_name.is_some_and(|odd| odd.len >= 2 && odd.family == AF_INET) && !g.common.flag(flag::V6ONLY) {
+        return datagram::send_len(msg).map(drop);
     }
     match name(g, msg)? {
         Some(to) if to.is_ipv4() && g.common.flag(flag::V6ONLY) => Err(Error::NetUnreach),
@@ -221,8 +239,8 @@ fn destination(g: &SockGuard<'_>, msg: &SendMsg<'_>) -> Result<SocketAddr> {
 
 /// The cork is drawn: sends what waits, if anything.
 pub(super) fn push_pending(g: &mut SockGuard<'_>) -> Result<()> {
-    match private(g)?.pending.take() {
-        Some(Pending { plan, payload }) => send(g, plan, payload),
+    match take(g)? {
+        Some(Pending { plan, payload, .. }) => send(g, plan, payload),
         None => Ok(()),
     }
 }

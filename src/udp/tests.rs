@@ -519,6 +519,43 @@ fn damaged_datagrams_are_counted_and_not_delivered() {
 }
 
 #[test]
+fn a_long_datagrams_checksum_is_verified_when_it_is_read_or_asked_for() {
+    let b = Bench::on_ip();
+    let mut wrong = datagram_v4("10.0.0.9:1000", "10.0.0.1:5000", &[7; 100]);
+    wrong[40] ^= 1;
+    let counted = |n: u64, why: &str| {
+        let got = [Mib::UdpInCsumErrors, Mib::UdpInErrors].map(|m| b.stack.mib.get(m));
+        assert_eq!(got, [n; 2], "{why}");
+    };
+    // One that nobody reads, and short ones, are verified at once.
+    b.inject(&wrong);
+    counted(1, "no socket");
+    assert_eq!(b.stack.mib.get(Mib::UdpNoPorts), 0);
+    let s = bound(&b, "10.0.0.1:5000");
+    let mut short = datagram_v4("10.0.0.9:1000", "10.0.0.1:5000", &[7; 68]);
+    short[40] ^= 1;
+    b.inject(&short);
+    counted(2, "short");
+    s.set_nonblocking(true);
+    b.inject(&wrong);
+    b.inject(&datagram_v4("10.0.0.9:1000", "10.0.0.1:5000", &[8; 100]));
+    counted(2, "nobody has looked");
+    assert!(s.poll().intersects(Events::IN), "a read will not wait");
+    counted(2, "nor poll, where reads do not wait");
+    assert_eq!(recv_from(&s, 200, libc::MSG_PEEK).unwrap().data, [8; 100]);
+    counted(3, "read");
+    assert_eq!(recv_from(&s, 200, 0).unwrap().data, [8; 100]);
+    b.inject(&wrong);
+    assert_eq!(s.ioctl(libc::FIONREAD), Ok(0));
+    counted(4, "FIONREAD");
+    b.inject(&wrong);
+    s.set_nonblocking(false);
+    assert!(!s.poll().intersects(Events::IN), "a read would wait");
+    counted(5, "poll, where reads wait");
+    assert_eq!(recv_from(&s, 200, 0).err(), Some(Error::Again));
+}
+
+#[test]
 fn a_multicast_datagram_reaches_the_members_and_loops_back_unless_disabled() {
     let b = Bench::on_ip();
     let s = bound(&b, "0.0.0.0:5000");

@@ -397,3 +397,63 @@ fn what_is_configured_stays_what_it_is() {
     assert_eq!(addrs(&b), [own.to_string()]);
     assert_eq!(routes(&b), ["2001:db8:1::/64 metric 256", "::/0 via fe80::1 metric 1024"]);
 }
+
+/// With a secret addresses do not depend on the hardware; one that another host has is followed by the next.
+#[test]
+fn stable_addresses_are_of_the_secret_and_three_more_are_tried() {
+    let secret = "net.ipv6.conf.all.stable_secret";
+    let with = |mac: MacAddr, secret_of: &str| {
+        let b = Bench::new(Capture::ethernet("eth0", mac), &[]);
+        for (name, value) in [("net.ipv6.conf.all.accept_ra", "1"), (secret, secret_of)] {
+            b.stack.sysctl.set(name, value).unwrap();
+        }
+        start(&b.stack, &b.dev, b.stack.now());
+        hear(&b, R, Ra::default(), &both("2001:db8::", 3600, 1800));
+        b
+    };
+    let all = |b: &Bench| b.dev.addrs().iter().map(ToString::to_string).collect::<Vec<_>>();
+    let (b, other) = (with(ME, "2001:db8::1234"), with(ROUTER_MAC, "2001:db8::1234"));
+    b.advance(secs(3));
+    other.advance(secs(3));
+    assert_eq!(all(&b)[0], "fe80::d820:30f:5afc:84be/64", "as the kernel's");
+    assert_eq!(all(&b), all(&other));
+    let different = with(ME, "fd00::abcd");
+    different.advance(secs(3));
+    assert!(all(&different).iter().all(|a| !all(&b).contains(a)));
+    // Others have the first addresses.
+    let b = with(ME, "2001:db8::1234");
+    let mut seen = HashSet::new();
+    for f in (0..150).flat_map(|_| b.advance(Duration::from_millis(100))) {
+        let h = Ipv6Header::parse(&f[14..]).unwrap();
+        if h.src().is_unspecified() && h.payload()[0] == kind::NEIGHBOUR_SOLICITATION {
+            let target: [u8; 16] = h.payload()[8..24].try_into().unwrap();
+            assert!(seen.insert(target), "one that somebody has is not tried again");
+            let mut claim = vec![kind::NEIGHBOUR_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
+            claim.extend(target);
+            b.inject(&frame("::", &solicited_node(target.into()).to_string(), 255, claim));
+        }
+    }
+    assert_eq!(seen.len(), 4);
+    assert_eq!(addrs(&b), [""; 0]);
+}
+
+#[test]
+fn addr_gen_mode_says_which_identifiers_there_are() {
+    let link_local = |mode: &str, secret: &str| {
+        let b = bench();
+        b.stack.sysctl.set("net.ipv6.conf.all.addr_gen_mode", mode).unwrap();
+        b.stack.sysctl.set("net.ipv6.conf.all.stable_secret", secret).unwrap();
+        start(&b.stack, &b.dev, b.stack.now());
+        b.dev.addrs().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let eui64 = [format!("fe80::{}/64", IID.trim_start_matches("0:"))];
+    assert_eq!(link_local("1", ""), [""; 0]);
+    let stable = link_local("2", "2001:db8::1234");
+    assert_eq!(stable, ["fe80::d820:30f:5afc:84be/64"]);
+    for mode in ["2", "3"] {
+        let random = link_local(mode, "");
+        assert!(random.len() == 1 && random != stable && random != eui64, "{random:?}");
+    }
+    let b = bench();
+    assert_eq!(b.stack.sysctl.set("net.ipv6.conf.all.stable_secret", "no"), Err(crate::base::error::Error::Inval));
+}

@@ -174,6 +174,25 @@ fn errnos_are_those_of_icmp_err_convert() {
 }
 
 #[test]
+fn the_ratemask_says_which_icmpv6_types_are_limited() {
+    let counts = |mask: &str| {
+        let b = Bench::on_ip();
+        b.stack.sysctl.set("net.ipv6.icmp.ratemask", mask).unwrap();
+        let request = packet6("fd00::9", "fd00::1", wire6::Message::Echo { id: 7, seq: 3, data: b"abc" });
+        let mut unknown = request.clone();
+        unknown[6] = 253;
+        let answered = |p: &[u8]| (0..30).map(|_| b.inject(p).len()).sum::<usize>();
+        (answered(&unknown), answered(&request))
+    };
+    for (mask, want) in [("0-1,3-127", (6, 30)), ("0-3,5-127", (30, 30)), ("", (30, 30)), ("129", (30, 6))] {
+        assert_eq!(counts(mask), want, "{mask:?}");
+    }
+    let b = Bench::on_ip();
+    assert_eq!(b.stack.sysctl.set("net.ipv6.icmp.ratemask", "1,256"), Err(Error::Inval));
+    assert_eq!(b.stack.sysctl.get("net.ipv6.icmp.ratemask").as_deref(), Ok("0-1,3-127"));
+}
+
+#[test]
 fn echo_with_a_record_route_comes_back_with_both_entries() {
     let b = Bench::on_ip();
     let (me, mut header) = ([10, 0, 0, 1], [0; 32]);

@@ -188,6 +188,8 @@ fn ipv6_parameter_problems_point_at_the_byte() {
         (v6(a, me, 0, &[59, 0, 194, 4, 0, 0, 255, 255]), 0, 44),
         (v6(a, me, 0, &[59, 0, 194, 4, 0, 1, 0, 0]), 0, 42),
         (v6(a, me, 60, &[59, 0, 194, 4, 0, 1, 0, 0]), 2, 42),
+        // A fragment header in a jumbogram: what came is all there behind hop-by-hop options.
+        (edit(v6(a, me, 0, &[44, 0, 1, 4, 0, 0, 0, 0, 59, 0, 0, 0, 0, 0, 0, 1]), 5, 0, false), 0, 48),
         // A fragment header behind another.
         (v6(a, me, 44, &[44, 0, 0, 0, 0, 0, 0, 1, 59, 0, 0, 0, 0, 0, 0, 2]), 0, 48),
         // A first fragment without the whole UDP header (RFC 7112).

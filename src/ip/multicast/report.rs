@@ -25,6 +25,9 @@ const INTERNETWORK_CONTROL: u8 = 0xc0;
 
 /// Sends messages on the link of `dev`.
 pub(super) fn send(stack: &Arc<Stack>, dev: &Arc<NetDev>, v4: bool, messages: Vec<Message>, now: Instant) {
+    if !v4 && stack.sysctl.ip6_disable_ipv6() {
+        return;
+    }
     let headers = if v4 { ip::HEADER_LEN + wire::ROUTER_ALERT_V4.len() } else { ipv6::HEADER_LEN + 8 };
     let room = (dev.caps().mtu as usize).saturating_sub(headers + wire::REPORT_LEN);
     for m in messages {

@@ -112,6 +112,40 @@ fn an_entry_goes_stale_is_asked_directly_and_is_forgotten_when_nobody_answers() 
     assert_eq!(state(&b, "10.0.0.9"), None);
 }
 
+/// What is sent in 20 seconds about a neighbour that has gone silent: to it (u) or to all (m), by second.
+fn probes(b: &Bench) -> String {
+    let kind = |f: &Vec<u8>| seen(f).2.map(|_| if seen(f).1 == PEER { 'u' } else { 'm' });
+    let second = |_| b.advance(Duration::from_secs(1)).iter().filter_map(kind).chain(['.']).collect::<String>();
+    (0..20).map(second).collect::<String>().trim_end_matches('.').to_owned()
+}
+
+#[test]
+fn probes_are_left_to_a_daemon_and_made_to_all_again_as_the_sysctls_say() {
+    for (names, unknown, silent) in [
+        (&[][..], "mm.m", "....u.u.u"),
+        (&["mcast_resolicit=2"], "mm.m", "....u.u.u.m.m"),
+        (&["app_solicit=2"], ".m.m.m", "....u.u.u"),
+        (&["app_solicit=1", "mcast_resolicit=1", "ucast_solicit=1"], "m.m.m", "....u..m"),
+    ] {
+        let b = bench();
+        for (name, value) in names.iter().map(|n| n.split_once('=').unwrap()) {
+            b.stack.sysctl.set(&format!("net.ipv4.neigh.default.{name}"), value).unwrap();
+        }
+        let s = socket(&b, libc::AF_INET);
+        send(&s, "10.0.0.9:9").unwrap();
+        let first = if b.wire.take().is_empty() { "" } else { "m" };
+        assert_eq!(format!("{first}{}", probes(&b)), unknown, "{names:?}");
+        assert_eq!(state(&b, "10.0.0.9"), None);
+        send(&s, "10.0.0.9:9").unwrap();
+        b.inject(&reply());
+        b.advance(Duration::from_secs(46));
+        send(&s, "10.0.0.9:9").unwrap();
+        b.wire.take();
+        assert_eq!(probes(&b), silent, "{names:?}");
+        assert_eq!(state(&b, "10.0.0.9"), None);
+    }
+}
+
 #[test]
 fn we_answer_for_our_addresses_and_believe_only_what_we_asked() {
     let b = bench();

@@ -249,3 +249,66 @@ fn an_address_of_the_loopback_network_is_no_source_on_a_link() {
         assert_eq!(found, want, "{dst} by {oif}");
     }
 }
+
+/// What calls answer while IPv6 is off, as seen on Linux 6.18.
+#[test]
+fn with_ipv6_off_no_address_of_it_is_here_and_nothing_of_it_comes_or_goes() {
+    use crate::counters::{DropReason, Mib};
+    use crate::inet::Socket;
+    use crate::sock::msg::SendMsg;
+    use std::io::IoSlice;
+    let b = Bench::on_ip();
+    let socket = |ty| {
+        let s = Socket::new(&b.stack, libc::AF_INET6, ty, 0).unwrap();
+        s.set_nonblocking(true);
+        s
+    };
+    let at = |s: &str| s.parse().unwrap();
+    let send = |s: &Socket, to: Option<&str>| {
+        let slices = [IoSlice::new(b"x")];
+        let mut m = SendMsg::new(&slices, libc::MSG_DONTWAIT);
+        m.name = to.map(at);
+        s.sendmsg(&mut m)
+    };
+    let bound = socket(libc::SOCK_DGRAM);
+    bound.bind(at("[fd00::1]:5000")).unwrap();
+    let connected = socket(libc::SOCK_DGRAM);
+    connected.connect(Some(at("[fd00::9]:9"))).unwrap();
+    let udp = || socket(libc::SOCK_DGRAM);
+    let echo = {
+        use crate::wire::icmpv6::Message;
+        use crate::wire::ipv6::Ipv6Repr;
+        let (src, dst) = ("fd00::9".parse().unwrap(), "fd00::1".parse().unwrap());
+        let message = Message::Echo { id: 1, seq: 1, data: b"x" };
+        let mut p = vec![0; 40 + message.len()];
+        message.emit(&mut p[40..], src, dst);
+        let payload_len = message.len();
+        let (hop_limit, next_header) = (64, crate::wire::proto::ICMPV6);
+        Ipv6Repr { src, dst, next_header, hop_limit, traffic_class: 0, flow_label: 0, payload_len }.emit(&mut p);
+        p
+    };
+    for off in [false, true, false] {
+        b.stack.sysctl.set("net.ipv6.conf.all.disable_ipv6", if off { "1" } else { "0" }).unwrap();
+        let no = |e| if off { Err(e) } else { Ok(()) };
+        let not_here = no(Error::AddrNotAvail);
+        let unreachable = no(Error::NetUnreach);
+        assert_eq!(udp().bind(at("[::1]:0")), not_here);
+        assert_eq!(udp().bind(at("[fd00::1]:0")), not_here);
+        assert_eq!(udp().bind(at("[::]:0")), Ok(()));
+        assert_eq!(udp().connect(Some(at("[::1]:9"))), not_here);
+        assert_eq!(udp().connect(Some(at("[fd00::9]:9"))), not_here);
+        assert_eq!(udp().connect(Some(at("[::ffff:127.0.0.1]:9"))), Ok(()));
+        assert_eq!(send(&udp(), Some("[::1]:9")).map(drop), not_here);
+        assert_eq!(send(&udp(), Some("[ff02::1]:9")).map(drop), not_here);
+        assert_eq!(send(&bound, Some("[fd00::9]:9")).map(drop), unreachable);
+        assert_eq!(send(&connected, None).map(drop), unreachable);
+        let tcp = socket(libc::SOCK_STREAM).connect(Some(at("[fd00::9]:1")));
+        assert_eq!(tcp, Err(if off { Error::AddrNotAvail } else { Error::InProgress }));
+        b.wire.take();
+        let before = b.stack.mib.drops(DropReason::Ipv6Disabled);
+        let answers = b.inject(&echo).len();
+        assert_eq!(answers, usize::from(!off));
+        assert_eq!(b.stack.mib.drops(DropReason::Ipv6Disabled) - before, u64::from(off));
+    }
+    assert_eq!(b.stack.mib.get(Mib::Ip6InDiscards), 1);
+}
