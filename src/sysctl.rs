@@ -323,6 +323,24 @@ impl Sysctls {
         (self.number(row) as i64).max(0) as u64
     }
 
+    /// What each acknowledgement asks for, without a `Duration` in between: `tcp_rto_min_us` in microseconds.
+    #[inline]
+    pub(crate) fn rto_min_micros(&self) -> u64 {
+        self.time(table::Row::tcp_rto_min_us as usize)
+    }
+
+    /// The same: `tcp_rto_max_ms` in microseconds.
+    #[inline]
+    pub(crate) fn rto_max_micros(&self) -> u64 {
+        self.time(table::Row::tcp_rto_max_ms as usize).saturating_mul(1000)
+    }
+
+    /// The same: `tcp_min_rtt_wlen` in milliseconds.
+    #[inline]
+    pub(crate) fn min_rtt_wlen_millis(&self) -> u64 {
+        self.time(table::Row::tcp_min_rtt_wlen as usize).saturating_mul(1000)
+    }
+
     #[inline]
     fn triple(&self, row: usize) -> [u64; 3] {
         let cells = &self.values[row].cells;

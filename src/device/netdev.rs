@@ -21,6 +21,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+/// The index of the stack's own loopback device, its first (LOOPBACK_IFINDEX).
+const LOOPBACK: u32 = 1;
 /// Most packets that are queued for a full device (txqueuelen).
 const TXQUEUELEN: usize = 1000;
 
@@ -260,6 +262,13 @@ impl NetDev {
     #[inline]
     pub(crate) fn is_loopback(&self) -> bool {
         self.loopback
+    }
+
+    /// Whether packets that are sent come back just as they are: it is the stack's own loopback device, and nothing has
+    /// ever wrapped it.
+    #[inline]
+    pub(crate) fn loops_as_is(&self) -> bool {
+        self.ifindex == LOOPBACK && self.loopback && matches!(self.device.read(), Read::First(_))
     }
 
     /// Whether packets have an Ethernet header (ARPHRD_ETHER); the address is in [`NetDev::caps`].
@@ -565,7 +574,22 @@ impl NetDev {
     ) -> usize {
         let device = self.device();
         let (ifindex, loopback) = (self.ifindex, self.loopback);
-        let mut gro = self.gro.load(Ordering::Relaxed).then(Gro::default);
+        let on = self.gro.load(Ordering::Relaxed);
+        if self.per_thread
+            && !on
+            && let Some(mut skb) = device.recv_only(queue)
+        {
+            // As after most system calls.
+            skb.tstamp = now;
+            if skb.ifindex == 0 {
+                skb.ifindex = ifindex;
+            }
+            if let Some(skb) = link(skb) {
+                net(skb);
+            }
+            return 1;
+        }
+        let mut gro = on.then(Gro::default);
         let got = device.recv(queue, now, budget, &mut |mut skb| {
             // What loops back from another interface keeps that one's index (ip_dev_loopback_xmit).
             if !loopback || skb.ifindex == 0 {

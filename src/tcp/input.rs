@@ -24,7 +24,7 @@ use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, flag as sflag};
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::TcpFlags;
-use crate::wire::tcp_options::{AccEcn, SackBlocks, TcpOptions};
+use crate::wire::tcp_options::{AccEcn, SackBlocks, TcpOptions, parse_timestamp_only};
 use std::sync::atomic::Ordering;
 
 /// Header bytes of a segment with nothing but aligned timestamps.
@@ -85,8 +85,22 @@ impl Seg {
     pub fn of(skb: &Skb) -> (Seg, TcpOptions) {
         let bytes = rcv::option_bytes(skb);
         let o = TcpOptions::parse(bytes);
+        (Seg { sack: o.sack, accecn: o.accecn(bytes), ..Seg::fixed(skb) }, o)
+    }
+
+    /// The same of a segment with no options but timestamps, which are returned. None: it has others.
+    #[inline(always)]
+    fn plain(skb: &Skb) -> Option<(Seg, Option<(u32, u32)>)> {
+        let bytes = rcv::option_bytes(skb);
+        let timestamps = if bytes.is_empty() { None } else { Some(parse_timestamp_only(bytes)?) };
+        Some((Seg::fixed(skb), timestamps))
+    }
+
+    /// What is not in options.
+    #[inline(always)]
+    fn fixed(skb: &Skb) -> Seg {
         let cb = &skb.tcp;
-        let seg = Seg {
+        Seg {
             seq: cb.seq,
             end_seq: cb.end_seq,
             ack_seq: cb.ack_seq,
@@ -98,10 +112,9 @@ impl Seg {
             ttl: cb.ttl,
             flow_label: cb.flow_label,
             rx_segs: skb.rx_segs,
-            sack: o.sack,
-            accecn: o.accecn(bytes),
-        };
-        (seg, o)
+            sack: SackBlocks::new(),
+            accecn: None,
+        }
     }
 
     /// The offered window in bytes: that of a SYN is never scaled (RFC 7323 §2.2).
@@ -385,84 +398,31 @@ fn validate_incoming(cx: &mut Cx<'_>, seg: &Seg, o: &TcpOptions, syn_inerr: bool
 
 /// A segment for an established connection (tcp_rcv_established). Pure acknowledgements and in-order data with the
 /// predicted header take the fast path, all else the slow path.
-pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
+pub fn rcv_established(cx: &mut Cx<'_>, skb: Skb) {
+    cx.tp.rx_opt.saw_tstamp = false;
+    // Most headers have no options but the timestamps, which need no general parser.
+    if cx.tp.tfb_slots == 0
+        && let Some((seg, timestamps)) = Seg::plain(&skb)
+        && let Some(store_ts) = predicted(cx, &seg, timestamps, false)
+    {
+        return rcv_predicted(cx, &seg, skb, store_ts);
+    }
+    rcv_any(cx, skb);
+}
+
+/// The same, whatever options it has.
+#[inline(never)]
+fn rcv_any(cx: &mut Cx<'_>, skb: Skb) {
     let (seg, o) = Seg::of(&skb);
-    let len = skb.len();
     cx.tp.rx_opt.saw_tstamp = false;
     if tfb::has(cx.tp, tfb::slot::INPUT) && tfb::input(cx, &skb) {
         return drop_seg(cx, skb, DropReason::PluginRefused);
     }
-
-    'predicted: {
-        if seg.flag_word & !HP_IGNORE != cx.tp.pred_flags
-            || seg.seq != cx.tp.rcv_nxt
-            || seg.ack_seq.after(cx.tp.snd_nxt)
-            // Departure: Linux takes the data of a predicted segment with whatever old acknowledgement, and then
-            // answers with a challenge ACK. One that is too old may be forged: the slow path drops it (RFC 5961 §5.2).
-            || ack::is_too_old(cx.tp, seg.ack_seq)
-            // Data beyond the window: the slow path decides.
-            || seg.end_seq.after(cx.tp.rcv_nxt + window::receive_window(cx.tp))
-            || cx.tp.pred_flags == 0
-            || sock_ops::wants_options(cx, o.saw_unknown)
-        {
-            break 'predicted;
-        }
-        let with_ts = cx.tp.tcp_header_len == HEADER_WITH_TS;
-        if with_ts {
-            // The length of the header leaves room for timestamps only.
-            let Some((val, ecr)) = o.timestamps.filter(|_| o.sack.is_empty()) else { break 'predicted };
-            let r = &mut cx.tp.rx_opt;
-            r.saw_tstamp = true;
-            r.rcv_tsval = val;
-            r.rcv_tsecr = if ecr != 0 { ecr.wrapping_sub(cx.tp.tsoffset) } else { 0 };
-            // PAWS may reject it: the slow path decides.
-            if (val.wrapping_sub(cx.tp.rx_opt.ts_recent) as i32) < 0 {
-                break 'predicted;
-            }
-        }
-        let store_ts = with_ts && cx.tp.rcv_nxt == cx.tp.rcv_wup;
-        if len == seg.header_len {
-            // A pure acknowledgement.
-            let flags = if store_ts { store_ts_recent(cx) } else { 0 };
-            ecn::received(cx, &seg, 0);
-            ack::ack(cx, &seg, flags);
-            drop(skb);
-            data_snd_check(cx);
-            cx.tp.rcv_rtt_last_tsecr = cx.tp.rx_opt.rcv_tsecr;
-            return;
-        }
-        // In-order data, if the sock has memory for it charged already.
-        reassembly::charge(cx, &mut skb);
-        if skb.truesize as i64 > cx.sk.forward_alloc as i64 {
-            return long_way(cx, seg, skb);
-        }
-        if !skb.pull(seg.header_len) {
-            cx.stack.mib.inc(Mib::TcpInErrs);
-            return drop_seg(cx, skb, DropReason::PktTooSmall);
-        }
-        let flags = if store_ts { store_ts_recent(cx) } else { 0 };
-        rcvbuf::rcv_rtt_measure_ts(cx, &seg);
-        cx.stack.mib.inc(Mib::TcpExtTCPHPHits);
-        ecn::received(cx, &seg, skb.len() as u32);
-        let note = DataRecv::note(cx, &seg, &skb);
-        reassembly::queue_rcv(cx, skb);
-        note.finish(cx, &seg);
-        let mut check_ack = true;
-        if seg.ack_seq != cx.tp.snd_una {
-            ack::ack(cx, &seg, flags | flag::DATA);
-            data_snd_check(cx);
-            // Data that was just sent may have carried the acknowledgement.
-            check_ack = cx.tp.ack.is_scheduled();
-        } else {
-            cx.tp.snd_wl1 = seg.seq;
-        }
-        if check_ack {
-            ack_snd_check_always(cx, false);
-        }
-        recvmsg::data_ready(cx);
-        return;
+    // The length of the header leaves room for timestamps only.
+    let timestamps = o.timestamps.filter(|_| o.sack.is_empty());
+    if let Some(store_ts) = predicted(cx, &seg, timestamps, o.saw_unknown) {
+        return rcv_predicted(cx, &seg, skb, store_ts);
     }
-
     if !seg.flags.intersects(TcpFlags::ACK | TcpFlags::RST | TcpFlags::SYN) {
         return drop_seg(cx, skb, DropReason::TcpFlags);
     }
@@ -471,6 +431,82 @@ pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
     }
     sock_ops::parse_hdr_opt(cx, rcv::option_bytes(&skb), o.saw_unknown);
     long_way(cx, seg, skb);
+}
+
+/// Whether the header is as predicted, and then whether TS.Recent is to be taken from it. `unknown`: it has options
+/// that TCP does not know.
+#[inline(always)]
+fn predicted(cx: &mut Cx<'_>, seg: &Seg, timestamps: Option<(u32, u32)>, unknown: bool) -> Option<bool> {
+    if seg.flag_word & !HP_IGNORE != cx.tp.pred_flags
+        || seg.seq != cx.tp.rcv_nxt
+        || seg.ack_seq.after(cx.tp.snd_nxt)
+        // Departure: Linux takes the data of a predicted segment with whatever old acknowledgement, and then
+        // answers with a challenge ACK. One that is too old may be forged: the slow path drops it (RFC 5961 §5.2).
+        || ack::is_too_old(cx.tp, seg.ack_seq)
+        // Data beyond the window: the slow path decides.
+        || seg.end_seq.after(cx.tp.rcv_nxt + window::receive_window(cx.tp))
+        || cx.tp.pred_flags == 0
+        || sock_ops::wants_options(cx, unknown)
+    {
+        return None;
+    }
+    if cx.tp.tcp_header_len != HEADER_WITH_TS {
+        return Some(false);
+    }
+    let (val, ecr) = timestamps?;
+    let r = &mut cx.tp.rx_opt;
+    r.saw_tstamp = true;
+    r.rcv_tsval = val;
+    r.rcv_tsecr = if ecr != 0 { ecr.wrapping_sub(cx.tp.tsoffset) } else { 0 };
+    // PAWS may reject it: the slow path decides.
+    if (val.wrapping_sub(cx.tp.rx_opt.ts_recent) as i32) < 0 {
+        return None;
+    }
+    Some(cx.tp.rcv_nxt == cx.tp.rcv_wup)
+}
+
+/// A segment with the predicted header; `store_ts`: TS.Recent is taken from it.
+#[inline(always)]
+fn rcv_predicted(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb, store_ts: bool) {
+    if skb.len() == seg.header_len {
+        // A pure acknowledgement.
+        let flags = if store_ts { store_ts_recent(cx) } else { 0 };
+        ecn::received(cx, seg, 0);
+        ack::ack(cx, seg, flags);
+        drop(skb);
+        data_snd_check(cx);
+        cx.tp.rcv_rtt_last_tsecr = cx.tp.rx_opt.rcv_tsecr;
+        return;
+    }
+    // In-order data, if the sock has memory for it charged already.
+    reassembly::charge(cx, &mut skb);
+    if skb.truesize as i64 > cx.sk.forward_alloc as i64 {
+        return long_way(cx, *seg, skb);
+    }
+    if !skb.pull(seg.header_len) {
+        cx.stack.mib.inc(Mib::TcpInErrs);
+        return drop_seg(cx, skb, DropReason::PktTooSmall);
+    }
+    let flags = if store_ts { store_ts_recent(cx) } else { 0 };
+    rcvbuf::rcv_rtt_measure_ts(cx, seg);
+    cx.stack.mib.inc(Mib::TcpExtTCPHPHits);
+    ecn::received(cx, seg, skb.len() as u32);
+    let note = DataRecv::note(cx, seg, &skb);
+    reassembly::queue_rcv(cx, skb);
+    note.finish(cx, seg);
+    let mut check_ack = true;
+    if seg.ack_seq != cx.tp.snd_una {
+        ack::ack(cx, seg, flags | flag::DATA);
+        data_snd_check(cx);
+        // Data that was just sent may have carried the acknowledgement.
+        check_ack = cx.tp.ack.is_scheduled();
+    } else {
+        cx.tp.snd_wl1 = seg.seq;
+    }
+    if check_ack {
+        ack_snd_check_always(cx, false);
+    }
+    recvmsg::data_ready(cx);
 }
 
 /// From the fifth step on: ACK, URG, text (step5 of tcp_rcv_established).

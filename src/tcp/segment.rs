@@ -415,6 +415,8 @@ fn to_ip(cx: &mut Cx<'_>, out: Skb, ecn_bits: u8) -> Result<NetXmit> {
                 let tx = IpTx { dst: ip::socket_headers::way_to(cx.sk, cx.sk.daddr), ..tx };
                 ip::output::xmit_with_headers(cx.stack, &dst, &tx, &chain, out, false)
             }
+            // Whose the addresses are was asked of the SYN.
+            None if out.tcp.flags & output::SYN == 0 => ip::output::xmit_looped(cx.stack, &dst, &tx, out),
             None => ip::output::xmit(cx.stack, &dst, &tx, out),
         },
     };
