@@ -298,6 +298,24 @@ fn dotted(name: &str) -> String {
     name.strip_prefix("/proc/sys/").unwrap_or(name).replace('/', ".")
 }
 
+/// Times as the numbers that they are in Linux: making a `Duration` of one, and a number again, takes a division.
+#[derive(Clone, Copy)]
+pub(crate) struct Raw<'a>(&'a Sysctls);
+
+impl Raw<'_> {
+    /// `tcp_rto_min_us`: microseconds.
+    #[inline]
+    pub(crate) fn tcp_rto_min_us(self) -> u64 {
+        self.0.time(table::Row::tcp_rto_min_us as usize)
+    }
+
+    /// `tcp_rto_max_ms`: milliseconds.
+    #[inline]
+    pub(crate) fn tcp_rto_max_ms(self) -> u64 {
+        self.0.time(table::Row::tcp_rto_max_ms as usize)
+    }
+}
+
 impl Sysctls {
     /// All sysctls of the table, at their defaults.
     pub(crate) fn new() -> Sysctls {
@@ -323,22 +341,10 @@ impl Sysctls {
         (self.number(row) as i64).max(0) as u64
     }
 
-    /// What each acknowledgement asks for, without a `Duration` in between: `tcp_rto_min_us` in microseconds.
+    /// Times that each segment asks for, as plain numbers.
     #[inline]
-    pub(crate) fn rto_min_micros(&self) -> u64 {
-        self.time(table::Row::tcp_rto_min_us as usize)
-    }
-
-    /// The same: `tcp_rto_max_ms` in microseconds.
-    #[inline]
-    pub(crate) fn rto_max_micros(&self) -> u64 {
-        self.time(table::Row::tcp_rto_max_ms as usize).saturating_mul(1000)
-    }
-
-    /// The same: `tcp_min_rtt_wlen` in milliseconds.
-    #[inline]
-    pub(crate) fn min_rtt_wlen_millis(&self) -> u64 {
-        self.time(table::Row::tcp_min_rtt_wlen as usize).saturating_mul(1000)
+    pub(crate) fn raw(&self) -> Raw<'_> {
+        Raw(self)
     }
 
     #[inline]

@@ -100,6 +100,8 @@ impl std::fmt::Debug for dyn PacketType {
 pub struct NetDevs {
     pack: OnceLock<Arc<dyn PacketType>>,
     first: OnceLock<Box<Node>>,
+    /// A device was added whose packets are not the sending thread's to receive.
+    others: AtomicBool,
     /// Held while a device is added.
     adding: Mutex<()>,
 }
@@ -149,6 +151,9 @@ impl NetDevs {
             gro: AtomicBool::new(false),
             addrs: RwLock::default(),
         });
+        if !per_thread {
+            self.others.store(true, Ordering::Release);
+        }
         let mut end = &self.first;
         while let Some(link) = end.get() {
             end = &link.next;
@@ -187,8 +192,13 @@ impl NetDevs {
         })
     }
 
-    /// Whether a device in memory has packets that this thread is to receive before it leaves the stack.
+    /// Whether packets may wait in a device though no thread has raised its mark ([`Stack::raise`]).
     #[inline]
+    pub(crate) fn has_others(&self) -> bool {
+        self.others.load(Ordering::Relaxed)
+    }
+
+    /// Whether a device in memory has packets that this thread is to receive before it leaves the stack.
     pub(crate) fn pending_here(&self) -> bool {
         let mut next = self.first.get();
         while let Some(node) = next {
@@ -470,6 +480,9 @@ impl NetDev {
     /// Hands a packet to the device, and reports that if asked to (ndo_start_xmit, skb_tx_timestamp).
     #[inline]
     fn start_xmit(&self, stack: &Stack, q: u16, now: Instant, mut skb: Skb) -> Xmit {
+        if self.per_thread {
+            stack.raise();
+        }
         let Some(stamp) = skb.tx_stamp.take() else { return self.device.read().xmit(q, now, skb) };
         let report = self.report(&stamp, Point::Snd, &skb);
         match self.device.read().xmit(q, now, skb) {
@@ -531,6 +544,7 @@ impl NetDev {
     /// Receives packets of a queue, `budget` at a time, and passes them to the network layer; without one they are
     /// dropped. Also 0 when another thread is receiving from the queue: that thread polls it again before it stops, so
     /// no packet of a device in memory is left behind. Linux: napi_poll, __netif_receive_skb.
+    #[inline]
     pub(crate) fn receive(self: &Arc<Self>, stack: &Arc<Stack>, queue: u16, now: Instant, budget: usize) -> usize {
         let Some(q) = self.queues.get(queue as usize).filter(|_| self.is_up()) else { return 0 };
         if self.per_thread && !self.has_pending(queue) {
@@ -574,23 +588,8 @@ impl NetDev {
     ) -> usize {
         let device = self.device();
         let (ifindex, loopback) = (self.ifindex, self.loopback);
-        let on = self.gro.load(Ordering::Relaxed);
-        if self.per_thread
-            && !on
-            && let Some(mut skb) = device.recv_only(queue)
-        {
-            // As after most system calls.
-            skb.tstamp = now;
-            if skb.ifindex == 0 {
-                skb.ifindex = ifindex;
-            }
-            if let Some(skb) = link(skb) {
-                net(skb);
-            }
-            return 1;
-        }
-        let mut gro = on.then(Gro::default);
-        let got = device.recv(queue, now, budget, &mut |mut skb| {
+        let mut gro = self.gro.load(Ordering::Relaxed).then(Gro::default);
+        let mut one = |mut skb: Skb| {
             // What loops back from another interface keeps that one's index (ip_dev_loopback_xmit).
             if !loopback || skb.ifindex == 0 {
                 skb.ifindex = ifindex;
@@ -600,7 +599,17 @@ impl NetDev {
                 None => net(skb),
                 Some(gro) => gro.receive(skb, &|n| stack.registry.handler(n)?.offload(), &mut net),
             }
-        });
+        };
+        let only = if self.per_thread { device.recv_only(queue) } else { None };
+        let got = match only {
+            // As after most system calls.
+            Some(mut skb) => {
+                skb.tstamp = now;
+                one(skb);
+                Ok(1)
+            }
+            None => device.recv(queue, now, budget, &mut one),
+        };
         if let Some(mut gro) = gro {
             gro.flush(&mut net);
         }

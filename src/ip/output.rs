@@ -65,25 +65,36 @@ pub fn xmit(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, skb: Skb) -> Result<N
     send(stack, dst, tx, skb, dst.kind == DstKind::Broadcast)
 }
 
-/// As [`xmit`], of a segment of a connection whose two ends are in this stack: by a device that loops it, it says so
-/// ([`SkbInner::looped`](crate::sock::skb::SkbInner)).
+/// Whether [`xmit_looped`] takes a packet to be sent with DF.
 #[inline]
-pub(crate) fn xmit_looped(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, mut skb: Skb) -> Result<NetXmit> {
-    let (IpAddr::V4(src), IpAddr::V4(to)) = (tx.src, tx.dst) else { return xmit(stack, dst, tx, skb) };
+pub(crate) fn is_looped(dst: &Dst, skb: &Skb) -> bool {
+    let most = ip::MAX_DATAGRAM.min(dst.mtu as usize);
+    dst.kind == DstKind::Local
+        && dst.dev.loops_as_is()
+        && dst.dev.takes_as_is(skb)
+        && ip::HEADER_LEN + skb.len() <= most
+}
+
+/// As [`xmit`], of a segment of a connection whose two ends are in this stack, by a device that loops it: the packet
+/// says so ([`SkbInner::looped`](crate::sock::skb::SkbInner)).
+#[inline]
+pub(crate) fn xmit_looped(
+    stack: &Arc<Stack>,
+    dst: &Arc<Dst>,
+    repr: &Ipv4Repr,
+    mut skb: Skb,
+    now: Instant,
+) -> Result<NetXmit> {
     let len = ip::HEADER_LEN + skb.len();
-    let plain = dst.kind == DstKind::Local && dst.dev.loops_as_is() && dst.dev.takes_as_is(&skb);
-    if !plain || !tx.df || len > dst.mtu as usize || len > ip::MAX_DATAGRAM {
-        return xmit(stack, dst, tx, skb);
-    }
     let mib = stack.mib.here();
     mib.inc(Mib::IpOutRequests);
-    let (payload_len, Some(h)) = (skb.len(), skb.push_stale(ip::HEADER_LEN)) else { return Err(Error::NoBufs) };
-    repr_v4(tx, (src, to), 0, payload_len).emit(h);
+    let Some(h) = skb.push_stale(ip::HEADER_LEN) else { return Err(Error::NoBufs) };
+    repr.emit(h);
     shift_checksum(&mut skb, ip::HEADER_LEN);
     (skb.l3, skb.nh_len, skb.looped) = (L3::V4, ip::HEADER_LEN as u16, true);
     mib.add(Mib::IpExtOutOctets, len as u64);
     mib.inc(Mib::IpOutTransmits);
-    let sent = dst.dev.xmit(stack, tx.now, skb);
+    let sent = dst.dev.xmit(stack, now, skb);
     if sent.is_err() {
         mib.inc(Mib::IpOutDiscards);
     }
@@ -178,22 +189,6 @@ fn replaced(mut skb: Skb, parts: &[&[u8]]) -> Skb {
     out
 }
 
-#[inline]
-fn repr_v4(tx: &IpTx, (src, dst): (Ipv4Addr, Ipv4Addr), id: u16, payload_len: usize) -> Ipv4Repr {
-    Ipv4Repr {
-        src,
-        dst,
-        protocol: tx.protocol,
-        ttl: tx.ttl,
-        tos: tx.tos,
-        id,
-        dont_fragment: tx.df,
-        more_fragments: false,
-        frag_offset: 0,
-        payload_len,
-    }
-}
-
 fn repr_v6(tx: &IpTx, (src, dst): (Ipv6Addr, Ipv6Addr), payload_len: usize) -> Ipv6Repr {
     Ipv6Repr {
         src,
@@ -249,7 +244,18 @@ fn send_v4(way: &Way<'_>, tx: &IpTx, (src, to): (Ipv4Addr, Ipv4Addr), options: &
     let segs = if skb.gso_size == 0 { 1 } else { skb.len().div_ceil(skb.gso_size.into()) as u32 };
     let next = || net(stack).idents.next_of(segs, stack, (tx.src, tx.dst), tx.protocol, tx.now) as u16;
     let id = if tx.df { 0 } else { next() };
-    let repr = repr_v4(tx, (src, to), id, skb.len());
+    let repr = Ipv4Repr {
+        src,
+        dst: to,
+        protocol: tx.protocol,
+        ttl: tx.ttl,
+        tos: tx.tos,
+        id,
+        dont_fragment: tx.df,
+        more_fragments: false,
+        frag_offset: 0,
+        payload_len: skb.len(),
+    };
     if too_long {
         return fragment_v4(way, repr, options, skb);
     }

@@ -345,14 +345,20 @@ fn send_small(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Option<usize> {
     skb.truesize = truesize as u32;
     skb.tcp.seq = cx.tp.write_seq;
     skb.tcp.end_seq = cx.tp.write_seq + n as u32;
-    skb.tcp.flags = ACK;
+    skb.tcp.flags = ACK | PSH;
     charge_wmem(cx, truesize);
     add_write_queue_tail(cx, skb);
     cx.tp.nonagle &= !nagle::PUSH;
     slow_start_after_idle_check(cx);
     cx.tp.write_seq += n as u32;
+    cx.tp.pushed_seq = cx.tp.write_seq;
     let nonagle = cx.tp.nonagle;
-    push(cx, 0, mss, nonagle, size_goal);
+    if cx.tp.rtx_queue.is_empty() {
+        // It is not held back to grow (tcp_should_autocork).
+        push_pending_frames(cx, mss, nonagle);
+    } else {
+        push(cx, 0, mss, nonagle, size_goal);
+    }
     Some(n)
 }
 
