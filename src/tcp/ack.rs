@@ -1,6 +1,7 @@
 //! What an acknowledgement does: checks it, takes the window, frees what it covers, measures, finds losses, adjusts the
-//! congestion window, and sends again what must be. Above: `input`. Below: `sack`, `recovery`, `rtt`, `rate`, `cong`,
-//! `output`. RFC 9293 §3.10.7.4 (fifth), RFC 5961 §5, RFC 3168 §6.1.2. Linux: tcp_ack, tcp_clean_rtx_queue.
+//! congestion window, and sends again what must be. Most of an exchange go the short way, `lone`. Above: `input`.
+//! Below: `sack`, `recovery`, `rtt`, `rate`, `cong`, `output`. RFC 9293 §3.10.7.4 (fifth), RFC 5961 §5, RFC 3168
+//! §6.1.2. Linux: tcp_ack, tcp_clean_rtx_queue.
 
 mod lone;
 

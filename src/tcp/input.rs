@@ -1,5 +1,5 @@
 //! Input: every segment of a connection, in the order of RFC 9293 §3.10.7: sequence, RST, SYN, ACK, URG, text, FIN;
-//! before them header prediction, the fast path. Above: `rcv`, which found the sock. Below: `ack`,
+//! before them header prediction, the fast path, in `predict`. Above: `rcv`, which found the sock. Below: `ack`,
 //! `reassembly`, `challenge`, `urgent`, `synsent`. RFC 7323 §5 (PAWS), RFC 5961. Linux: tcp_rcv_established,
 //! tcp_rcv_state_process.
 

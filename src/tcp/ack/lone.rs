@@ -1,6 +1,6 @@
 //! The short way of most acknowledgements of a request and its answer: a predicted one of the only packet in flight,
-//! sent once, on a connection that has lost nothing. It does what [`any`](super::any) does then, without asking for what
-//! cannot be; a test plays both. Above: `ack`.
+//! sent once, on a connection that has lost nothing. It does what [`any`](super::any) does then, without asking for
+//! what cannot be; a test plays both. Above: `ack`.
 
 use super::{count_delivered, flag, in_ack_event, snd_una_update};
 use crate::counters::Mib;
