@@ -82,9 +82,9 @@ fn both_ways_end_in_the_same_state() {
                     taken += 1;
                     acknowledge(cx, &seg, flags);
                 }
-                false => drop(any(cx, &seg, flags)),
+                false => _ = any(cx, &seg, flags),
             });
-            long.with(|cx| drop(any(cx, &seg, flags)));
+            long.with(|cx| _ = any(cx, &seg, flags));
             for b in [&short, &long] {
                 b.with(crate::tcp::output::push_pending);
                 b.sent();
