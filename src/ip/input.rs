@@ -153,7 +153,9 @@ fn read_v4(bytes: &[u8]) -> Result<Option<(V4, usize)>, ParseError> {
 /// A packet of `ip::output::xmit_looped`, which is what [`receive_v4`] asks for: it has a good header without options,
 /// and it is for this host.
 fn receive_looped(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, now: Instant) {
-    let Some(fixed) = skb.linear().first_chunk::<{ ip::HEADER_LEN }>() else { return };
+    let Some(fixed) = skb.linear().first_chunk::<{ ip::HEADER_LEN }>() else {
+        return bad_header_v4(stack, DropReason::HdrTrunc);
+    };
     let [_, tos, .., s0, s1, s2, s3, d0, d1, d2, d3] = *fixed;
     let (ttl, protocol) = (fixed[8], fixed[9]);
     let (src, dst) = (Ipv4Addr::new(s0, s1, s2, s3), Ipv4Addr::new(d0, d1, d2, d3));
