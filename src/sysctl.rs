@@ -303,6 +303,24 @@ fn dotted(name: &str) -> String {
     name.strip_prefix("/proc/sys/").unwrap_or(name).replace('/', ".")
 }
 
+/// Times as the numbers that they are in Linux: making a `Duration` of one, and a number again, takes a division.
+#[derive(Clone, Copy)]
+pub(crate) struct Raw<'a>(&'a Sysctls);
+
+impl Raw<'_> {
+    /// `tcp_rto_min_us`: microseconds.
+    #[inline]
+    pub(crate) fn tcp_rto_min_us(self) -> u64 {
+        self.0.time(table::Row::tcp_rto_min_us as usize)
+    }
+
+    /// `tcp_rto_max_ms`: milliseconds.
+    #[inline]
+    pub(crate) fn tcp_rto_max_ms(self) -> u64 {
+        self.0.time(table::Row::tcp_rto_max_ms as usize)
+    }
+}
+
 impl Sysctls {
     /// All sysctls of the table, at their defaults.
     pub(crate) fn new() -> Sysctls {
@@ -327,6 +345,12 @@ impl Sysctls {
     #[inline]
     fn time(&self, row: usize) -> u64 {
         (self.number(row) as i64).max(0) as u64
+    }
+
+    /// Times that each segment asks for, as plain numbers.
+    #[inline]
+    pub(crate) fn raw(&self) -> Raw<'_> {
+        Raw(self)
     }
 
     #[inline]

@@ -169,7 +169,8 @@ pub(crate) fn set_outer(inner: &Arc<Sock>, outer: Option<&Arc<Sock>>) {
 /// thread may own it and wait for that one.
 #[inline]
 pub(crate) fn would_deadlock(sock: &Arc<Sock>) -> bool {
-    HELD.with(|h| h.owns(Arc::as_ptr(sock)) || h.len.get() > 0 && h.owns_within(Arc::as_ptr(sock)))
+    let deadlocks = |h: &Held| h.owns(Arc::as_ptr(sock)) || h.len.get() > 0 && h.owns_within(Arc::as_ptr(sock));
+    EVER.load(Ordering::Relaxed) && HELD.with(deadlocks)
 }
 
 /// Whether this thread owns an inner sock of the sock, at any depth.

@@ -29,6 +29,8 @@ pub(crate) fn signalled(s: &Socket, r: Result<usize>, nosignal: bool) -> Result<
     r
 }
 
+// Each call of a program has enough frames.
+#[inline(always)]
 pub(crate) fn send_slices(s: &Socket, iov: &[IoSlice<'_>], flags: c_int) -> Result<isize> {
     send_msg(s, &mut SendMsg::new(iov, flags).probed(probe::readable_bytes)).map(|n| n as isize)
 }
@@ -41,6 +43,7 @@ pub(crate) fn recv_slices(s: &Socket, iov: &mut [IoSliceMut<'_>], flags: c_int) 
 /// then, a datagram is lost, as in Linux. MSG_TRUNC on a stream needs no buffer.
 /// # Safety
 /// `buf` is writable for `len` bytes, or the result is EFAULT.
+#[inline(always)]
 unsafe fn recv_into(
     s: &Socket,
     buf: *mut c_void,

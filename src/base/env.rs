@@ -76,6 +76,11 @@ impl Instant {
         (self.0.saturating_sub(earlier.0) / 1_000) as i64
     }
 
+    /// The time `nanos` nanoseconds later; [`Instant::MAX`] on overflow.
+    pub(crate) const fn after_nanos(self, nanos: u64) -> Instant {
+        Instant(self.0.saturating_add(nanos))
+    }
+
     /// `self + wait`; [`Instant::MAX`] on overflow.
     pub const fn saturating_add(self, wait: Duration) -> Instant {
         Instant(self.0.saturating_add(nanos(wait)))
@@ -83,9 +88,12 @@ impl Instant {
 }
 
 /// A duration in nanoseconds; saturates (the range of `Duration` exceeds 64 bits of nanoseconds).
-const fn nanos(duration: Duration) -> u64 {
-    let n = duration.as_nanos();
-    if n > u64::MAX as u128 { u64::MAX } else { n as u64 }
+pub(crate) const fn nanos(duration: Duration) -> u64 {
+    // In 64 bits: each timer that is set comes by here.
+    match duration.as_secs().checked_mul(1_000_000_000) {
+        Some(secs) => secs.saturating_add(duration.subsec_nanos() as u64),
+        None => u64::MAX,
+    }
 }
 
 impl core::fmt::Debug for Instant {

@@ -76,17 +76,6 @@ impl Device for Loopback {
         let Some(q) = self.queues.get(usize::from(queue)) else { return Ok(0) };
         let mut list = q.list.lock();
         let n = list.skbs.len().min(budget);
-        if n == 1 {
-            // As after most system calls.
-            let one = list.skbs.pop_front();
-            q.len.store(list.skbs.len(), Ordering::Release);
-            drop(list);
-            if let Some(mut skb) = one {
-                skb.tstamp = now;
-                sink(skb);
-            }
-            return Ok(n);
-        }
         let batch: SmallVec<[Skb; 16]> = list.skbs.drain(..n).collect();
         q.len.store(list.skbs.len(), Ordering::Release);
         drop(list);
@@ -97,6 +86,16 @@ impl Device for Loopback {
         Ok(n)
     }
 
+    fn recv_only(&self, queue: u16) -> Option<Skb> {
+        let q = self.queues.get(usize::from(queue))?;
+        let mut list = q.list.lock();
+        if list.skbs.len() != 1 {
+            return None;
+        }
+        q.len.store(0, Ordering::Release);
+        list.skbs.pop_front()
+    }
+
     fn xmit(&self, queue: u16, _: Instant, mut skb: Skb) -> Xmit {
         let Some(q) = self.queues.get(usize::from(queue)) else {
             return Xmit::Dropped(io::Error::from_raw_os_error(libc::ENODEV));
@@ -104,7 +103,10 @@ impl Device for Loopback {
         // The sender's charge ends here. The receiver is charged for the bytes, not for the unused room in the sender's
         // pages: a receive window derived from that would be smaller than the sender's segments, and each would wait
         // for a zero-window probe.
-        (skb.owner, skb.zerocopy, skb.tx_stamp) = (None, None, None);
+        skb.owner = None;
+        if skb.zerocopy.is_some() || skb.tx_stamp.is_some() {
+            (skb.zerocopy, skb.tx_stamp) = (None, None);
+        }
         skb.truesize = SKB_OVERHEAD + skb.data_len() as u32;
         if skb.csum != Csum::None {
             skb.csum = Csum::Unnecessary;

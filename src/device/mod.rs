@@ -215,6 +215,13 @@ pub trait Device: Send + Sync + Debug {
     /// `LinkType::Ethernet` the frame's link header is the packet's first 14 bytes.
     fn recv(&self, queue: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize>;
 
+    /// Takes the only packet of `queue`, of a device in memory on which mostly one waits. None: there is none or there
+    /// are more, or it is no such device; `recv` takes them.
+    fn recv_only(&self, queue: u16) -> Option<Skb> {
+        let _ = queue;
+        None
+    }
+
     /// Sends one packet (a super-packet only as far as `caps` allow), with its link header in front.
     fn xmit(&self, queue: u16, now: Instant, skb: Skb) -> Xmit;
 

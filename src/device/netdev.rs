@@ -22,6 +22,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+/// The index of the stack's own loopback device, its first (LOOPBACK_IFINDEX).
+const LOOPBACK: u32 = 1;
 /// Most packets that are queued for a full device (txqueuelen).
 const TXQUEUELEN: usize = 1000;
 
@@ -122,6 +124,8 @@ impl std::fmt::Debug for dyn PacketType {
 pub struct NetDevs {
     pack: OnceLock<Arc<dyn PacketType>>,
     first: OnceLock<Box<Node>>,
+    /// A device was added whose packets are not the sending thread's to receive.
+    others: AtomicBool,
     /// Held while a device is added.
     adding: Mutex<()>,
 }
@@ -171,6 +175,9 @@ impl NetDevs {
             gro: AtomicBool::new(false),
             addrs: RwLock::default(),
         });
+        if !per_thread {
+            self.others.store(true, Ordering::Release);
+        }
         let mut end = &self.first;
         while let Some(link) = end.get() {
             end = &link.next;
@@ -209,8 +216,13 @@ impl NetDevs {
         })
     }
 
-    /// Whether a device in memory has packets that this thread is to receive before it leaves the stack.
+    /// Whether packets may wait in a device though no thread has raised its mark ([`Stack::raise`]).
     #[inline]
+    pub(crate) fn has_others(&self) -> bool {
+        self.others.load(Ordering::Relaxed)
+    }
+
+    /// Whether a device in memory has packets that this thread is to receive before it leaves the stack.
     pub(crate) fn pending_here(&self) -> bool {
         let mut next = self.first.get();
         while let Some(node) = next {
@@ -284,6 +296,13 @@ impl NetDev {
     #[inline]
     pub(crate) fn is_loopback(&self) -> bool {
         self.loopback
+    }
+
+    /// Whether packets that are sent come back just as they are: it is the stack's own loopback device, and nothing has
+    /// ever wrapped it.
+    #[inline]
+    pub(crate) fn loops_as_is(&self) -> bool {
+        self.ifindex == LOOPBACK && self.loopback && matches!(self.device.read(), Read::First(_))
     }
 
     /// Whether packets have an Ethernet header (ARPHRD_ETHER); the address is in [`NetDev::caps`].
@@ -490,6 +509,9 @@ impl NetDev {
     /// Hands a packet to the device, and reports that if asked to (ndo_start_xmit, skb_tx_timestamp).
     #[inline]
     fn start_xmit(&self, stack: &Stack, q: u16, now: Instant, mut skb: Skb) -> Xmit {
+        if self.per_thread {
+            stack.raise();
+        }
         let Some(stamp) = skb.tx_stamp.take() else { return self.nested_xmit(q, now, skb) };
         let report = self.report(&stamp, Point::Snd, &skb);
         match self.nested_xmit(q, now, skb) {
@@ -561,6 +583,7 @@ impl NetDev {
     /// Receives packets of a queue, `budget` at a time, and passes them to the network layer; without one they are
     /// dropped. Also 0 when another thread is receiving from the queue: that thread polls it again before it stops, so
     /// no packet of a device in memory is left behind. Linux: napi_poll, __netif_receive_skb.
+    #[inline]
     pub(crate) fn receive(self: &Arc<Self>, stack: &Arc<Stack>, queue: u16, now: Instant, budget: usize) -> usize {
         let Some(q) = self.queues.get(queue as usize).filter(|_| self.is_up()) else { return 0 };
         if self.per_thread && !self.has_pending(queue) {
@@ -610,7 +633,7 @@ impl NetDev {
         let device = self.device();
         let (ifindex, loopback) = (self.ifindex, self.loopback);
         let mut gro = self.gro.load(Ordering::Relaxed).then(Gro::default);
-        let got = device.recv(queue, now, budget, &mut |mut skb| {
+        let mut one = |mut skb: Skb| {
             // What loops back from another interface keeps that one's index (ip_dev_loopback_xmit).
             if !loopback || skb.ifindex == 0 {
                 skb.ifindex = ifindex;
@@ -620,7 +643,17 @@ impl NetDev {
                 None => net(skb),
                 Some(gro) => gro.receive(skb, &|n| stack.registry.handler(n)?.offload(), &mut net),
             }
-        });
+        };
+        let only = if self.per_thread { device.recv_only(queue) } else { None };
+        let got = match only {
+            // As after most system calls.
+            Some(mut skb) => {
+                skb.tstamp = now;
+                one(skb);
+                Ok(1)
+            }
+            None => device.recv(queue, now, budget, &mut one),
+        };
         if let Some(mut gro) = gro {
             gro.flush(&mut net);
         }

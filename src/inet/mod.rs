@@ -221,6 +221,7 @@ impl Socket {
 
     /// As `sendmsg`, but the softirq work that the message causes is left to the caller, who calls
     /// [`Stack::run_pending`] before it returns to the program: sendmmsg(2) runs it once for several messages.
+    #[inline]
     pub fn sendmsg_queued(&self, msg: &mut SendMsg<'_>) -> Result<usize> {
         self.whole()?;
         if self.nonblocking() {
@@ -288,11 +289,13 @@ impl Socket {
     #[inline]
     fn autobind(&self) -> Result<()> {
         let proto = self.sock.proto();
-        if !proto.no_autobind() && !proto.is_stream() {
-            let mut g = self.sock.lock(&self.stack);
-            if g.common.sport == 0 {
-                proto.get_port(&mut g, 0).map_err(|_| Error::Again)?;
-            }
+        if proto.no_autobind() || proto.is_stream() { Ok(()) } else { self.take_port() }
+    }
+
+    fn take_port(&self) -> Result<()> {
+        let mut g = self.sock.lock(&self.stack);
+        if g.common.sport == 0 {
+            self.sock.proto().get_port(&mut g, 0).map_err(|_| Error::Again)?;
         }
         Ok(())
     }

@@ -34,7 +34,13 @@ impl PacketType for Ip {
 
 /// The link's part: removes the Ethernet header and sets the network protocol, `Skb::l3`. ARP is answered here. None:
 /// nothing is left for IP.
-fn link_input(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) -> Option<Skb> {
+#[inline]
+fn link_input(stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: Skb, now: Instant) -> Option<Skb> {
+    // IP output has set the protocol.
+    if skb.looped { Some(skb) } else { link_header(stack, dev, skb, now) }
+}
+
+fn link_header(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) -> Option<Skb> {
     let dropped = |reason| {
         stack.mib.drop(reason);
         None
@@ -80,7 +86,10 @@ fn link_input(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant)
 }
 
 /// IP's part: `skb` begins with its network header.
-fn network_input(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: Skb, now: Instant) {
+fn network_input(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) {
+    if std::mem::take(&mut skb.looped) && dev.loops_as_is() {
+        return receive_looped(net, stack, skb, now);
+    }
     match skb.l3 {
         L3::V4 => receive_v4(net, stack, dev, skb, now),
         L3::V6 => receive_v6(net, stack, dev, skb, now),
@@ -139,6 +148,30 @@ fn bad_header_v4(stack: &Stack, reason: DropReason) {
 fn read_v4(bytes: &[u8]) -> Result<Option<(V4, usize)>, ParseError> {
     let h = Ipv4Header::parse_quoted(bytes)?;
     Ok(h.checksum_ok().then(|| (V4::from(&h), h.total_len())))
+}
+
+/// A packet of `ip::output::xmit_looped`, which is what [`receive_v4`] asks for: it has a good header without options,
+/// and it is for this host.
+fn receive_looped(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, now: Instant) {
+    let Some(fixed) = skb.linear().first_chunk::<{ ip::HEADER_LEN }>() else {
+        return bad_header_v4(stack, DropReason::HdrTrunc);
+    };
+    let [_, tos, .., s0, s1, s2, s3, d0, d1, d2, d3] = *fixed;
+    let (ttl, protocol) = (fixed[8], fixed[9]);
+    let (src, dst) = (Ipv4Addr::new(s0, s1, s2, s3), Ipv4Addr::new(d0, d1, d2, d3));
+    let mib = stack.mib.here();
+    mib.inc(Mib::IpInReceives);
+    mib.add(Mib::IpExtInOctets, skb.len() as u64);
+    count_ecn(mib, Ecn::from_tos(tos), true, u64::from(skb.rx_segs.max(1)));
+    let h = V4 { src, dst, header_len: ip::HEADER_LEN, protocol, tos, ttl, is_fragment: false };
+    let Some(handler) = stack.registry.handler(protocol) else {
+        return deliver_v4(net, stack, skb, h, Addressee::Local, now);
+    };
+    let info = info_v4(&skb, h, Addressee::Local, skb.ifindex, now);
+    net.raw.deliver(stack, &skb, &info);
+    mib.inc(Mib::IpInDelivers);
+    skb.pull(ip::HEADER_LEN);
+    hand_up(stack, &**handler, skb, &info);
 }
 
 fn receive_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) {

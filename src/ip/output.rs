@@ -65,6 +65,42 @@ pub fn xmit(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, skb: Skb) -> Result<N
     send(stack, dst, tx, skb, dst.kind == DstKind::Broadcast)
 }
 
+/// Whether [`xmit_looped`] takes a packet to be sent with DF.
+#[inline]
+pub(crate) fn is_looped(dst: &Dst, skb: &Skb) -> bool {
+    let most = ip::MAX_DATAGRAM.min(dst.mtu as usize);
+    dst.kind == DstKind::Local
+        && dst.dev.loops_as_is()
+        && dst.dev.takes_as_is(skb)
+        && ip::HEADER_LEN + skb.len() <= most
+}
+
+/// As [`xmit`], of a segment of a connection whose two ends are in this stack, by a device that loops it: the packet
+/// says so ([`SkbInner::looped`](crate::sock::skb::SkbInner)).
+#[inline]
+pub(crate) fn xmit_looped(
+    stack: &Arc<Stack>,
+    dst: &Arc<Dst>,
+    repr: &Ipv4Repr,
+    mut skb: Skb,
+    now: Instant,
+) -> Result<NetXmit> {
+    let len = ip::HEADER_LEN + skb.len();
+    let mib = stack.mib.here();
+    mib.inc(Mib::IpOutRequests);
+    let Some(h) = skb.push_stale(ip::HEADER_LEN) else { return Err(Error::NoBufs) };
+    repr.emit(h);
+    shift_checksum(&mut skb, ip::HEADER_LEN);
+    (skb.l3, skb.nh_len, skb.looped) = (L3::V4, ip::HEADER_LEN as u16, true);
+    mib.add(Mib::IpExtOutOctets, len as u64);
+    mib.inc(Mib::IpOutTransmits);
+    let sent = dst.dev.xmit(stack, now, skb);
+    if sent.is_err() {
+        mib.inc(Mib::IpOutDiscards);
+    }
+    sent
+}
+
 /// As [`xmit`] to a group; `looped`: a copy is delivered here (IP_MULTICAST_LOOP). Errors as there. With TTL 0 nothing
 /// leaves the machine.
 pub fn xmit_multicast(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, skb: Skb, looped: bool) -> Result<NetXmit> {

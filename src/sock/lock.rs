@@ -311,6 +311,12 @@ impl<'a> SockGuard<'a> {
         any
     }
 
+    /// Whether something waits for the release of the sock. May miss what comes meanwhile; the release misses nothing.
+    #[inline]
+    pub(crate) fn has_backlog(&self) -> bool {
+        self.state.as_ref().is_some_and(Owner::is_marked)
+    }
+
     #[inline]
     fn drain_backlog(&mut self) -> bool {
         let mut any = false;

@@ -343,6 +343,21 @@ impl<'a, 'b> RecvMsg<'a, 'b> {
     /// Copies as much of `data` as there is room for; returns how much. If that is less than both: see `faulted`.
     #[inline]
     pub fn put(&mut self, data: &[u8]) -> usize {
+        let n = data.len();
+        let room = if self.pages.is_some() { None } else { self.slices.get_mut(self.index) };
+        if let Some(room) = room.and_then(|s| s.get_mut(self.offset..)?.get_mut(..n))
+            && (self.probe)(room.as_ptr() as usize, n) == n
+        {
+            // As mostly, there is room for all of it in one buffer.
+            room.copy_from_slice(data);
+            self.offset += n;
+            self.remaining -= n;
+            return n;
+        }
+        self.put_apart(data)
+    }
+
+    fn put_apart(&mut self, data: &[u8]) -> usize {
         if let Some(pages) = &mut self.pages {
             let n = data.len().min(self.remaining);
             pages.put(&data[..n]);
@@ -372,7 +387,17 @@ impl<'a, 'b> RecvMsg<'a, 'b> {
     }
 
     /// Copies bytes `from..from + len` of a packet, as far as there is room; returns how many.
+    #[inline]
     pub fn put_skb(&mut self, skb: &SkbInner, from: usize, len: usize) -> usize {
+        match skb.frags() {
+            [one] if self.pages.is_none() && skb.head_len() == 0 && from + len <= skb.len() => {
+                self.put(&one.bytes()[from..from + len])
+            }
+            _ => self.put_frags(skb, from, len),
+        }
+    }
+
+    fn put_frags(&mut self, skb: &SkbInner, from: usize, len: usize) -> usize {
         if let Some(pages) = &mut self.pages {
             let n = len.min(skb.len() - from).min(self.remaining);
             pages.take(skb, from, n);

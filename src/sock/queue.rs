@@ -131,7 +131,14 @@ impl SkbQueue {
     /// Takes the first.
     #[inline]
     pub fn pop_front(&mut self) -> Option<Skb> {
-        self.take(VecDeque::pop_front)
+        match std::mem::take(&mut self.0) {
+            Held::None => None,
+            Held::One(skb) => Some(skb),
+            ring => {
+                self.0 = ring;
+                self.take(VecDeque::pop_front)
+            }
+        }
     }
 
     /// Takes the last.

@@ -225,10 +225,19 @@ impl Keep for Box<SkbInner> {
     /// Drops what the packet refers to now; the other fields are reset when it is taken from the pool again.
     #[inline]
     fn keep(mut self) {
-        self.owner = None;
-        (self.zerocopy, self.tx_stamp) = (None, None);
-        (self.saved_header, self.pieces) = (None, None);
-        self.frags.clear();
+        if self.owner.is_some() {
+            self.owner = None;
+        }
+        if self.zerocopy.is_some() || self.tx_stamp.is_some() || self.saved_header.is_some() || self.pieces.is_some() {
+            (self.zerocopy, self.tx_stamp) = (None, None);
+            (self.saved_header, self.pieces) = (None, None);
+        }
+        match self.frags.pop() {
+            // Most packets have one.
+            Some(one) if self.frags.is_empty() => drop(one),
+            None => {}
+            Some(_) => self.frags.clear(),
+        }
         if self.frags.capacity() > MAX_KEPT_FRAGS {
             self.frags = SmallVec::new();
         }
@@ -268,6 +277,10 @@ pub struct SkbInner {
     /// CWR is in each segment of a super-packet, for it is a bit of a counter (SKB_GSO_TCP_ACCECN). Otherwise it is in
     /// the first only.
     pub every_cwr: bool,
+    /// An IPv4 segment of a connection to this stack itself, on its way through the loopback device, with the headers
+    /// that TCP and IP have just made: input need not look whether they are good, and whose they are. What looks at the
+    /// packet on its way sees the same as ever.
+    pub(crate) looped: bool,
     /// Number of segments in a received super-packet (at least 1).
     pub rx_segs: u16,
     /// Length of the network header, set by IP input; the transport header follows.
@@ -327,6 +340,12 @@ impl Skb {
     pub fn new() -> Skb {
         let kept = LOCAL.try_with(|l| l.borrow_mut().take()).flatten();
         Skb(Kept::new(kept.map_or_else(|| Box::new(SkbInner::empty()), SkbInner::renewed)))
+    }
+
+    /// A packet whose fields are to be set: those without [`Keep`]'s care are what they were last.
+    fn stale() -> Skb {
+        let kept = LOCAL.try_with(|l| l.borrow_mut().take()).flatten();
+        Skb(Kept::new(kept.unwrap_or_else(|| Box::new(SkbInner::empty()))))
     }
 
     /// The packet as a raw box, for a queue that only handles pointers (the C API). [`Skb::from_box`] reverses it.
@@ -401,6 +420,7 @@ impl SkbInner {
             pieces: None,
             tx_ready: false,
             every_cwr: false,
+            looped: false,
             rx_segs: 1,
             nh_len: 0,
             tstamp: Instant::ZERO,
@@ -438,6 +458,7 @@ impl SkbInner {
             pieces: _,
             tx_ready,
             every_cwr,
+            looped,
             rx_segs,
             nh_len,
             tstamp,
@@ -458,7 +479,7 @@ impl SkbInner {
         (*head_start, *head_end) = (HEAD as u16, HEAD as u16);
         (*len, *truesize, *ifindex, *l3, *link_multicast) = (0, SKB_OVERHEAD, 0, L3::V4, false);
         (*csum, *gso_size, *gso_type, *rx_segs, *nh_len) = (Csum::None, 0, GsoType::None, 1, 0);
-        (*every_cwr, *tx_ready) = (false, false);
+        (*every_cwr, *tx_ready, *looped) = (false, false, false);
         (*tstamp, *tx_time, *hash) = (Instant::ZERO, Instant::ZERO, 0);
         (*mark, *priority, *frag_max_size) = (0, 0, 0);
         (*tcp, *cb, *rx) = (TcpCb::default(), [0; CB_WORDS], None);
@@ -468,32 +489,65 @@ impl SkbInner {
     /// Shares this packet's payload and copies its head: the copy goes to the device while the original waits for its
     /// acknowledgement (skb_clone). The owner is not inherited.
     pub fn share(&self) -> Skb {
-        let mut s = Skb::new();
-        let (a, b) = (self.head_start as usize, self.head_end as usize);
-        s.head[a..b].copy_from_slice(&self.head[a..b]);
-        s.head_start = self.head_start;
-        s.head_end = self.head_end;
-        s.frags = self.frags.clone();
-        s.len = self.len;
-        s.truesize = self.truesize;
-        s.ifindex = self.ifindex;
-        s.l3 = self.l3;
-        s.link_multicast = self.link_multicast;
-        s.csum = self.csum;
-        s.gso_size = self.gso_size;
-        s.gso_type = self.gso_type;
-        (s.pieces, s.tx_ready) = (self.pieces.clone(), self.tx_ready);
-        s.every_cwr = self.every_cwr;
-        s.rx_segs = self.rx_segs;
-        s.nh_len = self.nh_len;
-        s.tstamp = self.tstamp;
-        s.tx_time = self.tx_time;
-        s.hash = self.hash;
-        (s.mark, s.priority, s.frag_max_size) = (self.mark, self.priority, self.frag_max_size);
-        s.tcp = self.tcp;
-        s.rx = self.rx;
-        s.tx_stamp = self.tx_stamp.clone();
-        s.saved_header = self.saved_header.clone();
+        let mut s = Skb::stale();
+        let SkbInner {
+            head,
+            head_start,
+            head_end,
+            frags,
+            len,
+            truesize,
+            ifindex,
+            l3,
+            link_multicast,
+            csum,
+            gso_size,
+            gso_type,
+            pieces,
+            tx_ready,
+            every_cwr,
+            looped,
+            rx_segs,
+            nh_len,
+            tstamp,
+            tx_time,
+            hash,
+            mark,
+            priority,
+            frag_max_size,
+            tcp,
+            cb,
+            rx,
+            owner: _,
+            zerocopy: _,
+            tx_stamp,
+            saved_header,
+        } = &mut **s.0;
+        // The rest of the head is zero as that of a new packet.
+        *head = [0; HEAD];
+        if self.head_start < self.head_end {
+            let used = self.head_start as usize..self.head_end as usize;
+            head[used.clone()].copy_from_slice(&self.head[used]);
+        }
+        (*head_start, *head_end) = (self.head_start, self.head_end);
+        match &self.frags[..] {
+            [one] => frags.push(one.clone()),
+            more => frags.extend(more.iter().cloned()),
+        }
+        (*len, *truesize, *ifindex, *l3, *link_multicast) =
+            (self.len, self.truesize, self.ifindex, self.l3, self.link_multicast);
+        (*csum, *gso_size, *gso_type, *tx_ready) = (self.csum, self.gso_size, self.gso_type, self.tx_ready);
+        (*every_cwr, *looped) = (self.every_cwr, false);
+        (*rx_segs, *nh_len) = (self.rx_segs, self.nh_len);
+        (*tstamp, *tx_time, *hash) = (self.tstamp, self.tx_time, self.hash);
+        (*mark, *priority, *frag_max_size) = (self.mark, self.priority, self.frag_max_size);
+        (*tcp, *cb, *rx) = (self.tcp, [0; CB_WORDS], self.rx);
+        // Few packets have these.
+        if self.pieces.is_some() || self.tx_stamp.is_some() || self.saved_header.is_some() {
+            *pieces = self.pieces.clone();
+            *tx_stamp = self.tx_stamp.clone();
+            *saved_header = self.saved_header.clone();
+        }
         s
     }
 
@@ -788,7 +842,15 @@ impl SkbInner {
 
     /// Copies a small packet in a large page into a page of its own size, so that `truesize` is accurate and the large
     /// page is free again (copybreak). No effect when it would not at least halve the memory.
+    #[inline]
     pub fn shrink(&mut self) {
+        // A page of the smallest class is not too large for anything.
+        if !matches!(&self.frags[..], [one] if one.page.size() == CLASSES[0]) {
+            self.shrink_to_fit();
+        }
+    }
+
+    fn shrink_to_fit(&mut self) {
         let held: usize = self.frags.iter().map(|f| f.page.size()).sum();
         let need = CLASSES.iter().find(|&&c| c >= self.data_len()).copied().unwrap_or(usize::MAX);
         if need.saturating_mul(2) > held {

@@ -237,6 +237,9 @@ impl StackConfig {
     }
 }
 
+/// `Block::raised` of a thread that has sent packets in more than one stack: it looks each time, for good.
+const SEVERAL: usize = 1;
+
 /// See the module's text. Always held as `Arc<Stack>`, whose counts, which each new socket changes, are thus not on a
 /// cache line that packets read.
 #[repr(align(128))]
@@ -547,6 +550,25 @@ impl Stack {
         n
     }
 
+    /// This thread sends a packet that it is to receive itself (raise_softirq).
+    #[inline]
+    pub(crate) fn raise(&self) {
+        let (raised, this) = (&here().raised, std::ptr::from_ref(self) as usize);
+        if raised.get() != this {
+            raised.set(if raised.get() == 0 { this } else { SEVERAL });
+        }
+    }
+
+    /// Whether [`Stack::run_pending`] may have work to do: most calls send nothing.
+    #[inline]
+    fn may_be_pending(&self) -> bool {
+        let raised = here().raised.get();
+        raised == std::ptr::from_ref(self) as usize
+            || raised == SEVERAL
+            || self.tsq_pending.load(Ordering::SeqCst)
+            || self.netdevs.has_others()
+    }
+
     /// Called after a system call: runs the softirq work that this thread's packets caused in memory (loopback
     /// deliveries, completions), as Linux runs softirq when bottom halves are enabled again. The caller must own no
     /// sock.
@@ -555,14 +577,24 @@ impl Stack {
         if self.tx_full_untold.load(Ordering::Relaxed) && self.tx_full_untold.swap(false, Ordering::SeqCst) {
             self.runner.look_again(self);
         }
+        if self.may_be_pending() {
+            self.run_raised();
+        }
+    }
+
+    fn run_raised(self: &Arc<Stack>) {
         while self.any_pending() {
             let _softirq = Softirq::begin();
             let now = self.now();
             let received: usize = self.netdevs.iter().map(|dev| dev.receive_here(self, now, WEIGHT)).sum();
             if received + self.run_tsq(now) == 0 {
                 // Another thread is receiving; it polls the queue again before it stops.
-                break;
+                return;
             }
+        }
+        let raised = &here().raised;
+        if raised.get() == std::ptr::from_ref(&**self) as usize {
+            raised.set(0);
         }
     }
 

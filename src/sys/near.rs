@@ -28,11 +28,14 @@ pub(crate) struct Block {
     pub(super) number: Cell<u32>,
     /// Turns of softirq that run in it, one within the other.
     pub(crate) softirq: Cell<u32>,
+    /// The stack for which this thread has sent packets that it receives itself before it leaves the stack; null: none;
+    /// 1: more than one.
+    pub(crate) raised: Cell<usize>,
     /// The address of each value that the thread has used; null: not used yet, or destroyed.
     values: [Cell<*const ()>; VALUES],
 }
 
-const VALUES: usize = 13;
+const VALUES: usize = 12;
 const BYTES: usize = 128;
 const ALIGN: usize = 64;
 const _: () = assert!(size_of::<Block>() == BYTES && align_of::<Block>() == ALIGN);
@@ -65,7 +68,7 @@ pub(crate) mod places {
     }
     places! { Packets = 0, Pages = 1, Rings = 2, RoutesIn = 3, Locals = 4 }
     #[cfg(test)]
-    places! { Test = 12 }
+    places! { Test = 11 }
 }
 
 /// A thread-local that `near_local!` declares.
@@ -191,6 +194,7 @@ mod place {
                 xmits: Cell::new(0),
                 number: Cell::new(0),
                 softirq: Cell::new(0),
+                raised: Cell::new(0),
                 values: [const { Cell::new(std::ptr::null()) }; VALUES],
             }
         };

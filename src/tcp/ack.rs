@@ -1,6 +1,9 @@
 //! What an acknowledgement does: checks it, takes the window, frees what it covers, measures, finds losses, adjusts the
-//! congestion window, and sends again what must be. Above: `input`. Below: `sack`, `recovery`, `rtt`, `rate`, `cong`,
-//! `output`. RFC 9293 §3.10.7.4 (fifth), RFC 5961 §5, RFC 3168 §6.1.2. Linux: tcp_ack, tcp_clean_rtx_queue.
+//! congestion window, and sends again what must be. Most of an exchange go the short way, `lone`. Above: `input`.
+//! Below: `sack`, `recovery`, `rtt`, `rate`, `cong`, `output`. RFC 9293 §3.10.7.4 (fifth), RFC 5961 §5, RFC 3168
+//! §6.1.2. Linux: tcp_ack, tcp_clean_rtx_queue.
+
+mod lone;
 
 use super::cong::{self, AckSample, PacketSample, PacketSamples, ca_ack, ca_slot};
 use super::input::Seg;
@@ -165,8 +168,17 @@ fn ack_update_window(cx: &mut Cx<'_>, seg: &Seg, ack: SeqNum, ack_seq: SeqNum) -
 }
 
 /// Processes the acknowledgement of a segment (tcp_ack). `flags`: DATA, SLOWPATH, UPDATE_TS_RECENT, NO_CHALLENGE_ACK.
+#[inline]
 pub(crate) fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
-    let mut flags = flags;
+    if lone::applies(cx.tp, seg, flags) {
+        lone::acknowledge(cx, seg, flags);
+        return AckResult::New;
+    }
+    any(cx, seg, flags)
+}
+
+/// Any acknowledgement.
+fn any(cx: &mut Cx<'_>, seg: &Seg, mut flags: u32) -> AckResult {
     let wants_packets = cx.tp.ca.ops.wants_packets();
     let mut st = AckSt { ttl: seg.ttl, wants_packets, ..AckSt::default() };
     let prior_snd_una = cx.tp.snd_una;

@@ -315,11 +315,24 @@ fn delack_max(cx: &Cx<'_>) -> Duration {
     own.min(by_rto)
 }
 
+/// Whether an acknowledgement may be delayed by the least delay, for all that can be set.
+#[inline]
+fn has_usual_delay(cx: &Cx<'_>) -> bool {
+    let usual = ATO_MIN_MS * 1000;
+    let by_option = cx.tp.options().delack_max_us;
+    (by_option == 0 || by_option >= usual) && rtt::rto_min_us(cx) > usual + 1000
+}
+
 /// Schedules an acknowledgement for when no data has carried it by then. Sends it now if the timer of an earlier one is
 /// about to fire (tcp_send_delayed_ack).
 fn send_delayed_ack(cx: &mut Cx<'_>) {
     let tp = &*cx.tp;
-    let mut ato = Duration::from_millis(u64::from(tp.ack.ato_ms));
+    let ato_ms = tp.ack.ato_ms;
+    if ato_ms == ATO_MIN_MS && tp.ack.pending & pending::TIMER == 0 && has_usual_delay(cx) {
+        // Nothing lowers the least delay.
+        return delay(cx, cx.now.after_nanos(u64::from(ATO_MIN_MS) * 1_000_000));
+    }
+    let mut ato = Duration::from_millis(u64::from(ato_ms));
     if ato > DELACK_MIN {
         let mut most = DELACK_MAX_BULK;
         if in_pingpong_mode(cx) || tp.ack.pending & pending::PUSHED != 0 {

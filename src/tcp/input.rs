@@ -1,20 +1,25 @@
 //! Input: every segment of a connection, in the order of RFC 9293 §3.10.7: sequence, RST, SYN, ACK, URG, text, FIN;
-//! before them header prediction, the fast path. Above: `rcv`, which found the sock. Below: `ack`,
+//! before them header prediction, the fast path, in `predict`. Above: `rcv`, which found the sock. Below: `ack`,
 //! `reassembly`, `challenge`, `urgent`, `synsent`. RFC 7323 §5 (PAWS), RFC 5961. Linux: tcp_rcv_established,
 //! tcp_rcv_state_process.
+
+mod predict;
+
+pub use predict::{fast_path_check, fast_path_on};
+use predict::{predicted, rcv_predicted};
 
 use super::ack::{self, AckResult, flag, may_update_window};
 use super::challenge::reset;
 use super::challenge::{challenge_with, oow_rate_limited, send_challenge_ack, send_dupack};
-use super::delack::{ack_snd_check, ack_snd_check_always};
-use super::reassembly::{self, DataRecv, data_queue};
+use super::delack::ack_snd_check;
+use super::reassembly::{self, data_queue};
 use super::sock_ops::{self, Opened};
 use super::tcb::{Cx, TcpSock};
 use super::timewait::TIMEWAIT_LEN;
 use super::urgent::urg;
 use super::{
-    close, cong, control, ecn, fastopen, metrics, mtu, mtu_probe, output, rcv, rcvbuf, recvmsg, rtt, sack, synsent,
-    tfb, timer, timewait, undo, window,
+    close, cong, control, ecn, fastopen, metrics, mtu, mtu_probe, output, rcv, rcvbuf, rtt, sack, synsent, tfb, timer,
+    timewait, undo, window,
 };
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
@@ -24,16 +29,13 @@ use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, flag as sflag};
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::TcpFlags;
-use crate::wire::tcp_options::{AccEcn, SackBlocks, TcpOptions};
+use crate::wire::tcp_options::{AccEcn, SackBlocks, TcpOptions, parse_timestamp_only};
 use std::sync::atomic::Ordering;
 
 /// Header bytes of a segment with nothing but aligned timestamps.
 const HEADER_WITH_TS: u16 = 32;
 /// Bytes of aligned timestamps.
 const TS_LEN: u16 = 12;
-/// Bits of the flag word that header prediction does not compare: reserved bits and PSH.
-const HP_IGNORE: u32 = 0x0e00_0000 | (TcpFlags::PSH.bits() as u32) << 16;
-
 /// Age from which on TS.Recent is invalid, seconds (RFC 7323 §5.5): a clock of microseconds goes half way round in it
 /// (TCP_PAWS_WRAP).
 const PAWS_WRAP: i32 = i32::MAX / 1_000_000;
@@ -85,8 +87,22 @@ impl Seg {
     pub fn of(skb: &Skb) -> (Seg, TcpOptions) {
         let bytes = rcv::option_bytes(skb);
         let o = TcpOptions::parse(bytes);
+        (Seg { sack: o.sack, accecn: o.accecn(bytes), ..Seg::fixed(skb) }, o)
+    }
+
+    /// The same of a segment with no options but timestamps, which are returned. None: it has others.
+    #[inline(always)]
+    fn plain(skb: &Skb) -> Option<(Seg, Option<(u32, u32)>)> {
+        let bytes = rcv::option_bytes(skb);
+        let timestamps = if bytes.is_empty() { None } else { Some(parse_timestamp_only(bytes)?) };
+        Some((Seg::fixed(skb), timestamps))
+    }
+
+    /// What is not in options.
+    #[inline(always)]
+    fn fixed(skb: &Skb) -> Seg {
         let cb = &skb.tcp;
-        let seg = Seg {
+        Seg {
             seq: cb.seq,
             end_seq: cb.end_seq,
             ack_seq: cb.ack_seq,
@@ -98,10 +114,9 @@ impl Seg {
             ttl: cb.ttl,
             flow_label: cb.flow_label,
             rx_segs: skb.rx_segs,
-            sack: o.sack,
-            accecn: o.accecn(bytes),
-        };
-        (seg, o)
+            sack: SackBlocks::new(),
+            accecn: None,
+        }
     }
 
     /// The offered window in bytes: that of a SYN is never scaled (RFC 7323 §2.2).
@@ -225,28 +240,6 @@ fn disordered_ack(cx: &Cx<'_>, seg: &Seg) -> Option<DropReason> {
     // It may be late by one RTO and a fifth, in ticks of milliseconds.
     let late = tp.rx_opt.ts_recent.wrapping_sub(tp.rx_opt.rcv_tsval) as i32 as i64;
     if late > tp.rto_us as i64 / 1000 * 6 / 5 { paws } else { None }
-}
-
-// ---- Header prediction.
-
-/// Turns header prediction on: the next header is expected to have this length and window, ACK and the ACE field alone
-/// (tcp_fast_path_on).
-pub fn fast_path_on(cx: &mut Cx<'_>) {
-    let tp = &mut *cx.tp;
-    let win = tp.snd_wnd >> tp.rx_opt.snd_wscale.get();
-    let flags = TcpFlags::ACK | tp.ecn.expected_flags(tp.delivered_ce);
-    tp.pred_flags = (tp.tcp_header_len as u32) << 26 | u32::from(flags.bits()) << 16 | win;
-}
-
-/// Turns header prediction on if there is no hole, no urgent data, and room in the buffer (tcp_fast_path_check).
-pub fn fast_path_check(cx: &mut Cx<'_>) {
-    if cx.tp.ooo_queue.is_empty()
-        && cx.tp.rcv_wnd != 0
-        && cx.sock.rmem_alloc.load(Ordering::Relaxed) < cx.sock.rcvbuf.load(Ordering::Relaxed)
-        && cx.tp.urg_data == 0
-    {
-        fast_path_on(cx);
-    }
 }
 
 /// After a segment: sends what the window now allows, wakes writers (tcp_data_snd_check).
@@ -385,84 +378,31 @@ fn validate_incoming(cx: &mut Cx<'_>, seg: &Seg, o: &TcpOptions, syn_inerr: bool
 
 /// A segment for an established connection (tcp_rcv_established). Pure acknowledgements and in-order data with the
 /// predicted header take the fast path, all else the slow path.
-pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
+pub fn rcv_established(cx: &mut Cx<'_>, skb: Skb) {
+    cx.tp.rx_opt.saw_tstamp = false;
+    // Most headers have no options but the timestamps, which need no general parser.
+    if cx.tp.tfb_slots == 0
+        && let Some((seg, timestamps)) = Seg::plain(&skb)
+        && let Some(store_ts) = predicted(cx, &seg, timestamps, false)
+    {
+        return rcv_predicted(cx, &seg, skb, store_ts);
+    }
+    rcv_any(cx, skb);
+}
+
+/// The same, whatever options it has.
+#[inline(never)]
+fn rcv_any(cx: &mut Cx<'_>, skb: Skb) {
     let (seg, o) = Seg::of(&skb);
-    let len = skb.len();
     cx.tp.rx_opt.saw_tstamp = false;
     if tfb::has(cx.tp, tfb::slot::INPUT) && tfb::input(cx, &skb) {
         return drop_seg(cx, skb, DropReason::PluginRefused);
     }
-
-    'predicted: {
-        if seg.flag_word & !HP_IGNORE != cx.tp.pred_flags
-            || seg.seq != cx.tp.rcv_nxt
-            || seg.ack_seq.after(cx.tp.snd_nxt)
-            // Departure: Linux takes the data of a predicted segment with whatever old acknowledgement, and then
-            // answers with a challenge ACK. One that is too old may be forged: the slow path drops it (RFC 5961 §5.2).
-            || ack::is_too_old(cx.tp, seg.ack_seq)
-            // Data beyond the window: the slow path decides.
-            || seg.end_seq.after(cx.tp.rcv_nxt + window::receive_window(cx.tp))
-            || cx.tp.pred_flags == 0
-            || sock_ops::wants_options(cx, o.saw_unknown)
-        {
-            break 'predicted;
-        }
-        let with_ts = cx.tp.tcp_header_len == HEADER_WITH_TS;
-        if with_ts {
-            // The length of the header leaves room for timestamps only.
-            let Some((val, ecr)) = o.timestamps.filter(|_| o.sack.is_empty()) else { break 'predicted };
-            let r = &mut cx.tp.rx_opt;
-            r.saw_tstamp = true;
-            r.rcv_tsval = val;
-            r.rcv_tsecr = if ecr != 0 { ecr.wrapping_sub(cx.tp.tsoffset) } else { 0 };
-            // PAWS may reject it: the slow path decides.
-            if (val.wrapping_sub(cx.tp.rx_opt.ts_recent) as i32) < 0 {
-                break 'predicted;
-            }
-        }
-        let store_ts = with_ts && cx.tp.rcv_nxt == cx.tp.rcv_wup;
-        if len == seg.header_len {
-            // A pure acknowledgement.
-            let flags = if store_ts { store_ts_recent(cx) } else { 0 };
-            ecn::received(cx, &seg, 0);
-            ack::ack(cx, &seg, flags);
-            drop(skb);
-            data_snd_check(cx);
-            cx.tp.rcv_rtt_last_tsecr = cx.tp.rx_opt.rcv_tsecr;
-            return;
-        }
-        // In-order data, if the sock has memory for it charged already.
-        reassembly::charge(cx, &mut skb);
-        if skb.truesize as i64 > cx.sk.forward_alloc as i64 {
-            return long_way(cx, seg, skb);
-        }
-        if !skb.pull(seg.header_len) {
-            cx.stack.mib.inc(Mib::TcpInErrs);
-            return drop_seg(cx, skb, DropReason::PktTooSmall);
-        }
-        let flags = if store_ts { store_ts_recent(cx) } else { 0 };
-        rcvbuf::rcv_rtt_measure_ts(cx, &seg);
-        cx.stack.mib.inc(Mib::TcpExtTCPHPHits);
-        ecn::received(cx, &seg, skb.len() as u32);
-        let note = DataRecv::note(cx, &seg, &skb);
-        reassembly::queue_rcv(cx, skb);
-        note.finish(cx, &seg);
-        let mut check_ack = true;
-        if seg.ack_seq != cx.tp.snd_una {
-            ack::ack(cx, &seg, flags | flag::DATA);
-            data_snd_check(cx);
-            // Data that was just sent may have carried the acknowledgement.
-            check_ack = cx.tp.ack.is_scheduled();
-        } else {
-            cx.tp.snd_wl1 = seg.seq;
-        }
-        if check_ack {
-            ack_snd_check_always(cx, false);
-        }
-        recvmsg::data_ready(cx);
-        return;
+    // The length of the header leaves room for timestamps only.
+    let timestamps = o.timestamps.filter(|_| o.sack.is_empty());
+    if let Some(store_ts) = predicted(cx, &seg, timestamps, o.saw_unknown) {
+        return rcv_predicted(cx, &seg, skb, store_ts);
     }
-
     if !seg.flags.intersects(TcpFlags::ACK | TcpFlags::RST | TcpFlags::SYN) {
         return drop_seg(cx, skb, DropReason::TcpFlags);
     }

@@ -11,8 +11,8 @@ use super::sack::is_sack;
 use super::segment::{transmit_bare, transmit_skb, urg_mode};
 use super::tcb::{CaState, Cx, TIMEOUT_INIT_US, TcpSock, XmitTimer, nagle};
 use super::timer::{
-    RESOURCE_PROBE_INTERVAL, TIMEOUT_MIN, clamp_probe0_to_user_timeout, micros, probe0_when, rearm_rto,
-    reset_xmit_timer, rto_delta,
+    RESOURCE_PROBE_INTERVAL, TIMEOUT_MIN, clamp_probe0_to_user_timeout, probe0_when, rearm_rto, reset_xmit_timer,
+    rto_delta_nanos, set_xmit_timer,
 };
 use super::xmit::{Push, event_new_data_sent, fragment, set_tso_segs, snd_wnd_test, write_xmit};
 use super::{rtt, tfb};
@@ -114,11 +114,11 @@ pub(crate) fn send_probe0(cx: &mut Cx<'_>) {
 /// Arms the loss-probe timer in place of the retransmission timer where a probe may help: SACK, and no loss known.
 /// `advancing_rto`: the RTO has just been restarted. False: not applicable. Linux: tcp_schedule_loss_probe.
 pub(crate) fn schedule_loss_probe(cx: &mut Cx<'_>, advancing_rto: bool) -> bool {
-    if cx.tp.has_fastopen_rsk() {
+    let tp = &*cx.tp;
+    if tp.has_fastopen_rsk() {
         // The timer is the SYN-ACK's until the handshake is over.
         return false;
     }
-    let tp = &*cx.tp;
     let enabled = matches!(cx.stack.sysctl.tcp_early_retrans(), 3 | 4);
     let open = matches!(tp.ca_state, CaState::Open | CaState::Cwr);
     if !enabled || tp.packets_out == 0 || !is_sack(tp) || !open || tfb::has(tp, tfb::slot::ACK) {
@@ -126,16 +126,16 @@ pub(crate) fn schedule_loss_probe(cx: &mut Cx<'_>, advancing_rto: bool) -> bool 
     }
     let mut timeout = if tp.srtt_us != 0 {
         // Two RTTs; a lone segment may meet a delayed acknowledgement (RFC 8985 §7.2).
-        let two_rtts = micros(tp.srtt_us >> 2);
-        two_rtts + if tp.packets_out == 1 { micros(rtt::rto_min_us(cx)) } else { TIMEOUT_MIN }
+        let two_rtts = u64::from(tp.srtt_us >> 2);
+        two_rtts + if tp.packets_out == 1 { u64::from(rtt::rto_min_us(cx)) } else { TIMEOUT_MIN.as_micros() as u64 }
     } else {
-        micros(TIMEOUT_INIT_US)
-    };
-    let rto = if advancing_rto { Some(micros(tp.rto_us)) } else { rto_delta(cx) };
+        u64::from(TIMEOUT_INIT_US)
+    } * 1000;
+    let rto = if advancing_rto { Some(u64::from(tp.rto_us) * 1000) } else { rto_delta_nanos(cx) };
     if let Some(rto) = rto {
         timeout = timeout.min(rto);
     }
-    reset_xmit_timer(cx, XmitTimer::LossProbe, timeout, true);
+    set_xmit_timer(cx, XmitTimer::LossProbe, timeout, true);
     true
 }
 

@@ -166,7 +166,7 @@ impl SegQueue {
     #[inline]
     pub(crate) fn pop_front(&mut self) -> Option<Skb> {
         let skb = self.head.pop_front();
-        if self.head.is_empty() {
+        if self.more.is_some() && self.head.is_empty() {
             self.refill_head();
         }
         skb

@@ -264,6 +264,29 @@ pub(super) fn ports(skb: &Skb) -> (u16, u16) {
     }
 }
 
+/// Whether a run of bytes begins with a whole header; its length is in the fixed part.
+#[inline]
+fn is_header(bytes: &[u8]) -> bool {
+    bytes.get(12).map(|b| usize::from(b >> 4) * 4).is_some_and(|len| (HEADER_LEN..=bytes.len()).contains(&len))
+}
+
+/// Makes the header of a segment contiguous. False: there is none, and the segment is dropped.
+#[cold]
+fn pull_header(stack: &Stack, skb: &mut Skb) -> bool {
+    let is_fixed = skb.may_pull(HEADER_LEN);
+    let header_len = if is_fixed { usize::from(skb.linear()[12] >> 4) * 4 } else { HEADER_LEN };
+    if header_len < HEADER_LEN {
+        bad(stack, DropReason::PktTooSmall);
+        return false;
+    }
+    // A packet that was cut is no error of TCP's, and not counted as one.
+    let whole = is_fixed && skb.may_pull(header_len);
+    if !whole {
+        stack.mib.drop(DropReason::PktTooSmall);
+    }
+    whole
+}
+
 /// A segment arrives (IpHandler::rcv).
 pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     // TCP is unicast only: a segment to a group is dropped without an answer (RFC 9293 §3.9.2.3, RFC 1122 §4.2.3.10).
@@ -272,17 +295,9 @@ pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketI
         return stack.mib.drop(DropReason::OtherHost);
     }
     stack.mib.inc(Mib::TcpInSegs);
-    // The whole header must be contiguous; its length is in the fixed part.
-    if !skb.may_pull(HEADER_LEN) {
-        return stack.mib.drop(DropReason::PktTooSmall);
-    }
-    let header_len = usize::from(skb.linear()[12] >> 4) * 4;
-    if header_len < HEADER_LEN {
-        return bad(stack, DropReason::PktTooSmall);
-    }
-    // A packet that was cut is no error of TCP's, and not counted as one.
-    if !skb.may_pull(header_len) {
-        return stack.mib.drop(DropReason::PktTooSmall);
+    // The whole header must be contiguous, as it mostly is.
+    if !is_header(skb.linear()) && !pull_header(stack, &mut skb) {
+        return;
     }
     let len = skb.len() as u32;
     if !skb.checksum_ok(|| pseudo_header(info.src, info.dst, proto::TCP, len)) {

@@ -72,8 +72,55 @@ pub(crate) fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usiz
     Ok(got)
 }
 
+/// The whole of most calls that need not wait: the first packet has all the bytes that the call takes, or it is the
+/// only one and has enough of them. It does what [`recv_any`] does then. None: it is not such a call, and nothing was
+/// done.
+#[inline]
+fn recv_front(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Option<Result<usize>> {
+    const PLAIN: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let (want, marked) = (msg.remaining(), g.has_backlog());
+    if msg.flags & !PLAIN != 0 || want == 0 || marked {
+        return None;
+    }
+    let cx = &mut Cx::new(g)?;
+    if cx.tp.repair || cx.tp.urg_data != 0 || cx.tp.recvmsg_inq || cx.sk.peek_off >= 0 || cx.state() == State::Listen {
+        return None;
+    }
+    let skb = cx.sk.receive_queue.front()?;
+    let offset = cx.tp.copied_seq.diff(skb.tcp.seq) as usize;
+    if skb.tcp.flags & (SYN | FIN) != 0 || skb.tcp.has_rxtstamp || offset >= skb.len() {
+        return None;
+    }
+    let left = skb.len() - offset;
+    let n = left.min(want);
+    let target = want.min(cx.sk.rcvlowat.max(0) as usize);
+    if n < want && (cx.sk.receive_queue.len() > 1 || n < target) {
+        return None;
+    }
+    if msg.put_skb(skb, offset, n) < n {
+        // Of this packet nothing counts as read.
+        cleanup_rbuf(cx, 0);
+        return Some(Err(Error::Fault));
+    }
+    cx.tp.copied_seq += n as u32;
+    rcvbuf::rcv_space_adjust(cx);
+    if n == left {
+        eat(cx, 0);
+    }
+    cleanup_rbuf(cx, n);
+    Some(Ok(n))
+}
+
 /// The body of [`recvmsg`], for a sock that is owned.
 pub(crate) fn recvmsg_locked(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+    match recv_front(g, msg) {
+        Some(got) => got,
+        None => recv_any(g, msg),
+    }
+}
+
+#[inline(never)]
+fn recv_any(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
     let sock = g.sock;
     if msg.flags & libc::MSG_ERRQUEUE != 0 {
         return recv_error(g, msg);

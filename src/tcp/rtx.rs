@@ -54,6 +54,13 @@ impl RtxQueue {
     /// Appends a packet that was just sent for the first time: the last of the list, too.
     #[inline]
     pub(crate) fn push_back(&mut self, mut skb: Skb) {
+        if self.queue.is_empty() {
+            // The only one, in both orders.
+            let own = skb.tcp.seq;
+            (skb.tcp.in_sent_list, skb.tcp.sent_prev, skb.tcp.sent_next) = (true, own, own);
+            self.sent = Some((own, own));
+            return self.queue.push_back(skb);
+        }
         skb.tcp.in_sent_list = false;
         self.queue.push_back(skb);
         if let Some(at) = self.queue.last() {
@@ -63,6 +70,12 @@ impl RtxQueue {
     /// Takes the earliest.
     #[inline]
     pub(crate) fn pop_front(&mut self) -> Option<Skb> {
+        if self.queue.len() == 1 {
+            self.sent = None;
+            let mut skb = self.queue.pop_front()?;
+            skb.tcp.in_sent_list = false;
+            return Some(skb);
+        }
         self.unlink(Pos::FRONT);
         self.queue.pop_front()
     }

@@ -19,6 +19,7 @@ use crate::sock::dst::Dst;
 use crate::sock::flag;
 use crate::sock::skb::{Csum, GsoType, Skb, TcpCb, TxOwner};
 use crate::stack::Stack;
+use crate::wire::ip::Ipv4Repr;
 use crate::wire::proto;
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{self, CHECKSUM_OFFSET, TcpFlags, TcpRepr};
@@ -73,13 +74,18 @@ pub(crate) fn put_header(
     more: &[u8],
     signer: Option<&Signer>,
 ) -> Result<()> {
+    if let Options::Stamp(stamp) = options
+        && more.is_empty()
+        && signer.is_none()
+    {
+        return put_plain_header(skb, src, dst, repr, *stamp);
+    }
     let own = options.len();
     repr.options_len = own + more.len();
     let len = repr.header_len();
     let total = (skb.len() + len) as u32;
-    // Zeroed where a signature is filled in later.
-    let whole = matches!(options, Options::Stamp(_)) && more.is_empty();
-    let head = if whole { skb.push_stale(len) } else { skb.push(len) }.ok_or(Error::NoBufs)?;
+    // Zeroed, for a signature is filled in later.
+    let head = skb.push(len).ok_or(Error::NoBufs)?;
     repr.emit(head);
     options.emit(&mut head[tcp::HEADER_LEN..]);
     if !more.is_empty() {
@@ -90,6 +96,29 @@ pub(crate) fn put_header(
     }
     let head = &mut skb.head_mut()[..len];
     tcp::fill_partial_checksum(head, src, dst, total);
+    skb.csum = Csum::Partial { start: 0, offset: CHECKSUM_OFFSET as u16 };
+    Ok(())
+}
+
+/// The same of a segment with no options but timestamps, as most are.
+#[inline]
+fn put_plain_header(
+    skb: &mut Skb,
+    src: IpAddr,
+    dst: IpAddr,
+    mut repr: TcpRepr,
+    stamp: Option<(u32, u32)>,
+) -> Result<()> {
+    const LEN: usize = tcp::HEADER_LEN + TIMESTAMP_ALIGNED_LEN;
+    let payload = skb.len();
+    let len = if stamp.is_some() { LEN } else { tcp::HEADER_LEN };
+    let Some(head) = skb.push_stale(len) else { return Err(Error::NoBufs) };
+    repr.options_len = len - tcp::HEADER_LEN;
+    repr.emit(head);
+    if let Some(stamp) = stamp {
+        emit_timestamp_only(&mut head[tcp::HEADER_LEN..], stamp);
+    }
+    tcp::fill_partial_checksum(head, src, dst, (payload + len) as u32);
     skb.csum = Csum::Partial { start: 0, offset: CHECKSUM_OFFSET as u16 };
     Ok(())
 }
@@ -404,22 +433,55 @@ fn to_ip(cx: &mut Cx<'_>, out: Skb, ecn_bits: u8) -> Result<NetXmit> {
     if std::mem::take(&mut cx.tp.dst_pending_confirm) {
         ip::neigh::confirm(cx.stack, &dst.dev, dst.gateway.unwrap_or(cx.sk.daddr), cx.now);
     }
-    let tx = ip_tx(cx, &dst, ecn_bits);
-    let sent = match (&cx.sk.ip_more, cx.sk.saddr) {
+    let sent = match to_itself(cx, &dst, out, ecn_bits) {
+        Ok(sent) => sent,
+        Err(out) => by_ip(cx, &dst, out, ecn_bits),
+    };
+    cx.sk.dst = Some(dst);
+    sent
+}
+
+/// The short way of a segment over IPv4 whose other end is in this stack; whose the addresses are was asked of the SYN.
+/// Err: it is no such segment.
+#[inline]
+fn to_itself(cx: &Cx<'_>, dst: &Arc<Dst>, out: Skb, ecn_bits: u8) -> core::result::Result<Result<NetXmit>, Skb> {
+    let sk = &*cx.sk;
+    let (IpAddr::V4(src), IpAddr::V4(to)) = (sk.saddr, sk.daddr) else { return Err(out) };
+    let plain = sk.ip_more.is_none() && out.tcp.flags & output::SYN == 0;
+    if !plain || !dont_fragment(sk.pmtudisc, dst.mtu_locked) || !ip::output::is_looped(dst, &out) {
+        return Err(out);
+    }
+    let repr = Ipv4Repr {
+        src,
+        dst: to,
+        protocol: proto::TCP,
+        ttl: if sk.ttl > 0 { sk.ttl.min(255) as u8 } else { default_ttl(cx.stack, dst, true) },
+        tos: ecn::with_codepoint(sk.tos, ecn_bits),
+        id: 0,
+        dont_fragment: true,
+        more_fragments: false,
+        frag_offset: 0,
+        payload_len: out.len(),
+    };
+    Ok(ip::output::xmit_looped(cx.stack, dst, &repr, out, cx.now))
+}
+
+#[inline(never)]
+fn by_ip(cx: &mut Cx<'_>, dst: &Arc<Dst>, out: Skb, ecn_bits: u8) -> Result<NetXmit> {
+    let tx = ip_tx(cx, dst, ecn_bits);
+    match (&cx.sk.ip_more, cx.sk.saddr) {
         (Some(more), IpAddr::V4(own)) if !more.options.is_empty() => {
             let options = ip::options::of_sent(cx.stack, &more.options, own);
-            ip::output::xmit_with_options(cx.stack, &dst, &tx, &options, out, false)
+            ip::output::xmit_with_options(cx.stack, dst, &tx, &options, out, false)
         }
         _ => match ip::socket_headers::of_stream(cx.sk, cx.sk.daddr) {
             Some(chain) => {
                 let tx = IpTx { dst: ip::socket_headers::way_to(cx.sk, cx.sk.daddr), ..tx };
-                ip::output::xmit_with_headers(cx.stack, &dst, &tx, &chain, out, false)
+                ip::output::xmit_with_headers(cx.stack, dst, &tx, &chain, out, false)
             }
-            None => ip::output::xmit(cx.stack, &dst, &tx, out),
+            None => ip::output::xmit(cx.stack, dst, &tx, out),
         },
-    };
-    cx.sk.dst = Some(dst);
-    sent
+    }
 }
 
 /// Options that hooks write behind our own; None: no hook asked to.
@@ -451,6 +513,7 @@ pub(crate) fn urg_mode(cx: &Cx<'_>) -> bool {
 
 /// Data is leaving: tells congestion control of the end of idleness; a reply soon after a request makes the session
 /// interactive (tcp_event_data_sent).
+#[inline]
 pub(crate) fn event_data_sent(cx: &mut Cx<'_>) {
     let now = cx.now.as_millis() as u32;
     if output::packets_in_flight(cx.tp) == 0 {

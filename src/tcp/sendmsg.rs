@@ -306,8 +306,72 @@ fn append(
     Ok(Step::Copied(n))
 }
 
+/// Bytes of a call for [`send_small`], for which the clock need not be read again.
+const SMALL: usize = CLOCK_EVERY;
+
+/// The whole of most calls of a request and its answer: few bytes, with nothing special asked for, on a connection
+/// where none wait. It does what [`send_any`] does then. None: it is not such a call, and nothing was done.
+#[inline]
+fn send_small(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Option<usize> {
+    const PLAIN: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let n = msg.remaining();
+    if msg.flags & !PLAIN != 0 || !msg.control.is_empty() || n == 0 || n > SMALL {
+        return None;
+    }
+    let cx = &mut Cx::new(&mut *g)?;
+    let truesize = SKB_OVERHEAD as i32 + n as i32;
+    if !matches!(cx.state(), State::Established | State::CloseWait)
+        || cx.sk.ip_flags & ip_flag::DEFER_CONNECT != 0
+        || cx.tp.repair
+        || cx.sock.err.load(Ordering::Relaxed) != 0
+        || cx.sock.send_shutdown()
+        || cx.sock.tsflags.load(Ordering::Relaxed) != 0
+        || !cx.tp.write_queue.is_empty()
+        // Its memory must be there.
+        || cx.sk.forward_alloc < truesize
+        || !sk_stream_memory_free(cx, false)
+    {
+        return None;
+    }
+    let chunk = msg.chunk(n);
+    let (mss, size_goal) = send_mss(cx, 0);
+    if chunk.len() < n || size_goal < n as u32 {
+        return None;
+    }
+    rate::check_app_limited(cx);
+    let mut skb = Skb::new();
+    msg.append_to(&mut skb, chunk, n);
+    msg.advance(n);
+    skb.truesize = truesize as u32;
+    skb.tcp.seq = cx.tp.write_seq;
+    skb.tcp.end_seq = cx.tp.write_seq + n as u32;
+    skb.tcp.flags = ACK | PSH;
+    charge_wmem(cx, truesize);
+    add_write_queue_tail(cx, skb);
+    cx.tp.nonagle &= !nagle::PUSH;
+    slow_start_after_idle_check(cx);
+    cx.tp.write_seq += n as u32;
+    cx.tp.pushed_seq = cx.tp.write_seq;
+    let nonagle = cx.tp.nonagle;
+    if cx.tp.rtx_queue.is_empty() {
+        // It is not held back to grow (tcp_should_autocork).
+        push_pending_frames(cx, mss, nonagle);
+    } else {
+        push(cx, 0, mss, nonagle, size_goal);
+    }
+    Some(n)
+}
+
 /// The body of [`sendmsg`], for a sock that is owned.
 pub(crate) fn sendmsg_locked(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
+    match send_small(g, msg) {
+        Some(n) => Ok(n),
+        None => send_any(g, msg),
+    }
+}
+
+#[inline(never)]
+fn send_any(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     let zerocopy = if msg.flags & libc::MSG_ZEROCOPY != 0 && msg.remaining() > 0 && g.common.zerocopy {
         let (sock, cx) = (g.sock, cx!(g));
         let last = cx.tp.write_queue.back().and_then(|s| s.zerocopy.as_ref());
@@ -324,7 +388,7 @@ pub(crate) fn sendmsg_locked(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Re
     sent
 }
 
-/// What [`sendmsg_locked`] does once the call's completion is prepared.
+/// What [`send_any`] does once the call's completion is prepared.
 fn send_bytes(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, zerocopy: Option<&ZeroCopy>) -> Result<usize> {
     let flags = msg.flags;
     let mut copied = 0;

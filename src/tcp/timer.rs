@@ -14,7 +14,7 @@ use super::{
     close, control, deferred, delack, fastopen, mtu_probe, probe, rack, recovery, rtt, segment, sock_ops, tfb,
     timewait, xmit,
 };
-use crate::base::env::{Duration, Instant};
+use crate::base::env::{Duration, Instant, nanos};
 use crate::base::error::Error;
 use crate::counters::Mib;
 use crate::sock::flag;
@@ -49,11 +49,20 @@ pub(crate) fn rto_max(cx: &Cx<'_>) -> Duration {
 
 /// Arms the shared slot as `what`, `when` from now, at most the greatest RTO. `pace_delay`: counted from the moment
 /// pacing lets the next packet go. Linux: tcp_reset_xmit_timer.
-pub(crate) fn reset_xmit_timer(cx: &mut Cx<'_>, what: XmitTimer, mut when: Duration, pace_delay: bool) {
+pub(crate) fn reset_xmit_timer(cx: &mut Cx<'_>, what: XmitTimer, when: Duration, pace_delay: bool) {
+    set_xmit_timer(cx, what, nanos(when), pace_delay);
+}
+
+/// The same in nanoseconds, for what each segment does.
+pub(super) fn set_xmit_timer(cx: &mut Cx<'_>, what: XmitTimer, mut when: u64, pace_delay: bool) {
     if pace_delay && segment::paces(cx) {
-        when += cx.tp.wstamp - cx.now;
+        when = when.saturating_add(nanos(cx.tp.wstamp - cx.now));
     }
-    let at = cx.now + when.min(rto_max(cx));
+    let most_ms = match cx.tp.options().rto_max_ms {
+        0 => cx.stack.sysctl.raw().tcp_rto_max_ms(),
+        ms => u64::from(ms),
+    };
+    let at = cx.now.after_nanos(when.min(most_ms.saturating_mul(1_000_000)));
     cx.tp.pending = what;
     cx.stack.arm_sock_lazily(&mut cx.tp.retransmit_timer, cx.sock, deferred::WRITE_TIMER, at, cx.now);
 }
@@ -80,10 +89,16 @@ pub(crate) fn clear_xmit_timers(cx: &mut Cx<'_>) {
 /// Time until the RTO of the first unacknowledged segment, counted from when it was sent; None when that is over
 /// (tcp_rto_delta_us).
 pub(crate) fn rto_delta(cx: &Cx<'_>) -> Option<Duration> {
-    let rto = micros(cx.tp.rto_us);
+    rto_delta_nanos(cx).map(Duration::from_nanos)
+}
+
+/// The same in nanoseconds.
+#[inline]
+pub(super) fn rto_delta_nanos(cx: &Cx<'_>) -> Option<u64> {
+    let rto = u64::from(cx.tp.rto_us) * 1000;
     let Some(head) = cx.tp.rtx_queue.front() else { return Some(rto) };
-    let left = (head.tcp.mstamp + rto) - cx.now;
-    (left > Duration::ZERO).then_some(left)
+    let left = head.tcp.mstamp.after_nanos(rto).as_nanos().saturating_sub(cx.now.as_nanos());
+    (left > 0).then_some(left)
 }
 
 /// Restarts the retransmission timer, or stops it when all is acknowledged (RFC 6298 §5.2, §5.3). After a loss probe or

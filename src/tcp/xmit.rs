@@ -184,7 +184,13 @@ fn mss_split_point(tp: &TcpSock, skb: &Skb, mss: u32, last: bool, max_segs: u32,
 
 /// Whether so many bytes of this sock wait in a device that sending stops until the device completes some (TCP small
 /// queues). `factor`: doublings of the limit. Linux: tcp_small_queue_check.
+#[inline]
 pub(super) fn small_queue_check(cx: &mut Cx<'_>, skb_truesize: u32, factor: u32) -> bool {
+    // No limit is less than nothing.
+    cx.sock.wmem_alloc.load(Ordering::Acquire) != 0 && too_much_queued(cx, skb_truesize, factor)
+}
+
+fn too_much_queued(cx: &mut Cx<'_>, skb_truesize: u32, factor: u32) -> bool {
     let rate = if paces(cx) { cx.tp.pacing_rate.min(cx.sk.max_pacing_rate) } else { cx.tp.pacing_rate };
     let mut limit = u64::from(2 * skb_truesize).max(rate >> PACING_SHIFT);
     if !paces(cx) {
@@ -472,7 +478,9 @@ pub(super) fn write_xmit(cx: &mut Cx<'_>, mss: u32, nonagle: u8, push: Push) -> 
     {
         return waits;
     }
-    let max_segs = tso_segs(cx, mss);
+    // A single segment is not cut.
+    let single = cx.tp.write_queue.len() == 1 && cx.tp.write_queue.front().is_some_and(|s| s.len() as u32 <= mss);
+    let max_segs = if single { 1 } else { tso_segs(cx, mss) };
     let mut sent = 0;
     if push == Push::All {
         match mtu_probe(cx) {

@@ -20,8 +20,8 @@ struct Operation {
 
 const OPERATIONS: [Operation; 3] = [
     Operation { name: "connection", what: "connect, a byte each way, close", times: 150, most: 106_000 },
-    Operation { name: "exchange", what: "a byte each way", times: 1000, most: 23_700 },
-    Operation { name: "message", what: "100 bytes one way, and their ACK", times: 1000, most: 16_100 },
+    Operation { name: "exchange", what: "a byte each way", times: 1000, most: 18_500 },
+    Operation { name: "message", what: "100 bytes one way, and their ACK", times: 1000, most: 13_000 },
 ];
 
 /// Runs `cargo xtask instructions`.
