@@ -303,6 +303,15 @@ pub fn wait(fd: RawFd, events: i16) -> Result<i16> {
     Ok(poll.revents)
 }
 
+/// Whether the other end is closed, or shut down both ways (POLLHUP). It does not wait.
+pub fn hung_up(fd: RawFd) -> bool {
+    let mut poll = libc::pollfd { fd, events: 0, revents: 0 };
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: one pollfd and a time; no mask.
+    let n = unsafe { call(libc::SYS_ppoll, [&raw mut poll as c_long, 1, &raw const now as c_long, 0, 8]) };
+    n.is_ok() && poll.revents & libc::POLLHUP != 0
+}
+
 /// This process and the time: what makes identifiers differ.
 pub fn process_id() -> u32 {
     // SAFETY: no arguments.

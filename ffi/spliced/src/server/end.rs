@@ -108,6 +108,12 @@ impl End {
         self.hung_up |= has(libc::EPOLLHUP);
     }
 
+    /// Whether the program has closed the descriptor, which epoll may not have said yet.
+    pub(super) fn has_hung_up(&mut self) -> bool {
+        self.hung_up = self.hung_up || sys::hung_up(self.fd.raw());
+        self.hung_up
+    }
+
     /// What is to be watched from now on; None: what is watched already.
     pub(super) fn watch(&mut self) -> Option<u32> {
         let changed = std::mem::replace(&mut self.watched, self.interest) != self.interest;

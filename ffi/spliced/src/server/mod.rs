@@ -205,6 +205,8 @@ impl Server {
             devices.clear();
             devices.extend(events[..n].iter().filter(|e| kind(e.u64) == DEVICE).map(|e| e.u64 as u32 as RawFd));
             self.driver.serve(&self.stack, &devices);
+            // What has arrived first: the program works on it on another processor while its answers are sent here.
+            self.work(&mut ids);
             for event in &events[..n] {
                 self.handle(event.u64, event.events);
             }

@@ -368,7 +368,7 @@ impl Stream {
     /// so, and the bytes that are left make it a reset.
     fn receiver_gone(&mut self, error: Error) -> sys::Result<bool> {
         match error {
-            Error::Pipe if !self.hung_up() => {
+            Error::Pipe if !self.end.as_mut().is_some_and(End::has_hung_up) => {
                 self.down = Pages::default();
                 Ok(true)
             }
@@ -410,6 +410,52 @@ mod tests {
     use std::os::unix::net::UnixStream;
     use usersock::config::Config;
     use usersock::net::{TcpListener, TcpStream};
+
+    /// A stream with an end, the program's descriptor, and the connection with its peer.
+    fn established() -> (Stream, UnixStream, TcpStream, TcpStream) {
+        let stack = Config::parse("").unwrap().build().unwrap();
+        let listener = TcpListener::bind_on(&stack, (Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let c = TcpStream::connect_on(&stack, listener.local_addr().unwrap()).unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        let (program, server) = UnixStream::pair().unwrap();
+        let mut stream = Stream::idle();
+        stream.attach(Owned::new(server.into_raw_fd())).unwrap();
+        (stream, program, c, peer)
+    }
+
+    /// Whichever is noticed first, the bytes or the close.
+    #[test]
+    fn bytes_that_come_while_the_program_closes_make_it_a_reset() {
+        use std::io::Write;
+        let closed = (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP) as u32;
+        for told_first in [true, false] {
+            let (mut stream, program, c, mut peer) = established();
+            peer.write_all(b"too late").unwrap();
+            drop(program);
+            let few = &mut [0; crate::server::end::LOOK];
+            if !told_first {
+                assert_eq!(stream.turn(c.socket(), few), Fate::Waits);
+            }
+            stream.epoll(closed);
+            assert_eq!(stream.turn(c.socket(), few), Fate::Reset, "{told_first}");
+        }
+    }
+
+    #[test]
+    fn what_comes_after_the_program_shut_down_reading_is_forgotten() {
+        use std::io::Write;
+        let (mut stream, program, c, mut peer) = established();
+        program.shutdown(std::net::Shutdown::Read).unwrap();
+        peer.write_all(b"unread").unwrap();
+        let few = &mut [0; crate::server::end::LOOK];
+        assert_eq!(stream.turn(c.socket(), few), Fate::Again);
+        assert!(stream.down.is_empty());
+        assert_eq!(stream.turn(c.socket(), few), Fate::Waits);
+        // It may write still, and closes without a reset.
+        stream.epoll((libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP) as u32);
+        drop(program);
+        assert_eq!(stream.turn(c.socket(), few), Fate::Closed);
+    }
 
     #[test]
     fn in_bulk_packets_are_full_until_no_more_comes() {
