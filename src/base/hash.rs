@@ -4,7 +4,8 @@
 //! (timestamps).
 //!
 //! Each use has its own key, so that one number reveals nothing about another. Numbers that leave the machine use
-//! SipHash-2-4. Table buckets, which do not, use a universal hash of words ([`Words`]), or SipHash-1-3 of bytes.
+//! SipHash-2-4, flow labels SipHash-1-3. Table buckets, which do not, use a universal hash of words ([`Words`]), or
+//! SipHash-1-3 of bytes.
 
 use crate::base::env::{Entropy, Instant};
 use core::hash::Hasher;
@@ -128,13 +129,16 @@ impl Keys {
         hasher.finish()
     }
 
-    /// Hash of a connection, for what spreads connections.
-    #[inline]
+    /// Hash of a flow, for what spreads flows. It may be seen, in flow labels.
     pub fn ehash(&self, t: &Tuple) -> u32 {
-        fold(self.ehash64(t))
+        fold(match v4_pair(t.saddr, t.daddr) {
+            Some(pair) => sip::<1, 3>(&self.table, [pair], ports(t), 12),
+            None => sip::<1, 3>(&self.table, halves(t.saddr, t.daddr), ports(t), 36),
+        })
     }
 
-    /// The same in 64 bits, which stand for the 4-tuple in tables of connections.
+    /// Hash of a connection in 64 bits, which stand for the 4-tuple in tables of connections. It must not leave the
+    /// stack: see [`Words`].
     #[inline]
     pub(crate) fn ehash64(&self, t: &Tuple) -> u64 {
         match v4_pair(t.saddr, t.daddr) {
@@ -210,7 +214,8 @@ fn of_pair(key: &Key, saddr: u128, daddr: u128, tail: u64, len: u64) -> u64 {
 /// The function of a table whose keys are a few words: the upper half of a secret linear combination of the words,
 /// modulo 2^128. Of any two keys, whoever chose them without having seen a hash, the probability of having the same
 /// one is 2^-64 (Dietzfelbinger, "Universal hashing and k-wise independence via integer arithmetic without primes"). A
-/// look-up of each packet computes one, for a quarter of what SipHash costs.
+/// look-up of each packet computes one, for less than half of what SipHash costs. Who saw some hashes could find the
+/// factors.
 #[derive(Clone)]
 struct Words {
     factors: [u128; 5],

@@ -175,7 +175,7 @@ impl TcpMetrics {
     fn bucket(&self, stack: &Stack, pair: Pair) -> &Mutex<Vec<Block>> {
         let buckets = self.0.get_or_init(|| (0..BUCKETS).map(|_| Mutex::default()).collect());
         let ends = Tuple { saddr: pair.saddr, sport: 0, daddr: pair.daddr, dport: 0 };
-        &buckets[stack.keys.ehash(&ends) as usize % BUCKETS]
+        &buckets[stack.keys.ehash64(&ends) as usize % BUCKETS]
     }
 
     /// Reads or changes the block of a peer, if there is one (tcp_get_metrics without `create`).

@@ -198,6 +198,26 @@ fn connections_of_consecutive_ports_spread_over_the_shards_with_every_key() {
     }
 }
 
+/// Who sees flow labels learns nothing about the tables: they are SipHash's.
+#[test]
+fn the_hash_of_a_flow_is_siphash_and_not_the_tables_one() {
+    let keys = keys(11);
+    let v4 = tuple_of(40_000, 80);
+    let v6 = Tuple { saddr: v4.saddr ^ 1 << 127, ..v4 };
+    for t in [v4, v6] {
+        let mut hasher = SipHasher13::new_with_key(&keys.table);
+        if t == v4 {
+            hasher.write_u64((t.saddr as u64) << 32 | u64::from(t.daddr as u32));
+        } else {
+            hasher.write_u128(t.saddr);
+            hasher.write_u128(t.daddr);
+        }
+        hasher.write_u32(40_000 << 16 | 80);
+        assert_eq!(keys.ehash(&t), fold(hasher.finish()));
+        assert_ne!(keys.ehash(&t), fold(keys.ehash64(&t)));
+    }
+}
+
 /// Each bit of a key changes about half of the hash's bits.
 #[test]
 fn every_bit_of_a_tuple_counts_in_the_hash() {
