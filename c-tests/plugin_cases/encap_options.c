@@ -1,7 +1,9 @@
 /* Options of a plug-in's UDP port: groups it joins and sends to, ports that share a number, one interface alone, and
- * what is refused. In a world, where what is under way has arrived when the call that runs it returns. */
+ * what is refused; and a tunnel that is routed into itself. In a world, where what is under way has arrived when the
+ * call that runs it returns. */
 #include "common.h"
 #include <net/if.h>
+#include <usersock/device.h>
 #include <usersock/over.h>
 #include <usersock/sim.h>
 
@@ -42,8 +44,38 @@ static ptrdiff_t no_recv(usk_owned_t *o, usk_recvmsg_t *msg)
     return -EAGAIN;
 }
 
+/* A tunnel whose own datagrams are routed into it. */
+static usk_udp_t *tunnel;
+static int sent, refused_with_enobufs;
+
+static int tunnel_open(const usk_device_args_t *args, usk_device_info_t *info, void **device)
+{
+    (void)args, (void)info;
+    *device = &sent;
+    return 0;
+}
+static int tunnel_recv(void *device, uint32_t queue, uint64_t now, size_t budget, usk_sink_t *sink)
+{
+    (void)device, (void)queue, (void)now, (void)budget, (void)sink;
+    return 0;
+}
+static int tunnel_xmit(void *device, uint32_t queue, uint64_t now, usk_skb_t *skb)
+{
+    (void)device, (void)queue, (void)now;
+    const usk_addr_t peer = { .family = AF_INET, .port = PORT, .addr = { 10, 9, 0, 2 } };
+    sent++;
+    int r = usk_udp_send(tunnel, usk_skb_share(skb), &peer, NULL, 0);
+    CHECK(r == 0 || r == -ENOBUFS);
+    refused_with_enobufs += r == -ENOBUFS;
+    return 0;
+}
+
 static int init(usk_plugin_t *plugin)
 {
+    usk_device_ops device = { .version = USK_DEVICE_VERSION, .size = sizeof device, .name = "tunnel",
+                              .open = tunnel_open, .recv = tunnel_recv, .xmit = tunnel_xmit };
+    EQ(usk_device_register(plugin, &device, NULL, NULL), 0);
+
     usk_proto table = { .version = USK_PROTO_VERSION, .size = sizeof table, .name = "ENCAP", .socket_type = SOCK_DGRAM,
                         .protocol = 65535, .flags = USK_PROTO_V4 | USK_PROTO_V6, .backlog_rcv = free_it,
                         .sendmsg_locked = no_send, .recvmsg_locked = no_recv };
@@ -190,6 +222,20 @@ static void refused(void)
     EQ(usk_udp_close(udp), 0);
 }
 
+static void into_itself(void)
+{
+    usk_udp_ops ops = ops_of(0, 0);
+    EQ(usk_udp_open(reg, &any, &ops, NULL, &tunnel), 0);
+    OK(usk_device_add(a, "device=tunnel:x,addr=10.9.0.1/24"));
+    int fd = (int)OK(usk_socket_on(a, AF_INET, SOCK_DGRAM, 0));
+    struct addr to = at("10.9.0.2", 9);
+    EQ(usk_sendto(fd, "x", 1, 0, &to.sa, to.len), 1);
+    /* The program's datagram, and the tunnel's own around it. */
+    EQ(sent, 2);
+    EQ(refused_with_enobufs, 1);
+    OK(usk_close(fd));
+}
+
 int main(void)
 {
     begin("encap_options");
@@ -206,7 +252,7 @@ int main(void)
     families(fd);
     refused();
     OK(usk_close(fd));
-    OK(usk_plugin_unload(plugin));
+    into_itself();
     OK(usk_world_free(world));
     usk_stack_free(a);
     usk_stack_free(b);

@@ -235,3 +235,77 @@ fn a_socket_connects_again_only_if_it_never_was_connected() {
     assert!(matches!(listeners[1].accept(), Err(Error::Again)), "nobody has come");
     drop((client, server, listeners));
 }
+
+/// Set inside the namespace.
+const INSIDE: &str = "USERSOCK_TEST_FLOW";
+const OVER_TUN: &str = "a_stream_crosses_two_tun_devices_and_the_kernel_between";
+
+fn ip(args: &str) {
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let out = Command::new("ip").args(args.split(' ')).env("PATH", path).output().expect("ip starts");
+    assert!(out.status.success(), "ip {args}: {}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// A stack on TUN device `dev` with host 2 of 10.9.`net`.0/24; the kernel is host 1 and its router.
+fn stack_on_tun(dev: &str, net: u8) -> Arc<Stack> {
+    let text = format!("plugin={},tun={dev},addr=10.9.{net}.2/24,gw=10.9.{net}.1", plugin().display());
+    let stack = usersock::config::build(&text).unwrap_or_else(|e| panic!("{e}"));
+    ip(&format!("addr add 10.9.{net}.1/24 dev {dev}"));
+    stack
+}
+
+/// Two stacks whose packets the kernel forwards; it knows nothing of the protocol, and a TUN device cuts no
+/// super-packet of it. Calls block.
+fn over_tun() {
+    loader::enable();
+    let (a, b) = (stack_on_tun("uska", 0), stack_on_tun("uskb", 1));
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("the kernel forwards");
+    let at: SocketAddr = "10.9.1.2:700".parse().expect("address");
+    let listener = socket(&b, at.ip());
+    listener.bind(at).expect("bind");
+    listener.listen(1).expect("listen");
+    let sender = {
+        let a = a.clone();
+        std::thread::spawn(move || {
+            let s = socket(&a, at.ip());
+            s.connect(Some(at)).expect("connect");
+            let mut sent = 0;
+            while sent < BYTES {
+                send_more(&s, &mut sent);
+            }
+            s.shutdown(1).expect("shutdown");
+            // Until the other end has ended, too.
+            let mut nothing = 0;
+            assert!(!receive_more(&s, &mut nothing));
+        })
+    };
+    let (connection, _) = listener.accept().expect("accept");
+    let mut got = 0;
+    assert!(!receive_more(&connection, &mut got));
+    assert_eq!(got, BYTES);
+    drop(connection);
+    sender.join().expect("the sender is well");
+    assert!(counter(&a, "FlowOutSupers") > 0, "super-packets were made");
+    assert_eq!(counter(&b, "FlowInSupers"), 0, "and cut before the device");
+}
+
+#[test]
+fn a_stream_crosses_two_tun_devices_and_the_kernel_between() {
+    if std::env::var_os(INSIDE).is_some() {
+        return over_tun();
+    }
+    let permitted =
+        |args: &[&str]| Command::new("unshare").args(args).arg("true").output().is_ok_and(|o| o.status.success());
+    let how: &[&str] = if permitted(&["-n"]) { &["-n"] } else { &["-r", "-n"] };
+    if !permitted(how) {
+        return println!("SKIP {OVER_TUN}: no network namespace can be made");
+    }
+    if let Err(error) = std::fs::File::options().read(true).write(true).open("/dev/net/tun") {
+        return println!("SKIP {OVER_TUN}: /dev/net/tun: {error}");
+    }
+    let mut inside = Command::new("unshare");
+    inside.args(how).arg(std::env::current_exe().expect("own path"));
+    inside.args(["--exact", OVER_TUN, "--nocapture", "--test-threads=1"]).env(INSIDE, "1").stdin(Stdio::null());
+    let out = inside.output().expect("unshare starts");
+    assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+}

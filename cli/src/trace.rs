@@ -15,9 +15,9 @@ Examples:
 
 Events have the names of Linux's tracepoints. A retransmission's reason is rto, fast-retransmit (duplicate
 acknowledgements, SACK, RACK), slow-start (marked lost by an earlier timeout), tlp (a loss probe), syn, syn-ack or
-zero-window; that of a drop is Linux's (skb_drop_reason), or a plug-in's own, with the place in the code, or, of a packet
-that a plug-in drops, from and its name. plugin:log is a line that a plug-in logs, at most 10 of each in 5 seconds;
-missed says how many were too many. Times are of UTC.")]
+zero-window; that of a drop is Linux's (skb_drop_reason), or a plug-in's own, with the place in the code, or, of a
+packet that a plug-in drops, from and its name. plugin:log is a line that a plug-in logs, at most 10 of each in 5
+seconds; missed says how many were too many. Times are of UTC.")]
 pub(crate) struct Args {
     #[command(flatten)]
     which: Which,

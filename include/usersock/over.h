@@ -299,7 +299,8 @@ int usk_udp_close(usk_udp_t *udp);
  charged to the port's own sock until the device has completed it. In any context; any sock may be owned, but that of
  a UDP port. Always consumes `skb`. Returns 0; -EINVAL: port 0, or as usk_xmit_info, or it is a super-packet, or its
  checksum is left open; -EMSGSIZE: longer than a datagram may be, or with USK_TX_DF than the path's MTU; -ENOBUFS:
- the send buffer or the device's queue is full (treat it as a loss); -ENETUNREACH, -EACCES.
+ the send buffer or the device's queue is full, or a device's xmit sends by a port that is sending (treat it as a
+ loss); -ENETUNREACH, -EACCES.
  Requires: `udp` is valid; `skb` is the caller's, and not used afterwards; `to` is readable; `tx` is null or readable
  for `size` bytes.
  */

@@ -32,7 +32,8 @@ const BUFFER: usize = 256 * 1024;
 /// this device too, as a tunnel over another port of its own stack does.
 struct Output {
     writer: PcapWriter<BufWriter<Sink>>,
-    /// Packets behind one that the device is being given: what arrives meanwhile may answer it, and is written after it.
+    /// Packets behind one that the device is being given: what arrives meanwhile may answer it, and is written after
+    /// it.
     waiting: VecDeque<Waiting>,
     /// The number of the first of them.
     first: u64,

@@ -1,6 +1,6 @@
 //! Socks that no program has and that their protocol is told of before they go: of plug-ins, whose data of a sock may
-//! refer to more. The stack keeps a reference to each, and [`Proto::destruct`](super::proto::Proto::destruct) gets it
-//! when no other is left. So it is one thread that ends the sock, at the address that the plug-in knows. Above: plug-ins
+//! refer to more. The stack keeps a reference to each, and [`Proto::destruct`](super::proto::Proto::destruct) gets the
+//! sock when no other is left. So it is one thread that ends it, at the address that the plug-in knows. Above: plug-ins
 //! (`ffi`), timers, packets. Below: the stack. Linux: sk_free, sk_destruct.
 
 use super::{Sock, tsq};
@@ -102,6 +102,11 @@ impl Sock {
 
     #[cold]
     fn put_orphan(self: Arc<Sock>, stack: &Arc<Stack>) {
+        if stack.is_inherited() {
+            // It is the parent's, of which a thread may have the lock.
+            std::mem::forget(self);
+            return;
+        }
         let at = address(&self);
         drop(self);
         if let Some(sock) = stack.orphans.take_last(at) {

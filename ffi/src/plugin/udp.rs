@@ -12,6 +12,7 @@ use super::table::{self, Table};
 use crate::held::contain;
 use crate::loader::Item;
 use crate::note;
+use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::mem::offset_of;
 use std::net::SocketAddr;
@@ -111,11 +112,40 @@ impl Port {
         let stack = self.stack.upgrade().filter(|_| !self.closed.load(Ordering::Acquire)).ok_or(Error::Inval)?;
         Ok(Socket::of_stack(&stack, self.sock.clone()))
     }
-    /// Runs `f` as owner of the port's sock. EINVAL: the stack has ended, or the port is closed.
+    /// Runs `f` as owner of the port's sock. EINVAL: the stack has ended, or the port is closed. ENOBUFS: this thread
+    /// owns a port's sock further down its call stack, and somebody owns this one, perhaps this thread: a device that
+    /// sends by a port has got a packet of a port, as of a tunnel in a tunnel. To wait could be for ever.
     fn with<R>(&self, f: impl FnOnce(&mut SockGuard<'_>) -> Result<R>) -> Result<R> {
         let stack = self.stack.upgrade().ok_or(Error::Inval)?;
-        let mut g = self.sock.lock(&stack);
+        let owning = Owning::begin();
+        let mut g = match owning.is_nested() {
+            false => self.sock.lock(&stack),
+            true => self.sock.try_lock(&stack).ok_or(Error::NoBufs)?,
+        };
         if self.closed.load(Ordering::Relaxed) { Err(Error::Inval) } else { f(&mut g) }
+    }
+}
+
+thread_local! {
+    static OWNED: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Exists while this thread owns the sock of a port.
+struct Owning;
+
+impl Owning {
+    fn begin() -> Owning {
+        OWNED.set(OWNED.get() + 1);
+        Owning
+    }
+    fn is_nested(&self) -> bool {
+        OWNED.get() > 1
+    }
+}
+
+impl Drop for Owning {
+    fn drop(&mut self) {
+        OWNED.set(OWNED.get() - 1);
     }
 }
 
@@ -320,7 +350,8 @@ pub unsafe extern "C" fn usk_udp_close(udp: *mut usk_udp_t) -> c_int {
 /// charged to the port's own sock until the device has completed it. In any context; any sock may be owned, but that of
 /// a UDP port. Always consumes `skb`. Returns 0; -EINVAL: port 0, or as usk_xmit_info, or it is a super-packet, or its
 /// checksum is left open; -EMSGSIZE: longer than a datagram may be, or with USK_TX_DF than the path's MTU; -ENOBUFS:
-/// the send buffer or the device's queue is full (treat it as a loss); -ENETUNREACH, -EACCES.
+/// the send buffer or the device's queue is full, or a device's xmit sends by a port that is sending (treat it as a
+/// loss); -ENETUNREACH, -EACCES.
 /// # Safety
 /// `udp` is valid; `skb` is the caller's, and not used afterwards; `to` is readable; `tx` is null or readable for
 /// `size` bytes.
