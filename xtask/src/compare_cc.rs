@@ -133,11 +133,11 @@ impl Cell {
     }
 }
 
-/// Inside a namespace of its own, as root there. $U: the command, $X: this one; $SHIM: the preload library, empty for the
-/// kernel's sockets. Everything ends with the shell.
+/// Inside a namespace of its own, as root there. $U: the command, $X: this one; $SHIM: the preload library, empty for
+/// the kernel's sockets. Everything ends with the shell.
 ///
-/// The algorithm is that of the kernel's route, and of our stack's sysctl, so that no other one has begun the connection:
-/// where a kernel's default is BBR, CUBIC that is chosen afterwards would be paced.
+/// The algorithm is that of the kernel's route, and of our stack's sysctl, so that no other one has begun the
+/// connection: where a kernel's default is BBR, CUBIC that is chosen afterwards would be paced.
 const SCRIPT: &str = r#"
 set -e
 # Packets are not to wait for other programs of this machine, where we may say so: a millisecond is a burst.
@@ -367,18 +367,18 @@ fn write(cells: &[Cell], args: &Args) -> Result<(), Failure> {
     let docs = cargo::root().join("docs");
     let text = format!(
         "# Congestion control beside the kernel's\n\n\
-         `cargo xtask compare-cc` sends from one namespace to a kernel in another over a simulated link, on the kernel's \
-         sockets\nand on usersock. The link has its delay half each way, its loss on the way of the data, and a queue of \
-         so many\nbandwidth-delay products. Goodput is what arrives in {} seconds after the first byte, less their first \
-         fifth.\n\n\
-         The link loses the same packets, by their number, of both flows of a pair; each pair has another seed. ± is \
-         the standard\nerror of the ratio, from what the pairs differ by. A cell has {} pairs, and more, up to {}, \
-         until that is below {:.0} %.\nA star: more than {:.0} % from the kernel's.\n\n\
-         The algorithm of the kernel's flows is that of their route, of ours that of the stack's sysctl. A kernel whose \
-         default is\nBBR paces what began with it, also when the program then chooses CUBIC, as iperf3 -C does: such a \
-         flow makes no bursts\nthat overflow a short queue, and is no measure for one that never paced. Link and \
-         programs have real-time priority\nwhere that is permitted: a packet that waits a millisecond for a processor \
-         is such a burst, too.\n\n\
+         `cargo xtask compare-cc` sends from one namespace to a kernel in another over a simulated link, on the\n\
+         kernel's sockets and on usersock. The link has its delay half each way, its loss on the way of the data,\n\
+         and a queue of so many bandwidth-delay products. Goodput is what arrives in {} seconds after the first\n\
+         byte, less their first fifth.\n\n\
+         The link loses the same packets, by their number, of both flows of a pair; each pair has another seed. ±\n\
+         is the standard error of the ratio, from what the pairs differ by. A cell has {} pairs, and more, up to\n\
+         {}, until that is below {:.0} %. A star: more than {:.0} % from the kernel's.\n\n\
+         The algorithm of the kernel's flows is that of their route, of ours that of the stack's sysctl. A kernel\n\
+         whose default is BBR paces what began with it, also when the program then chooses CUBIC, as iperf3 -C\n\
+         does: such a flow makes no bursts that overflow a short queue, and is no measure for one that never\n\
+         paced. Link and programs have real-time priority where that is permitted: a packet that waits a\n\
+         millisecond for a processor is such a burst, too.\n\n\
          ![goodput of usersock over the kernel's](images/compare-cc.svg)\n\n{}{}",
         args.seconds,
         args.runs,
