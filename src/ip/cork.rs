@@ -1,6 +1,7 @@
-//! Memory of a datagram that a socket puts together, in one call or in several (MSG_MORE): it counts as sent data of the
-//! socket while it waits, and a small send buffer refuses the rest of a long one. What is counted is what the kernel
-//! would take, a packet a fragment. Above: UDP, raw. Linux: __ip_append_data, __ip6_append_data, struct inet_cork.
+//! Memory of a datagram that a socket puts together, in one call or in several (MSG_MORE): it counts as sent data of
+//! the socket while it waits, and a small send buffer refuses the rest of a long one. What is counted is what the
+//! kernel would take, a packet a fragment. Above: UDP, raw, ping. Linux: __ip_append_data, __ip6_append_data, struct
+//! inet_cork.
 
 use super::datagram::Plan;
 use crate::base::error::{Error, Result};

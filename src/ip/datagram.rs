@@ -85,8 +85,9 @@ pub fn queue(g: &mut SockGuard<'_>, mut skb: Skb) -> std::result::Result<(), Dro
 }
 
 /// Takes the next datagram, or waits for one, and lets `f` copy it from a byte on, which counts from behind its
-/// `header`. One that is not `good` is dropped. With MSG_PEEK it stays, and the byte is that of SO_PEEK_OFF; with MSG_ERRQUEUE it is the next queued
-/// error. Errors: the pending one, EAGAIN, EINTR. Ok(0) after SHUT_RD. Linux: __skb_recv_udp, __skb_recv_datagram.
+/// `header`. One that is not `good` is dropped. With MSG_PEEK it stays, and the byte is that of SO_PEEK_OFF; with
+/// MSG_ERRQUEUE it is the next queued error. Errors: the pending one, EAGAIN, EINTR. Ok(0) after SHUT_RD. Linux:
+/// __skb_recv_udp, __skb_recv_datagram.
 pub fn recv(
     sk: SockRef<'_>,
     msg: &mut RecvMsg<'_, '_>,

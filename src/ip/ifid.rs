@@ -75,8 +75,8 @@ pub(super) fn address(stack: &Stack, prefix: Ipv6Addr, mac: MacAddr, dad_count: 
     Ipv6Addr::from(network | u128::from(low))
 }
 
-/// The identifier for a prefix, of the permanent hardware address, which a device of a stack does not have: it is zeros,
-/// as of the kernel's devices in software, so that a random one changes nothing.
+/// The identifier for a prefix, of the permanent hardware address, which a device of a stack does not have: it is
+/// zeros, as of the kernel's devices in software, so that a random one changes nothing.
 fn stable(secret: &[u8; 16], prefix: u64, dad_count: u8) -> u64 {
     const HARDWARE: usize = 32;
     let mut block = [0; 64];

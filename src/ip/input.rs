@@ -251,8 +251,8 @@ fn addressee_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V
         None => {}
     }
     let verdict = net.routes.input(stack, src, dst, dev.ifindex);
-    // No packet from outside has one of our addresses as its source: LAND and similar attacks (fib_validate_source). One
-    // for another host is dropped, and counted as such, before that.
+    // No packet from outside has one of our addresses as its source: LAND and similar attacks (fib_validate_source).
+    // One for another host is dropped, and counted as such, before that.
     if !loopback && verdict.src_local && verdict.to != Addressee::Other {
         stack.mib.drop(DropReason::IpLocalSource);
         return None;
@@ -434,8 +434,8 @@ fn receive_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now
     if skb.link_multicast && !h.dst.is_multicast() {
         return bad_header_v6(stack, DropReason::UnicastInL2Multicast);
     }
-    // Payload length 0 is a jumbogram's, of which Linux takes all that came with hop-by-hop options, or nothing follows;
-    // of a super-packet above 64 KiB the device knows the length.
+    // Payload length 0 is a jumbogram's, of which Linux takes all that came with hop-by-hop options, or nothing
+    // follows; of a super-packet above 64 KiB the device knows the length.
     let total = match payload {
         0 if skb.gso_size != 0 || h.next == proto::HOPOPTS => skb.len(),
         n => ipv6::HEADER_LEN + n,

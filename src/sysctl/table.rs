@@ -463,8 +463,8 @@ sysctls! {
     ip6_accept_ra_rtr_pref "net.ipv6.conf.all.accept_ra_rtr_pref" flag(I32_MIN, I32_MAX) "1" Live Rw
         "Mind the routers' preferences (RFC 4191).",
     ip6_addr_gen_mode "net.ipv6.conf.all.addr_gen_mode" int(0, 3) "0" Live Rw
-        "Interface identifiers: 0 and 1 EUI-64 without a secret, 1 also no link-local address, 2 stable, 3 stable with a \
-         random secret.",
+        "Interface identifiers: 0 and 1 EUI-64 without a secret, 1 also no link-local address, 2 stable, 3 stable with \
+         a random secret.",
     ip6_stable_secret "net.ipv6.conf.all.stable_secret" text(0, 0) "" Live Rw
         "An address: the secret of stable interface identifiers (RFC 7217), which replace EUI-64.",
     ip6_autoconf "net.ipv6.conf.all.autoconf" flag(I32_MIN, I32_MAX) "1" Live Rw
