@@ -215,6 +215,7 @@ impl Socket {
     /// As `sendmsg`, but the softirq work that the message causes is left to the caller, who calls
     /// [`Stack::run_pending`] before it returns to the program: sendmmsg(2) runs it once for several messages.
     pub fn sendmsg_queued(&self, msg: &mut SendMsg<'_>) -> Result<usize> {
+        self.sock.bring_in();
         self.whole()?;
         if self.nonblocking() {
             msg.flags |= libc::MSG_DONTWAIT;

@@ -6,6 +6,7 @@ use super::timewait::TimeWait;
 use super::tw_timer::TwTimers;
 use crate::base::hash::{PlainMap, Tuple, addr128};
 use crate::base::padded::Padded;
+use crate::base::probing::Probing;
 use crate::ip::ports::rcv_saddr_equal;
 use crate::sock::filter::Packet;
 use crate::sock::packet::PacketInfo;
@@ -15,8 +16,6 @@ use crate::sock::{Sock, SockCommon, flag};
 use crate::stack::Stack;
 use crate::sys::lock::{Mutex, RwLock};
 use smallvec::SmallVec;
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -48,30 +47,12 @@ impl Entry {
     }
 }
 
-/// Passes the hash on to the table, which needs no other: it is SipHash with a secret.
-#[derive(Default)]
-pub struct Ready(u64);
-
-impl Hasher for Ready {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for b in bytes {
-            self.0 = (self.0 << 8) | *b as u64;
-        }
-    }
-    fn write_u64(&mut self, h: u64) {
-        // The table takes its control bits from the top and the bucket from the bottom; the shard took the lowest 8
-        // bits.
-        self.0 = h.rotate_right(ESHARDS.trailing_zeros());
-    }
-}
-
 /// A slot is a hash and a pointer. The hash stands for its 4-tuple: it has 64 bits and a secret key, so that of 10^6
 /// connections two have the same with a probability of 3 * 10^-8, and nobody can choose such a pair. Of those two the
 /// second is refused, as if its 4-tuple were taken.
-type Map = HashMap<u64, Entry, BuildHasherDefault<Ready>>;
+///
+/// The shard is chosen by the lowest bits, the slot in it by the highest.
+type Map = Probing<Entry>;
 
 /// A listener in the table; has what lookup needs, so that lookup locks no sock.
 #[derive(Clone)]
@@ -201,7 +182,12 @@ impl TcpTables {
     /// The entry of a 4-tuple.
     pub fn established(&self, stack: &Stack, tuple: &Tuple) -> Option<Entry> {
         let key = stack.keys.ehash64(tuple);
-        self.eshard(key).lock().get(&key).cloned()
+        let shard = self.eshard(key).lock();
+        let entry = shard.get(key)?;
+        if let Entry::Sock(sock, _) = entry {
+            sock.bring_in();
+        }
+        Some(entry.clone())
     }
 
     /// The same for a packet that arrived by device `ifindex`: what is bound to another one is not found
@@ -213,7 +199,7 @@ impl TcpTables {
     /// SO_BINDTODEVICE of a connection has changed.
     pub fn rebind_device(&self, stack: &Stack, sock: &Arc<Sock>, sk: &SockCommon) {
         let key = stack.keys.ehash64(&tuple_of_sock(sk));
-        if let Some(Entry::Sock(found, bound)) = self.eshard(key).lock().get_mut(&key)
+        if let Some(Entry::Sock(found, bound)) = self.eshard(key).lock().get_mut(key)
             && Arc::ptr_eq(found, sock)
         {
             *bound = sk.bound_dev_if;
@@ -224,7 +210,7 @@ impl TcpTables {
     pub fn insert(&self, stack: &Stack, tuple: &Tuple, entry: Entry, replace: impl FnOnce(&Entry) -> bool) -> bool {
         let key = stack.keys.ehash64(tuple);
         let mut map = self.eshard(key).lock();
-        if map.get(&key).is_some_and(|old| !replace(old)) {
+        if map.get(key).is_some_and(|old| !replace(old)) {
             return false;
         }
         let old = map.insert(key, entry);
@@ -238,7 +224,7 @@ impl TcpTables {
     pub fn remove(&self, stack: &Stack, tuple: &Tuple, which: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
         let key = stack.keys.ehash64(tuple);
         let mut map = self.eshard(key).lock();
-        if map.get(&key).is_some_and(which) { map.remove(&key) } else { None }
+        if map.get(key).is_some_and(which) { map.remove(key) } else { None }
     }
 
     /// Lets go of every sock: the stack ends.
@@ -258,7 +244,7 @@ impl TcpTables {
     pub fn established_len(&self) -> (usize, usize) {
         self.ehash.iter().fold((0, 0), |(n, b), s| {
             let m = s.lock();
-            (n + m.len(), b + m.capacity() * 8 / 7 * (size_of::<(u64, Entry)>() + 1))
+            (n + m.len(), b + m.bytes())
         })
     }
 

@@ -1,6 +1,7 @@
 //! The connection: the send and receive variables of RFC 9293 §3.3.1, and the per-connection state of loss recovery,
 //! congestion control and timing. Names are Linux's (struct tcp_sock, inet_connection_sock). State that an idle
-//! connection does not need is boxed and allocated when first used (`Cold`): an idle one takes under 800 bytes here.
+//! connection does not need is boxed and allocated when first used (`Cold`): an idle one takes 752 bytes here, which lie
+//! in its sock (`Private`), and there is no other allocation but the congestion control's.
 
 use super::auth::Auth;
 use super::challenge::ChallengeBudget;
@@ -13,7 +14,7 @@ use super::listener::Listener;
 use super::minmax::MinMax;
 use super::mtu_probe::MtuProbing;
 use super::net::TcpNet;
-use super::queue::SegQueue;
+use super::queue::{RareQueue, SegQueue};
 use super::repair;
 use super::rtx::RtxQueue;
 use super::sock_ops::HookSlot;
@@ -586,7 +587,7 @@ zero {
     /// Header prediction: the flag word that the next segment should have; 0: off.
     pub(crate) pred_flags: u32,
     /// Out-of-order segments.
-    pub(crate) ooo_queue: SegQueue,
+    pub(crate) ooo_queue: RareQueue,
     /// Ratio of payload to truesize in 1/256 (scaling_ratio).
     pub(crate) scaling_ratio: u8,
     /// Urgent data, 0: none. A constant of `urgent`; with VALID, the byte is in the low eight bits.
@@ -762,6 +763,6 @@ mod tests {
     #[test]
     fn an_idle_connection_is_small() {
         let (sock, tp) = (size_of::<super::Sock>(), size_of::<super::TcpSock>());
-        assert!(sock <= 464 && tp <= 768, "{sock} {tp}");
+        assert!(sock <= 1168 && tp <= crate::sys::place::ROOM, "{sock} {tp}");
     }
 }

@@ -23,7 +23,7 @@ use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
 use crate::sock::reuseport::Membership;
 use crate::sock::skb::Skb;
 use crate::sock::sockopt::{int, put_int};
-use crate::sock::{SockGuard, flag};
+use crate::sock::{Private, SockGuard, flag};
 use crate::stack::Stack;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -90,7 +90,7 @@ impl Proto for Udp {
     }
 
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
-        sk.private = Box::new(UdpSock::default());
+        sk.private = Private::new(UdpSock::default());
         Ok(())
     }
 
