@@ -5,6 +5,8 @@
 //! Knuth, TAOCP volume 3, §6.4, Algorithms L and R: entries are in the order of their homes, and removal closes the
 //! gap, so that no marks are left behind.
 
+use crate::sys::mem::prefetch;
+
 /// Values by key. The key's high bits choose its home: they must be as random as the rest.
 #[derive(Debug)]
 pub(crate) struct Probing<V> {
@@ -60,6 +62,14 @@ impl<V> Probing<V> {
                 Some((k, _)) if *k == key => return (at, true),
                 Some(_) => at = self.after(at),
             }
+        }
+    }
+
+    /// Asks the processor for the line where the search for a key will begin.
+    #[inline]
+    pub(crate) fn prefetch(&self, key: u64) {
+        if let Some(slot) = self.slots.get(self.home(key)) {
+            prefetch(slot, 0);
         }
     }
 

@@ -1,5 +1,5 @@
-//! Advice about memory, to the kernel and to the processor. Above: `wheel`, whose tables are large with a million timers;
-//! `sock`, whose socks are.
+//! Advice about memory, to the kernel and to the processor. Above: `wheel`, whose tables are large with a million
+//! timers; `sock`, `base::probing`.
 
 use super::raw::syscall;
 use std::mem::MaybeUninit;

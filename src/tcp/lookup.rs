@@ -18,10 +18,12 @@ use crate::sys::lock::{Mutex, RwLock};
 use smallvec::SmallVec;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 /// Shards of the established table; a power of two.
 const ESHARDS: usize = 256;
+/// Entries of a shard from which on they are many: with their socks they take more than a processor's own cache.
+const MANY: usize = 16;
 /// Shards of the port tables.
 const PSHARDS: usize = 64;
 
@@ -138,6 +140,8 @@ struct Ports(PlainMap<u16, Holds>);
 /// TCP's tables.
 pub struct TcpTables {
     ehash: Vec<Padded<Mutex<Map>>>,
+    /// A shard has had more than [`MANY`] entries.
+    many: AtomicBool,
     lhash: Vec<RwLock<PlainMap<u16, Vec<Listening>>>>,
     bhash: Vec<Padded<Mutex<Ports>>>,
     /// Time-wait records that exist (tw_refcount).
@@ -165,6 +169,7 @@ impl Default for TcpTables {
     fn default() -> Self {
         TcpTables {
             ehash: (0..ESHARDS).map(|_| Padded::default()).collect(),
+            many: AtomicBool::new(false),
             lhash: (0..PSHARDS).map(|_| RwLock::default()).collect(),
             bhash: (0..PSHARDS).map(|_| Padded::default()).collect(),
             tw_count: Padded::default(),
@@ -206,6 +211,28 @@ impl TcpTables {
         }
     }
 
+    /// A segment to the peer of a connection is about to be sent. If the peer is on this stack too and connections are
+    /// many, asks the processor for the line in which the segment's receiver will be looked up, and returns the key.
+    #[inline]
+    pub(super) fn expect(&self, stack: &Stack, sk: &SockCommon) -> Option<u64> {
+        if !self.many.load(Ordering::Relaxed) || !sk.dst.as_ref()?.dev.is_loopback() {
+            return None;
+        }
+        let own = tuple_of_sock(sk);
+        let peer = Tuple { saddr: own.daddr, sport: own.dport, daddr: own.saddr, dport: own.sport };
+        let key = stack.keys.ehash64(&peer);
+        self.eshard(key).try_lock()?.prefetch(key);
+        Some(key)
+    }
+
+    /// The segment was sent: asks for its receiver's sock.
+    pub(super) fn bring_in(&self, key: u64) {
+        let Some(shard) = self.eshard(key).try_lock() else { return };
+        if let Some(Entry::Sock(sock, _)) = shard.get(key) {
+            sock.bring_in();
+        }
+    }
+
     /// Enters a tuple; false, and no change, when it is taken and `replace` refuses to replace the present entry.
     pub fn insert(&self, stack: &Stack, tuple: &Tuple, entry: Entry, replace: impl FnOnce(&Entry) -> bool) -> bool {
         let key = stack.keys.ehash64(tuple);
@@ -214,6 +241,9 @@ impl TcpTables {
             return false;
         }
         let old = map.insert(key, entry);
+        if map.len() > MANY && !self.many.load(Ordering::Relaxed) {
+            self.many.store(true, Ordering::Relaxed);
+        }
         drop(map);
         // What was replaced may be freed here: outside the shard's lock.
         drop(old);
@@ -524,5 +554,25 @@ mod tests {
         t.unbind(&b);
         t.bind(4000, h).unwrap();
         assert!(t.bind_for_connect(4000, h).is_none());
+    }
+
+    #[test]
+    fn among_many_connections_the_receiver_of_a_segment_to_this_machine_is_foreseen() {
+        let stack = crate::config::build("").unwrap();
+        let listener = crate::net::TcpListener::bind_on(&stack, "127.0.0.1:0").unwrap();
+        let a = crate::net::TcpStream::connect_on(&stack, listener.local_addr().unwrap()).unwrap();
+        let (b, _) = listener.accept().unwrap();
+        let (net, b) = (crate::tcp::net::of(&stack).unwrap(), b.socket().sock());
+        let t = &net.hashinfo;
+        let foreseen = || t.expect(&stack, &a.socket().sock().lock(&stack).common);
+        assert_eq!(foreseen(), None, "they are few");
+        for saddr in 0..2 * (MANY * ESHARDS) as u128 {
+            let tuple = Tuple { saddr, sport: 1, daddr: 0, dport: 1 };
+            assert!(t.insert(&stack, &tuple, Entry::Sock(b.clone(), 0), |_| false));
+        }
+        let key = foreseen().expect("they are many");
+        assert!(matches!(t.eshard(key).lock().get(key), Some(Entry::Sock(found, _)) if Arc::ptr_eq(found, b)));
+        t.bring_in(key);
+        t.clear();
     }
 }

@@ -1,7 +1,7 @@
 //! The connection: the send and receive variables of RFC 9293 §3.3.1, and the per-connection state of loss recovery,
 //! congestion control and timing. Names are Linux's (struct tcp_sock, inet_connection_sock). State that an idle
-//! connection does not need is boxed and allocated when first used (`Cold`): an idle one takes 752 bytes here, which lie
-//! in its sock (`Private`), and there is no other allocation but the congestion control's.
+//! connection does not need is boxed and allocated when first used (`Cold`): an idle one takes 752 bytes here, which
+//! lie in its sock (`Private`), and there is no other allocation but the congestion control's.
 
 use super::auth::Auth;
 use super::challenge::ChallengeBudget;
