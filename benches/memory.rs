@@ -21,7 +21,7 @@ pub fn idle(bench: &mut Bench, report: &mut Report) {
         ours,
         kernel: None,
         peer: None,
-        target: Target::AtMost(1536.0),
+        target: Target::AtMost(1024.0),
     });
 }
 

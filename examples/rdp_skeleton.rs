@@ -40,7 +40,7 @@ use usersock::sock::proto::{IpHandler, Proto, ProtoSwitch, SockRef};
 use usersock::sock::skb::{Skb, TxOwner};
 use usersock::sock::state::State;
 use usersock::sock::wait::Events;
-use usersock::sock::{Sock, SockGuard, flag, mem};
+use usersock::sock::{Private, Sock, SockGuard, flag, mem};
 use usersock::stack::{Stack, TimerSlot};
 use usersock::wire::checksum;
 
@@ -420,7 +420,7 @@ impl Proto for Rdp {
     }
 
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
-        sk.private = Box::new(Conn::default());
+        sk.private = Private::new(Conn::default());
         Ok(())
     }
 
@@ -465,7 +465,7 @@ impl Proto for Rdp {
     fn disconnect(&self, sk: &mut SockGuard<'_>) -> Result<()> {
         self.finish(sk, None);
         datagram::disconnect(sk);
-        sk.private = Box::new(Conn::default());
+        sk.private = Private::new(Conn::default());
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 //! | `error` | errors, each an errno |
 //! | `hash` | keyed hashes of addresses and ports, initial sequence numbers |
 //! | `padded` | a value alone on its cache lines |
+//! | `probing` | a hash table whose look-up reads one cache line |
 //! | `read_mostly` | values that every packet reads and that are replaced rarely |
 //! | `waiter` | a waiting thread, and how it is woken |
 //! | `wheel` | the timer wheel |
@@ -16,6 +17,7 @@ pub mod env;
 pub mod error;
 pub mod hash;
 pub(crate) mod padded;
+pub(crate) mod probing;
 pub(crate) mod read_mostly;
 pub(crate) mod waiter;
 pub(crate) mod wheel;

@@ -4,6 +4,7 @@
 //! replacement, readers take a read lock. Above: `sock`, `sock::proto`, `device::netdev`. Linux: rcu_dereference.
 
 use crate::sys::lock::RwLock;
+use crate::sys::once_box::OnceBox;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::OnceLock;
@@ -11,7 +12,7 @@ use std::sync::OnceLock;
 /// See the module's text. The first value lives as long as the `ReadMostly`, so readers need no reference count.
 pub(crate) struct ReadMostly<T> {
     first: T,
-    later: OnceLock<Box<RwLock<T>>>,
+    later: OnceBox<RwLock<T>>,
 }
 
 /// A value that was read.
@@ -25,7 +26,7 @@ pub enum Read<'a, T> {
 impl<T: Clone> ReadMostly<T> {
     /// Starts with the value `first`.
     pub(crate) fn new(first: T) -> ReadMostly<T> {
-        ReadMostly { first, later: OnceLock::new() }
+        ReadMostly { first, later: OnceBox::new() }
     }
 
     /// The current value.
@@ -39,7 +40,7 @@ impl<T: Clone> ReadMostly<T> {
 
     /// Replaces the value by `f` of it. Readers may still use the old value.
     pub(crate) fn replace(&self, f: impl FnOnce(&T) -> T) {
-        let mut later = self.later.get_or_init(|| Box::new(RwLock::new(self.first.clone()))).write();
+        let mut later = self.later.get_or_init(|| RwLock::new(self.first.clone())).write();
         *later = f(&later);
     }
 }

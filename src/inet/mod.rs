@@ -223,6 +223,7 @@ impl Socket {
     /// [`Stack::run_pending`] before it returns to the program: sendmmsg(2) runs it once for several messages.
     #[inline]
     pub fn sendmsg_queued(&self, msg: &mut SendMsg<'_>) -> Result<usize> {
+        self.sock.bring_in();
         self.whole()?;
         if self.nonblocking() {
             msg.flags |= libc::MSG_DONTWAIT;

@@ -28,7 +28,7 @@ use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
 use crate::sock::skb::Skb;
-use crate::sock::{Sock, SockCommon, SockGuard, flag};
+use crate::sock::{Private, Sock, SockCommon, SockGuard, flag};
 use crate::stack::Stack;
 use crate::wire::{checksum, icmp, proto};
 use std::net::SocketAddr;
@@ -128,7 +128,7 @@ impl Proto for Raw {
         // The ICMPv6 checksum covers addresses that the program does not know, so the stack fills it in
         // (RFC 3542 §3.1).
         let checksum = (!self.v4 && sk.sock.protocol == u16::from(proto::ICMPV6)).then_some(2);
-        sk.private = Box::new(RawSock { checksum, ..RawSock::default() });
+        sk.private = Private::new(RawSock { checksum, ..RawSock::default() });
         let header_included = sk.sock.protocol == libc::IPPROTO_RAW as u16;
         sk.common.set_flag(flag::HDRINCL, header_included);
         // INET_PROTOSW_REUSE; it means nothing to them.

@@ -10,6 +10,7 @@ use super::wait::Events;
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::sys::lock::Mutex;
+use crate::sys::once_box::OnceBox;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,7 +62,7 @@ pub(crate) struct IpPacket {
 /// A sock's queued errors; the list is allocated when the first one comes.
 #[derive(Debug, Default)]
 pub(crate) struct ErrQueue {
-    list: Mutex<Option<Box<List>>>,
+    list: OnceBox<Mutex<List>>,
     /// Whether the list has entries, for poll(2), which does not lock (skb_queue_empty_lockless).
     waiting: AtomicBool,
     /// The program has closed the socket: nobody will read what comes.
@@ -108,13 +109,12 @@ impl Sock {
             self.drops.fetch_add(1, Ordering::Relaxed);
             return false;
         }
-        let mut list = self.errors.list.lock();
-        let queue = list.get_or_insert_default();
+        let mut queue = self.errors.list.get_or_init(Mutex::default).lock();
         self.rmem_alloc.fetch_add(size, Ordering::Relaxed);
         queue.rmem += size;
         queue.errors.push_back(e);
         self.errors.waiting.store(true, Ordering::Release);
-        drop(list);
+        drop(queue);
         self.wait.wake(Events::ERR);
         true
     }
@@ -128,8 +128,8 @@ impl Sock {
             self.omem_alloc.fetch_sub(size, Ordering::Relaxed);
             return;
         }
-        let mut list = self.errors.list.lock();
-        let queue = &mut list.get_or_insert_default().errors;
+        let mut list = self.errors.list.get_or_init(Mutex::default).lock();
+        let queue = &mut list.errors;
         let joins = |last: &ErrEntry| {
             // A range of all 2^32 ids could not be told from an empty one.
             let calls = u64::from(last.err.data.wrapping_sub(last.err.info)) + 1;
@@ -152,8 +152,8 @@ impl Sock {
     /// only this one was, it is cleared. Whoever waits is woken while more is queued (sock_dequeue_err_skb).
     pub(crate) fn next_error(&self) -> Result<ErrEntry> {
         let of_icmp = |e: &ErrEntry| matches!(e.err.origin, origin::ICMP | origin::ICMP6);
-        let mut list = self.errors.list.lock();
-        let queue = list.as_mut().ok_or(Error::Again)?;
+        let mut list = self.errors.list.get().ok_or(Error::Again)?.lock();
+        let queue = &mut *list;
         let e = queue.errors.pop_front().ok_or(Error::Again)?;
         self.uncharge(&e, &mut queue.rmem);
         let next = queue.errors.front();
@@ -173,8 +173,8 @@ impl Sock {
 
     /// Empties the queue.
     pub(crate) fn purge_errors(&self) {
-        let mut list = self.errors.list.lock();
-        let Some(mut queue) = list.take() else { return };
+        let Some(list) = self.errors.list.get() else { return };
+        let mut queue = list.lock();
         for e in std::mem::take(&mut queue.errors) {
             self.uncharge(&e, &mut queue.rmem);
         }
@@ -189,8 +189,7 @@ impl Sock {
 
     /// Bytes of `rmem_alloc` that are not queued errors', for checks.
     pub(crate) fn rmem_besides_errors(&self) -> i32 {
-        let list = self.errors.list.lock();
-        self.rmem_alloc.load(Ordering::Relaxed) - list.as_ref().map_or(0, |l| l.rmem)
+        self.rmem_alloc.load(Ordering::Relaxed) - self.errors.list.get().map_or(0, |l| l.lock().rmem)
     }
 
     fn uncharge(&self, e: &ErrEntry, rmem: &mut i32) {

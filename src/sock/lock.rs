@@ -19,12 +19,13 @@ use crate::base::error::Error;
 use crate::counters::DropReason;
 use crate::stack::Stack;
 use crate::sys::lock::{Condvar, Mutex};
+use crate::sys::once_box::OnceBox;
 use crate::sys::owner::Owner;
 use std::cell::Cell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
 
 /// Headroom of the backlog above rcvbuf + sndbuf, in bytes: one more super-packet (Linux adds 64 KiB in
 /// tcp_add_backlog).
@@ -35,7 +36,7 @@ const LATE_MAX: usize = 64;
 /// What is queued while a sock is owned, and the threads that wait for it. Allocated when the sock is first found
 /// owned, which happens to few.
 #[derive(Debug, Default)]
-struct Gathered(OnceLock<Box<Inner>>);
+struct Gathered(OnceBox<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -56,7 +57,7 @@ impl fmt::Debug for Inner {
 
 impl Gathered {
     fn inner(&self) -> &Inner {
-        self.0.get_or_init(Box::default)
+        self.0.get_or_init(Inner::default)
     }
 
     fn take_late(&self) -> Vec<Late> {
@@ -217,6 +218,7 @@ impl Sock {
     /// Softirq context: asks for `release_cb(bits)`, now or when the owner releases the sock. Timers and transmit
     /// completions come this way.
     pub fn defer(self: &Arc<Sock>, stack: &Arc<Stack>, bits: u32, now: Instant) {
+        self.bring_in();
         if let Some(owner) = self.lock.0.defer(bits) {
             self.contained(|proto| {
                 let mut guard = self.softirq(stack, now, owner);

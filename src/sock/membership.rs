@@ -4,6 +4,7 @@
 
 use super::addr::AF_INET;
 use crate::sys::lock::RwLock;
+use crate::sys::once_box::OnceBox;
 use std::net::IpAddr;
 
 /// What the sources of a filter are. As RFC 3678 numbers the modes.
@@ -56,7 +57,7 @@ impl Membership {
 /// changes it. None: no membership, and IP_MULTICAST_ALL and IPV6_MULTICAST_ALL as in a new
 /// socket. Linux: mc_list, ipv6_mc_list, which are read under RCU.
 #[derive(Debug, Default)]
-pub(crate) struct Heard(RwLock<Option<Box<Hearing>>>);
+pub(crate) struct Heard(OnceBox<RwLock<Option<Hearing>>>);
 
 /// See [`Heard`].
 #[derive(Debug, PartialEq, Eq)]
@@ -79,21 +80,25 @@ impl Hearing {
 impl Heard {
     /// The groups joined.
     pub(crate) fn joined(&self) -> Vec<Membership> {
-        self.0.read().as_ref().map_or_else(Vec::new, |h| h.joined.clone())
+        let heard = self.0.get().map(|h| h.read());
+        heard.as_deref().and_then(Option::as_ref).map_or_else(Vec::new, |h| h.joined.clone())
     }
 
     /// The options of a socket of this family have changed.
     pub(crate) fn publish(&self, family: u16, now: Hearing) {
-        *self.0.write() = (now != Hearing::of_new(family)).then(|| Box::new(now));
+        let now = (now != Hearing::of_new(family)).then_some(now);
+        if now.is_some() || self.0.get().is_some() {
+            *self.0.get_or_init(RwLock::default).write() = now;
+        }
     }
 
     /// Whether a socket of this family takes what `source` sends to a group, as received by an interface: as its own
     /// filter says if it joined the group, else as IP_MULTICAST_ALL or IPV6_MULTICAST_ALL. An IPv6 membership counts
     /// on all interfaces (ip_mc_sf_allow, inet6_mc_check).
     pub(crate) fn admits(&self, family: u16, group: IpAddr, source: IpAddr, ifindex: u32) -> bool {
-        let heard = self.0.read();
+        let heard = self.0.get().map(|h| h.read());
         let v6 = group.is_ipv6();
-        let Some(h) = heard.as_deref() else {
+        let Some(h) = heard.as_deref().and_then(Option::as_ref) else {
             let new = Hearing::of_new(family);
             return if v6 { new.all6 } else { new.all4 };
         };

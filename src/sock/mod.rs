@@ -71,6 +71,8 @@ use crate::base::error::{Error, Result};
 pub use crate::base::read_mostly::Read;
 use crate::base::read_mostly::ReadMostly;
 use crate::stack::{Stack, TimerSlot};
+use crate::sys::mem::prefetch;
+pub use crate::sys::place::Place as Private;
 use dst::Dst;
 use errqueue::ErrQueue;
 use lock::SockLock;
@@ -78,7 +80,6 @@ pub use lock::{Delivered, SockGuard};
 use proto::{Proto, ProtoAccounts, ProtoUse};
 use queue::SkbQueue;
 use state::State;
-use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
@@ -148,6 +149,9 @@ pub struct Sock {
     stack: Weak<Stack>,
 }
 
+/// Bytes of an Arc's counts, in front of its value.
+const COUNTS: usize = 2 * size_of::<usize>();
+
 /// `Sock::tx_queue` of a sock that has sent nothing (NO_QUEUE_MAPPING).
 pub(crate) const NO_QUEUE: u8 = u8::MAX;
 
@@ -176,7 +180,7 @@ pub struct SockState {
     /// Shared by all protocols.
     pub common: SockCommon,
     /// The protocol's own part.
-    pub private: Box<dyn Any + Send>,
+    pub private: Private,
 }
 
 impl std::fmt::Debug for SockState {
@@ -533,7 +537,7 @@ impl Sock {
         let (rcvbuf, sndbuf) = (proto.sysctl_rmem(stack)[1], proto.sysctl_wmem(stack)[1]);
         let common = SockCommon { busy_poll_us: stack.sysctl.busy_read() as u32, ..SockCommon::new(family) };
         Arc::new(Sock {
-            lock: SockLock::new(SockState { common, private: Box::new(()) }),
+            lock: SockLock::new(SockState { common, private: Private::new(()) }),
             wait: WaitQueue::default(),
             family,
             ty,
@@ -566,6 +570,13 @@ impl Sock {
     /// A sock of the same protocol, for a connection that a listener accepts. Its `init` has not run.
     pub fn new_child(self: &Arc<Sock>, stack: &Arc<Stack>) -> Arc<Sock> {
         Sock::new(stack, self.family, self.ty, self.protocol, self.proto().cloned(), self.proto_use.clone())
+    }
+
+    /// Asks the processor for all cache lines of the sock, which somebody is about to own: among many socks they are in
+    /// memory, and are waited for once and not one after the other.
+    #[inline]
+    pub(crate) fn bring_in(&self) {
+        prefetch(self, COUNTS);
     }
 
     /// The operations currently in force.

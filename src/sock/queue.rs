@@ -46,6 +46,9 @@ fn keep(ring: Ring) {
 }
 
 impl SkbQueue {
+    /// Without packets.
+    pub(crate) const EMPTY: SkbQueue = SkbQueue(Held::None);
+
     /// Number of packets.
     #[inline]
     pub fn len(&self) -> usize {

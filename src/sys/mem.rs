@@ -1,4 +1,5 @@
-//! Advice to the kernel about memory. Above: `wheel`, whose tables are large with a million timers.
+//! Advice about memory, to the kernel and to the processor. Above: `wheel`, whose tables are large with a million
+//! timers; `sock`, `base::probing`.
 
 use super::raw::syscall;
 use std::mem::MaybeUninit;
@@ -19,6 +20,36 @@ pub(crate) fn prefer_huge_pages<T>(memory: &mut [MaybeUninit<T>]) {
         let _ = unsafe { syscall!(libc::SYS_madvise, start, len, libc::MADV_HUGEPAGE) };
     }
 }
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Asks the processor for a value's cache lines, all at once, where it is about to be used and the lines are likely in
+/// memory only: one after the other, as they are used, each would be waited for. `before`: bytes in front of the value
+/// that are used as well.
+#[inline]
+pub(crate) fn prefetch<T>(value: &T, before: usize) {
+    let len = before + size_of::<T>();
+    let start = (&raw const *value).cast::<u8>().wrapping_sub(before);
+    for line in 0..len / LINE {
+        prefetch_line(start.wrapping_add(line * LINE));
+    }
+    // What begins within a line ends in one more.
+    prefetch_line(start.wrapping_add(len.saturating_sub(1)));
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline]
+fn prefetch_line(at: *const u8) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    // SAFETY: the instruction reads nothing that the program can see and does not fault, whatever the address; every
+    // x86-64 has it.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+#[inline]
+fn prefetch_line(_: *const u8) {}
 
 #[cfg(test)]
 mod tests {

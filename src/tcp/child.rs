@@ -16,7 +16,7 @@ use crate::ip::{pktoptions, socket_headers};
 use crate::sock::packet::PacketInfo;
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
-use crate::sock::{Sock, SockCommon, flag, ip_flag};
+use crate::sock::{Private, Sock, SockCommon, flag, ip_flag};
 use crate::wire::seq::RawWindow;
 use crate::wire::tcp_options::TcpOptions;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ pub(super) fn syn_recv_sock(
     ulp::unlayered(&child, cx.tp);
     let parent: &Cx<'_> = cx;
     let hashed = child.try_own(parent.stack, parent.now, |g| {
-        g.private = TcpSock::boxed(&parent.tp.net, parent.stack);
+        g.private = Private::new(TcpSock::new(&parent.tp.net, parent.stack));
         let mut c = Cx::new(g)?;
         let c = &mut c;
         inherit(c, parent);

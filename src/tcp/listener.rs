@@ -6,7 +6,7 @@ use super::auth::RequestAuth;
 use super::challenge::ChallengeBudget;
 use super::connect::{self};
 use super::ecn::EcnRequest;
-use super::lookup::{Entry, Holder, Ready};
+use super::lookup::{Entry, Holder};
 use super::syncookies::Overflow;
 use super::tcb::{Cx, TcpSock};
 use super::{close, deferred, fastopen, migrate, set_state, sock_ops, ulp};
@@ -22,7 +22,7 @@ use crate::sock::state::State;
 use crate::stack::{Stack, TimerSlot};
 use crate::wire::seq::{SeqNum, WindowShift};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::BuildHasherDefault;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -151,6 +151,24 @@ impl Request {
     /// What its segments are verified by.
     pub(super) fn auth(&self) -> RequestAuth {
         RequestAuth { rcv_isn: self.rcv_isn, snt_isn: self.snt_isn, used_ao: self.ao.is_some() }
+    }
+}
+
+/// Passes the key of a request on to its table: it is a hash with a secret.
+#[derive(Default)]
+struct Ready(u64);
+
+impl Hasher for Ready {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for b in bytes {
+            self.0 = (self.0 << 8) | *b as u64;
+        }
+    }
+    fn write_u64(&mut self, h: u64) {
+        self.0 = h;
     }
 }
 

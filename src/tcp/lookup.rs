@@ -6,6 +6,7 @@ use super::timewait::TimeWait;
 use super::tw_timer::TwTimers;
 use crate::base::hash::{PlainMap, Tuple, addr128};
 use crate::base::padded::Padded;
+use crate::base::probing::Probing;
 use crate::ip::ports::rcv_saddr_equal;
 use crate::sock::filter::Packet;
 use crate::sock::packet::PacketInfo;
@@ -15,14 +16,14 @@ use crate::sock::{Sock, SockCommon, flag};
 use crate::stack::Stack;
 use crate::sys::lock::{Mutex, RwLock};
 use smallvec::SmallVec;
-use std::collections::{HashMap, hash_map};
-use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 /// Shards of the established table; a power of two.
 const ESHARDS: usize = 256;
+/// Entries of a shard from which on they are many: with their socks they take more than a processor's own cache.
+const MANY: usize = 16;
 /// Shards of the port tables.
 const PSHARDS: usize = 64;
 
@@ -48,30 +49,12 @@ impl Entry {
     }
 }
 
-/// Passes the hash on to the table, which needs no other: it is a universal one with a secret.
-#[derive(Default)]
-pub struct Ready(u64);
-
-impl Hasher for Ready {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for b in bytes {
-            self.0 = (self.0 << 8) | *b as u64;
-        }
-    }
-    fn write_u64(&mut self, h: u64) {
-        // The table takes its control bits from the top and the bucket from the bottom; the shard took the lowest 8
-        // bits.
-        self.0 = h.rotate_right(ESHARDS.trailing_zeros());
-    }
-}
-
 /// A slot is a hash and a pointer. The hash stands for its 4-tuple: it has 64 bits and a secret key, so that of 10^6
 /// connections two have the same with a probability of 3 * 10^-8, and nobody can choose such a pair. Of those two the
 /// second is refused, as if its 4-tuple were taken.
-type Map = HashMap<u64, Entry, BuildHasherDefault<Ready>>;
+///
+/// The shard is chosen by the lowest bits, the slot in it by the highest.
+type Map = Probing<Entry>;
 
 /// A listener in the table; has what lookup needs, so that lookup locks no sock.
 #[derive(Clone)]
@@ -157,6 +140,8 @@ struct Ports(PlainMap<u16, Holds>);
 /// TCP's tables.
 pub struct TcpTables {
     ehash: Vec<Padded<Mutex<Map>>>,
+    /// A shard has had more than [`MANY`] entries.
+    many: AtomicBool,
     lhash: Vec<RwLock<PlainMap<u16, Vec<Listening>>>>,
     bhash: Vec<Padded<Mutex<Ports>>>,
     /// Time-wait records that exist (tw_refcount).
@@ -184,6 +169,7 @@ impl Default for TcpTables {
     fn default() -> Self {
         TcpTables {
             ehash: (0..ESHARDS).map(|_| Padded::default()).collect(),
+            many: AtomicBool::new(false),
             lhash: (0..PSHARDS).map(|_| RwLock::default()).collect(),
             bhash: (0..PSHARDS).map(|_| Padded::default()).collect(),
             tw_count: Padded::default(),
@@ -201,7 +187,12 @@ impl TcpTables {
     /// The entry of a 4-tuple.
     pub fn established(&self, stack: &Stack, tuple: &Tuple) -> Option<Entry> {
         let key = stack.keys.ehash64(tuple);
-        self.eshard(key).lock().get(&key).cloned()
+        let shard = self.eshard(key).lock();
+        let entry = shard.get(key)?;
+        if let Entry::Sock(sock, _) = entry {
+            sock.bring_in();
+        }
+        Some(entry.clone())
     }
 
     /// The same for a packet that arrived by device `ifindex`: what is bound to another one is not found
@@ -213,10 +204,32 @@ impl TcpTables {
     /// SO_BINDTODEVICE of a connection has changed.
     pub fn rebind_device(&self, stack: &Stack, sock: &Arc<Sock>, sk: &SockCommon) {
         let key = stack.keys.ehash64(&tuple_of_sock(sk));
-        if let Some(Entry::Sock(found, bound)) = self.eshard(key).lock().get_mut(&key)
+        if let Some(Entry::Sock(found, bound)) = self.eshard(key).lock().get_mut(key)
             && Arc::ptr_eq(found, sock)
         {
             *bound = sk.bound_dev_if;
+        }
+    }
+
+    /// A segment to the peer of a connection is about to be sent. If the peer is on this stack too and connections are
+    /// many, asks the processor for the line in which the segment's receiver will be looked up, and returns the key.
+    #[inline]
+    pub(super) fn expect(&self, stack: &Stack, sk: &SockCommon) -> Option<u64> {
+        if !self.many.load(Ordering::Relaxed) || !sk.dst.as_ref()?.dev.is_loopback() {
+            return None;
+        }
+        let own = tuple_of_sock(sk);
+        let peer = Tuple { saddr: own.daddr, sport: own.dport, daddr: own.saddr, dport: own.sport };
+        let key = stack.keys.ehash64(&peer);
+        self.eshard(key).try_lock()?.prefetch(key);
+        Some(key)
+    }
+
+    /// The segment was sent: asks for its receiver's sock.
+    pub(super) fn bring_in(&self, key: u64) {
+        let Some(shard) = self.eshard(key).try_lock() else { return };
+        if let Some(Entry::Sock(sock, _)) = shard.get(key) {
+            sock.bring_in();
         }
     }
 
@@ -224,14 +237,13 @@ impl TcpTables {
     pub fn insert(&self, stack: &Stack, tuple: &Tuple, entry: Entry, replace: impl FnOnce(&Entry) -> bool) -> bool {
         let key = stack.keys.ehash64(tuple);
         let mut map = self.eshard(key).lock();
-        let old = match map.entry(key) {
-            hash_map::Entry::Vacant(free) => {
-                free.insert(entry);
-                return true;
-            }
-            hash_map::Entry::Occupied(taken) if !replace(taken.get()) => return false,
-            hash_map::Entry::Occupied(mut taken) => taken.insert(entry),
-        };
+        if map.get(key).is_some_and(|old| !replace(old)) {
+            return false;
+        }
+        let old = map.insert(key, entry);
+        if map.len() > MANY && !self.many.load(Ordering::Relaxed) {
+            self.many.store(true, Ordering::Relaxed);
+        }
         drop(map);
         // What was replaced may be freed here: outside the shard's lock.
         drop(old);
@@ -241,10 +253,8 @@ impl TcpTables {
     /// Removes a tuple if `which` says the entry is the caller's.
     pub fn remove(&self, stack: &Stack, tuple: &Tuple, which: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
         let key = stack.keys.ehash64(tuple);
-        match self.eshard(key).lock().entry(key) {
-            hash_map::Entry::Occupied(entry) if which(entry.get()) => Some(entry.remove()),
-            _ => None,
-        }
+        let mut map = self.eshard(key).lock();
+        if map.get(key).is_some_and(which) { map.remove(key) } else { None }
     }
 
     /// Lets go of every sock: the stack ends.
@@ -264,7 +274,7 @@ impl TcpTables {
     pub fn established_len(&self) -> (usize, usize) {
         self.ehash.iter().fold((0, 0), |(n, b), s| {
             let m = s.lock();
-            (n + m.len(), b + m.capacity() * 8 / 7 * (size_of::<(u64, Entry)>() + 1))
+            (n + m.len(), b + m.bytes())
         })
     }
 
@@ -563,5 +573,25 @@ mod tests {
         t.unbind(&b);
         t.bind(4000, h).unwrap();
         assert!(t.bind_for_connect(4000, h).is_none());
+    }
+
+    #[test]
+    fn among_many_connections_the_receiver_of_a_segment_to_this_machine_is_foreseen() {
+        let stack = crate::config::build("").unwrap();
+        let listener = crate::net::TcpListener::bind_on(&stack, "127.0.0.1:0").unwrap();
+        let a = crate::net::TcpStream::connect_on(&stack, listener.local_addr().unwrap()).unwrap();
+        let (b, _) = listener.accept().unwrap();
+        let (net, b) = (crate::tcp::net::of(&stack).unwrap(), b.socket().sock());
+        let t = &net.hashinfo;
+        let foreseen = || t.expect(&stack, &a.socket().sock().lock(&stack).common);
+        assert_eq!(foreseen(), None, "they are few");
+        for saddr in 0..2 * (MANY * ESHARDS) as u128 {
+            let tuple = Tuple { saddr, sport: 1, daddr: 0, dport: 1 };
+            assert!(t.insert(&stack, &tuple, Entry::Sock(b.clone(), 0), |_| false));
+        }
+        let key = foreseen().expect("they are many");
+        assert!(matches!(t.eshard(key).lock().get(key), Some(Entry::Sock(found, _)) if Arc::ptr_eq(found, b)));
+        t.bring_in(key);
+        t.clear();
     }
 }

@@ -24,7 +24,7 @@ use crate::sock::reuseport::Membership;
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
 use crate::sock::wait::Events;
-use crate::sock::{Sock, SockGuard, SockState};
+use crate::sock::{Private, Sock, SockGuard, SockState};
 use crate::stack::Stack;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::TcpHeader;
@@ -150,7 +150,7 @@ impl Proto for Tcp {
     }
 
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
-        sk.private = TcpSock::boxed(&self.0, sk.stack);
+        sk.private = Private::new(TcpSock::new(&self.0, sk.stack));
         sk.common.txrehash = sk.stack.sysctl.txrehash() != 0;
         if sk.sock.family == AF_INET6 {
             sk.common.ip_flags |= flowlabel::of_new_socket(sk.stack);

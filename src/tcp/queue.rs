@@ -24,6 +24,56 @@ pub(crate) struct SegQueue {
     more: Option<Box<More>>,
 }
 
+/// A queue that few connections have, of which the others hold a word. Reading is [`SegQueue`]'s.
+#[derive(Debug, Default)]
+pub(crate) struct RareQueue(Option<Box<SegQueue>>);
+
+impl std::ops::Deref for RareQueue {
+    type Target = SegQueue;
+    #[inline]
+    fn deref(&self) -> &SegQueue {
+        const EMPTY: &SegQueue = &SegQueue { head: Chunk::EMPTY, more: None };
+        self.0.as_deref().unwrap_or(EMPTY)
+    }
+}
+
+impl RareQueue {
+    /// As [`SegQueue::get_mut`].
+    pub(crate) fn get_mut(&mut self, at: Pos) -> Option<&mut Skb> {
+        self.0.as_mut()?.get_mut(at)
+    }
+    /// Takes the earliest.
+    pub(crate) fn pop_front(&mut self) -> Option<Skb> {
+        self.0.as_mut()?.pop_front()
+    }
+    /// Takes the latest.
+    pub(crate) fn pop_back(&mut self) -> Option<Skb> {
+        self.0.as_mut()?.pop_back()
+    }
+    /// As [`SegQueue::remove`].
+    pub(crate) fn remove(&mut self, at: Pos) -> Option<Skb> {
+        self.0.as_mut()?.remove(at)
+    }
+    /// Appends.
+    pub(crate) fn push_back(&mut self, skb: Skb) {
+        self.0.get_or_insert_default().push_back(skb);
+    }
+    /// As [`SegQueue::insert`].
+    pub(crate) fn insert(&mut self, at: Pos, skb: Skb) -> Pos {
+        self.0.get_or_insert_default().insert(at, skb)
+    }
+    /// Takes everything.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Skb> + '_ {
+        self.0.iter_mut().flat_map(|queue| queue.drain())
+    }
+    /// Gives the memory of a drained queue back.
+    pub(crate) fn shrink(&mut self) {
+        if self.is_empty() {
+            self.0 = None;
+        }
+    }
+}
+
 /// The chunks behind the first, none of which is empty.
 #[derive(Debug, Default)]
 struct More {

@@ -9,7 +9,7 @@ use super::output::{
     self, ACK, PSH, add_write_queue_tail, adjust_wmem, charge_wmem, forced_push, mark_push, push, push_one,
     push_pending_frames, sk_stream_memory_free, slow_start_after_idle_check,
 };
-use super::tcb::{Cx, nagle};
+use super::tcb::{Cx, TcpSock, nagle};
 use super::{fastopen, rate, repair, tstamp};
 use crate::base::env::Duration;
 use crate::base::error::{Error, Result};
@@ -39,7 +39,18 @@ macro_rules! cx {
 /// Sends; returns the bytes taken. Errors: EPIPE (the caller raises SIGPIPE unless MSG_NOSIGNAL), the sock's pending
 /// error, EAGAIN, EINTR, EINVAL (control message), ENOBUFS (MSG_ZEROCOPY), those of connect(2) with MSG_FASTOPEN.
 pub(crate) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
-    sendmsg_locked(&mut sk.lock(), msg)
+    let mut g = sk.lock();
+    let peer = expect(&g);
+    let sent = sendmsg_locked(&mut g, msg);
+    if let (Some(key), Some(tp)) = (peer, g.private.downcast_ref::<TcpSock>()) {
+        tp.net.hashinfo.bring_in(key);
+    }
+    sent
+}
+
+/// See [`TcpTables::expect`](super::lookup::TcpTables::expect).
+fn expect(g: &SockGuard<'_>) -> Option<u64> {
+    g.private.downcast_ref::<TcpSock>()?.net.hashinfo.expect(g.stack, &g.common)
 }
 
 /// Sends what MSG_MORE held back (tcp_splice_eof).

@@ -13,7 +13,7 @@ use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::proto::{Proto, ProtoSwitch, SockRef};
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
-use crate::sock::{Sock, SockGuard};
+use crate::sock::{Private, Sock, SockGuard};
 use crate::stack::{Stack, StackConfig};
 use crate::standard;
 use crate::sys::lock::Mutex;
@@ -36,7 +36,7 @@ impl Proto for Bare {
     }
     fn init(&self, g: &mut SockGuard<'_>) -> Result<()> {
         let tp = TcpSock::new(&super::net::of(g.stack)?, g.stack);
-        g.private = Box::new(tp);
+        g.private = Private::new(tp);
         Ok(())
     }
     fn close(&self, _: SockRef<'_>, _: i32) {}

@@ -24,7 +24,7 @@ use crate::sock::reuseport::Membership;
 use crate::sock::skb::Skb;
 use crate::sock::sockopt::{int, put_int};
 use crate::sock::wait::Events;
-use crate::sock::{SockGuard, datagram_poll, flag, more};
+use crate::sock::{Private, SockGuard, datagram_poll, flag, more};
 use crate::stack::Stack;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ impl Proto for Udp {
     }
 
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
-        sk.private = Box::new(UdpSock::default());
+        sk.private = Private::new(UdpSock::default());
         Ok(())
     }
 

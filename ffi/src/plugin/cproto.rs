@@ -107,7 +107,7 @@ impl Proto for ProtoReg {
     }
 
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
-        sk.private = Box::new(Private::new(self.counted()));
+        sk.private = usersock::sock::Private::new(Private::new(self.counted()));
         let Some(f) = self.table.init else { return Ok(()) };
         // SAFETY: the table's function, called as the table documents; so are all below.
         owned_status(sk, |o| unsafe { f(o) }).inspect_err(|_| finish(sk))

@@ -70,7 +70,8 @@ struct Cubic {
     last_ack_us: u32,
     /// HyStart: minimum RTT of the round.
     curr_rtt_us: u32,
-    plus: HyStartPlus,
+    /// HyStart++, where it is in use.
+    plus: Option<Box<HyStartPlus>>,
 }
 
 impl CongOps for CubicOps {
@@ -112,8 +113,12 @@ impl Cubic {
     fn new(now: Instant, snd_nxt: SeqNum) -> Cubic {
         let mut c = Cubic::default();
         c.hystart_reset(now, snd_nxt);
-        c.plus.reset(snd_nxt);
         c
+    }
+
+    /// HyStart++, whose first round ends as HyStart's would.
+    fn plus(&mut self) -> &mut HyStartPlus {
+        self.plus.get_or_insert_with(|| Box::new(HyStartPlus::new(self.end_seq)))
     }
 
     /// Computes `cnt` for a window of `cwnd` (at least 1) after `acked` more segments (bictcp_update).
@@ -273,7 +278,7 @@ impl CongAlgo for Cubic {
         let mut acked = acked;
         if in_slow_start(cx.tp) {
             if !self.found && Cubic::plus_acts(cx) {
-                acked = self.plus.growth(acked, paces(cx));
+                acked = self.plus().growth(acked, paces(cx));
             }
             acked = slow_start(cx, acked);
             if acked == 0 {
@@ -323,7 +328,7 @@ impl CongAlgo for Cubic {
         }
         if sysctl.cubic_hystart_detect() & HYSTART_PLUS == 0 {
             self.hystart_update(cx, delay);
-        } else if Cubic::plus_acts(cx) && self.plus.sample(cx.tp.snd_una, cx.tp.snd_nxt, delay) {
+        } else if Cubic::plus_acts(cx) && self.plus().sample(cx.tp.snd_una, cx.tp.snd_nxt, delay) {
             self.found_by_delay(cx);
         }
     }

@@ -42,22 +42,10 @@ pub(super) struct HyStartPlus {
     css: Option<Css>,
 }
 
-impl Default for HyStartPlus {
-    fn default() -> HyStartPlus {
-        HyStartPlus {
-            window_end: SeqNum(0),
-            last_round_min_us: NONE,
-            current_round_min_us: NONE,
-            samples: 0,
-            css: None,
-        }
-    }
-}
-
 impl HyStartPlus {
-    /// A connection begins, or begins again after a timeout.
-    pub(super) fn reset(&mut self, snd_nxt: SeqNum) {
-        *self = HyStartPlus { window_end: snd_nxt, ..HyStartPlus::default() };
+    /// A connection has begun, or has begun again after a timeout, with `snd_nxt`.
+    pub(super) fn new(snd_nxt: SeqNum) -> HyStartPlus {
+        HyStartPlus { window_end: snd_nxt, last_round_min_us: NONE, current_round_min_us: NONE, samples: 0, css: None }
     }
 
     /// Takes the RTT of an acknowledgement up to `una`. True: slow start ends here (RFC 9406 §4.2).
@@ -117,7 +105,7 @@ mod tests {
     fn round(h: &mut HyStartPlus, n: u32, rtts_ms: &[u32]) -> Option<usize> {
         let (start, next) = (SeqNum(1 + 10 * n), SeqNum(11 + 10 * n));
         if n == 0 {
-            h.reset(start);
+            *h = HyStartPlus::new(start);
         }
         // The first acknowledgement of a round ends the one before.
         (0..rtts_ms.len()).find(|&i| h.sample(start + i.min(9) as u32, next, rtts_ms[i] * 1000))
@@ -137,7 +125,7 @@ mod tests {
             // Against the last round, not the least of all.
             (vec![80, 85, 90, 95], false),
         ] {
-            let mut h = HyStartPlus::default();
+            let mut h = HyStartPlus::new(SeqNum(0));
             for (n, rtt) in rounds.iter().enumerate() {
                 assert_eq!(round(&mut h, n as u32, &[*rtt; 8]), None);
             }
@@ -148,7 +136,7 @@ mod tests {
     #[test]
     fn eight_samples_are_needed_and_the_least_of_them_counts() {
         for (second, css) in [(vec![200; 7], false), (vec![200; 8], true), ([vec![200; 7], vec![80]].concat(), false)] {
-            let mut h = HyStartPlus::default();
+            let mut h = HyStartPlus::new(SeqNum(0));
             round(&mut h, 0, &[80; 8]);
             round(&mut h, 1, &second);
             assert_eq!(h.css.is_some(), css, "{second:?}");
@@ -157,7 +145,7 @@ mod tests {
 
     #[test]
     fn five_rounds_of_conservative_slow_start_end_it_and_the_begun_one_counts() {
-        let mut h = HyStartPlus::default();
+        let mut h = HyStartPlus::new(SeqNum(0));
         round(&mut h, 0, &[80; 8]);
         for n in 1..=5 {
             assert_eq!(round(&mut h, n, &[120; 8]), None, "round {n}");
@@ -168,7 +156,7 @@ mod tests {
 
     #[test]
     fn an_rtt_below_the_baseline_resumes_slow_start() {
-        let mut h = HyStartPlus::default();
+        let mut h = HyStartPlus::new(SeqNum(0));
         round(&mut h, 0, &[80; 8]);
         round(&mut h, 1, &[120; 8]);
         assert!(h.css.is_some());
@@ -183,7 +171,7 @@ mod tests {
 
     #[test]
     fn growth_is_a_quarter_in_conservative_slow_start_and_bounded_without_pacing() {
-        let mut h = HyStartPlus::default();
+        let mut h = HyStartPlus::new(SeqNum(0));
         assert_eq!((h.growth(3, false), h.growth(20, false), h.growth(20, true)), (3, 8, 20));
         h.css = Some(Css { baseline_us: 1, rounds: 0, credit: 0 });
         let grown: Vec<u32> = [1, 1, 1, 1, 2, 2, 20].iter().map(|n| h.growth(*n, false)).collect();

@@ -1,0 +1,141 @@
+//! A value of any type in memory that is there for it already: a protocol's part of a sock lies inside the sock, so
+//! that both are one allocation and their cache lines can be asked for together. What is larger is boxed. Above:
+//! `sock`. Unsafe because the type is known to the value and not to the compiler. Linux: `obj_size` of struct proto,
+//! the size of a sock with its protocol's part.
+
+use std::any::{Any, TypeId};
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ptr;
+
+/// Bytes of a value in place: TCP's part of a sock.
+pub(crate) const ROOM: usize = 752;
+/// Words of it.
+const WORDS: usize = ROOM / size_of::<usize>();
+
+/// What is known of the type of a value. `at` is the value, or the box of one that does not fit.
+struct Kind {
+    id: fn() -> TypeId,
+    drop: unsafe fn(*mut ()),
+}
+
+struct Of<T>(PhantomData<T>);
+
+impl<T: Any + Send> Of<T> {
+    const IN_PLACE: bool = size_of::<T>() <= ROOM && align_of::<T>() <= align_of::<usize>();
+    const KIND: &'static Kind = &Kind { id: TypeId::of::<T>, drop: Of::<T>::drop };
+
+    /// # Safety
+    /// `at` is the memory of a `Place` of this kind, which is not used again.
+    unsafe fn drop(at: *mut ()) {
+        // SAFETY: `Place::new` wrote a T there, or a Box<T>, by the same constant; the caller gives it up.
+        unsafe {
+            match Self::IN_PLACE {
+                true => ptr::drop_in_place(at.cast::<T>()),
+                false => ptr::drop_in_place(at.cast::<Box<T>>()),
+            }
+        }
+    }
+}
+
+/// See the module's text.
+pub struct Place {
+    kind: &'static Kind,
+    room: MaybeUninit<[usize; WORDS]>,
+    /// Send as every value is; not Sync.
+    holds: PhantomData<dyn Any + Send>,
+}
+
+impl Place {
+    /// Holds a value.
+    #[inline]
+    pub fn new<T: Any + Send>(value: T) -> Place {
+        let mut place = Place { kind: Of::<T>::KIND, room: MaybeUninit::uninit(), holds: PhantomData };
+        let at = place.room.as_mut_ptr();
+        // SAFETY: the room is exclusively ours, aligned as a usize, and large enough for what is written: for a T by
+        // the test, for a Box always.
+        unsafe {
+            match Of::<T>::IN_PLACE {
+                true => at.cast::<T>().write(value),
+                false => at.cast::<Box<T>>().write(Box::new(value)),
+            }
+        }
+        place
+    }
+
+    /// Whether the value is a T.
+    #[inline]
+    pub fn is<T: Any>(&self) -> bool {
+        (self.kind.id)() == TypeId::of::<T>()
+    }
+
+    /// The value, if it is a T.
+    #[inline]
+    pub fn downcast_ref<T: Any + Send>(&self) -> Option<&T> {
+        if !self.is::<T>() {
+            return None;
+        }
+        let at = self.room.as_ptr();
+        // SAFETY: the value is a T, of which `new` wrote it or its box here; borrowed as `self` is.
+        Some(unsafe {
+            match Of::<T>::IN_PLACE {
+                true => &*at.cast::<T>(),
+                false => &**at.cast::<Box<T>>(),
+            }
+        })
+    }
+
+    /// The same, to change it.
+    #[inline]
+    pub fn downcast_mut<T: Any + Send>(&mut self) -> Option<&mut T> {
+        if !self.is::<T>() {
+            return None;
+        }
+        let at = self.room.as_mut_ptr();
+        // SAFETY: as in `downcast_ref`, and borrowed mutably.
+        Some(unsafe {
+            match Of::<T>::IN_PLACE {
+                true => &mut *at.cast::<T>(),
+                false => &mut **at.cast::<Box<T>>(),
+            }
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let (drop, at) = (self.kind.drop, self.room.as_mut_ptr().cast());
+        // SAFETY: the value is of this kind, and nothing uses it after this.
+        unsafe { drop(at) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn check<T: Any + Send>(value: T, in_place: bool, same: impl Fn(&T) -> bool) {
+        assert_eq!(Of::<T>::IN_PLACE, in_place);
+        let mut place = Place::new(value);
+        let mut moved = std::mem::replace(&mut place, Place::new(0_u8));
+        assert!(moved.is::<T>() && same(moved.downcast_ref().unwrap()) && same(moved.downcast_mut().unwrap()));
+        assert!(moved.downcast_ref::<u16>().is_none() && moved.downcast_mut::<u16>().is_none());
+        let (start, at) = (&raw const moved as usize, moved.downcast_ref::<T>().unwrap() as *const T as usize);
+        assert_eq!((start..start + size_of::<Place>()).contains(&at), in_place);
+        assert_eq!(place.downcast_ref(), Some(&0_u8));
+    }
+
+    #[test]
+    fn a_value_is_found_by_its_type_and_dropped_once() {
+        let count = Arc::new(());
+        let one = |_: &_| Arc::strong_count(&count) == 2;
+        check(count.clone(), true, one);
+        assert_eq!(Arc::strong_count(&count), 1);
+        check((count.clone(), [7_u8; ROOM]), false, |v: &(Arc<()>, _)| one(&v.0) && v.1 == [7; ROOM]);
+        assert_eq!(Arc::strong_count(&count), 1);
+        check([3_u64; WORDS], true, |v| *v == [3; WORDS]);
+        check(1_u128, false, |v| *v == 1);
+        check((), true, |()| true);
+    }
+}
