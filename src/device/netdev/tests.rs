@@ -257,7 +257,10 @@ impl Device for Later {
 }
 
 /// Sends a packet by the device that is done with one of its sock's.
-struct SendsAgain(Mutex<Option<(Arc<Stack>, Arc<NetDev>, Skb)>>);
+struct SendsAgain(Mutex<Option<Sending>>);
+
+/// What is sent then, and where.
+type Sending = (Arc<Stack>, Arc<NetDev>, Skb);
 
 impl crate::sock::wait::Watch for SendsAgain {
     fn notify(&self, _: crate::sock::wait::Events) {
