@@ -478,9 +478,10 @@ pub(super) fn write_xmit(cx: &mut Cx<'_>, mss: u32, nonagle: u8, push: Push) -> 
     {
         return waits;
     }
-    // A single segment is not cut.
+    // A single segment is not cut, so nobody but a congestion control that wants to be asked is.
     let single = cx.tp.write_queue.len() == 1 && cx.tp.write_queue.front().is_some_and(|s| s.len() as u32 <= mss);
-    let max_segs = if single { 1 } else { tso_segs(cx, mss) };
+    let asks = cx.tp.ca.algo.as_ref().is_some_and(|algo| algo.slots() & ca_slot::MIN_TSO_SEGS != 0);
+    let max_segs = if single && !asks { 1 } else { tso_segs(cx, mss) };
     let mut sent = 0;
     if push == Push::All {
         match mtu_probe(cx) {
