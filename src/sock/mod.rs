@@ -6,7 +6,6 @@
 //! |---|---|
 //! | `accept` | accept(2), and the queue of connections |
 //! | `addr` | families, and v4-mapped addresses |
-//! | `burst` | what is done once for the packets that devices had at once |
 //! | `cmsg` | control messages in C's form |
 //! | `connect` | connect(2) of a stream |
 //! | `ctl`, `lock` | `lock_sock` and the backlog: the decisions, and the sock around them |
@@ -34,7 +33,6 @@
 
 pub mod accept;
 pub(crate) mod addr;
-pub(crate) mod burst;
 pub mod cmsg;
 pub(crate) mod connect;
 mod ctl;

@@ -15,10 +15,10 @@ use crate::counters::Counters;
 use crate::device::Device;
 use crate::device::loopback::Loopback;
 use crate::device::netdev::{NetDev, NetDevs};
+use crate::sock::Sock;
 use crate::sock::orphan::Orphans;
 use crate::sock::proto::Registry;
 use crate::sock::tsq;
-use crate::sock::{Sock, burst};
 use crate::sys::fork;
 use crate::sys::lock::Mutex;
 use crate::sys::near::here;
@@ -619,8 +619,7 @@ impl Stack {
     /// runs timers, resumes senders, retries full device queues. Returns how many packets were received.
     pub(crate) fn poll_queues(self: &Arc<Stack>, now: Instant, queues: &[(Arc<NetDev>, u16)], budget: usize) -> usize {
         let _softirq = Softirq::begin();
-        let receive = || queues.iter().map(|(dev, q)| dev.receive(self, *q, now, budget)).sum();
-        let packets: usize = burst::run(self, now, receive);
+        let packets: usize = queues.iter().map(|(dev, q)| dev.receive(self, *q, now, budget)).sum();
         let mut n = packets + self.timers.expire(self, now);
         n += self.run_tsq(now);
         n += self.netdevs.flush_tx(self, now);

@@ -11,7 +11,6 @@ use super::timer::micros;
 use super::{deferred, rtt, sack, window};
 use crate::base::env::{Duration, Instant};
 use crate::counters::Mib;
-use crate::sock::burst;
 use crate::sock::state::State;
 use crate::stack::TimerSlot;
 use crate::wire::seq::SeqNum;
@@ -243,26 +242,19 @@ pub(super) fn ack_snd_check_always(cx: &mut Cx<'_>, ofo_possible: bool) {
 }
 
 /// Acknowledges, or lets the system call whose backlog is processed send one acknowledgement for all of it when it
-/// releases the sock (`net.ipv4.tcp_backlog_ack_defer`). Departure: the packets that a device had at once draw one as
-/// well, at the end of the burst. Each costs a write of the device, and over TUN what the peer sends next is sent
-/// within that write, by this thread.
+/// releases the sock (`net.ipv4.tcp_backlog_ack_defer`).
 fn ack_or_defer(cx: &mut Cx<'_>) {
-    if !cx.stack.sysctl.tcp_backlog_ack_defer() {
+    if cx.softirq || !cx.stack.sysctl.tcp_backlog_ack_defer() {
         return send_ack(cx);
     }
-    if cx.tp.ack.pending & pending::DEFERRED != 0 {
-        return;
-    }
-    if !cx.softirq {
+    if cx.tp.ack.pending & pending::DEFERRED == 0 {
+        cx.tp.ack.pending |= pending::DEFERRED;
         cx.sock.defer(cx.stack, deferred::ACK, cx.now);
-    } else if !burst::leave(cx.sock, deferred::ACK) {
-        return send_ack(cx);
     }
-    cx.tp.ack.pending |= pending::DEFERRED;
 }
 
-/// The backlog or the burst is processed: sends the acknowledgement that it asked for, if none has left since
-/// (TCPF_ACK_DEFERRED of tcp_release_cb).
+/// The backlog is processed: sends the acknowledgement that it asked for, if none has left since (TCPF_ACK_DEFERRED of
+/// tcp_release_cb).
 pub(super) fn send_deferred(cx: &mut Cx<'_>) {
     cx.tp.ack.pending &= !pending::DEFERRED;
     if cx.tp.ack.is_scheduled() {

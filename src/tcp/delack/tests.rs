@@ -137,27 +137,3 @@ fn the_backlog_of_a_system_call_draws_one_acknowledgement() {
         assert_eq!(acks, want, "{defer}");
     }
 }
-
-/// So are those that a device had at once, where a thread receives them in one turn.
-#[test]
-fn a_burst_of_a_device_draws_one_acknowledgement() {
-    for (defer, want) in [("1", vec![4_000]), ("0", vec![1_000, 2_000, 3_000, 4_000])] {
-        let h = Host::new(5);
-        h.bench.stack.sysctl.set("net.ipv4.tcp_backlog_ack_defer", defer).unwrap();
-        let mut c = h.connect(4000, SYN_OPTIONS);
-        let start = c.seq;
-        let mut acks = burst::run(&h.bench.stack, h.bench.stack.now(), || {
-            let mut acks = Vec::new();
-            for _ in 0..4 {
-                acks.extend(h.put(&Seg { data: vec![1; 1_000], ..c.seg(ACK) }));
-                c.seq = c.seq.wrapping_add(1_000);
-            }
-            acks
-        });
-        acks.extend(h.sent());
-        let acks: Vec<u32> = acks.iter().map(|o| o.ack.wrapping_sub(start)).collect();
-        assert_eq!(acks, want, "{defer}");
-        let behind = h.put(&Seg { data: vec![1; 1_000], ..c.seg(ACK) });
-        assert_eq!(behind.len(), 1, "a segment behind the burst draws its own: {defer}");
-    }
-}
