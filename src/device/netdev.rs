@@ -592,7 +592,7 @@ impl NetDev {
         let Some(mut turn) = q.turn.take() else { return 0 };
         let (mut total, mut now) = (0, now);
         loop {
-            total += match stack.netdevs.pack.get() {
+            let received = match stack.netdevs.pack.get() {
                 Some(network) => network.rcv(stack, self, queue, now, budget),
                 None => self.recv_queue(
                     stack,
@@ -606,7 +606,8 @@ impl NetDev {
                     |_| {},
                 ),
             };
-            if self.per_thread && total < budget && self.has_pending(queue) {
+            total += received;
+            if self.per_thread && received > 0 && total < budget && self.has_pending(queue) {
                 // Answers to what was received, by sockets of this host (process_backlog).
                 now = stack.now();
                 continue;

@@ -134,9 +134,17 @@ impl Pcap {
         if let Some(e) = self.failed.lock().take() {
             return Err(e);
         }
-        match self.out.lock().take() {
+        let mut out = self.out.lock();
+        // What waits for a packet that the device is still being given does without it.
+        let waiting = out.as_mut().map(|o| std::mem::take(&mut o.waiting)).unwrap_or_default();
+        for packet in waiting {
+            if let Waiting::Passed(skb) = packet {
+                self.write(&mut out, &skb);
+            }
+        }
+        match out.take() {
             Some(out) => out.writer.into_writer().flush(),
-            None => Ok(()),
+            None => self.failed.lock().take().map_or(Ok(()), Err),
         }
     }
 
@@ -191,6 +199,19 @@ impl Pcap {
     }
 }
 
+/// A packet that the device is being given; its end says what became of it, also when the device panics.
+struct Turn<'a> {
+    pcap: &'a Pcap,
+    number: u64,
+    passed: Option<Skb>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.pcap.sent(self.number, self.passed.take());
+    }
+}
+
 impl Device for Pcap {
     fn name(&self) -> &str {
         self.inner.name()
@@ -219,9 +240,10 @@ impl Device for Pcap {
         let Some(number) = self.out.lock().as_mut().map(Output::begin) else {
             return self.inner.xmit(queue, now, skb);
         };
+        let mut turn = Turn { pcap: self, number, passed: None };
         let copy = skb.share();
         let sent = self.inner.xmit(queue, now, skb);
-        self.sent(number, matches!(sent, Xmit::Sent | Xmit::Congested).then_some(copy));
+        turn.passed = matches!(sent, Xmit::Sent | Xmit::Congested).then_some(copy);
         sent
     }
 

@@ -112,9 +112,12 @@ impl Socket {
     /// Sets O_NONBLOCK.
     pub fn set_nonblocking(&self, on: bool) {
         self.nonblock.store(on, Ordering::Relaxed);
-        if self.sock.ty == libc::SOCK_DGRAM as u16 {
+        if self.sock.ty == libc::SOCK_DGRAM as u16 && !self.stack.is_inherited() {
             let mut g = self.sk().lock();
             g.common.more = g.common.more & !more::NONBLOCK | if on { more::NONBLOCK } else { 0 };
+            drop(g);
+            // The release may have run the backlog, which sends.
+            self.stack.run_pending();
         }
     }
 

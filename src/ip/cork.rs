@@ -90,7 +90,11 @@ impl Cork {
 
     /// Adds the bytes of a call; `transport`: the transport's header, which the first call's first packet has. ENOBUFS:
     /// the send buffer is full twice over; nothing is added. A first packet with that header has waited for room.
+    /// EMSGSIZE: the headers do not fit into the first fragment (RFC 7112 section 5).
     pub(crate) fn append(&mut self, g: &SockGuard<'_>, len: usize, transport: usize) -> Result<()> {
+        if !self.v4 && self.headers + self.first_headers + transport.max(FRAGMENT_HEADER) > self.mtu {
+            return Err(Error::MsgSize);
+        }
         let sock = g.sock;
         let limit = 2 * i64::from(sock.sndbuf.load(Ordering::Relaxed));
         let before = i64::from(sock.wmem_alloc.load(Ordering::Relaxed) as i32);

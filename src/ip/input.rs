@@ -168,6 +168,8 @@ fn receive_looped(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, now: Instant) {
         return deliver_v4(net, stack, skb, h, Addressee::Local, now);
     };
     let info = info_v4(&skb, h, Addressee::Local, skb.ifindex, now);
+    // A socket's filter may ask for it.
+    skb.rx = Some(info);
     net.raw.deliver(stack, &skb, &info);
     mib.inc(Mib::IpInDelivers);
     skb.pull(ip::HEADER_LEN);

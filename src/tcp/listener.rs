@@ -362,11 +362,12 @@ pub fn accept(sk: SockRef<'_>, nonblock: bool) -> Result<Arc<Sock>> {
         let tp = g.private.downcast_mut::<TcpSock>()?;
         let child = tp.listener.as_mut()?.accept.pop_front()?;
         g.common.ack_backlog -= 1;
+        // With the listener owned: who has the child is never in doubt.
+        if let Some(tp) = child.lock(g.stack).private.downcast_mut::<TcpSock>() {
+            tp.not_accepted = false;
+        }
         Some(child)
     })?;
-    if let Some(tp) = child.lock(sk.stack).private.downcast_mut::<TcpSock>() {
-        tp.not_accepted = false;
-    }
     Ok(child)
 }
 

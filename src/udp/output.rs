@@ -128,7 +128,9 @@ fn append(
     if (more || corked || !cork.is_one(HEADER + len))
         && let Err(e) = cork.append(g, len, HEADER)
     {
-        g.stack.mib.inc(if v4 { Mib::UdpSndbufErrors } else { Mib::Udp6SndbufErrors });
+        if e == Error::NoBufs {
+            g.stack.mib.inc(if v4 { Mib::UdpSndbufErrors } else { Mib::Udp6SndbufErrors });
+        }
         return Err((e, true));
     }
     if len > 0 {

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_int, c_long};
-use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 use usersock::internal::sys::raw;
 
@@ -98,8 +97,30 @@ pub(crate) fn say(line: &str) {
     let said = unsafe { raw::call(libc::SYS_write, [2, text.as_ptr() as c_long, text.len() as c_long, 0, 0, 0]) };
     let owner = OWNER.load(Ordering::Relaxed);
     if said == -1 && usersock_ffi::boundary::errno() == libc::ENOTCONN && owner != 0 {
-        let stderr = std::fs::OpenOptions::new().append(true).open(format!("/proc/{owner}/fd/2"));
-        let _ = stderr.and_then(|mut stderr| stderr.write_all(text.as_bytes()));
+        say_by(owner, &text);
+    }
+}
+
+/// Writes on the stderr of another process, if that can be done at once and harms nobody.
+fn say_by(owner: c_int, text: &str) {
+    let path = format!("/proc/{owner}/fd/2\0");
+    let how = c_long::from(libc::O_WRONLY | libc::O_APPEND | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC);
+    let at = c_long::from(libc::AT_FDCWD);
+    // SAFETY: a string that ends with a null.
+    let fd = unsafe { raw::call(libc::SYS_openat, [at, path.as_ptr() as c_long, how, 0, 0, 0]) };
+    if fd == -1 {
+        return;
+    }
+    let mut ready = libc::pollfd { fd: fd as c_int, events: libc::POLLOUT, revents: 0 };
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: one pollfd, a time and the text, each readable; the descriptor is ours.
+    unsafe {
+        raw::call(libc::SYS_ppoll, [&raw mut ready as c_long, 1, &raw const now as c_long, 0, 0, 0]);
+        // A pipe that nobody reads would end the process by SIGPIPE.
+        if ready.revents & (libc::POLLERR | libc::POLLHUP) == 0 {
+            raw::call(libc::SYS_write, [fd, text.as_ptr() as c_long, text.len() as c_long, 0, 0, 0]);
+        }
+        raw::call(libc::SYS_close, [fd, 0, 0, 0, 0, 0]);
     }
 }
 
