@@ -4,8 +4,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// Runs `f`; returns true when it panicked and the panic was contained. `theirs`: whether the code is a plug-in's, which
-/// is asked after a panic alone.
+/// Runs `f`; returns true when it panicked and the panic was contained. `theirs`: whether the code is a plug-in's,
+/// which is asked after a panic alone.
 #[inline(always)]
 pub(crate) fn contain(theirs: impl FnOnce() -> bool, f: impl FnOnce()) -> bool {
     match catch_unwind(AssertUnwindSafe(f)) {
