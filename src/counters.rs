@@ -141,7 +141,7 @@ impl Counters {
     }
 
     /// The calling thread's copy, for a place that counts several times: finding it costs more than counting.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn here(&self) -> Here<'_> {
         let shard = shard_index();
         Here { shard, mibs: &self.shards[shard % SHARDS].mibs }

@@ -14,6 +14,7 @@ use usersock::net::Socket;
 use usersock::sock::cmsg;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 
+#[inline]
 pub(crate) fn send_msg(s: &Socket, msg: &mut SendMsg<'_>) -> Result<usize> {
     let nosignal = msg.flags & libc::MSG_NOSIGNAL != 0;
     let r = s.sendmsg(msg);
@@ -21,12 +22,20 @@ pub(crate) fn send_msg(s: &Socket, msg: &mut SendMsg<'_>) -> Result<usize> {
 }
 
 /// Passes the result of a send on; raises SIGPIPE first if it is EPIPE.
+#[inline]
 pub(crate) fn signalled(s: &Socket, r: Result<usize>, nosignal: bool) -> Result<usize> {
-    if r == Err(Error::Pipe) && !nosignal && s.sock().proto().is_stream() {
+    if r == Err(Error::Pipe) && !nosignal {
+        signal_pipe(s);
+    }
+    r
+}
+
+#[cold]
+fn signal_pipe(s: &Socket) {
+    if s.sock().proto().is_stream() {
         // SAFETY: sends a signal to this thread, as the kernel would.
         unsafe { libc::raise(libc::SIGPIPE) };
     }
-    r
 }
 
 // Each call of a program has enough frames.

@@ -4,12 +4,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// Runs `f`; returns true when it panicked and the panic was contained. `theirs`: the code is a plug-in's.
-#[inline]
-pub(crate) fn contain(theirs: bool, f: impl FnOnce()) -> bool {
+/// Runs `f`; returns true when it panicked and the panic was contained. `theirs`: whether the code is a plug-in's,
+/// which is asked after a panic alone.
+#[inline(always)]
+pub(crate) fn contain(theirs: impl FnOnce() -> bool, f: impl FnOnce()) -> bool {
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(()) => false,
-        Err(_) if theirs || !cfg!(debug_assertions) => true,
+        Err(_) if theirs() || !cfg!(debug_assertions) => true,
         Err(panic) => resume_unwind(panic),
     }
 }

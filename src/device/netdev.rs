@@ -239,6 +239,22 @@ impl NetDevs {
         false
     }
 
+    /// Softirq of a thread's own packets, before it leaves the stack: receives up to `budget` from each device. Returns
+    /// how many there were, and whether it knows that [`NetDevs::pending_here`] would find no more.
+    #[inline]
+    pub(crate) fn receive_here(&self, stack: &Arc<Stack>, now: Instant, budget: usize) -> (usize, bool) {
+        let Some(first) = self.first.get() else { return (0, true) };
+        let (mut n, mut settled) = first.dev.receive_here(stack, now, budget);
+        let mut next = first.next.get();
+        while let Some(node) = next {
+            n += node.dev.receive_here(stack, now, budget).0;
+            // What it received may have been answered on a device before it.
+            settled = false;
+            next = node.next.get();
+        }
+        (n, settled)
+    }
+
     /// Earliest event of a device in memory. A device that is down has none, since no packets are received from it.
     pub(crate) fn next_event(&self) -> Option<Instant> {
         let up = self.iter().filter(|d| d.is_up());
@@ -437,20 +453,30 @@ impl NetDev {
     }
 
     /// Softirq of a thread's own packets, before it leaves the stack: receives from this thread's queue and from those
-    /// that it has sent on, or from all where queues are not a thread's. Returns how many packets there were.
-    pub(crate) fn receive_here(self: &Arc<Self>, stack: &Arc<Stack>, now: Instant, budget: usize) -> usize {
+    /// that it has sent on, or from all where queues are not a thread's. Returns how many packets there were, and
+    /// whether it knows that none of this thread's are left.
+    fn receive_here(self: &Arc<Self>, stack: &Arc<Stack>, now: Instant, budget: usize) -> (usize, bool) {
         let Some((own, queue)) = self.own_queue() else {
-            return (0..self.queue_count()).map(|q| self.receive(stack, q, now, budget)).sum();
+            return ((0..self.queue_count()).map(|q| self.receive(stack, q, now, budget)).sum(), false);
         };
         let mut n = self.receive(stack, own, now, budget);
-        if queue.owed.load(Ordering::Relaxed) != 0 {
-            let owed = queue.owed.swap(0, Ordering::Acquire);
-            let others = (0..self.queue_count()).filter(|q| owed & 1 << q != 0);
-            n += others.map(|q| self.receive(stack, q, now, budget)).sum::<usize>();
-            // Another batch may be left.
-            let left = (0..self.queue_count()).filter(|&q| owed & 1 << q != 0 && self.device().has_pending(q));
-            queue.owed.fetch_or(left.fold(0, |bits, q| bits | 1 << q), Ordering::Release);
+        let settled = queue.owed.load(Ordering::Relaxed) == 0;
+        if !settled {
+            n += self.receive_owed(stack, queue, now, budget);
         }
+        // Of 0 packets: another thread may be receiving them.
+        (n, settled && (1..budget).contains(&n))
+    }
+
+    /// Receives from the queues of other threads that this one has sent on.
+    #[cold]
+    fn receive_owed(self: &Arc<Self>, stack: &Arc<Stack>, queue: &Queue, now: Instant, budget: usize) -> usize {
+        let owed = queue.owed.swap(0, Ordering::Acquire);
+        let others = (0..self.queue_count()).filter(|q| owed & 1 << q != 0);
+        let n = others.map(|q| self.receive(stack, q, now, budget)).sum();
+        // Another batch may be left.
+        let left = (0..self.queue_count()).filter(|&q| owed & 1 << q != 0 && self.device().has_pending(q));
+        queue.owed.fetch_or(left.fold(0, |bits, q| bits | 1 << q), Ordering::Release);
         n
     }
 
@@ -507,7 +533,7 @@ impl NetDev {
     }
 
     /// Hands a packet to the device, and reports that if asked to (ndo_start_xmit, skb_tx_timestamp).
-    #[inline]
+    #[inline(always)]
     fn start_xmit(&self, stack: &Stack, q: u16, now: Instant, mut skb: Skb) -> Xmit {
         if self.per_thread {
             stack.raise();
@@ -531,7 +557,7 @@ impl NetDev {
     }
 
     /// A device may send again in its `xmit`, as a tunnel does (dev_xmit_recursion_inc).
-    #[inline]
+    #[inline(always)]
     fn nested_xmit(&self, q: u16, now: Instant, skb: Skb) -> Xmit {
         if self.loopback {
             return self.device.read().xmit(q, now, skb);

@@ -479,7 +479,7 @@ impl Socket {
         let nonblock = if self.nonblocking() { libc::MSG_DONTWAIT } else { 0 };
         let proto = self.sock.proto();
         // If a plug-in panics here, no caller is left to get an error.
-        contain(proto.contained(), || proto.close(self.sk(), nonblock));
+        contain(|| proto.contained(), || proto.close(self.sk(), nonblock));
         self.stack.run_pending();
     }
 }

@@ -575,7 +575,7 @@ pub(super) fn deliver_error(stack: &Arc<Stack>, e: &IcmpError<'_>) {
     let raw = net(stack).raw.error(stack, e);
     match stack.registry.handler(e.protocol) {
         Some(h) => {
-            if contain(h.contained(), || h.err(stack, e)) {
+            if contain(|| h.contained(), || h.err(stack, e)) {
                 stack.mib.drop(DropReason::PluginRefused);
             }
         }

@@ -373,9 +373,9 @@ fn deliver_v4(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, h: V4, to: Addressee, 
 }
 
 /// Calls the protocol's handler; after a panic there only the packet is lost.
-#[inline]
+#[inline(always)]
 fn hand_up(stack: &Arc<Stack>, handler: &dyn IpHandler, skb: Skb, info: &PacketInfo) {
-    if contain(handler.contained(), || handler.rcv(stack, skb, info)) {
+    if contain(|| handler.contained(), || handler.rcv(stack, skb, info)) {
         stack.mib.drop(DropReason::PluginRefused);
     }
 }

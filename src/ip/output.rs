@@ -77,7 +77,7 @@ pub(crate) fn is_looped(dst: &Dst, skb: &Skb) -> bool {
 
 /// As [`xmit`], of a segment of a connection whose two ends are in this stack, by a device that loops it: the packet
 /// says so ([`SkbInner::looped`](crate::sock::skb::SkbInner)).
-#[inline]
+#[inline(always)]
 pub(crate) fn xmit_looped(
     stack: &Arc<Stack>,
     dst: &Arc<Dst>,

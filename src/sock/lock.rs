@@ -187,6 +187,7 @@ impl Sock {
     }
 
     /// Softirq context: runs the packet now, or leaves it in the owner's bounded backlog. Never sleeps.
+    #[inline]
     pub fn deliver(self: &Arc<Sock>, stack: &Arc<Stack>, skb: Skb, now: Instant) -> Delivered {
         let bytes = skb.truesize;
         let limit = || {
@@ -232,7 +233,7 @@ impl Sock {
     #[inline]
     fn contained(self: &Arc<Sock>, f: impl FnOnce(&dyn Proto)) {
         let proto = self.proto();
-        if contain(proto.contained(), || f(&**proto)) {
+        if contain(|| proto.contained(), || f(&**proto)) {
             self.broken.store(true, Ordering::Relaxed);
             self.report_error(Error::Io);
         }

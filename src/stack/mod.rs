@@ -583,11 +583,16 @@ impl Stack {
     }
 
     fn run_raised(self: &Arc<Stack>) {
-        while self.any_pending() {
+        // What this thread has sent is found by receiving it; other devices are not asked for nothing.
+        let mut pending = if self.netdevs.has_others() { self.any_pending() } else { !self.is_inherited() };
+        while pending {
             let _softirq = Softirq::begin();
             let now = self.now();
-            let received: usize = self.netdevs.iter().map(|dev| dev.receive_here(self, now, WEIGHT)).sum();
-            if received + self.run_tsq(now) == 0 {
+            let (received, settled) = self.netdevs.receive_here(self, now, WEIGHT);
+            let resumed = self.run_tsq(now);
+            let known = settled && resumed == 0 && !self.tsq_pending.load(Ordering::SeqCst);
+            pending = !known && self.any_pending();
+            if pending && received + resumed == 0 {
                 // Another thread is receiving; it polls the queue again before it stops.
                 return;
             }

@@ -1,10 +1,11 @@
 //! The part of a thread's memory that each packet uses, at the cost of a few instructions. In a shared library the
 //! compiler reaches a `thread_local!` by a call (`__tls_get_addr`), some 55 times for one message. The [`Block`] here
 //! is found by a TLS descriptor: a function that the dynamic linker has chosen, which only returns a constant where the
-//! library was there when the program began, and looks the block up where dlopen(3) has loaded it. Values with a
-//! destructor, and large ones, are thread-locals whose address the block keeps ([`Near`]). Above: what counts, locks
-//! and allocates for each packet. Elsewhere than on x86-64 with glibc, and under Miri, the block is a thread-local.
-//! Linux: per-CPU variables, by the gs segment.
+//! library was there when the program began, and looks the block up where dlopen(3) has loaded it. (The initial-exec
+//! model would need room in the static TLS for all thread-locals of the library, more than is kept for dlopen(3).)
+//! Values with a destructor, and large ones, are thread-locals whose address the block keeps ([`Near`]). Above: what
+//! counts, locks and allocates for each packet. Elsewhere than on x86-64 with glibc, and under Miri, the block is a
+//! thread-local. Linux: per-CPU variables, by the gs segment.
 
 use std::cell::Cell;
 use std::marker::PhantomData;

@@ -65,8 +65,14 @@ impl Place {
 
     /// Whether the value is a T.
     #[inline]
-    pub fn is<T: Any>(&self) -> bool {
-        (self.kind.id)() == TypeId::of::<T>()
+    pub fn is<T: Any + Send>(&self) -> bool {
+        // The same `Kind` has the same `id`; the compiler may have made several of a type.
+        ptr::eq(self.kind, Of::<T>::KIND) || self.is_by_id(TypeId::of::<T>())
+    }
+
+    #[cold]
+    fn is_by_id(&self, id: TypeId) -> bool {
+        (self.kind.id)() == id
     }
 
     /// The value, if it is a T.

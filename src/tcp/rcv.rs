@@ -341,6 +341,7 @@ pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketI
 }
 
 /// The sock processes the segment now, or its owner does later. Linux: the end of tcp_v4_rcv, tcp_add_backlog.
+#[inline]
 pub(super) fn add_backlog(stack: &Arc<Stack>, sock: &Arc<Sock>, skb: Skb, now: Instant) {
     if let Delivered::Dropped(_) = sock.deliver(stack, skb, now) {
         stack.mib.inc(Mib::TcpExtTCPBacklogDrop);

@@ -65,11 +65,12 @@ impl Options {
 /// (`Csum::Partial`). `repr.options_len` is filled in here; `more`: option bytes of hooks, behind the others; `signer`
 /// fills in the signature that the options have room for. ENOBUFS when the head has no room (it always has for a packet
 /// made with `Skb::new`).
+#[inline(always)]
 pub(crate) fn put_header(
     skb: &mut Skb,
     src: IpAddr,
     dst: IpAddr,
-    mut repr: TcpRepr,
+    repr: TcpRepr,
     options: &Options,
     more: &[u8],
     signer: Option<&Signer>,
@@ -80,6 +81,19 @@ pub(crate) fn put_header(
     {
         return put_plain_header(skb, src, dst, repr, *stamp);
     }
+    put_long_header(skb, src, dst, repr, options, more, signer)
+}
+
+#[inline(never)]
+fn put_long_header(
+    skb: &mut Skb,
+    src: IpAddr,
+    dst: IpAddr,
+    mut repr: TcpRepr,
+    options: &Options,
+    more: &[u8],
+    signer: Option<&Signer>,
+) -> Result<()> {
     let own = options.len();
     repr.options_len = own + more.len();
     let len = repr.header_len();

@@ -372,24 +372,22 @@ impl Ipv4Repr {
     ///
     /// # Panics
     /// When `buf` is shorter than 20 bytes.
-    #[inline]
+    #[inline(always)]
     pub fn emit(&self, buf: &mut [u8]) -> usize {
-        self.emit_with_options(buf, &[])
+        // The sum is of registers.
+        let mut fixed = self.fixed(HEADER_LEN);
+        fixed.checksum = checksum::finish(checksum::sum(fixed.as_bytes(), 0)).into();
+        buf[..HEADER_LEN].copy_from_slice(fixed.as_bytes());
+        HEADER_LEN
     }
 
-    /// Writes header, `options` and END padding to a multiple of four, with the checksum; returns the header length.
-    ///
-    /// # Panics
-    /// When `options` exceeds 40 bytes or `buf` is shorter than the result.
-    #[inline]
-    pub fn emit_with_options(&self, buf: &mut [u8], options: &[u8]) -> usize {
-        assert!(options.len() <= MAX_HEADER_LEN - HEADER_LEN, "IPv4 options exceed 40 bytes");
-        let header_len = HEADER_LEN + options.len().next_multiple_of(4);
-        let header = &mut buf[..header_len];
+    /// The header without options, and without its checksum.
+    #[inline(always)]
+    fn fixed(&self, header_len: usize) -> Fixed {
         let frag = (self.frag_offset / 8) as u16 & OFFSET
             | if self.dont_fragment { DF } else { 0 }
             | if self.more_fragments { MF } else { 0 };
-        let mut fixed = Fixed {
+        Fixed {
             ver_ihl: 0x40 | (header_len / 4) as u8,
             tos: self.tos,
             total_len: u16::try_from(header_len + self.payload_len).unwrap_or(0).into(),
@@ -400,14 +398,21 @@ impl Ipv4Repr {
             checksum: 0.into(),
             src: self.src.octets(),
             dst: self.dst.octets(),
-        };
-        if options.is_empty() {
-            // As of most packets: the sum is of registers.
-            fixed.checksum = checksum::finish(checksum::sum(fixed.as_bytes(), 0)).into();
-            header.copy_from_slice(fixed.as_bytes());
-            return HEADER_LEN;
         }
-        header[..HEADER_LEN].copy_from_slice(fixed.as_bytes());
+    }
+
+    /// Writes header, `options` and END padding to a multiple of four, with the checksum; returns the header length.
+    ///
+    /// # Panics
+    /// When `options` exceeds 40 bytes or `buf` is shorter than the result.
+    pub fn emit_with_options(&self, buf: &mut [u8], options: &[u8]) -> usize {
+        assert!(options.len() <= MAX_HEADER_LEN - HEADER_LEN, "IPv4 options exceed 40 bytes");
+        if options.is_empty() {
+            return self.emit(buf);
+        }
+        let header_len = HEADER_LEN + options.len().next_multiple_of(4);
+        let header = &mut buf[..header_len];
+        header[..HEADER_LEN].copy_from_slice(self.fixed(header_len).as_bytes());
         header[HEADER_LEN..HEADER_LEN + options.len()].copy_from_slice(options);
         header[HEADER_LEN + options.len()..].fill(0);
         fill_checksum(header);
