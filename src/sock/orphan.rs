@@ -59,8 +59,8 @@ impl Orphans {
         self.list.lock().socks.get(&at).is_some_and(is_last)
     }
 
-    /// Adds a sock. Returns the addresses of those that nobody else has any more, but only when their number has doubled since they were
-    /// last returned.
+    /// Adds a sock. Returns the addresses of those that nobody else has any more, but only when their number has
+    /// doubled since they were last returned.
     fn insert(&self, sock: &Arc<Sock>) -> Vec<usize> {
         let mut list = self.list.lock();
         list.socks.insert(address(sock), sock.clone());
