@@ -340,7 +340,7 @@ impl Cut {
         let mut sum = l.pseudo(h, l.payload - l.th + n);
         if let Some(pieces) = &self.payload.pieces {
             let ends = l.ends(h)?;
-            let sock = self.payload.owner.as_ref().map(|owner| owner.sock());
+            let sock = self.payload.owner.as_ref().and_then(|owner| owner.sock());
             let header = h.get_mut(l.th..l.payload)?;
             let (index, offset) = (self.index, self.done);
             let mut piece = Piece { header, index, offset, len: n, last, ends, sum, sock };

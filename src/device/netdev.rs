@@ -429,9 +429,9 @@ impl NetDev {
             let q = if self.replies_follow { thread::number() % queues } else { skb.hash as usize % queues };
             return (q as u16, None);
         };
-        match &skb.owner {
-            Some(owner) if owner.sock().tx_queue.load(Ordering::Relaxed) != own as u8 => {
-                let q = self.move_flow(owner.sock(), own);
+        match skb.owner.as_ref().and_then(|owner| owner.sock()) {
+            Some(sock) if sock.tx_queue.load(Ordering::Relaxed) != own as u8 => {
+                let q = self.move_flow(sock, own);
                 (q, Some(queue).filter(|_| q != own))
             }
             _ => (own, None),

@@ -11,6 +11,7 @@ use crate::ip::datagram::name_of;
 use crate::sock::addr::{AF_INET, AF_INET6, to_family, unmap, unspecified};
 use crate::sock::connect::SocketState;
 use crate::sock::msg::{RecvMsg, SendMsg};
+use crate::sock::orphan::PutAfter;
 use crate::sock::pages::Pages;
 use crate::sock::proto::SockRef;
 use crate::sock::state::State;
@@ -25,8 +26,9 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 /// A socket: a sock, its stack, and the state of the open file description (O_NONBLOCK). Dropping it closes it.
 pub struct Socket {
-    stack: Arc<Stack>,
     sock: Arc<Sock>,
+    /// Behind `sock`, which may have been the last reference to an orphan.
+    stack: PutAfter,
     nonblock: AtomicBool,
     idle_flags: AtomicI32,
     closed: AtomicBool,
@@ -72,6 +74,7 @@ impl Socket {
     /// another sock, and dropping the value does not close the sock.
     pub fn of_stack(stack: &Arc<Stack>, sock: Arc<Sock>) -> Socket {
         let mut socket = Socket::from_sock(stack, sock);
+        socket.stack.put_later();
         (socket.nonblock, socket.closed, socket.of_stack) = (true.into(), true.into(), true);
         socket
     }
@@ -85,7 +88,7 @@ impl Socket {
     /// A socket around an existing sock: an accepted connection.
     pub(crate) fn from_sock(stack: &Arc<Stack>, sock: Arc<Sock>) -> Socket {
         Socket {
-            stack: stack.clone(),
+            stack: PutAfter::new(stack, &sock),
             sock,
             nonblock: AtomicBool::new(false),
             idle_flags: AtomicI32::new(0),

@@ -48,6 +48,8 @@ pub(crate) mod membership;
 pub mod msg;
 pub mod offload;
 pub(crate) mod orphan;
+#[cfg(test)]
+mod orphan_test;
 pub mod packet;
 pub(crate) mod page;
 pub mod pages;

@@ -9,14 +9,18 @@ use crate::stack::{Stack, TimerCall};
 use crate::sys::lock::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
 /// So many are let in before they are looked through for such as have lost their last reference elsewhere.
 const FEW: usize = 64;
 
 /// The orphans of a stack.
 #[derive(Debug, Default)]
-pub(crate) struct Orphans(Mutex<List>);
+pub(crate) struct Orphans {
+    list: Mutex<List>,
+    /// How many there are, to be read without the lock.
+    len: AtomicUsize,
+}
 
 #[derive(Debug, Default)]
 struct List {
@@ -24,6 +28,13 @@ struct List {
     socks: BTreeMap<usize, Arc<Sock>>,
     /// How many were left when they were looked through.
     left: usize,
+}
+
+impl List {
+    /// The addresses of those that nobody else has any more.
+    fn gone(&self) -> Vec<usize> {
+        self.socks.iter().filter(|(_, sock)| is_last(sock)).map(|(at, _)| *at).collect()
+    }
 }
 
 fn address(sock: &Arc<Sock>) -> usize {
@@ -38,36 +49,44 @@ fn is_last(sock: &Arc<Sock>) -> bool {
 impl Orphans {
     /// Takes out the sock of this address if nobody else has it.
     fn take_last(&self, at: usize) -> Option<Arc<Sock>> {
-        let mut list = self.0.lock();
-        list.socks.get(&at).is_some_and(is_last).then(|| list.socks.remove(&at)).flatten()
+        let mut list = self.list.lock();
+        let last = list.socks.get(&at).is_some_and(is_last).then(|| list.socks.remove(&at)).flatten();
+        self.len.store(list.socks.len(), Ordering::Relaxed);
+        last
     }
 
-    /// Adds a sock. Returns those that nobody else has any more, but only when their number has doubled since they were
-    /// last returned.
-    fn insert(&self, sock: &Arc<Sock>) -> Vec<Arc<Sock>> {
-        let mut list = self.0.lock();
+    fn has_last(&self, at: usize) -> bool {
+        self.list.lock().socks.get(&at).is_some_and(is_last)
+    }
+
+    /// Adds a sock. Returns the addresses of those that nobody else has any more, but only when their number has
+    /// doubled since they were last returned.
+    fn insert(&self, sock: &Arc<Sock>) -> Vec<usize> {
+        let mut list = self.list.lock();
         list.socks.insert(address(sock), sock.clone());
+        self.len.store(list.socks.len(), Ordering::Relaxed);
         if list.socks.len() < FEW.max(2 * list.left) {
             return Vec::new();
         }
-        let gone: Vec<_> = list.socks.values().filter(|s| is_last(s)).cloned().collect();
+        let gone = list.gone();
         list.left = list.socks.len() - gone.len();
         gone
     }
 
     fn remove(&self, sock: &Arc<Sock>) -> Option<Arc<Sock>> {
-        self.0.lock().socks.remove(&address(sock))
+        let mut list = self.list.lock();
+        let removed = list.socks.remove(&address(sock));
+        self.len.store(list.socks.len(), Ordering::Relaxed);
+        removed
     }
 }
 
-/// Puts a reference where no lock is held.
-struct Put(Arc<Sock>);
+/// A reference to the sock of this address was dropped: looks, where no lock is held, whether it was the last one.
+struct Dropped(usize);
 
-impl TimerCall for Put {
+impl TimerCall for Dropped {
     fn fire(self: Arc<Self>, stack: &Arc<Stack>, _: Instant) {
-        let sock = self.0.clone();
-        drop(self);
-        sock.put(stack);
+        stack.end_orphan(self.0);
     }
 }
 
@@ -76,7 +95,7 @@ impl Sock {
     /// or not.
     pub fn orphan(self: &Arc<Sock>, stack: &Arc<Stack>) {
         self.tsq_flags.fetch_or(tsq::ORPHAN, Ordering::AcqRel);
-        stack.orphans.insert(self).into_iter().for_each(|gone| stack.schedule(Arc::new(Put(gone))));
+        stack.orphans.insert(self).into_iter().for_each(|gone| stack.schedule(Arc::new(Dropped(gone))));
     }
 
     /// A program has it, or it has ended (sock_graft). The caller has a reference.
@@ -92,41 +111,117 @@ impl Sock {
         self.tsq_flags.load(Ordering::Acquire) & tsq::ORPHAN != 0
     }
 
+    /// In a child of the stack's process an orphan is the parent's, and stays.
+    fn forget_inherited(self: &Arc<Sock>, stack: &Arc<Stack>) -> bool {
+        let forgets = self.is_orphan() && stack.is_inherited();
+        if forgets {
+            std::mem::forget(self.clone());
+        }
+        forgets
+    }
+
     /// Drops a reference: for those that may be the last one to an orphan (sock_put). Not with that sock owned.
     #[inline]
     pub fn put(self: Arc<Sock>, stack: &Arc<Stack>) {
-        if self.is_orphan() {
-            self.put_orphan(stack);
-        }
-    }
-
-    #[cold]
-    fn put_orphan(self: Arc<Sock>, stack: &Arc<Stack>) {
-        if stack.is_inherited() {
-            // It is the parent's, of which a thread may have the lock.
-            std::mem::forget(self);
+        if self.forget_inherited(stack) {
             return;
         }
         let at = address(&self);
         drop(self);
-        if let Some(sock) = stack.orphans.take_last(at) {
-            sock.proto().destruct(&mut sock.lock(stack));
+        stack.dropped(at);
+    }
+
+    /// The same under any lock, with any sock owned: what the last reference causes is left to a softirq of its own.
+    #[inline]
+    pub fn put_later(self: Arc<Sock>) {
+        if self.is_orphan() {
+            self.put_orphan_later();
         }
     }
 
-    /// The same under any lock: the last reference goes in a softirq of its own.
     #[cold]
-    pub(crate) fn put_later(self: &Arc<Sock>) {
-        if let Some(stack) = self.stack.upgrade() {
-            stack.schedule(Arc::new(Put(self.clone())));
+    fn put_orphan_later(self: Arc<Sock>) {
+        let Some(stack) = self.stack.upgrade() else { return };
+        if !self.forget_inherited(&stack) {
+            let at = address(&self);
+            // Before the call is there for any thread to run.
+            drop(self);
+            stack.schedule(Arc::new(Dropped(at)));
+        }
+    }
+}
+
+/// Declared behind a reference to a sock, so that it is dropped after it: what [`Sock::put`] does then. Nothing but the
+/// address is needed for that.
+pub(crate) struct PutAfter {
+    stack: Arc<Stack>,
+    at: usize,
+    /// See `put_later`.
+    later: bool,
+}
+
+impl PutAfter {
+    pub(crate) fn new(stack: &Arc<Stack>, sock: &Arc<Sock>) -> PutAfter {
+        PutAfter { stack: stack.clone(), at: address(sock), later: false }
+    }
+    /// It may be dropped under any lock, with any sock owned.
+    pub(crate) fn put_later(&mut self) {
+        self.later = true;
+    }
+}
+
+impl std::ops::Deref for PutAfter {
+    type Target = Arc<Stack>;
+    #[inline]
+    fn deref(&self) -> &Arc<Stack> {
+        &self.stack
+    }
+}
+
+impl Drop for PutAfter {
+    #[inline]
+    fn drop(&mut self) {
+        match self.later {
+            true => self.stack.dropped_under_lock(self.at),
+            false => self.stack.dropped(self.at),
         }
     }
 }
 
 impl Stack {
+    /// A reference to the sock at `at` was just dropped. Whoever made that an orphan meanwhile may have dropped its own
+    /// before, and has seen this one then: so it is looked at only now whether there are any.
+    #[inline]
+    fn dropped(self: &Arc<Stack>, at: usize) {
+        // Arc's drop is a release only.
+        fence(Ordering::Acquire);
+        if self.orphans.len.load(Ordering::Relaxed) != 0 {
+            self.end_orphan(at);
+        }
+    }
+
+    fn dropped_under_lock(self: &Arc<Stack>, at: usize) {
+        fence(Ordering::Acquire);
+        if self.orphans.len.load(Ordering::Relaxed) != 0 && !self.is_inherited() && self.orphans.has_last(at) {
+            self.schedule(Arc::new(Dropped(at)));
+        }
+    }
+
+    /// Ends the orphan of this address if nobody has it any more.
+    #[cold]
+    fn end_orphan(self: &Arc<Stack>, at: usize) {
+        // In a child a thread of the parent may have the lock.
+        if self.is_inherited() {
+            return;
+        }
+        if let Some(sock) = self.orphans.take_last(at) {
+            sock.proto().destruct(&mut sock.lock(self));
+        }
+    }
+
     /// Ends the orphans that have lost their last reference where nobody noticed.
     pub fn reap_orphans(self: &Arc<Stack>) {
-        let gone: Vec<_> = self.orphans.0.lock().socks.values().filter(|s| is_last(s)).cloned().collect();
-        gone.into_iter().for_each(|sock| sock.put(self));
+        let gone = self.orphans.list.lock().gone();
+        gone.into_iter().for_each(|at| self.end_orphan(at));
     }
 }

@@ -182,7 +182,8 @@ impl TcpCb {
 /// Charges a sock for bytes in a device's queue. Dropping it is the transmit completion (Linux: tcp_wfree, sock_wfree).
 #[derive(Debug)]
 pub struct TxOwner {
-    sock: Arc<Sock>,
+    /// None only while it is dropped.
+    sock: Option<Arc<Sock>>,
     truesize: u32,
 }
 
@@ -190,19 +191,20 @@ impl TxOwner {
     /// Charges `truesize` bytes to the sock's `wmem_alloc` until the value is dropped.
     pub fn new(sock: &Arc<Sock>, truesize: u32) -> TxOwner {
         sock.wmem_alloc.fetch_add(truesize, Ordering::Relaxed);
-        TxOwner { sock: sock.clone(), truesize }
+        TxOwner { sock: Some(sock.clone()), truesize }
     }
     /// The sock that sent the packet.
-    pub fn sock(&self) -> &Arc<Sock> {
-        &self.sock
+    #[inline]
+    pub fn sock(&self) -> Option<&Arc<Sock>> {
+        self.sock.as_ref()
     }
 }
 
 impl Drop for TxOwner {
     fn drop(&mut self) {
-        self.sock.tx_completed(self.truesize);
-        if self.sock.is_orphan() {
-            self.sock.put_later();
+        if let Some(sock) = self.sock.take() {
+            sock.tx_completed(self.truesize);
+            sock.put_later();
         }
     }
 }

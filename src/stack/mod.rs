@@ -543,6 +543,11 @@ impl Stack {
                 sock.defer(self, tsq::DEFERRED, now);
                 n += 1;
             }
+            // Perhaps within an operation that owns a sock.
+            match here().owned.get() {
+                0 => sock.put(self),
+                _ => sock.put_later(),
+            }
         }
         if self.tasklet_pending.load(Ordering::SeqCst) {
             n += self.run_tasklets(now);

@@ -189,6 +189,7 @@ impl Proto for ProtoReg {
         let (_, child) = unsafe { handle::unhold(child) }?;
         if Arc::ptr_eq(&child, sk.sock) {
             broken(sk.sock);
+            child.put(sk.stack);
             return Err(Error::Io);
         }
         set_orphan(&mut child.lock(sk.stack), false);

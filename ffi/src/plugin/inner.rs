@@ -10,6 +10,7 @@ use super::proto::ProtoReg;
 use super::table::Table;
 use crate::handle::{lend, usk_sock_t};
 use crate::held::{self, contain};
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use usersock::env::Instant;
@@ -85,11 +86,12 @@ impl Watch for Listener {
 
 impl TimerCall for Listener {
     fn fire(self: Arc<Self>, stack: &Arc<Stack>, _: Instant) {
-        let (Some(outer), Some(inner)) = (self.outer.upgrade(), self.inner.upgrade()) else { return };
-        self.tell(&outer, &inner, Events(self.due.swap(0, Ordering::AcqRel)));
+        let (outer, inner) = (self.outer.upgrade(), self.inner.upgrade());
+        if let (Some(outer), Some(inner)) = (&outer, &inner) {
+            self.tell(outer, inner, Events(self.due.swap(0, Ordering::AcqRel)));
+        }
         // Either may have lost its other references meanwhile.
-        inner.put(stack);
-        outer.put(stack);
+        inner.into_iter().chain(outer).for_each(|sock| sock.put(stack));
     }
 }
 
@@ -117,7 +119,8 @@ impl Listener {
 
 /// An inner sock, in the hands of its outer one. Dropping it closes it.
 pub(super) struct InnerSock {
-    sock: Arc<Sock>,
+    /// Taken out when it is dropped.
+    sock: ManuallyDrop<Arc<Sock>>,
     listener: Arc<Listener>,
     key: WatchKey,
 }
@@ -138,7 +141,7 @@ impl InnerSock {
             ended: AtomicBool::new(false),
         });
         let key = sock.wait.add(Events::IN | Events::OUT | Events::RDHUP, false, listener.clone());
-        InnerSock { sock, listener, key }
+        InnerSock { sock: ManuallyDrop::new(sock), listener, key }
     }
 
     pub(super) fn sock(&self) -> &Arc<Sock> {
@@ -147,7 +150,7 @@ impl InnerSock {
 
     /// Its calls, none of which waits.
     pub(super) fn socket(&self, stack: &Arc<Stack>) -> Socket {
-        Socket::of_stack(stack, self.sock.clone())
+        Socket::of_stack(stack, self.sock().clone())
     }
 
     /// EDEADLK: this thread owns it, below its outer one.
@@ -164,12 +167,14 @@ impl Drop for InnerSock {
         held::set_outer(&self.sock, None);
         if held::owns(&self.sock) {
             // A misuse: its owner's guard is still to be released, so it is left as it is.
-            std::mem::forget(self.sock.clone());
             return;
         }
+        // SAFETY: nobody uses the field afterwards.
+        let sock = unsafe { ManuallyDrop::take(&mut self.sock) };
         // Without a stack there is nobody whom a close could tell.
-        if let Some(stack) = self.sock.stack().upgrade() {
-            self.sock.proto().close(SockRef { stack: &stack, sock: &self.sock }, libc::MSG_DONTWAIT);
+        if let Some(stack) = sock.stack().upgrade() {
+            sock.proto().close(SockRef { stack: &stack, sock: &sock }, libc::MSG_DONTWAIT);
         }
+        sock.put_later();
     }
 }

@@ -311,5 +311,6 @@ pub(super) fn pop_child(g: &mut SockGuard<'_>) -> Option<Arc<Sock>> {
 pub(super) fn close_all(stack: &Arc<Stack>, queue: Option<Box<AcceptQueue>>) {
     for child in queue.into_iter().flat_map(|mut q| std::iter::from_fn(move || q.pop())) {
         child.proto().close(SockRef { stack, sock: &child }, libc::MSG_DONTWAIT);
+        child.put_later();
     }
 }

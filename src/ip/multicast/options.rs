@@ -7,9 +7,9 @@ use super::super::{net, route};
 use super::publish;
 use crate::base::error::{Error, Result};
 use crate::device::netdev::NetDev;
-use crate::sock::SockGuard;
 use crate::sock::membership::{FilterMode, Membership};
 use crate::sock::sockopt::int;
+use crate::sock::{SockGuard, flag};
 use crate::stack::Stack;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -351,7 +351,8 @@ fn device(stack: &Arc<Stack>, place: Place) -> Result<Arc<NetDev>> {
 
 /// Joins a group. Errors: EINVAL, ENODEV, EADDRINUSE, and ENOBUFS above igmp_max_memberships, ENOMEM above optmem_max.
 fn join(g: &mut SockGuard<'_>, place: Place, mode: FilterMode) -> Result<()> {
-    if !place.group.is_multicast() {
+    // A call that has met the close: nobody would leave the group.
+    if !place.group.is_multicast() || g.common.flag(flag::DEAD) {
         return Err(Error::Inval);
     }
     let ifindex = device(g.stack, place)?.ifindex;

@@ -123,3 +123,16 @@ fn errors_about_a_port_are_its_protocols_and_lower_the_mtu_before() {
     assert_eq!(mtu(&mut sock.lock(&b.stack), at("10.0.0.9:9")), Ok(1000 - 28));
     assert_eq!(sock.take_error(), Ok(()), "nobody would read it");
 }
+
+#[test]
+fn an_option_that_meets_the_close_joins_no_group() {
+    let b = Bench::on_ip();
+    let (sock, _port) = opened(&b, "10.0.0.1:4500");
+    let join = |group: [u8; 4]| {
+        let mreq = [group, [10, 0, 0, 1]].concat();
+        Socket::of_stack(&b.stack, sock.clone()).setsockopt(libc::SOL_IP, libc::IP_ADD_MEMBERSHIP, &mreq)
+    };
+    assert_eq!((join([239, 1, 1, 1]), sock.heard.joined().len()), (Ok(()), 1));
+    close(&b, &sock);
+    assert_eq!((join([239, 1, 1, 2]), sock.heard.joined().len()), (Err(Error::Inval), 0));
+}
