@@ -4,7 +4,7 @@
 //! (timestamps).
 //!
 //! Each use has its own key, so that one number reveals nothing about another. Numbers that leave the machine use
-//! SipHash-2-4, flow labels SipHash-1-3. Table buckets, which do not, use a universal hash of words ([`Words`]), or
+//! SipHash-2-4, flow labels SipHash-1-3. Table buckets, which do not, use a universal hash of words (`Words`), or
 //! SipHash-1-3 of bytes.
 
 use crate::base::env::{Entropy, Instant};

@@ -161,7 +161,7 @@ pub mod tsq {
     pub const THROTTLED: u8 = 1;
     /// On the stack's list of socks to resume.
     pub const QUEUED: u8 = 2;
-    /// No program has it, and its protocol is to be told when its last reference goes ([`Sock::orphan`]).
+    /// No program has it, and its protocol is to be told when its last reference goes ([`super::Sock::orphan`]).
     pub const ORPHAN: u8 = 4;
     /// `release_cb` bit of a resumed sock: the only bit of `Sock::defer` that is not the protocol's own
     /// (TCP_TSQ_DEFERRED). Only a sock whose protocol sets `THROTTLED` gets it.

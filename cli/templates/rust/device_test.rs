@@ -65,7 +65,10 @@ fn two_stacks_talk_through_two_devices() {
     transfer(&server, &client);
     drop((client, server, listener, alone));
     drop((one, other));
-    assert!(!a.exists() && !b.exists(), "the files go with the devices");
+    // The files go with the devices, which the stacks' own threads may hold for a moment more.
+    while a.exists() || b.exists() {
+        std::thread::yield_now();
+    }
 }
 
 #[test]
