@@ -1,6 +1,7 @@
 //! Tests: hand-written option bytes against their meaning, and emit against parse.
 
 use super::*;
+use crate::wire::seq::WindowShift;
 use crate::wire::tcp::MAX_OPTIONS_LEN;
 use proptest::prelude::*;
 
