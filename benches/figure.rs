@@ -1,7 +1,6 @@
 //! The picture of docs/performance.md: what a connection, a window and a second core cost, as lines over their number,
 //! which is on a logarithmic axis.
 
-use crate::report::Report;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -58,8 +57,7 @@ pub struct Point {
 }
 
 /// Writes the picture, if each panel has points; what is left out is said.
-pub fn write(report: &Report) -> Result<(), String> {
-    let points = report.points();
+pub fn write(points: &[Point]) -> Result<(), String> {
     if let Some(empty) = Panel::ALL.into_iter().find(|panel| !points.iter().any(|p| p.panel == *panel)) {
         return Err(format!("docs/images/performance.svg is as before: nothing was measured of {}", empty.title()));
     }

@@ -82,7 +82,7 @@ fn main() {
         load.split(' ').next().unwrap_or_default()
     ));
     println!("\n{}", report.markdown());
-    if readme && let Err(e) = report.write_readme().and_then(|()| figure::write(&report)) {
+    if readme && let Err(e) = report.write_readme().and_then(|()| figure::write(report.points())) {
         eprintln!("{e}");
         std::process::exit(1);
     }
