@@ -1,7 +1,7 @@
 //! What a congestion control algorithm says of itself (TCP_CC_INFO, `union tcp_cc_info` of linux/inet_diag.h), in the
 //! words of ss(8). Above: `sock`. An algorithm that is none of these says nothing that ss would know.
 
-use super::sock::short;
+use super::figure::short;
 use serde_json::Value;
 
 /// INET_DIAG_VEGASINFO, INET_DIAG_DCTCPINFO, INET_DIAG_BBRINFO.

@@ -1,7 +1,9 @@
 //! `usersock ss` and `usersock kill`: the sockets of a running stack, as ss(8) prints the kernel's. Above: the command.
-//! Below: `filter` chooses, `sock` has the words, `cong` those of algorithms, `instance` asks.
+//! Below: `filter` chooses, `sock` has the words, `cong` those of algorithms, `figure` the
+//! numbers, `instance` asks.
 
 mod cong;
+mod figure;
 mod filter;
 mod sock;
 
