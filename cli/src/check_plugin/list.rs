@@ -35,20 +35,6 @@ pub(super) const KINDS: &[(Option<TableKind>, &str)] = &[
     (Some(TableKind::Device), "Of a kind of device:"),
 ];
 
-/// The kinds in words, between the processes.
-pub(super) const KIND_NAMES: &[(TableKind, &str)] = &[
-    (TableKind::Protocol, "protocol"),
-    (TableKind::Congestion, "congestion control"),
-    (TableKind::Hooks, "hooks"),
-    (TableKind::Tcp, "TCP"),
-    (TableKind::Layer, "layer"),
-    (TableKind::Device, "device"),
-];
-
-pub(super) fn kind_name(kind: TableKind) -> &'static str {
-    KIND_NAMES.iter().find(|(k, _)| *k == kind).map_or("", |(_, name)| name)
-}
-
 pub(super) fn find(name: &str) -> Option<&'static Check> {
     CHECKS.iter().find(|c| c.name == name)
 }

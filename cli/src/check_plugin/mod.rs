@@ -6,7 +6,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `part` | a check in its process: what it is given, how it ends, what it prints |
+//! | `part` | what a check is given, and how it ends |
+//! | `child` | a check in its process: started, waited for, what it prints |
 //! | `list` | all checks, and which kind of table each is for |
 //! | `scene` | a world of two hosts with the plug-in, and sockets in it; what must be left at the end |
 //! | `flow` | bytes and messages both ways, each compared |
@@ -18,6 +19,7 @@
 //! | `cong`, `hook`, `stack`, `layer`, `device` | the other kinds |
 
 mod calls;
+mod child;
 mod cong;
 mod device;
 mod flow;
@@ -33,8 +35,9 @@ mod states;
 mod tcp;
 
 use crate::{Failure, out, pipe};
+use child::{Table, Verdict};
 use list::{CHECKS, Check};
-use part::{Part, Verdict};
+use part::Part;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -112,7 +115,7 @@ impl Planned {
 }
 
 /// What is to be run, in the order of the list.
-fn plan(args: &Args, tables: &[part::Table]) -> Vec<Planned> {
+fn plan(args: &Args, tables: &[Table]) -> Vec<Planned> {
     let mut all = Vec::new();
     let of_plugin = CHECKS.iter().filter(|c| c.kind.is_none());
     all.extend(of_plugin.map(|check| Planned { check, table: String::new() }));
@@ -133,6 +136,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let part = |check: &str, table: &str| Part {
         check: check.to_owned(),
         table: table.to_owned(),
+        kind: list::find(check).and_then(|c| c.kind),
         file: file.clone(),
         seed: args.seed,
         device: args.device.clone(),
@@ -143,7 +147,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         let (table, check) = text.rsplit_once('/').unwrap_or(("", text));
         return part(check, table).play();
     }
-    let tables = part(part::DESCRIBE, "").describe()?;
+    let tables = part(child::DESCRIBE, "").describe()?;
     let planned = plan(args, &tables);
     let unknown = args.only.iter().find(|o| !planned.iter().any(|p| p.is_wanted(std::slice::from_ref(o))));
     if let Some(name) = unknown {

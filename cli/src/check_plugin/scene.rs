@@ -2,7 +2,6 @@
 //! protocol, sockets of TCP that have its congestion control, its layer, its hooks or its TCP. At the end of each check
 //! nothing may be left: no timer, no packet, no sock, no memory, and the plug-in unloads.
 
-use super::list;
 use super::part::{Finding, Must, Outcome, Part, ensure};
 use std::io::{IoSlice, IoSliceMut};
 use std::net::SocketAddr;
@@ -156,7 +155,7 @@ impl Scene {
             false => Ok(None),
         };
         let loaded = [load(&a, has[0])?, load(&b, has[1])?];
-        let kind = list::find(&part.check).and_then(|c| c.kind).unwrap_or(TableKind::Protocol);
+        let kind = part.kind.unwrap_or(TableKind::Protocol);
         let traits = match kind {
             TableKind::Protocol => {
                 let listed = b.registry.list().into_iter().find(|l| l.name == part.table);
