@@ -2,7 +2,7 @@
 //! runner gives them their meaning, so that an unknown structure is an error of the call that takes it, with its name.
 use crate::ast::{Expr, Field};
 use crate::cursor::{Cursor, Number, Read, is_word};
-use crate::parser::Defines;
+use crate::defines::Defines;
 
 /// How deep lists, structures and sums may nest. Scripts need four; the bound keeps a hostile text from exhausting the
 /// stack.

@@ -10,18 +10,19 @@
 //!
 //! The library does not ship this: it is how the library is tested, in virtual time, through its public interface.
 //!
-//! The files: `cursor` (characters, comments, positions), `ast` (what a script says), `parser` (events and their
-//! times), `packets` (packet descriptions), `expr` (system calls and their arguments), `code` (the assertions between
-//! `%{` and `}%`), `symbols` (names of constants), `info` (`tcp_info` as names); `run` (the player), `connection` (the
-//! script's numbers and the wire's), `packet` (bytes), `binding` (calls and their outcomes), `commands` (backticks),
-//! `setup` (addresses, tolerances, variants), `under_test` (what is played against), `on_stack` and `epoll` (a stack of
-//! this library as that).
+//! The files: `cursor` (characters, comments, positions), `defines` (names for them), `ast` (what a script says),
+//! `parser` (events and their times), `packets` (packet descriptions), `expr` (system calls and their arguments),
+//! `code` (the assertions between `%{` and `}%`), `symbols` (names of constants), `info` (`tcp_info` as names); `run`
+//! (the player), `connection` (the script's numbers and the wire's), `packet` (bytes), `binding` (calls and their
+//! outcomes), `commands` (backticks), `setup` (addresses, tolerances, variants), `under_test` (what is played against),
+//! `on_stack` and `epoll` (a stack of this library as that).
 mod ast;
 mod binding;
 mod code;
 mod commands;
 mod connection;
 mod cursor;
+mod defines;
 mod epoll;
 mod expr;
 mod info;

@@ -2,7 +2,7 @@
 //! 1:1001`, `< ack 1 sack 1001:2001`) is read here too; what it leaves out stays out, and the runner fills it in.
 use crate::ast::{Body, Direction, Icmp, IpInfo, Options, Packet, Ports, Quoted, Segment, TcpFlags, TcpOption, Tos};
 use crate::cursor::{Cursor, Read};
-use crate::parser::Defines;
+use crate::defines::Defines;
 
 const U8: i64 = u8::MAX as i64;
 const U16: i64 = u16::MAX as i64;

@@ -3,34 +3,20 @@
 use crate::ast::{Action, Command, Direction, Event, Micros, Script, ScriptOption, SystemCall, When};
 use crate::code::Code;
 use crate::cursor::{Cursor, Pos, Read, ScriptError, is_word};
-
-/// Names that stand for something else: packetdrill's `-D NAME=value` and `--define=NAME=value`.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Defines(Vec<(String, String)>);
-
-impl Defines {
-    /// What `name` stands for, as written: a number, a word, or a text in quotes or backticks.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-
-    /// `word`, or the word it stands for.
-    pub fn word(&self, word: &str) -> String {
-        self.get(word).unwrap_or(word).to_owned()
-    }
-}
+use crate::defines::Defines;
 
 /// Reads a script. `defines` are names given from outside, as by packetdrill's `-D`; the script's own `--define` lines
 /// come after them. Total: any text gives a script, or the place and reason why it is none.
 pub fn parse(text: &str, defines: &[(&str, &str)]) -> Result<Script, ScriptError> {
     let mut cursor = Cursor::new(text, Pos { line: 1, column: 1 });
     let mut script = Script::default();
-    let mut names = Defines(defines.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect());
+    let mut names = Defines::default();
+    defines.iter().for_each(|(name, value)| names.add(name, value));
     while cursor.eat("--")? {
         let option = option(&mut cursor)?;
         if let ("define", Some(value)) = (option.name.as_str(), &option.value) {
             match value.split_once('=') {
-                Some((name, value)) => names.0.push((name.to_owned(), value.to_owned())),
+                Some((name, value)) => names.add(name, value),
                 None => {
                     return Err(ScriptError { pos: option.pos, message: "--define=NAME=value has no value".into() });
                 }
