@@ -4,8 +4,7 @@
 //! exit function runs when the last of them has ended. Above: `loader`. Linux: load_module, try_module_get.
 
 use crate::held::contain;
-use crate::loader::{Exit, Init};
-use std::ffi::{CStr, CString, c_void};
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
@@ -18,6 +17,16 @@ use usersock::internal::sys::fd::Fd;
 use usersock::internal::sys::fork;
 use usersock::internal::sys::lock::Mutex;
 use usersock::sock::proto::Module;
+
+/// A plug-in of one stack: the argument of its entry point. Valid until usk_plugin_unload, or the end of the stack.
+#[allow(non_camel_case_types)]
+pub struct usk_plugin_t {
+    _opaque: [u8; 0],
+}
+
+/// Its entry point and its exit function.
+pub(crate) type Init = unsafe extern "C-unwind" fn(*mut usk_plugin_t) -> c_int;
+type Exit = unsafe extern "C-unwind" fn(*mut usk_plugin_t);
 
 /// A loaded shared object; dropping the last reference calls its exit function and unloads it. Everything that it
 /// registered has a reference, and so has every thread that runs its code.

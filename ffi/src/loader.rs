@@ -3,10 +3,9 @@
 //! (the calls). Below: `library` (shared objects). Linux: modules.
 
 use crate::held::{contain, status};
-use crate::library::Library;
+use crate::library::{Init, Library, usk_plugin_t};
 use crate::note::{note, noted_line};
 use std::any::Any;
-use std::ffi::c_int;
 use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::sync::{Arc, Weak};
@@ -14,15 +13,6 @@ use usersock::config::{self, ConfigError};
 use usersock::error::{Error, Result};
 use usersock::internal::sys::lock::Mutex;
 use usersock::stack::Stack;
-
-/// A plug-in of one stack: the argument of its entry point. Valid until usk_plugin_unload, or the end of the stack.
-#[allow(non_camel_case_types)]
-pub struct usk_plugin_t {
-    _opaque: [u8; 0],
-}
-
-pub(crate) type Init = unsafe extern "C-unwind" fn(*mut usk_plugin_t) -> c_int;
-pub(crate) type Exit = unsafe extern "C-unwind" fn(*mut usk_plugin_t);
 
 /// What a table that a plug-in registers is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,7 +45,7 @@ pub(crate) trait Item: Send + Sync {
     fn any(&self) -> &dyn Any;
 }
 
-/// See [`usk_plugin_t`].
+/// A plug-in of one stack: what a [`usk_plugin_t`] points to.
 pub(crate) struct Plugin {
     stack: Weak<Stack>,
     name: String,

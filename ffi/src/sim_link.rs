@@ -1,9 +1,9 @@
-//! Links of a world from C. Below: `World::link`, `device::link`, `device::pcap`.
+//! Links of a world from C. Below: `sim_world`, `World::link`, `device::link`, `device::pcap`.
 
 use crate::boundary::boundary;
 use crate::note::noted;
 use crate::ptr;
-use crate::sim_world::{Here, give_link, link_of, usk_world_t, world_of};
+use crate::sim_world::{Here, Object, find, give, usk_world_t, world_of};
 use std::ffi::{c_char, c_int, c_uint};
 use std::io;
 use std::net::SocketAddr;
@@ -80,18 +80,20 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn is_of(&self, world: &Arc<Here>) -> bool {
-        std::ptr::eq(self.of.as_ptr(), Arc::as_ptr(world))
-    }
-
     /// EINVAL for an end that is neither 0 nor 1.
     fn end(&self, end: c_int) -> Result<(&Arc<Stack>, &End)> {
         let at = usize::try_from(end).ok().filter(|at| *at < 2).ok_or(Error::Inval)?;
         Ok((&self.stacks[at], &self.ends[at]))
     }
+}
+
+impl Object for Link {
+    fn is_of(&self, world: &Arc<Here>) -> bool {
+        std::ptr::eq(self.of.as_ptr(), Arc::as_ptr(world))
+    }
 
     /// Completes the captures that run. The error is the first one's.
-    pub(crate) fn end_captures(&self) -> Result<()> {
+    fn complete(&self) -> Result<()> {
         let mut written = Ok(());
         for end in &self.ends {
             if end.dev.device().as_pcap().is_some() {
@@ -100,6 +102,11 @@ impl Link {
         }
         written
     }
+}
+
+/// EBADF: there is none with this handle.
+fn link_of(handle: *mut usk_link_t) -> Result<Arc<Link>> {
+    find(handle)
 }
 
 fn io_error(e: io::Error) -> Error {
@@ -159,7 +166,7 @@ pub unsafe extern "C" fn usk_world_link(
             Error::Inval => refuse(format!("mtu {mtu}: not 68 to 65535, or corrupt= with USK_SIM_OFFLOAD")),
             e => noted(ConfigError::new(format!("link of {a:?} and {b:?}: {e}"), e)),
         })?;
-        Ok(give_link(Link { of: Arc::downgrade(&here), stacks, ends }))
+        Ok(give(Arc::new(Link { of: Arc::downgrade(&here), stacks, ends })))
     })
 }
 

@@ -1,7 +1,7 @@
-//! Scripted threads of a world from C. Below: `World::spawn`.
+//! Scripted threads of a world from C. Below: `sim_world`, `World::spawn`.
 
 use crate::boundary::boundary;
-use crate::sim_world::{Here, forget_thread, give_thread, thread_of, usk_world_t, world_of};
+use crate::sim_world::{Here, Object, find, forget, give, usk_world_t, world_of};
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -26,8 +26,8 @@ pub(crate) struct Thread {
     result: AtomicPtr<c_void>,
 }
 
-impl Thread {
-    pub(crate) fn is_of(&self, world: &Arc<Here>) -> bool {
+impl Object for Thread {
+    fn is_of(&self, world: &Arc<Here>) -> bool {
         std::ptr::eq(self.of.as_ptr(), Arc::as_ptr(world))
     }
 }
@@ -71,7 +71,7 @@ pub unsafe extern "C" fn usk_world_thread(
         let script = here.world.spawn(Instant::from_nanos(at), body)?;
         // It is new: nobody has set it.
         let _ = thread.script.set(script);
-        Ok(give_thread(thread))
+        Ok(give(thread))
     })
 }
 
@@ -84,7 +84,7 @@ pub unsafe extern "C" fn usk_world_thread(
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn usk_thread_join(thread: *mut usk_thread_t, result: *mut *mut c_void) -> c_int {
     boundary(|| {
-        let joined = thread_of(thread)?;
+        let joined = find::<Thread, _>(thread)?;
         let result = match result.is_null() {
             true => None,
             // SAFETY: the caller vouches for it.
@@ -95,7 +95,7 @@ pub unsafe extern "C-unwind" fn usk_thread_join(thread: *mut usk_thread_t, resul
         if let Some(result) = result {
             *result = joined.result.load(Ordering::Acquire);
         }
-        forget_thread(thread);
+        forget(thread);
         Ok(0)
     })
 }

@@ -1,10 +1,11 @@
 //! Worlds in virtual time from C: hosts, and running. Handles are numbers, so that one that has been freed, or is of
-//! another kind, is EBADF and nothing worse. Beside: `sim_link`, `sim_thread`. Below: `usersock::sim`.
+//! another kind, is EBADF and nothing worse. Above: `sim_link`, `sim_thread`. Below: `usersock::sim`.
 
 use crate::boundary::boundary;
 use crate::note::noted;
 use crate::stacks::{give_stack, usk_stack_t};
 use crate::{loader, ptr};
+use std::any::Any;
 use std::collections::HashMap;
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::Arc;
@@ -18,75 +19,54 @@ use usersock::internal::sys::lock::Mutex;
 use usersock::sim::World;
 use usersock::stack::Stack;
 
-use crate::sim_link::{Link, usk_link_t};
-use crate::sim_thread::{Thread, usk_thread_t};
-
 /// A world in virtual time; made by usk_world_new. A handle is a number and points to nothing.
 #[allow(non_camel_case_types)]
 pub struct usk_world_t {
     _opaque: [u8; 0],
 }
 
-/// What a handle stands for.
-#[derive(Clone)]
-enum Object {
-    World(Arc<Here>),
-    Link(Arc<Link>),
-    Thread(Arc<Thread>),
+/// What a handle stands for: a world, or what is of one.
+pub(crate) trait Object: Any + Send + Sync {
+    /// Whether it ends with this world.
+    fn is_of(&self, world: &Arc<Here>) -> bool;
+    /// Completes what it writes, when its world has ended.
+    fn complete(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Object for Here {
+    fn is_of(&self, world: &Arc<Here>) -> bool {
+        std::ptr::eq(self, Arc::as_ptr(world))
+    }
 }
 
 /// All that exist in this process, by their handles.
-static OBJECTS: PerProcess<Mutex<HashMap<usize, Object>>> = PerProcess::new(Mutex::default);
+static OBJECTS: PerProcess<Mutex<HashMap<usize, Arc<dyn Object>>>> = PerProcess::new(Mutex::default);
 /// A number is given once, also by a child of fork(2), so that one that was freed or inherited stays known as such.
 static LAST: AtomicUsize = AtomicUsize::new(0);
 
-fn insert(object: Object) -> usize {
+/// Puts an object in the table; the handle of its kind.
+pub(crate) fn give<H>(object: Arc<dyn Object>) -> *mut H {
     let handle = LAST.fetch_add(1, Ordering::Relaxed) + 1;
     OBJECTS.get().lock().insert(handle, object);
-    handle
+    std::ptr::without_provenance_mut(handle)
 }
 
-fn find(handle: usize) -> Option<Object> {
-    OBJECTS.get().lock().get(&handle).cloned()
+/// EBADF: there is none of this type with this handle.
+pub(crate) fn find<T: Object, H>(handle: *mut H) -> Result<Arc<T>> {
+    let object: Arc<dyn Any + Send + Sync> = OBJECTS.get().lock().get(&handle.addr()).cloned().ok_or(Error::BadF)?;
+    object.downcast().map_err(|_| Error::BadF)
 }
 
-/// Puts a link of `world` in the table.
-pub(crate) fn give_link(link: Link) -> *mut usk_link_t {
-    std::ptr::without_provenance_mut(insert(Object::Link(Arc::new(link))))
-}
-
-/// EBADF: there is none with this handle.
-pub(crate) fn link_of(handle: *mut usk_link_t) -> Result<Arc<Link>> {
-    match find(handle.addr()) {
-        Some(Object::Link(link)) => Ok(link),
-        _ => Err(Error::BadF),
-    }
-}
-
-/// Puts a thread in the table.
-pub(crate) fn give_thread(thread: Arc<Thread>) -> *mut usk_thread_t {
-    std::ptr::without_provenance_mut(insert(Object::Thread(thread)))
-}
-
-/// EBADF: there is none with this handle.
-pub(crate) fn thread_of(handle: *mut usk_thread_t) -> Result<Arc<Thread>> {
-    match find(handle.addr()) {
-        Some(Object::Thread(thread)) => Ok(thread),
-        _ => Err(Error::BadF),
-    }
-}
-
-/// The handle of a thread that has been joined ends.
-pub(crate) fn forget_thread(handle: *mut usk_thread_t) {
+/// The handle ends.
+pub(crate) fn forget<H>(handle: *mut H) {
     OBJECTS.get().lock().remove(&handle.addr());
 }
 
 /// EBADF: there is none with this handle.
 pub(crate) fn world_of(handle: *mut usk_world_t) -> Result<Arc<Here>> {
-    match find(handle.addr()) {
-        Some(Object::World(world)) => Ok(world),
-        _ => Err(Error::BadF),
-    }
+    find(handle)
 }
 
 /// A world and what C knows of it.
@@ -141,7 +121,7 @@ pub extern "C" fn usk_world_new(seed: u64) -> *mut usk_world_t {
     boundary(|| {
         loader::enable();
         let here = Here { world: World::new(seed), hosts: Mutex::default(), runs: AtomicBool::new(false) };
-        Ok(std::ptr::without_provenance_mut(insert(Object::World(Arc::new(here)))))
+        Ok(give(Arc::new(here)))
     })
 }
 
@@ -159,12 +139,8 @@ pub extern "C-unwind" fn usk_world_free(world: *mut usk_world_t) -> c_int {
         let mut gone = Vec::new();
         {
             let mut objects = OBJECTS.get().lock();
-            objects.retain(|handle, object| {
-                let of_it = match object {
-                    Object::World(_) => *handle == world.addr(),
-                    Object::Link(link) => link.is_of(&here),
-                    Object::Thread(thread) => thread.is_of(&here),
-                };
+            objects.retain(|_, object| {
+                let of_it = object.is_of(&here);
                 if of_it {
                     gone.push(object.clone());
                 }
@@ -174,9 +150,7 @@ pub extern "C-unwind" fn usk_world_free(world: *mut usk_world_t) -> c_int {
         here.world.end();
         let mut written = Ok(());
         for object in &gone {
-            if let Object::Link(link) = object {
-                written = written.and(link.end_captures());
-            }
+            written = written.and(object.complete());
         }
         drop(running);
         written.map(|()| 0)

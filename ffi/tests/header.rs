@@ -41,7 +41,7 @@ const HEADERS: [Header; 10] = [
         includes: &["../usersock.h"],
         sources: &[
             "handle",
-            "loader",
+            "library",
             "plugin/addr",
             "plugin/guard",
             "plugin/info",

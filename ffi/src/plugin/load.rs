@@ -2,7 +2,8 @@
 
 use super::gate::kernel;
 use crate::boundary::boundary;
-use crate::loader::{Plugin, attach, load_file, usk_plugin_t};
+use crate::library::usk_plugin_t;
+use crate::loader::{Plugin, attach, load_file};
 use crate::note::{noted, refused};
 use crate::ptr;
 use crate::stacks::{give_stack, stack_of, usk_stack_t};

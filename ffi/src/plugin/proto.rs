@@ -13,7 +13,8 @@ use super::registration::{self, Registered, Registration, begins_with_head, usk_
 use super::skb::usk_skb_t;
 use super::table::Table;
 use crate::handle::usk_sock_t;
-use crate::loader::{TableKind, usk_plugin_t};
+use crate::library::usk_plugin_t;
+use crate::loader::TableKind;
 use std::ffi::{c_char, c_int, c_ulong, c_void};
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicBool, Ordering};

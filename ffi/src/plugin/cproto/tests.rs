@@ -4,7 +4,7 @@
 use super::*;
 use crate::admin::{usk_stack_free, usk_stack_new};
 use crate::handle::usk_sock_t;
-use crate::loader::usk_plugin_t;
+use crate::library::usk_plugin_t;
 use crate::plugin::addr::usk_addr_t;
 use crate::plugin::load::{usk_plugin_attach, usk_plugin_unload};
 use crate::plugin::msg::{usk_recvmsg_put, usk_recvmsg_t, usk_sendmsg_len, usk_sendmsg_t};
