@@ -5,8 +5,9 @@
 //! whose absence means "refused" or "nothing more to do" are methods with one; those for which the stack has a default
 //! of its own are named in [`Protocol::MORE`], because a function that is there replaces the default.
 
-pub use crate::abi::proto::Columns;
-use crate::abi::proto::RawError;
+pub use crate::abi::csum::{csum, csum_fold, csum_pseudo};
+pub use crate::abi::info::Columns;
+use crate::abi::info::RawError;
 use crate::abi::reg::Sysctl;
 use crate::errno::{Errno, Result};
 use crate::msg::{RecvMsg, SendMsg};
@@ -377,21 +378,4 @@ impl<P: Protocol> ProtoMore<P> {
         may_merge: None,
         merge: None,
     };
-}
-
-/// The ones-complement sum (RFC 1071) of bytes, added to `sum`, for [`csum_fold`]. Pieces of even length can be summed
-/// one after the other.
-pub fn csum(bytes: &[u8], sum: u32) -> u32 {
-    crate::abi::proto::csum(bytes, sum)
-}
-
-/// The sum of the pseudo-header of a packet of `len` bytes between two addresses of one family.
-pub fn csum_pseudo(src: SocketAddr, dst: SocketAddr, protocol: u8, len: usize) -> u32 {
-    crate::abi::proto::csum_pseudo(src, dst, protocol, len)
-}
-
-/// The 16 bits for a checksum field, to be stored high byte first. The checksum of a received packet is correct if its
-/// sum, field included, folds to 0.
-pub fn csum_fold(sum: u32) -> u16 {
-    crate::abi::proto::csum_fold(sum)
 }

@@ -161,17 +161,20 @@ fn end_of(prefix: Option<(IpAddr, u8)>, ports: &RangeInclusive<u16>) -> (usk_add
     }
 }
 
-/// # Safety
-/// `reg` is valid.
-pub(crate) unsafe fn set_filters(reg: *mut usk_reg_t, filters: &[Filter]) -> Result<()> {
-    let to_c = |f: &Filter| {
-        let (local, local_prefix, local_last) = end_of(f.local, &f.local_ports);
-        let (remote, remote_prefix, remote_last) = end_of(f.remote, &f.remote_ports);
-        usk_sock_ops_filter_t { local, remote, local_prefix, remote_prefix, local_last, remote_last }
-    };
-    let filters: Vec<usk_sock_ops_filter_t> = filters.iter().map(to_c).collect();
-    // SAFETY: valid, as the caller guarantees; as many filters as it says.
-    status(unsafe { usk_sock_ops_filter(reg, filters.as_ptr(), filters.len()) })
+impl Reg<'_> {
+    /// Which connections hooks of [`Scope::Chosen`](crate::hook::Scope::Chosen) get, in place of those before: the ones
+    /// that begin from now on and match a filter (`usk_sock_ops_filter`). EINVAL: it is no registration of such hooks,
+    /// or a filter is wrong; EEXIST: a filter of other hooks for the same option overlaps.
+    pub fn set_filters(self, filters: &[Filter]) -> Result<()> {
+        let to_c = |f: &Filter| {
+            let (local, local_prefix, local_last) = end_of(f.local, &f.local_ports);
+            let (remote, remote_prefix, remote_last) = end_of(f.remote, &f.remote_ports);
+            usk_sock_ops_filter_t { local, remote, local_prefix, remote_prefix, local_last, remote_last }
+        };
+        let filters: Vec<usk_sock_ops_filter_t> = filters.iter().map(to_c).collect();
+        // SAFETY: a valid registration; as many filters as it says.
+        status(unsafe { usk_sock_ops_filter(self.raw(), filters.as_ptr(), filters.len()) })
+    }
 }
 
 /// Runs a hook, if there is one; `broken` is what is returned after a panic.

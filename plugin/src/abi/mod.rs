@@ -6,6 +6,7 @@
 //! | `home`, `slot` | the value of a registration; the data of a sock or a connection |
 //! | `addr`, `reg` | addresses; registrations, and the texts of a table |
 //! | `skb`, `msg`, `owned` | packets, messages, owned socks |
+//! | `info`, `csum` | what is said of packets, ICMP errors and socks; checksums |
 //! | `offload` | what super-packets are cut into, and made of |
 //! | `sock`, `proto` | socks of a protocol, `struct usk_proto` |
 //! | `udp`, `inner` | UDP ports of a protocol, `struct usk_udp_ops`; inner socks, `struct usk_inner_ops` |
@@ -21,9 +22,11 @@ pub(crate) mod addr;
 pub(crate) mod borrow;
 pub(crate) mod cong;
 pub(crate) mod contain;
+pub(crate) mod csum;
 pub(crate) mod device;
 pub(crate) mod home;
 pub(crate) mod hook;
+pub(crate) mod info;
 pub(crate) mod inner;
 pub(crate) mod msg;
 pub(crate) mod offload;

@@ -1,6 +1,7 @@
 //! `usk_owned_t`: a sock that is owned, whatever its protocol.
 
 use super::addr;
+use super::info::tx_info;
 use crate::errno::{Errno, Result, length, status};
 use crate::msg::{RecvMsg, SendMsg};
 use crate::skb::{Packet, Skb};
@@ -262,7 +263,7 @@ impl OwnedSock<'_> {
     /// }
     /// ```
     pub fn xmit_info(&self, skb: Skb, to: Option<SocketAddr>, tx: &TxInfo) -> Result<()> {
-        let (to, tx) = (to.map(addr::to_c), super::proto::tx_info(tx));
+        let (to, tx) = (to.map(addr::to_c), tx_info(tx));
         let to = to.as_ref().map_or(null(), std::ptr::from_ref);
         // SAFETY: see `sock`; the packet is given up, the address null or readable, the struct of the size it says.
         status(unsafe { usk_xmit_info(self.raw, skb.give(), to, &tx, size_of::<usk_tx_info_t>()) })

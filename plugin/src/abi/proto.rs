@@ -4,22 +4,17 @@
 use super::addr;
 use super::contain::{contain, contain_for};
 use super::home;
+use super::info::{Columns, icmp_error, packet_info};
 use super::offload::{Merge, Piece};
 use super::reg::Texts;
-use super::slot::Slot;
-use super::sock::{Owned, ProtoReg, Sock};
+use super::sock::{Owned, ProtoReg, SlotOf};
 use crate::errno::{CReturn, Errno, Result, status};
 use crate::msg::{RecvMsg, SendMsg};
-use crate::proto::{IcmpError, PacketInfo, Protocol, Sizes, flags};
+use crate::proto::{Protocol, Sizes, flags};
 use crate::skb::{Packet, Skb};
-use crate::sock::TxInfo;
 use crate::sys::*;
-use crate::time::Time;
-use std::ffi::{CString, c_int, c_ulong, c_void};
-use std::net::SocketAddr;
+use std::ffi::{c_int, c_ulong, c_void};
 use std::ptr::{null, null_mut};
-
-pub(crate) type SlotOf<P> = Slot<P, <P as Protocol>::Sock>;
 
 const EIO: c_int = -Errno::Io.number();
 const EIO_LEN: isize = EIO as isize;
@@ -440,31 +435,6 @@ unsafe extern "C" fn diag_destroy<P: Protocol>(sk: *mut usk_sock_t, error: c_int
     unsafe { either(lock::<P, c_int>(sk, EIO, |p, o| p.diag_destroy(o, Errno::from_number(error)).map(|()| 0))) }
 }
 
-/// What `rcv` was told of a packet.
-pub(crate) fn info_of_skb(skb: &Packet) -> Option<PacketInfo> {
-    let (src, dst) = (addr::NONE, addr::NONE);
-    let mut info = usk_packet_info_t { src, dst, ifindex: 0, protocol: 0, tos: 0, ttl: 0, not_unicast: 0, now: 0 };
-    // SAFETY: a packet, which is only read; writable.
-    (unsafe { usk_skb_info(skb.raw(), &mut info) } == 0).then(|| packet_info(&info))
-}
-
-/// The argument of an `err` operation, as C has it.
-#[derive(Clone, Copy)]
-pub(crate) struct RawError<'a>(&'a usk_icmp_error_t);
-
-impl std::fmt::Debug for RawError<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("..")
-    }
-}
-
-impl RawError<'_> {
-    pub(crate) fn report<P: Protocol>(self, sock: &Sock<P>, port: u16, header: usize) -> Result<()> {
-        // SAFETY: a sock that is held; err's argument, which is there while `err` runs, as long as this.
-        status(unsafe { usk_icmp_report(sock.0.as_ptr(), self.0, port, header) })
-    }
-}
-
 unsafe extern "C" fn rcv<P: Protocol>(reg: *mut usk_reg_t, skb: *mut usk_skb_t, info: *const usk_packet_info_t) {
     let skb = Skb::from_raw(skb);
     // SAFETY: see above; `info` is readable.
@@ -476,63 +446,10 @@ unsafe extern "C" fn rcv<P: Protocol>(reg: *mut usk_reg_t, skb: *mut usk_skb_t, 
     }
 }
 
-pub(crate) fn packet_info(info: &usk_packet_info_t) -> PacketInfo {
-    PacketInfo {
-        src: addr::given(&info.src),
-        dst: addr::given(&info.dst),
-        ifindex: info.ifindex,
-        protocol: info.protocol,
-        tos: info.tos,
-        ttl: info.ttl,
-        not_unicast: info.not_unicast != 0,
-        now: Time(info.now),
-    }
-}
-
 unsafe extern "C" fn err<P: Protocol>(reg: *mut usk_reg_t, error: *const usk_icmp_error_t) {
     // SAFETY: see above; `error` is readable, and so are the bytes it quotes.
     unsafe {
         without_sock::<P, _>(reg, (), |p, reg| p.err(reg, &icmp_error(&*error)));
-    }
-}
-
-/// # Safety
-/// The bytes that it quotes are readable while the result is used.
-pub(crate) unsafe fn icmp_error(e: &usk_icmp_error_t) -> IcmpError<'_> {
-    IcmpError {
-        src: addr::given(&e.src),
-        dst: addr::given(&e.dst),
-        reporter: addr::given(&e.reporter),
-        icmp_type: e.icmp_type,
-        code: e.code,
-        fatal: e.fatal != 0,
-        error: Errno::from_number(e.error),
-        info: e.info,
-        ifindex: e.ifindex,
-        // SAFETY: the caller vouches for it.
-        quoted: unsafe { super::bytes(e.quoted, e.quoted_len) },
-        raw: RawError(e),
-    }
-}
-
-pub(crate) fn tx_info(tx: &TxInfo) -> usk_tx_info_t {
-    let TxInfo { src, ifindex, tos, ttl, flow_label, dont_fragment } = *tx;
-    let flags = [
-        (src.is_some(), USK_TX_SRC),
-        (ifindex.is_some(), USK_TX_IFINDEX),
-        (tos.is_some(), USK_TX_TOS),
-        (ttl.is_some(), USK_TX_TTL),
-        (flow_label.is_some(), USK_TX_FLOW_LABEL),
-        (dont_fragment, USK_TX_DF),
-    ];
-    usk_tx_info_t {
-        flags: flags.iter().filter(|(is, _)| *is).fold(0, |all, (_, bit)| all | bit),
-        ifindex: ifindex.unwrap_or(0),
-        src: src.map_or(addr::NONE, |ip| addr::to_c(SocketAddr::new(ip, 0))),
-        flow_label: flow_label.unwrap_or(0),
-        tos: tos.unwrap_or(0),
-        ttl: ttl.unwrap_or(0),
-        reserved: 0,
     }
 }
 
@@ -586,23 +503,9 @@ unsafe extern "C" fn work<P: Protocol>(reg: *mut usk_reg_t, bits: u32) {
     unsafe { without_sock::<P, _>(reg, (), |p, reg| p.work(reg, bits)) }
 }
 
-/// The columns of a sock, in [`Protocol::diag_show`].
-pub struct Columns(*mut usk_diag_t);
-
-impl Columns {
-    /// Adds a column: `name:value` in `usersock ss -i`. EINVAL: the name is not 1 to 31 letters, digits and
-    /// underscores, the value is longer than 255 bytes, or there is a NUL byte in one; EEXIST; ENOBUFS: there are 32.
-    pub fn add(&mut self, name: &str, value: impl std::fmt::Display) -> Result<()> {
-        let text = |text: String| CString::new(text).map_err(|_| Errno::Inval);
-        let (name, value) = (text(name.to_owned())?, text(value.to_string())?);
-        // SAFETY: the operation's argument, while it runs; both are strings.
-        status(unsafe { usk_diag_column(self.0, name.as_ptr(), value.as_ptr()) })
-    }
-}
-
 unsafe extern "C" fn diag_show<P: Protocol>(o: *mut usk_owned_t, diag: *mut usk_diag_t) {
     // SAFETY: see above.
-    unsafe { enter::<P, _>(o, (), |p, o| p.diag_show(o, &mut Columns(diag))) }
+    unsafe { enter::<P, _>(o, (), |p, o| p.diag_show(o, &mut Columns::new(diag))) }
 }
 
 unsafe extern "C" fn segment<P: Protocol>(reg: *mut usk_reg_t, piece: *mut usk_piece_t) -> c_int {
@@ -633,19 +536,4 @@ unsafe extern "C" fn may_merge<P: Protocol>(
 unsafe extern "C" fn merge<P: Protocol>(reg: *mut usk_reg_t, merge: *mut usk_merge_t) -> c_int {
     // SAFETY: see above.
     unsafe { without_sock::<P, _>(reg, 0, |p, _| P::MORE.merge.map_or(0, |f| f(p, &mut Merge::new(merge)) as c_int)) }
-}
-
-pub(crate) fn csum(bytes: &[u8], sum: u32) -> u32 {
-    // SAFETY: readable.
-    unsafe { usk_csum(bytes.as_ptr().cast(), bytes.len(), sum) }
-}
-
-pub(crate) fn csum_pseudo(src: SocketAddr, dst: SocketAddr, protocol: u8, len: usize) -> u32 {
-    // SAFETY: both are readable.
-    unsafe { usk_csum_pseudo(&addr::to_c(src), &addr::to_c(dst), protocol, len as u32) }
-}
-
-pub(crate) fn csum_fold(sum: u32) -> u16 {
-    // SAFETY: no requirement.
-    (unsafe { usk_csum_fold(sum) }) as u16
 }

@@ -1,9 +1,7 @@
 //! `usk_reg_t`: what belongs to a registration in one stack; and the texts of a table, which C copies when it is
 //! registered.
 
-use super::hook;
 use crate::errno::{Errno, Result, status};
-use crate::hook::Filter;
 use crate::skb::Skb;
 use crate::sys::*;
 use crate::time::Time;
@@ -116,14 +114,6 @@ impl Reg<'_> {
     pub fn random(self, to: &mut [u8]) -> Result<()> {
         // SAFETY: see `count`; the slice is writable.
         status(unsafe { usk_random(self.raw, to.as_mut_ptr().cast(), to.len()) })
-    }
-
-    /// Which connections hooks of [`Scope::Chosen`](crate::hook::Scope::Chosen) get, in place of those before: the ones
-    /// that begin from now on and match a filter (`usk_sock_ops_filter`). EINVAL: it is no registration of such hooks,
-    /// or a filter is wrong; EEXIST: a filter of other hooks for the same option overlaps.
-    pub fn set_filters(self, filters: &[Filter]) -> Result<()> {
-        // SAFETY: see `count`.
-        unsafe { hook::set_filters(self.raw, filters) }
     }
 
     /// Frees a packet and counts the reason in the stack's drop counters (`usk_drop`).

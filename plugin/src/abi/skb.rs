@@ -28,7 +28,7 @@ impl Packet {
     /// What `rcv` was told of it (`usk_skb_info`), for backlog_rcv and recvmsg. None: it was not received, or has been
     /// sent since.
     pub fn info(&self) -> Option<PacketInfo> {
-        super::proto::info_of_skb(self)
+        super::info::info_of_skb(self)
     }
 
     /// Bytes in it, including headers that were pushed or are not yet pulled.

@@ -2,8 +2,8 @@
 
 use super::addr;
 use super::owned::OwnedSock;
-use super::proto::SlotOf;
 use super::reg::Reg;
+use super::slot::Slot;
 use crate::errno::{Errno, Result, length, status};
 use crate::proto::{IcmpSend, PacketInfo, Protocol};
 use crate::skb::Skb;
@@ -17,6 +17,9 @@ use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
+
+/// What this crate keeps of a sock of protocol `P`.
+pub(crate) type SlotOf<P> = Slot<P, <P as Protocol>::Sock>;
 
 /// An owned sock of protocol `P`: what is common to all socks, and what belongs to the protocol.
 pub struct Owned<'a, P: Protocol> {

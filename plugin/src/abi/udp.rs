@@ -2,7 +2,8 @@
 
 use super::addr;
 use super::home;
-use super::proto::{icmp_error, packet_info, tx_info, without_sock};
+use super::info::{icmp_error, packet_info, tx_info};
+use super::proto::without_sock;
 use super::sock::ProtoReg;
 use crate::errno::{Errno, Result, length, status};
 use crate::proto::Protocol;
