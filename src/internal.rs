@@ -11,7 +11,11 @@ pub mod sys {
     }
     pub mod fd {
         //! File descriptors of the kernel.
-        pub use crate::sys::fd::{Fd, PollFd, poll};
+        pub use crate::sys::fd::Fd;
+    }
+    pub mod poll {
+        //! poll(2).
+        pub use crate::sys::poll::{PollFd, poll};
     }
     pub mod fork {
         //! Statics that a forked child creates anew.

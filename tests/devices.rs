@@ -118,8 +118,12 @@ fn is_udp(skb: &Skb, l2: usize) -> bool {
 }
 
 fn wait_readable(fd: RawFd) {
-    let mut p = [usersock::internal::sys::fd::PollFd::new(fd, libc::POLLIN)];
-    assert_eq!(usersock::internal::sys::fd::poll(&mut p, Some(Duration::from_secs(10))).unwrap(), 1, "nothing arrives");
+    let mut p = [usersock::internal::sys::poll::PollFd::new(fd, libc::POLLIN)];
+    assert_eq!(
+        usersock::internal::sys::poll::poll(&mut p, Some(Duration::from_secs(10))).unwrap(),
+        1,
+        "nothing arrives"
+    );
 }
 
 fn pattern(n: usize) -> Vec<u8> {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::thread::{Thread, ThreadId};
 use std::time::Duration as RealDuration;
 use usersock::env::{Clock, Instant, VirtualClock};
-use usersock::internal::sys::fd::poll;
+use usersock::internal::sys::poll::poll;
 use usersock::stack::Stack;
 use usersock::stack::runner::{PollFd, Runner, Waiter, Woken};
 

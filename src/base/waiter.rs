@@ -1,7 +1,8 @@
 //! A waiting thread, and how it is woken. Above: wait queues (`sock::wait`), poll, epoll, and the runners (`driver`),
 //! in which it sleeps. Below: futex, poll(2). Linux: struct wait_queue_entry, default_wake_function.
 
-use crate::sys::fd::{EventFd, PollFd, poll};
+use crate::sys::fd::EventFd;
+use crate::sys::poll::{PollFd, poll};
 use crate::sys::signal::{Hold, sleep_mask};
 use crate::sys::{fork, futex};
 use smallvec::SmallVec;
@@ -154,7 +155,7 @@ impl Waiter {
             // No descriptor for an eventfd: no other thread can end the poll, so it checks by itself every 10 ms.
             None => timeout = Some(timeout.unwrap_or(Duration::MAX).min(Duration::from_millis(10))),
         }
-        fds.extend(hold.as_ref().map(Hold::poll_fd));
+        fds.extend(hold.as_ref().map(|hold| PollFd::new(hold.raw(), libc::POLLIN)));
         self.sleep.store(POLLING, Ordering::SeqCst);
         let polled = match self.bits.load(Ordering::SeqCst) {
             0 => poll(fds, timeout),

@@ -3,9 +3,10 @@
 
 use super::ServeError;
 use crate::base::error::Error;
-use crate::sys::fd::{Fd, PollFd, poll};
+use crate::sys::fd::Fd;
 use crate::sys::fork::PerProcess;
 use crate::sys::lock::Mutex;
+use crate::sys::poll::{PollFd, poll};
 use crate::sys::unix;
 use std::fs::{self, DirBuilder, Metadata};
 use std::io::{self, ErrorKind};

@@ -46,8 +46,9 @@ mod tests;
 
 use crate::base::error::Error;
 use crate::stack::Stack;
-use crate::sys::fd::{EventFd, Fd, PollFd, poll};
+use crate::sys::fd::{EventFd, Fd};
 use crate::sys::lock::Mutex;
+use crate::sys::poll::{PollFd, poll};
 use crate::sys::{thread, unix};
 use client::{Client, Fate};
 use file::SocketFile;

@@ -7,7 +7,7 @@ use super::link::LinkConfig;
 use super::{Device, LinkType};
 use crate::base::env::{Clock, RealClock};
 use crate::sock::skb::Skb;
-use crate::sys::fd::{PollFd, poll};
+use crate::sys::poll::{PollFd, poll};
 use std::io;
 use std::sync::Arc;
 

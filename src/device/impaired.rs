@@ -171,12 +171,12 @@ mod tests {
     #[test]
     fn the_descriptor_is_readable_when_a_packet_is_through() {
         let (dev, _peer) = impaired(Direction::default().delay(Duration::from_millis(5)));
-        let mut fds = [crate::sys::fd::PollFd::new(dev.poll_fd(0).unwrap(), libc::POLLIN)];
-        assert_eq!(crate::sys::fd::poll(&mut fds, Some(Duration::ZERO)).unwrap(), 0, "nothing is under way");
+        let mut fds = [crate::sys::poll::PollFd::new(dev.poll_fd(0).unwrap(), libc::POLLIN)];
+        assert_eq!(crate::sys::poll::poll(&mut fds, Some(Duration::ZERO)).unwrap(), 0, "nothing is under way");
         dev.xmit(0, Instant::ZERO, Skb::from_slice(&datagram(1)));
-        assert_eq!(crate::sys::fd::poll(&mut fds, Some(Duration::from_secs(10))).unwrap(), 1);
+        assert_eq!(crate::sys::poll::poll(&mut fds, Some(Duration::from_secs(10))).unwrap(), 1);
         taken(&dev, Duration::from_millis(5));
-        assert_eq!(crate::sys::fd::poll(&mut fds, Some(Duration::ZERO)).unwrap(), 0, "all is through");
+        assert_eq!(crate::sys::poll::poll(&mut fds, Some(Duration::ZERO)).unwrap(), 0, "all is through");
     }
 
     #[test]

@@ -7,7 +7,8 @@ use crate::base::waiter::{PollSet, Slept, Waiter, Woken};
 use crate::device::netdev::NetDev;
 use crate::stack::runner::Runner;
 use crate::stack::{Stack, WEIGHT};
-use crate::sys::fd::{EventFd, PollFd};
+use crate::sys::fd::EventFd;
+use crate::sys::poll::PollFd;
 use smallvec::SmallVec;
 use std::io;
 use std::os::fd::RawFd;
@@ -153,7 +154,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::net::{TcpListener, TcpStream};
-    use crate::sys::fd::poll;
+    use crate::sys::poll::poll;
     use std::io::{Read, Write};
     use std::net::Ipv4Addr;
     use std::sync::atomic::AtomicBool;

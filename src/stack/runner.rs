@@ -2,7 +2,7 @@
 //! `Stack::block`. Implemented by: `driver`, and programs that drive a stack themselves (the packetdrill plug-in).
 
 pub use crate::base::waiter::{Waiter, Woken};
-pub use crate::sys::fd::PollFd;
+pub use crate::sys::poll::PollFd;
 
 use super::Stack;
 use crate::base::env::{Duration, Instant};

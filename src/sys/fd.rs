@@ -1,10 +1,9 @@
-//! Owned descriptors: read, write, poll; eventfd and timerfd. Above: `device`, `driver`. Below: the kernel. EINTR is
-//! handled here: transfers are repeated; `poll` returns it, because a waiting thread must learn of signals.
+//! Owned descriptors: read, write; eventfd, epoll and timerfd. Above: `poll`, `device`, `driver`. Below: the kernel. EINTR
+//! is handled here: transfers are repeated.
 
 use super::raw::syscall;
-use super::signal::{SET_BYTES, Set, sleep_mask, take_handled};
-use super::{cancel, check, fork, retry};
-use std::ffi::{CString, c_long};
+use super::{fork, retry};
+use std::ffi::CString;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -150,56 +149,6 @@ fn out_of_the_way(fd: RawFd) -> io::Result<RawFd> {
         duplicate((limit.rlim_cur.min(OUT_OF_THE_WAY as u64) * 3 / 4) as RawFd)
     })
 }
-/// The result of a [`PollFd`] that poll(2) has not seen; as events it would be all of them.
-const NOT_POLLED: i16 = -1;
-
-/// Events to wait for on a descriptor, and the result. The layout of struct pollfd.
-#[derive(Debug, Clone, Copy)]
-#[repr(transparent)]
-pub struct PollFd(libc::pollfd);
-
-impl PollFd {
-    /// Waits for `events` (poll(2)'s bits) on `fd`. A negative `fd` is ignored by the kernel.
-    pub fn new(fd: RawFd, events: i16) -> PollFd {
-        PollFd(libc::pollfd { fd, events, revents: NOT_POLLED })
-    }
-    /// The events that occurred; none before it is polled.
-    #[inline]
-    pub fn revents(&self) -> i16 {
-        if self.is_polled() { self.0.revents } else { 0 }
-    }
-    /// Whether poll(2) has looked at it.
-    #[inline]
-    pub fn is_polled(&self) -> bool {
-        self.0.revents != NOT_POLLED
-    }
-}
-
-/// Waits until one of `fds` is ready; returns how many are. None waits for ever, zero does not wait. EINTR is returned
-/// as `ErrorKind::Interrupted` and not retried: a signal was handled, or the thread is cancelled.
-pub fn poll(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<usize> {
-    let ts = timeout.map(timespec);
-    let ts_ptr = ts.as_ref().map_or(std::ptr::null(), |t| t as *const libc::timespec);
-    let no_mask = std::ptr::null::<libc::sigset_t>();
-    if timeout == Some(Duration::ZERO) {
-        // SAFETY: PollFd is transparent over pollfd and the slice is writable; `ts` outlives the call; a null mask
-        // changes none.
-        return check(unsafe { syscall!(libc::SYS_ppoll, fds.as_mut_ptr(), fds.len(), ts_ptr, no_mask, 8usize) });
-    }
-    if take_handled() {
-        return Err(io::Error::from_raw_os_error(libc::EINTR));
-    }
-    let mask = sleep_mask();
-    let mask_at = mask.as_ref().map_or(0, |m| m as *const Set as c_long);
-    let args = [fds.as_mut_ptr() as c_long, fds.len() as c_long, ts_ptr as c_long, mask_at, SET_BYTES as c_long, 0];
-    // SAFETY: as above; the mask has the given size.
-    let polled = check(unsafe { cancel::syscall(libc::SYS_ppoll, args) });
-    if polled.is_err() {
-        // EINTR reports the handlers that ran in the sleep.
-        take_handled();
-    }
-    polled
-}
 
 /// Converts a duration to the kernel's form.
 pub(super) fn timespec(d: Duration) -> libc::timespec {
@@ -300,6 +249,7 @@ impl TimerFd {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::poll::{PollFd, poll};
 
     #[test]
     fn an_eventfd_polls_readable_from_signal_to_drain() {
@@ -325,23 +275,6 @@ mod tests {
         t.arm(Duration::from_secs(1000)).unwrap();
         t.arm(Duration::ZERO).unwrap();
         assert!(!t.drain());
-    }
-
-    #[test]
-    fn a_handler_that_ran_since_the_call_began_ends_the_next_sleep_once() {
-        use crate::sys::signal::{begin_call, note_handler, restarts};
-        let at_most = Some(Duration::from_millis(1));
-        begin_call();
-        assert_eq!(poll(&mut [], at_most).unwrap(), 0);
-        for restart in [true, false] {
-            note_handler(restart);
-            assert_eq!(poll(&mut [], at_most).unwrap_err().raw_os_error(), Some(libc::EINTR));
-            assert_eq!(restarts(), restart);
-            assert_eq!(poll(&mut [], at_most).unwrap(), 0);
-        }
-        note_handler(true);
-        begin_call();
-        assert_eq!(poll(&mut [], at_most).unwrap(), 0);
     }
 
     #[test]

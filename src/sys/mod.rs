@@ -7,7 +7,7 @@
 //! | file | what |
 //! |---|---|
 //! | `cancel`, `signal` | waits that pthread_cancel(3) ends; SA_RESTART, and signal masks of sleeps |
-//! | `fd` | descriptors: read, write, poll; eventfd and timerfd |
+//! | `fd`, `poll` | descriptors: read, write; eventfd, epoll and timerfd; poll(2) |
 //! | `fork`, `owner`, `kept` | detecting fork(2); a value with one owner; a pointer that is recycled when dropped |
 //! | `futex`, `lock`, `thread` | waiting on a word; mutexes; per-thread settings |
 //! | `group` | the groups of this process |
@@ -34,6 +34,7 @@ pub(crate) mod numbers;
 pub(crate) mod once_box;
 pub(crate) mod owner;
 pub(crate) mod place;
+pub(crate) mod poll;
 pub(crate) mod raw;
 pub(crate) mod signal;
 pub(crate) mod thread;

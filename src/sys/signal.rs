@@ -4,7 +4,7 @@
 //! restarted block the signals ([`Hold`]) until it is known which ones arrived. Above: `inet` (restarts),
 //! `base::waiter` (waits).
 
-use super::fd::{Fd, PollFd};
+use super::fd::Fd;
 use super::near::here;
 use super::raw::syscall;
 use super::retry;
@@ -193,9 +193,9 @@ impl Hold {
         }
     }
 
-    /// Readable when a signal has arrived.
-    pub(crate) fn poll_fd(&self) -> PollFd {
-        PollFd::new(self.fd.raw(), libc::POLLIN)
+    /// The descriptor, for `poll`: readable when a signal has arrived.
+    pub(crate) fn raw(&self) -> RawFd {
+        self.fd.raw()
     }
 
     /// Whether a handler is about to run; records for [`restarts`] whether these handlers have SA_RESTART.

@@ -96,7 +96,7 @@ impl Shard {
             round = round.wrapping_add(1);
             if !extra.is_empty()
                 && round.is_multiple_of(SPINS_PER_LOOK)
-                && crate::sys::fd::poll(extra, Some(Duration::ZERO)).is_ok_and(|n| n > 0)
+                && crate::sys::poll::poll(extra, Some(Duration::ZERO)).is_ok_and(|n| n > 0)
             {
                 return true;
             }
@@ -236,7 +236,7 @@ fn take_down_failed(queues: &Queues) {
     for (dev, q) in queues {
         let Some(fd) = dev.device().poll_fd(*q) else { continue };
         let mut p = [PollFd::new(fd, libc::POLLIN)];
-        if crate::sys::fd::poll(&mut p, Some(Duration::ZERO)).is_ok() && p[0].revents() & FAILED != 0 {
+        if crate::sys::poll::poll(&mut p, Some(Duration::ZERO)).is_ok() && p[0].revents() & FAILED != 0 {
             dev.set_up(false);
         }
     }

@@ -163,7 +163,7 @@ fn the_background_thread_checks_by_itself_while_the_lease_is_used_and_then_rests
     shard.release(true, &RealClock::new());
     // The release has armed the timer, or this would not end.
     let timer = shard.timer.as_ref().unwrap();
-    assert_eq!(crate::sys::fd::poll(&mut [PollFd::new(timer.raw(), libc::POLLIN)], None).unwrap(), 1);
+    assert_eq!(crate::sys::poll::poll(&mut [PollFd::new(timer.raw(), libc::POLLIN)], None).unwrap(), 1);
     assert_eq!(shard.check(&mut last), Check::Later(GRACE));
     assert_eq!(shard.check(&mut last), Check::Pass);
 }
