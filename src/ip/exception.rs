@@ -1,34 +1,17 @@
-//! Path MTUs that ICMP reported, by destination, until they expire. Above: ICMP errors of transports. Below: `route`,
-//! whose lookups ask for them. Linux: struct fib_nh_exception, rt6_exception; RFC 1191, RFC 8201.
+//! Path MTUs that ICMP reported are learned, and expire. Above: ICMP errors of transports. Below: `route`, which keeps
+//! them and asks for them. Linux: struct fib_nh_exception, rt6_exception; RFC 1191, RFC 8201.
 
 use super::net;
-use super::route::lookup;
+use super::route::{Exception, lookup};
 use crate::base::env::Instant;
 use crate::sock::dst::DstKind;
-use crate::stack::{Stack, TimerCall, TimerSlot};
+use crate::stack::{Stack, TimerCall};
 use crate::wire::{ip, ipv6};
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Learned path MTUs kept; beyond that the one that expires first is removed.
 const MAX_EXCEPTIONS: usize = 4096;
-
-/// A path MTU that ICMP reported.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Exception {
-    pub mtu: u32,
-    /// Reported below the floor: the floor is used, and DF is not set.
-    pub locked: bool,
-    expires: Instant,
-}
-
-/// Those of a stack, by destination.
-#[derive(Default)]
-pub(super) struct Exceptions {
-    pub map: HashMap<IpAddr, Exception>,
-    timer: TimerSlot,
-}
 
 /// Lowers the path MTU to `dst`, as a router reported it, for `net.ipv4.route.mtu_expires`. Below the floor
 /// (`net.ipv4.route.min_pmtu`) the floor is kept and DF is given up (the lock); an IPv6 report below 1280 is ignored

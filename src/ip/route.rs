@@ -7,15 +7,15 @@
 //! not grow with the number of routes. Before it stands the table of local and broadcast prefixes, as Linux's table
 //! `local`.
 
-use super::exception::Exceptions;
 use super::net;
+use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::base::hash::PlainMap;
 use crate::base::padded::Padded;
 use crate::counters::{Mib, SHARDS, shard_index};
 use crate::device::netdev::NetDev;
 use crate::sock::dst::{Dst, DstKind, RouteMetrics};
-use crate::stack::Stack;
+use crate::stack::{Stack, TimerSlot};
 use crate::sys::lock::{Mutex, RwLock};
 use crate::sys::near::near_local;
 use crate::wire::addr::Cidr;
@@ -113,6 +113,22 @@ impl RouteSpec {
         self.gateway = Some(gateway);
         self
     }
+}
+
+/// A path MTU that ICMP reported.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Exception {
+    pub mtu: u32,
+    /// Reported below the floor: the floor is used, and DF is not set.
+    pub locked: bool,
+    pub expires: Instant,
+}
+
+/// Those of a stack, by destination; `exception` learns them.
+#[derive(Default)]
+pub(super) struct Exceptions {
+    pub map: HashMap<IpAddr, Exception>,
+    pub timer: TimerSlot,
 }
 
 /// Prefix length → network → routes by ascending metric.
