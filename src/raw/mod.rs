@@ -21,14 +21,13 @@ use table::Table;
 
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
-use crate::ip::{self, datagram, multicast, net, rxcontrol};
+use crate::ip::{datagram, multicast, net, rxcontrol};
 use crate::sock::diag::Dumped;
 use crate::sock::filter;
 use crate::sock::msg::{RecvMsg, SendMsg};
-use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
 use crate::sock::skb::Skb;
-use crate::sock::{Private, Sock, SockCommon, SockGuard, flag};
+use crate::sock::{Private, SockGuard, flag};
 use crate::stack::Stack;
 use crate::wire::{checksum, icmp, proto};
 use std::net::SocketAddr;
@@ -72,28 +71,6 @@ pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
     }
     net(stack).raw.set(table);
     Ok(())
-}
-
-/// Whether a packet's addresses and device are the socket's (raw_v4_match, raw_v6_match).
-fn is_for(c: &SockCommon, rx: &PacketInfo) -> bool {
-    (c.rcv_saddr.is_unspecified() || c.rcv_saddr == rx.dst)
-        && (c.daddr.is_unspecified() || c.daddr == rx.src)
-        && (c.bound_dev_if == 0 || c.bound_dev_if == rx.ifindex)
-}
-
-/// Delivers an ICMP error about a packet of this sock's protocol.
-fn error(stack: &Arc<Stack>, sock: &Arc<Sock>, e: &IcmpError<'_>) {
-    if ip::icmp::is_advice(e) {
-        return;
-    }
-    datagram::report(stack, sock, e, |g, e| {
-        let c = &g.common;
-        let ours =
-            (c.daddr.is_unspecified() || c.daddr == e.dst) && (c.rcv_saddr.is_unspecified() || c.rcv_saddr == e.src);
-        if ours {
-            datagram::icmp_error(g, e, datagram::name_of(e.dst, 0, e.ifindex), e.quoted);
-        }
-    });
 }
 
 impl Raw {
@@ -189,7 +166,8 @@ impl Proto for Raw {
     fn backlog_rcv(&self, sk: &mut SockGuard<'_>, mut skb: Skb) {
         let Some(rx) = skb.rx else { return };
         // Linux asks the filters of its groups over IPv4 alone.
-        let ours = is_for(&sk.common, &rx) && (!self.v4 || multicast::wanted(sk.sock, rx.src, rx.dst, rx.ifindex));
+        let ours =
+            table::is_for(&sk.common, &rx) && (!self.v4 || multicast::wanted(sk.sock, rx.src, rx.dst, rx.ifindex));
         // The packet is not for this socket. Not counted as a drop: its own protocol receives it.
         if !ours || self.filtered(sk, &skb) {
             return;

@@ -3,15 +3,38 @@
 //! raw_v4_input, struct raw_hashinfo.
 
 use crate::ip::slots::{RawRcv, RawSlot};
-use crate::sock::Sock;
+use crate::ip::{self, datagram};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::skb::Skb;
+use crate::sock::{Sock, SockCommon};
 use crate::stack::Stack;
 use crate::sys::lock::RwLock;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 type Key = (bool, u8);
+
+/// Whether a packet's addresses and device are the socket's (raw_v4_match, raw_v6_match).
+pub(super) fn is_for(c: &SockCommon, rx: &PacketInfo) -> bool {
+    (c.rcv_saddr.is_unspecified() || c.rcv_saddr == rx.dst)
+        && (c.daddr.is_unspecified() || c.daddr == rx.src)
+        && (c.bound_dev_if == 0 || c.bound_dev_if == rx.ifindex)
+}
+
+/// Delivers an ICMP error about a packet of this sock's protocol.
+fn error(stack: &Arc<Stack>, sock: &Arc<Sock>, e: &IcmpError<'_>) {
+    if ip::icmp::is_advice(e) {
+        return;
+    }
+    datagram::report(stack, sock, e, |g, e| {
+        let c = &g.common;
+        let ours =
+            (c.daddr.is_unspecified() || c.daddr == e.dst) && (c.rcv_saddr.is_unspecified() || c.rcv_saddr == e.src);
+        if ours {
+            datagram::icmp_error(g, e, datagram::name_of(e.dst, 0, e.ifindex), e.quoted);
+        }
+    });
+}
 
 /// Raw sockets by family and protocol number. IP keeps their number, to skip the lookup at 0: `RawSlot::sock_added`.
 #[derive(Default)]
@@ -62,7 +85,7 @@ impl RawRcv for Table {
         let mut taken = false;
         for sock in &list {
             // A sock that a call owns decides when the call ends. Until then it counts as one that takes the packet.
-            taken |= sock.try_own(stack, info.now, |g| super::is_for(&g.common, info)).unwrap_or(true);
+            taken |= sock.try_own(stack, info.now, |g| is_for(&g.common, info)).unwrap_or(true);
             let mut copy = skb.share();
             copy.rx = Some(*info);
             sock.deliver(stack, copy, info.now);
@@ -73,7 +96,7 @@ impl RawRcv for Table {
     fn err(&self, stack: &Arc<Stack>, e: &IcmpError<'_>) -> bool {
         let list = self.find(e.src.is_ipv4(), e.protocol);
         for sock in &list {
-            super::error(stack, sock, e);
+            error(stack, sock, e);
         }
         !list.is_empty()
     }
