@@ -4,8 +4,7 @@
 //! numbers and of virtual time, and a run can be repeated. Above: `virtual_time`, which runs those that are due before
 //! it polls the stacks. Below: `Waiter`s, on which a blocked call waits.
 
-use super::virtual_time::Scheduler;
-use crate::base::env::{Clock, Instant};
+use crate::base::env::{Clock, Instant, VirtualClock};
 use crate::base::error::{Error, Result};
 use crate::base::waiter::{Waiter, Woken};
 use crate::sys::lock::{Condvar, Mutex};
@@ -14,11 +13,30 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 
 /// Bytes of such a thread's stack: glibc's usual size of a thread, of which only what is used becomes memory.
 const STACK_SIZE: usize = 8 << 20;
+
+/// What the threads of a simulation know of it.
+#[derive(Debug, Default)]
+pub(super) struct Simulation {
+    pub(super) clock: Arc<VirtualClock>,
+    /// It ends: every wait is interrupted.
+    ending: AtomicBool,
+}
+
+impl Simulation {
+    pub(super) fn end(&self) {
+        self.ending.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::SeqCst)
+    }
+}
 
 /// What a thread does.
 enum State {
@@ -54,14 +72,13 @@ impl fmt::Debug for ScriptThread {
 
 thread_local! {
     /// The scripted thread that this thread is, and its simulation.
-    static CURRENT: RefCell<Option<(Weak<Scheduler>, Arc<ScriptThread>)>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<(Arc<Simulation>, Arc<ScriptThread>)>> = const { RefCell::new(None) };
 }
 
-/// The calling thread, if it is a scripted thread of `scheduler`.
-pub(super) fn current(scheduler: &Scheduler) -> Option<Arc<ScriptThread>> {
-    let mine = |(of, thread): &(Weak<Scheduler>, Arc<ScriptThread>)| {
-        std::ptr::eq(of.as_ptr(), scheduler).then(|| thread.clone())
-    };
+/// The calling thread, if it is a scripted thread of `simulation`.
+pub(super) fn current(simulation: &Arc<Simulation>) -> Option<Arc<ScriptThread>> {
+    let mine =
+        |(of, thread): &(Arc<Simulation>, Arc<ScriptThread>)| Arc::ptr_eq(of, simulation).then(|| thread.clone());
     // A thread whose locals are gone waits for nothing more.
     CURRENT.try_with(|c| c.borrow().as_ref().and_then(mine)).ok().flatten()
 }
@@ -74,7 +91,7 @@ impl ScriptThread {
 
     /// Starts `run` in a thread that waits until `at`. EAGAIN: the system has no thread left.
     pub(super) fn start(
-        scheduler: &Arc<Scheduler>,
+        simulation: &Arc<Simulation>,
         at: Instant,
         run: impl FnOnce() + Send + 'static,
     ) -> Result<Arc<ScriptThread>> {
@@ -84,11 +101,11 @@ impl ScriptThread {
             joiners: Mutex::default(),
             handle: Mutex::default(),
         });
-        let (of, me) = (Arc::downgrade(scheduler), thread.clone());
+        let (of, me) = (simulation.clone(), thread.clone());
         let body = move || {
             me.await_turn();
             // The simulation may end before its time has come.
-            let begins = of.upgrade().is_some_and(|scheduler| !scheduler.is_ending());
+            let begins = !of.is_ending();
             CURRENT.with(|c| *c.borrow_mut() = Some((of, me.clone())));
             let run = || {
                 if begins {
@@ -129,16 +146,16 @@ impl ScriptThread {
         self.await_turn();
     }
 
-    /// [`Scheduler::block`] of a scripted thread. Interrupted: the simulation ends.
-    pub(super) fn block(&self, scheduler: &Scheduler, waiter: &Arc<Waiter>, deadline: Option<Instant>) -> Woken {
+    /// `Scheduler::block` of a scripted thread. Interrupted: the simulation ends.
+    pub(super) fn block(&self, simulation: &Simulation, waiter: &Arc<Waiter>, deadline: Option<Instant>) -> Woken {
         loop {
             if waiter.take() {
                 return Woken::Event;
             }
-            if deadline.is_some_and(|d| d <= scheduler.clock().now()) {
+            if deadline.is_some_and(|d| d <= simulation.clock.now()) {
                 return Woken::TimedOut;
             }
-            if scheduler.is_ending() {
+            if simulation.is_ending() {
                 signal::never_restart();
                 return Woken::Interrupted;
             }
@@ -190,7 +207,7 @@ impl ScriptThread {
         due
     }
 
-    /// Ends it, when the scheduler says that the simulation ends: all its waits are interrupted from now on. A panic
+    /// Ends it, when the simulation ends: all its waits are interrupted from now on. A panic
     /// is what an unexpected EINTR may cause, and of no interest any more.
     pub(super) fn finish(&self) {
         while !self.ended() {
@@ -202,17 +219,17 @@ impl ScriptThread {
         }
     }
 
-    /// Waits until it has ended. EDEADLK: it is the calling thread, or no event is left that could end it; EINTR: the
+    /// Waits, by `block`, until it has ended. EDEADLK: it is the calling thread, or no event is left that could end it; EINTR: the
     /// calling thread is a scripted one, and the simulation ends.
-    pub(super) fn join(&self, scheduler: &Scheduler) -> Result<()> {
-        let caller = current(scheduler);
+    pub(super) fn join(&self, simulation: &Arc<Simulation>, block: impl Fn(&Arc<Waiter>) -> Woken) -> Result<()> {
+        let caller = current(simulation);
         if caller.as_ref().is_some_and(|me| std::ptr::eq(Arc::as_ptr(me), self)) {
             return Err(Error::Deadlk);
         }
         let waiter = Waiter::current();
         self.joiners.lock().push(waiter.clone());
         while !self.ended() {
-            if scheduler.block(&waiter, None) == Woken::Interrupted {
+            if block(&waiter) == Woken::Interrupted {
                 self.joiners.lock().retain(|w| !Arc::ptr_eq(w, &waiter));
                 return Err(if caller.is_some() { Error::Intr } else { Error::Deadlk });
             }

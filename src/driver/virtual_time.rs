@@ -2,7 +2,7 @@
 //! happened; [`Parked`] is for clocks that another thread moves. Above: `sim::World`, packet scripts. Below:
 //! `Stack::poll`, `script`.
 
-use super::script::{self, ScriptThread};
+use super::script::{self, ScriptThread, Simulation};
 use crate::base::env::{Clock, Instant, VirtualClock};
 use crate::base::error::Result;
 use crate::base::waiter::{PollSet, Slept, Waiter, Woken};
@@ -11,18 +11,15 @@ use crate::stack::runner::{PollFd, Runner};
 use crate::sys::lock::Mutex;
 use crate::sys::signal;
 use smallvec::SmallVec;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 /// The stacks that share a clock, stepped in the order in which they joined.
 #[derive(Default)]
 pub struct Scheduler {
-    clock: Arc<VirtualClock>,
+    simulation: Arc<Simulation>,
     stacks: Mutex<Vec<Weak<Stack>>>,
     /// Those that have not ended, in the order in which they were started.
     threads: Mutex<Vec<Arc<ScriptThread>>>,
-    /// The simulation ends: every wait is interrupted.
-    ending: AtomicBool,
     /// Held by the thread that steps, also while a scripted thread runs for it. A simulation is stepped by one thread;
     /// several are safe, but the operating system then decides the order of their steps, and runs are not repeatable.
     turn: Mutex<()>,
@@ -42,7 +39,7 @@ pub enum Step {
 impl Scheduler {
     /// The clock, for `StackConfig`.
     pub fn clock(&self) -> &Arc<VirtualClock> {
-        &self.clock
+        &self.simulation.clock
     }
 
     /// Adds `stack` to the simulation.
@@ -57,12 +54,8 @@ impl Scheduler {
     }
 
     /// Starts `run` in a thread of the simulation, at the time `at`. EAGAIN: the system has no thread left.
-    pub(crate) fn start(
-        self: &Arc<Scheduler>,
-        at: Instant,
-        run: impl FnOnce() + Send + 'static,
-    ) -> Result<Arc<ScriptThread>> {
-        let thread = ScriptThread::start(self, at, run)?;
+    pub(crate) fn start(&self, at: Instant, run: impl FnOnce() + Send + 'static) -> Result<Arc<ScriptThread>> {
+        let thread = ScriptThread::start(&self.simulation, at, run)?;
         self.threads.lock().push(thread.clone());
         Ok(thread)
     }
@@ -70,16 +63,12 @@ impl Scheduler {
     /// Waits, in virtual time, until `thread` has ended. EDEADLK: it is the calling thread, or nothing is left that
     /// could end it. EINTR: the calling thread is a scripted one, and the simulation ends.
     pub(crate) fn join_thread(&self, thread: &ScriptThread) -> Result<()> {
-        thread.join(self)
+        thread.join(&self.simulation, |waiter| self.block(waiter, None))
     }
 
     /// Whether the calling thread is a scripted one of this simulation: it can wait, but not step.
     pub(crate) fn in_thread(&self) -> bool {
-        script::current(self).is_some()
-    }
-
-    pub(super) fn is_ending(&self) -> bool {
-        self.ending.load(Ordering::SeqCst)
+        script::current(&self.simulation).is_some()
     }
 
     /// Whether a scripted thread has not ended.
@@ -91,7 +80,7 @@ impl Scheduler {
     /// program which repeats an interrupted call ends too. Waits until the scripted threads have returned; in one of
     /// them it waits for none.
     pub(crate) fn end(&self) {
-        self.ending.store(true, Ordering::SeqCst);
+        self.simulation.end();
         self.stacks().iter().for_each(|s| s.end_calls());
         if self.in_thread() {
             return;
@@ -122,17 +111,17 @@ impl Scheduler {
     /// Blocks the calling thread until `waiter` is woken or `deadline` is reached. Interrupted: nothing is left that
     /// could end the wait, or, in a scripted thread, the simulation ends.
     pub(crate) fn block(&self, waiter: &Arc<Waiter>, deadline: Option<Instant>) -> Woken {
-        if let Some(me) = script::current(self) {
-            return me.block(self, waiter, deadline);
+        if let Some(me) = script::current(&self.simulation) {
+            return me.block(&self.simulation, waiter, deadline);
         }
         loop {
             if waiter.take() {
                 return Woken::Event;
             }
-            if deadline.is_some_and(|d| d <= self.clock.now()) {
+            if deadline.is_some_and(|d| d <= self.clock().now()) {
                 return Woken::TimedOut;
             }
-            if self.is_ending() || self.step(deadline) == Step::Idle {
+            if self.simulation.is_ending() || self.step(deadline) == Step::Idle {
                 signal::never_restart();
                 return Woken::Interrupted;
             }
@@ -143,7 +132,7 @@ impl Scheduler {
     /// returns the time of the next event.
     pub fn settle(&self) -> Settled {
         let _turn = self.turn.lock();
-        let now = self.clock.now();
+        let now = self.clock().now();
         if self.run_threads(now) {
             return Settled::Busy;
         }
@@ -166,11 +155,11 @@ impl Scheduler {
         let Settled::Until(next) = self.settle() else { return Step::Progress };
         match (next, limit) {
             (Some(t), l) if l.is_none_or(|l| t <= l) => {
-                self.clock.set(t);
+                self.clock().set(t);
                 Step::Progress
             }
             (_, Some(l)) => {
-                self.clock.set(l);
+                self.clock().set(l);
                 Step::Limit
             }
             (_, None) => Step::Idle,
