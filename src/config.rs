@@ -245,25 +245,31 @@ impl Config {
                 },
             }
         }
-        c.mac = match (mac, &c.device) {
+        c.complete(mac)?;
+        Ok(c)
+    }
+
+    /// What depends on more than one key: the device's address, which `mac` says, and what needs a device of a kind.
+    fn complete(&mut self, mac: Option<&str>) -> Result<(), ConfigError> {
+        self.mac = match (mac, &self.device) {
             (None, _) => None,
             (Some(m), DeviceSpec::Packet(_)) => Some(check::mac(m, false)?),
             (Some(m), DeviceSpec::Plugged { .. }) => Some(check::mac(m, true)?),
             (Some(_), _) => return Err(bad("mac= needs packet= or device=".to_owned())),
         };
-        if c.queues != 1 && !matches!(c.device, DeviceSpec::Tun(_)) {
+        if self.queues != 1 && !matches!(self.device, DeviceSpec::Tun(_)) {
             return Err(bad("queues= needs tun=".to_owned()));
         }
-        if c.link.is_some() && c.device == DeviceSpec::Loopback {
+        if self.link.is_some() && self.device == DeviceSpec::Loopback {
             return Err(bad("link= needs a device".to_owned()));
         }
-        if c.link.is_some() && c.queues != 1 {
+        if self.link.is_some() && self.queues != 1 {
             return Err(bad("link= needs queues=1: the link has one".to_owned()));
         }
-        if !c.gateways.is_empty() && c.device == DeviceSpec::Loopback {
+        if !self.gateways.is_empty() && self.device == DeviceSpec::Loopback {
             return Err(bad("gw= needs a device".to_owned()));
         }
-        Ok(c)
+        Ok(())
     }
 
     fn open(&self, entropy: &OsEntropy) -> Result<Option<Arc<dyn Device>>, ConfigError> {
