@@ -31,6 +31,43 @@ pub(super) struct Asked {
     pub options: Option<Box<[u8]>>,
 }
 
+impl Asked {
+    /// IP_PKTINFO or IPV6_PKTINFO asks for an interface, a source address, or both: each is 0 where it does not. The
+    /// name says the interface `scope`.
+    fn leave_from(&mut self, g: &SockGuard<'_>, v4: bool, scope: u32, (ifindex, addr): (u32, IpAddr)) -> Result<()> {
+        let (stack, c) = (g.stack, &g.common);
+        if ifindex != 0 {
+            if !v4 && c.bound_dev_if != 0 && c.bound_dev_if != ifindex {
+                return Err(Error::Inval);
+            }
+            self.oif = ifindex;
+        }
+        let of_socket = || if c.bound_dev_if != 0 { c.bound_dev_if } else { sockopt::sticky_if(c) };
+        let device = match self.oif {
+            0 if !v4 && scope != 0 => scope,
+            0 if !v4 => of_socket(),
+            _ => ifindex,
+        };
+        if device != 0 {
+            stack.netdevs.by_index(device).ok_or(Error::NoDev)?;
+        }
+        let addr = match addr {
+            IpAddr::V6(a) if v4 => IpAddr::V4(a.to_ipv4_mapped().ok_or(Error::Inval)?),
+            addr => addr,
+        };
+        if addr.is_unspecified() {
+            return Ok(());
+        }
+        let free = if v4 { any_source(c) } else { bind::may_be_foreign(g, addr) };
+        if !free && !route::is_local(stack, addr) {
+            let bad = !v4 || addr.is_multicast() || addr == IpAddr::V4(Ipv4Addr::BROADCAST);
+            return Err(if bad { Error::Inval } else { Error::NetUnreach });
+        }
+        self.src = Some(addr);
+        Ok(())
+    }
+}
+
 /// Reads control messages for a datagram over IPv4 (`v4`) or IPv6: those of the other family's level do not count, but
 /// for IPV6_PKTINFO with a v4-mapped address (ip_cmsg_send, ip6_datagram_send_ctl, udp_cmsg_send). The name says
 /// `flowinfo` (or the association does) and the interface `scope`. Errors: EINVAL; over IPv4 ENODEV and ENETUNREACH for
@@ -66,36 +103,7 @@ pub(super) fn asked_for(
             Control::PktInfo { addr: IpAddr::V6(a), .. } if v4 && a.to_ipv4_mapped().is_none() => {
                 return Err(Error::Inval);
             }
-            Control::PktInfo { ifindex, addr, .. } => {
-                if *ifindex != 0 {
-                    if !v4 && c.bound_dev_if != 0 && c.bound_dev_if != *ifindex {
-                        return Err(Error::Inval);
-                    }
-                    asked.oif = *ifindex;
-                }
-                let of_socket = || if c.bound_dev_if != 0 { c.bound_dev_if } else { sockopt::sticky_if(c) };
-                let device = match asked.oif {
-                    0 if !v4 && scope != 0 => scope,
-                    0 if !v4 => of_socket(),
-                    _ => *ifindex,
-                };
-                if device != 0 {
-                    stack.netdevs.by_index(device).ok_or(Error::NoDev)?;
-                }
-                let addr = match addr {
-                    IpAddr::V6(a) if v4 => IpAddr::V4(a.to_ipv4_mapped().ok_or(Error::Inval)?),
-                    addr => *addr,
-                };
-                if addr.is_unspecified() {
-                    continue;
-                }
-                let free = if v4 { any_source(c) } else { bind::may_be_foreign(g, addr) };
-                if !free && !route::is_local(stack, addr) {
-                    let bad = !v4 || addr.is_multicast() || addr == IpAddr::V4(Ipv4Addr::BROADCAST);
-                    return Err(if bad { Error::Inval } else { Error::NetUnreach });
-                }
-                asked.src = Some(addr);
-            }
+            Control::PktInfo { ifindex, addr, .. } => asked.leave_from(g, v4, scope, (*ifindex, *addr))?,
             Control::Ttl(n) if v4 && (1..=255).contains(n) => asked.ttl = Some(*n as u8),
             Control::HopLimit(n) if !v4 && (-1..=255).contains(n) => asked.ttl = u8::try_from(*n).ok(),
             Control::Tos(n) if v4 && (0..=255).contains(n) => {
