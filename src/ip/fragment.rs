@@ -410,6 +410,25 @@ pub(super) fn receive_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, no
     Some(out)
 }
 
+/// What is wrong with a fragment of IPv6: `bytes` begin with its headers, of which the fragment header `f` starts at
+/// `offset`; `len` bytes follow it.
+fn problem_v6(bytes: &[u8], offset: usize, f: &FragmentHeader, len: usize) -> Option<Problem> {
+    let field = |pointer: usize| Some(Problem::Parameter { pointer: pointer as u32 });
+    // RFC 7112: the first fragment has all headers, so that filters can see what the datagram is.
+    if exthdrs::is_incomplete(bytes, offset) {
+        return Some(Problem::Incomplete);
+    }
+    // RFC 8200 §4.5: all but the last are multiples of 8 long (payload length is at offset 4), and none reaches past
+    // 65535.
+    if f.more && !len.is_multiple_of(8) {
+        return field(4);
+    }
+    if f.offset + len > ip::MAX_DATAGRAM {
+        return field(offset + 2);
+    }
+    None
+}
+
 /// Takes a fragment that begins with its IPv6 header, whose fragment header starts at `offset` and was named by the
 /// byte at `named_at`; returns the packet when it is whole, without the fragment header.
 pub(super) fn receive_v6(
@@ -439,24 +458,11 @@ pub(super) fn receive_v6(
     };
     let start = offset + ipv6::FRAGMENT_HEADER_LEN;
     let len = skb.len() - start;
-    let refuse = |skb: &mut Skb, problem: Problem| {
+    if let Some(problem) = problem_v6(bytes, offset, &f, len) {
         stack.mib.inc(Mib::Ip6InHdrErrors);
         stack.mib.drop(DropReason::Ipv6BadExthdr);
-        icmp::send_problem(stack, skb, &info, problem);
-        None
-    };
-    let field = |pointer: usize| Problem::Parameter { pointer: pointer as u32 };
-    // RFC 7112: the first fragment has all headers, so that filters can see what the datagram is.
-    if exthdrs::is_incomplete(bytes, offset) {
-        return refuse(&mut skb, Problem::Incomplete);
-    }
-    // RFC 8200 §4.5: all but the last are multiples of 8 long (payload length is at offset 4), and none reaches past
-    // 65535.
-    if f.more && !len.is_multiple_of(8) {
-        return refuse(&mut skb, field(4));
-    }
-    if f.offset + len > ip::MAX_DATAGRAM {
-        return refuse(&mut skb, field(offset + 2));
+        icmp::send_problem(stack, &mut skb, &info, problem);
+        return None;
     }
     let key = Key { src: info.src, dst: info.dst, protocol: 0, id: f.id, ifindex: dev.ifindex };
     let headers = (f.offset == 0).then(|| {
