@@ -75,6 +75,55 @@ unsafe fn socket_to_pipe(s: &Socket, fds: [c_int; 2], offset: *mut libc::off_t, 
     from_socket(s, out_fd, count, if nonblock { libc::SPLICE_F_NONBLOCK } else { 0 })
 }
 
+/// Sends up to `count` bytes of a file from `start` on; `judge` is asked where the file cannot be read from the start.
+/// Returns how many were sent, and the error that ended it.
+fn send_file(
+    s: &Socket,
+    in_fd: c_int,
+    start: libc::off_t,
+    count: usize,
+    judge: impl Fn() -> Result<()>,
+) -> (usize, Result<()>) {
+    let mut pages = Pages::default();
+    let mut done = 0usize;
+    let result = loop {
+        let want = CHUNK.min(count - done);
+        if want == 0 {
+            break Ok(());
+        }
+        let n = match fill(&mut pages, in_fd, want, Some(start + done as libc::off_t)) {
+            Ok(0) => {
+                // A file shorter than `count`: there is no more.
+                if done > 0 {
+                    s.splice_eof();
+                }
+                break Ok(());
+            }
+            Ok(n) => n,
+            Err(e) => {
+                // Not open for reading, no file with positions, or a folder.
+                if done == 0
+                    && let Err(e) = judge()
+                {
+                    break Err(e);
+                }
+                break Err(if matches!(e, Error::IsDir | Error::SPipe) { Error::Inval } else { e });
+            }
+        };
+        let more = if done + n < count { libc::MSG_MORE } else { 0 };
+        match push(s, &mut pages, more) {
+            Ok(sent) => {
+                done += sent;
+                if sent < n {
+                    break Ok(());
+                }
+            }
+            Err(e) => break Err(e),
+        }
+    };
+    (done, result)
+}
+
 /// As sendfile(2) to a socket of ours from a file of the kernel, and from a socket of ours to a pipe; for other pairs,
 /// the kernel's own call. `offset` null: the file's position advances by the bytes sent. Errors: EAGAIN (nothing could
 /// be sent), EBADF, EINVAL, EOVERFLOW, ESPIPE, and those of send.
@@ -125,41 +174,7 @@ pub unsafe extern "C-unwind" fn usk_sendfile(
         }
         // More than this the kernel does not transfer in one call.
         let count = count.min(ptr::MAX_RW_COUNT);
-        let mut pages = Pages::default();
-        let mut done = 0usize;
-        let result = loop {
-            let want = CHUNK.min(count - done);
-            if want == 0 {
-                break Ok(());
-            }
-            let n = match fill(&mut pages, in_fd, want, Some(start + done as libc::off_t)) {
-                Ok(0) => {
-                    // A file shorter than `count`: there is no more.
-                    if done > 0 {
-                        s.splice_eof();
-                    }
-                    break Ok(());
-                }
-                Ok(n) => n,
-                Err(e) => {
-                    // Not open for reading, no file with positions, or a folder.
-                    if done == 0 {
-                        judge()?;
-                    }
-                    break Err(if matches!(e, Error::IsDir | Error::SPipe) { Error::Inval } else { e });
-                }
-            };
-            let more = if done + n < count { libc::MSG_MORE } else { 0 };
-            match push(&s, &mut pages, more) {
-                Ok(sent) => {
-                    done += sent;
-                    if sent < n {
-                        break Ok(());
-                    }
-                }
-                Err(e) => break Err(e),
-            }
-        };
+        let (done, result) = send_file(&s, in_fd, start, count, judge);
         if done == 0 {
             result?;
         }
