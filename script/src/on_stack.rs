@@ -9,7 +9,7 @@ use crate::setup::Setup;
 use crate::under_test::{Call, CallId, ControlMessage, Fd, Outcome, Reply, UnderTest};
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -380,6 +380,38 @@ impl Kernel {
         }
     }
 
+    fn send(
+        &self,
+        fd: Fd,
+        iov: &[Vec<u8>],
+        flags: i32,
+        to: Option<SocketAddr>,
+        control: Vec<ControlMessage>,
+    ) -> Outcome {
+        let slices: Vec<IoSlice<'_>> = iov.iter().map(|piece| IoSlice::new(piece)).collect();
+        let mut message = SendMsg::new(&slices, flags);
+        message.name = to;
+        message.control =
+            control.into_iter().map(|c| Control::Other { level: c.level, ty: c.kind, data: c.data }).collect();
+        let sent = self.socket(fd)?.sendmsg(&mut message).map_err(Error::errno)?;
+        Ok((sent as i64, Reply::None))
+    }
+
+    fn receive(&self, fd: Fd, iov: &[usize], flags: i32) -> Outcome {
+        let mut buffers: Vec<Vec<u8>> = iov.iter().map(|&len| vec![0; len]).collect();
+        let mut slices: Vec<IoSliceMut<'_>> = buffers.iter_mut().map(|b| IoSliceMut::new(b)).collect();
+        let mut message = RecvMsg::new(&mut slices, flags);
+        let count = self.socket(fd)?.recvmsg(&mut message).map_err(Error::errno)?;
+        let (flags, control) = (message.out_flags, std::mem::take(&mut message.control));
+        let mut data = buffers.concat();
+        data.truncate(count);
+        let v6 = self.socket(fd)?.sock().family == libc::AF_INET6 as u16;
+        // The wall clock of the script's begin.
+        let begin = self.stack.clock.wall().saturating_sub(self.stack.clock.now() - EPOCH);
+        let control = control.into_iter().map(|c| shown(c, begin, v6)).collect();
+        Ok((count as i64, Reply::Received { data, flags, control }))
+    }
+
     fn perform(&self, call: Call) -> Outcome {
         match call {
             Call::Socket { family, kind, protocol } => {
@@ -396,29 +428,8 @@ impl Kernel {
                 Ok((self.add(File::Socket(Arc::new(socket))), Reply::Peer(peer)))
             }
             Call::Connect(fd, address) => number(self.socket(fd)?.connect(Some(address))),
-            Call::Send { fd, iov, flags, to, control } => {
-                let slices: Vec<IoSlice<'_>> = iov.iter().map(|piece| IoSlice::new(piece)).collect();
-                let mut message = SendMsg::new(&slices, flags);
-                message.name = to;
-                message.control =
-                    control.into_iter().map(|c| Control::Other { level: c.level, ty: c.kind, data: c.data }).collect();
-                let sent = self.socket(fd)?.sendmsg(&mut message).map_err(Error::errno)?;
-                Ok((sent as i64, Reply::None))
-            }
-            Call::Receive { fd, iov, flags, .. } => {
-                let mut buffers: Vec<Vec<u8>> = iov.iter().map(|&len| vec![0; len]).collect();
-                let mut slices: Vec<IoSliceMut<'_>> = buffers.iter_mut().map(|b| IoSliceMut::new(b)).collect();
-                let mut message = RecvMsg::new(&mut slices, flags);
-                let count = self.socket(fd)?.recvmsg(&mut message).map_err(Error::errno)?;
-                let (flags, control) = (message.out_flags, std::mem::take(&mut message.control));
-                let mut data = buffers.concat();
-                data.truncate(count);
-                let v6 = self.socket(fd)?.sock().family == libc::AF_INET6 as u16;
-                // The wall clock of the script's begin.
-                let begin = self.stack.clock.wall().saturating_sub(self.stack.clock.now() - EPOCH);
-                let control = control.into_iter().map(|c| shown(c, begin, v6)).collect();
-                Ok((count as i64, Reply::Received { data, flags, control }))
-            }
+            Call::Send { fd, iov, flags, to, control } => self.send(fd, &iov, flags, to, control),
+            Call::Receive { fd, iov, flags, .. } => self.receive(fd, &iov, flags),
             Call::Shutdown(fd, how) => number(self.socket(fd)?.shutdown(how)),
             Call::Close(fd) => {
                 let file = self.files.lock().0.remove(&fd).ok_or(libc::EBADF)?;
