@@ -332,18 +332,76 @@ pub(super) fn states_peer_closed(part: &Part) -> Outcome {
     })
 }
 
-/// Closes a socket in each state, with data under way, queued and unread, and with SO_LINGER.
-pub(super) fn close(part: &Part) -> Outcome {
+/// A finding with what was closed.
+fn named(what: &'static str) -> impl Fn(Finding) -> Finding {
+    move |f| match f {
+        Finding::Wrong(why) => Finding::Wrong(format!("closed {what}: {why}")),
+        unchecked => unchecked,
+    }
+}
+
+fn close_listeners(scene: &Scene) -> Outcome {
+    let s = scene.server()?;
+    drop(s);
+    scene.ends_clean().map_err(named("when listening"))?;
+    let listener = scene.server()?;
+    let calls = [scene.socket_on(0)?, scene.socket_on(0)?];
+    for s in &calls {
+        s.set_nonblocking(true);
+        expect("connect", s.connect(Some(scene.addr(1, PORT))), &only(&[Error::InProgress]))?;
+    }
+    drop(listener);
+    scene.settle();
+    drop(calls);
+    scene.ends_clean().map_err(named("with calls under way"))?;
+    let listener = scene.server()?;
+    let client = scene.socket_on(0)?;
+    client.connect(Some(scene.addr(1, PORT))).must("connect")?;
+    scene.settle();
+    drop(listener);
+    scene.settle();
+    drop(client);
+    scene.ends_clean().map_err(named("with a connection that was not accepted"))?;
+    Ok(())
+}
+
+fn close_pairs(scene: &Scene) -> Outcome {
     let linger = |s: &Socket, seconds: i32| {
         let value = [1i32.to_ne_bytes(), seconds.to_ne_bytes()].concat();
         s.setsockopt(libc::SOL_SOCKET, libc::SO_LINGER, &value).must("SO_LINGER")
     };
-    let named = |what: &'static str| {
-        move |f| match f {
-            Finding::Wrong(why) => Finding::Wrong(format!("closed {what}: {why}")),
-            unchecked => unchecked,
+    for first in 0..2 {
+        let pair = scene.pair()?;
+        let [a, b] = &pair.ends;
+        [a, b][first].close();
+        scene.settle();
+        drop(pair);
+        scene.ends_clean().map_err(named("when connected"))?;
+        let pair = scene.pair()?;
+        pair.send(first, &[7; 1000], 0).must("send")?;
+        pair.ends[first].close();
+        drop(pair);
+        scene.ends_clean().map_err(named("with data under way"))?;
+        let pair = scene.pair()?;
+        pair.send(first, &[7; 1000], 0).must("send")?;
+        scene.settle();
+        drop(pair);
+        scene.ends_clean().map_err(named("with data that was not read"))?;
+        for seconds in [0, 5] {
+            let pair = scene.pair()?;
+            linger(&pair.ends[first], seconds)?;
+            pair.send(first, &[7; 1000], 0).must("send")?;
+            pair.ends[first].close();
+            scene.settle();
+            drop(pair);
+            scene.ends_clean().map_err(named("with SO_LINGER"))?;
         }
-    };
+    }
+    Ok(())
+}
+
+/// Closes a socket in each state, with data under way, queued and unread, and with SO_LINGER.
+pub(super) fn close(part: &Part) -> Outcome {
     Scene::each(part, &calm(), |scene| {
         drop(scene.socket_on(0)?);
         scene.ends_clean().map_err(named("when new"))?;
@@ -355,56 +413,9 @@ pub(super) fn close(part: &Part) -> Outcome {
             return Ok(());
         }
         if scene.traits.connections {
-            let s = scene.server()?;
-            drop(s);
-            scene.ends_clean().map_err(named("when listening"))?;
-            let listener = scene.server()?;
-            let calls = [scene.socket_on(0)?, scene.socket_on(0)?];
-            for s in &calls {
-                s.set_nonblocking(true);
-                expect("connect", s.connect(Some(scene.addr(1, PORT))), &only(&[Error::InProgress]))?;
-            }
-            drop(listener);
-            scene.settle();
-            drop(calls);
-            scene.ends_clean().map_err(named("with calls under way"))?;
-            let listener = scene.server()?;
-            let client = scene.socket_on(0)?;
-            client.connect(Some(scene.addr(1, PORT))).must("connect")?;
-            scene.settle();
-            drop(listener);
-            scene.settle();
-            drop(client);
-            scene.ends_clean().map_err(named("with a connection that was not accepted"))?;
+            close_listeners(scene)?;
         }
-        for first in 0..2 {
-            let pair = scene.pair()?;
-            let [a, b] = &pair.ends;
-            [a, b][first].close();
-            scene.settle();
-            drop(pair);
-            scene.ends_clean().map_err(named("when connected"))?;
-            let pair = scene.pair()?;
-            pair.send(first, &[7; 1000], 0).must("send")?;
-            pair.ends[first].close();
-            drop(pair);
-            scene.ends_clean().map_err(named("with data under way"))?;
-            let pair = scene.pair()?;
-            pair.send(first, &[7; 1000], 0).must("send")?;
-            scene.settle();
-            drop(pair);
-            scene.ends_clean().map_err(named("with data that was not read"))?;
-            for seconds in [0, 5] {
-                let pair = scene.pair()?;
-                linger(&pair.ends[first], seconds)?;
-                pair.send(first, &[7; 1000], 0).must("send")?;
-                pair.ends[first].close();
-                scene.settle();
-                drop(pair);
-                scene.ends_clean().map_err(named("with SO_LINGER"))?;
-            }
-        }
-        Ok(())
+        close_pairs(scene)
     })?;
     Scene::each(part, &dead(), |scene| {
         if scene.traits.connections {
