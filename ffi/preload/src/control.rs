@@ -1,11 +1,11 @@
 //! Sockets from birth to shutdown.
 
-use crate::descriptors::ours;
 use crate::load;
 use crate::real::{interpose, kernel};
 use crate::role::{Role, say, say_whose};
 use crate::spliced;
 use crate::streams::follow;
+use crate::whose::ours;
 use std::ffi::{c_int, c_ushort, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use usersock_ffi::boundary::{errno, set_errno};

@@ -1,9 +1,9 @@
 //! Reading and writing.
 
-use crate::descriptors::ours;
 use crate::real::{interpose, kernel};
 use crate::role::say;
 use crate::spliced;
+use crate::whose::ours;
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use usersock_ffi::boundary::{errno, set_errno};

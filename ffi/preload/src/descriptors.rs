@@ -8,25 +8,13 @@ use crate::real::{interpose, kernel};
 use crate::role::{borrowed, say};
 use crate::spliced;
 use crate::streams::{flush, follow};
+use crate::whose::{next_special, ours, special};
 use std::ffi::{c_int, c_long, c_uint, c_ulong, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
-use usersock::internal::sys::fork::{is_own, next_own};
+use usersock::internal::sys::fork::is_own;
 use usersock_ffi::boundary::set_errno;
 use usersock_ffi::fcntl::{usk_fcntl, usk_ioctl};
-use usersock_ffi::fdtable::numbers;
 use usersock_ffi::socket::{usk_close, usk_dup, usk_dup2, usk_dup3};
-
-/// Whether a descriptor may be one of ours.
-#[inline(always)]
-pub(crate) fn ours(fd: c_int) -> bool {
-    numbers().contains(fd)
-}
-
-/// Whether a descriptor is one of ours or of the library itself.
-#[inline(always)]
-pub(crate) fn special(fd: c_int) -> bool {
-    ours(fd) || is_own(fd)
-}
 
 interpose! {
     /// close(2).
@@ -144,13 +132,6 @@ unsafe fn early_dup2(fd: c_int, to: c_int) -> c_int {
     }
     // SAFETY: passed on.
     unsafe { kernel!(SYS_dup3, fd, to, 0) }
-}
-
-/// The lowest of ours and of the library's own from `fd` on, up to `last`.
-fn next_special(fd: c_uint, last: c_uint) -> Option<c_int> {
-    let fd = c_int::try_from(fd).ok()?;
-    let next = [numbers().next(fd), next_own(fd)].into_iter().flatten().min()?;
-    (next as c_uint <= last).then_some(next)
 }
 
 /// Whether a range that is to be closed has one of ours, or of the library's own. Marking it close-on-exec is the

@@ -9,6 +9,7 @@
 //! | `control` | socket, bind, listen, accept, connect, names, options, shutdown |
 //! | `data` | read, write, send, recv and their kin, sendfile, splice |
 //! | `ready` | poll, select, epoll |
+//! | `whose` | whose a descriptor is, by its number |
 //! | `descriptors` | close, dup, fcntl, ioctl and their kin |
 //! | `spliced` | the same where a stack server has the sockets |
 //! | `number` | syscall(2) |
@@ -47,5 +48,6 @@ mod signals;
 mod spliced;
 mod streams;
 mod variadic;
+mod whose;
 
 pub use usersock_ffi::*;

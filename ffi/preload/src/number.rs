@@ -1,8 +1,8 @@
 //! syscall(2): programs and libraries that make system calls by number (libuv closes so, and jemalloc reads files
 //! while it starts) get what the function of the name would do. All other numbers are the kernel's.
 
-use crate::descriptors::{ours, special};
 use crate::role::Role;
+use crate::whose::{ours, special};
 use crate::{control, data, descriptors, load, process, ready};
 use std::ffi::{c_int, c_long};
 use usersock::internal::sys::raw;

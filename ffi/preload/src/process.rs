@@ -1,11 +1,11 @@
 //! exec and exit. A program that replaces this one gets none of our sockets: their numbers are closed, and a standard
 //! stream that is one of them is named on stderr. Below: `end`, for what is done before a process ends.
 
-use crate::descriptors::ours;
 use crate::end;
 use crate::environment::{Strings, complete, to_complete};
 use crate::real::{interpose, kernel};
 use crate::role::{Role, role, say};
+use crate::whose::ours;
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};

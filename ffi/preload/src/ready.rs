@@ -1,10 +1,10 @@
 //! Readiness: poll, select and epoll. A call that names only descriptors of the kernel is the kernel's. Every epoll set
 //! of an owner is one of ours, since sockets may be added to it later.
 
-use crate::descriptors::ours;
 use crate::load;
 use crate::real::{interpose, kernel};
 use crate::role::Role;
+use crate::whose::ours;
 use std::ffi::{c_int, c_void};
 use usersock_ffi::epoll::*;
 use usersock_ffi::fdtable::numbers;

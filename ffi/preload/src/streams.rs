@@ -3,9 +3,9 @@
 //! no descriptor for fileno(3): its number is kept here. And where a socket of ours becomes descriptor 0, 1 or 2,
 //! stdin, stdout and stderr point to such a stream for as long as it is one: so a shell's builtin writes to a socket.
 
-use crate::descriptors::ours;
 use crate::real::{find, interpose};
 use crate::role::{Role, role};
+use crate::whose::ours;
 use std::collections::HashMap;
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
