@@ -26,6 +26,7 @@ mod trace;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
+use instance::{Peer, Which};
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -114,6 +115,33 @@ impl On {
 
     fn stack(&self) -> Result<Arc<Stack>, Failure> {
         Ok(config::build(&self.text()?)?)
+    }
+}
+
+/// Which stack: one of this command's own, or a running one.
+#[derive(Args)]
+struct OnOrRunning {
+    #[command(flatten)]
+    on: On,
+    #[command(flatten)]
+    which: Which,
+    /// Of the running instance; implied by -N
+    #[arg(short, long, conflicts_with_all = ["config", "plugin"])]
+    running: bool,
+}
+
+impl OnOrRunning {
+    /// The running one; None: it is this command's own.
+    fn peer(&self) -> Result<Option<Peer>, Failure> {
+        if !self.running && self.which.name.is_none() {
+            return Ok(None);
+        }
+        if self.on.config.is_some() || !self.on.plugin.is_empty() {
+            return Err(Failure::Usage(
+                "-N is of a running stack, --config and --plugin of one of this command's".to_owned(),
+            ));
+        }
+        self.which.open().map(Some)
     }
 }
 

@@ -1,8 +1,7 @@
 //! `usersock protocols`: the protocols of a stack, as /proc/net/protocols shows the kernel's, with the shared object
 //! that each comes from; and what serves TCP's sockets in its place (TCP_STACK).
 
-use crate::instance::Which;
-use crate::{Failure, On, out};
+use crate::{Failure, OnOrRunning, out};
 use serde_json::Value;
 use std::io::Write;
 use usersock::sock::proto::Listing;
@@ -15,26 +14,15 @@ Examples:
   usersock protocols -N web                      # those of a running instance: which build of tiny.so has it?")]
 pub(crate) struct Args {
     #[command(flatten)]
-    on: On,
-    #[command(flatten)]
-    which: Which,
-    /// Of the running instance; implied by -N
-    #[arg(short, long, conflicts_with_all = ["config", "plugin"])]
-    running: bool,
+    stack: OnOrRunning,
 }
 
 /// Prints a line for each, below a line that names the columns.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut rows = vec![COLUMNS.map(str::to_owned)];
-    if args.running || args.which.name.is_some() {
-        if args.on.config.is_some() || !args.on.plugin.is_empty() {
-            return Err(Failure::Usage(
-                "-N is of a running stack, --config and --plugin of one of this command's".to_owned(),
-            ));
-        }
-        rows.extend(args.which.open()?.ask("protocols")?.iter().flat_map(|(_, v)| from_json(v)));
-    } else {
-        rows.extend(args.on.stack()?.registry.list().iter().flat_map(cells));
+    match args.stack.peer()? {
+        Some(mut peer) => rows.extend(peer.ask("protocols")?.iter().flat_map(|(_, v)| from_json(v))),
+        None => rows.extend(args.stack.on.stack()?.registry.list().iter().flat_map(cells)),
     }
     let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();

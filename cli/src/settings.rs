@@ -1,8 +1,8 @@
 //! `usersock sysctl`: the settings of a stack, printed as sysctl(8) prints the kernel's: those of a stack of this
 //! command's own, made from a configuration, or of a running one.
 
-use crate::instance::Which;
-use crate::{Failure, On, out};
+use crate::instance::Peer;
+use crate::{Failure, OnOrRunning, out};
 use serde_json::Value;
 use std::io::{self, Write};
 use usersock::stack::Stack;
@@ -17,12 +17,7 @@ Examples:
                                          changes the running instance `web`")]
 pub struct Args {
     #[command(flatten)]
-    on: On,
-    #[command(flatten)]
-    which: Which,
-    /// Of the running instance; implied by -N
-    #[arg(short, long, conflicts_with_all = ["config", "plugin"])]
-    running: bool,
+    stack: OnOrRunning,
     /// All settings
     #[arg(short, long, conflicts_with = "names", required_unless_present = "names")]
     all: bool,
@@ -37,10 +32,10 @@ pub struct Args {
 
 /// Prints, after setting.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    if args.running || args.which.name.is_some() {
-        return running(args);
+    if let Some(peer) = args.stack.peer()? {
+        return running(args, peer);
     }
-    let stack = args.on.stack()?;
+    let stack = args.stack.on.stack()?;
     let mut names = Vec::new();
     for word in &args.names {
         let (name, value) = word.split_once('=').map_or((word.as_str(), None), |(n, v)| (n.trim(), Some(v.trim())));
@@ -57,13 +52,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 }
 
 /// The same, of a running stack.
-fn running(args: &Args) -> Result<(), Failure> {
-    if args.on.config.is_some() || !args.on.plugin.is_empty() {
-        return Err(Failure::Usage(
-            "-N is of a running stack, --config and --plugin of one of this command's".to_owned(),
-        ));
-    }
-    let mut peer = args.which.open()?;
+fn running(args: &Args, mut peer: Peer) -> Result<(), Failure> {
     let mut lines = Vec::new();
     if args.all {
         lines.extend(peer.ask("sysctl")?);
