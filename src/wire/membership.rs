@@ -92,18 +92,16 @@ fn code16(code: u16) -> u32 {
 }
 
 impl Query {
+    /// One without sources, which says nothing of its sender.
+    fn old(version: Version, group: Option<IpAddr>, max_response: Duration) -> Query {
+        Query { version, group, max_response, robustness: 0, interval: Duration::ZERO, sources: Vec::new() }
+    }
+
     /// An IGMP query. `Truncated`: of no version's length, or shorter than its sources.
     pub(crate) fn parse_v4(b: &[u8]) -> Result<Query, ParseError> {
         let group = Some(be32(b, 4)).filter(|g| *g != 0).map(|g| IpAddr::V4(Ipv4Addr::from_bits(g)));
         let tenths = |n: u32| Duration::from_millis(u64::from(n) * 100);
-        let old = |version, max_response| Query {
-            version,
-            group,
-            max_response,
-            robustness: 0,
-            interval: Duration::ZERO,
-            sources: Vec::new(),
-        };
+        let old = |version, max_response| Query::old(version, group, max_response);
         match b.len() {
             8 if b[1] == 0 => return Ok(old(Version::V1, tenths(100))),
             8 => return Ok(old(Version::V2, tenths(u32::from(b[1])))),
@@ -128,14 +126,7 @@ impl Query {
         }
         let millis = |n: u32| Duration::from_millis(u64::from(n));
         let group = (!group.is_unspecified()).then_some(IpAddr::V6(group));
-        let old = |version, max_response| Query {
-            version,
-            group,
-            max_response,
-            robustness: 0,
-            interval: Duration::ZERO,
-            sources: Vec::new(),
-        };
+        let old = |version, max_response| Query::old(version, group, max_response);
         match b.len() {
             24 => return Ok(old(Version::V2, millis(u32::from(be16(b, 4))))),
             0..28 => return Err(ParseError::Truncated),
