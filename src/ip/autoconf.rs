@@ -14,14 +14,11 @@ use crate::base::env::{Duration, Instant};
 use crate::counters::DropReason;
 use crate::device::LinkType;
 use crate::device::netdev::NetDev;
-use crate::sock::packet::PacketInfo;
-use crate::sock::skb::Skb;
 use crate::stack::{Stack, TimerCall, TimerSlot};
 use crate::sys::lock::{Mutex, RwLock};
-use crate::wire::ParseError;
 use crate::wire::addr::{Cidr, is_link_local_v6, solicited_node};
 use crate::wire::ether::MacAddr;
-use crate::wire::icmpv6::{Icmpv6Header, Message, ND_HOP_LIMIT, NdOption, NdOptions, lladdr_option, nd_option};
+use crate::wire::icmpv6::{Message, NdOption, NdOptions, lladdr_option, nd_option};
 use crate::wire::ipv6;
 use route::RouteSpec;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -217,30 +214,16 @@ impl Solicitations {
     }
 }
 
-/// A router advertisement whose checksum is right. Linux: ndisc_router_discovery.
-pub(super) fn ra_rcv(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, src: Ipv6Addr) {
-    let Some(dev) = stack.netdevs.by_index(info.ifindex) else { return };
-    if !dev.is_ethernet() {
-        return;
-    }
-    if info.ttl != ND_HOP_LIMIT {
-        return stack.mib.drop(DropReason::Ipv6NdiscHopLimit);
-    }
-    let Ok(h) = Icmpv6Header::parse(skb.linear()) else { return stack.mib.drop(DropReason::IcmpMalformed) };
-    let msg = match h.message() {
-        Ok(m) => m,
-        Err(_) if h.code() != 0 => return stack.mib.drop(DropReason::Ipv6NdiscBadCode),
-        Err(ParseError::BadOption) => return stack.mib.drop(DropReason::Ipv6NdiscBadOptions),
-        Err(_) => return stack.mib.drop(DropReason::IcmpMalformed),
-    };
-    let Message::RouterAdvertisement { hop_limit, flags, lifetime, reachable_ms, retrans_ms, options } = msg else {
+/// A router advertisement. Linux: ndisc_router_discovery.
+pub(super) fn ra_rcv(stack: &Arc<Stack>, dev: &Arc<NetDev>, msg: &Message<'_>, src: Ipv6Addr, now: Instant) {
+    let Message::RouterAdvertisement { hop_limit, flags, lifetime, reachable_ms, retrans_ms, options } = *msg else {
         return;
     };
     if !is_link_local_v6(src) {
         return stack.mib.drop(DropReason::IpInvalidSource);
     }
     if let Some(mac) = options.source_lladdr().filter(|m| m.is_unicast()) {
-        neigh::heard_router(stack, &dev, src, mac, info.now);
+        neigh::heard_router(stack, dev, src, mac, now);
     }
     let own = net(stack).routes.is_local(src.into()) && !stack.sysctl.ip6_accept_ra_from_local();
     if !accepts(stack) {
@@ -251,12 +234,12 @@ pub(super) fn ra_rcv(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, src: Ipv6
         let iface = ifaces.entry(dev.ifindex).or_default();
         iface.solicitations = None;
         if !own {
-            iface.router(stack, src, (flags, lifetime, hop_limit), info.now);
+            iface.router(stack, src, (flags, lifetime, hop_limit), now);
         }
         set_times(stack, dev.ifindex, reachable_ms, retrans_ms);
         if !own && stack.sysctl.ip6_accept_ra_pinfo() {
             for option in options {
-                iface.prefix(stack, &dev, &option, info.now);
+                iface.prefix(stack, dev, &option, now);
             }
         }
         let mtu = options.iter().find_map(|o| if let NdOption::Mtu(mtu) = o { Some(mtu) } else { None });
@@ -267,7 +250,7 @@ pub(super) fn ra_rcv(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, src: Ipv6
             iface.mtu = mtu;
         }
     }
-    run(stack, &dev, info.now);
+    run(stack, dev, now);
 }
 
 /// Times of neighbour discovery; 0 says nothing.

@@ -13,7 +13,7 @@ use crate::stack::Stack;
 use crate::wire::icmpv6::{self, Icmpv6Header, Message, Quoted, kind, parameter_problem, time_exceeded, unreachable};
 use crate::wire::ipv6::{self, Ipv6Header};
 use crate::wire::membership::mld;
-use crate::wire::{checksum, proto};
+use crate::wire::{ParseError, checksum, proto};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -150,6 +150,22 @@ fn bad(stack: &Stack, reason: DropReason) {
     stack.mib.drop(reason);
 }
 
+/// A message of neighbour discovery whose checksum is right. Linux: ndisc_rcv.
+fn nd_rcv(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, src: Ipv6Addr, dst: Ipv6Addr) {
+    let Some(dev) = stack.netdevs.by_index(info.ifindex).filter(|dev| dev.is_ethernet()) else { return };
+    if info.ttl != icmpv6::ND_HOP_LIMIT {
+        return stack.mib.drop(DropReason::Ipv6NdiscHopLimit);
+    }
+    let Ok(h) = Icmpv6Header::parse(skb.linear()) else { return stack.mib.drop(DropReason::IcmpMalformed) };
+    match h.message() {
+        Ok(msg @ Message::RouterAdvertisement { .. }) => autoconf::ra_rcv(stack, &dev, &msg, src, info.now),
+        Ok(msg) => neigh::ndp_rcv(stack, &dev, &msg, (src, dst), info.now),
+        Err(_) if h.code() != 0 => stack.mib.drop(DropReason::Ipv6NdiscBadCode),
+        Err(ParseError::BadOption) => stack.mib.drop(DropReason::Ipv6NdiscBadOptions),
+        Err(_) => stack.mib.drop(DropReason::IcmpMalformed),
+    }
+}
+
 impl IpHandler for Icmpv6 {
     fn contained(&self) -> bool {
         false
@@ -180,8 +196,9 @@ impl IpHandler for Icmpv6 {
             kind::ECHO_REPLY => net(stack).ping.deliver(stack, skb, info),
             // Those of unknown type are passed on, too (RFC 4443 §2.4 (a)).
             ..128 => error(stack, &skb, info),
-            kind::NEIGHBOUR_SOLICITATION | kind::NEIGHBOUR_ADVERTISEMENT => neigh::ndp_rcv(stack, &skb, info, src, dst),
-            kind::ROUTER_ADVERTISEMENT => autoconf::ra_rcv(stack, &skb, info, src),
+            kind::NEIGHBOUR_SOLICITATION | kind::NEIGHBOUR_ADVERTISEMENT | kind::ROUTER_ADVERTISEMENT => {
+                nd_rcv(stack, &skb, info, src, dst);
+            }
             mld::QUERY | mld::REPORT_V1 => multicast::report::mld_rcv(stack, &skb, info),
             // Unknown informational messages are dropped in silence (RFC 4443 §2.4 (b)).
             _ => {}

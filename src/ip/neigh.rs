@@ -18,17 +18,17 @@ use crate::counters::DropReason;
 use crate::device::netdev::NetDev;
 use crate::device::netdev::NetXmit;
 use crate::device::{Caps, LinkType};
-use crate::sock::packet::{IcmpError, PacketInfo};
+use crate::sock::packet::IcmpError;
 use crate::sock::skb::{L3, Skb};
 use crate::stack::{Stack, TimerCall, TimerSlot};
 use crate::sys::lock::RwLock;
 use crate::wire::addr::{is_unicast, solicited_node};
 use crate::wire::arp::{self, Arp, Operation};
 use crate::wire::ether::{self, MacAddr, ethertype};
-use crate::wire::icmpv6::{Icmpv6Header, Message, ND_HOP_LIMIT, NdOptions, lladdr_option, nd_option, unreachable};
+use crate::wire::icmpv6::{Message, NdOptions, lladdr_option, nd_option, unreachable};
 use crate::wire::ip::Ipv4Header;
 use crate::wire::ipv6::Ipv6Header;
-use crate::wire::{ParseError, icmp, icmpv6 as wire6};
+use crate::wire::{icmp, icmpv6 as wire6};
 use params::{Params, Probe, params};
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -586,22 +586,16 @@ pub(super) fn arp_rcv(stack: &Arc<Stack>, dev: &Arc<NetDev>, own: MacAddr, mut s
     update(stack, dev, news, now);
 }
 
-/// A neighbour solicitation or advertisement whose checksum is right. Linux: ndisc_rcv, ndisc_recv_ns, ndisc_recv_na.
-pub(super) fn ndp_rcv(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, src: Ipv6Addr, dst: Ipv6Addr) {
-    let Some(dev) = stack.netdevs.by_index(info.ifindex) else { return };
+/// A neighbour solicitation or advertisement from `src` to `dst`. Linux: ndisc_recv_ns, ndisc_recv_na.
+pub(super) fn ndp_rcv(
+    stack: &Arc<Stack>,
+    dev: &Arc<NetDev>,
+    msg: &Message<'_>,
+    (src, dst): (Ipv6Addr, Ipv6Addr),
+    now: Instant,
+) {
     let LinkType::Ethernet(own) = dev.caps().link else { return };
-    if info.ttl != ND_HOP_LIMIT {
-        return stack.mib.drop(DropReason::Ipv6NdiscHopLimit);
-    }
-    let Ok(h) = Icmpv6Header::parse(skb.linear()) else { return stack.mib.drop(DropReason::IcmpMalformed) };
-    let msg = match h.message() {
-        Ok(m) => m,
-        Err(_) if h.code() != 0 => return stack.mib.drop(DropReason::Ipv6NdiscBadCode),
-        Err(ParseError::BadOption) => return stack.mib.drop(DropReason::Ipv6NdiscBadOptions),
-        Err(_) => return stack.mib.drop(DropReason::IcmpMalformed),
-    };
-    let now = info.now;
-    match msg {
+    match *msg {
         Message::NeighbourSolicitation { target, options } => {
             let mac = options.source_lladdr().filter(|m| m.is_unicast());
             let probing = src.is_unspecified();
@@ -611,14 +605,14 @@ pub(super) fn ndp_rcv(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, src: Ipv
             }
             if !dev.addrs().iter().any(|a| a.addr() == IpAddr::V6(target)) {
                 // Another host is about to take an address that we are about to take.
-                if probing && net(stack).autoconf.claimed(stack, &dev, target, now) {
+                if probing && net(stack).autoconf.claimed(stack, dev, target, now) {
                     return;
                 }
                 return stack.mib.drop(DropReason::Ipv6NdiscNsOtherHost);
             }
             let key = (dev.ifindex, IpAddr::V6(src));
             if let (false, Some(mac)) = (probing, mac) {
-                update(stack, &dev, News { key, mac, solicited: false, create: true, replace: true }, now);
+                update(stack, dev, News { key, mac, solicited: false, create: true, replace: true }, now);
             }
             // Who asks by unicast knows our address, and only wants to know that we are there (RFC 4861 §7.2.4): Linux
             // does not tell it again, nor replace another's claim.
@@ -631,7 +625,7 @@ pub(super) fn ndp_rcv(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, src: Ipv
             let to_mac = MacAddr::for_group(IpAddr::V6(to)).or(mac).or_else(known);
             let Some(to_mac) = to_mac else {
                 // It did not include its address: a solicitation is sent, and the neighbour asks again.
-                return solicit(stack, &dev, IpAddr::V6(src), None, Some(IpAddr::V6(target)), now);
+                return solicit(stack, dev, IpAddr::V6(src), None, Some(IpAddr::V6(target)), now);
             };
             let msg = Message::NeighbourAdvertisement {
                 router: false,
@@ -640,7 +634,7 @@ pub(super) fn ndp_rcv(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, src: Ipv
                 target,
                 options,
             };
-            icmpv6::send_nd(stack, &dev, &msg, (target, to), to_mac, now);
+            icmpv6::send_nd(stack, dev, &msg, (target, to), to_mac, now);
         }
         Message::NeighbourAdvertisement { solicited, override_cache, target, options, .. } => {
             if solicited && dst.is_multicast() {
@@ -649,7 +643,7 @@ pub(super) fn ndp_rcv(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, src: Ipv
             if net(stack).routes.is_local(IpAddr::V6(target)) {
                 return stack.mib.drop(DropReason::IpLocalSource);
             }
-            if net(stack).autoconf.claimed(stack, &dev, target, now) {
+            if net(stack).autoconf.claimed(stack, dev, target, now) {
                 return;
             }
             let key = (dev.ifindex, IpAddr::V6(target));
@@ -658,7 +652,7 @@ pub(super) fn ndp_rcv(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, src: Ipv
                 table.get(&key).filter(|e| e.state != State::Incomplete).map(|e| e.mac)
             };
             let Some(mac) = options.target_lladdr().filter(|m| m.is_unicast()).or(known) else { return };
-            update(stack, &dev, News { key, mac, solicited, create: false, replace: override_cache }, now);
+            update(stack, dev, News { key, mac, solicited, create: false, replace: override_cache }, now);
         }
         _ => {}
     }
