@@ -207,8 +207,8 @@ impl ScriptThread {
         due
     }
 
-    /// Ends it, when the simulation ends: all its waits are interrupted from now on. A panic
-    /// is what an unexpected EINTR may cause, and of no interest any more.
+    /// Ends it, when the simulation ends: all its waits are interrupted from now on. A panic is what an unexpected
+    /// EINTR may cause, and of no interest any more.
     pub(super) fn finish(&self) {
         while !self.ended() {
             drop(self.run());
@@ -219,8 +219,8 @@ impl ScriptThread {
         }
     }
 
-    /// Waits, by `block`, until it has ended. EDEADLK: it is the calling thread, or no event is left that could end it; EINTR: the
-    /// calling thread is a scripted one, and the simulation ends.
+    /// Waits, by `block`, until it has ended. EDEADLK: it is the calling thread, or no event is left that could end it;
+    /// EINTR: the calling thread is a scripted one, and the simulation ends.
     pub(super) fn join(&self, simulation: &Arc<Simulation>, block: impl Fn(&Arc<Waiter>) -> Woken) -> Result<()> {
         let caller = current(simulation);
         if caller.as_ref().is_some_and(|me| std::ptr::eq(Arc::as_ptr(me), self)) {

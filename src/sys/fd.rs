@@ -1,5 +1,5 @@
-//! Owned descriptors: read, write; eventfd, epoll and timerfd. Above: `poll`, `device`, `driver`. Below: the kernel. EINTR
-//! is handled here: transfers are repeated.
+//! Owned descriptors: read, write; eventfd, epoll and timerfd. Above: `poll`, `device`, `driver`. Below: the kernel.
+//! EINTR is handled here: transfers are repeated.
 
 use super::raw::syscall;
 use super::{fork, retry};

@@ -1,5 +1,5 @@
-//! poll(2), which returns EINTR, because a waiting thread must learn of signals. Above: `base::waiter`, `device`, `driver`.
-//! Below: `signal`, `cancel`.
+//! poll(2), which returns EINTR, because a waiting thread must learn of signals. Above: `base::waiter`, `device`,
+//! `driver`. Below: `signal`, `cancel`.
 
 use super::fd::timespec;
 use super::raw::syscall;

@@ -1,5 +1,5 @@
-//! What operations are told beside a packet or a sock, and tell: where a packet came from, an ICMP error, how a packet is
-//! sent, the columns of a listing.
+//! What operations are told beside a packet or a sock, and tell: where a packet came from, an ICMP error, how a packet
+//! is sent, the columns of a listing.
 
 use super::addr;
 use super::sock::Sock;
