@@ -6,6 +6,7 @@ use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sys::lock::Mutex;
 use crate::wire::checksum;
 use crate::wire::ether::EtherHeader;
+use crate::wire::icmpv6::Icmpv6Header;
 use std::io::{IoSlice, IoSliceMut};
 use std::net::Ipv4Addr;
 
