@@ -264,16 +264,7 @@ int main(void)
     begin("cancel");
     tcp_pair(AF_INET, idle_tcp);
     tcp_pair(AF_INET6, full_tcp);
-    set_nonblock(full_tcp[0], true);
-    char block[65536] = {0};
-    int quiet = 0;
-    /* Until the peer's window is zero too. */
-    while (quiet < 2) {
-        struct pollfd p = {.fd = full_tcp[0], .events = POLLOUT};
-        long n = usk_send(full_tcp[0], block, sizeof block, MSG_NOSIGNAL);
-        quiet = n > 0 ? 0 : quiet + (OK(usk_poll(&p, 1, 300)) == 0);
-    }
-    set_nonblock(full_tcp[0], false);
+    (void)fill_up(full_tcp[0]);
     udp_fd = bound(SOCK_DGRAM, local(AF_INET));
     listen_fd = listener(local(AF_INET), 8);
     epoll_fd = (int)OK(usk_epoll_create1(0));

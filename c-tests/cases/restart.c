@@ -76,18 +76,7 @@ static void give_room(void)
     }
 }
 
-static void fill(int fd)
-{
-    set_nonblock(fd, true);
-    for (int quiet = 0; quiet < 2;) {
-        struct pollfd p = {.fd = fd, .events = POLLOUT};
-        long n = usk_send(fd, block, sizeof block, MSG_NOSIGNAL);
-        quiet = n > 0 ? 0 : quiet + (OK(usk_poll(&p, 1, 300)) == 0);
-    }
-    set_nonblock(fd, false);
-}
-
-static void refill(void) { fill(full_tcp[0]); }
+static void refill(void) { (void)fill_up(full_tcp[0]); }
 static void nothing(void) {}
 
 static const struct op {
