@@ -175,19 +175,8 @@ static void *body(void *arg)
  * likely where the cancellation arrives, and nothing depends on it. */
 static void until_asleep(void)
 {
-    char path[64], text[512];
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)thread_id);
-    for (;;) {
-        int fd = (int)OK(open(path, O_RDONLY));
-        long n = OK(read(fd, text, sizeof text - 1));
-        OK(close(fd));
-        text[n] = 0;
-        const char *state = strrchr(text, ')');
-        CHECK(state != NULL);
-        if (state[2] == 'S')
-            return;
+    while (!sleeps(thread_id))
         sched_yield();
-    }
 }
 
 static void cancelled_in(const struct op *op, bool before)
