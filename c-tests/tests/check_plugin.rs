@@ -58,7 +58,7 @@ fn our_plugins_in_c_pass() {
     assert!(made.status.success(), "{}", said(&made));
     pass(&out, &["ages", "dctcp", "expopt", "flow", "fragile", "frame", "quick", "rdp", "rec_ulp", "rfc6675", "tiny"]);
     pass(&out, &["udpdev", "udplite", "westwood"]);
-    let ends = ["127.0.0.1:47011/127.0.0.1:47012", "127.0.0.1:47012/127.0.0.1:47011"];
+    let ends = ["127.0.0.1:27011/127.0.0.1:27012", "127.0.0.1:27012/127.0.0.1:27011"];
     let args = ["--device", ends[0], "--peer", ends[1], "--only", "device-pair"];
     let (status, said) = check(&out.join("udpdev.so"), &args);
     assert_eq!((status, &*said), (Some(0), "udp/device-pair: ok\n1 checks: 1 ok, 0 failed, 0 not checked; seed 1\n"));
