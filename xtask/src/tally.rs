@@ -327,11 +327,11 @@ mod tests {
             "2> error: test failed, to rerun pass `-p usersock-c-tests --test fork`",
             "2> ",
             "2> Caused by:",
-            "2>   process didn't exit successfully: `/t/fork-1 --show-output` (signal: 6, SIGABRT: process abort signal)",
+            "2>   process didn't exit successfully: `/t/fork-1 --show-output` (signal: 6, SIGABRT)",
         ]);
         let [failed] = &tally.failures[..] else { panic!("{:?}", tally.failures) };
         assert_eq!(failed.place, "-p usersock-c-tests --test fork");
-        assert_eq!(failed.name, "the test program ended (signal: 6, SIGABRT: process abort signal)");
+        assert_eq!(failed.name, "the test program ended (signal: 6, SIGABRT)");
         assert_eq!(failed.output.tail(2)[..2], ["test first ... ok", "free(): invalid pointer"]);
         assert_eq!(tally.failed, 1);
     }

@@ -3,10 +3,10 @@
 //! The tests run inside a network namespace of their own (made by root, or rootless in a user namespace), so whatever
 //! they send stays there and they may make devices and further namespaces. A test that cannot run where it is prints a
 //! line that begins with `SKIP` and returns; such lines, and tests marked as ignored, are repeated and counted at the
-//! end, and so is what failed, with the last lines of its output (`tally`). Random sequences of socket calls and of packets follow, compared with the kernel's (`differential`), and counts
-//! of instructions (`instructions`). That the headers in `include/` are current, and the C programs, are tests of the
-//! workspace like all others. With `--fresh` all this happens in a clone of HEAD with nothing built and nothing
-//! downloaded: `fresh`.
+//! end, and so is what failed, with the last lines of its output (`tally`). Counts of instructions follow
+//! (`instructions`), and random sequences of socket calls and of packets, compared with the kernel's (`differential`).
+//! That the headers in `include/` are current, and the C programs, are tests of the workspace like all others. With
+//! `--fresh` all this happens in a clone of HEAD with nothing built and nothing downloaded: `fresh`.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
