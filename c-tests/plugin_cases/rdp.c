@@ -329,7 +329,7 @@ static void buffers_fill_and_open(void)
     EQ(usk_epoll_wait(ep, &ev, 1, 0), 0);
     n = send_until_full(fd[0], n);
     CHECK(n > 100);
-    /* What is on its way makes room when it is acknowledged: full is when nothing is, and for a while nothing happens. */
+    /* What is on its way makes room when it is acknowledged: full is when nothing is, and nothing happens a while. */
     struct timeval soon = { 0, 50000 };
     set_nonblock(fd[0], false);
     OK(usk_setsockopt(fd[0], SOL_SOCKET, SO_SNDTIMEO, &soon, sizeof soon));
