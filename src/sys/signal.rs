@@ -1,8 +1,8 @@
 //! Whether a call that a signal interrupted is restarted (SA_RESTART, signal(7)). The kernel decides that for its own
 //! system calls; a wait of ours is a poll(2), which is never restarted and does not report which handler ran. If all
-//! handlers of a process agree, as they usually do, reading them gives the answer. If they do not, or a handler is to end
-//! calls, waits that may be restarted block the signals ([`Hold`]) until it is known which ones arrived. Above: `inet` (restarts),
-//! `base::waiter` (waits).
+//! handlers of a process agree, as they usually do, reading them gives the answer. If they do not, or a handler is to
+//! end calls, waits that may be restarted block the signals ([`Hold`]) until it is known which ones arrived. Above:
+//! `inet` (restarts), `base::waiter` (waits).
 
 use super::fd::{Fd, PollFd};
 use super::near::here;
