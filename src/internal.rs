@@ -31,7 +31,9 @@ pub mod sys {
     }
     pub mod signal {
         //! Signal masks of sleeps.
-        pub use crate::sys::signal::{SET_BYTES, Set, SleepMask, begin_call, has_restart, note_handler, sleep_mask};
+        pub use crate::sys::signal::{
+            SET_BYTES, Set, SleepMask, begin_call, handlers_are_told, has_restart, note_handler, sleep_mask,
+        };
     }
     pub mod netdev {
         //! The kernel's interfaces.

@@ -175,19 +175,8 @@ static void *body(void *arg)
  * likely where the cancellation arrives, and nothing depends on it. */
 static void until_asleep(void)
 {
-    char path[64], text[512];
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)thread_id);
-    for (;;) {
-        int fd = (int)OK(open(path, O_RDONLY));
-        long n = OK(read(fd, text, sizeof text - 1));
-        OK(close(fd));
-        text[n] = 0;
-        const char *state = strrchr(text, ')');
-        CHECK(state != NULL);
-        if (state[2] == 'S')
-            return;
+    while (!sleeps(thread_id))
         sched_yield();
-    }
 }
 
 static void cancelled_in(const struct op *op, bool before)
@@ -264,16 +253,7 @@ int main(void)
     begin("cancel");
     tcp_pair(AF_INET, idle_tcp);
     tcp_pair(AF_INET6, full_tcp);
-    set_nonblock(full_tcp[0], true);
-    char block[65536] = {0};
-    int quiet = 0;
-    /* Until the peer's window is zero too. */
-    while (quiet < 2) {
-        struct pollfd p = {.fd = full_tcp[0], .events = POLLOUT};
-        long n = usk_send(full_tcp[0], block, sizeof block, MSG_NOSIGNAL);
-        quiet = n > 0 ? 0 : quiet + (OK(usk_poll(&p, 1, 300)) == 0);
-    }
-    set_nonblock(full_tcp[0], false);
+    (void)fill_up(full_tcp[0]);
     udp_fd = bound(SOCK_DGRAM, local(AF_INET));
     listen_fd = listener(local(AF_INET), 8);
     epoll_fd = (int)OK(usk_epoll_create1(0));

@@ -37,16 +37,9 @@ static pthread_t begin_call(struct call *c)
     while (!started)
         pthread_cond_wait(&changed, &lock);
     pthread_mutex_unlock(&lock);
-    char path[64], text[512];
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)thread_id);
-    for (int asleep = 0; asleep < 50;) {
-        int stat_fd = (int)OK(open(path, O_RDONLY));
-        long n = OK(read(stat_fd, text, sizeof text - 1));
-        OK(close(stat_fd));
-        text[n] = 0;
-        const char *state = strrchr(text, ')');
-        asleep = state && state[2] == 'S' ? asleep + 1 : 0;
-        sched_yield();
+    for (int asleep = 0; asleep < 20;) {
+        poll(NULL, 0, 1);
+        asleep = sleeps(thread_id) ? asleep + 1 : 0;
     }
     return t;
 }

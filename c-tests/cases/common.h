@@ -359,6 +359,42 @@ static UNUSED void expect_bytes(const char *file, int line, int fd, const char *
         EQ(usk_recv(fd, eof_buf_, sizeof eof_buf_, 0), 0);                                                             \
     } while (0)
 
+/* Sends until only the reader can make room: the peer's window is zero, and nothing is under way. On a busy machine an
+ * acknowledgement may take any time, but then it is missing. Gives the number of bytes. */
+static UNUSED size_t fill_up(int fd)
+{
+    static char block[65536];
+    size_t sent = 0;
+    set_nonblock(fd, true);
+    for (int quiet = 0; quiet < 2;) {
+        struct pollfd p = {.fd = fd, .events = POLLOUT};
+        long n = usk_send(fd, block, sizeof block, MSG_NOSIGNAL);
+        CHECK(n > 0 || errno == EAGAIN);
+        sent += n > 0 ? (size_t)n : 0;
+        bool still = n < 0 && OK(usk_poll(&p, 1, 300)) == 0;
+        struct tcp_info i;
+        socklen_t len = sizeof i;
+        OK(usk_getsockopt(fd, IPPROTO_TCP, TCP_INFO, &i, &len));
+        quiet = still && i.tcpi_unacked == 0 ? quiet + 1 : 0;
+    }
+    set_nonblock(fd, false);
+    return sent;
+}
+
+/* Whether a thread of this process is asleep by /proc: nothing else says that it waits in a call. It may do so on its
+ * way there, too. */
+static UNUSED bool sleeps(pid_t thread)
+{
+    char path[64], text[512];
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)thread);
+    int fd = open(path, O_RDONLY);
+    long n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    close(fd);
+    text[n < 0 ? 0 : n] = 0;
+    const char *state = strrchr(text, ')');
+    return state && state[2] == 'S';
+}
+
 static UNUSED pthread_t spawn(void *(*body)(void *), void *arg)
 {
     pthread_t t;

@@ -268,7 +268,7 @@ static void errors(void)
         OK(usk_sendto(fd, "x", 1, 0, &to.sa, to.len));
         OK(set_int(fd, SOL_IPV6, IPV6_FLOWINFO_SEND, send));
         struct pollfd p = {.fd = fd, .events = POLLERR};
-        EQ(usk_poll(&p, 1, 2000), 1);
+        EQ(usk_poll(&p, 1, -1), 1);
         struct received m = receive(fd, MSG_ERRQUEUE);
         EQ(m.n, 1);
         EQ(ntohl(m.from.in6.sin6_flowinfo), send ? 0x02810024 : 0);

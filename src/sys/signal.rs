@@ -1,8 +1,8 @@
 //! Whether a call that a signal interrupted is restarted (SA_RESTART, signal(7)). The kernel decides that for its own
 //! system calls; a wait of ours is a poll(2), which is never restarted and does not report which handler ran. If all
-//! handlers of a process agree, as they usually do, reading them gives the answer. If they do not, waits that may be
-//! restarted block the signals ([`Hold`]) until it is known which ones arrived. Above: `inet` (restarts),
-//! `base::waiter` (waits).
+//! handlers of a process agree, as they usually do, reading them gives the answer. If they do not, or a handler is to
+//! end calls, waits that may be restarted block the signals ([`Hold`]) until it is known which ones arrived. Above:
+//! `inet` (restarts), `base::waiter` (waits).
 
 use super::fd::Fd;
 use super::near::here;
@@ -19,6 +19,10 @@ const SIGNALS: i32 = 65;
 /// Some handlers have SA_RESTART and some do not. Never cleared: if it no longer holds, a wait costs a few more system
 /// calls.
 static MIXED: AtomicBool = AtomicBool::new(false);
+/// Some handler lacks SA_RESTART, those of a thread's own faults aside. Never cleared, as `MIXED`.
+static ENDING: AtomicBool = AtomicBool::new(false);
+/// A shim tells of each handler that has run ([`note_handler`]).
+static TOLD: AtomicBool = AtomicBool::new(false);
 /// The handlers were read; this is done at the first wait of a process and whenever a signal has ended one.
 static LOOKED: AtomicBool = AtomicBool::new(false);
 
@@ -47,6 +51,11 @@ mod handled {
 pub fn note_handler(restart: bool) {
     let handled = &here().handled;
     handled.set(handled.get() | handled::ANY | if restart { 0 } else { handled::NO_RESTART });
+}
+
+/// A shim will call [`note_handler`] after each handler.
+pub fn handlers_are_told() {
+    TOLD.store(true, Ordering::Relaxed);
 }
 
 /// Whether a signal's handler has SA_RESTART: for [`note_handler`], before the handler runs, which may be the last time
@@ -135,13 +144,19 @@ pub(crate) fn never_restart() {
     let _ = FOUND.try_with(|f| f.set(Some(false)));
 }
 
-/// Whether all handlers have SA_RESTART; sets `MIXED` if only some have it.
+/// What a thread that sleeps does not cause. The run-time libraries of languages and sanitizers have handlers for it.
+const FAULTS: [i32; 6] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS];
+
+/// Whether all handlers have SA_RESTART; sets `MIXED` if only some have it, and `ENDING` if not all have.
 #[cold]
 fn look_at_handlers() -> bool {
     let (mut some, mut all) = (false, true);
-    for restart in (1..SIGNALS).filter_map(restarts_after) {
+    for (signal, restart) in (1..SIGNALS).filter_map(|signal| Some((signal, restarts_after(signal)?))) {
         some |= restart;
         all &= restart;
+        if !restart && !FAULTS.contains(&signal) {
+            ENDING.store(true, Ordering::Relaxed);
+        }
     }
     if some && !all {
         MIXED.store(true, Ordering::Relaxed);
@@ -159,6 +174,10 @@ fn change_mask(how: i32, set: Set) -> Option<Set> {
 
 /// Blocks this thread's signals while it waits, with a descriptor that polls readable when one arrives. They are
 /// delivered when it is dropped.
+///
+/// It is needed where it must be known which handlers ran, and wherever a handler is to end a call: another thread may
+/// end the wait for a reason of the stack's own, such as a lease that is passed on, and to the kernel a wait that has
+/// ended well is not interrupted by a signal that comes before the thread runs again. The call would wait on.
 pub(crate) struct Hold {
     mask: Set,
     fd: Fd,
@@ -171,7 +190,8 @@ impl Hold {
             look_at_handlers();
         }
         let restartable = SLEEP_MASK.try_with(Cell::get).unwrap_or(None).is_none();
-        if !MIXED.load(Ordering::Relaxed) || !restartable {
+        let ends = ENDING.load(Ordering::Relaxed) && !TOLD.load(Ordering::Relaxed);
+        if !(MIXED.load(Ordering::Relaxed) || ends) || !restartable {
             return None;
         }
         let _ = FOUND.try_with(Cell::take);
@@ -182,6 +202,10 @@ impl Hold {
         }
         let mask = change_mask(libc::SIG_BLOCK, all)?;
         let (wanted, flags) = (all & !mask, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        if wanted == 0 {
+            // A thread of the stack's own: nothing has changed.
+            return None;
+        }
         // SAFETY: `wanted` is a set of 8 bytes, as the third argument says.
         let fd = retry(|| unsafe { syscall!(libc::SYS_signalfd4, -1, &raw const wanted, SET_BYTES, flags) });
         match fd.and_then(|fd| Fd::own(fd as RawFd)) {
@@ -219,5 +243,43 @@ impl Drop for Hold {
         change_mask(libc::SIG_SETMASK, self.mask);
         // The handlers that `look` saw have run.
         begin_call();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fd::poll;
+    use std::time::Duration;
+
+    extern "C" fn nothing(_: i32) {}
+
+    /// In a process of its own, whose handlers are its own.
+    #[test]
+    fn a_signal_that_is_to_end_a_wait_is_held_until_it_is_known() {
+        const NAME: &str = "sys::signal::tests::a_signal_that_is_to_end_a_wait_is_held_until_it_is_known";
+        const INNER: &str = "USERSOCK_TEST_SIGNAL";
+        if std::env::var_os(INNER).is_none() {
+            let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+            let out = again.args(["--exact", NAME]).env(INNER, "1").output().unwrap();
+            let said = String::from_utf8_lossy(&out.stdout);
+            return assert!(out.status.success() && said.contains("1 passed"), "{said}");
+        }
+        // SAFETY: an all-zero sigaction is valid, and the handler does nothing.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = nothing as *const () as usize;
+            assert_eq!(libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()), 0);
+        }
+        let hold = Hold::new().expect("its handler is to end waits");
+        // SAFETY: to this thread, which has blocked it.
+        assert_eq!(unsafe { libc::raise(libc::SIGUSR1) }, 0);
+        let mut fds = [hold.poll_fd()];
+        assert_eq!(poll(&mut fds, Some(Duration::ZERO)).unwrap(), 1);
+        assert!(hold.look() && !restarts());
+        drop(hold);
+        // Who is told of handlers needs not hold them.
+        handlers_are_told();
+        assert!(Hold::new().is_none());
     }
 }

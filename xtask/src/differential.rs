@@ -83,16 +83,16 @@ pub fn run(args: &Args) -> Outcome {
             None => fixed_seeds(&program, &known, &mut seen)?,
             Some(minutes) => fresh_seeds(&program, &known, minutes, args.seed, &mut seen)?,
         }
-        good &= report(&program, &known, &seen, args.minutes.is_none())?;
+        good &= report(&program, &known, &seen, args.minutes.is_none())?.is_empty();
     }
     Ok(good)
 }
 
-/// The step of `cargo xtask test` for a half. None: it cannot run here, with the reason.
+/// The step of `cargo xtask test` for a half: its faults, a line each. Err: it cannot run here, with the reason.
 ///
 /// # Errors
 /// The program could not be built or run.
-pub fn test(half: Half) -> Result<Result<bool, String>, Failure> {
+pub fn test(half: Half) -> Result<Result<Vec<String>, String>, Failure> {
     let program = build(half)?;
     if let Some(reason) = program.refused()? {
         return Ok(Err(reason));
@@ -193,18 +193,19 @@ fn compare(known: &Known, kernel: &Sequence, usersock: &Sequence, seen: &mut See
 }
 
 /// Prints the sums, and each difference that is not listed in its smallest form. `fixed`: a row of the list that none
-/// of the seeds met is a fault, too.
-fn report(program: &Program, known: &Known, seen: &Seen, fixed: bool) -> Outcome {
+/// of the seeds met is a fault, too. Gives the faults, a line each.
+fn report(program: &Program, known: &Known, seen: &Seen, fixed: bool) -> Result<Vec<String>, Failure> {
     let listed: u64 = seen.listed.values().sum();
+    let mut faults = Vec::new();
     for (kind, found) in &seen.found {
-        println!("-- seed {} ({} times): {kind}", found.seed, found.times);
+        let line = format!("seed {} ({} times): {kind}", found.seed, found.times);
+        println!("-- {line}");
+        faults.push(line);
         minimise::print(program, known, found.seed, &found.difference)?;
     }
-    let gone: Vec<&str> = known.texts().filter(|(row, _)| !seen.listed.contains_key(row)).map(|(_, t)| t).collect();
-    if fixed {
-        for row in &gone {
-            println!("no longer seen, to be taken off the list: {row}");
-        }
+    for (_, row) in known.texts().filter(|(row, _)| fixed && !seen.listed.contains_key(row)) {
+        faults.push(format!("no longer seen, to be taken off the list: {row}"));
+        println!("{}", faults[faults.len() - 1]);
     }
     for (kind, times) in &seen.unsteady {
         println!("unsteady, {times} times: {kind}");
@@ -221,7 +222,7 @@ fn report(program: &Program, known: &Known, seen: &Seen, fixed: bool) -> Outcome
         seen.unsteady.values().sum::<u64>(),
         seen.found.len()
     );
-    Ok(seen.found.is_empty() && (!fixed || gone.is_empty()))
+    Ok(faults)
 }
 
 /// Builds the C library as the tests do, and the half's program against it.

@@ -16,6 +16,7 @@ mod packetdrill;
 mod programs;
 mod sanitize;
 mod setup;
+mod tally;
 mod test;
 
 use std::io::Write;

@@ -3,17 +3,19 @@
 //! The tests run inside a network namespace of their own (made by root, or rootless in a user namespace), so whatever
 //! they send stays there and they may make devices and further namespaces. A test that cannot run where it is prints a
 //! line that begins with `SKIP` and returns; such lines, and tests marked as ignored, are repeated and counted at the
-//! end. Random sequences of socket calls and of packets follow, compared with the kernel's (`differential`), and counts
-//! of instructions (`instructions`). That the headers in `include/` are current, and the C programs, are tests of the
-//! workspace like all others. With `--fresh` all this happens in a clone of HEAD with nothing built and nothing
-//! downloaded: `fresh`.
+//! end, and so is what failed, with the last lines of its output (`tally`). Counts of instructions follow
+//! (`instructions`), and random sequences of socket calls and of packets, compared with the kernel's (`differential`).
+//! That the headers in `include/` are current, and the C programs, are tests of the workspace like all others. With
+//! `--fresh` all this happens in a clone of HEAD with nothing built and nothing downloaded: `fresh`.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use crate::differential::{self, Half};
-use crate::{Failure, Outcome, cargo, fresh, instructions, netns, setup};
+use crate::tally::{Failed, Output, Tally};
+use crate::{Failure, Outcome, broken, cargo, fresh, instructions, netns, setup};
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -39,36 +41,6 @@ const STEPS: [(&str, &[&str]); 6] = [
     ("shim", &["build", "--package", "usersock-preload"]),
 ];
 
-/// Sums over the `test result:` lines, and the tests that did not run.
-#[derive(Default, Debug, PartialEq, Eq)]
-struct Tally {
-    passed: u64,
-    failed: u64,
-    skips: Vec<String>,
-}
-
-impl Tally {
-    /// Takes one line of what `cargo test -- --show-output` prints.
-    fn line(&mut self, line: &str) {
-        let text = line.trim();
-        // With one thread the runner prints the test's name before the test's output.
-        let text = text.split_once(" ... SKIP ").map_or(text, |(before, _)| &text[before.len() + " ... ".len()..]);
-        if let Some(rest) = text.strip_prefix("test result: ") {
-            for part in rest.split(['.', ';']).map(str::trim) {
-                match part.split_once(' ') {
-                    Some((count, "passed")) => self.passed += count.parse().unwrap_or(0),
-                    Some((count, "failed")) => self.failed += count.parse().unwrap_or(0),
-                    _ => {}
-                }
-            }
-        } else if let Some((test, why)) = text.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ignored")) {
-            self.skips.push(format!("SKIP {test}{why}"));
-        } else if text.starts_with("SKIP") {
-            self.skips.push(text.to_string());
-        }
-    }
-}
-
 /// Runs every step even if one fails, so that one run shows all failures.
 ///
 /// # Errors
@@ -80,38 +52,59 @@ pub fn run(args: &Args) -> Outcome {
     let begin = Instant::now();
     setup::tools();
     setup::rust_components();
-    let mut report = Vec::new();
+    let (mut report, mut tally) = (Vec::new(), Tally::default());
     for (name, args) in STEPS {
         println!("== {name}: cargo {}", args.join(" "));
         let mut command = cargo::cargo();
         command.args(args).env("RUSTDOCFLAGS", "-D warnings").current_dir(cargo::root()).stdin(Stdio::null());
-        let status = command.status()?;
-        report.push((name, status.success()));
+        let mut output = Output::default();
+        let good = stream(&mut command, |_, line| output.line(line))?;
+        if !good {
+            tally.failures.push(Failed { place: "step".into(), name: name.into(), output });
+        }
+        report.push((name, good));
     }
-    let mut tally = Tally::default();
     report.push(("tests", tests(&mut tally)?));
+    println!("== instructions of a connection, an exchange and a message");
+    report.extend(verdict("instructions", instructions::test(), &mut tally));
     for half in [Half::Calls, Half::Packets] {
         println!("== differential: random {}, on the kernel and on usersock", half.what());
-        match differential::test(half)? {
-            Ok(good) => report.push((half.name(), good)),
-            Err(reason) => tally.skips.push(format!("SKIP differential: {}", reason.replace('\n', "; "))),
-        }
-    }
-    println!("== instructions of a connection, an exchange and a message");
-    match instructions::test()? {
-        Ok(good) => report.push(("instructions", good)),
-        Err(reason) => tally.skips.push(format!("SKIP instructions: {reason}")),
+        report.extend(verdict(half.name(), differential::test(half), &mut tally));
     }
 
     println!("== summary after {} s", begin.elapsed().as_secs());
     for (name, good) in &report {
         println!("{name}: {}", if *good { "ok" } else { "FAILED" });
     }
-    for skip in &tally.skips {
-        println!("{skip}");
+    for line in tally.skips.iter().chain(&tally.failures()) {
+        println!("{line}");
     }
     println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skips.len());
     Ok(report.iter().all(|(_, good)| *good) && tally.failed == 0)
+}
+
+/// What is reported of a step of our own: it gives its faults, or why it cannot run here.
+fn verdict(
+    name: &'static str,
+    outcome: Result<Result<Vec<String>, String>, Failure>,
+    tally: &mut Tally,
+) -> Option<(&'static str, bool)> {
+    let faults = match outcome {
+        Ok(Ok(faults)) => faults,
+        Ok(Err(reason)) => {
+            tally.skips.push(format!("SKIP {name}: {}", reason.replace('\n', "; ")));
+            return None;
+        }
+        // What was found before is to be told all the same.
+        Err(Failure::Broken(said) | Failure::Usage(said)) => said.lines().map(str::to_owned).collect(),
+    };
+    let good = faults.is_empty();
+    if !good {
+        let mut output = Output::default();
+        faults.iter().for_each(|fault| output.line(fault));
+        tally.failures.push(Failed { place: "step".into(), name: name.into(), output });
+    }
+    Some((name, good))
 }
 
 /// `cargo test` in a namespace if one can be made; prints which.
@@ -138,21 +131,49 @@ fn tests(tally: &mut Tally) -> Result<bool, Failure> {
         .env("PATH", setup::system_path())
         .env("CARGO_NET_OFFLINE", "true")
         .stdin(Stdio::null());
-    stream(&mut command, tally)
+    stream(&mut command, |stream, line| match stream {
+        Stream::Stdout => tally.line(line),
+        Stream::Stderr => tally.said(line),
+    })
 }
 
-/// Runs `command`, passes its output on line by line and tallies it.
-fn stream(command: &mut Command, tally: &mut Tally) -> Result<bool, Failure> {
-    let mut child = command.stdout(Stdio::piped()).spawn()?;
-    if let Some(stdout) = child.stdout.take() {
-        for line in BufReader::new(stdout).split(b'\n') {
-            let line = line?;
-            let line = String::from_utf8_lossy(&line);
-            println!("{line}");
-            tally.line(&line);
+#[derive(Clone, Copy)]
+enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// Runs `command`, passes its output on line by line, as it arrives, and gives each line to `take`.
+fn stream(command: &mut Command, mut take: impl FnMut(Stream, &str)) -> Result<bool, Failure> {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (send, lines) = mpsc::channel();
+    let stdout = child.stdout.take().map(|out| Box::new(out) as Box<dyn Read + Send>);
+    let stderr = child.stderr.take().map(|out| Box::new(out) as Box<dyn Read + Send>);
+    for (stream, out) in [(Stream::Stdout, stdout), (Stream::Stderr, stderr)] {
+        let (send, out) = (send.clone(), out.ok_or_else(|| broken("no pipe"))?);
+        std::thread::spawn(move || {
+            for line in BufReader::new(out).split(b'\n').map_while(Result::ok) {
+                if send.send((stream, String::from_utf8_lossy(&line).into_owned())).is_err() {
+                    break;
+                }
+            }
+        });
+    }
+    drop(send);
+    loop {
+        match lines.recv_timeout(Duration::from_secs(1)) {
+            Ok((stream, line)) => {
+                match stream {
+                    Stream::Stdout => println!("{line}"),
+                    Stream::Stderr => eprintln!("{line}"),
+                }
+                take(stream, &line);
+            }
+            // What a test has left behind may have the pipes and not end.
+            Err(RecvTimeoutError::Timeout) if child.try_wait()?.is_none() => {}
+            Err(_) => return Ok(child.wait()?.success()),
         }
     }
-    Ok(child.wait()?.success())
 }
 
 #[cfg(test)]
@@ -166,25 +187,15 @@ mod tests {
     }
 
     #[test]
-    fn results_are_summed_and_each_test_that_did_not_run_is_named() {
-        let mut tally = Tally::default();
-        for line in [
-            "running 3 tests",
-            "test wheel::tests::cancel ... ok",
-            "test device::tun ... ignored, needs a device",
-            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s",
-            "SKIP curl_downloads: no /dev/net/tun",
-            "test oracle::udp ... SKIP oracle udp: no namespace",
-            "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s",
-        ] {
-            tally.line(line);
-        }
-        let skips = [
-            "SKIP device::tun, needs a device",
-            "SKIP curl_downloads: no /dev/net/tun",
-            "SKIP oracle udp: no namespace",
-        ]
-        .map(str::to_string);
-        assert_eq!(tally, Tally { passed: 15, failed: 2, skips: skips.to_vec() });
+    fn both_streams_are_taken_and_what_is_left_behind_is_not_awaited() {
+        let script = "echo one; echo two >&2; printf three; sleep 300 & echo $! >&2; exit 3";
+        let mut taken = [Vec::new(), Vec::new()];
+        let good = stream(Command::new("sh").args(["-c", script]), |stream, line| {
+            taken[stream as usize].push(line.to_owned())
+        });
+        let [stdout, stderr] = taken;
+        // SIGTERM, by a program: this crate has no unsafe of its own.
+        assert!(Command::new("kill").arg(&stderr[1]).status().is_ok_and(|status| status.success()));
+        assert_eq!((good.ok(), stdout[0].as_str(), stderr[0].as_str()), (Some(false), "one", "two"));
     }
 }

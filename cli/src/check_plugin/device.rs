@@ -33,7 +33,7 @@ fn stack(part: &Part, argument: &str, host: u8) -> Outcome<Arc<Stack>> {
 }
 
 /// How often opening a device is tried, 10 ms apart.
-const PATIENCE: u32 = 500;
+const PATIENCE: u32 = 6000;
 
 fn at(host: u8, port: u16) -> SocketAddr {
     SocketAddr::new(std::net::Ipv4Addr::new(10, 9, 0, host).into(), port)

@@ -14,6 +14,7 @@ use crate::{control, data, descriptors, end, environment, names, process, ready,
 use std::ffi::{CStr, CString, c_int, c_long};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use usersock::internal::sys::raw;
+use usersock::internal::sys::signal::handlers_are_told;
 
 const OWNER: &CStr = c"USERSOCK_OWNER";
 /// How long a program whose owner has ended waits for the device, milliseconds, and how often it tries.
@@ -130,6 +131,7 @@ fn attach(me: c_int, patience_ms: u32) -> Result<(), String> {
     // SAFETY: the handler takes no lock.
     unsafe { libc::pthread_atfork(None, None, Some(role::in_child)) };
     end::watch_exit();
+    handlers_are_told();
     let mark = started(me).and_then(|start| CString::new(format!("{me}.{start}")).ok());
     // SAFETY: two strings. Before main, and a constructor's threads do not change the environment.
     if mark.is_none_or(|mark| unsafe { libc::setenv(OWNER.as_ptr(), mark.as_ptr(), 1) } != 0) {

@@ -500,7 +500,8 @@ fn nothing_is_left_of_closed_sockets_and_a_server_that_ends_ends_them() {
     drop((c, a));
     let instance = server.instance;
     let what = client::ours(&instance, fd).unwrap();
-    assert!(server.end() <= 4 + 2 * 20, "listeners that are not swept yet, at most");
+    // Listeners that are not swept yet, at most.
+    server.end(4 + 2 * 20);
     for mut end in [keep_c, keep_a] {
         let mut bytes = Vec::new();
         assert!(matches!(end.read_to_end(&mut bytes), Ok(0)) || bytes.is_empty());

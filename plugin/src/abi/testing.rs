@@ -86,10 +86,10 @@ pub struct Loaded<'a> {
 }
 
 impl Loaded<'_> {
-    /// Unregisters everything and unloads it. EBUSY while something is in use: waits for packets in flight, 5 seconds
+    /// Unregisters everything and unloads it. EBUSY while something is in use: waits for packets in flight, a minute
     /// at most.
     pub fn unload(self) -> Result<()> {
-        for _ in 0..500 {
+        for _ in 0..6000 {
             // SAFETY: valid, as its stack is, until this succeeds.
             match checked(unsafe { usk_plugin_unload(self.plugin) } as isize) {
                 Err(Errno::Busy) => std::thread::sleep(Duration::from_millis(10)),

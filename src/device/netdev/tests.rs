@@ -41,7 +41,7 @@ fn a_sock_that_another_thread_uses_keeps_its_packets_in_order() {
     let lo = stack.netdevs.by_index(1).unwrap();
     let sender = crate::inet::Socket::new(&stack, libc::AF_INET, libc::SOCK_DGRAM, 0).unwrap();
     let receiver = UdpSocket::bind_on(&stack, (LO, 0)).unwrap();
-    receiver.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    receiver.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let port = receiver.local_addr().unwrap().port();
     let send = |mark| lo.xmit(&stack, stack.now(), datagram(sender.sock(), port, mark)).unwrap();
     let queue = || sender.sock().tx_queue.load(Ordering::Relaxed);
@@ -76,7 +76,7 @@ fn more_threads_than_queues_receive_all_that_they_send() {
             s.spawn(move || {
                 let (a, b) = (UdpSocket::bind_on(stack, (LO, 0)).unwrap(), UdpSocket::bind_on(stack, (LO, 0)).unwrap());
                 a.connect(b.local_addr().unwrap()).unwrap();
-                b.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+                b.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
                 for n in 0..200 {
                     a.send(&[thread, n]).unwrap();
                     let mut got = [0; 2];
@@ -100,7 +100,7 @@ fn threads_that_write_to_one_stream_by_turns_cause_no_reordering() {
     let listener = TcpListener::bind_on(&stack, (LO, 0)).unwrap();
     let client = TcpStream::connect_on(&stack, listener.local_addr().unwrap()).unwrap();
     let (server, _) = listener.accept().unwrap();
-    server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    server.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     client.set_nodelay(true).unwrap();
     std::thread::scope(|s| {
         for _ in 0..3 {

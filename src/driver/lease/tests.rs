@@ -579,7 +579,7 @@ impl Device for Narrow {
 fn what_a_full_device_left_is_sent_as_soon_as_it_has_room() {
     let (ours, peer) = std::os::unix::net::UnixDatagram::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
-    peer.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+    peer.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
     let s = stack(1);
     let dev = s.add_device(Arc::new(Narrow(ours))).unwrap();
     for round in 0..20 {
@@ -607,7 +607,7 @@ fn scheduled_work_wakes_who_sleeps_in_the_devices() {
     let (told, tells) = channel();
     let schedule = |s: &Arc<Stack>| {
         s.schedule(Arc::new(Told(Mutex::new(told.clone()))));
-        tells.recv_timeout(std::time::Duration::from_secs(10)).expect("nobody ran the work")
+        tells.recv_timeout(std::time::Duration::from_secs(60)).expect("nobody ran the work")
     };
     while !asleep() {
         std::thread::yield_now();

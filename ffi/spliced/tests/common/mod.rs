@@ -7,8 +7,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{FromRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use usersock::config::Config;
 use usersock::driver::EventLoop;
 use usersock::error::Error;
@@ -24,7 +25,9 @@ pub struct Running {
     pub instance: Instance,
     driver: Arc<EventLoop>,
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<usize>>,
+    /// How many sockets it has, each time that it is to stop; it goes on until nobody takes that.
+    sockets: Mutex<Option<mpsc::Receiver<usize>>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -33,16 +36,22 @@ impl Running {
         let driver = Arc::new(EventLoop::new().unwrap());
         let stop = Arc::new(AtomicBool::new(false));
         let (up, is_up) = mpsc::channel();
+        let (tell, sockets) = mpsc::channel();
         let (d, s) = (driver.clone(), stop.clone());
         let thread = thread::spawn(move || {
             let stack = Config::parse("").unwrap().build_driven_by(d.clone()).unwrap();
             let mut server = Server::new(stack, d, instance).unwrap();
             up.send(()).unwrap();
-            server.run(&s).unwrap();
-            server.sockets()
+            loop {
+                server.run(&s).unwrap();
+                s.store(false, Ordering::SeqCst);
+                if tell.send(server.sockets()).is_err() {
+                    break;
+                }
+            }
         });
         is_up.recv().unwrap();
-        Running { instance, driver, stop, thread: Some(thread) }
+        Running { instance, driver, stop, sockets: Mutex::new(Some(sockets)), thread: Some(thread) }
     }
 
     pub fn socket(&self, family: u16) -> Socket<'_> {
@@ -68,11 +77,26 @@ impl Running {
         (c, a)
     }
 
-    /// Ends it; returns how many sockets it had.
-    pub fn end(mut self) -> usize {
-        self.stop.store(true, Ordering::SeqCst);
-        self.driver.wake();
-        self.thread.take().unwrap().join().unwrap()
+    /// Ends it when it has `most` sockets or fewer: it may take some time to learn that programs have ended.
+    pub fn end(mut self, most: usize) {
+        let stop = || {
+            self.stop.store(true, Ordering::SeqCst);
+            self.driver.wake();
+        };
+        let sockets = self.sockets.lock().unwrap().take().unwrap();
+        let mut left = usize::MAX;
+        for _ in 0..6000 {
+            stop();
+            left = sockets.recv().unwrap();
+            if left <= most {
+                break;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        assert!(left <= most, "{left} sockets are left");
+        drop(sockets);
+        stop();
+        self.thread.take().unwrap().join().unwrap();
     }
 }
 
