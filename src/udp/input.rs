@@ -19,9 +19,6 @@ use crate::wire::{checksum, proto, udp};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// A longer datagram's checksum is verified when it is read (CHECKSUM_BREAK).
-const CHECKSUM_BREAK: usize = 76;
-
 /// Bytes of header in front of the payload.
 pub(super) const HEADER: usize = udp::HEADER_LEN;
 
@@ -65,7 +62,7 @@ impl IpHandler for Udp {
         skb.trim(len);
         // Over IPv6 the socket decides whether it accepts a zero checksum (RFC 6935).
         let pseudo = || checksum::pseudo_header(info.src, info.dst, proto::UDP, len as u32);
-        if !no_checksum && (len <= CHECKSUM_BREAK || skb.gso_type == GsoType::Udp) {
+        if !no_checksum && (len <= udp::CHECKSUM_BREAK || skb.gso_type == GsoType::Udp) {
             if !skb.checksum_ok(pseudo) {
                 return bad_checksum(stack, v4);
             }
