@@ -488,6 +488,7 @@ fn resolve(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32, gener
         Some(d) => (oif == 0 || d.ifindex == oif) && d.is_up(),
         None => true,
     });
+    let assumed = found.is_none();
     let (spec, dev) = match (found, bound) {
         (Some(r), _) => match (r.kind, &r.dev) {
             (RouteKind::Unreachable, _) => return Err(Error::HostUnreach),
@@ -511,6 +512,13 @@ fn resolve(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32, gener
     drop(inner);
     only_on_loopback(src, &dev)?;
     let own = src.or(spec.src).or_else(|| select_source(stack, &dev, spec.gateway.unwrap_or(dst), dst));
+    // An address of this host alone is no source for somebody whom nothing but the device's name reaches: then it is
+    // any other interface's (inet_select_addr with RT_SCOPE_LINK).
+    let no_source = |own: &IpAddr| src.is_none() && assumed && kind == DstKind::Unicast && own.is_loopback();
+    let own = match own {
+        Some(own) if no_source(&own) => any_address_v4(stack),
+        own => own,
+    };
     let unspecified = match dst {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -597,6 +605,13 @@ fn label_v6(ip: Ipv6Addr) -> u8 {
     }
 }
 
+/// The first address of IPv4 that is not of this host alone.
+fn any_address_v4(stack: &Stack) -> Option<IpAddr> {
+    let devs = stack.netdevs.snapshot();
+    let addrs = devs.iter().flat_map(|d| d.addrs()).map(|a| a.addr());
+    addrs.into_iter().find(|a| a.is_ipv4() && !a.is_loopback())
+}
+
 /// The address of ours that packets to `dst` by `dev` come from. IPv4 (inet_select_addr): of the device, in the next
 /// hop's network if there is one, else the device's first, else any interface's. IPv6: RFC 6724 §5 rules 1, 2, 3, 5, 6
 /// and 8.
@@ -605,11 +620,7 @@ fn select_source(stack: &Stack, dev: &Arc<NetDev>, next_hop: IpAddr, dst: IpAddr
         IpAddr::V4(_) => {
             let own: Vec<Cidr> = dev.addrs().into_iter().filter(|a| a.addr().is_ipv4()).collect();
             let best = own.iter().find(|a| a.contains(next_hop)).or(own.first());
-            let any = || {
-                let devs = stack.netdevs.snapshot();
-                devs.iter().flat_map(|d| d.addrs()).find(|a| a.addr().is_ipv4() && !a.addr().is_loopback())
-            };
-            best.copied().or_else(any).map(|a| a.addr())
+            best.map(|a| a.addr()).or_else(|| any_address_v4(stack))
         }
         IpAddr::V6(want) => {
             let on_link_only = want.is_multicast() || is_link_local_v6(want);

@@ -67,13 +67,15 @@ pub(super) fn asked_for(
                 return Err(Error::Inval);
             }
             Control::PktInfo { ifindex, addr, .. } => {
+                let of_socket = || if c.bound_dev_if != 0 { c.bound_dev_if } else { sockopt::sticky_if(c) };
                 if *ifindex != 0 {
-                    if !v4 && c.bound_dev_if != 0 && c.bound_dev_if != *ifindex {
+                    // What the destination names comes before what the socket does.
+                    let known = if scope != 0 { scope } else { of_socket() };
+                    if !v4 && known != 0 && known != *ifindex {
                         return Err(Error::Inval);
                     }
                     asked.oif = *ifindex;
                 }
-                let of_socket = || if c.bound_dev_if != 0 { c.bound_dev_if } else { sockopt::sticky_if(c) };
                 let device = match asked.oif {
                     0 if !v4 && scope != 0 => scope,
                     0 if !v4 => of_socket(),
