@@ -200,7 +200,8 @@ fn report(program: &Program, known: &Known, seen: &Seen, fixed: bool) -> Outcome
         println!("-- seed {} ({} times): {kind}", found.seed, found.times);
         minimise::print(program, known, found.seed, &found.difference)?;
     }
-    let gone: Vec<&str> = known.texts().filter(|(row, _)| !seen.listed.contains_key(row)).map(|(_, t)| t).collect();
+    let gone: Vec<&str> =
+        known.met_by_fixed().filter(|(row, _)| !seen.listed.contains_key(row)).map(|(_, t)| t).collect();
     if fixed {
         for row in &gone {
             println!("no longer seen, to be taken off the list: {row}");
