@@ -496,6 +496,29 @@ fn a_v4_mapped_address_is_bound_to_on_a_device_that_is_there() {
     }
 }
 
+/// What is expected is what a kernel without IPsec did.
+#[test]
+fn esp_for_a_host_without_ipsec_is_answered_with_port_unreachable() {
+    let b = Bench::on_ip();
+    let s = bound(&b, "127.0.0.1:4500");
+    s.setsockopt(libc::SOL_UDP, 100, &2i32.to_ne_bytes()).unwrap();
+    let c = bound(&b, "127.0.0.1:0");
+    c.connect(Some(at("127.0.0.1:4500"))).unwrap();
+    for (case, data, got, refused) in [
+        ("IKE", &[0; 32][..], Some(32), false),
+        ("ESP", &[1; 32], None, true),
+        ("no more than its header", &[1; 8], Some(8), false),
+        ("less than an IP header", &[1; 19], None, false),
+        ("as much", &[1; 20], None, true),
+        ("keepalive", &[255], None, false),
+    ] {
+        send_to(&c, data, None, 0, vec![]).unwrap();
+        assert_eq!(recv_from(&s, 99, 0).map(|g| g.len).ok(), got, "{case}");
+        let error = if refused { Error::ConnRefused } else { Error::Again };
+        assert_eq!(recv_from(&c, 9, 0).err(), Some(error), "{case}");
+    }
+}
+
 /// Whom only the device's name reaches gets no packet from an address of this host alone (RT_SCOPE_HOST).
 #[test]
 fn the_loopback_device_without_a_route_gives_no_source() {
