@@ -2,9 +2,9 @@
 //! in /proc/sys; the data path reads them through getters, one relaxed load each. Linux: /proc/sys/net,
 //! kernel/sysctl.c.
 //!
-//! A sysctl whose feature is not implemented ([`Support::Planned`]) accepts only its default, and the value that
-//! disables the feature (`WITHOUT`); any other is EOPNOTSUPP. One that Linux itself ignores ([`Support::Legacy`]) is
-//! stored without effect, as in Linux.
+//! A sysctl whose feature is not implemented ([`Support::Planned`]) accepts only its default; any other value is
+//! EOPNOTSUPP. One that Linux itself ignores, or ignores on a host without what it is about, which a stack never has
+//! ([`Support::Legacy`]), is stored without effect, as there.
 //!
 //! | file | what |
 //! |---|---|
@@ -26,10 +26,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use table::{Row, TABLE};
-
-/// Planned features that Linux enables by default, and the value that disables them. This stack behaves as with that
-/// value, so it can be set.
-const WITHOUT: &[(&str, &str)] = &[("net.ipv4.ip_unprivileged_port_start", "0")];
 
 const RESERVED: SysctlId = SysctlId(Row::ip_local_reserved_ports as u64);
 const RATEMASK6: SysctlId = SysctlId(Row::icmp6_ratemask as u64);
@@ -70,9 +66,9 @@ pub enum Kind {
 pub enum Support {
     /// Its feature is implemented.
     Live,
-    /// Its feature is not implemented: only the default, or the value that disables the feature, can be set.
+    /// Its feature is not implemented: only the default can be set.
     Planned,
-    /// Linux keeps the name but ignores the value, and so does this stack.
+    /// Linux keeps the name but ignores the value, always or on a host such as this stack, and so does this stack.
     Legacy,
 }
 
@@ -451,9 +447,7 @@ impl Sysctls {
             .map(|takes| format!("this sysctl does not take the value {value:?}{takes}")),
             Error::Acces => Ok("this sysctl is read-only".to_owned()),
             Error::OpNotSupp => described(|def| {
-                let without = WITHOUT.iter().find(|(name, _)| *name == def.name).map(|(_, value)| *value);
-                let without = without.map_or_else(String::new, |value| format!(", or {value}, which does without"));
-                format!("what this sysctl governs is not there yet: it takes its default, {}{without}", def.default)
+                format!("what this sysctl governs is not there yet: it takes its default, {}", def.default)
             }),
             e => Err(e),
         };
@@ -487,8 +481,7 @@ impl Sysctls {
             if let Some(validator) = &validator {
                 validator(&canonical)?;
             }
-            let without = WITHOUT.iter().any(|(name, off)| *name == def.name && *off == canonical);
-            if def.support == Support::Planned && canonical != *def.default && !without {
+            if def.support == Support::Planned && canonical != *def.default {
                 return Err(Error::OpNotSupp);
             }
             value.store(&def.kind, &parsed);

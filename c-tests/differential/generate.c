@@ -10,6 +10,7 @@ struct model {
     enum proto proto;
     int domain, protocol;
     bool listening, blocking;
+    bool connected, corked; /* of UDP; corked for good */
 };
 
 struct gen {
@@ -44,14 +45,47 @@ static bool chance(struct gen *g, int percent)
 
 #define ONE_OF(g, ...) ((const int[]){__VA_ARGS__}[below(g, COUNT(((const int[]){__VA_ARGS__})))])
 
+/* Whether a call is left out, and without MSG_MORE what would make a connected socket of UDP cork a datagram for
+ * somebody else, or a corked one connect: the kernel sends it to the wrong port ("Faults of the kernel"), and all that
+ * follows differs. */
+static bool is_cork_fault(struct gen *g, struct op *op)
+{
+    int slot = op->a[0], at = op->call == C_SENDMSG || op->call == C_SENDMMSG ? 4 : 3;
+    if (slot < 0 || slot >= SLOTS || g->slot[slot].proto != P_UDP)
+        return false;
+    struct model *m = &g->slot[slot];
+    switch (op->call) {
+    case C_CONNECT:
+        m->connected = true;
+        return m->corked;
+    case C_SENDTO:
+    case C_SENDMMSG:
+    case C_SENDMSG:
+        if (m->connected)
+            op->a[at] &= ~MSG_MORE;
+        /* fall through */
+    case C_SEND:
+        m->corked |= (op->a[at] & MSG_MORE) != 0;
+        return false;
+    case C_SETSOCKOPT:
+        if (op->a[1] != option_place(SOL_UDP, UDP_CORK))
+            return false;
+        m->corked = true;
+        return m->connected;
+    default:
+        return false;
+    }
+}
+
 static void emit(struct gen *g, enum call call, const int *a, int n)
 {
     if (g->out->count == MAX_OPS)
         return;
-    struct op *op = &g->out->ops[g->out->count++];
+    struct op *op = &g->out->ops[g->out->count];
     memset(op, 0, sizeof *op);
     op->call = call;
     memcpy(op->a, a, (size_t)n * sizeof *a);
+    g->out->count += !is_cork_fault(g, op);
 }
 
 #define EMIT(g, call, ...) emit(g, call, (const int[]){__VA_ARGS__}, COUNT(((const int[]){__VA_ARGS__})))

@@ -111,6 +111,15 @@ static UNUSED void show_error_cmsg(const unsigned char *b, size_t n)
         show_name(",offender", b + sizeof e, (socklen_t)(n - sizeof e), n - sizeof e);
 }
 
+/* A sum, folded: its upper and lower half depend on the identifier of an echo, which is random. */
+static UNUSED void show_sum(const unsigned char *b)
+{
+    unsigned sum;
+    memcpy(&sum, b, sizeof sum);
+    sum = (sum & 0xffff) + (sum >> 16);
+    printf("%04x", (sum & 0xffff) + (sum >> 16));
+}
+
 static UNUSED void show_control(struct msghdr *m)
 {
     int i = 0;
@@ -133,6 +142,8 @@ static UNUSED void show_control(struct msghdr *m)
             show_error_cmsg(b, n);
         else if (name)
             show_name("origdst", b, (socklen_t)n, n);
+        else if (c->cmsg_level == SOL_IP && c->cmsg_type == IP_CHECKSUM && n == sizeof(unsigned))
+            show_sum(b);
         else
             show_hex(b, n);
     }

@@ -116,7 +116,7 @@ fn print(out: &mut impl Write, l: &Shown<'_>, describe: bool) -> io::Result<()> 
     if describe {
         let state = match l.support {
             Support::Live => "",
-            Support::Planned => "; not implemented yet, takes its default or what does without it",
+            Support::Planned => "; not implemented yet, takes its default alone",
             Support::Legacy => "; without effect, as on Linux",
         };
         let mode = if l.read_only { "; read-only" } else { "" };

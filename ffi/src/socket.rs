@@ -290,9 +290,10 @@ unsafe fn ao_keys(s: &Socket, value: *mut c_void, len: &mut libc::socklen_t) -> 
 
 /// The error of a negative length: EINVAL, but where a socket has no options of that level.
 fn negative_length(s: &Socket, level: c_int, name: c_int) -> Error {
-    let own = level == c_int::from(s.sock().protocol);
+    let is_raw = s.sock().ty == libc::SOCK_RAW as u16;
+    let own = level == c_int::from(s.sock().protocol) && !is_raw;
     // A raw socket of IPv6 has no options of IPv4.
-    let raw_v6 = s.sock().family == libc::AF_INET6 as u16 && s.sock().ty == libc::SOCK_RAW as u16;
+    let raw_v6 = s.sock().family == libc::AF_INET6 as u16 && is_raw;
     if own || level == libc::SOL_SOCKET || level == libc::SOL_IP && !raw_v6 {
         return Error::Inval;
     }

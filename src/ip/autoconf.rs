@@ -113,6 +113,11 @@ struct Iface {
     timer: TimerSlot,
 }
 
+/// Probes for an address before it is used (addrconf_dad_begin).
+fn probes(stack: &Stack) -> i32 {
+    if stack.sysctl.ip6_accept_dad() < 1 { 0 } else { stack.sysctl.ip6_dad_transmits() }
+}
+
 /// What is sent when the lock is released.
 enum Send {
     Solicitation,
@@ -357,7 +362,7 @@ impl Iface {
             return;
         }
         net(stack).groups.solicited(stack, dev, ip, true);
-        let wait = match stack.sysctl.ip6_dad_transmits() {
+        let wait = match probes(stack) {
             ..=0 => Duration::ZERO,
             // Hosts that heard the same advertisement do not probe in step (RFC 4862 §5.4.2).
             _ => Duration::from_millis(stack.entropy.below(1000).into()),
@@ -457,7 +462,7 @@ fn step_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, a: &mut Address, now: Ins
     if let State::Tentative(sent, next) = a.state
         && next <= now
     {
-        if sent < stack.sysctl.ip6_dad_transmits() {
+        if sent < probes(stack) {
             out.push(Send::Probe(ip));
             let wait = net(stack).autoconf.times(dev.ifindex).retrans;
             let wait = wait.unwrap_or_else(|| stack.sysctl.neigh6_retrans_time_ms());

@@ -6,6 +6,7 @@ use crate::base::error::{Error, Result};
 use crate::sock::addr::{AF_INET6, unmap, unspecified};
 use crate::sock::state::State;
 use crate::sock::{SockGuard, flag};
+use crate::stack::Stack;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Whether the socket may be bound to an address that is not this host's (inet_can_nonlocal_bind,
@@ -19,9 +20,14 @@ pub(crate) fn may_be_foreign(g: &SockGuard<'_>, ip: IpAddr) -> bool {
         }
 }
 
+/// Whether who calls may not bind this port (inet_port_requires_bind_service, CAP_NET_BIND_SERVICE).
+fn is_privileged(stack: &Stack, port: u16) -> bool {
+    port != 0 && i32::from(port) < stack.sysctl.ip_unprivileged_port_start() && !stack.net_bind_service()
+}
+
 /// What bind(2) is for protocols with addresses and ports (inet_bind). The address is of the sock's family. Process
 /// context, owned. Errors: EINVAL (already bound, or v4-mapped on a v6-only socket), EADDRNOTAVAIL (not an address of
-/// this stack), EADDRINUSE.
+/// this stack), EACCES (`ip_unprivileged_port_start`), EADDRINUSE.
 pub fn bind(g: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
     let (sock, stack) = (g.sock, g.stack);
     let local = unmap(addr);
@@ -30,10 +36,22 @@ pub fn bind(g: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
     }
     let mut ip = local.ip();
     let taken = sock.state() != State::Close || (g.common.num() != 0 && sock.ty != libc::SOCK_RAW as u16);
-    // A socket of IPv6 that is bound already is told so whatever the address is, one of IPv4 only for a good one.
-    let twice = taken && addr.is_ipv6();
-    if twice || ip.is_multicast() && ip.is_ipv6() && sock.ty == libc::SOCK_STREAM as u16 {
+    let has_ports = sock.ty != libc::SOCK_RAW as u16;
+    // A socket of IPv6 is told of the port, and that it is bound already, whatever the address is, one of IPv4 only for
+    // a good one.
+    if ip.is_multicast() && ip.is_ipv6() && sock.ty == libc::SOCK_STREAM as u16 {
         return Err(Error::Inval);
+    }
+    if addr.is_ipv6() {
+        if is_privileged(stack, local.port()) && has_ports {
+            return Err(Error::Acces);
+        }
+        if taken {
+            return Err(Error::Inval);
+        }
+    }
+    if addr.is_ipv6() && local.is_ipv4() && g.common.bound_dev_if != 0 {
+        stack.netdevs.by_index(g.common.bound_dev_if).ok_or(Error::NoDev)?;
     }
     if let SocketAddr::V6(v6) = addr
         && local.is_ipv6()
@@ -57,6 +75,9 @@ pub fn bind(g: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
     if !ip.is_unspecified() && !nonlocal && !is_group && !route::is_local(stack, ip) {
         return Err(Error::AddrNotAvail);
     }
+    if is_privileged(stack, local.port()) && has_ports {
+        return Err(Error::Acces);
+    }
     if taken {
         return Err(Error::Inval);
     }
@@ -75,7 +96,7 @@ pub fn bind(g: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
     }
     let proto = sock.proto();
     // IP_BIND_ADDRESS_NO_PORT: the port is chosen at connect, where more of them are free.
-    let now = local.port() != 0 || !g.common.flag(flag::BIND_NO_PORT);
+    let now = local.port() != 0 || !g.common.flag(flag::BIND_NO_PORT) || super::datagram::is_ping(sock);
     if now
         && sock.ty != libc::SOCK_RAW as u16
         && let Err(e) = proto.get_port(g, local.port())

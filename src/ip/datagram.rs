@@ -468,19 +468,6 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
         let of_peer = control.is_empty() && g.sock.state() == State::Established && c.daddr == to.ip();
         c.dst.as_ref().filter(|d| of_peer && d.check(g.stack))
     };
-    if let Some(IpAddr::V4(a)) = own
-        && v4
-        && !any_source(c)
-        && cached(to).is_none()
-    {
-        // A socket of IPv6 may be bound to a v4-mapped address that is no source (ip_route_output_key_hash_rcu).
-        if a.is_multicast() || a.is_broadcast() {
-            return Err(Error::Inval);
-        }
-        if !route::is_local(g.stack, a.into()) {
-            return Err(Error::NetUnreach);
-        }
-    }
     // Ping sockets send what labels they like (ping_v6_sendmsg).
     let ping = !v4 && is_ping(g.sock);
     // The association's label was looked up by connect.
@@ -495,6 +482,21 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
         lease = look_up(asked.flowinfo)?;
     }
     let c = &g.common;
+    if let Some(IpAddr::V4(a)) = own
+        && v4
+        && !any_source(c)
+        && asked.src.is_none()
+        && cached(to).is_none()
+    {
+        // A socket of IPv6 may be bound to a v4-mapped address that is no source, unless the call names another
+        // (ip_route_output_key_hash_rcu).
+        if a.is_multicast() || a.is_broadcast() {
+            return Err(Error::Inval);
+        }
+        if !route::is_local(g.stack, a.into()) {
+            return Err(Error::NetUnreach);
+        }
+    }
     let of_socket = if c.bound_dev_if == 0 && !v4 { sockopt::sticky_if(c) } else { c.bound_dev_if };
     let (src, mut oif) = (asked.src.or(own), if asked.oif != 0 { asked.oif } else { of_socket });
     match scope_of(to) {
@@ -588,7 +590,7 @@ pub(crate) fn any_source(c: &SockCommon) -> bool {
 /// The interface that a link-local address names; 0: none.
 pub(super) fn scope_of(to: SocketAddr) -> u32 {
     match to {
-        SocketAddr::V6(a) if is_link_local_v6(*a.ip()) => a.scope_id(),
+        SocketAddr::V6(a) if needs_scope(*a.ip()) => a.scope_id(),
         _ => 0,
     }
 }

@@ -46,7 +46,7 @@ pub(super) fn is_extension(next: u8) -> bool {
 
 /// Where a chain of headers ends, whatever they are: the protocol, its offset in `packet`, and the offset field of the
 /// last fragment header with its flag. None: a header does not begin in the packet. Linux: ipv6_skip_exthdr.
-fn skip(packet: &[u8], mut next: u8, mut offset: usize) -> Option<(u8, usize, u16)> {
+pub(super) fn skip(packet: &[u8], mut next: u8, mut offset: usize) -> Option<(u8, usize, u16)> {
     let mut fragment = 0;
     while is_extension(next) || matches!(next, proto::AH | proto::NO_NEXT) {
         let &[then, units] = packet.get(offset..offset + 2)?.first_chunk::<2>().filter(|_| next != proto::NO_NEXT)?;

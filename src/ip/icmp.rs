@@ -5,11 +5,11 @@
 //! one gateway needs none, and any host on the link can forge them (accept_redirects is 0).
 
 use super::output::{IpTx, default_ttl, xmit_with_options};
-use super::{exthdrs, icmpv6, net, options, route};
+use super::{exthdrs, icmpv6, net, options, rfc8335, route};
 use crate::base::contain::contain;
 use crate::base::env::{Duration, Instant};
 use crate::base::error::Error;
-use crate::counters::{DropReason, Mib};
+use crate::counters::{DropReason, Level, Mib};
 use crate::sock::dst::Dst;
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::IpHandler;
@@ -372,10 +372,9 @@ impl IpHandler for Icmp {
         let (ty, code) = (skb.linear()[0], skb.linear()[1]);
         count_in(stack, ty);
         match ty {
-            // Probes are off by default (icmp_echo_enable_probe).
-            kind::EXT_ECHO => return stack.mib.drop(DropReason::IcmpMalformed),
-            kind::EXT_ECHO_REPLY => return net(stack).ping.deliver(stack, skb, info),
-            t if t > MAX_KIND => return bad(stack, DropReason::IcmpMalformed),
+            kind::EXT_ECHO if !stack.sysctl.icmp_echo_ignore_all() => return echo(stack, skb, info),
+            kind::EXT_ECHO => return,
+            t if t > MAX_KIND && t != kind::EXT_ECHO_REPLY => return bad(stack, DropReason::IcmpMalformed),
             _ => {}
         }
         if info.not_unicast && !net(stack).routes.is_local(info.dst) {
@@ -393,7 +392,7 @@ impl IpHandler for Icmp {
             kind::ECHO if !stack.sysctl.icmp_echo_ignore_all() => echo(stack, skb, info),
             kind::ECHO => {}
             kind::TIMESTAMP => timestamp(stack, skb, info),
-            kind::ECHO_REPLY => net(stack).ping.deliver(stack, skb, info),
+            kind::ECHO_REPLY | kind::EXT_ECHO_REPLY => net(stack).ping.deliver(stack, skb, info),
             t if icmp::is_error_kind(t) => error(stack, skb, info, ty, code),
             // Known, counted, and without effect on a host.
             _ => {}
@@ -422,24 +421,41 @@ fn way_of_request(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo) -> Optio
     way
 }
 
+/// The header of the reply to an echo request, without checksum, whose data is `skb`. None: it draws no reply.
+fn echo_reply(stack: &Stack, head: [u8; 8], skb: &Skb) -> Option<[u8; 8]> {
+    let [ty, code, _, _, rest @ ..] = head;
+    let (ty, code, rest) = match ty {
+        kind::ECHO => (kind::ECHO_REPLY, code, rest),
+        _ => {
+            let mut extension = [0; rfc8335::LEN];
+            let n = skb.copy_out(0, &mut extension);
+            let (code, rest) = rfc8335::answer(stack, code, rest, &extension[..n])?;
+            (kind::EXT_ECHO_REPLY, code, rest)
+        }
+    };
+    let mut out = [ty, code, 0, 0, 0, 0, 0, 0];
+    out[4..].copy_from_slice(&rest);
+    Some(out)
+}
+
 /// Sends the message back; the payload's pages are shared, not copied.
 fn echo(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     let Some(way) = way_of_request(stack, &mut skb, info) else { return };
     let mut head = [0; 8];
     skb.copy_out(0, &mut head);
     skb.pull(icmp::HEADER_LEN);
+    let Some(mut head) = echo_reply(stack, head, &skb) else { return };
     let mut out = skb.share();
     (out.owner, out.tx_stamp) = (None, None);
     out.csum = Csum::None;
-    head[0] = kind::ECHO_REPLY;
-    head[2..4].fill(0);
     let sum = out.checksum(checksum::sum(&head, 0));
     head[2..4].copy_from_slice(&checksum::finish(sum).to_be_bytes());
     let Some(h) = out.push(icmp::HEADER_LEN) else { return };
     h.copy_from_slice(&head);
-    let limited = stack.sysctl.icmp_ratemask() & 1 == 1;
+    // Of the types behind the known ones none is limited (icmpv4_mask_allow).
+    let limited = head[0] == kind::ECHO_REPLY && stack.sysctl.icmp_ratemask() & 1 == 1;
     if net(stack).limits.allow(stack, info.src, stack.sysctl.icmp_ratelimit(), limited, info.now) {
-        reply_v4(stack, out, info, info.tos, (kind::ECHO_REPLY, way));
+        reply_v4(stack, out, info, info.tos, (head[0], way));
     }
 }
 
@@ -536,9 +552,11 @@ fn error(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo, ty: u8, code: u8) 
         }
     }
     let (src, dst) = (IpAddr::V4(q.ip.src()), IpAddr::V4(q.ip.dst()));
-    // What was sent to a broadcast draws no errors (icmp_ignore_bogus_error_responses). Whether a socket here sent the
-    // quoted packet is for its protocol to say.
-    if net(stack).routes.is_broadcast(dst) {
+    // What was sent to a broadcast draws no errors (RFC 1122 §3.2.2). Linux either takes them in silence or drops them
+    // with a word to the administrator.
+    if !stack.sysctl.icmp_ignore_bogus_error_responses() && net(stack).routes.is_broadcast(dst) {
+        let line = || format!("{} sent an invalid ICMP type {ty}, code {code} error to a broadcast: {dst}", info.src);
+        stack.mib.log(&net(stack).log, Level::Warning, || line().into(), || info.now);
         return stack.mib.drop(DropReason::IcmpImplausible);
     }
     let (errno, fatal) = convert(ty, code);

@@ -3,14 +3,14 @@
 
 use super::icmp::{Problem, deliver_error};
 use super::output::{IpTx, default_ttl, xmit};
-use super::{autoconf, exthdrs, flowlabel, multicast, neigh, net, route};
+use super::{autoconf, exthdrs, flowlabel, multicast, neigh, net, rfc8335, route};
 use crate::base::error::Error;
 use crate::counters::{DropReason, Mib};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::IpHandler;
 use crate::sock::skb::{Skb, SkbInner};
 use crate::stack::Stack;
-use crate::wire::icmpv6::{self, Icmpv6Header, Message, Quoted, kind, parameter_problem, time_exceeded, unreachable};
+use crate::wire::icmpv6::{self, Icmpv6Header, Message, kind, parameter_problem, time_exceeded, unreachable};
 use crate::wire::ipv6::{self, Ipv6Header};
 use crate::wire::membership::mld;
 use crate::wire::{ParseError, checksum, proto};
@@ -192,8 +192,8 @@ impl IpHandler for Icmpv6 {
             return stack.mib.drop(DropReason::Ipv6NdiscFrag);
         }
         match ty {
-            kind::ECHO => echo(stack, &skb, info, dst),
-            kind::ECHO_REPLY => net(stack).ping.deliver(stack, skb, info),
+            kind::ECHO | kind::EXT_ECHO => echo(stack, &skb, info, dst),
+            kind::ECHO_REPLY | kind::EXT_ECHO_REPLY => net(stack).ping.deliver(stack, skb, info),
             // Those of unknown type are passed on, too (RFC 4443 §2.4 (a)).
             ..128 => error(stack, &skb, info),
             kind::NEIGHBOUR_SOLICITATION | kind::NEIGHBOUR_ADVERTISEMENT | kind::ROUTER_ADVERTISEMENT => {
@@ -216,14 +216,20 @@ fn echo(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, dst: Ipv6Addr) {
     let ignored =
         stack.sysctl.icmp6_echo_ignore_all() || (dst.is_multicast() && stack.sysctl.icmp6_echo_ignore_multicast());
     let Ok(h) = Icmpv6Header::parse(skb.linear()) else { return };
-    if let (false, Ok(Message::Echo { data, .. })) = (ignored, h.message()) {
+    let (kind, code, data) = match h.message() {
+        _ if ignored => return,
         // The request's code, too, comes back (icmpv6_echo_reply).
-        let limited = stack.sysctl.icmp6_is_limited(kind::ECHO_REPLY) && !net(stack).routes.is_local(info.src);
-        if !net(stack).limits.allow(stack, info.src, stack.sysctl.icmp6_ratelimit(), limited, info.now) {
-            return;
+        Ok(Message::Echo { data, .. }) => (kind::ECHO_REPLY, Some((h.code(), h.rest())), data),
+        Ok(Message::Other { data, .. }) => {
+            (kind::EXT_ECHO_REPLY, rfc8335::answer(stack, h.code(), h.rest(), data), data)
         }
-        let reply_to = Message::Other { kind: kind::ECHO_REPLY, code: h.code(), rest: h.rest(), data };
-        reply(stack, &reply_to, info, (info.tos, flowlabel::of_echo_reply(stack, info.flow_label)));
+        _ => return,
+    };
+    let Some((code, rest)) = code else { return };
+    let limited = stack.sysctl.icmp6_is_limited(kind::ECHO_REPLY) && !net(stack).routes.is_local(info.src);
+    if net(stack).limits.allow(stack, info.src, stack.sysctl.icmp6_ratelimit(), limited, info.now) {
+        let answer = Message::Other { kind, code, rest, data };
+        reply(stack, &answer, info, (info.tos, flowlabel::of_echo_reply(stack, info.flow_label)));
     }
 }
 
@@ -261,26 +267,28 @@ fn error(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo) {
     if let Some(first) = quoted.first_mut() {
         *first = *first & 15 | 0x60;
     }
-    let Ok(q) = Quoted::parse(&quoted) else { return bad(stack, DropReason::IcmpMalformed) };
-    let src = IpAddr::V6(q.ip.src());
-    // Of a later fragment there is no transport header to find a socket by.
-    if q.upper.fragment.is_some_and(|f| f.offset != 0) {
-        return stack.mib.drop(DropReason::IcmpImplausible);
-    }
+    let Ok(ip) = Ipv6Header::parse_quoted(&quoted) else { return bad(stack, DropReason::IcmpMalformed) };
+    let (protocol, transport) = match exthdrs::skip(&quoted, ip.next_header(), ipv6::HEADER_LEN) {
+        // Of a later fragment there is no transport header to find a socket by.
+        Some((.., fragment)) if fragment & !7 != 0 => return stack.mib.drop(DropReason::IcmpImplausible),
+        Some((protocol, at, _)) => (protocol, quoted.get(at..).filter(|t| t.len() >= 8)),
+        None => (0, None),
+    };
+    let Some(transport) = transport else { return bad(stack, DropReason::IcmpMalformed) };
     let (errno, fatal) = convert(h.kind(), h.code());
     let e = IcmpError {
         reporter: info.src,
-        src,
-        dst: IpAddr::V6(q.ip.dst()),
-        protocol: q.protocol(),
+        src: IpAddr::V6(ip.src()),
+        dst: IpAddr::V6(ip.dst()),
+        protocol,
         ty: h.kind(),
         code: h.code(),
         info: value,
         errno,
         fatal,
-        quoted: q.transport(),
-        extension: extension.saturating_sub(quoted.len() - q.transport().len()),
-        flowinfo: u32::from(q.ip.traffic_class()) << 20 | q.ip.flow_label(),
+        quoted: transport,
+        extension: extension.saturating_sub(quoted.len() - transport.len()),
+        flowinfo: u32::from(ip.traffic_class()) << 20 | ip.flow_label(),
         flow_label: info.flow_label,
         ifindex: info.ifindex,
         ttl: info.ttl,

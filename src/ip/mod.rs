@@ -24,6 +24,7 @@
 //! | `port_table` | sockets by port, for UDP and what is plugged in |
 //! | `ports` | choice of local ports |
 //! | `rfc4884` | extensions of ICMP errors |
+//! | `rfc8335` | PROBE: extended echo |
 //! | `route` | routes, addresses, choice of the source |
 //! | `rxcontrol` | control messages of received datagrams |
 //! | `slots` | where raw and ping sockets are plugged in |
@@ -53,6 +54,7 @@ pub(crate) mod pktoptions;
 pub mod port_table;
 pub(crate) mod ports;
 pub(crate) mod rfc4884;
+pub(crate) mod rfc8335;
 pub mod route;
 pub mod rxcontrol;
 pub(crate) mod slots;
@@ -62,6 +64,7 @@ pub mod source;
 pub mod txcontrol;
 
 use crate::base::error::{Error, Result};
+use crate::counters::Log;
 use crate::stack::Stack;
 use crate::wire::addr::Cidr;
 use crate::wire::proto;
@@ -86,6 +89,8 @@ pub(crate) struct Ip {
     pub idents: ident::Idents,
     /// Rate limits of ICMP.
     pub limits: icmp::Limits,
+    /// Lines about what other hosts do wrong.
+    pub log: Log,
     /// Counters of port choice.
     pub ports: ports::Ports,
     /// Who gets copies of all packets: raw sockets.
@@ -106,6 +111,7 @@ impl Default for Ip {
             groups: multicast::Groups::default(),
             idents: ident::Idents::new(),
             limits: icmp::Limits::default(),
+            log: Log::new("IP"),
             ports: ports::Ports::default(),
             raw: slots::RawSlot::default(),
             ping: slots::PingSlot::default(),

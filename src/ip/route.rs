@@ -32,7 +32,7 @@ mod select;
 
 pub use change::{add_address, add_route, del_address, del_route, replace_route};
 pub(super) use change::{add_address_alone, add_link_local, del_address_alone, del_exact};
-use select::select_source;
+use select::{any_address_v4, select_source};
 
 /// Destinations a thread's cache remembers; a full one is emptied, which bounds the memory that spoofed destinations
 /// take.
@@ -509,6 +509,7 @@ fn resolve(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32, gener
         Some(d) => (oif == 0 || d.ifindex == oif) && d.is_up(),
         None => true,
     });
+    let assumed = found.is_none();
     let (spec, dev) = match (found, bound) {
         (Some(r), _) => match (r.kind, &r.dev) {
             (RouteKind::Unreachable, _) => return Err(Error::HostUnreach),
@@ -532,6 +533,13 @@ fn resolve(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32, gener
     drop(inner);
     only_on_loopback(src, &dev)?;
     let own = src.or(spec.src).or_else(|| select_source(stack, &dev, spec.gateway.unwrap_or(dst), dst));
+    // An address of this host alone is no source for somebody whom nothing but the device's name reaches: then it is
+    // any other interface's (inet_select_addr with RT_SCOPE_LINK).
+    let no_source = |own: &IpAddr| src.is_none() && assumed && kind == DstKind::Unicast && own.is_loopback();
+    let own = match own {
+        Some(own) if no_source(&own) => any_address_v4(stack),
+        own => own,
+    };
     let unspecified = match dst {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -580,6 +588,5 @@ fn make(
         metrics: r.metrics,
     }
 }
-
 #[cfg(test)]
 mod tests;

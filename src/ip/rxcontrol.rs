@@ -13,7 +13,7 @@ use crate::sock::skb::{Skb, SkbInner};
 use crate::sock::sockopt::name_bytes;
 use crate::sock::tstamp;
 use crate::sock::{SockCommon, SockGuard, flag, ip_flag, more};
-use crate::wire::ip;
+use crate::wire::{checksum, ip, proto, udp};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::Ordering;
 
@@ -24,6 +24,7 @@ const CB_PKTINFO: usize = 0;
 const CB_DROPS: usize = 1;
 
 const IP_ORIGDSTADDR: i32 = 20;
+const IP_CHECKSUM: i32 = 23;
 const IP_RECVFRAGSIZE: i32 = 25;
 pub(super) const IPV6_2292PKTINFO: i32 = 2;
 pub(super) const IPV6_2292HOPLIMIT: i32 = 8;
@@ -31,7 +32,8 @@ pub(super) const IPV6_FLOWINFO: i32 = 11;
 const IPV6_ORIGDSTADDR: i32 = 74;
 const IPV6_RECVFRAGSIZE: i32 = 77;
 
-const OF_V4: u32 = ip_flag::RECVOPTS | ip_flag::RETOPTS | ip_flag::ORIGDSTADDR | ip_flag::RECVFRAGSIZE;
+const OF_V4: u32 =
+    ip_flag::RECVOPTS | ip_flag::RETOPTS | ip_flag::ORIGDSTADDR | ip_flag::CHECKSUM | ip_flag::RECVFRAGSIZE;
 pub(super) const OF_V6: u32 = ip_flag::FLOWINFO
     | ip_flag::HEADERS6
     | ip_flag::PKTINFO_2292
@@ -104,7 +106,9 @@ fn control_with(g: &SockGuard<'_>, skb: &SkbInner, (noted, drops): (u64, u32), m
             IpAddr::V6(_) => (rx.ifindex, Ipv4Addr::UNSPECIFIED),
         };
         ip_control(c, rx.dst, info, (rx.ttl, rx.tos), &mut msg.control);
-        add(g, skb, &rx, &mut msg.control);
+        // A part of a datagram is not copied before all of it is summed.
+        let is_part = msg.flags & libc::MSG_PEEK != 0 || msg.out_flags & libc::MSG_TRUNC != 0;
+        add(g, skb, &rx, is_part, &mut msg.control);
     }
 }
 
@@ -159,13 +163,13 @@ pub(super) fn ip_control(
 
 /// Adds what the socket asked for beyond the common options.
 #[inline]
-fn add(g: &SockGuard<'_>, skb: &SkbInner, rx: &PacketInfo, to: &mut Vec<Control>) {
+fn add(g: &SockGuard<'_>, skb: &SkbInner, rx: &PacketInfo, is_part: bool, to: &mut Vec<Control>) {
     let c = &g.common;
     if c.ip_flags & (OF_V4 | OF_V6) == 0 {
         return;
     }
     match rx.dst {
-        IpAddr::V4(_) => add_v4(g, skb, rx, to),
+        IpAddr::V4(_) => add_v4(g, skb, rx, is_part, to),
         IpAddr::V6(dst) => {
             let port = destination_port(skb, 0);
             add_v6(c, skb.saved_header.as_deref(), rx, (dst, port), skb.frag_max_size, to);
@@ -173,7 +177,7 @@ fn add(g: &SockGuard<'_>, skb: &SkbInner, rx: &PacketInfo, to: &mut Vec<Control>
     }
 }
 
-fn add_v4(g: &SockGuard<'_>, skb: &SkbInner, rx: &PacketInfo, to: &mut Vec<Control>) {
+fn add_v4(g: &SockGuard<'_>, skb: &SkbInner, rx: &PacketInfo, is_part: bool, to: &mut Vec<Control>) {
     let flags = g.common.ip_flags;
     let mut push = |ty, data| to.push(Control::Other { level: libc::SOL_IP, ty, data });
     let header = skb.saved_header.as_deref();
@@ -196,9 +200,36 @@ fn add_v4(g: &SockGuard<'_>, skb: &SkbInner, rx: &PacketInfo, to: &mut Vec<Contr
     {
         push(IP_ORIGDSTADDR, name_bytes(name_of(rx.dst, port, 0)));
     }
+    if flags & ip_flag::CHECKSUM != 0
+        && let Some(sum) = summed(g, skb, rx, is_part)
+    {
+        push(IP_CHECKSUM, sum.to_ne_bytes().to_vec());
+    }
     if flags & ip_flag::RECVFRAGSIZE != 0 && skb.frag_max_size != 0 {
         push(IP_RECVFRAGSIZE, i32::from(skb.frag_max_size).to_ne_bytes().to_vec());
     }
+}
+
+/// The sum that IP_CHECKSUM tells: of a datagram's payload, where it was summed before it is read, or of a ping
+/// socket's message with its header. Nothing was summed of what came from this host, and a long datagram is while it
+/// is copied (ip_cmsg_recv_checksum).
+fn summed(g: &SockGuard<'_>, skb: &SkbInner, rx: &PacketInfo, is_part: bool) -> Option<u32> {
+    let bytes = |n: usize| {
+        let mut bytes = vec![0; n];
+        skb.copy_out(0, &mut bytes);
+        bytes
+    };
+    if is_ping(g.sock) {
+        return Some(checksum::unfolded(&bytes(skb.len()), 0));
+    }
+    let before = g.sock.protocol == u16::from(proto::UDP) && (is_part || skb.len() <= udp::CHECKSUM_BREAK);
+    if !before || g.stack.netdevs.by_index(rx.ifindex).is_none_or(|d| d.caps().loopback) {
+        return None;
+    }
+    let all = bytes(skb.len());
+    let header = all.get(..udp::HEADER_LEN).filter(|h| h[udp::CHECKSUM_OFFSET..] != [0, 0])?;
+    // The header is taken out again (skb_postpull_rcsum).
+    Some(checksum::unfolded(header, checksum::unfolded(&all, 0).wrapping_neg()).wrapping_neg())
 }
 
 /// Adds what the socket asked for beyond the common options of the packet that a queued error is about, an ICMP message
@@ -215,6 +246,10 @@ pub(super) fn of_error(c: &SockCommon, p: &IpPacket, e: &ErrEntry, to: &mut Vec<
             if let Some(port) = port.filter(|_| c.ip_flags & ip_flag::ORIGDSTADDR != 0) {
                 let data = name_bytes(name_of(p.dst, port, 0));
                 to.push(Control::Other { level: libc::SOL_IP, ty: IP_ORIGDSTADDR, data });
+            }
+            if quotes && c.ip_flags & ip_flag::CHECKSUM != 0 {
+                // That of any ICMP message whose checksum is right.
+                to.push(Control::Other { level: libc::SOL_IP, ty: IP_CHECKSUM, data: vec![0xff; 4] });
             }
         }
         IpAddr::V6(dst) => {

@@ -5,8 +5,7 @@
 //! `own` has the options that are a bit or a small value and nothing else.
 //!
 //! A socket of IPv6 has the options of both families, each with its own value: what IP_RECVTTL asks for counts for
-//! packets of IPv4, IPV6_RECVHOPLIMIT for those of IPv6. IP_CHECKSUM is for streams alone, which deliver no such
-//! control data on Linux either.
+//! packets of IPv4, IPV6_RECVHOPLIMIT for those of IPv6.
 
 pub(crate) mod own;
 
@@ -122,10 +121,10 @@ fn set_ip_flag(g: &mut SockGuard<'_>, bit: u32, on: bool) {
     g.common.ip_flags = g.common.ip_flags & !bit | if on { bit } else { 0 };
 }
 
-/// The bit of an option that is only kept, for sockets that have it.
-fn kept(g: &SockGuard<'_>, name: i32) -> Option<u32> {
+/// The bit of an option that is a bit of `ip_flags`.
+fn kept(name: i32) -> Option<u32> {
     match name {
-        IP_CHECKSUM if is_stream(g) => Some(ip_flag::CHECKSUM),
+        IP_CHECKSUM => Some(ip_flag::CHECKSUM),
         libc::IP_MULTICAST_ALL => Some(ip_flag::MULTICAST_ALL),
         _ => None,
     }
@@ -173,7 +172,7 @@ fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
     if let Some(done) = own::set_v4(g, name, value) {
         return done;
     }
-    if let Some(bit) = kept(g, name) {
+    if let Some(bit) = kept(name) {
         if name == libc::IP_MULTICAST_ALL {
             some()?;
             if !(0..=1).contains(&val) {
@@ -372,7 +371,7 @@ fn get_v4(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
     }
     let c = &g.common;
     let bit = |b: u32| c.flag(b) as i32;
-    if let Some(bit) = kept(g, name) {
+    if let Some(bit) = kept(name) {
         return Ok(put_short(value, (c.ip_flags & bit != 0) as i32));
     }
     match own::get_v4(g, name, value) {

@@ -36,13 +36,15 @@ impl Asked {
     /// name says the interface `scope`.
     fn leave_from(&mut self, g: &SockGuard<'_>, v4: bool, scope: u32, (ifindex, addr): (u32, IpAddr)) -> Result<()> {
         let (stack, c) = (g.stack, &g.common);
+        let of_socket = || if c.bound_dev_if != 0 { c.bound_dev_if } else { sockopt::sticky_if(c) };
         if ifindex != 0 {
-            if !v4 && c.bound_dev_if != 0 && c.bound_dev_if != ifindex {
+            // What the destination names comes before what the socket does.
+            let known = if scope != 0 { scope } else { of_socket() };
+            if !v4 && known != 0 && known != ifindex {
                 return Err(Error::Inval);
             }
             self.oif = ifindex;
         }
-        let of_socket = || if c.bound_dev_if != 0 { c.bound_dev_if } else { sockopt::sticky_if(c) };
         let device = match self.oif {
             0 if !v4 && scope != 0 => scope,
             0 if !v4 => of_socket(),

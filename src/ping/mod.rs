@@ -34,6 +34,15 @@ use std::sync::atomic::Ordering;
 /// Longest ICMP message that an IPv4 packet holds.
 const MAX_MESSAGE: usize = 65_535 - ip::HEADER_LEN;
 
+/// Whether a ping socket may send, or hear of, a message of this type and code (ping_supported).
+fn supported(v4: bool, ty: u8, code: u8) -> bool {
+    let types = match v4 {
+        true => [icmp::kind::ECHO, icmp::kind::EXT_ECHO],
+        false => [wire6::kind::ECHO, wire6::kind::EXT_ECHO],
+    };
+    types.contains(&ty) && code == 0
+}
+
 /// The table of operations, of one family, and the sockets of both.
 struct Ping {
     v4: bool,
@@ -70,9 +79,8 @@ impl PingRcv for Table {
 
     /// Delivers an error about an echo request to the socket that sent the request.
     fn err(&self, stack: &Arc<Stack>, e: &IcmpError<'_>) {
-        let echo = if e.src.is_ipv4() { icmp::kind::ECHO } else { wire6::kind::ECHO };
         let id = match e.quoted {
-            [ty, _, _, _, a, b, ..] if *ty == echo => u16::from_be_bytes([*a, *b]),
+            [ty, code, _, _, a, b, ..] if supported(e.src.is_ipv4(), *ty, *code) => u16::from_be_bytes([*a, *b]),
             // Not about an echo request, so no socket sent it.
             _ => return stack.mib.drop(DropReason::IcmpImplausible),
         };
@@ -213,8 +221,7 @@ impl Proto for Ping {
         let whole = msg.readable();
         let mut bytes = vec![0; len];
         msg.copy_to(&mut bytes[..icmp::HEADER_LEN]);
-        let echo = if self.v4 { icmp::kind::ECHO } else { wire6::kind::ECHO };
-        if bytes[0] != echo || bytes[1] != 0 {
+        if !supported(self.v4, bytes[0], bytes[1]) {
             return Err(Error::Inval);
         }
         let mut g = sk.lock();

@@ -46,22 +46,40 @@ fn recv(s: &Socket) -> Result<(Vec<u8>, Option<SocketAddr>)> {
 #[test]
 fn a_reply_reaches_the_socket_whose_port_is_its_identifier() {
     let b = Bench::on_ip();
-    for (family, request, answer, to, from) in
-        [(libc::AF_INET, 8, 0, "127.0.0.1:0", "127.0.0.1:0"), (libc::AF_INET6, 128, 129, "[::1]:0", "[::1]:0")]
-    {
+    b.stack.sysctl.set("net.ipv4.icmp_echo_enable_probe", "1").unwrap();
+    for (family, request, answer, to, from) in [
+        (libc::AF_INET, 8, 0, "127.0.0.1:0", "127.0.0.1:0"),
+        (libc::AF_INET, 42, 43, "127.0.0.1:0", "127.0.0.1:0"),
+        (libc::AF_INET6, 128, 129, "[::1]:0", "[::1]:0"),
+        (libc::AF_INET6, 160, 161, "[::1]:0", "[::1]:0"),
+    ] {
         let (s, other) = (ping(&b, family), ping(&b, family));
         send(&other, &[request, 0, 0, 0, 0, 0, 0, 9], to).unwrap();
         // The stack sets identifier and checksum, whatever the program wrote there.
         send(&s, &[request, 0, 0xff, 0xff, 0xee, 0xee, 0, 5, b'h', b'i'], to).unwrap();
         let (bytes, name) = recv(&s).unwrap();
         assert_eq!(name, Some(from.parse().unwrap()));
-        assert_eq!((bytes[0], &bytes[6..]), (answer, &[0, 5, b'h', b'i'][..]));
+        // PROBE's state stands beside the sequence number; this question names no interface.
+        let is_probe = matches!(request, 42 | 160);
+        let last = |sent| if is_probe { 0 } else { sent };
+        assert_eq!((bytes[0], bytes[1], &bytes[6..]), (answer, is_probe.into(), &[0, last(5), b'h', b'i'][..]));
         assert_eq!(u16::from_be_bytes([bytes[4], bytes[5]]), s.local_addr().unwrap().port());
         assert_eq!(recv(&s), Err(Error::Again));
-        assert_eq!(recv(&other).unwrap().0[7], 9);
+        assert_eq!(recv(&other).unwrap().0[7], last(9));
         for bad in [&[request, 0, 0, 0, 0, 0, 0][..], &[answer, 0, 0, 0, 0, 0, 0, 0], &[request, 1, 0, 0, 0, 0, 0, 0]] {
             assert_eq!(send(&s, bad, to), Err(Error::Inval));
         }
+    }
+}
+
+#[test]
+fn bind_chooses_an_identifier_whatever_ip_bind_address_no_port_says() {
+    let b = Bench::on_ip();
+    for (family, any) in [(libc::AF_INET, "0.0.0.0:0"), (libc::AF_INET6, "[::]:0")] {
+        let s = ping(&b, family);
+        s.setsockopt(libc::SOL_IP, 24, &1i32.to_ne_bytes()).unwrap();
+        s.bind(any.parse().unwrap()).unwrap();
+        assert_ne!(s.local_addr().unwrap().port(), 0);
     }
 }
 

@@ -314,6 +314,11 @@ impl Stack {
         !self.shared.load(Ordering::Relaxed)
     }
 
+    /// The same of CAP_NET_BIND_SERVICE.
+    pub(crate) fn net_bind_service(&self) -> bool {
+        self.net_admin()
+    }
+
     /// The same of CAP_NET_RAW.
     pub(crate) fn net_raw(&self) -> bool {
         self.net_admin()

@@ -2,8 +2,8 @@
 //! table for get, set and list, and the getters of the data path. Names, ranges and defaults are those of Linux 6.18
 //! (ranges as observed in a new network namespace). Linux: sysctl_net_ipv4.c, sysctl_net_core.c, sysctl_net_ipv6.c.
 //!
-//! When the feature of a `Planned` row is implemented, change the word to `Live`: until then only the default, or the
-//! value that disables the feature, can be set.
+//! When the feature of a `Planned` row is implemented, change the word to `Live`: until then only the default can be
+//! set.
 
 use super::{Def, Kind, Mode, Support, Sysctls};
 use crate::base::env::Duration;
@@ -315,8 +315,8 @@ sysctls! {
         "Registered upper-layer protocols; answered by a reader hook.",
     tcp_available_stacks "net.ipv4.tcp_available_stacks" text(0, 0) "default" Live Ro
         "TCPs that TCP_STACK may choose, which Linux lacks; answered by a reader hook.",
-    tcp_child_ehash_entries "net.ipv4.tcp_child_ehash_entries" uint(0, 16777216) "0" Planned Rw
-        "Hash table size of a child namespace; 0: share.",
+    tcp_child_ehash_entries "net.ipv4.tcp_child_ehash_entries" uint(0, 16777216) "0" Legacy Rw
+        "Hash table size of child namespaces, which a stack cannot have; 0: share.",
     tcp_early_demux "net.ipv4.tcp_early_demux" flag(0, 255) "0" Planned Rw
         "Find the socket before routing. Linux: 1; here a packet is routed first, by a cache.",
     tcp_ehash_entries "net.ipv4.tcp_ehash_entries" int(I32_MIN, I32_MAX) "-262144" Live Ro
@@ -325,8 +325,8 @@ sysctls! {
         "Without effect since Linux 4.15.",
     tcp_fwmark_accept "net.ipv4.tcp_fwmark_accept" flag(0, 255) "0" Live Rw
         "An accepted socket takes its SYN's mark, where the listener has none.",
-    tcp_l3mdev_accept "net.ipv4.tcp_l3mdev_accept" flag(0, 1) "0" Planned Rw
-        "Listeners accept from any VRF.",
+    tcp_l3mdev_accept "net.ipv4.tcp_l3mdev_accept" flag(0, 1) "0" Legacy Rw
+        "Listeners accept from any VRF: as on a kernel without VRFs, there is none.",
     tcp_stack "net.ipv4.tcp_stack" text(0, 0) "default" Live Rw
         "TCP of new sockets, which Linux lacks. Refused with ENOENT, by a validator hook, when not registered.",
     tcp_low_latency "net.ipv4.tcp_low_latency" int(I32_MIN, I32_MAX) "0" Legacy Rw
@@ -364,8 +364,8 @@ sysctls! {
         "Path MTU discovery: 0 on, 1 off, 2 ignore what ICMP says, 3 only from known sockets.",
     ip_nonlocal_bind "net.ipv4.ip_nonlocal_bind" flag(0, 255) "0" Live Rw
         "bind to addresses that are not ours.",
-    ip_unprivileged_port_start "net.ipv4.ip_unprivileged_port_start" int(0, 65535) "1024" Planned Rw
-        "First port without privilege. A program owns its stack, so nothing is privileged here yet.",
+    ip_unprivileged_port_start "net.ipv4.ip_unprivileged_port_start" int(0, 65535) "0" Live Rw
+        "First port that programs of a shared stack may bind; its owner may bind all. Linux: 1024.",
     ipfrag_high_thresh "net.ipv4.ipfrag_high_thresh" ulong(0, U64_MAX) "4194304" Live Rw
         "Bytes of fragments kept; not below `ipfrag_low_thresh`.",
     ipfrag_low_thresh "net.ipv4.ipfrag_low_thresh" ulong(0, U64_MAX) "3145728" Legacy Rw
@@ -385,16 +385,16 @@ sysctls! {
     route_mtu_expires "net.ipv4.route.mtu_expires" secs(-8589934, 8589934) "600" Live Rw
         "How long a learned path MTU is kept.",
     // ICMP.
-    icmp_echo_enable_probe "net.ipv4.icmp_echo_enable_probe" flag(0, 1) "0" Planned Rw
-        "Answer PROBE (RFC 8335).",
+    icmp_echo_enable_probe "net.ipv4.icmp_echo_enable_probe" flag(0, 1) "0" Live Rw
+        "Answer PROBE (RFC 8335), of both families.",
     icmp_echo_ignore_all "net.ipv4.icmp_echo_ignore_all" flag(0, 1) "0" Live Rw
         "Do not answer echo requests.",
     icmp_echo_ignore_broadcasts "net.ipv4.icmp_echo_ignore_broadcasts" flag(0, 1) "1" Live Rw
         "Do not answer broadcast and multicast echo requests.",
-    icmp_errors_use_inbound_ifaddr "net.ipv4.icmp_errors_use_inbound_ifaddr" flag(0, 1) "0" Planned Rw
-        "Errors come from the address of the arriving interface.",
-    icmp_ignore_bogus_error_responses "net.ipv4.icmp_ignore_bogus_error_responses" flag(0, 1) "1" Planned Rw
-        "Do not log errors that answer broadcasts.",
+    icmp_errors_use_inbound_ifaddr "net.ipv4.icmp_errors_use_inbound_ifaddr" flag(0, 1) "0" Legacy Rw
+        "Errors about forwarded packets have the address of the arriving interface; a host forwards none.",
+    icmp_ignore_bogus_error_responses "net.ipv4.icmp_ignore_bogus_error_responses" flag(0, 1) "1" Live Rw
+        "Do not log errors that answer broadcasts. The log is that of `usersock trace`.",
     icmp_msgs_burst "net.ipv4.icmp_msgs_burst" int(0, I32_MAX) "50" Live Rw
         "Limited ICMP messages in a burst, all destinations.",
     icmp_msgs_per_sec "net.ipv4.icmp_msgs_per_sec" int(0, I32_MAX) "1000" Live Rw
@@ -404,14 +404,14 @@ sysctls! {
     icmp_ratemask "net.ipv4.icmp_ratemask" int(I32_MIN, I32_MAX) "6168" Live Rw
         "ICMP types that are limited, a bit each.",
     // UDP.
-    udp_child_hash_entries "net.ipv4.udp_child_hash_entries" uint(0, 65536) "0" Planned Rw
-        "Hash table size of a child namespace; 0: share.",
+    udp_child_hash_entries "net.ipv4.udp_child_hash_entries" uint(0, 65536) "0" Legacy Rw
+        "Hash table size of child namespaces, which a stack cannot have; 0: share.",
     udp_early_demux "net.ipv4.udp_early_demux" flag(0, 255) "0" Planned Rw
         "Find the socket before routing. Linux: 1; here a packet is routed first, by a cache.",
     udp_hash_entries "net.ipv4.udp_hash_entries" int(I32_MIN, I32_MAX) "-16384" Live Ro
         "Slots of the UDP table; negative: shared by namespaces.",
-    udp_l3mdev_accept "net.ipv4.udp_l3mdev_accept" flag(0, 1) "0" Planned Rw
-        "Sockets receive from any VRF.",
+    udp_l3mdev_accept "net.ipv4.udp_l3mdev_accept" flag(0, 1) "0" Legacy Rw
+        "Sockets receive from any VRF: as on a kernel without VRFs, there is none.",
     udp_mem "net.ipv4.udp_mem" ulongs3(0, U64_MAX) "393216\t524288\t786432" Live Rw
         "All UDP buffers, in pages: below, pressure, hard limit. Linux: by memory; here as for 16 GiB.",
     udp_rmem_min "net.ipv4.udp_rmem_min" int(1, I32_MAX) "4096" Live Rw
@@ -481,8 +481,9 @@ sysctls! {
         "Between the first two; it doubles from one to the next.",
     ip6_router_solicitation_max_interval "net.ipv6.conf.all.router_solicitation_max_interval" secs(0, 8589934)
         "3600" Live Rw "Longest time between two; 0: no limit.",
-    ip6_accept_dad "net.ipv6.conf.all.accept_dad" int(I32_MIN, I32_MAX) "0" Planned Rw
-        "Duplicate address detection.",
+    ip6_accept_dad "net.ipv6.conf.all.accept_dad" int(I32_MIN, 1) "1" Live Rw
+        "Duplicate address detection of addresses by advertisements; below 1: none. Linux's 2, which ends IPv6 of an \
+         interface, is EINVAL.",
     ip6_disable_ipv6 "net.ipv6.conf.all.disable_ipv6" flag(0, 1) "0" Live Rw
         "IPv6 off. With 0 the addresses are there again; Linux has forgotten them.",
     ip6_forwarding "net.ipv6.conf.all.forwarding" int(0, 0) "0" Live Rw

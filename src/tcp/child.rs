@@ -12,7 +12,7 @@ use super::lookup::{Entry, Holder};
 use super::tcb::{Cx, TcpSock};
 use super::{cong, mtu, rcv, rcvbuf, set_state, sock_ops, timer, ulp, window};
 use crate::counters::Mib;
-use crate::ip::{pktoptions, socket_headers};
+use crate::ip::{self, pktoptions, socket_headers};
 use crate::sock::packet::PacketInfo;
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
@@ -87,9 +87,10 @@ pub(super) fn first_segment(c: &mut Cx<'_>, mut skb: Skb) {
     skb.rx = None;
     let cb = skb.tcp;
     let signed = auth::ao_header(c.tp, &skb);
+    let ip_options = ip::options::of_segment(skb.saved_header.as_deref());
     super::proto::count_in(c, &skb);
     if let Verdict::Reset(reason) = input::rcv_state_process(c, skb) {
-        rcv::reset_from_sock(c, &cb, signed);
+        rcv::reset_from_sock(c, &cb, signed, &ip_options);
         c.stack.mib.drop(reason);
     }
 }

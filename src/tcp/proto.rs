@@ -12,7 +12,7 @@ use super::{
 use crate::base::error::{Error, Result};
 use crate::base::hash::Tuple;
 use crate::counters::{DropReason, Mib};
-use crate::ip::{bind, flowlabel, pktoptions};
+use crate::ip::{self, bind, flowlabel, pktoptions};
 use crate::sock::addr::AF_INET6;
 use crate::sock::addr::unmap;
 use crate::sock::diag::Dumped;
@@ -458,6 +458,10 @@ fn do_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
     let read = || TcpHeader::parse(skb.linear()).is_ok_and(|th| th.flag_word() == skb.tcp.flag_word);
     debug_assert!(skb.rx_segs > 1 || read());
     count_in(cx, &skb);
+    let ip_options = match state {
+        State::Established => Box::default(),
+        _ => ip::options::of_segment(skb.saved_header.as_deref()),
+    };
     let (seen, end_seq) = (pktoptions::seen(cx.sk, &mut skb), skb.tcp.end_seq);
     if state == State::Established {
         input::rcv_established(cx, skb);
@@ -465,7 +469,7 @@ fn do_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
         let cb = skb.tcp;
         let signed = auth::ao_header(cx.tp, &skb);
         if let input::Verdict::Reset(reason) = input::rcv_state_process(cx, skb) {
-            rcv::reset_from_sock(cx, &cb, signed);
+            rcv::reset_from_sock(cx, &cb, signed, &ip_options);
             cx.stack.mib.drop(reason);
         }
     }

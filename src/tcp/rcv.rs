@@ -197,8 +197,9 @@ pub(super) fn reset_of_nobody(
     send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info, said);
 }
 
-/// The same for a segment that a connected sock refuses. `signed`: its TCP-AO option.
-pub(super) fn reset_from_sock(cx: &Cx<'_>, cb: &TcpCb, signed: Option<AoHeader>) {
+/// The same for a segment that a connected sock refuses. `signed`: its TCP-AO option; `ip_options`: what answers those
+/// of its IP header.
+pub(super) fn reset_from_sock(cx: &Cx<'_>, cb: &TcpCb, signed: Option<AoHeader>, ip_options: &[u8]) {
     let (sk, now) = (&*cx.sk, cx.now);
     let info = PacketInfo {
         src: sk.daddr,
@@ -213,7 +214,7 @@ pub(super) fn reset_from_sock(cx: &Cx<'_>, cb: &TcpCb, signed: Option<AoHeader>)
     };
     let Ok(signer) = auth::reset_key(cx, signed) else { return };
     let label = flowlabel::reflected(sk, cb.flow_label);
-    let said = Said { signer: signer.as_ref(), flow_label: label, ip_options: &[] };
+    let said = Said { signer: signer.as_ref(), flow_label: label, ip_options };
     send_reset(cx.stack, cb, sk.daddr, sk.saddr, sk.dport, sk.sport, &info, said);
 }
 
@@ -479,6 +480,10 @@ fn plausible(cx: &Cx<'_>, seq: SeqNum) -> bool {
 
 fn mtu_err(cx: &mut Cx<'_>, seq: SeqNum, mtu: u32) {
     if matches!(cx.state(), State::Close | State::Listen) || !plausible(cx, seq) {
+        return;
+    }
+    // Over IPv6 it has to make segments smaller (tcp_v6_mtu_reduced).
+    if cx.sk.daddr.is_ipv6() && super::mtu::mtu_to_mss(cx, mtu) >= cx.tp.mss_cache {
         return;
     }
     // IP_PMTUDISC_INTERFACE (4) and IP_PMTUDISC_OMIT (5) ignore ICMP.

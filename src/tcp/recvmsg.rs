@@ -299,17 +299,17 @@ impl Recv {
         };
         let mut used = (len - offset).min(self.len);
         if cx.tp.urg_data != 0 {
-            let to_urgent = cx.tp.rare().urg_seq.since(self.seq) as usize;
-            if to_urgent == 0 {
-                if !cx.sk.flag(flag::URGINLINE) {
-                    // The urgent byte is not part of the stream: it is skipped.
+            match cx.tp.rare().urg_seq.since(self.seq) as usize {
+                to_urgent if to_urgent >= used => {}
+                // The urgent byte is not part of the stream: it is skipped.
+                0 if !cx.sk.flag(flag::URGINLINE) => {
                     self.seq += 1;
                     self.urg_hole += 1;
                     offset += 1;
-                    used = used.saturating_sub(1);
+                    used -= 1;
                 }
-            } else if to_urgent < used {
-                used = to_urgent;
+                0 => {}
+                to_urgent => used = to_urgent,
             }
         }
         if used > 0 {

@@ -15,12 +15,9 @@ use crate::sock::proto::{IpHandler, SockRef};
 use crate::sock::skb::{Csum, GsoType, Skb};
 use crate::sock::{Delivered, Sock, SockGuard};
 use crate::stack::Stack;
-use crate::wire::{checksum, proto, udp};
+use crate::wire::{checksum, ip, ipv6, proto, udp};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-/// A longer datagram's checksum is verified when it is read (CHECKSUM_BREAK).
-const CHECKSUM_BREAK: usize = 76;
 
 /// Bytes of header in front of the payload.
 pub(super) const HEADER: usize = udp::HEADER_LEN;
@@ -65,7 +62,7 @@ impl IpHandler for Udp {
         skb.trim(len);
         // Over IPv6 the socket decides whether it accepts a zero checksum (RFC 6935).
         let pseudo = || checksum::pseudo_header(info.src, info.dst, proto::UDP, len as u32);
-        if !no_checksum && (len <= CHECKSUM_BREAK || skb.gso_type == GsoType::Udp) {
+        if !no_checksum && (len <= udp::CHECKSUM_BREAK || skb.gso_type == GsoType::Udp) {
             if !skb.checksum_ok(pseudo) {
                 return bad_checksum(stack, v4);
             }
@@ -231,8 +228,13 @@ fn queue_one(g: &mut SockGuard<'_>, mut skb: Skb, v4: bool) {
         return bad_checksum(g.stack, v4);
     }
     if private(g).is_ok_and(|me| me.encap.takes(&skb)) {
-        // No association is there to take it, as on a host without IPsec.
+        // No association is there to take it, and no other way of IPsec (xfrm4_esp_rcv). One that is shorter than an IP
+        // header, as a keepalive is, is dropped without a word.
         count(g.stack, v4, (Mib::UdpInDatagrams, Mib::Udp6InDatagrams));
+        let least = HEADER + if v4 { ip::HEADER_LEN } else { ipv6::HEADER_LEN };
+        if let Some(rx) = skb.rx.filter(|_| skb.len() >= least) {
+            icmp::send(g.stack, &mut skb, &rx, TransportError::PortUnreachable);
+        }
         return g.stack.mib.drop(DropReason::EspNoState);
     }
     if g.common.filter.is_some() && !is_right(&mut skb) {

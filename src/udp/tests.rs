@@ -6,6 +6,7 @@ use crate::inet::Socket;
 use crate::ip;
 use crate::sock::msg::Control;
 use crate::sock::pages::Pages;
+use crate::trace::Event;
 use crate::wire::ip::{Ipv4Header, Ipv4Repr};
 use crate::wire::ipv6::Ipv6Header;
 use crate::wire::udp::{self, UdpHeader};
@@ -15,6 +16,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::Ordering;
 
 const DONTWAIT: i32 = libc::MSG_DONTWAIT;
+const IP_CHECKSUM: i32 = 23;
 
 pub(super) fn at(s: &str) -> SocketAddr {
     s.parse().unwrap()
@@ -241,6 +243,98 @@ fn icmp_v4(src: &str, dst: &str, msg: &icmp::Message<'_>) -> Vec<u8> {
     p
 }
 
+#[test]
+fn an_error_about_a_broadcast_is_taken_or_logged_and_dropped() {
+    for (ignored, taken) in [("1", true), ("0", false)] {
+        let b = Bench::on_ip();
+        b.stack.sysctl.set("net.ipv4.icmp_ignore_bogus_error_responses", ignored).unwrap();
+        let s = bound(&b, "10.0.0.1:5000");
+        for (level, name) in [(libc::SOL_SOCKET, libc::SO_BROADCAST), (libc::SOL_IP, libc::IP_RECVERR)] {
+            s.setsockopt(level, name, &1i32.to_ne_bytes()).unwrap();
+        }
+        send_to(&s, b"anybody?", Some("10.0.0.255:7"), 0, vec![]).unwrap();
+        let sent = b.wire.take().remove(0);
+        let lines = b.stack.mib.trace.listen(b.stack.clock.clone(), || ());
+        let about = icmp::Message::Unreachable { code: 3, mtu: 0, quoted: &sent };
+        b.inject(&icmp_v4("10.0.0.9", "10.0.0.1", &about));
+        assert_eq!(recv_from(&s, 10, libc::MSG_ERRQUEUE).is_ok(), taken, "ignored: {ignored}");
+        let logged = std::iter::from_fn(|| lines.next()).find_map(|(_, e)| match e {
+            Event::Log { text, .. } => Some(text),
+            _ => None,
+        });
+        let line = "10.0.0.9 sent an invalid ICMP type 3, code 3 error to a broadcast: 10.0.0.255";
+        assert_eq!(logged.as_deref(), (!taken).then_some(line));
+    }
+}
+
+#[test]
+fn ports_below_the_first_unprivileged_one_are_for_the_owner_of_the_stack() {
+    let b = Bench::on_ip();
+    let bind = |family, addr: &str| {
+        let s = Socket::new(&b.stack, family, libc::SOCK_DGRAM, 0).unwrap();
+        s.bind(at(addr)).and_then(|()| s.bind(at(addr)))
+    };
+    let twice = |addr| (bind(libc::AF_INET6, addr).err(), bind(libc::AF_INET6, addr).err());
+    b.stack.sysctl.set("net.ipv4.ip_unprivileged_port_start", "1024").unwrap();
+    assert_eq!(b.stack.sysctl.set("net.ipv4.ip_local_port_range", "1023 40000"), Err(Error::Inval));
+    assert_eq!(bind(libc::AF_INET, "10.0.0.1:53"), Err(Error::Inval), "bound already: the owner may");
+    b.stack.share();
+    assert_eq!(bind(libc::AF_INET, "10.0.0.1:53"), Err(Error::Acces));
+    assert_eq!(bind(libc::AF_INET, "10.0.0.2:53"), Err(Error::AddrNotAvail), "whose address comes first");
+    assert_eq!(bind(libc::AF_INET, "10.0.0.1:1024"), Err(Error::Inval));
+    assert_eq!(bind(libc::AF_INET, "10.0.0.1:0"), Err(Error::Inval));
+    for addr in ["[fd00::1]:53", "[fd00::2]:53", "[::ffff:10.0.0.1]:53", "[::]:1023"] {
+        assert_eq!(twice(addr), (Some(Error::Acces), Some(Error::Acces)), "{addr}");
+    }
+    b.stack.sysctl.set("net.ipv4.ip_unprivileged_port_start", "0").unwrap();
+    assert_eq!(bind(libc::AF_INET, "10.0.0.1:53"), Err(Error::Inval));
+}
+
+/// What is expected is what Linux 6.18 told of the same datagrams over TUN and by loopback.
+#[test]
+fn ip_checksum_tells_the_sum_of_a_short_datagram_that_was_summed_when_it_came() {
+    let b = Bench::on_ip();
+    for any in ["0.0.0.0:5000", "[::]:6000"] {
+        let s = bound(&b, any);
+        s.setsockopt(libc::SOL_IP, IP_CHECKSUM, &1i32.to_ne_bytes()).unwrap();
+        let to = format!("10.0.0.1:{}", at(any).port());
+        let told_of = |payload: &[u8], room, flags| {
+            let got = recv_from(&s, room, flags).unwrap();
+            assert_eq!(got.data, payload);
+            match &got.control[..] {
+                [] => None,
+                [Control::Other { level: libc::SOL_IP, ty: IP_CHECKSUM, data }] => Some(data.clone()),
+                other => panic!("{other:?}"),
+            }
+        };
+        let told = |payload: &[u8]| told_of(payload, 300, 0);
+        for payload in [&b""[..], b"x", b"hello", &[0xf1; 68]] {
+            b.inject(&datagram_v4("10.0.0.9:7", &to, payload));
+            let told = told(payload).unwrap();
+            let folded = |n: &[u8]| crate::wire::checksum::fold(crate::wire::checksum::sum(n, 0)) % 0xffff;
+            assert_eq!(folded(&told), folded(payload), "{payload:x?}");
+        }
+        // Summed before a part of it is read, while all of it is, by nobody, and never.
+        b.inject(&datagram_v4("10.0.0.9:7", &to, &[1; 69]));
+        assert_eq!(told_of(&[1; 10], 10, 0).unwrap().len(), 4);
+        b.inject(&datagram_v4("10.0.0.9:7", &to, &[1; 69]));
+        assert_eq!(told(&[1; 69]), None);
+        let mut unsummed = datagram_v4("10.0.0.9:7", &to, b"hello");
+        unsummed[26..28].fill(0);
+        b.inject(&unsummed);
+        assert_eq!(told(b"hello"), None);
+        send_to(&bound(&b, "127.0.0.1:0"), b"hello", Some(&to), 0, vec![]).unwrap();
+        assert_eq!(told(b"hello"), None);
+        // An ICMP message was, or it would not be here.
+        s.setsockopt(libc::SOL_IP, libc::IP_RECVERR, &1i32.to_ne_bytes()).unwrap();
+        send_to(&s, b"lost", Some("127.0.0.1:9"), 0, vec![]).unwrap();
+        let got = recv_from(&s, 10, libc::MSG_ERRQUEUE).unwrap();
+        let sum = |c: &Control| matches!(c, Control::Other { ty: IP_CHECKSUM, data, .. } if *data == [0xff; 4]);
+        assert!(got.control.iter().any(sum), "{:?}", got.control);
+        s.setsockopt(libc::SOL_IP, libc::IP_RECVERR, &0i32.to_ne_bytes()).unwrap();
+    }
+}
+
 /// What Linux says of the ICMP message itself; the port is made of the third and the fourth byte that it quotes.
 #[test]
 fn a_queued_error_has_the_original_destination_where_the_socket_asks_for_it() {
@@ -372,6 +466,69 @@ fn what_cannot_be_sent_is_refused_with_linuxs_errno() {
     s.shutdown(1).unwrap_err();
     assert_eq!(send_to(&s, b"x", Some("[fd00::9]:9"), 0, vec![]), Err(Error::Pipe));
     assert_eq!(discards(), [1, 1]);
+}
+
+/// In the order of Linux: what the call says is judged first, and takes the place of what the socket is bound to.
+#[test]
+fn a_calls_source_and_interface_come_before_the_sockets() {
+    let b = Bench::on_ip();
+    let at_a_group = bound(&b, "[::ffff:224.0.0.1]:0");
+    let from = |addr: &str, ifindex| Control::PktInfo { ifindex, addr: addr.parse().unwrap(), spec_dst: None };
+    let send = |s, to, control| send_to(s, b"x", Some(to), 0, control);
+    assert_eq!(send(&at_a_group, "127.0.0.1:9", vec![]), Err(Error::Inval));
+    assert_eq!(send(&at_a_group, "127.0.0.1:9", vec![from("127.0.0.2", 1)]), Ok(1));
+    let at_broadcast = bound(&b, "[::ffff:127.255.255.255]:0");
+    assert_eq!(send(&at_broadcast, "127.0.0.1:9", vec![]), Err(Error::NetUnreach));
+    assert_eq!(send(&at_broadcast, "127.0.0.1:9", vec![Control::Ttl(256)]), Err(Error::Inval));
+    // One that is not that of the destination's scope is not looked for.
+    let s = bound(&b, "[::]:0");
+    assert_eq!(send(&s, "[ff02::1%1]:9", vec![from("::", 77)]), Err(Error::Inval));
+    assert_eq!(send(&s, "[fd00::9]:9", vec![from("::", 77)]), Err(Error::NoDev));
+}
+
+#[test]
+fn a_v4_mapped_address_is_bound_to_on_a_device_that_is_there() {
+    let b = Bench::on_ip();
+    for (addr, want) in [("[::ffff:127.0.0.1]:5000", Err(Error::NoDev)), ("[::]:5000", Ok(()))] {
+        let s = socket(&b, libc::AF_INET6);
+        s.setsockopt(libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, &77i32.to_ne_bytes()).unwrap();
+        assert_eq!(s.bind(at(addr)), want, "{addr}");
+    }
+}
+
+/// What is expected is what a kernel without IPsec did.
+#[test]
+fn esp_for_a_host_without_ipsec_is_answered_with_port_unreachable() {
+    let b = Bench::on_ip();
+    let s = bound(&b, "127.0.0.1:4500");
+    s.setsockopt(libc::SOL_UDP, 100, &2i32.to_ne_bytes()).unwrap();
+    let c = bound(&b, "127.0.0.1:0");
+    c.connect(Some(at("127.0.0.1:4500"))).unwrap();
+    for (case, data, got, refused) in [
+        ("IKE", &[0; 32][..], Some(32), false),
+        ("ESP", &[1; 32], None, true),
+        ("no more than its header", &[1; 8], Some(8), false),
+        ("less than an IP header", &[1; 19], None, false),
+        ("as much", &[1; 20], None, true),
+        ("keepalive", &[255], None, false),
+    ] {
+        send_to(&c, data, None, 0, vec![]).unwrap();
+        assert_eq!(recv_from(&s, 99, 0).map(|g| g.len).ok(), got, "{case}");
+        let error = if refused { Error::ConnRefused } else { Error::Again };
+        assert_eq!(recv_from(&c, 9, 0).err(), Some(error), "{case}");
+    }
+}
+
+/// Whom only the device's name reaches gets no packet from an address of this host alone (RT_SCOPE_HOST).
+#[test]
+fn the_loopback_device_without_a_route_gives_no_source() {
+    let b = Bench::on_ip();
+    for (to, want) in [("240.0.0.1:9", "10.0.0.1"), ("127.0.0.9:9", "127.0.0.1")] {
+        let s = socket(&b, libc::AF_INET);
+        s.setsockopt(libc::SOL_SOCKET, libc::SO_BINDTODEVICE, b"lo").unwrap();
+        s.connect(Some(at(to))).unwrap();
+        assert_eq!(s.local_addr().unwrap().ip().to_string(), want, "{to}");
+    }
 }
 
 #[test]

@@ -24,6 +24,21 @@ pub fn sum(data: &[u8], initial: u32) -> u32 {
     u32::from(fold64(u64::from(u16::from_be(native)) + u64::from(initial)))
 }
 
+/// What Linux calls an unfolded sum (`__wsum`): of the bytes as words of 32 bits in host order, added to `initial`
+/// with end-around carry (csum_partial).
+pub(crate) fn unfolded(data: &[u8], initial: u32) -> u32 {
+    let words = data.chunks(4).map(|w| {
+        let mut word = [0; 4];
+        word[..w.len()].copy_from_slice(w);
+        u64::from(u32::from_ne_bytes(word))
+    });
+    let mut sum = words.sum::<u64>() + u64::from(initial);
+    while sum >> 32 != 0 {
+        sum = (sum & 0xffff_ffff) + (sum >> 32);
+    }
+    sum as u32
+}
+
 #[inline]
 fn sum_native(data: &[u8]) -> u16 {
     if data.len() < BLOCK { fold64(sum_short(data)) } else { sum_blocks(data) }

@@ -28,6 +28,10 @@ pub(crate) mod kind {
     pub(crate) const ECHO: u8 = 128;
     /// Echo reply.
     pub(crate) const ECHO_REPLY: u8 = 129;
+    /// Extended echo request (RFC 8335).
+    pub(crate) const EXT_ECHO: u8 = 160;
+    /// Extended echo reply.
+    pub(crate) const EXT_ECHO_REPLY: u8 = 161;
     /// Router solicitation.
     pub(crate) const ROUTER_SOLICITATION: u8 = 133;
     /// Router advertisement.

@@ -171,8 +171,6 @@ pub(crate) struct Upper<'p> {
     pub protocol: u8,
     /// Its bytes. After a fragment header: this fragment's part of them.
     pub payload: &'p [u8],
-    /// The fragment header, if there was one.
-    pub fragment: Option<FragmentHeader>,
 }
 
 /// Iterates over extension headers. It stops after a fragment header that is not atomic (RFC 6946), because the headers
@@ -183,7 +181,6 @@ pub(crate) struct Extensions<'p> {
     next: u8,
     at: usize,
     rest: &'p [u8],
-    fragment: Option<FragmentHeader>,
     done: bool,
 }
 
@@ -191,12 +188,12 @@ impl<'p> Extensions<'p> {
     /// `payload` is the bytes after the fixed header, whose next-header field was `next`.
     #[inline]
     pub(crate) fn new(next: u8, payload: &'p [u8]) -> Extensions<'p> {
-        Extensions { next, at: HEADER_LEN, rest: payload, fragment: None, done: false }
+        Extensions { next, at: HEADER_LEN, rest: payload, done: false }
     }
 
     /// Goes on at a header of kind `next` that begins with `rest` and stands at offset `at` of its packet.
     pub(crate) fn resume(next: u8, at: usize, rest: &'p [u8]) -> Extensions<'p> {
-        Extensions { next, at, rest, fragment: None, done: false }
+        Extensions { next, at, rest, done: false }
     }
 
     /// Kind of the header that stands at [`Extensions::offset`].
@@ -210,7 +207,7 @@ impl<'p> Extensions<'p> {
         for ext in self.by_ref() {
             ext?;
         }
-        Ok(Upper { protocol: self.next, payload: self.rest, fragment: self.fragment })
+        Ok(Upper { protocol: self.next, payload: self.rest })
     }
 
     /// Offset, from the first byte of the IPv6 header, of the header that the next call of `next` returns.
@@ -257,7 +254,6 @@ impl<'p> Iterator for Extensions<'p> {
             proto::ROUTING => Extension::Routing(RoutingHeader { bytes, offset }),
             _ => {
                 let frag = FragmentHeader::read(bytes);
-                self.fragment = Some(frag);
                 self.done = !frag.is_atomic();
                 Extension::Fragment(frag)
             }

@@ -12,6 +12,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bytes of the header.
 pub const HEADER_LEN: usize = 8;
+/// A longer datagram's checksum is verified when it is read (CHECKSUM_BREAK).
+pub(crate) const CHECKSUM_BREAK: usize = 76;
 /// Offset of the checksum field, for a device that completes the checksum.
 pub(crate) const CHECKSUM_OFFSET: usize = 6;
 

@@ -203,7 +203,7 @@ fn report(program: &Program, known: &Known, seen: &Seen, fixed: bool) -> Result<
         faults.push(line);
         minimise::print(program, known, found.seed, &found.difference)?;
     }
-    for (_, row) in known.texts().filter(|(row, _)| fixed && !seen.listed.contains_key(row)) {
+    for (_, row) in known.met_by_fixed().filter(|(row, _)| fixed && !seen.listed.contains_key(row)) {
         faults.push(format!("no longer seen, to be taken off the list: {row}"));
         println!("{}", faults[faults.len() - 1]);
     }

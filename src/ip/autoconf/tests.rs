@@ -2,6 +2,7 @@
 //! Linux 6.18 on a veth pair, for the same advertisements with accept_ra 1.
 
 use super::*;
+use crate::base::error::Error;
 use crate::device::capture_test::{Bench, Capture};
 use crate::ip::output::default_ttl;
 use crate::wire::ether::{self, EtherHeader, ethertype};
@@ -319,6 +320,12 @@ fn another_hosts_claim_makes_an_address_a_duplicate() {
     b.stack.sysctl.set("net.ipv6.conf.all.dad_transmits", "0").unwrap();
     hear(&b, R, Ra::default(), &p);
     assert_eq!(addrs(&b).len(), 1);
+    let b = bench();
+    assert_eq!(b.stack.sysctl.set("net.ipv6.conf.all.accept_dad", "2"), Err(Error::Inval));
+    b.stack.sysctl.set("net.ipv6.conf.all.accept_dad", "0").unwrap();
+    hear(&b, R, Ra::default(), &p);
+    assert_eq!(addrs(&b).len(), 1);
+    assert!(sent(&b.wire.take()).is_empty(), "no probe");
 }
 
 #[test]

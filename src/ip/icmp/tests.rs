@@ -67,6 +67,11 @@ fn what_must_not_be_answered_is_not() {
     corrupt[9] ^= 1;
     for (case, p, reason) in [
         ("broadcast echo", packet(A, "10.0.0.255", &message(ECHO)), DropReason::InvalidProto),
+        (
+            "broadcast answer to a probe",
+            packet(A, "10.0.0.255", &message(Message::Other { kind: 43, code: 0, rest: [0; 4], data: b"" })),
+            DropReason::InvalidProto,
+        ),
         ("multicast echo", packet(A, "224.0.0.1", &message(ECHO)), DropReason::InvalidProto),
         ("wrong checksum", packet(A, ME, &corrupt), DropReason::IcmpCsum),
         ("short", packet(A, ME, &[8, 0, 0xf7, 0xff]), DropReason::IcmpMalformed),
@@ -257,4 +262,93 @@ fn a_reassembly_that_timed_out_elsewhere_is_no_error_whatever_it_quotes() {
         b.inject(&packet(A, ME, &message(Message::TimeExceeded { code: 1, quoted })));
         assert_eq!(b.stack.mib.get(Mib::IcmpInErrors), errors, "{len} bytes");
     }
+}
+
+/// A quote's headers are passed whatever they are and wherever they stand (ipv6_skip_exthdr).
+#[test]
+fn an_error_that_quotes_an_authentication_header_finds_its_socket() {
+    for (case, next, between) in [
+        ("none", 17, vec![]),
+        ("authentication", 51, [&[17, 4, 0, 0], &[0; 20][..]].concat()),
+        (
+            "hop-by-hop options that are not first",
+            60,
+            [&[0, 0, 1, 4, 0, 0, 0, 0], &[17, 0, 1, 4, 0, 0, 0, 0][..]].concat(),
+        ),
+    ] {
+        let b = Bench::on_ip();
+        let s = crate::inet::Socket::new(&b.stack, libc::AF_INET6, libc::SOCK_DGRAM, 0).unwrap();
+        s.bind("[fd00::1]:5000".parse().unwrap()).unwrap();
+        s.connect(Some("[fd00::9]:7".parse().unwrap())).unwrap();
+        let udp = [5000u16.to_be_bytes(), 7u16.to_be_bytes(), [0, 8], [0, 0]].concat();
+        let mut quoted = vec![0; 40];
+        let (src, dst) = ("fd00::1".parse().unwrap(), "fd00::9".parse().unwrap());
+        let payload_len = between.len() + udp.len();
+        let repr =
+            Ipv6Repr { src, dst, next_header: next, hop_limit: 64, traffic_class: 0, flow_label: 0, payload_len };
+        repr.emit(&mut quoted);
+        quoted.extend([between, udp].concat());
+        b.inject(&packet6("fd00::9", "fd00::1", wire6::Message::Unreachable { code: 4, quoted: &quoted }));
+        let mut error = [0; 4];
+        s.getsockopt(libc::SOL_SOCKET, libc::SO_ERROR, &mut error).unwrap();
+        assert_eq!(i32::from_ne_bytes(error), libc::ECONNREFUSED, "{case}");
+    }
+}
+
+/// An extended echo request or reply of type `kind`: the byte beside the sequence number, and the object with what it
+/// holds.
+fn probe(kind: u8, code: u8, last: u8, ctype: u8, named: &[u8]) -> (u8, u8, [u8; 4], Vec<u8>) {
+    let object = [0, 4 + named.len() as u8, 3, ctype];
+    (kind, code, [0, 7, 5, last], [&[0x20, 0, 0, 0], &object[..], named].concat())
+}
+
+/// What is expected is what Linux 6.18 answered to the same requests.
+#[test]
+fn probes_are_answered_with_the_state_of_the_interface_that_they_name() {
+    let b = Bench::on_ip();
+    let ask = |v4: bool, p: (u8, u8, [u8; 4], Vec<u8>)| {
+        let (kind, code, rest, data) = (p.0, p.1, p.2, &p.3[..]);
+        let sent = match v4 {
+            true => b.inject(&packet(A, ME, &message(Message::Other { kind, code, rest, data }))),
+            false => b.inject(&packet6("fd00::9", "fd00::1", wire6::Message::Other { kind, code, rest, data })),
+        };
+        let answer = sent.first().map(|p| p[if v4 { 20 } else { 40 }..].to_vec())?;
+        assert_eq!(&answer[8..], data);
+        Some((answer[0], answer[1], answer[7]))
+    };
+    assert_eq!(
+        (ask(true, probe(42, 0, 1, 2, &[0, 0, 0, 2])), ask(false, probe(160, 0, 1, 2, &[0, 0, 0, 2]))),
+        (None, None)
+    );
+    b.stack.sysctl.set("net.ipv4.icmp_echo_enable_probe", "1").unwrap();
+    let name = b"tun0";
+    let own6: std::net::Ipv6Addr = "fd00::1".parse().unwrap();
+    let by_own6 = [&[0, 2, 16, 0], &own6.octets()[..]].concat();
+    for (case, ctype, named, want) in [
+        ("index", 2, &[0, 0, 0, 2][..], (0, 7)),
+        ("lo's index", 2, &[0, 0, 0, 1], (0, 7)),
+        ("no such index", 2, &[0, 0, 1, 0], (2, 0)),
+        ("index of two bytes", 2, &[0, 2], (1, 0)),
+        ("name", 1, name, (0, 7)),
+        ("name with zeros behind", 1, b"lo\0\0", (0, 7)),
+        ("no such name", 1, b"lo0", (2, 0)),
+        ("name of 16", 1, &[b'a'; 16], (1, 0)),
+        ("address", 3, &[0, 1, 4, 0, 10, 0, 0, 1], (0, 7)),
+        ("another host's", 3, &[0, 1, 4, 0, 10, 0, 0, 9], (2, 0)),
+        ("address of IPv6", 3, &by_own6, (0, 7)),
+        ("wrong length of it", 3, &[0, 1, 5, 0, 10, 0, 0, 1], (1, 0)),
+        ("no such family", 3, &[0, 9, 4, 0, 10, 0, 0, 1], (1, 0)),
+        ("no such way to name", 4, &[0, 0, 0, 2], (1, 0)),
+        ("nothing named", 2, &[], (1, 0)),
+    ] {
+        let (code, state) = want;
+        assert_eq!(ask(true, probe(42, 0, 1, ctype, named)), Some((43, code, state)), "{case}");
+        assert_eq!(ask(false, probe(160, 0, 1, ctype, named)), Some((161, code, state)), "{case}");
+    }
+    assert_eq!(ask(true, probe(42, 0, 0, 2, &[0, 0, 0, 2])), None, "about another host's interface");
+    assert_eq!(ask(true, (42, 0, [0, 7, 5, 1], vec![0x20, 0, 0])), Some((43, 1, 0)), "cut");
+    let with_code = (probe(42, 5, 1, 2, &[0, 0, 0, 2]), probe(160, 5, 1, 2, &[0, 0, 0, 2]));
+    assert_eq!((ask(true, with_code.0), ask(false, with_code.1)), (Some((43, 5, 7)), Some((161, 5, 7))));
+    b.stack.sysctl.set("net.ipv4.icmp_echo_ignore_all", "1").unwrap();
+    assert_eq!(ask(true, probe(42, 0, 1, 2, &[0, 0, 0, 2])), None);
 }

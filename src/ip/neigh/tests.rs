@@ -7,6 +7,9 @@ use crate::sys::lock::Mutex;
 use crate::wire::checksum;
 use crate::wire::ether::EtherHeader;
 use crate::wire::icmpv6::Icmpv6Header;
+use crate::wire::ip::Ipv4Repr;
+use crate::wire::seq::{RawWindow, SeqNum};
+use crate::wire::tcp::{TcpFlags, TcpHeader, TcpRepr};
 use std::io::{IoSlice, IoSliceMut};
 use std::net::Ipv4Addr;
 
@@ -356,4 +359,59 @@ fn the_owner_of_a_packet_too_many_may_send_to_the_same_neighbour() {
     assert_eq!(b.stack.mib.drops(DropReason::NeighQueueFull), 2);
     b.wire.take();
     assert_eq!(b.inject(&reply()).len(), 1);
+}
+
+/// RFC 4861 §7.3.1: who hears that the peer has got something needs not ask whether it is still there.
+#[test]
+fn an_acknowledgement_confirms_the_neighbour_with_the_next_segment() {
+    let b = bench();
+    let s = Socket::new(&b.stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
+    s.set_nonblocking(true);
+    let _ = s.connect(Some("10.0.0.9:80".parse().unwrap()));
+    b.wire.take();
+    let syn = b.inject(&reply()).remove(0);
+    let syn = TcpHeader::parse(&syn[34..]).unwrap();
+    let (port, iss) = (syn.src_port(), syn.seq());
+    let segment = |seq, acked: u32, flags| {
+        let mut f = vec![0; 54];
+        ether::emit(&mut f, ME, PEER, ethertype::IPV4);
+        let ip = Ipv4Repr {
+            src: IP_PEER,
+            dst: IP_ME,
+            protocol: crate::wire::proto::TCP,
+            ttl: 64,
+            tos: 0,
+            id: 0,
+            dont_fragment: false,
+            more_fragments: false,
+            frag_offset: 0,
+            payload_len: 20,
+        };
+        ip.emit(&mut f[14..]);
+        let tcp = TcpRepr {
+            src_port: 80,
+            dst_port: port,
+            seq: SeqNum(seq),
+            ack: iss + acked,
+            flags: TcpFlags::ACK | flags,
+            window: RawWindow(65_535),
+            urgent: 0,
+            options_len: 0,
+        };
+        tcp.emit(&mut f[34..]);
+        crate::wire::tcp::fill_checksum(&mut f[34..], IP_PEER.into(), IP_ME.into());
+        f
+    };
+    let write = || s.sendmsg(&mut SendMsg::new(&[IoSlice::new(b"x")], libc::MSG_DONTWAIT)).unwrap();
+    b.inject(&segment(1, 1, TcpFlags::SYN));
+    b.advance(Duration::from_secs(46));
+    assert_eq!(state(&b, "10.0.0.9"), Some(State::Stale));
+    write();
+    assert_eq!(state(&b, "10.0.0.9"), Some(State::Delay));
+    b.inject(&segment(2, 2, TcpFlags::NONE));
+    write();
+    assert_eq!(state(&b, "10.0.0.9"), Some(State::Reachable));
+    b.inject(&segment(2, 3, TcpFlags::NONE));
+    b.wire.take();
+    assert!(b.advance(Duration::from_secs(10)).is_empty(), "nobody is asked");
 }

@@ -98,5 +98,14 @@ fn an_answer_of_no_connection_carries_the_options_of_its_segment() {
         let out = b.inject(&segment(options, (999, 80), (90_000_000, 0), TcpFlags::ACK, b"late"));
         assert_eq!(seen(&out[0]).0, answer);
         l.close();
+        // And a connection's reset of what answers no SYN of its.
+        let c = Socket::new(&b.stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
+        c.set_nonblocking(true);
+        c.bind(SocketAddr::new(OWN.into(), 82)).unwrap();
+        let _ = c.connect(Some(SocketAddr::new(PEER.into(), 999)));
+        b.wire.take();
+        let out = b.inject(&segment(options, (999, 82), (100, 77), TcpFlags::SYN | TcpFlags::ACK, b""));
+        assert_eq!(seen(&out[0]), (answer.to_owned(), 0x04));
+        c.close();
     }
 }

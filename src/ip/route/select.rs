@@ -45,6 +45,13 @@ fn label_v6(ip: Ipv6Addr) -> u8 {
     }
 }
 
+/// The first address of IPv4 that is not of this host alone.
+pub(super) fn any_address_v4(stack: &Stack) -> Option<IpAddr> {
+    let devs = stack.netdevs.snapshot();
+    let addrs = devs.iter().flat_map(|d| d.addrs()).map(|a| a.addr());
+    addrs.into_iter().find(|a| a.is_ipv4() && !a.is_loopback())
+}
+
 /// The address of ours that packets to `dst` by `dev` come from. IPv4 (inet_select_addr): of the device, in the next
 /// hop's network if there is one, else the device's first, else any interface's. IPv6: RFC 6724 §5 rules 1, 2, 3, 5, 6
 /// and 8.
@@ -53,11 +60,7 @@ pub(super) fn select_source(stack: &Stack, dev: &Arc<NetDev>, next_hop: IpAddr, 
         IpAddr::V4(_) => {
             let own: Vec<Cidr> = dev.addrs().into_iter().filter(|a| a.addr().is_ipv4()).collect();
             let best = own.iter().find(|a| a.contains(next_hop)).or(own.first());
-            let any = || {
-                let devs = stack.netdevs.snapshot();
-                devs.iter().flat_map(|d| d.addrs()).find(|a| a.addr().is_ipv4() && !a.addr().is_loopback())
-            };
-            best.copied().or_else(any).map(|a| a.addr())
+            best.map(|a| a.addr()).or_else(|| any_address_v4(stack))
         }
         IpAddr::V6(want) => {
             let on_link_only = want.is_multicast() || is_link_local_v6(want);

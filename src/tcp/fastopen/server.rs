@@ -8,6 +8,7 @@ use super::queue::FastOpenQueue;
 use super::{PassiveRequest, bit, keys_of, no_cookie};
 use crate::base::env::Instant;
 use crate::counters::{DropReason, Mib};
+use crate::ip;
 use crate::sock::dst::Dst;
 use crate::sock::mem;
 use crate::sock::packet::PacketInfo;
@@ -245,7 +246,8 @@ fn check(cx: &mut Cx<'_>, req: &mut Request, seg: &Seg, opt: &TcpOptions, skb: &
             return Check::Reset;
         }
         // A SYN in the window may be forged: the connection stays.
-        rcv::reset_from_sock(cx, &skb.tcp, auth::ao_header(cx.tp, skb));
+        let ip_options = ip::options::of_segment(skb.saved_header.as_deref());
+        rcv::reset_from_sock(cx, &skb.tcp, auth::ao_header(cx.tp, skb), &ip_options);
         stack.mib.drop(DropReason::TcpInvalidSyn);
         return Check::Drop;
     }

@@ -311,3 +311,25 @@ fn a_segment_that_meets_a_congested_queue_was_sent_and_reduces_the_window() {
     });
     assert_eq!((b.sent().len(), b.stack.mib.get(Mib::TcpExtTCPRetransFail)), (1, 0));
 }
+
+/// A device that is slow to complete does not run dry between two packets (tcp_rtx_queue_empty_or_single_skb).
+#[test]
+fn one_packet_may_wait_in_the_device_behind_another_of_whatever_size() {
+    let b = Bench::established();
+    b.stack.sysctl.set("net.ipv4.tcp_autocorking", "0").unwrap();
+    b.wire.hold.store(true, Ordering::Relaxed);
+    b.with(|cx| {
+        cx.tp.nonagle = nagle::OFF;
+        // The limit is then two packets of the size of the next one.
+        cx.tp.pacing_rate = 1;
+    });
+    let sent = |n: u8, len| {
+        b.send(&vec![n; len], 0).unwrap();
+        b.sent().iter().map(|out| out.data.len()).sum::<usize>()
+    };
+    assert_eq!((sent(1, 2_920), sent(2, 100), sent(3, 100)), (2_920, 100, 0));
+    b.wire.hold.store(false, Ordering::Relaxed);
+    b.wire.release();
+    b.stack.poll(b.clock_now());
+    assert_eq!(b.sent().iter().map(|out| out.data[0]).collect::<Vec<_>>(), [3]);
+}
