@@ -146,7 +146,7 @@ pub fn recv(
     }
     let (off, by) = (g.common.peek_off, i32::try_from(n).unwrap_or(i32::MAX));
     if off >= 0 {
-        g.common.peek_off = if peek { off.saturating_add(by) } else { (off - by).max(0) };
+        g.common.cold_mut().peek_off = if peek { off.saturating_add(by) } else { (off - by).max(0) };
     }
     Ok(n)
 }
@@ -260,7 +260,7 @@ pub fn recv_error(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<us
         msg.control.push(Control::Other { level, ty, data: std::mem::take(&mut e.payload) });
     }
     // Of a packet with a timestamp a socket of IPv4 is told only if it asks for that (ipv4_datagram_support_cmsg).
-    let cmsg = g.sock.tsflags.load(Ordering::Relaxed) & sof::OPT_CMSG != 0;
+    let cmsg = g.sock.tsflags() & sof::OPT_CMSG != 0;
     if e.err.origin == origin::TIMESTAMPING && g.sock.family == AF_INET && !cmsg {
         (e.packet, e.err.offender) = (None, None);
     }

@@ -265,7 +265,7 @@ pub fn unhash(cx: &mut Cx<'_>) {
         State::Close => {}
         State::Listen => {
             let group = cx.tp.net.hashinfo.unlisten(cx.sock, cx.sk.sport);
-            if let Some(l) = cx.tp.listener.as_mut().filter(|_| cx.stack.sysctl.tcp_migrate_req()) {
+            if let Some(l) = cx.tp.listener_mut().filter(|_| cx.stack.sysctl.tcp_migrate_req()) {
                 l.heirs = group;
             }
         }

@@ -100,7 +100,6 @@ pub fn connect_init(cx: &mut Cx<'_>) {
     tp.snt_isn = tp.write_seq;
     tp.snd_una = tp.write_seq;
     tp.snd_sml = tp.write_seq;
-    tp.snd_up = tp.write_seq;
     tp.urg_mode = false;
     tp.snd_nxt = tp.write_seq;
     if tp.repair {
@@ -115,7 +114,9 @@ pub fn connect_init(cx: &mut Cx<'_>) {
     tp.lost_out = 0;
     tp.sacked_out = 0;
     tp.undo_valid = false;
-    tp.undo_retrans = -1;
+    if let Some(cold) = &mut tp.cold {
+        cold.undo_retrans = -1;
+    }
 }
 
 /// A segment of the handshake joins the queue of those in flight: charged, and counted (tcp_connect_queue_skb).

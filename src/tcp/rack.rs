@@ -151,27 +151,30 @@ pub(crate) fn rack_update_reo_wnd(cx: &mut Cx<'_>, rs: &RateSample) {
 pub(crate) fn mark_skb_lost(cx: &mut Cx<'_>, at: Pos) {
     let n = pcount(cx.tp, at);
     let tp = &mut *cx.tp;
+    let hint = tp.retransmit_hint;
     let Some(s) = tp.rtx_queue.get_mut(at) else { return };
     if s.tcp.sacked & sacked::SACKED_ACKED != 0 {
         return;
     }
     // The retransmission scan restarts here, if it was further on or had finished.
     let seq = s.tcp.seq;
-    match tp.retransmit_hint {
-        None if tp.retrans_out >= tp.lost_out => tp.retransmit_hint = Some(seq),
-        Some(h) if seq.before(h) => tp.retransmit_hint = Some(seq),
-        _ => {}
+    let restarts = match hint {
+        None => tp.retrans_out >= tp.lost_out,
+        Some(h) => seq.before(h),
+    };
+    if restarts {
+        tp.cold.get_or_insert_default().retransmit_hint = Some(seq);
     }
     if s.tcp.sacked & sacked::LOST != 0 {
         if s.tcp.sacked & sacked::SACKED_RETRANS != 0 {
             s.tcp.sacked &= !sacked::SACKED_RETRANS;
             tp.retrans_out = tp.retrans_out.saturating_sub(n);
             cx.stack.mib.add(Mib::TcpExtTCPLostRetransmit, n as u64);
-            tp.lost = tp.lost.wrapping_add(n);
+            tp.cold_mut().lost = tp.lost.wrapping_add(n);
         }
     } else {
         tp.lost_out += n;
         s.tcp.sacked |= sacked::LOST;
-        tp.lost = tp.lost.wrapping_add(n);
+        tp.cold_mut().lost = tp.lost.wrapping_add(n);
     }
 }

@@ -7,7 +7,7 @@ use super::auth::{self, Signer};
 use super::cong::{CaEvent, ca_slot};
 use super::sock_ops::{self, HdrSeg, OutOptions, cb};
 use super::tcb::Cx;
-use super::{delack, ecn, mtu, output, prr, rate, tstamp, window};
+use super::{delack, ecn, mtu, output, prr, rate, sack, tstamp, window};
 use crate::base::env::{Duration, Instant};
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
@@ -338,7 +338,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
         Options::Stamp(stamp.map(|recent| (ts_at(cx, mstamp), recent)))
     } else {
         let o = established_options(cx, Some(mstamp));
-        if let Some(s) = &mut cx.tp.sack {
+        if let Some(s) = sack::sack_if_any(cx.tp) {
             // A DSACK is sent once.
             s.duplicate_sack = None;
             cx.tp.rx_opt.dsack = false;

@@ -336,7 +336,7 @@ fn send_small(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Option<usize> {
         || cx.tp.repair
         || cx.sock.err.load(Ordering::Relaxed) != 0
         || cx.sock.send_shutdown()
-        || cx.sock.tsflags.load(Ordering::Relaxed) != 0
+        || cx.sock.tsflags() != 0
         || !cx.tp.write_queue.is_empty()
         // Its memory must be there.
         || cx.sk.forward_alloc < truesize

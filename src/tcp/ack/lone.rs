@@ -80,13 +80,8 @@ pub(super) fn acknowledge(cx: &mut Cx<'_>, seg: &Seg, flags: u32) {
     cx.tp.packets_out = 0;
     rate::rate_skb_delivered(cx.tp, &mut skb.tcp, &mut rs);
     output::wmem_free_skb(cx, skb);
-    if cx.tp.highest_sack.before(ack) {
-        cx.tp.highest_sack = ack;
-    }
+    cx.tp.follow_una(prior_snd_una);
     chrono::chrono_stop(cx, chrono::Chrono::Busy);
-    if cx.tp.snd_up.between(prior_snd_una, ack) {
-        cx.tp.snd_up = ack;
-    }
     let mut rtt = -1;
     if sent != crate::base::env::Instant::ZERO {
         rtt = cx.now.micros_since(sent);

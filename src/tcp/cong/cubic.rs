@@ -40,25 +40,8 @@ pub(crate) struct CubicOps;
 /// Times are those of the stack's clock: milliseconds and microseconds modulo 2^32.
 #[derive(Debug, Default)]
 struct Cubic {
-    /// Segments acknowledged per segment of growth.
-    cnt: u32,
-    /// Window before the last reduction (W_max); 0: none yet.
-    last_max_cwnd: u32,
-    /// Window and time of the last computation.
-    last_cwnd: u32,
-    last_time_ms: u32,
-    /// Window at which the cubic curve is flat.
-    origin_point: u32,
-    /// Time from the reduction to the flat point, 2^-10 s.
-    k: u32,
     /// Minimum RTT seen, microseconds; 0: none.
     delay_min_us: u32,
-    /// Start of this epoch of growth; None: the next acknowledgement starts one.
-    epoch_start_ms: Option<u32>,
-    /// Segments acknowledged since the Reno estimate last grew.
-    ack_cnt: u32,
-    /// The Reno estimate.
-    tcp_cwnd: u32,
     /// HyStart: RTT samples this round.
     sample_cnt: u8,
     /// HyStart has found the exit point.
@@ -70,8 +53,35 @@ struct Cubic {
     last_ack_us: u32,
     /// HyStart: minimum RTT of the round.
     curr_rtt_us: u32,
+    /// What congestion avoidance needs: a connection that has sent little has none.
+    curve: Option<Box<Curve>>,
     /// HyStart++, where it is in use.
     plus: Option<Box<HyStartPlus>>,
+}
+
+// With malloc's header 48 bytes.
+const _: () = assert!(size_of::<Cubic>() <= 40);
+
+/// The window over the time since the last reduction.
+#[derive(Debug, Default)]
+struct Curve {
+    /// Segments acknowledged per segment of growth.
+    cnt: u32,
+    /// Window before the last reduction (W_max); 0: none yet.
+    last_max_cwnd: u32,
+    /// Window and time of the last computation.
+    last_cwnd: u32,
+    last_time_ms: u32,
+    /// Window at which the cubic curve is flat.
+    origin_point: u32,
+    /// Time from the reduction to the flat point, 2^-10 s.
+    k: u32,
+    /// Start of this epoch of growth; None: the next acknowledgement starts one.
+    epoch_start_ms: Option<u32>,
+    /// Segments acknowledged since the Reno estimate last grew.
+    ack_cnt: u32,
+    /// The Reno estimate.
+    tcp_cwnd: u32,
 }
 
 impl CongOps for CubicOps {
@@ -100,6 +110,70 @@ fn cube_root(a: u64) -> u32 {
     r as u32
 }
 
+impl Curve {
+    /// Computes `cnt` for a window of `cwnd` (at least 1) after `acked` more segments (bictcp_update).
+    fn update(&mut self, delay_min_us: u32, now_ms: u32, cwnd: u32, acked: u32) {
+        self.ack_cnt = self.ack_cnt.saturating_add(acked);
+        let since = now_ms.wrapping_sub(self.last_time_ms) as i32;
+        if self.last_cwnd == cwnd && since <= 1000 / 32 {
+            return;
+        }
+        // The cubic target changes at most once a millisecond; the Reno estimate with every acknowledgement.
+        if self.epoch_start_ms.is_none() || now_ms != self.last_time_ms {
+            self.follow(delay_min_us, now_ms, cwnd, acked);
+        }
+        let delta = ((cwnd as u64 * RENO_SCALE as u64) >> 3).max(1).min(u32::MAX as u64) as u32;
+        if self.ack_cnt > delta {
+            let steps = (self.ack_cnt - 1) / delta;
+            self.ack_cnt -= steps * delta;
+            self.tcp_cwnd = self.tcp_cwnd.saturating_add(steps);
+        }
+        if self.tcp_cwnd > cwnd {
+            self.cnt = self.cnt.min(cwnd / (self.tcp_cwnd - cwnd));
+        }
+        // At most one segment per two acknowledged, which is a factor of 1.5 per round trip.
+        self.cnt = self.cnt.max(2);
+    }
+
+    fn follow(&mut self, delay_min_us: u32, now_ms: u32, cwnd: u32, acked: u32) {
+        self.last_cwnd = cwnd;
+        self.last_time_ms = now_ms;
+        let epoch = match self.epoch_start_ms {
+            Some(e) => e,
+            None => {
+                self.epoch_start_ms = Some(now_ms);
+                self.ack_cnt = acked;
+                self.tcp_cwnd = cwnd;
+                if self.last_max_cwnd <= cwnd {
+                    self.k = 0;
+                    self.origin_point = cwnd;
+                } else {
+                    let gap = (self.last_max_cwnd - cwnd) as u64;
+                    self.k = cube_root(CUBE_FACTOR.saturating_mul(gap));
+                    self.origin_point = self.last_max_cwnd;
+                }
+                now_ms
+            }
+        };
+        // One RTT ahead, because the window set now takes effect then.
+        let ms = (now_ms.wrapping_sub(epoch) as i32).max(0) as u64 + delay_min_us.div_ceil(1000) as u64;
+        let t = (ms << HZ_BITS) / 1000;
+        let offs = t.abs_diff(self.k as u64) as u128;
+        let delta = (CUBE_RTT_SCALE as u128 * offs * offs * offs) >> (10 + 3 * HZ_BITS);
+        let delta = delta.min(u32::MAX as u128) as u32;
+        let target = if t < self.k as u64 {
+            self.origin_point.saturating_sub(delta)
+        } else {
+            self.origin_point.saturating_add(delta)
+        };
+        self.cnt = if target > cwnd { cwnd / (target - cwnd) } else { cwnd.saturating_mul(100) };
+        // Before the first loss the curve would start too flat: grow by at least 5 percent a round trip.
+        if self.last_max_cwnd == 0 && self.cnt > 20 {
+            self.cnt = 20;
+        }
+    }
+}
+
 impl Cubic {
     fn hystart_reset(&mut self, now: Instant, snd_nxt: SeqNum) {
         self.round_start_us = now.as_micros() as u32;
@@ -121,66 +195,8 @@ impl Cubic {
         self.plus.get_or_insert_with(|| Box::new(HyStartPlus::new(self.end_seq)))
     }
 
-    /// Computes `cnt` for a window of `cwnd` (at least 1) after `acked` more segments (bictcp_update).
-    fn update(&mut self, now_ms: u32, cwnd: u32, acked: u32) {
-        self.ack_cnt = self.ack_cnt.saturating_add(acked);
-        let since = now_ms.wrapping_sub(self.last_time_ms) as i32;
-        if self.last_cwnd == cwnd && since <= 1000 / 32 {
-            return;
-        }
-        // The cubic target changes at most once a millisecond; the Reno estimate with every acknowledgement.
-        if self.epoch_start_ms.is_none() || now_ms != self.last_time_ms {
-            self.follow_curve(now_ms, cwnd, acked);
-        }
-        let delta = ((cwnd as u64 * RENO_SCALE as u64) >> 3).max(1).min(u32::MAX as u64) as u32;
-        if self.ack_cnt > delta {
-            let steps = (self.ack_cnt - 1) / delta;
-            self.ack_cnt -= steps * delta;
-            self.tcp_cwnd = self.tcp_cwnd.saturating_add(steps);
-        }
-        if self.tcp_cwnd > cwnd {
-            self.cnt = self.cnt.min(cwnd / (self.tcp_cwnd - cwnd));
-        }
-        // At most one segment per two acknowledged, which is a factor of 1.5 per round trip.
-        self.cnt = self.cnt.max(2);
-    }
-
-    fn follow_curve(&mut self, now_ms: u32, cwnd: u32, acked: u32) {
-        self.last_cwnd = cwnd;
-        self.last_time_ms = now_ms;
-        let epoch = match self.epoch_start_ms {
-            Some(e) => e,
-            None => {
-                self.epoch_start_ms = Some(now_ms);
-                self.ack_cnt = acked;
-                self.tcp_cwnd = cwnd;
-                if self.last_max_cwnd <= cwnd {
-                    self.k = 0;
-                    self.origin_point = cwnd;
-                } else {
-                    let gap = (self.last_max_cwnd - cwnd) as u64;
-                    self.k = cube_root(CUBE_FACTOR.saturating_mul(gap));
-                    self.origin_point = self.last_max_cwnd;
-                }
-                now_ms
-            }
-        };
-        // One RTT ahead, because the window set now takes effect then.
-        let ms = (now_ms.wrapping_sub(epoch) as i32).max(0) as u64 + self.delay_min_us.div_ceil(1000) as u64;
-        let t = (ms << HZ_BITS) / 1000;
-        let offs = t.abs_diff(self.k as u64) as u128;
-        let delta = (CUBE_RTT_SCALE as u128 * offs * offs * offs) >> (10 + 3 * HZ_BITS);
-        let delta = delta.min(u32::MAX as u128) as u32;
-        let target = if t < self.k as u64 {
-            self.origin_point.saturating_sub(delta)
-        } else {
-            self.origin_point.saturating_add(delta)
-        };
-        self.cnt = if target > cwnd { cwnd / (target - cwnd) } else { cwnd.saturating_mul(100) };
-        // Before the first loss the curve would start too flat: grow by at least 5 percent a round trip.
-        if self.last_max_cwnd == 0 && self.cnt > 20 {
-            self.cnt = 20;
-        }
+    fn epoch_start_ms(&self) -> Option<u32> {
+        self.curve.as_ref()?.epoch_start_ms
     }
 
     /// How far the ACKs of one train may be spread by the sender's own packet sizes, microseconds (hystart_ack_delay).
@@ -261,9 +277,10 @@ impl CongAlgo for Cubic {
 
     fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32 {
         let cwnd = cx.tp.snd_cwnd as u64;
-        self.epoch_start_ms = None;
+        let curve = self.curve.get_or_insert_default();
+        curve.epoch_start_ms = None;
         // Fast convergence (RFC 9438 §4.7): a flow whose window is below its last peak leaves bandwidth to other flows.
-        self.last_max_cwnd = if cx.tp.snd_cwnd < self.last_max_cwnd {
+        curve.last_max_cwnd = if cx.tp.snd_cwnd < curve.last_max_cwnd {
             (cwnd * (BETA_SCALE + BETA) as u64 / (2 * BETA_SCALE) as u64) as u32
         } else {
             cx.tp.snd_cwnd
@@ -285,8 +302,9 @@ impl CongAlgo for Cubic {
                 return;
             }
         }
-        self.update(cx.now.as_millis() as u32, cx.tp.snd_cwnd, acked);
-        cong_avoid_ai(cx, self.cnt, acked);
+        let curve = self.curve.get_or_insert_default();
+        curve.update(self.delay_min_us, cx.now.as_millis() as u32, cx.tp.snd_cwnd, acked);
+        cong_avoid_ai(cx, curve.cnt, acked);
     }
 
     fn set_state(&mut self, cx: &mut Cx<'_>, new: CaState) {
@@ -298,13 +316,14 @@ impl CongAlgo for Cubic {
     fn cwnd_event(&mut self, cx: &mut Cx<'_>, event: CaEvent) {
         // Idle time does not count as time on the curve.
         if event == CaEvent::TxStart
-            && let Some(epoch) = self.epoch_start_ms
+            && let Some(curve) = &mut self.curve
+            && let Some(epoch) = curve.epoch_start_ms
         {
             let now = cx.now.as_millis() as u32;
             let idle = now.wrapping_sub(cx.tp.lsndtime_ms) as i32;
             if idle > 0 {
                 let moved = epoch.wrapping_add(idle as u32);
-                self.epoch_start_ms = Some(if moved.wrapping_sub(now) as i32 > 0 { now } else { moved });
+                curve.epoch_start_ms = Some(if moved.wrapping_sub(now) as i32 > 0 { now } else { moved });
             }
         }
     }
@@ -315,7 +334,7 @@ impl CongAlgo for Cubic {
         }
         // Just after a reduction the queues drain, and RTT samples are misleading.
         let now = cx.now.as_millis() as u32;
-        if self.epoch_start_ms.is_some_and(|e| (now.wrapping_sub(e) as i32) < 1000) {
+        if self.epoch_start_ms().is_some_and(|e| (now.wrapping_sub(e) as i32) < 1000) {
             return;
         }
         let delay = sample.rtt_us.clamp(1, u32::MAX as i64) as u32;
@@ -351,38 +370,38 @@ mod tests {
     /// there.
     #[test]
     fn the_window_returns_to_its_last_maximum_after_k_seconds() {
-        let mut c = Cubic { last_max_cwnd: 100, ..Cubic::default() };
-        c.update(1_000, 70, 1);
+        let mut c = Curve { last_max_cwnd: 100, ..Curve::default() };
+        c.update(0, 1_000, 70, 1);
         assert_eq!(c.k, 4_316);
         assert_eq!(c.origin_point, 100);
         // At the start the target is C K^3 below the origin: the current window, so growth is slowest.
         assert!(c.cnt >= 70, "{}", c.cnt);
         // Halfway the curve is 30/8 below the origin, rounded to 3.
-        let mut c = Cubic { last_max_cwnd: 100, ..Cubic::default() };
-        c.update(1_000, 70, 1);
+        let mut c = Curve { last_max_cwnd: 100, ..Curve::default() };
+        c.update(0, 1_000, 70, 1);
         c.tcp_cwnd = 0;
-        c.update(1_000 + 2_108, 71, 1);
+        c.update(0, 1_000 + 2_108, 71, 1);
         assert_eq!(c.cnt, 71 / (97 - 71));
         // At K the target is 100.
         c.tcp_cwnd = 0;
-        c.update(1_000 + 4_217, 90, 1);
+        c.update(0, 1_000 + 4_217, 90, 1);
         assert_eq!(c.cnt, 90 / (100 - 90));
     }
 
     #[test]
     fn before_the_first_loss_growth_is_at_least_five_percent_a_round_trip() {
-        let mut c = Cubic::default();
-        c.update(1_000, 50, 1);
+        let mut c = Curve::default();
+        c.update(0, 1_000, 50, 1);
         assert_eq!(c.cnt, 20);
     }
 
     #[test]
     fn growth_is_never_below_renos() {
         // Reno with CUBIC's beta grows by 1 segment per 15/8 windows acknowledged.
-        let mut c = Cubic { last_max_cwnd: 1_000, ..Cubic::default() };
-        c.update(1_000, 10, 1);
+        let mut c = Curve { last_max_cwnd: 1_000, ..Curve::default() };
+        c.update(0, 1_000, 10, 1);
         for t in 0..10 {
-            c.update(1_040 + 40 * t, 10, 19);
+            c.update(0, 1_040 + 40 * t, 10, 19);
         }
         assert!(c.tcp_cwnd > 10 && c.cnt <= 10, "{} {}", c.tcp_cwnd, c.cnt);
     }
@@ -393,7 +412,7 @@ mod tests {
         for (max_pacing_rate, want) in [(u64::MAX, true), (1 << 40, false)] {
             let b = crate::tcp::testing::Bench::established();
             b.with(|cx| {
-                cx.sk.max_pacing_rate = max_pacing_rate;
+                cx.sk.cold_mut().max_pacing_rate = max_pacing_rate;
                 cx.tp.snd_cwnd = 20;
                 let mut c = Cubic { delay_min_us: 100_000, ..Cubic::default() };
                 c.hystart_reset(cx.now, cx.tp.snd_nxt + 1);

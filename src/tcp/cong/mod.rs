@@ -558,7 +558,7 @@ pub(super) fn dst_init(cx: &mut Cx<'_>) -> bool {
 /// Starts the selected algorithm when data can flow (tcp_init_congestion_control). If it needs ECN, and the peer
 /// negotiated it, all of the sock's packets are sent with ECT.
 pub(crate) fn init_congestion_control(cx: &mut Cx<'_>) {
-    cx.tp.prior_ssthresh = 0;
+    cx.tp.forbid_undo();
     // Selected before it was replaced: a listener's, for its children.
     if let Some(ops) = cx.tp.net.cong.successor(&cx.tp.ca.ops) {
         cx.tp.ca.ops = ops;

@@ -107,7 +107,7 @@ pub(in crate::tcp) fn process(cx: &mut Cx<'_>, seg: &Seg, delivered: Delivered, 
     }
     let delta = ce_delta(cx, seg, delivered, *flags);
     if delta > 0 {
-        cx.tp.delivered_ce = cx.tp.delivered_ce.wrapping_add(delta);
+        cx.tp.cold_mut().delivered_ce = cx.tp.delivered_ce.wrapping_add(delta);
         *flags |= flag::ECE;
         // The predicted header has the new count.
         if cx.tp.pred_flags != 0 {

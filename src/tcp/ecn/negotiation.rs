@@ -367,7 +367,7 @@ pub(in crate::tcp) fn third_ack(cx: &mut Cx<'_>, flags: TcpFlags, bare: bool) {
         1 | 5 | 7 => {}
         ace => {
             if bare && validate(cx.stack, c, ace) && told(ace) == Ecn::Ce as u8 && cx.tp.delivered_ce == 0 {
-                cx.tp.delivered_ce = 1;
+                cx.tp.cold_mut().delivered_ce = 1;
             }
         }
     }

@@ -289,7 +289,7 @@ fn a_counter_that_may_have_wrapped_is_judged_by_segments_and_bytes() {
         let bytes = segs * 1460;
         b.send(&vec![7; bytes as usize], 0).unwrap();
         b.with(|cx| {
-            cx.tp.delivered_ce = before;
+            cx.tp.cold_mut().delivered_ce = before;
             let c = cx.tp.ecn.counters_mut();
             (c.saw_opt, c.est_ecnfield) = (OptSeen::Counter, E0);
         });
