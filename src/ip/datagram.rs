@@ -173,7 +173,7 @@ fn path_mtu_notice(c: &mut SockCommon) -> Option<(SocketAddr, u32)> {
     if c.ip_flags & ip_flag::RECVPATHMTU == 0 {
         return None;
     }
-    c.ip_more.as_mut()?.rx_path_mtu.take()
+    c.ip_more_if_any()?.rx_path_mtu.take()
 }
 
 /// The datagram that a call takes: its place in the queue, and the byte behind its header to begin at. A peek skips
@@ -616,7 +616,7 @@ impl Plan {
             // The program is told of the path's MTU with its next receive (ipv6_local_rxpmtu).
             if g.common.ip_flags & ip_flag::RECVPATHMTU != 0 {
                 let to = name_of(self.to.ip(), 0, g.common.bound_dev_if);
-                g.common.ip_more.get_or_insert_default().rx_path_mtu = Some((to, least));
+                g.common.ip_more_mut().rx_path_mtu = Some((to, least));
             }
             local_too_long(g, self.to, least);
             return Err(Error::MsgSize);

@@ -139,7 +139,7 @@ fn set_pktinfo(g: &mut SockGuard<'_>, value: &[u8]) -> Result<()> {
     if g.common.bound_dev_if != 0 && g.common.bound_dev_if != ifindex {
         return Err(Error::Inval);
     }
-    g.common.ip_more.get_or_insert_default().sticky_pktinfo = Some((ifindex, Ipv6Addr::from(*addr)));
+    g.common.ip_more_mut().sticky_pktinfo = Some((ifindex, Ipv6Addr::from(*addr)));
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! What few socks have of what all protocols share: allocated when first needed, and read as if it were
 //! [`SockCommon`]'s own. Above: protocols, `sockopt`.
 
+use super::ip_more::IpMore;
 use super::{SockCommon, filter};
 use crate::base::env::WaitLimit;
 use crate::stack::TimerSlot;
@@ -58,6 +59,8 @@ pub struct Cold {
     settings: Settings,
     /// SO_ATTACH_FILTER, SO_LOCK_FILTER.
     pub(crate) filter: Option<Box<filter::Attached>>,
+    /// Options of the IP levels that few sockets have.
+    pub(crate) ip_more: Option<Box<IpMore>>,
     /// Listener: connections waiting for accept, and how many may (sk_ack_backlog, sk_max_ack_backlog).
     pub ack_backlog: u32,
     /// See `ack_backlog`.
@@ -68,8 +71,14 @@ pub struct Cold {
 
 impl Cold {
     /// Of a sock that has none.
-    const EMPTY: Cold =
-        Cold { settings: Settings::NEW, filter: None, ack_backlog: 0, max_ack_backlog: 0, timer: TimerSlot::EMPTY };
+    const EMPTY: Cold = Cold {
+        settings: Settings::NEW,
+        filter: None,
+        ip_more: None,
+        ack_backlog: 0,
+        max_ack_backlog: 0,
+        timer: TimerSlot::EMPTY,
+    };
     /// The same, to read.
     const NONE: &Cold = &Cold::EMPTY;
 }
@@ -108,6 +117,16 @@ impl SockCommon {
     #[inline]
     pub fn cold_mut(&mut self) -> &mut Cold {
         self.cold.get_or_insert_default()
+    }
+
+    /// Options of the IP levels that few sockets have, to set one.
+    pub(crate) fn ip_more_mut(&mut self) -> &mut IpMore {
+        self.cold_mut().ip_more.get_or_insert_default()
+    }
+
+    /// The same, if there are any.
+    pub(crate) fn ip_more_if_any(&mut self) -> Option<&mut IpMore> {
+        self.cold.as_mut()?.ip_more.as_deref_mut()
     }
 
     /// Takes over the settings of a listener.

@@ -74,7 +74,6 @@ use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 pub use crate::base::read_mostly::Read;
 use crate::stack::Stack;
-use crate::sys::lock::RwLock;
 use crate::sys::mem::prefetch;
 use crate::sys::once_box::OnceBox;
 pub use crate::sys::place::Place as Private;
@@ -127,8 +126,6 @@ pub struct Sock {
     pub rmem_alloc: AtomicI32,
     /// Bytes of truesize in device transmit queues.
     pub wmem_alloc: AtomicU32,
-    /// SO_INCOMING_CPU: among equal receivers, the one whose number is the current CPU's is preferred; -1 for none.
-    pub incoming_cpu: AtomicI32,
     /// Packets dropped at this sock.
     pub drops: AtomicU32,
     /// A panic happened while the sock was owned, or a plug-in broke a rule of its interface: every call returns EIO.
@@ -139,9 +136,8 @@ pub struct Sock {
     errors_closed: AtomicBool,
     /// What few socks have.
     unowned: OnceBox<unowned::Unowned>,
-    /// Its protocol and stack, and the protocol in force where it is another one.
+    /// Its protocol and stack.
     proto_use: ProtoUse,
-    other_proto: OnceBox<RwLock<Arc<dyn Proto>>>,
 }
 
 /// Bytes of an Arc's counts, in front of its value.
@@ -381,8 +377,6 @@ pub struct SockCommon {
     pub receive_queue: SkbQueue,
     /// What few socks have; reading goes through `Deref`.
     cold: Option<Box<cold::Cold>>,
-    /// Options of the IP levels that few sockets have.
-    pub(crate) ip_more: Option<Box<ip_more::IpMore>>,
     /// Time of the last received packet (SIOCGSTAMP).
     pub stamp: Instant,
 }
@@ -434,7 +428,6 @@ impl SockCommon {
             err_soft: 0,
             receive_queue: SkbQueue::default(),
             cold: None,
-            ip_more: None,
             stamp: Instant::ZERO,
         }
     }
@@ -503,22 +496,20 @@ impl Sock {
             sndbuf: AtomicI32::new(sndbuf),
             rmem_alloc: AtomicI32::new(0),
             wmem_alloc: AtomicU32::new(0),
-            incoming_cpu: AtomicI32::new(-1),
             drops: AtomicU32::new(0),
             broken: AtomicBool::new(false),
             idle: AtomicBool::new(false),
             errors_closed: AtomicBool::new(false),
             unowned: OnceBox::new(),
             proto_use,
-            other_proto: OnceBox::new(),
         })
     }
 
     /// A sock of the same protocol, for a connection that a listener accepts. Its `init` has not run.
     pub fn new_child(self: &Arc<Sock>, stack: &Arc<Stack>) -> Arc<Sock> {
         let child = Sock::new(stack, self.family, self.ty, self.protocol, self.proto_use.clone());
-        if let Some(other) = self.other_proto.get() {
-            child.set_proto(other.read().clone());
+        if let Read::Later(other) = self.proto() {
+            child.set_proto(other);
         }
         child
     }
@@ -533,16 +524,12 @@ impl Sock {
     /// The operations currently in force.
     #[inline]
     pub fn proto(&self) -> Read<'_, Arc<dyn Proto>> {
-        match self.other_proto.get() {
-            None => Read::First(self.proto_use.proto()),
-            Some(other) => Read::Later(other.read().clone()),
-        }
+        self.unowned.get().and_then(|u| u.proto()).map_or(Read::First(self.proto_use.proto()), Read::Later)
     }
 
     /// Replaces the operations of a live sock (upper-layer protocols).
     pub(crate) fn set_proto(&self, proto: Arc<dyn Proto>) {
-        let place = self.other_proto.get_or_init(|| RwLock::new(proto.clone()));
-        *place.write() = proto;
+        self.unowned().set_proto(proto);
     }
 
     /// The protocol's shared accounts.
@@ -593,7 +580,7 @@ impl Sock {
 
     /// Whether SO_INCOMING_CPU names the CPU this thread runs on.
     pub(crate) fn prefers_this_cpu(&self) -> bool {
-        match self.incoming_cpu.load(Ordering::Relaxed) {
+        match self.incoming_cpu() {
             -1 => false,
             cpu => cpu == crate::sys::thread::cpu(),
         }

@@ -207,7 +207,7 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
                 _ => return Err(Error::Inval),
             }
         }
-        SO_INCOMING_CPU => g.sock.incoming_cpu.store(val, Ordering::Relaxed),
+        SO_INCOMING_CPU => g.sock.set_incoming_cpu(val),
         SO_BUSY_POLL => {
             if val < 0 {
                 return Err(Error::Inval);
@@ -500,7 +500,7 @@ pub(crate) fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize>
         SO_TXREHASH if !is_tcp(sock) => return Err(Error::OpNotSupp),
         SO_TXREHASH => i32::from(c.txrehash),
         SO_MAX_PACING_RATE => c.max_pacing_rate.min(u32::MAX as u64) as u32 as i32,
-        SO_INCOMING_CPU => sock.incoming_cpu.load(Ordering::Relaxed),
+        SO_INCOMING_CPU => sock.incoming_cpu(),
         SO_BUSY_POLL => c.busy_poll_us as i32,
         SO_ZEROCOPY => i32::from(c.zerocopy),
         libc::SO_BSDCOMPAT | SO_RESERVE_MEM => 0,

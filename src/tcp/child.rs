@@ -115,8 +115,11 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
         s.cold_mut().filter = Some(Box::new(filter.for_child()));
     }
     child.set_tsflags(p.sock.tsflags());
-    (s.more, s.ip_more) = (l.more, l.ip_more.clone());
-    if let Some(m) = &mut s.ip_more {
+    s.more = l.more;
+    if let Some(m) = &l.ip_more {
+        s.cold_mut().ip_more = Some(m.clone());
+    }
+    if let Some(m) = s.ip_more_if_any() {
         // A listener's IP options are not its connections', unlike its extension headers.
         // Nor are its leases of flow labels.
         (m.options, m.pktoptions, m.flow_labels) = (Box::default(), None, Vec::new());
@@ -143,7 +146,7 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, by: &OpenedBy
     let options = pktoptions::ip_options(req.cold.as_ref().and_then(|c| c.pktopts.as_deref()));
     if !options.is_empty() {
         // A SYN with options is answered by all of the connection (inet_opt).
-        sk.ip_more.get_or_insert_default().options = options.into();
+        sk.ip_more_mut().options = options.into();
     }
     sk.dst = Some(req.dst.clone());
     if c.stack.sysctl.tcp_reflect_tos() {
@@ -156,7 +159,7 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, by: &OpenedBy
     let auth = auth::room(c).map_or(0, |o| o.option_len() as u16);
     let tp = &mut *c.tp;
     let (rcv, snd) = (req.rcv_isn + 1, req.snt_isn + 1);
-    (tp.copied_seq, tp.rcv_isn) = (rcv, req.rcv_isn);
+    tp.copied_seq = rcv;
     (tp.snd_una, tp.snd_nxt, tp.snd_sml) = (snd, snd, snd);
     (tp.write_seq, tp.pushed_seq, tp.snt_isn) = (snd, snd, req.snt_isn);
     tp.snd_wl1 = req.rcv_isn;

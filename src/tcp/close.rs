@@ -266,13 +266,15 @@ fn keep_history(new: &mut TcpSock, old: &TcpSock) {
     (new.rtt_min, new.pacing_rate) = (old.rtt_min, old.pacing_rate);
     (new.rate_delivered, new.rate_interval_us) = (old.rate_delivered, old.rate_interval_us);
     (new.lsndtime_ms, new.rcv_tstamp_ms) = (old.lsndtime_ms, old.rcv_tstamp_ms);
-    (new.chrono_us, new.retransmits) = (old.chrono_us, old.retransmits);
+    (new.busy_us, new.retransmits) = (old.busy_us, old.retransmits);
     // TCP_MAXSEG and the bounds of TCP_RTO_MIN_US and TCP_DELACK_MAX_US end with the connection.
     new.rx_opt.user_mss = 0;
     if let Some(cold) = &old.cold {
         let (total_rto, total_rto_recoveries) = (cold.rare.total_rto, cold.rare.total_rto_recoveries);
         let (total_rto_time_ms, rto_stamp_ms) = (cold.rare.total_rto_time_ms, cold.rare.rto_stamp_ms);
-        *new.rare_mut() = Rare { total_rto, total_rto_recoveries, total_rto_time_ms, rto_stamp_ms, ..Rare::NONE };
+        let limited_us = cold.rare.limited_us;
+        *new.rare_mut() =
+            Rare { total_rto, total_rto_recoveries, total_rto_time_ms, rto_stamp_ms, limited_us, ..Rare::NONE };
         let options = new.options_mut();
         (options.rto_min_us, options.delack_max_us) = (0, 0);
     }
@@ -306,7 +308,9 @@ pub(super) fn reset_connection(cx: &mut Cx<'_>) {
         new.cold_mut().auth = Some(auth);
     }
     new.destroyed = cx.tp.destroyed;
-    new.write_pending = cx.tp.write_pending;
+    if cx.tp.write_pending != 0 {
+        new.cold_mut().write_pending = cx.tp.write_pending;
+    }
     new.rto_us = TIMEOUT_INIT_US;
     *cx.tp = new;
     cx.sk.dport = 0;

@@ -97,6 +97,10 @@ Rare {
     timeout_rehash: u16 = 0,
     /// `segs_in` when the receive queues were last collapsed.
     collapse_segs: u32 = 0,
+    /// Time of the last ACK for an out-of-window segment, ms (last_oow_ack_time).
+    last_oow_ack_ms: u32 = 0,
+    /// Time for which the receive window and the send buffer limited transmission, µs (chrono_stat).
+    limited_us: [u32; 2] = [0; 2],
     /// Number of challenge ACKs that may still be sent in this second.
     challenge: ChallengeBudget = ChallengeBudget::NEW,
     /// The echo of marks segment by segment, for an algorithm that asks for it.
@@ -136,6 +140,12 @@ pub struct Cold {
     pub(super) ulp: Option<UlpState>,
     /// An alternative to this TCP.
     pub(super) tfb: Option<Box<Tfb>>,
+    /// Number of senders that sleep (sk_write_pending).
+    pub(crate) write_pending: u32,
+    /// `rcv_nxt` of the hole for which duplicates are counted (compressed_ack_rcv_nxt).
+    pub(super) compressed_rcv_nxt: SeqNum,
+    /// Upper bound of the congestion window, segments.
+    pub snd_cwnd_clamp: u32,
     /// Urgent pointer to send: one past the last urgent byte.
     pub(crate) snd_up: SeqNum,
     /// `snd_una` when the current reduction began; with `undo_valid`, the reduction can be undone (undo_marker).
@@ -185,6 +195,9 @@ impl Cold {
         hooks: Vec::new(),
         ulp: None,
         tfb: None,
+        write_pending: 0,
+        compressed_rcv_nxt: SeqNum(0),
+        snd_cwnd_clamp: u32::MAX,
         snd_up: SeqNum(0),
         undo_marker: SeqNum(0),
         undo_retrans: -1,

@@ -136,7 +136,7 @@ pub fn connect(cx: &mut Cx<'_>, data: Option<&mut SendMsg<'_>>) -> Result<()> {
     route(cx).map_err(|_| Error::HostUnreach)?;
     connect_init(cx);
     if cx.tp.repair {
-        auth::finish_connect(cx);
+        auth::finish_connect(cx, SeqNum(0));
         input::finish_connect(cx, &[]);
         return Ok(());
     }

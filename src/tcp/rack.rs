@@ -27,7 +27,7 @@ pub(crate) fn rack_advance(tp: &mut TcpSock, now: Instant, bits: u8, end_seq: Se
     if rtt < rtt::min_rtt(tp) && bits & sacked::RETRANS != 0 {
         return;
     }
-    tp.rack.advanced = true;
+    tp.rack_advanced = true;
     tp.rack.rtt_us = rtt;
     if rate::sent_after(xmit, tp.rack.mstamp, end_seq, tp.rack.end_seq) {
         tp.rack.mstamp = xmit;
@@ -92,10 +92,10 @@ fn detect_loss(cx: &mut Cx<'_>) -> u64 {
 
 /// After an acknowledgement: marks losses; true when the reordering timer was set (tcp_rack_mark_lost).
 pub(crate) fn rack_mark_lost(cx: &mut Cx<'_>) -> bool {
-    if !cx.tp.rack.advanced {
+    if !cx.tp.rack_advanced {
         return false;
     }
-    cx.tp.rack.advanced = false;
+    cx.tp.rack_advanced = false;
     let wait = detect_loss(cx);
     if wait == 0 {
         return false;

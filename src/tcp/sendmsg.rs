@@ -81,9 +81,9 @@ impl Timeo {
         }
         g.refresh_clock();
         let start = g.now();
-        cx!(g).tp.write_pending += 1;
+        cx!(g).tp.cold_mut().write_pending += 1;
         let slept = g.sleep(Events::OUT, false, self.left.map(|d| start + d));
-        cx!(g).tp.write_pending -= 1;
+        cx!(g).tp.cold_mut().write_pending -= 1;
         if let Some(left) = &mut self.left {
             *left = left.saturating_sub(g.now() - start);
         }

@@ -85,7 +85,7 @@ pub(super) fn undo_cwnd_reduction(cx: &mut Cx<'_>, unmark: bool) {
     cx.tp.snd_cwnd_stamp_ms = cx.now.as_millis() as u32;
     cx.tp.undo_valid = false;
     // Losses are detected anew from now on.
-    cx.tp.rack.advanced = true;
+    cx.tp.rack_advanced = true;
 }
 
 /// Without SACK the state stays until data above `high_seq` is acknowledged, because old duplicates could start another

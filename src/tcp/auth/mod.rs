@@ -223,8 +223,8 @@ pub(super) fn connect(cx: &mut Cx<'_>) -> Result<()> {
 
 /// The peer's initial sequence number is known: makes the traffic keys. In repair mode it is not: TCP_AO_REPAIR sets
 /// it.
-pub(super) fn finish_connect(cx: &mut Cx<'_>) {
-    let (risn, rcv_nxt, repair) = (cx.tp.rcv_isn, cx.tp.rcv_nxt, cx.tp.repair);
+pub(super) fn finish_connect(cx: &mut Cx<'_>, risn: SeqNum) {
+    let (rcv_nxt, repair) = (cx.tp.rcv_nxt, cx.tp.repair);
     let Some(ao) = cx.tp.auth.as_ref().and_then(|a| a.ao.as_ref()) else { return };
     let mut c = context(cx, ao);
     if !repair {
