@@ -78,7 +78,6 @@ pub fn queue(g: &mut SockGuard<'_>, mut skb: Skb) -> std::result::Result<(), Dro
         return Err(DropReason::ProtoMem);
     }
     mem::charge_rmem(sock, &mut g.common, truesize);
-    g.common.stamp = skb.tstamp;
     g.common.receive_queue.push_back(skb);
     sock.wait.wake(Events::IN);
     Ok(())

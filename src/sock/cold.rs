@@ -119,6 +119,18 @@ impl SockCommon {
         self.cold.get_or_insert_default()
     }
 
+    /// Whether SO_MAX_PACING_RATE limits what is sent.
+    #[inline]
+    pub(crate) fn has_pacing_rate(&self) -> bool {
+        self.cold.as_ref().is_some_and(|c| c.settings.max_pacing_rate != u64::MAX)
+    }
+
+    /// Whether a filter was ever attached.
+    #[inline]
+    pub(crate) fn has_filter(&self) -> bool {
+        self.cold.as_ref().is_some_and(|c| c.filter.is_some())
+    }
+
     /// Options of the IP levels that few sockets have, to set one.
     pub(crate) fn ip_more_mut(&mut self) -> &mut IpMore {
         self.cold_mut().ip_more.get_or_insert_default()

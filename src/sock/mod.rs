@@ -70,7 +70,6 @@ pub(crate) mod unowned;
 pub mod wait;
 pub(crate) mod zerocopy;
 
-use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 pub use crate::base::read_mostly::Read;
 use crate::stack::Stack;
@@ -377,8 +376,6 @@ pub struct SockCommon {
     pub receive_queue: SkbQueue,
     /// What few socks have; reading goes through `Deref`.
     cold: Option<Box<cold::Cold>>,
-    /// Time of the last received packet (SIOCGSTAMP).
-    pub stamp: Instant,
 }
 
 impl SockCommon {
@@ -428,7 +425,6 @@ impl SockCommon {
             err_soft: 0,
             receive_queue: SkbQueue::default(),
             cold: None,
-            stamp: Instant::ZERO,
         }
     }
 

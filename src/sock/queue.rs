@@ -125,11 +125,16 @@ impl SkbQueue {
     /// Appends.
     #[inline]
     pub fn push_back(&mut self, skb: Skb) {
-        match self.0.get_mut() {
-            Held::None => self.0 = OneOf::one(skb),
-            Held::Boxed(ring) => ring.push_back(skb),
-            Held::One(_) => self.as_ring().push_back(skb),
+        if self.0.is_none() {
+            self.0 = OneOf::one(skb);
+        } else {
+            self.push_more(skb);
         }
+    }
+
+    #[inline(never)]
+    fn push_more(&mut self, skb: Skb) {
+        self.as_ring().push_back(skb);
     }
 
     /// Prepends.
@@ -140,7 +145,18 @@ impl SkbQueue {
     /// Takes the first.
     #[inline]
     pub fn pop_front(&mut self) -> Option<Skb> {
-        self.take(VecDeque::pop_front)
+        match self.0.take() {
+            Held::None => None,
+            Held::One(skb) => Some(skb),
+            Held::Boxed(ring) => self.pop_of(ring),
+        }
+    }
+
+    #[inline(never)]
+    fn pop_of(&mut self, mut ring: Ring) -> Option<Skb> {
+        let skb = ring.pop_front();
+        self.put_back(ring);
+        skb
     }
 
     /// Takes the last.

@@ -139,7 +139,10 @@ mod tests {
     pointer! {
         struct Number(Counted);
     }
-    struct Counted(u64, Arc<()>);
+    struct Counted {
+        n: u64,
+        _count: Arc<()>,
+    }
     impl Keep for Box<Counted> {
         fn keep(self) {}
     }
@@ -149,13 +152,13 @@ mod tests {
         type Both = OneOf<Number, (u16, Arc<()>)>;
         assert_eq!(size_of::<Both>(), size_of::<usize>());
         let count = Arc::new(());
-        let number = |n| Number(Kept::new(Box::new(Counted(n, count.clone()))));
+        let number = |n| Number(Kept::new(Box::new(Counted { n, _count: count.clone() })));
         let mut one = Both::one(number(1));
         if let Held::One(n) = one.get_mut() {
             *n = number(2);
         }
-        assert!(matches!(one.get(), Held::One(n) if n.0.0 == 2) && Arc::strong_count(&count) == 2);
-        assert!(matches!(one.take(), Held::One(n) if n.0.0 == 2) && one.is_none());
+        assert!(matches!(one.get(), Held::One(n) if n.0.n == 2) && Arc::strong_count(&count) == 2);
+        assert!(matches!(one.take(), Held::One(n) if n.0.n == 2) && one.is_none());
         assert!(matches!(one.get(), Held::None) && matches!(one.take(), Held::None));
         one = Both::boxed(Box::new((3, count.clone())));
         if let Held::Boxed(b) = one.get_mut() {

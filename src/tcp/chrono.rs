@@ -19,23 +19,28 @@ pub(crate) enum Chrono {
     SndbufLimited,
 }
 
+#[inline]
 fn set(tp: &mut TcpSock, now: Instant, new: Chrono) {
     let now_us = now.as_micros() as u32;
-    let spent = now_us.wrapping_sub(tp.chrono_start_us);
-    let total = match tp.chrono_type {
-        Chrono::None => None,
-        Chrono::Busy => Some(&mut tp.busy_us),
-        Chrono::RwndLimited => Some(&mut tp.rare_mut().limited_us[0]),
-        Chrono::SndbufLimited => Some(&mut tp.rare_mut().limited_us[1]),
-    };
-    if let Some(total) = total {
-        *total = total.wrapping_add(spent);
+    match tp.chrono_type {
+        Chrono::None => {}
+        Chrono::Busy => tp.busy_us = tp.busy_us.wrapping_add(now_us.wrapping_sub(tp.chrono_start_us)),
+        Chrono::RwndLimited | Chrono::SndbufLimited => count_limited(tp, now_us),
     }
     tp.chrono_start_us = now_us;
     tp.chrono_type = new;
 }
 
+/// The time of a limit that few connections meet.
+#[cold]
+fn count_limited(tp: &mut TcpSock, now_us: u32) {
+    let spent = now_us.wrapping_sub(tp.chrono_start_us);
+    let total = &mut tp.cold.get_or_insert_default().rare.limited_us[tp.chrono_type as usize - 2];
+    *total = total.wrapping_add(spent);
+}
+
 /// A limit begins to hold; ignored while a stronger one does.
+#[inline]
 pub(crate) fn chrono_start(cx: &mut Cx<'_>, kind: Chrono) {
     if kind > cx.tp.chrono_type {
         set(cx.tp, cx.now, kind);

@@ -3,7 +3,7 @@
 
 use super::auth::Auth;
 use super::challenge::ChallengeBudget;
-use super::ecn::EceEcho;
+use super::ecn::{Counters, EceEcho};
 use super::fastopen::FastOpen;
 use super::listener::Listener;
 use super::mtu_probe::MtuProbing;
@@ -140,6 +140,8 @@ pub struct Cold {
     pub(super) ulp: Option<UlpState>,
     /// An alternative to this TCP.
     pub(super) tfb: Option<Box<Tfb>>,
+    /// Counters of marks, and what is known of their way.
+    pub(super) ecn_counters: Option<Box<Counters>>,
     /// Number of senders that sleep (sk_write_pending).
     pub(crate) write_pending: u32,
     /// `rcv_nxt` of the hole for which duplicates are counted (compressed_ack_rcv_nxt).
@@ -195,6 +197,7 @@ impl Cold {
         hooks: Vec::new(),
         ulp: None,
         tfb: None,
+        ecn_counters: None,
         write_pending: 0,
         compressed_rcv_nxt: SeqNum(0),
         snd_cwnd_clamp: u32::MAX,
@@ -218,6 +221,12 @@ impl Cold {
     };
     /// The same, to read.
     const NONE: &Cold = &Cold::EMPTY;
+
+    /// Whether it adds options to a segment.
+    #[inline]
+    pub(super) fn has_options(&self) -> bool {
+        self.auth.is_some() || self.sack.as_ref().is_some_and(|s| s.duplicate_sack.is_some())
+    }
 }
 
 impl Default for Cold {
@@ -288,6 +297,14 @@ impl TcpSock {
     #[inline]
     pub fn cold_mut(&mut self) -> &mut Cold {
         self.cold.get_or_insert_default()
+    }
+
+    /// Whether nothing rare is under way: a scan of what to send again, a search for the path MTU, a child's handshake
+    /// of Fast Open.
+    #[inline]
+    pub(super) fn is_ordinary(&self) -> bool {
+        let rare = |c: &Cold| c.retransmit_hint.is_some() || c.mtu_probing.is_some() || self.has_fastopen_rsk();
+        !self.cold.as_ref().is_some_and(|c| rare(c))
     }
 
     /// No hint where the retransmission scan continues.

@@ -169,16 +169,15 @@ pub fn connect(cx: &mut Cx<'_>, data: Option<&mut SendMsg<'_>>) -> Result<()> {
 /// A SYN crossed ours: answers with a SYN-ACK that is our SYN with an ACK (simultaneous open, RFC 9293 §3.5, Figure 7).
 /// EFAULT when the head of the retransmit queue is no SYN. Linux: tcp_send_synack.
 pub fn send_synack(cx: &mut Cx<'_>) -> Result<()> {
-    let tp = &mut *cx.tp;
-    let Some(slot) = tp.rtx_queue.front_mut() else { return Err(Error::Fault) };
+    let Some(slot) = cx.tp.rtx_queue.front_mut() else { return Err(Error::Fault) };
     if slot.tcp.flags & SYN == 0 {
         return Err(Error::Fault);
     }
-    if slot.tcp.flags & ACK == 0 {
-        slot.tcp.flags |= ACK;
-        ecn::send_synack(&tp.ecn, slot);
-    }
     let mut skb = std::mem::take(slot);
+    if skb.tcp.flags & ACK == 0 {
+        skb.tcp.flags |= ACK;
+        ecn::send_synack(cx.tp, &mut skb);
+    }
     let sent = transmit_skb(cx, &mut skb);
     if let Some(slot) = cx.tp.rtx_queue.front_mut() {
         *slot = skb;

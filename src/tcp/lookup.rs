@@ -126,8 +126,29 @@ impl Holder {
 pub struct Bound {
     /// The port.
     pub port: u16,
+    addr: IpAddr,
+    ifindex: u32,
+    /// The holder's other members, a bit each.
+    flags: u8,
+}
+
+// With the counts of its Arc and malloc's header 48 bytes.
+const _: () = assert!(size_of::<Bound>() <= 24);
+
+impl Bound {
+    fn new(port: u16, h: &Holder) -> Bound {
+        let all = [h.v6only, h.reuse, h.force, h.reuseport, h.listening, h.by_connect];
+        let flags = (0_u8..).zip(all).fold(0, |flags, (bit, on)| flags | u8::from(on) << bit);
+        Bound { port, addr: h.addr, ifindex: h.ifindex, flags }
+    }
+
     /// As it was entered.
-    pub holder: Holder,
+    pub fn holder(&self) -> Holder {
+        let [v6only, reuse, force, reuseport, listening, by_connect] =
+            std::array::from_fn(|bit| self.flags >> bit & 1 != 0);
+        let (addr, ifindex) = (self.addr, self.ifindex);
+        Holder { addr, v6only, ifindex, reuse, force, reuseport, listening, by_connect }
+    }
 }
 
 /// The different holds on a port, and how many socks have each. Mostly there is one: of 60,000 ports that connections
@@ -154,16 +175,17 @@ impl Holds {
 
     /// One more of this kind.
     fn count(&mut self, port: u16, holder: Holder) -> Arc<Bound> {
+        let new = Bound::new(port, &holder);
         let same = match self {
-            Holds::One(bound, n) if bound.holder == holder => Some((bound, n)),
-            Holds::More(all) => all.iter_mut().find(|(b, _)| b.holder == holder).map(|(b, n)| (b, n)),
+            Holds::One(bound, n) if **bound == new => Some((bound, n)),
+            Holds::More(all) => all.iter_mut().find(|(b, _)| **b == new).map(|(b, n)| (b, n)),
             _ => None,
         };
         if let Some((bound, n)) = same {
             *n += 1;
             return bound.clone();
         }
-        let bound = Arc::new(Bound { port, holder });
+        let bound = Arc::new(new);
         *self = match std::mem::take(self) {
             Holds::None => Holds::One(bound.clone(), 1),
             Holds::One(first, n) => Holds::More(Box::new(vec![(first, n), (bound.clone(), 1)])),
@@ -468,7 +490,7 @@ impl TcpTables {
     pub fn bind(&self, port: u16, holder: Holder) -> Option<Arc<Bound>> {
         let mut shard = self.bshard(port).lock();
         let list = shard.0.entry(port).or_default();
-        if list.iter().any(|b| holder.conflicts(&b.holder)) {
+        if list.iter().any(|b| holder.conflicts(&b.holder())) {
             return None;
         }
         Some(list.count(port, holder))
@@ -479,7 +501,7 @@ impl TcpTables {
     pub fn bind_unshared(&self, port: u16, holder: Holder) -> Option<Arc<Bound>> {
         let mut shard = self.bshard(port).lock();
         let list = shard.0.entry(port).or_default();
-        if list.iter().any(|b| holder.overlaps(&b.holder)) {
+        if list.iter().any(|b| holder.overlaps(&b.holder())) {
             return None;
         }
         Some(list.count(port, holder))
@@ -493,7 +515,7 @@ impl TcpTables {
         };
         let mut shard = self.bshard(port).lock();
         let list = shard.0.entry(port).or_default();
-        if list.iter().any(|b| refuses(&b.holder)) {
+        if list.iter().any(|b| refuses(&b.holder())) {
             return None;
         }
         Some(list.count(port, holder))
@@ -526,7 +548,7 @@ impl TcpTables {
         let holder = Holder { by_connect: true, ..holder };
         let mut shard = self.bshard(port).lock();
         let list = shard.0.entry(port).or_default();
-        if list.iter().any(|b| !b.holder.by_connect) {
+        if list.iter().any(|b| !b.holder().by_connect) {
             return None;
         }
         Some(list.count(port, holder))
@@ -553,7 +575,7 @@ impl TcpTables {
         match self.bind(bound.port, holder) {
             Some(b) => Some(b),
             None => {
-                self.bind_again(bound.port, bound.holder);
+                self.bind_again(bound.port, bound.holder());
                 None
             }
         }

@@ -132,7 +132,7 @@ fn syn_ack(cx: &mut Cx<'_>, seg: Seg, o: &TcpOptions, skb: Skb) -> Verdict {
         drop(skb);
         return Verdict::Ok;
     }
-    let field = ecn::reflector_flags(&cx.tp.ecn);
+    let field = ecn::reflector_flags(cx.tp);
     control::send_ack_reflect_ect(cx, field);
     urg(cx, &seg, &skb);
     drop(skb);

@@ -45,14 +45,12 @@ fn pcount(cb: &TcpCb) -> u32 {
 fn has_lost_nothing(tp: &TcpSock) -> bool {
     tp.ca_state == CaState::Open
         && tp.sacked_out | tp.lost_out | tp.retrans_out == 0
-        && tp.retransmit_hint.is_none()
+        && tp.is_ordinary()
         && !tp.tlp_active
         && !tp.is_sack_reneg
         && tp.tfb_slots == 0
         && sack::is_sack(tp)
         && !tp.ecn.is_accurate()
-        && tp.mtu_probing().is_none()
-        && !tp.has_fastopen_rsk()
 }
 
 /// Processes it.

@@ -42,25 +42,38 @@ pub(crate) struct CubicOps;
 struct Cubic {
     /// Minimum RTT seen, microseconds; 0: none.
     delay_min_us: u32,
-    /// HyStart: RTT samples this round.
-    sample_cnt: u8,
-    /// HyStart has found the exit point.
-    found: bool,
     /// HyStart: start of the round, and the sequence number that ends it.
     round_start_us: u32,
     end_seq: SeqNum,
-    /// HyStart: time of the last ACK of the train.
-    last_ack_us: u32,
-    /// HyStart: minimum RTT of the round.
-    curr_rtt_us: u32,
-    /// What congestion avoidance needs: a connection that has sent little has none.
-    curve: Option<Box<Curve>>,
-    /// HyStart++, where it is in use.
-    plus: Option<Box<HyStartPlus>>,
+    /// HyStart has found the exit point.
+    found: bool,
+    /// What a connection that has sent little has no use for.
+    more: Option<Box<More>>,
 }
 
-// With malloc's header 48 bytes.
-const _: () = assert!(size_of::<Cubic>() <= 40);
+// With malloc's header 32 bytes.
+const _: () = assert!(size_of::<Cubic>() <= 24);
+
+#[derive(Debug, Default)]
+struct More {
+    /// Of congestion avoidance.
+    curve: Curve,
+    /// HyStart, of the present round; None: there was no sample yet.
+    round: Option<Round>,
+    /// HyStart++, where it is in use.
+    plus: Option<HyStartPlus>,
+}
+
+/// HyStart's samples of a round.
+#[derive(Debug)]
+struct Round {
+    /// RTT samples.
+    sample_cnt: u8,
+    /// Time of the last ACK of the train.
+    last_ack_us: u32,
+    /// Minimum RTT.
+    curr_rtt_us: u32,
+}
 
 /// The window over the time since the last reduction.
 #[derive(Debug, Default)]
@@ -177,10 +190,20 @@ impl Curve {
 impl Cubic {
     fn hystart_reset(&mut self, now: Instant, snd_nxt: SeqNum) {
         self.round_start_us = now.as_micros() as u32;
-        self.last_ack_us = self.round_start_us;
         self.end_seq = snd_nxt;
-        self.curr_rtt_us = u32::MAX;
-        self.sample_cnt = 0;
+        if let Some(more) = &mut self.more {
+            more.round = None;
+        }
+    }
+
+    fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
+    }
+
+    /// The present round.
+    fn round(&mut self) -> &mut Round {
+        let last_ack_us = self.round_start_us;
+        self.more().round.get_or_insert(Round { sample_cnt: 0, last_ack_us, curr_rtt_us: u32::MAX })
     }
 
     /// A connection begins, or begins again after a timeout.
@@ -192,11 +215,12 @@ impl Cubic {
 
     /// HyStart++, whose first round ends as HyStart's would.
     fn plus(&mut self) -> &mut HyStartPlus {
-        self.plus.get_or_insert_with(|| Box::new(HyStartPlus::new(self.end_seq)))
+        let end_seq = self.end_seq;
+        self.more().plus.get_or_insert_with(|| HyStartPlus::new(end_seq))
     }
 
     fn epoch_start_ms(&self) -> Option<u32> {
-        self.curve.as_ref()?.epoch_start_ms
+        self.more.as_ref()?.curve.epoch_start_ms
     }
 
     /// How far the ACKs of one train may be spread by the sender's own packet sizes, microseconds (hystart_ack_delay).
@@ -228,8 +252,8 @@ impl Cubic {
 
     fn detect_train(&mut self, cx: &mut Cx<'_>) {
         let (now, cwnd) = (cx.now.as_micros() as u32, cx.tp.snd_cwnd);
-        if now.wrapping_sub(self.last_ack_us) as i32 <= cx.stack.sysctl.cubic_hystart_ack_delta() {
-            self.last_ack_us = now;
+        if now.wrapping_sub(self.round().last_ack_us) as i32 <= cx.stack.sysctl.cubic_hystart_ack_delta() {
+            self.round().last_ack_us = now;
             // Without pacing, a window that fills the path is acknowledged within half an RTT; pacing may spread it
             // over an RTT.
             let threshold = self.delay_min_us.saturating_add(Cubic::ack_delay_us(cx.tp.pacing_rate));
@@ -244,12 +268,14 @@ impl Cubic {
     }
 
     fn detect_delay(&mut self, cx: &mut Cx<'_>, delay_us: u32) {
-        self.curr_rtt_us = self.curr_rtt_us.min(delay_us);
-        if self.sample_cnt < HYSTART_MIN_SAMPLES {
-            self.sample_cnt += 1;
+        let round = self.round();
+        round.curr_rtt_us = round.curr_rtt_us.min(delay_us);
+        if round.sample_cnt < HYSTART_MIN_SAMPLES {
+            round.sample_cnt += 1;
         } else {
+            let least = round.curr_rtt_us;
             let rise = (self.delay_min_us >> 3).clamp(HYSTART_DELAY_US.0, HYSTART_DELAY_US.1);
-            if self.curr_rtt_us > self.delay_min_us.saturating_add(rise) {
+            if least > self.delay_min_us.saturating_add(rise) {
                 self.found_by_delay(cx);
             }
         }
@@ -277,7 +303,7 @@ impl CongAlgo for Cubic {
 
     fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32 {
         let cwnd = cx.tp.snd_cwnd as u64;
-        let curve = self.curve.get_or_insert_default();
+        let curve = &mut self.more().curve;
         curve.epoch_start_ms = None;
         // Fast convergence (RFC 9438 §4.7): a flow whose window is below its last peak leaves bandwidth to other flows.
         curve.last_max_cwnd = if cx.tp.snd_cwnd < curve.last_max_cwnd {
@@ -302,8 +328,9 @@ impl CongAlgo for Cubic {
                 return;
             }
         }
-        let curve = self.curve.get_or_insert_default();
-        curve.update(self.delay_min_us, cx.now.as_millis() as u32, cx.tp.snd_cwnd, acked);
+        let delay_min_us = self.delay_min_us;
+        let curve = &mut self.more().curve;
+        curve.update(delay_min_us, cx.now.as_millis() as u32, cx.tp.snd_cwnd, acked);
         cong_avoid_ai(cx, curve.cnt, acked);
     }
 
@@ -316,14 +343,14 @@ impl CongAlgo for Cubic {
     fn cwnd_event(&mut self, cx: &mut Cx<'_>, event: CaEvent) {
         // Idle time does not count as time on the curve.
         if event == CaEvent::TxStart
-            && let Some(curve) = &mut self.curve
-            && let Some(epoch) = curve.epoch_start_ms
+            && let Some(more) = &mut self.more
+            && let Some(epoch) = more.curve.epoch_start_ms
         {
             let now = cx.now.as_millis() as u32;
             let idle = now.wrapping_sub(cx.tp.lsndtime_ms) as i32;
             if idle > 0 {
                 let moved = epoch.wrapping_add(idle as u32);
-                curve.epoch_start_ms = Some(if moved.wrapping_sub(now) as i32 > 0 { now } else { moved });
+                more.curve.epoch_start_ms = Some(if moved.wrapping_sub(now) as i32 > 0 { now } else { moved });
             }
         }
     }
@@ -441,7 +468,7 @@ mod tests {
                 cx.tp.snd_una = first + acked;
                 cx.tp.snd_nxt = cx.tp.snd_una + 1_000 * cwnd;
                 c.hystart_update(cx, 400_000);
-                assert_eq!((c.end_seq, c.sample_cnt), (first + end, samples), "{cwnd}");
+                assert_eq!((c.end_seq, c.round().sample_cnt), (first + end, samples), "{cwnd}");
             }
         });
     }
