@@ -1,5 +1,5 @@
-//! What few connections have: options, the numbers of loss recovery, a listener's queues, keys, plug-ins. Allocated when
-//! first needed, and read as if it were [`TcpSock`]'s own. Above: all of TCP. Below: `tcb`.
+//! What few connections have: options, the numbers of loss recovery, a listener's queues, keys, plug-ins. Allocated
+//! when first needed, and read as if it were [`TcpSock`]'s own. Above: all of TCP. Below: `tcb`.
 
 use super::auth::Auth;
 use super::challenge::ChallengeBudget;

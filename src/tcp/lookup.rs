@@ -158,6 +158,7 @@ enum Holds {
     #[default]
     None,
     One(Arc<Bound>, u32),
+    #[expect(clippy::box_collection, reason = "in place it would make every hold larger")]
     More(Box<Vec<(Arc<Bound>, u32)>>),
 }
 

@@ -541,5 +541,6 @@ impl TcpSock {
     }
 }
 
-// An idle end is its sock, for which malloc takes 864 bytes with the counts of its Arc and a header; 880 above 840 bytes.
+// An idle end is its sock, for which malloc takes 864 bytes with the counts of its Arc and a header; above 840 bytes it
+// is 880.
 const _: () = assert!(size_of::<TcpSock>() <= ROOM && size_of::<Sock>() <= 840);
