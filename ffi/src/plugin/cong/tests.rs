@@ -100,7 +100,7 @@ fn scribble(tp: *mut usk_tcp_t) {
         tp.snd_cwnd = wild() as u32;
         tp.snd_cwnd_cnt = wild() as u32;
         tp.snd_ssthresh = wild() as u32;
-        tp.cold_mut().snd_cwnd_clamp = (wild() as u32).max(4);
+        tp.snd_cwnd_clamp = (wild() as u32).max(4);
         tp.app_limited = wild() as u32;
         // At a lower rate the transfer would not finish in the test's time.
         tp.pacing_rate = wild().saturating_add(100_000);
