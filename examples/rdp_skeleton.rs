@@ -298,7 +298,7 @@ impl Rdp {
         let Ok(c) = conn(g) else { return };
         // There is room: `full` said so, and the listener is owned since.
         let _ = c.accept.push(child, max);
-        g.common.ack_backlog += 1;
+        g.common.cold_mut().ack_backlog += 1;
         g.sock.wait.wake(Events::IN);
     }
 
@@ -473,7 +473,7 @@ impl Proto for Rdp {
         if !conn(sk)?.bound {
             self.get_port(sk, 0)?;
         }
-        sk.common.max_ack_backlog = backlog;
+        sk.common.cold_mut().max_ack_backlog = backlog;
         sk.sock.set_state(State::Listen);
         Ok(())
     }
@@ -481,7 +481,7 @@ impl Proto for Rdp {
     fn accept(&self, sk: SockRef<'_>, nonblock: bool) -> Result<Arc<Sock>> {
         accept::accept(sk, nonblock, |g| {
             let child = conn(g).ok()?.accept.pop()?;
-            g.common.ack_backlog -= 1;
+            g.common.cold_mut().ack_backlog -= 1;
             Some(child)
         })
     }

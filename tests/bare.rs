@@ -132,8 +132,9 @@ fn a_stack_with_only_a_users_protocol_and_no_network_layer_works() {
 
 /// A sock that no program has: as a `Socket` makes it, but never closed.
 fn orphan(stack: &Arc<Stack>, ty: i32, protocol: i32) -> Arc<Sock> {
-    let (proto, proto_use, number) = stack.registry.find(libc::AF_INET, ty, protocol).unwrap();
-    let sock = Sock::new(stack, libc::AF_INET as u16, ty as u16, number as u16, proto.clone(), proto_use);
+    let (proto_use, number) = stack.registry.find(libc::AF_INET, ty, protocol).unwrap();
+    let sock = Sock::new(stack, libc::AF_INET as u16, ty as u16, number as u16, proto_use);
+    let proto = sock.proto();
     let mut g = sock.lock(stack);
     proto.init(&mut g).unwrap();
     match ty {
@@ -141,6 +142,7 @@ fn orphan(stack: &Arc<Stack>, ty: i32, protocol: i32) -> Arc<Sock> {
         _ => proto.get_port(&mut g, 5000).unwrap(),
     }
     drop(g);
+    drop(proto);
     sock
 }
 
@@ -153,8 +155,8 @@ fn a_stack_that_ends_lets_go_of_the_socks_in_its_protocols_tables() {
     listener.proto().listen(&mut listener.lock(&stack), 1).unwrap();
     let kinds = [(libc::SOCK_DGRAM, 0), (libc::SOCK_DGRAM, libc::IPPROTO_ICMP), (libc::SOCK_RAW, 253)];
     let mut socks: Vec<Arc<Sock>> = kinds.map(|(ty, protocol)| orphan(&stack, ty, protocol)).into();
-    let (proto, proto_use, number) = stack.registry.find(libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
-    let client = Sock::new(&stack, libc::AF_INET as u16, libc::SOCK_STREAM as u16, number as u16, proto, proto_use);
+    let (proto_use, number) = stack.registry.find(libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
+    let client = Sock::new(&stack, libc::AF_INET as u16, libc::SOCK_STREAM as u16, number as u16, proto_use);
     {
         let mut g = client.lock(&stack);
         client.proto().init(&mut g).unwrap();

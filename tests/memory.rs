@@ -80,7 +80,7 @@ fn socket(stack: &Arc<Stack>) -> Socket {
 }
 
 #[test]
-fn an_idle_established_end_takes_at_most_1500_bytes() {
+fn an_idle_established_end_takes_at_most_1024_bytes() {
     let net = Net::new();
     drop((0..8).map(|_| net.open()).collect::<Vec<_>>());
     net.world.run_for(Duration::from_secs(61));
@@ -91,7 +91,7 @@ fn an_idle_established_end_takes_at_most_1500_bytes() {
     });
     let each = bytes / (2 * N) as i64;
     println!("an idle established end: {each} bytes");
-    assert!(each <= 1500, "{each} bytes");
+    assert!(each <= 1024, "{each} bytes");
 }
 
 /// Of these some 110 are its port's, which no other connection has.

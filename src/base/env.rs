@@ -154,6 +154,8 @@ pub trait Clock: Send + Sync {
 pub struct WaitLimit(u64);
 
 impl WaitLimit {
+    /// No time at all.
+    pub const ZERO: WaitLimit = WaitLimit(0);
     /// Without limit.
     pub const NONE: WaitLimit = WaitLimit(u64::MAX);
 

@@ -50,6 +50,11 @@ pub struct TimerId {
     generation: u32,
 }
 
+impl TimerId {
+    /// For a place where no timer was armed yet.
+    pub(crate) const NONE: TimerId = TimerId { index: 0, generation: 0 };
+}
+
 /// A timer, an empty node in the list of a slot, or a free one.
 struct Node<T> {
     /// Deadline, nanoseconds. In an empty node: the next empty node of its slot (`NIL`: none).

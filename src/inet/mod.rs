@@ -44,8 +44,9 @@ impl std::fmt::Debug for Socket {
 
 /// A sock of the protocol that socket(2) selects. Errors as [`Socket::new`]. Linux: inet_create, sock_create_kern.
 pub fn create(stack: &Arc<Stack>, family: i32, ty: i32, protocol: i32) -> Result<Arc<Sock>> {
-    let (proto, proto_use, number) = stack.registry.find(family, ty, protocol)?;
-    let sock = Sock::new(stack, family as u16, ty as u16, number as u16, proto.clone(), proto_use);
+    let (proto_use, number) = stack.registry.find(family, ty, protocol)?;
+    let sock = Sock::new(stack, family as u16, ty as u16, number as u16, proto_use);
+    let proto = sock.proto();
     {
         let mut g = sock.lock(stack);
         if ty == libc::SOCK_RAW {

@@ -78,7 +78,6 @@ pub fn queue(g: &mut SockGuard<'_>, mut skb: Skb) -> std::result::Result<(), Dro
         return Err(DropReason::ProtoMem);
     }
     mem::charge_rmem(sock, &mut g.common, truesize);
-    g.common.stamp = skb.tstamp;
     g.common.receive_queue.push_back(skb);
     sock.wait.wake(Events::IN);
     Ok(())
@@ -146,7 +145,7 @@ pub fn recv(
     }
     let (off, by) = (g.common.peek_off, i32::try_from(n).unwrap_or(i32::MAX));
     if off >= 0 {
-        g.common.peek_off = if peek { off.saturating_add(by) } else { (off - by).max(0) };
+        g.common.cold_mut().peek_off = if peek { off.saturating_add(by) } else { (off - by).max(0) };
     }
     Ok(n)
 }
@@ -173,7 +172,7 @@ fn path_mtu_notice(c: &mut SockCommon) -> Option<(SocketAddr, u32)> {
     if c.ip_flags & ip_flag::RECVPATHMTU == 0 {
         return None;
     }
-    c.ip_more.as_mut()?.rx_path_mtu.take()
+    c.ip_more_if_any()?.rx_path_mtu.take()
 }
 
 /// The datagram that a call takes: its place in the queue, and the byte behind its header to begin at. A peek skips
@@ -260,7 +259,7 @@ pub fn recv_error(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<us
         msg.control.push(Control::Other { level, ty, data: std::mem::take(&mut e.payload) });
     }
     // Of a packet with a timestamp a socket of IPv4 is told only if it asks for that (ipv4_datagram_support_cmsg).
-    let cmsg = g.sock.tsflags.load(Ordering::Relaxed) & sof::OPT_CMSG != 0;
+    let cmsg = g.sock.tsflags() & sof::OPT_CMSG != 0;
     if e.err.origin == origin::TIMESTAMPING && g.sock.family == AF_INET && !cmsg {
         (e.packet, e.err.offender) = (None, None);
     }
@@ -618,7 +617,7 @@ impl Plan {
             // The program is told of the path's MTU with its next receive (ipv6_local_rxpmtu).
             if g.common.ip_flags & ip_flag::RECVPATHMTU != 0 {
                 let to = name_of(self.to.ip(), 0, g.common.bound_dev_if);
-                g.common.ip_more.get_or_insert_default().rx_path_mtu = Some((to, least));
+                g.common.ip_more_mut().rx_path_mtu = Some((to, least));
             }
             local_too_long(g, self.to, least);
             return Err(Error::MsgSize);

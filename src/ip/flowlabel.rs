@@ -243,7 +243,7 @@ fn set_reflect(g: &mut SockGuard<'_>, on: bool) -> Result<()> {
 
 fn put_back(g: &mut SockGuard<'_>, label: u32) -> Result<()> {
     let at = leases(&g.common).iter().position(|l| *l == label).ok_or(Error::Srch)?;
-    let more = g.common.ip_more.get_or_insert_default();
+    let more = g.common.ip_more_mut();
     more.flow_labels.remove(at);
     if g.common.flow_label & LABEL == label {
         g.common.flow_label &= !LABEL;
@@ -333,7 +333,7 @@ fn lease(g: &mut SockGuard<'_>, req: &Request, control: &[u8]) -> Result<()> {
         labels.insert(label, wanted);
         Ok(label)
     })?;
-    g.common.ip_more.get_or_insert_default().flow_labels.insert(0, label);
+    g.common.ip_more_mut().flow_labels.insert(0, label);
     Ok(())
 }
 
@@ -387,7 +387,7 @@ pub(super) fn get(g: &SockGuard<'_>, value: &mut [u8]) -> Result<usize> {
 
 /// The socket has ended: its leases end (fl6_free_socklist).
 pub(crate) fn release_all(stack: &Stack, c: &mut SockCommon, now: Instant) {
-    let held = c.ip_more.as_mut().map_or(Vec::new(), |m| std::mem::take(&mut m.flow_labels));
+    let held = c.ip_more_if_any().map_or(Vec::new(), |m| std::mem::take(&mut m.flow_labels));
     for label in held {
         net(stack).flow_labels.release(now, label);
     }

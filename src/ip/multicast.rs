@@ -188,7 +188,7 @@ impl TimerCall for Timer {
 /// Whether this socket takes a datagram from `src` to `dst`, as far as its groups and their filters decide. The sock
 /// need not be owned.
 pub(crate) fn wanted(sock: &Sock, src: IpAddr, dst: IpAddr, ifindex: u32) -> bool {
-    !dst.is_multicast() || sock.heard.admits(sock.family, dst, src, ifindex)
+    !dst.is_multicast() || sock.admits(dst, src, ifindex)
 }
 
 /// The socket's memberships become `joined`, or IP_MULTICAST_ALL or IPV6_MULTICAST_ALL has changed: [`wanted`] knows it
@@ -197,7 +197,7 @@ pub(in crate::ip) fn publish(g: &SockGuard<'_>, joined: Vec<Membership>) {
     let c = &g.common;
     let all4 = c.ip_flags & ip_flag::MULTICAST_ALL != 0;
     let all6 = c.ip_flags & ip_flag::NOT_MULTICAST_ALL6 == 0;
-    g.sock.heard.publish(g.sock.family, Hearing { joined, all4, all6 });
+    g.sock.publish_heard(Hearing { joined, all4, all6 });
 }
 
 #[cfg(test)]

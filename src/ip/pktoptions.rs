@@ -147,7 +147,7 @@ pub(crate) fn note(c: &mut SockCommon, p: Box<PktOptions>) {
         c.mcast_hops = p.rx.ttl;
     }
     let keep = accepted(c, &p);
-    let more = c.ip_more.get_or_insert_default();
+    let more = c.ip_more_mut();
     more.rcv_flowinfo = flowinfo(&p.rx);
     let label = p.rx.flow_label;
     more.pktoptions = keep.then_some(p);
@@ -173,7 +173,7 @@ pub(crate) fn of_syn(c: &SockCommon, skb: &Skb) -> Option<Box<PktOptions>> {
 pub(crate) fn begin(c: &mut SockCommon, by: &PacketInfo, syn: Option<Box<PktOptions>>) {
     flowlabel::reflect(c, by.flow_label);
     if c.ip_flags & TOLD != 0 && by.dst.is_ipv6() {
-        let more = c.ip_more.get_or_insert_default();
+        let more = c.ip_more_mut();
         (more.rcv_flowinfo, more.pktoptions) = (flowinfo(by), syn);
     }
 }

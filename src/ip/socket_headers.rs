@@ -76,14 +76,15 @@ pub(super) fn set(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Option<Resu
 }
 
 fn set_told(c: &mut SockCommon, bit: u8, on: bool) {
-    let told = &mut c.ip_more.get_or_insert_default().rx_headers;
+    let told = &mut c.ip_more_mut().rx_headers;
     *told = *told & !bit | if on { bit } else { 0 };
-    c.ip_flags = c.ip_flags & !ip_flag::HEADERS6 | if *told != 0 { ip_flag::HEADERS6 } else { 0 };
+    let any = *told != 0;
+    c.ip_flags = c.ip_flags & !ip_flag::HEADERS6 | if any { ip_flag::HEADERS6 } else { 0 };
 }
 
 /// These headers are sent from now on; a routing header changes the way (ipv6_update_options).
 pub(super) fn update(c: &mut SockCommon, tx: TxHeaders) {
-    c.ip_more.get_or_insert_default().headers = (!tx.is_empty()).then(|| Arc::new(tx));
+    c.ip_more_mut().headers = (!tx.is_empty()).then(|| Arc::new(tx));
     c.dst = None;
 }
 
@@ -283,7 +284,7 @@ pub(crate) fn room_of(c: &SockCommon) -> u32 {
 
 /// A stream's connection begins: its segments have the headers that are set by now.
 pub(crate) fn settle_room(c: &mut SockCommon) {
-    if let Some(m) = &mut c.ip_more {
+    if let Some(m) = c.ip_more_if_any() {
         // Those that go with a routing header count without one, too.
         let all = |h: &TxHeaders| h.hop.len() + h.dst0.len() + h.routing.len() + h.dst1.len();
         m.ext_hdr_len = m.headers.as_deref().map_or(0, all) as u16;

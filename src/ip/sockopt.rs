@@ -84,7 +84,7 @@ fn set_tos(g: &mut SockGuard<'_>, val: i32) {
     }
     if g.common.tos != tos {
         g.common.tos = tos;
-        g.common.priority = tos_priority(tos);
+        g.common.cold_mut().priority = tos_priority(tos);
         g.common.dst = None;
     }
 }
@@ -138,7 +138,7 @@ fn set_pktinfo(g: &mut SockGuard<'_>, value: &[u8]) -> Result<()> {
     if g.common.bound_dev_if != 0 && g.common.bound_dev_if != ifindex {
         return Err(Error::Inval);
     }
-    g.common.ip_more.get_or_insert_default().sticky_pktinfo = Some((ifindex, Ipv6Addr::from(*addr)));
+    g.common.ip_more_mut().sticky_pktinfo = Some((ifindex, Ipv6Addr::from(*addr)));
     Ok(())
 }
 
@@ -180,7 +180,7 @@ fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
             }
         }
         set_ip_flag(g, bit, on);
-        publish(g, g.sock.heard.joined());
+        publish(g, g.sock.joined());
         return Ok(());
     }
     match name {
@@ -217,7 +217,7 @@ fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
             if !(0..=255).contains(&val) {
                 return Err(Error::Inval);
             }
-            g.common.min_ttl = val as u8;
+            g.common.cold_mut().min_ttl = val as u8;
         }
         libc::IP_MULTICAST_TTL => {
             if is_stream(g) {
@@ -309,7 +309,7 @@ fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
         libc::IPV6_MULTICAST_IF => g.common.mcast_oif = multicast_if_v6(g, val)?,
         IPV6_MULTICAST_ALL => {
             set_ip_flag(g, ip_flag::NOT_MULTICAST_ALL6, !on);
-            publish(g, g.sock.heard.joined());
+            publish(g, g.sock.joined());
         }
         libc::IPV6_RECVPKTINFO => set_ip_flag(g, ip_flag::RECVPKTINFO6, on),
         libc::IPV6_RECVHOPLIMIT => set_ip_flag(g, ip_flag::RECVHOPLIMIT, on),
@@ -341,7 +341,7 @@ fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
             if !(0..=255).contains(&val) {
                 return Err(Error::Inval);
             }
-            g.common.min_hops = val as u8;
+            g.common.cold_mut().min_hops = val as u8;
         }
         IPV6_FREEBIND => g.common.set_flag(flag::FREEBIND, on),
         IPV6_TRANSPARENT => g.common.set_flag(flag::TRANSPARENT, on),

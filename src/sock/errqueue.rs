@@ -10,7 +10,6 @@ use super::wait::Events;
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::sys::lock::Mutex;
-use crate::sys::once_box::OnceBox;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,14 +58,12 @@ pub(crate) struct IpPacket {
     pub flow_label: u32,
 }
 
-/// A sock's queued errors; the list is allocated when the first one comes.
+/// A sock's queued errors.
 #[derive(Debug, Default)]
 pub(crate) struct ErrQueue {
-    list: OnceBox<Mutex<List>>,
+    list: Mutex<List>,
     /// Whether the list has entries, for poll(2), which does not lock (skb_queue_empty_lockless).
     waiting: AtomicBool,
-    /// The program has closed the socket: nobody will read what comes.
-    closed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -103,17 +100,18 @@ impl Sock {
     pub(crate) fn queue_error(&self, e: ErrEntry) -> bool {
         let size = e.truesize();
         let held = self.rmem_alloc.load(Ordering::Relaxed);
-        if self.errors.closed.load(Ordering::Acquire)
+        if self.errors_closed.load(Ordering::Acquire)
             || held.saturating_add(size) >= self.rcvbuf.load(Ordering::Relaxed)
         {
             self.drops.fetch_add(1, Ordering::Relaxed);
             return false;
         }
-        let mut queue = self.errors.list.get_or_init(Mutex::default).lock();
+        let errors = &self.unowned().errors;
+        let mut queue = errors.list.lock();
         self.rmem_alloc.fetch_add(size, Ordering::Relaxed);
         queue.rmem += size;
         queue.errors.push_back(e);
-        self.errors.waiting.store(true, Ordering::Release);
+        errors.waiting.store(true, Ordering::Release);
         drop(queue);
         self.wait.wake(Events::ERR);
         true
@@ -124,11 +122,12 @@ impl Sock {
     /// close it is dropped.
     pub(crate) fn queue_completion(&self, e: ErrEntry) {
         let size = e.truesize();
-        if self.errors.closed.load(Ordering::Acquire) {
-            self.omem_alloc.fetch_sub(size, Ordering::Relaxed);
+        if self.errors_closed.load(Ordering::Acquire) {
+            self.unowned().omem_alloc.fetch_sub(size, Ordering::Relaxed);
             return;
         }
-        let mut list = self.errors.list.get_or_init(Mutex::default).lock();
+        let errors = &self.unowned().errors;
+        let mut list = errors.list.lock();
         let queue = &mut list.errors;
         let joins = |last: &ErrEntry| {
             // A range of all 2^32 ids could not be told from an empty one.
@@ -139,11 +138,11 @@ impl Sock {
         match queue.back_mut() {
             Some(last) if joins(last) => {
                 last.err.data = e.err.data;
-                self.omem_alloc.fetch_sub(size, Ordering::Relaxed);
+                self.unowned().omem_alloc.fetch_sub(size, Ordering::Relaxed);
             }
             _ => queue.push_back(e),
         }
-        self.errors.waiting.store(true, Ordering::Release);
+        errors.waiting.store(true, Ordering::Release);
         drop(list);
         self.wait.wake(Events::ERR);
     }
@@ -152,13 +151,14 @@ impl Sock {
     /// only this one was, it is cleared. Whoever waits is woken while more is queued (sock_dequeue_err_skb).
     pub(crate) fn next_error(&self) -> Result<ErrEntry> {
         let of_icmp = |e: &ErrEntry| matches!(e.err.origin, origin::ICMP | origin::ICMP6);
-        let mut list = self.errors.list.get().ok_or(Error::Again)?.lock();
+        let errors = &self.unowned.get().ok_or(Error::Again)?.errors;
+        let mut list = errors.list.lock();
         let queue = &mut *list;
         let e = queue.errors.pop_front().ok_or(Error::Again)?;
         self.uncharge(&e, &mut queue.rmem);
         let next = queue.errors.front();
         let more = next.is_some();
-        self.errors.waiting.store(more, Ordering::Release);
+        errors.waiting.store(more, Ordering::Release);
         match next.filter(|n| of_icmp(n)) {
             Some(next) => self.err.store(next.err.errno as i32, Ordering::Relaxed),
             None if of_icmp(&e) => self.err.store(0, Ordering::Relaxed),
@@ -173,29 +173,29 @@ impl Sock {
 
     /// Empties the queue.
     pub(crate) fn purge_errors(&self) {
-        let Some(list) = self.errors.list.get() else { return };
-        let mut queue = list.lock();
+        let Some(errors) = self.unowned.get().map(|u| &u.errors) else { return };
+        let mut queue = errors.list.lock();
         for e in std::mem::take(&mut queue.errors) {
             self.uncharge(&e, &mut queue.rmem);
         }
-        self.errors.waiting.store(false, Ordering::Release);
+        errors.waiting.store(false, Ordering::Release);
     }
 
     /// The program has closed the socket: empties the queue, which takes no more.
     pub(crate) fn close_errors(&self) {
-        self.errors.closed.store(true, Ordering::Release);
+        self.errors_closed.store(true, Ordering::Release);
         self.purge_errors();
     }
 
     /// Bytes of `rmem_alloc` that are not queued errors', for checks.
     pub(crate) fn rmem_besides_errors(&self) -> i32 {
-        self.rmem_alloc.load(Ordering::Relaxed) - self.errors.list.get().map_or(0, |l| l.lock().rmem)
+        self.rmem_alloc.load(Ordering::Relaxed) - self.unowned.get().map_or(0, |u| u.errors.list.lock().rmem)
     }
 
     fn uncharge(&self, e: &ErrEntry, rmem: &mut i32) {
         let size = e.truesize();
         if e.is_completion() {
-            self.omem_alloc.fetch_sub(size, Ordering::Relaxed);
+            self.unowned().omem_alloc.fetch_sub(size, Ordering::Relaxed);
         } else {
             self.rmem_alloc.fetch_sub(size, Ordering::Relaxed);
             *rmem -= size;

@@ -418,7 +418,7 @@ pub(crate) fn attach(sk: &mut SockCommon, value: &[u8]) -> Result<()> {
     if sk.filter.as_ref().is_some_and(|f| f.locked) {
         return Err(Error::Perm);
     }
-    sk.filter.get_or_insert_default().program = Some(program(value)?);
+    sk.cold_mut().filter.get_or_insert_default().program = Some(program(value)?);
     Ok(())
 }
 
@@ -452,7 +452,7 @@ fn program(value: &[u8]) -> Result<Arc<Program>> {
 
 /// SO_DETACH_FILTER. ENOENT: there is none; EPERM: SO_LOCK_FILTER was set (sk_detach_filter).
 pub(crate) fn detach(sk: &mut SockCommon) -> Result<()> {
-    match sk.filter.as_mut() {
+    match sk.cold_mut().filter.as_mut() {
         Some(f) if f.locked => Err(Error::Perm),
         Some(f) if f.program.is_some() => {
             f.program = None;
@@ -468,7 +468,7 @@ pub(crate) fn lock(sk: &mut SockCommon, on: bool) -> Result<()> {
         return Err(Error::Perm);
     }
     if on {
-        sk.filter.get_or_insert_default().locked = true;
+        sk.cold_mut().filter.get_or_insert_default().locked = true;
     }
     Ok(())
 }

@@ -2,9 +2,9 @@
 //! protocols, which ask what the filter admits. Below: nothing; `ip` keeps the list. Linux: struct ip_mc_socklist,
 //! struct ipv6_mc_socklist.
 
+use super::Sock;
 use super::addr::AF_INET;
 use crate::sys::lock::RwLock;
-use crate::sys::once_box::OnceBox;
 use std::net::IpAddr;
 
 /// What the sources of a filter are. As RFC 3678 numbers the modes.
@@ -54,10 +54,9 @@ impl Membership {
 }
 
 /// What a socket's options say of datagrams to groups, where packets find it without owning the sock; only the owner
-/// changes it. None: no membership, and IP_MULTICAST_ALL and IPV6_MULTICAST_ALL as in a new
-/// socket. Linux: mc_list, ipv6_mc_list, which are read under RCU.
-#[derive(Debug, Default)]
-pub(crate) struct Heard(OnceBox<RwLock<Option<Hearing>>>);
+/// changes it. None: no membership, and IP_MULTICAST_ALL and IPV6_MULTICAST_ALL as in a new socket. Linux: mc_list,
+/// ipv6_mc_list, which are read under RCU.
+pub(super) type Heard = RwLock<Option<Hearing>>;
 
 /// See [`Heard`].
 #[derive(Debug, PartialEq, Eq)]
@@ -77,29 +76,29 @@ impl Hearing {
     }
 }
 
-impl Heard {
+impl Sock {
     /// The groups joined.
     pub(crate) fn joined(&self) -> Vec<Membership> {
-        let heard = self.0.get().map(|h| h.read());
+        let heard = self.unowned.get().map(|u| u.heard.read());
         heard.as_deref().and_then(Option::as_ref).map_or_else(Vec::new, |h| h.joined.clone())
     }
 
-    /// The options of a socket of this family have changed.
-    pub(crate) fn publish(&self, family: u16, now: Hearing) {
-        let now = (now != Hearing::of_new(family)).then_some(now);
-        if now.is_some() || self.0.get().is_some() {
-            *self.0.get_or_init(RwLock::default).write() = now;
+    /// The options of the socket have changed.
+    pub(crate) fn publish_heard(&self, now: Hearing) {
+        let now = (now != Hearing::of_new(self.family)).then_some(now);
+        if now.is_some() || self.unowned.get().is_some() {
+            *self.unowned().heard.write() = now;
         }
     }
 
-    /// Whether a socket of this family takes what `source` sends to a group, as received by an interface: as its own
-    /// filter says if it joined the group, else as IP_MULTICAST_ALL or IPV6_MULTICAST_ALL. An IPv6 membership counts
-    /// on all interfaces (ip_mc_sf_allow, inet6_mc_check).
-    pub(crate) fn admits(&self, family: u16, group: IpAddr, source: IpAddr, ifindex: u32) -> bool {
-        let heard = self.0.get().map(|h| h.read());
+    /// Whether the socket takes what `source` sends to a group, as received by an interface: as its own filter says if
+    /// it joined the group, else as IP_MULTICAST_ALL or IPV6_MULTICAST_ALL. An IPv6 membership counts on all interfaces
+    /// (ip_mc_sf_allow, inet6_mc_check).
+    pub(crate) fn admits(&self, group: IpAddr, source: IpAddr, ifindex: u32) -> bool {
+        let heard = self.unowned.get().map(|u| u.heard.read());
         let v6 = group.is_ipv6();
         let Some(h) = heard.as_deref().and_then(Option::as_ref) else {
-            let new = Hearing::of_new(family);
+            let new = Hearing::of_new(self.family);
             return if v6 { new.all6 } else { new.all4 };
         };
         let joined = h.joined.iter().find(|m| m.group == group && (v6 || m.ifindex == ifindex));

@@ -7,6 +7,7 @@
 //! | `accept` | accept(2), and the queue of connections |
 //! | `addr` | families, and v4-mapped addresses |
 //! | `cmsg` | control messages in C's form |
+//! | `cold` | what few socks have |
 //! | `connect` | connect(2) of a stream |
 //! | `ctl`, `lock` | `lock_sock` and the backlog: the decisions, and the sock around them |
 //! | `diag` | the sockets of a stack, as a list |
@@ -28,12 +29,14 @@
 //! | `sockopt` | SOL_SOCKET options |
 //! | `state` | the states |
 //! | `tstamp` | transmit timestamps |
+//! | `unowned` | what few socks have of what is reached without owning them |
 //! | `wait` | sleeping and readiness |
 //! | `zerocopy` | what a packet of a MSG_ZEROCOPY call carries, to tell its program when it is done with |
 
 pub mod accept;
 pub(crate) mod addr;
 pub mod cmsg;
+pub mod cold;
 pub(crate) mod connect;
 mod ctl;
 pub mod diag;
@@ -63,18 +66,17 @@ pub mod skb;
 pub mod sockopt;
 pub mod state;
 pub(crate) mod tstamp;
+pub(crate) mod unowned;
 pub mod wait;
 pub(crate) mod zerocopy;
 
-use crate::base::env::{Instant, WaitLimit};
 use crate::base::error::{Error, Result};
 pub use crate::base::read_mostly::Read;
-use crate::base::read_mostly::ReadMostly;
-use crate::stack::{Stack, TimerSlot};
+use crate::stack::Stack;
 use crate::sys::mem::prefetch;
+use crate::sys::once_box::OnceBox;
 pub use crate::sys::place::Place as Private;
 use dst::Dst;
-use errqueue::ErrQueue;
 use lock::SockLock;
 pub use lock::{Delivered, SockGuard};
 use proto::{Proto, ProtoAccounts, ProtoUse};
@@ -83,7 +85,6 @@ use state::State;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 use wait::{Events, WaitQueue};
 
 /// SHUT_RD was done: reads return end of file.
@@ -124,29 +125,18 @@ pub struct Sock {
     pub rmem_alloc: AtomicI32,
     /// Bytes of truesize in device transmit queues.
     pub wmem_alloc: AtomicU32,
-    /// SO_INCOMING_CPU: among equal receivers, the one whose number is the current CPU's is preferred; -1 for none.
-    pub incoming_cpu: AtomicI32,
     /// Packets dropped at this sock.
     pub drops: AtomicU32,
-    /// Bytes of completions that are to come or wait to be read (sk_omem_alloc; net.core.optmem_max).
-    pub(crate) omem_alloc: AtomicI32,
-    /// Id of the next MSG_ZEROCOPY call (sk_zckey).
-    zckey: AtomicU32,
-    /// SO_TIMESTAMPING: bits of [`tstamp::sof`] (sk_tsflags).
-    pub(crate) tsflags: AtomicU32,
-    /// Id of the next datagram with SOF_TIMESTAMPING_OPT_ID; of a stream, the sequence number that ids count from.
-    pub(crate) tskey: AtomicU32,
-    /// Queued errors, completions and transmit timestamps (sk_error_queue).
-    pub(crate) errors: ErrQueue,
     /// A panic happened while the sock was owned, or a plug-in broke a rule of its interface: every call returns EIO.
     pub broken: AtomicBool,
     /// See [`Sock::is_idle`].
     idle: AtomicBool,
-    /// Groups joined, and what they and their filters admit.
-    pub(crate) heard: membership::Heard,
-    proto: ReadMostly<Arc<dyn Proto>>,
+    /// The program has closed the socket: nobody will read what comes to the error queue.
+    errors_closed: AtomicBool,
+    /// What few socks have.
+    unowned: OnceBox<unowned::Unowned>,
+    /// Its protocol and stack.
     proto_use: ProtoUse,
-    stack: Weak<Stack>,
 }
 
 /// Bytes of an Arc's counts, in front of its value.
@@ -361,14 +351,6 @@ pub struct SockCommon {
     pub pmtudisc: u8,
     /// Of an accepted stream: the TOS of the segment that opened it over IPv4.
     pub(crate) rcv_tos: u8,
-    /// IP_MINTTL.
-    pub min_ttl: u8,
-    /// IPV6_MINHOPCOUNT.
-    pub(crate) min_hops: u8,
-    /// SO_PRIORITY.
-    pub priority: u32,
-    /// SO_MARK.
-    pub mark: u32,
     /// Flow information of what is sent to the peer over IPv6: the label, and bits of a traffic class that are only
     /// shown.
     pub flow_label: u32,
@@ -378,46 +360,22 @@ pub struct SockCommon {
     pub wmem_queued: i32,
     /// Bytes charged to the protocol's account and not used (sk_forward_alloc).
     pub forward_alloc: i32,
-    /// SO_TXTIME: its flags (SOF_TXTIME_*); its clock is CLOCK_MONOTONIC. None: not set.
-    pub(crate) txtime: Option<u32>,
     /// SO_ZEROCOPY.
     pub(crate) zerocopy: bool,
     /// The last SO_TIMESTAMP, SO_TIMESTAMPNS or SO_TIMESTAMPING was that of a 64-bit time_t (SOCK_TSTAMP_NEW).
     pub(crate) tstamp_new: bool,
     /// SO_RCVLOWAT.
     pub rcvlowat: i32,
-    /// SO_LINGER's time.
-    pub linger: WaitLimit,
-    /// SO_RCVTIMEO; None: for ever.
-    pub rcvtimeo: WaitLimit,
-    /// SO_SNDTIMEO.
-    pub sndtimeo: WaitLimit,
-    /// SO_MAX_PACING_RATE, bytes a second.
-    pub max_pacing_rate: u64,
     /// SO_TXREHASH: whether a connection changes its transmit hash when the way seems broken.
     pub txrehash: bool,
     /// A bind(2) does not conflict with others (SK_FORCE_REUSE): TCP_REPAIR.
     pub(crate) force_reuse: bool,
-    /// SO_PEEK_OFF: offset of the next MSG_PEEK from the next byte to be read; -1: always 0.
-    pub peek_off: i32,
-    /// SO_ATTACH_FILTER, SO_LOCK_FILTER.
-    pub(crate) filter: Option<Box<filter::Attached>>,
-    /// SO_BUSY_POLL: how long a blocking call spins on the devices before it sleeps, µs.
-    pub busy_poll_us: u32,
     /// Last soft error (sk_err_soft): reported when the connection times out.
     pub err_soft: i32,
-    /// Listener: connections waiting for accept, and how many may (sk_ack_backlog, sk_max_ack_backlog).
-    pub ack_backlog: u32,
-    /// See `ack_backlog`.
-    pub max_ack_backlog: u32,
     /// Received packets for the program.
     pub receive_queue: SkbQueue,
-    /// Options of the IP levels that few sockets have.
-    pub(crate) ip_more: Option<Box<ip_more::IpMore>>,
-    /// Time of the last received packet (SIOCGSTAMP).
-    pub stamp: Instant,
-    /// A timer for the protocol's use (sk_timer; TCP: keepalive).
-    pub timer: TimerSlot,
+    /// What few socks have; reading goes through `Deref`.
+    cold: Option<Box<cold::Cold>>,
 }
 
 impl SockCommon {
@@ -455,34 +413,18 @@ impl SockCommon {
             mcast_hops: 1,
             pmtudisc: libc::IP_PMTUDISC_WANT as u8,
             rcv_tos: 0,
-            min_ttl: 0,
-            min_hops: 0,
-            priority: 0,
-            mark: 0,
             flow_label: 0,
             dst: None,
             wmem_queued: 0,
             forward_alloc: 0,
-            txtime: None,
             zerocopy: false,
             tstamp_new: false,
             rcvlowat: 1,
-            linger: WaitLimit::new(Some(Duration::ZERO)),
-            rcvtimeo: WaitLimit::NONE,
-            sndtimeo: WaitLimit::NONE,
-            max_pacing_rate: u64::MAX,
             txrehash: false,
             force_reuse: false,
-            peek_off: -1,
-            filter: None,
-            busy_poll_us: 0,
             err_soft: 0,
-            ack_backlog: 0,
-            max_ack_backlog: 0,
             receive_queue: SkbQueue::default(),
-            ip_more: None,
-            stamp: Instant::ZERO,
-            timer: TimerSlot::default(),
+            cold: None,
         }
     }
 
@@ -526,16 +468,15 @@ impl SockCommon {
 
 impl Sock {
     /// A closed, unbound sock of a protocol, whose `init` has not run. `state` starts at 7 (TCP_CLOSE).
-    pub fn new(
-        stack: &Arc<Stack>,
-        family: u16,
-        ty: u16,
-        protocol: u16,
-        proto: Arc<dyn Proto>,
-        proto_use: ProtoUse,
-    ) -> Arc<Sock> {
+    pub fn new(stack: &Arc<Stack>, family: u16, ty: u16, protocol: u16, proto_use: ProtoUse) -> Arc<Sock> {
+        let proto = proto_use.proto();
         let (rcvbuf, sndbuf) = (proto.sysctl_rmem(stack)[1], proto.sysctl_wmem(stack)[1]);
-        let common = SockCommon { busy_poll_us: stack.sysctl.busy_read() as u32, ..SockCommon::new(family) };
+        proto_use.of(stack);
+        let mut common = SockCommon::new(family);
+        let busy_poll_us = stack.sysctl.busy_read() as u32;
+        if busy_poll_us != 0 {
+            common.cold_mut().busy_poll_us = busy_poll_us;
+        }
         Arc::new(Sock {
             lock: SockLock::new(SockState { common, private: Private::new(()) }),
             wait: WaitQueue::default(),
@@ -551,25 +492,22 @@ impl Sock {
             sndbuf: AtomicI32::new(sndbuf),
             rmem_alloc: AtomicI32::new(0),
             wmem_alloc: AtomicU32::new(0),
-            incoming_cpu: AtomicI32::new(-1),
             drops: AtomicU32::new(0),
-            omem_alloc: AtomicI32::new(0),
-            zckey: AtomicU32::new(0),
-            tsflags: AtomicU32::new(0),
-            tskey: AtomicU32::new(0),
-            errors: ErrQueue::default(),
             broken: AtomicBool::new(false),
             idle: AtomicBool::new(false),
-            heard: membership::Heard::default(),
-            proto: ReadMostly::new(proto),
+            errors_closed: AtomicBool::new(false),
+            unowned: OnceBox::new(),
             proto_use,
-            stack: Arc::downgrade(stack),
         })
     }
 
     /// A sock of the same protocol, for a connection that a listener accepts. Its `init` has not run.
     pub fn new_child(self: &Arc<Sock>, stack: &Arc<Stack>) -> Arc<Sock> {
-        Sock::new(stack, self.family, self.ty, self.protocol, self.proto().cloned(), self.proto_use.clone())
+        let child = Sock::new(stack, self.family, self.ty, self.protocol, self.proto_use.clone());
+        if let Read::Later(other) = self.proto() {
+            child.set_proto(other);
+        }
+        child
     }
 
     /// Asks the processor for all cache lines of the sock, which somebody is about to own: among many socks they are in
@@ -582,18 +520,18 @@ impl Sock {
     /// The operations currently in force.
     #[inline]
     pub fn proto(&self) -> Read<'_, Arc<dyn Proto>> {
-        self.proto.read()
+        self.unowned.get().and_then(|u| u.proto()).map_or(Read::First(self.proto_use.proto()), Read::Later)
     }
 
     /// Replaces the operations of a live sock (upper-layer protocols).
     pub(crate) fn set_proto(&self, proto: Arc<dyn Proto>) {
-        self.proto.replace(|_| proto);
+        self.unowned().set_proto(proto);
     }
 
     /// The protocol's shared accounts.
     #[inline]
     pub fn accounts(&self) -> &Arc<ProtoAccounts> {
-        &self.proto_use.accounts
+        self.proto_use.accounts()
     }
 
     /// Clears the pending error (sock_error) and returns it; Ok when there was none.
@@ -633,12 +571,12 @@ impl Sock {
     /// The stack the sock lives in.
     #[inline]
     pub fn stack(&self) -> &Weak<Stack> {
-        &self.stack
+        self.proto_use.stack()
     }
 
     /// Whether SO_INCOMING_CPU names the CPU this thread runs on.
     pub(crate) fn prefers_this_cpu(&self) -> bool {
-        match self.incoming_cpu.load(Ordering::Relaxed) {
+        match self.incoming_cpu() {
             -1 => false,
             cpu => cpu == crate::sys::thread::cpu(),
         }
@@ -683,7 +621,7 @@ impl Sock {
                 (f & tsq::THROTTLED != 0).then_some((f & !tsq::THROTTLED) | tsq::QUEUED)
             });
             if was.is_ok_and(|f| f & tsq::QUEUED == 0)
-                && let Some(stack) = self.stack.upgrade()
+                && let Some(stack) = self.stack().upgrade()
             {
                 stack.tsq_push(self.clone());
             }
@@ -713,14 +651,14 @@ impl Drop for Sock {
     /// Returns the memory that is still charged to the protocol's account.
     fn drop(&mut self) {
         let Sock { lock, proto_use, .. } = self;
-        mem::release_all(&mut lock.state_mut().common, &proto_use.accounts);
+        mem::release_all(&mut lock.state_mut().common, proto_use.accounts());
     }
 }
 
 /// What a pending or a queued error of a datagram sock shows in poll(2): POLLERR, and with SO_SELECT_ERR_QUEUE also
 /// POLLPRI.
 fn error_events(sock: &Sock, c: &SockCommon) -> Events {
-    if sock.err.load(Ordering::Acquire) == 0 && sock.errors.is_empty() {
+    if sock.err.load(Ordering::Acquire) == 0 && !sock.has_errors() {
         return Events::NONE;
     }
     if c.more & more::SELECT_ERR_QUEUE != 0 { Events::ERR | Events::PRI } else { Events::ERR }

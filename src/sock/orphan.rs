@@ -141,7 +141,7 @@ impl Sock {
 
     #[cold]
     fn put_orphan_later(self: Arc<Sock>) {
-        let Some(stack) = self.stack.upgrade() else { return };
+        let Some(stack) = self.stack().upgrade() else { return };
         if !self.forget_inherited(&stack) {
             let at = address(&self);
             // Before the call is there for any thread to run.

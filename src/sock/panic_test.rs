@@ -36,9 +36,9 @@ impl Proto for Fragile {
             b"timer" => {
                 let mut g = sk.lock();
                 let at = g.now() + Duration::from_millis(1);
-                let mut slot = std::mem::take(&mut g.common.timer);
+                let mut slot = std::mem::take(&mut g.common.cold_mut().timer);
                 sk.stack.arm_sock(&mut slot, sk.sock, 1, at);
-                g.common.timer = slot;
+                g.common.cold_mut().timer = slot;
             }
             packet => {
                 sk.sock.deliver(sk.stack, Skb::from_slice(packet), sk.stack.now());

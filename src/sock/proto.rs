@@ -78,8 +78,8 @@ use crate::sys::lock::RwLock;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// A sock and its stack, not owned: the argument of operations that lock by themselves.
 #[derive(Clone, Copy)]
@@ -583,30 +583,59 @@ impl Listing {
     }
 }
 
-/// A sock's reference to its registered protocol: while any exists, unregistering fails with EBUSY.
+/// What all socks of a registered protocol share: a sock has one pointer to it.
 #[derive(Debug)]
-pub struct ProtoUse {
-    /// The protocol's accounts.
-    pub accounts: Arc<ProtoAccounts>,
+struct Shared {
+    proto: Arc<dyn Proto>,
+    accounts: Arc<ProtoAccounts>,
+    /// Set by the first sock.
+    stack: OnceLock<Weak<Stack>>,
 }
 
+/// A sock's reference to its registered protocol: while any exists, unregistering fails with EBUSY.
+#[derive(Debug)]
+pub struct ProtoUse(Arc<Shared>);
+
 impl ProtoUse {
-    fn new(accounts: &Arc<ProtoAccounts>) -> ProtoUse {
-        accounts.sockets.add(1);
-        ProtoUse { accounts: accounts.clone() }
+    fn new(shared: &Arc<Shared>) -> ProtoUse {
+        shared.accounts.sockets.add(1);
+        ProtoUse(shared.clone())
+    }
+
+    /// The protocol.
+    #[inline]
+    pub fn proto(&self) -> &Arc<dyn Proto> {
+        &self.0.proto
+    }
+
+    /// Its accounts.
+    #[inline]
+    pub fn accounts(&self) -> &Arc<ProtoAccounts> {
+        &self.0.accounts
+    }
+
+    /// The stack that it is registered with.
+    #[inline]
+    pub(super) fn stack(&self) -> &Weak<Stack> {
+        static NONE: Weak<Stack> = Weak::new();
+        self.0.stack.get().unwrap_or(&NONE)
+    }
+
+    /// A sock is made on this stack.
+    pub(super) fn of(&self, stack: &Arc<Stack>) {
+        self.0.stack.get_or_init(|| Arc::downgrade(stack));
     }
 }
 
 impl Clone for ProtoUse {
     fn clone(&self) -> Self {
-        self.accounts.sockets.add(1);
-        ProtoUse { accounts: self.accounts.clone() }
+        ProtoUse::new(&self.0)
     }
 }
 
 impl Drop for ProtoUse {
     fn drop(&mut self) {
-        self.accounts.sockets.add(-1);
+        self.0.accounts.sockets.add(-1);
     }
 }
 
@@ -644,8 +673,7 @@ struct Inner {
 /// What socket(2) takes of a protocol, whose name is beside it.
 struct Selected {
     name: String,
-    proto: Arc<dyn Proto>,
-    accounts: Arc<ProtoAccounts>,
+    shared: Arc<Shared>,
 }
 
 impl Registry {
@@ -690,9 +718,11 @@ impl Registry {
             }
         }
         let accounts = Arc::<ProtoAccounts>::default();
+        let (proto, stack) = (first.proto.clone(), OnceLock::new());
+        let shared = Arc::new(Shared { proto, accounts: accounts.clone(), stack });
         for k in keys {
-            let (name, proto, accounts) = (name.clone(), first.proto.clone(), accounts.clone());
-            inner.by_key.insert((k.family, k.ty, k.protocol), Selected { name, proto, accounts });
+            let (name, shared) = (name.clone(), shared.clone());
+            inner.by_key.insert((k.family, k.ty, k.protocol), Selected { name, shared });
             if k.default {
                 inner.defaults.insert((k.family, k.ty), k.protocol);
             }
@@ -718,8 +748,9 @@ impl Registry {
             return Err(RegisterError::InUse(users as usize));
         }
         let Some(r) = inner.by_name.remove(name) else { return Err(RegisterError::Unknown) };
+        let mut shared = None;
         for (f, t, p, default) in &r.keys {
-            inner.by_key.remove(&(*f, *t, *p));
+            shared = inner.by_key.remove(&(*f, *t, *p)).map(|s| s.shared).or(shared);
             if *default {
                 inner.defaults.remove(&(*f, *t));
             }
@@ -727,7 +758,11 @@ impl Registry {
         let handlers: Vec<_> = r.numbers.iter().map(|n| self.handlers.slot(*n).take()).collect();
         // Dropping the last reference may run a plug-in's code: not under the lock.
         drop(inner);
-        drop((r, handlers));
+        // A sock that goes counts itself off, then lets go: what it lets go of last must not be the protocol.
+        while shared.as_ref().is_some_and(|s| Arc::strong_count(s) > 1) {
+            std::thread::yield_now();
+        }
+        drop((r, shared, handlers));
         Ok(())
     }
 
@@ -745,7 +780,7 @@ impl Registry {
     /// The protocol that socket(2) selects for a triple, and its IP protocol number. Errors: EAFNOSUPPORT for an
     /// unknown family, ESOCKTNOSUPPORT for an unknown type, EPROTONOSUPPORT for an unknown protocol, EINVAL for one
     /// that is not below IPPROTO_MAX. A registered one may be: nothing else takes its number (inet_create has no such).
-    pub fn find(&self, family: i32, ty: i32, protocol: i32) -> Result<(Arc<dyn Proto>, ProtoUse, i32)> {
+    pub fn find(&self, family: i32, ty: i32, protocol: i32) -> Result<(ProtoUse, i32)> {
         let inner = self.inner.read();
         let in_range = (0..=libc::IPPROTO_MPTCP).contains(&protocol);
         let number = match protocol {
@@ -755,7 +790,7 @@ impl Registry {
         let exact = if protocol == 0 && number == 0 { None } else { inner.by_key.get(&(family, ty, number)) };
         let wild = || if protocol == 0 || !in_range { None } else { inner.by_key.get(&(family, ty, 0)) };
         if let Some(s) = exact.or_else(wild) {
-            return Ok((s.proto.clone(), ProtoUse::new(&s.accounts), number));
+            return Ok((ProtoUse::new(&s.shared), number));
         }
         let any = |f: &dyn Fn(&(i32, i32, i32)) -> bool| inner.by_key.keys().any(f);
         if !any(&|k| k.0 == family) {

@@ -5,8 +5,10 @@
 use super::pool::{Local, Shared};
 use super::skb::Skb;
 use crate::sys::near::near_local;
+use crate::sys::one_of::{Held, OneOf};
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::fmt;
 
 /// Packets for which a drained ring has room at most to be kept: a larger one is freed.
 const RING_MAX: usize = 256;
@@ -19,17 +21,20 @@ near_local! {
     static LOCAL at Rings: RefCell<Local<Ring>> = RefCell::new(Local::new(32, &SHARED));
 }
 
-/// Packets, first in, first out; any of them by its place.
-#[derive(Debug, Default)]
-pub struct SkbQueue(Held);
+/// Packets, first in, first out; any of them by its place. One word; a ring in it is not empty.
+pub struct SkbQueue(OneOf<Skb, VecDeque<Skb>>);
 
-#[derive(Debug, Default)]
-enum Held {
-    #[default]
-    None,
-    One(Skb),
-    /// Not empty.
-    Ring(Ring),
+impl Default for SkbQueue {
+    #[inline]
+    fn default() -> SkbQueue {
+        SkbQueue::EMPTY
+    }
+}
+
+impl fmt::Debug for SkbQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
 }
 
 /// A ring, of the cache if it has one.
@@ -47,22 +52,22 @@ fn keep(ring: Ring) {
 
 impl SkbQueue {
     /// Without packets.
-    pub(crate) const EMPTY: SkbQueue = SkbQueue(Held::None);
+    pub(crate) const EMPTY: SkbQueue = SkbQueue(OneOf::NONE);
 
     /// Number of packets.
     #[inline]
     pub fn len(&self) -> usize {
-        match &self.0 {
+        match self.0.get() {
             Held::None => 0,
             Held::One(_) => 1,
-            Held::Ring(ring) => ring.len(),
+            Held::Boxed(ring) => ring.len(),
         }
     }
 
     /// Whether there is none.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        matches!(self.0, Held::None)
+        self.0.is_none()
     }
 
     /// The first.
@@ -80,29 +85,29 @@ impl SkbQueue {
     /// The last.
     #[inline]
     pub fn back(&self) -> Option<&Skb> {
-        match &self.0 {
+        match self.0.get() {
             Held::None => None,
             Held::One(skb) => Some(skb),
-            Held::Ring(ring) => ring.back(),
+            Held::Boxed(ring) => ring.back(),
         }
     }
 
     /// The last.
     #[inline]
     pub fn back_mut(&mut self) -> Option<&mut Skb> {
-        match &mut self.0 {
+        match self.0.get_mut() {
             Held::None => None,
             Held::One(skb) => Some(skb),
-            Held::Ring(ring) => ring.back_mut(),
+            Held::Boxed(ring) => ring.back_mut(),
         }
     }
 
     /// The one at a place.
     #[inline]
     pub fn get(&self, at: usize) -> Option<&Skb> {
-        match &self.0 {
+        match self.0.get() {
             Held::One(skb) if at == 0 => Some(skb),
-            Held::Ring(ring) => ring.get(at),
+            Held::Boxed(ring) => ring.get(at),
             _ => None,
         }
     }
@@ -110,9 +115,9 @@ impl SkbQueue {
     /// The one at a place.
     #[inline]
     pub fn get_mut(&mut self, at: usize) -> Option<&mut Skb> {
-        match &mut self.0 {
+        match self.0.get_mut() {
             Held::One(skb) if at == 0 => Some(skb),
-            Held::Ring(ring) => ring.get_mut(at),
+            Held::Boxed(ring) => ring.get_mut(at),
             _ => None,
         }
     }
@@ -120,10 +125,16 @@ impl SkbQueue {
     /// Appends.
     #[inline]
     pub fn push_back(&mut self, skb: Skb) {
-        match &mut self.0 {
-            Held::None => self.0 = Held::One(skb),
-            _ => self.as_ring().push_back(skb),
+        if self.0.is_none() {
+            self.0 = OneOf::one(skb);
+        } else {
+            self.push_more(skb);
         }
+    }
+
+    #[inline(never)]
+    fn push_more(&mut self, skb: Skb) {
+        self.as_ring().push_back(skb);
     }
 
     /// Prepends.
@@ -134,14 +145,18 @@ impl SkbQueue {
     /// Takes the first.
     #[inline]
     pub fn pop_front(&mut self) -> Option<Skb> {
-        match std::mem::take(&mut self.0) {
+        match self.0.take() {
             Held::None => None,
             Held::One(skb) => Some(skb),
-            ring => {
-                self.0 = ring;
-                self.take(VecDeque::pop_front)
-            }
+            Held::Boxed(ring) => self.pop_of(ring),
         }
+    }
+
+    #[inline(never)]
+    fn pop_of(&mut self, mut ring: Ring) -> Option<Skb> {
+        let skb = ring.pop_front();
+        self.put_back(ring);
+        skb
     }
 
     /// Takes the last.
@@ -151,15 +166,15 @@ impl SkbQueue {
 
     /// Inserts before the one at a place, which is at most the length.
     pub fn insert(&mut self, at: usize, skb: Skb) {
-        match &mut self.0 {
-            Held::None => self.0 = Held::One(skb),
+        match self.0.get_mut() {
+            Held::None => self.0 = OneOf::one(skb),
             _ => self.as_ring().insert(at, skb),
         }
     }
 
     /// Takes the one at a place.
     pub fn remove(&mut self, at: usize) -> Option<Skb> {
-        match &self.0 {
+        match self.0.get() {
             Held::One(_) if at > 0 => None,
             _ => self.take(|ring| ring.remove(at)),
         }
@@ -167,10 +182,10 @@ impl SkbQueue {
 
     /// Takes all.
     pub fn drain(&mut self) -> impl Iterator<Item = Skb> + use<> {
-        let (one, ring) = match std::mem::take(&mut self.0) {
+        let (one, ring) = match self.0.take() {
             Held::None => (None, None),
             Held::One(skb) => (Some(skb), None),
-            Held::Ring(ring) => (None, Some(*ring)),
+            Held::Boxed(ring) => (None, Some(*ring)),
         };
         one.into_iter().chain(ring.into_iter().flatten())
     }
@@ -178,8 +193,8 @@ impl SkbQueue {
     /// Takes those from a place on, which is at most the length.
     pub(crate) fn split_off(&mut self, at: usize) -> SkbQueue {
         let mut behind = SkbQueue::default();
-        match &mut self.0 {
-            Held::Ring(ring) if at > 0 => behind.extend(ring.drain(at..)),
+        match self.0.get_mut() {
+            Held::Boxed(ring) if at > 0 => behind.extend(ring.drain(at..)),
             _ if at == 0 => std::mem::swap(self, &mut behind),
             _ => {}
         }
@@ -188,42 +203,42 @@ impl SkbQueue {
 
     /// In order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Skb> + Clone + '_ {
-        let (a, b): (&[Skb], &[Skb]) = match &self.0 {
+        let (a, b): (&[Skb], &[Skb]) = match self.0.get() {
             Held::None => Default::default(),
             Held::One(skb) => (std::slice::from_ref(skb), &[]),
-            Held::Ring(ring) => ring.as_slices(),
+            Held::Boxed(ring) => ring.as_slices(),
         };
         a.iter().chain(b)
     }
 
     /// In order.
     pub fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Skb> + '_ {
-        let (a, b): (&mut [Skb], &mut [Skb]) = match &mut self.0 {
+        let (a, b): (&mut [Skb], &mut [Skb]) = match self.0.get_mut() {
             Held::None => Default::default(),
             Held::One(skb) => (std::slice::from_mut(skb), &mut []),
-            Held::Ring(ring) => ring.as_mut_slices(),
+            Held::Boxed(ring) => ring.as_mut_slices(),
         };
         a.iter_mut().chain(b)
     }
 
     /// Number of packets, from the first on, for which `before` holds; it holds for none behind those. O(log n).
     pub(crate) fn partition_point(&self, mut before: impl FnMut(&Skb) -> bool) -> usize {
-        match &self.0 {
+        match self.0.get() {
             Held::None => 0,
             Held::One(skb) => usize::from(before(skb)),
-            Held::Ring(ring) => ring.partition_point(before),
+            Held::Boxed(ring) => ring.partition_point(before),
         }
     }
 
     /// The packets in a ring, for more than one.
     fn as_ring(&mut self) -> &mut VecDeque<Skb> {
-        if !matches!(self.0, Held::Ring(_)) {
+        if !matches!(self.0.get(), Held::Boxed(_)) {
             let mut ring = ring();
             ring.extend(self.drain());
-            self.0 = Held::Ring(ring);
+            self.0 = OneOf::boxed(ring);
         }
-        match &mut self.0 {
-            Held::Ring(ring) => ring,
+        match self.0.get_mut() {
+            Held::Boxed(ring) => ring,
             _ => unreachable!("it was made a ring"),
         }
     }
@@ -231,22 +246,21 @@ impl SkbQueue {
     /// Takes one with `how`, or the only one.
     #[inline]
     fn take(&mut self, how: impl FnOnce(&mut VecDeque<Skb>) -> Option<Skb>) -> Option<Skb> {
-        let Held::Ring(ring) = &mut self.0 else { return self.take_one() };
-        let skb = how(ring);
-        if ring.is_empty()
-            && let Held::Ring(ring) = std::mem::take(&mut self.0)
-        {
-            keep(ring);
+        match self.0.take() {
+            Held::None => None,
+            Held::One(skb) => Some(skb),
+            Held::Boxed(mut ring) => {
+                let skb = how(&mut ring);
+                self.put_back(ring);
+                skb
+            }
         }
-        skb
     }
 
+    /// A ring from which one was taken.
     #[inline]
-    fn take_one(&mut self) -> Option<Skb> {
-        match std::mem::take(&mut self.0) {
-            Held::One(skb) => Some(skb),
-            _ => None,
-        }
+    fn put_back(&mut self, ring: Ring) {
+        if ring.is_empty() { keep(ring) } else { self.0 = OneOf::boxed(ring) }
     }
 }
 
@@ -279,16 +293,16 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_takes_two_words_and_one_packet_no_ring() {
-        assert_eq!(size_of::<SkbQueue>(), 16);
+    fn a_queue_takes_a_word_and_one_packet_no_ring() {
+        assert_eq!(size_of::<SkbQueue>(), size_of::<usize>());
         let before = kept();
         let mut q = SkbQueue::default();
         q.push_back(skb(1));
-        assert!(matches!(q.0, Held::One(_)));
+        assert!(matches!(q.0.get(), Held::One(_)));
         q.push_back(skb(2));
-        assert!(matches!(q.0, Held::Ring(_)));
+        assert!(matches!(q.0.get(), Held::Boxed(_)));
         assert_eq!((q.pop_front().unwrap().hash, q.pop_front().unwrap().hash), (1, 2));
-        assert!(matches!(q.0, Held::None));
+        assert!(matches!(q.0.get(), Held::None));
         assert_eq!(kept(), before.max(1), "the ring serves the next queue");
     }
 

@@ -78,7 +78,7 @@ pub(crate) fn attach(sk: &mut SockCommon, of: Membership, program: Arc<Program>)
     let group = match of {
         Membership::Of(group) => group,
         Membership::Unhashed if sk.flag(flag::REUSEPORT) => {
-            sk.filter.get_or_insert_default().group.get_or_insert_default().clone()
+            sk.cold_mut().filter.get_or_insert_default().group.get_or_insert_default().clone()
         }
         _ => return Err(Error::Inval),
     };

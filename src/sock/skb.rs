@@ -13,6 +13,7 @@ use crate::sock::tstamp::TxStamp;
 use crate::sock::zerocopy::ZeroCopy;
 use crate::sys::kept::{Keep, Kept};
 use crate::sys::near::near_local;
+use crate::sys::one_of::pointer;
 use crate::wire::checksum::{self, Checksum};
 use crate::wire::seq::{RawWindow, SeqNum};
 use crate::wire::tcp::TcpFlags;
@@ -209,9 +210,11 @@ impl Drop for TxOwner {
     }
 }
 
-/// A packet; see the module's text. A pointer, so cheap to move.
-#[derive(Debug)]
-pub struct Skb(Kept<Box<SkbInner>>);
+pointer! {
+    /// A packet; see the module's text. A pointer, so cheap to move.
+    #[derive(Debug)]
+    pub struct Skb(SkbInner);
+}
 
 static SHARED: Shared<Box<SkbInner>> = Shared::new(4096);
 

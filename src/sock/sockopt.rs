@@ -159,13 +159,13 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
         }
         libc::SO_OOBINLINE => g.common.set_flag(flag::URGINLINE, on),
         libc::SO_NO_CHECK => g.common.set_flag(flag::NO_CHECK_TX, on),
-        libc::SO_PRIORITY => g.common.priority = val as u32,
+        libc::SO_PRIORITY => g.common.cold_mut().priority = val as u32,
         libc::SO_LINGER => {
             let secs = int(value.get(4..).ok_or(Error::Inval)?)?;
             g.common.set_flag(flag::LINGER, on);
             if on {
                 // A negative time is a very long one, as it is unsigned in Linux.
-                g.common.linger = WaitLimit::new(u64::try_from(secs).ok().map(Duration::from_secs));
+                g.common.cold_mut().linger = WaitLimit::new(u64::try_from(secs).ok().map(Duration::from_secs));
             }
         }
         libc::SO_TIMESTAMP | SO_TIMESTAMP_NEW | libc::SO_TIMESTAMPNS | SO_TIMESTAMPNS_NEW => {
@@ -179,16 +179,16 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
             let val = if val < 0 { i32::MAX } else { val.max(1) };
             sk.sock.proto().set_rcvlowat(&mut g, val);
         }
-        libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => g.common.rcvtimeo = WaitLimit::new(timeout(value)?),
-        libc::SO_SNDTIMEO | SO_SNDTIMEO_NEW => g.common.sndtimeo = WaitLimit::new(timeout(value)?),
+        libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => g.common.cold_mut().rcvtimeo = WaitLimit::new(timeout(value)?),
+        libc::SO_SNDTIMEO | SO_SNDTIMEO_NEW => g.common.cold_mut().sndtimeo = WaitLimit::new(timeout(value)?),
         libc::SO_MARK => {
             if g.common.mark != val as u32 {
-                g.common.mark = val as u32;
+                g.common.cold_mut().mark = val as u32;
                 g.common.dst = None;
             }
         }
         libc::SO_PEEK_OFF if !peeks_at_offset(sk.sock) => return Err(Error::OpNotSupp),
-        libc::SO_PEEK_OFF => g.common.peek_off = val,
+        libc::SO_PEEK_OFF => g.common.cold_mut().peek_off = val,
         libc::SO_RXQ_OVFL => g.common.set_flag(flag::RXQ_OVFL, on),
         libc::SO_DETACH_FILTER => filter::detach(&mut g.common)?,
         libc::SO_LOCK_FILTER => filter::lock(&mut g.common, on)?,
@@ -198,7 +198,7 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
         }
         SO_CNX_ADVICE if val == 1 => sk.sock.proto().negative_advice(&mut g),
         SO_CNX_ADVICE => {}
-        SO_MAX_PACING_RATE => g.common.max_pacing_rate = pacing_rate(val, value),
+        SO_MAX_PACING_RATE => g.common.cold_mut().max_pacing_rate = pacing_rate(val, value),
         SO_TXREHASH if !is_tcp(sk.sock) => return Err(Error::OpNotSupp),
         SO_TXREHASH => {
             g.common.txrehash = match val {
@@ -207,12 +207,12 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
                 _ => return Err(Error::Inval),
             }
         }
-        SO_INCOMING_CPU => g.sock.incoming_cpu.store(val, Ordering::Relaxed),
+        SO_INCOMING_CPU => g.sock.set_incoming_cpu(val),
         SO_BUSY_POLL => {
             if val < 0 {
                 return Err(Error::Inval);
             }
-            g.common.busy_poll_us = val as u32;
+            g.common.cold_mut().busy_poll_us = val as u32;
         }
         SO_BINDTOIFINDEX if val < 0 => return Err(Error::Inval),
         SO_BINDTOIFINDEX => bind_to_index(&mut g, val as u32),
@@ -285,7 +285,7 @@ fn set_txtime(g: &mut SockGuard<'_>, value: &[u8]) -> Result<()> {
     if clock != libc::CLOCK_MONOTONIC {
         return Err(Error::Perm);
     }
-    g.common.txtime = Some(flags);
+    g.common.cold_mut().txtime = Some(flags);
     Ok(())
 }
 
@@ -399,7 +399,7 @@ fn get_bytes(sk: SockRef<'_>, c: &SockCommon, name: i32, value: &mut [u8]) -> Op
         // struct so_timestamping; no clock of a device can be bound to.
         tstamp::TIMESTAMPING_OLD | tstamp::TIMESTAMPING_NEW => {
             let shown = name == tstamp::TIMESTAMPING_OLD || c.tstamp_new;
-            let flags = if shown { sock.tsflags.load(Ordering::Relaxed) } else { 0 };
+            let flags = if shown { sock.tsflags() } else { 0 };
             put(value, &[flags, 0].map(u32::to_ne_bytes).concat())
         }
         libc::SO_GET_FILTER => return Some(filter::get(c, value)),
@@ -433,7 +433,7 @@ pub(crate) fn meminfo(sock: &Sock, c: &SockCommon) -> [u32; 9] {
         sock.sndbuf.load(Ordering::Relaxed) as u32,
         c.forward_alloc as u32,
         c.wmem_queued as u32,
-        sock.omem_alloc.load(Ordering::Relaxed) as u32,
+        sock.omem() as u32,
         sock.lock.backlog_bytes(),
         sock.drops.load(Ordering::Relaxed),
     ]
@@ -500,7 +500,7 @@ pub(crate) fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize>
         SO_TXREHASH if !is_tcp(sock) => return Err(Error::OpNotSupp),
         SO_TXREHASH => i32::from(c.txrehash),
         SO_MAX_PACING_RATE => c.max_pacing_rate.min(u32::MAX as u64) as u32 as i32,
-        SO_INCOMING_CPU => sock.incoming_cpu.load(Ordering::Relaxed),
+        SO_INCOMING_CPU => sock.incoming_cpu(),
         SO_BUSY_POLL => c.busy_poll_us as i32,
         SO_ZEROCOPY => i32::from(c.zerocopy),
         libc::SO_BSDCOMPAT | SO_RESERVE_MEM => 0,

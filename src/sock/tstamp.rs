@@ -64,7 +64,7 @@ pub(crate) struct Cookie {
 impl Cookie {
     /// That of a call without control messages.
     pub(crate) fn of(sock: &Sock) -> Cookie {
-        Cookie { tsflags: sock.tsflags.load(Ordering::Relaxed), ts_opt_id: None }
+        Cookie { tsflags: sock.tsflags(), ts_opt_id: None }
     }
 
     /// Reads a control message of SOL_SOCKET. False: it is not about timestamps. EINVAL: a length or a value that
@@ -95,10 +95,10 @@ impl Cookie {
         if self.tsflags & (sof::TX_SCHED | sof::TX_SOFTWARE) == 0 {
             return None;
         }
-        let key = match (self.ts_opt_id, sock.tsflags.load(Ordering::Relaxed) & sof::OPT_ID) {
+        let key = match (self.ts_opt_id, sock.tsflags() & sof::OPT_ID) {
             (_, 0) => 0,
             (Some(id), _) => id,
-            (None, _) => sock.tskey.fetch_add(1, Ordering::Relaxed),
+            (None, _) => sock.unowned().tskey.fetch_add(1, Ordering::Relaxed),
         };
         TxStamp::new(sock, self.tsflags, key)
     }
@@ -188,8 +188,8 @@ impl TxStamp {
         stats: impl FnOnce() -> Vec<u8>,
     ) -> Option<Report> {
         let sock = self.0.sock.upgrade()?;
-        let stack = sock.stack.upgrade()?;
-        let (tsflags, stream) = (sock.tsflags.load(Ordering::Relaxed), sock.proto().is_stream());
+        let stack = sock.stack().upgrade()?;
+        let (tsflags, stream) = (sock.tsflags(), sock.proto().is_stream());
         let only = tsflags & sof::OPT_TSONLY != 0;
         if !only && !stack.sysctl.tstamp_allow_data() {
             return None;
@@ -201,7 +201,7 @@ impl TxStamp {
             (true, false) => Vec::new(),
         };
         let (packet, offender) = if only { None } else { packet() }.unzip();
-        let base = if stream { sock.tskey.load(Ordering::Relaxed) } else { 0 };
+        let base = if stream { sock.unowned().tskey.load(Ordering::Relaxed) } else { 0 };
         let err = SockExtendedErr {
             errno: Error::NoMsg.errno() as u32,
             origin: origin::TIMESTAMPING,
@@ -267,9 +267,9 @@ pub(crate) fn set(sk: SockRef<'_>, value: &[u8], new: bool) -> Result<()> {
     if has(!sof::MASK) || has(sof::OPT_ID_TCP) && !has(sof::OPT_ID) {
         return Err(Error::Inval);
     }
-    if has(sof::OPT_ID) && sk.sock.tsflags.load(Ordering::Relaxed) & sof::OPT_ID == 0 {
+    if has(sof::OPT_ID) && sk.sock.tsflags() & sof::OPT_ID == 0 {
         let key = sk.sock.proto().tskey(&mut g, has(sof::OPT_ID_TCP))?;
-        sk.sock.tskey.store(key, Ordering::Relaxed);
+        sk.sock.unowned().tskey.store(key, Ordering::Relaxed);
     }
     if has(sof::OPT_STATS) && !has(sof::OPT_TSONLY) {
         return Err(Error::Inval);
@@ -277,7 +277,7 @@ pub(crate) fn set(sk: SockRef<'_>, value: &[u8], new: bool) -> Result<()> {
     if has(sof::BIND_PHC) {
         return Err(Error::OpNotSupp);
     }
-    sk.sock.tsflags.store(flags, Ordering::Relaxed);
+    sk.sock.set_tsflags(flags);
     g.common.tstamp_new = new;
     if has(sof::RX_SOFTWARE) {
         sk.stack.netstamp_needed.store(true, Ordering::Relaxed);
@@ -290,7 +290,7 @@ pub(crate) fn set(sk: SockRef<'_>, value: &[u8], new: bool) -> Result<()> {
 pub(crate) fn received(sk: &super::SockGuard<'_>, came: Instant, event: bool, control: &mut Vec<super::msg::Control>) {
     use super::msg::Control;
     let c = &sk.common;
-    let tsflags = sk.sock.tsflags.load(Ordering::Relaxed);
+    let tsflags = sk.sock.tsflags();
     let (micros, nanos) = (c.flag(flag::TIMESTAMP), c.flag(flag::TIMESTAMPNS));
     // An older socket that asks for RX_SOFTWARE serves the others, unless they opt out.
     let stamped = tsflags & sof::RX_SOFTWARE != 0

@@ -10,6 +10,7 @@ use crate::base::error::{Error, Result};
 use crate::base::waiter::{Waiter, Woken};
 use crate::sys::lock::Mutex;
 use crate::sys::near::here;
+use crate::sys::once_box::OnceBox;
 use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::fmt;
@@ -139,12 +140,12 @@ struct Entry {
     target: Arc<dyn Watch>,
 }
 
-/// The waiters of a sock. Takes one word and a null pointer while there are none.
+/// The waiters of a sock. Takes two words until there is one.
 #[derive(Default)]
 pub struct WaitQueue {
     /// Union of the masks of all entries: a wake-up that interests nobody costs one load.
     interest: AtomicU32,
-    list: Mutex<Option<Box<List>>>,
+    list: OnceBox<Mutex<List>>,
 }
 
 #[derive(Default)]
@@ -166,8 +167,7 @@ pub struct WatchKey(u64);
 impl WaitQueue {
     /// Adds a watcher for `mask` (error and hang-up are always included).
     pub fn add(&self, mask: Events, exclusive: bool, target: Arc<dyn Watch>) -> WatchKey {
-        let mut guard = self.list.lock();
-        let list = guard.get_or_insert_default();
+        let mut list = self.list.get_or_init(Mutex::default).lock();
         list.next_key += 1;
         let key = list.next_key;
         list.entries.push(Entry { key, mask: mask | Events::ERR | Events::HUP, exclusive, target });
@@ -177,13 +177,12 @@ impl WaitQueue {
 
     /// Removes a watcher; no effect when it has been removed.
     pub fn remove(&self, key: WatchKey) {
-        let mut guard = self.list.lock();
-        if let Some(list) = guard.as_mut() {
+        if let Some(mut list) = self.list.get().map(Mutex::lock) {
             list.entries.retain(|e| e.key != key.0);
             let union = list.entries.iter().fold(0, |m, e| m | e.mask.0);
             self.interest.store(union, Ordering::SeqCst);
             if list.entries.is_empty() {
-                *guard = None;
+                list.entries = Vec::new();
             }
         }
     }
@@ -208,7 +207,7 @@ impl WaitQueue {
     /// then removes itself from this queue.
     fn wake_slow(&self, events: Events) {
         let (mut all, mut exclusive) = (SmallVec::<[Arc<dyn Watch>; 4]>::new(), SmallVec::<[_; 4]>::new());
-        if let Some(list) = self.list.lock().as_ref() {
+        if let Some(list) = self.list.get().map(Mutex::lock) {
             for e in list.entries.iter().filter(|e| e.mask.intersects(events)) {
                 match e.exclusive {
                     true => exclusive.push((e.key, e.target.clone())),
@@ -231,7 +230,7 @@ impl WaitQueue {
 
     /// Moves an entry to the end of the list.
     fn rotate(&self, key: u64) {
-        if let Some(list) = self.list.lock().as_mut()
+        if let Some(mut list) = self.list.get().map(Mutex::lock)
             && let Some(i) = list.entries.iter().position(|e| e.key == key)
         {
             let e = list.entries.remove(i);

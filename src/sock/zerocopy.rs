@@ -46,7 +46,7 @@ impl ZeroCopy {
     /// A call of `size` bytes begins. It joins `last`, what the packet at the end of the queue carries, where its id is
     /// the next one. ENOBUFS: the completions that are not yet read take all option memory. Called by the sock's owner.
     pub(crate) fn begin(sock: &Arc<Sock>, size: usize, last: Option<&ZeroCopy>) -> Result<ZeroCopy> {
-        let id = sock.zckey.load(Ordering::Relaxed);
+        let id = sock.unowned().zckey.load(Ordering::Relaxed);
         if let Some(ZeroCopy(last)) = last {
             let calls = last.calls.load(Ordering::Relaxed);
             let bytes = last.bytes.load(Ordering::Relaxed).saturating_add(size);
@@ -54,24 +54,24 @@ impl ZeroCopy {
             if fits && last.id.wrapping_add(calls) == id {
                 last.calls.store(calls + 1, Ordering::Relaxed);
                 last.bytes.store(bytes, Ordering::Relaxed);
-                sock.zckey.store(id.wrapping_add(1), Ordering::Relaxed);
+                sock.unowned().zckey.store(id.wrapping_add(1), Ordering::Relaxed);
                 return Ok(ZeroCopy(last.clone()));
             }
         }
-        let Some(stack) = sock.stack.upgrade() else { return Err(Error::NoBufs) };
-        let held = sock.omem_alloc.load(Ordering::Relaxed);
+        let Some(stack) = sock.stack().upgrade() else { return Err(Error::NoBufs) };
+        let held = sock.omem();
         if held.saturating_add(LEAST) > stack.sysctl.optmem_max() {
             return Err(Error::NoBufs);
         }
-        sock.omem_alloc.fetch_add(SKB_OVERHEAD as i32, Ordering::Relaxed);
-        sock.zckey.store(id.wrapping_add(1), Ordering::Relaxed);
+        sock.unowned().omem_alloc.fetch_add(SKB_OVERHEAD as i32, Ordering::Relaxed);
+        sock.unowned().zckey.store(id.wrapping_add(1), Ordering::Relaxed);
         let (calls, bytes) = (AtomicU32::new(1), AtomicUsize::new(size));
         Ok(ZeroCopy(Arc::new(Ubuf { sock: Arc::downgrade(sock), id, calls, bytes })))
     }
 
     /// The call took no byte: it has no completion, and its id goes to the next call.
     pub(crate) fn abort(self, sock: &Sock) {
-        sock.zckey.fetch_sub(1, Ordering::Relaxed);
+        sock.unowned().zckey.fetch_sub(1, Ordering::Relaxed);
         self.0.calls.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -85,7 +85,7 @@ impl ZeroCopy {
 impl Sock {
     /// Lets the ids of MSG_ZEROCOPY calls continue with `id`.
     pub(crate) fn set_zckey(&self, id: u32) {
-        self.zckey.store(id, Ordering::Relaxed);
+        self.unowned().zckey.store(id, Ordering::Relaxed);
     }
 }
 
@@ -94,7 +94,7 @@ impl Drop for Ubuf {
         let Some(sock) = self.sock.upgrade() else { return };
         let calls = *self.calls.get_mut();
         if calls == 0 {
-            sock.omem_alloc.fetch_sub(SKB_OVERHEAD as i32, Ordering::Relaxed);
+            sock.unowned().omem_alloc.fetch_sub(SKB_OVERHEAD as i32, Ordering::Relaxed);
             return;
         }
         let (info, data) = (self.id, self.id.wrapping_add(calls - 1));

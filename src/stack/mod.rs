@@ -64,11 +64,14 @@ const _: () = assert!(WHEELS.is_power_of_two() && size_of::<TimerSlot>() == 16);
 
 impl Default for TimerSlot {
     fn default() -> TimerSlot {
-        TimerSlot { when: EMPTY, id: TimerId::default() }
+        TimerSlot::EMPTY
     }
 }
 
 impl TimerSlot {
+    /// Of no timer.
+    pub(crate) const EMPTY: TimerSlot = TimerSlot { when: EMPTY, id: TimerId::NONE };
+
     /// The time it fires, if armed. A slot whose time has passed has fired or is about to.
     #[inline]
     pub fn at(&self) -> Option<Instant> {

@@ -13,6 +13,7 @@ pub(crate) trait Keep: Sized {
 }
 
 /// A pointer whose drop calls [`Keep::keep`].
+#[repr(transparent)]
 pub(crate) struct Kept<P: Keep>(ManuallyDrop<P>);
 
 impl<P: Keep> Kept<P> {

@@ -38,6 +38,12 @@ pub(crate) fn prefetch<T>(value: &T, before: usize) {
     prefetch_line(start.wrapping_add(len.saturating_sub(1)));
 }
 
+/// The same for the first line of what is small and boxed.
+#[inline]
+pub(crate) fn prefetch_first<T: ?Sized>(value: &T) {
+    prefetch_line((&raw const *value).cast());
+}
+
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[inline]
 fn prefetch_line(at: *const u8) {

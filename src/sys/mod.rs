@@ -15,7 +15,8 @@
 //! | `near` | thread-locals that each packet uses |
 //! | `netdev` | opening TUN devices and raw sockets |
 //! | `numbers` | a set of descriptor numbers without a lock |
-//! | `once_box`, `place` | a box that is made on first use; a value of any type in place |
+//! | `once_box`, `one_of` | a box that is made on first use; two pointers in one word |
+//! | `place` | a value of any type in place |
 //! | `raw` | system calls by the machine's instruction |
 //! | `unix` | local stream sockets; what runs at exit |
 #![allow(unsafe_code)]
@@ -32,6 +33,7 @@ pub(crate) mod near;
 pub(crate) mod netdev;
 pub(crate) mod numbers;
 pub(crate) mod once_box;
+pub(crate) mod one_of;
 pub(crate) mod owner;
 pub(crate) mod place;
 pub(crate) mod poll;

@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 
 /// Bytes of a value in place: TCP's part of a sock.
-pub(crate) const ROOM: usize = 752;
+pub(crate) const ROOM: usize = 600;
 /// Words of it.
 const WORDS: usize = ROOM / size_of::<usize>();
 

@@ -124,7 +124,7 @@ pub(crate) enum AckResult {
 pub(crate) fn count_delivered(cx: &mut Cx<'_>, n: u32, ece: bool) {
     cx.tp.delivered = cx.tp.delivered.wrapping_add(n);
     if ece && !cx.tp.ecn.is_accurate() {
-        cx.tp.delivered_ce = cx.tp.delivered_ce.wrapping_add(n);
+        cx.tp.cold_mut().delivered_ce = cx.tp.delivered_ce.wrapping_add(n);
     }
 }
 
@@ -423,17 +423,12 @@ fn clean_rtx_queue(cx: &mut Cx<'_>, prior_fack: SeqNum, prior_snd_una: SeqNum, s
     while clean_head(cx, &mut c, st, (prior_snd_una, ece)) {}
     // A hint below `snd_una` refers to a segment that has been freed.
     if cx.tp.retransmit_hint.is_some_and(|h| h.before(cx.tp.snd_una)) {
-        cx.tp.retransmit_hint = None;
+        cx.tp.clear_retransmit_hint();
     }
-    if cx.tp.highest_sack.before(cx.tp.snd_una) {
-        cx.tp.highest_sack = cx.tp.snd_una;
-    }
+    cx.tp.follow_una(prior_snd_una);
     let head = cx.tp.rtx_queue.front().map(|s| (s.tcp.sacked, s.tcp.mstamp));
     if head.is_none() {
         chrono::chrono_stop(cx, chrono::Chrono::Busy);
-    }
-    if cx.tp.snd_up.between(prior_snd_una, cx.tp.snd_una) {
-        cx.tp.snd_up = cx.tp.snd_una;
     }
     if head.is_some_and(|(bits, _)| bits & sacked::SACKED_ACKED != 0) {
         c.flags |= flag::SACK_RENEGING;
@@ -563,7 +558,7 @@ fn clean_head(cx: &mut Cx<'_>, c: &mut Cleaned, st: &mut AckSt, (prior_snd_una, 
         return false;
     };
     if cx.tp.retransmit_hint == Some(start_seq) {
-        cx.tp.retransmit_hint = None;
+        cx.tp.clear_retransmit_hint();
     }
     output::wmem_free_skb(cx, skb);
     true

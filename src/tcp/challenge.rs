@@ -95,8 +95,8 @@ pub(crate) fn send_challenge_ack(cx: &mut Cx<'_>) {
 /// The same with an ACE field, where that is not NONE, of its own.
 pub(super) fn challenge_with(cx: &mut Cx<'_>, field: TcpFlags) {
     let tp = &mut *cx.tp;
-    let challenge = &mut tp.cold.get_or_insert_default().rare.challenge;
-    if may_challenge(cx.stack, cx.now, &mut tp.last_oow_ack_ms, challenge) {
+    let rare = tp.rare_mut();
+    if may_challenge(cx.stack, cx.now, &mut rare.last_oow_ack_ms, &mut rare.challenge) {
         control::send_ack_reflect_ect(cx, field);
     }
 }

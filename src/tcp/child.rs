@@ -109,21 +109,23 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     let (s, l) = (&mut *c.sk, &*p.sk);
     s.flags = l.flags & !(flag::DEAD | flag::DONE | flag::BINDPORT_LOCK);
     (s.tos, s.tclass, s.ttl, s.hops) = (l.tos & !3, l.tclass, l.ttl, l.hops);
-    (s.pmtudisc, s.priority, s.mark, s.flow_label) = (l.pmtudisc, l.priority, l.mark, l.flow_label);
-    (s.min_ttl, s.min_hops) = (l.min_ttl, l.min_hops);
-    (s.rcvlowat, s.linger, s.rcvtimeo, s.sndtimeo) = (l.rcvlowat, l.linger, l.rcvtimeo, l.sndtimeo);
-    (s.peek_off, s.zerocopy, s.tstamp_new) = (l.peek_off, l.zerocopy, l.tstamp_new);
-    (s.txtime, s.busy_poll_us) = (l.txtime, l.busy_poll_us);
-    child.tsflags.store(p.sock.tsflags.load(Ordering::Relaxed), Ordering::Relaxed);
-    s.filter = l.filter.as_ref().map(|f| Box::new(f.for_child()));
-    (s.more, s.ip_more) = (l.more, l.ip_more.clone());
-    if let Some(m) = &mut s.ip_more {
+    (s.pmtudisc, s.flow_label, s.rcvlowat) = (l.pmtudisc, l.flow_label, l.rcvlowat);
+    (s.zerocopy, s.tstamp_new) = (l.zerocopy, l.tstamp_new);
+    s.inherit_settings(l);
+    if let Some(filter) = &l.filter {
+        s.cold_mut().filter = Some(Box::new(filter.for_child()));
+    }
+    child.set_tsflags(p.sock.tsflags());
+    s.more = l.more;
+    if let Some(m) = &l.ip_more {
+        s.cold_mut().ip_more = Some(m.clone());
+    }
+    if let Some(m) = s.ip_more_if_any() {
         // A listener's IP options are not its connections', unlike its extension headers.
         // Nor are its leases of flow labels.
         (m.options, m.pktoptions, m.flow_labels) = (Box::default(), None, Vec::new());
     }
     s.ip_flags = l.ip_flags & !(ip_flag::PORT_LEFT | ip_flag::DEFER_CONNECT);
-    s.max_pacing_rate = l.max_pacing_rate;
     (s.txrehash, s.force_reuse) = (l.txrehash, l.force_reuse);
     super::close::copy_options(c.tp, p.tp);
     if !p.tp.ca_setsockopt {
@@ -139,11 +141,13 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, by: &OpenedBy
     let sk = &mut *c.sk;
     (sk.saddr, sk.rcv_saddr, sk.daddr) = (req.saddr, req.saddr, req.daddr);
     (sk.sport, sk.dport, sk.bound_dev_if) = (req.sport, req.dport, req.oif);
-    sk.mark = req.mark;
+    if sk.mark != req.mark {
+        sk.cold_mut().mark = req.mark;
+    }
     let options = pktoptions::ip_options(req.cold.as_ref().and_then(|c| c.pktopts.as_deref()));
     if !options.is_empty() {
         // A SYN with options is answered by all of the connection (inet_opt).
-        sk.ip_more.get_or_insert_default().options = options.into();
+        sk.ip_more_mut().options = options.into();
     }
     sk.dst = Some(req.dst.clone());
     if c.stack.sysctl.tcp_reflect_tos() {
@@ -156,12 +160,14 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, by: &OpenedBy
     let auth = auth::room(c).map_or(0, |o| o.option_len() as u16);
     let tp = &mut *c.tp;
     let (rcv, snd) = (req.rcv_isn + 1, req.snt_isn + 1);
-    (tp.copied_seq, tp.rcv_isn) = (rcv, req.rcv_isn);
-    (tp.snd_una, tp.snd_nxt, tp.snd_up, tp.snd_sml) = (snd, snd, snd, snd);
+    tp.copied_seq = rcv;
+    (tp.snd_una, tp.snd_nxt, tp.snd_sml) = (snd, snd, snd);
     (tp.write_seq, tp.pushed_seq, tp.snt_isn) = (snd, snd, req.snt_isn);
     tp.snd_wl1 = req.rcv_isn;
     (tp.rcv_tstamp_ms, tp.lsndtime_ms) = (now_ms, now_ms);
-    tp.total_retrans = u32::from(req.num_retrans);
+    if req.num_retrans > 0 {
+        tp.cold_mut().total_retrans = u32::from(req.num_retrans);
+    }
     // The SYN.
     tp.segs_in = 1;
     tp.rx_opt.tstamp_ok = req.tstamp_ok;
@@ -186,7 +192,7 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, by: &OpenedBy
     }
     if req.num_timeout > 0 {
         // The SYN-ACK was retransmitted: the window reduction is undone if that turns out to be spurious.
-        tp.undo_marker = req.snt_isn;
+        tp.cold_mut().undo_marker = req.snt_isn;
         tp.undo_valid = true;
         tp.retrans_stamp = req.snt_synack().unwrap_or(c.now);
         // The child's RTO statistics begin with the SYN-ACK's (RFC 4898, tcpi_total_rto).

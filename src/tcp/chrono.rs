@@ -19,27 +19,28 @@ pub(crate) enum Chrono {
     SndbufLimited,
 }
 
-impl Chrono {
-    /// Its place in `TcpSock::chrono_us`.
-    fn slot(self) -> Option<usize> {
-        match self {
-            Chrono::None => None,
-            Chrono::Busy => Some(0),
-            Chrono::RwndLimited => Some(1),
-            Chrono::SndbufLimited => Some(2),
-        }
-    }
-}
-
+#[inline]
 fn set(tp: &mut TcpSock, now: Instant, new: Chrono) {
-    if let Some(i) = tp.chrono_type.slot() {
-        tp.chrono_us[i] = tp.chrono_us[i].wrapping_add(now.micros_since(tp.chrono_start) as u32);
+    let now_us = now.as_micros() as u32;
+    match tp.chrono_type {
+        Chrono::None => {}
+        Chrono::Busy => tp.busy_us = tp.busy_us.wrapping_add(now_us.wrapping_sub(tp.chrono_start_us)),
+        Chrono::RwndLimited | Chrono::SndbufLimited => count_limited(tp, now_us),
     }
-    tp.chrono_start = now;
+    tp.chrono_start_us = now_us;
     tp.chrono_type = new;
 }
 
+/// The time of a limit that few connections meet.
+#[cold]
+fn count_limited(tp: &mut TcpSock, now_us: u32) {
+    let spent = now_us.wrapping_sub(tp.chrono_start_us);
+    let total = &mut tp.cold.get_or_insert_default().rare.limited_us[tp.chrono_type as usize - 2];
+    *total = total.wrapping_add(spent);
+}
+
 /// A limit begins to hold; ignored while a stronger one does.
+#[inline]
 pub(crate) fn chrono_start(cx: &mut Cx<'_>, kind: Chrono) {
     if kind > cx.tp.chrono_type {
         set(cx.tp, cx.now, kind);
@@ -57,9 +58,10 @@ pub(crate) fn chrono_stop(cx: &mut Cx<'_>, kind: Chrono) {
 
 /// Time under each limit until now, µs: busy in total, rwnd limited, sndbuf limited (tcp_get_info_chrono_stats).
 pub(crate) fn chrono_stats(tp: &TcpSock, now: Instant) -> [u64; 3] {
-    let mut by_kind = tp.chrono_us.map(u64::from);
-    if let Some(i) = tp.chrono_type.slot() {
-        by_kind[i] += now.micros_since(tp.chrono_start) as u64;
+    let [rwnd, sndbuf] = tp.rare().limited_us;
+    let mut by_kind = [tp.busy_us, rwnd, sndbuf].map(u64::from);
+    if tp.chrono_type != Chrono::None {
+        by_kind[tp.chrono_type as usize - 1] += u64::from((now.as_micros() as u32).wrapping_sub(tp.chrono_start_us));
     }
     [by_kind.iter().sum(), by_kind[1], by_kind[2]]
 }

@@ -2,9 +2,10 @@
 //! (FIN, RST), `timewait`, `lookup`. RFC 9293 §3.10.4 to §3.10.5, RFC 1122 §4.2.2.13 (half-duplex close). Linux:
 //! __tcp_close, tcp_shutdown, tcp_done, inet_csk_destroy_sock, tcp_abort, tcp_check_oom.
 
+use super::cold::{Options, Rare};
 use super::reassembly::purge_ooo;
 use super::state::Event;
-use super::tcb::{Cx, Options, Rare, TIMEOUT_INIT_US, TcpSock};
+use super::tcb::{Cx, TIMEOUT_INIT_US, TcpSock};
 use super::timewait::TIMEWAIT_LEN;
 use super::{connect, control, fastopen, listener, output, set_state, sock_ops, tfb, timer, timewait, ulp};
 use crate::base::env::{Duration, WaitLimit};
@@ -224,12 +225,7 @@ pub(crate) fn destroy(cx: &mut Cx<'_>) {
     flowlabel::release_all(cx.stack, cx.sk, cx.now);
     cx.sk.dst = None;
     cx.tp.cold = None;
-    cx.tp.auth = None;
-    if let Some(cold) = &mut cx.tp.cold {
-        cold.fastopen = None;
-    }
     cx.tp.sock_ops_flags = 0;
-    cx.tp.sack = None;
     mem::reclaim(cx.sock, cx.sk);
     if cx.sk.flag(flag::DEAD) {
         cx.sock.accounts().orphans.add(-1);
@@ -270,13 +266,15 @@ fn keep_history(new: &mut TcpSock, old: &TcpSock) {
     (new.rtt_min, new.pacing_rate) = (old.rtt_min, old.pacing_rate);
     (new.rate_delivered, new.rate_interval_us) = (old.rate_delivered, old.rate_interval_us);
     (new.lsndtime_ms, new.rcv_tstamp_ms) = (old.lsndtime_ms, old.rcv_tstamp_ms);
-    (new.chrono_us, new.retransmits) = (old.chrono_us, old.retransmits);
+    (new.busy_us, new.retransmits) = (old.busy_us, old.retransmits);
     // TCP_MAXSEG and the bounds of TCP_RTO_MIN_US and TCP_DELACK_MAX_US end with the connection.
     new.rx_opt.user_mss = 0;
     if let Some(cold) = &old.cold {
         let (total_rto, total_rto_recoveries) = (cold.rare.total_rto, cold.rare.total_rto_recoveries);
         let (total_rto_time_ms, rto_stamp_ms) = (cold.rare.total_rto_time_ms, cold.rare.rto_stamp_ms);
-        *new.rare_mut() = Rare { total_rto, total_rto_recoveries, total_rto_time_ms, rto_stamp_ms, ..Rare::NONE };
+        let limited_us = cold.rare.limited_us;
+        *new.rare_mut() =
+            Rare { total_rto, total_rto_recoveries, total_rto_time_ms, rto_stamp_ms, limited_us, ..Rare::NONE };
         let options = new.options_mut();
         (options.rto_min_us, options.delack_max_us) = (0, 0);
     }
@@ -306,9 +304,13 @@ pub(super) fn reset_connection(cx: &mut Cx<'_>) {
     new.write_seq = if seq == SeqNum(0) { SeqNum(1) } else { seq };
     keep_history(&mut new, cx.tp);
     new.bound = cx.tp.bound.take();
-    new.auth = cx.tp.auth.take();
+    if let Some(auth) = cx.tp.cold.as_mut().and_then(|c| c.auth.take()) {
+        new.cold_mut().auth = Some(auth);
+    }
     new.destroyed = cx.tp.destroyed;
-    new.write_pending = cx.tp.write_pending;
+    if cx.tp.write_pending != 0 {
+        new.cold_mut().write_pending = cx.tp.write_pending;
+    }
     new.rto_us = TIMEOUT_INIT_US;
     *cx.tp = new;
     cx.sk.dport = 0;
@@ -317,7 +319,9 @@ pub(super) fn reset_connection(cx: &mut Cx<'_>) {
     cx.sock.shutdown.store(0, Ordering::Relaxed);
     cx.sk.set_flag(flag::DONE, false);
     cx.sk.err_soft = 0;
-    cx.sk.peek_off = -1;
+    if cx.sk.peek_off >= 0 {
+        cx.sk.cold_mut().peek_off = -1;
+    }
     cx.sk.dst = None;
     mem::reclaim(cx.sock, cx.sk);
 }

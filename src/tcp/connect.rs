@@ -207,9 +207,9 @@ pub(super) fn hold(cx: &mut Cx<'_>, bound: Arc<Bound>) {
 /// Once in a SO_REUSEPORT group it stays there, as in Linux.
 pub(super) fn rehold(cx: &mut Cx<'_>) {
     let Some(bound) = &cx.tp.bound else { return };
-    let mut holder = Holder::of(cx.sk, cx.state() == State::Listen, bound.holder.by_connect);
-    holder.reuseport |= bound.holder.reuseport;
-    if holder != bound.holder {
+    let mut holder = Holder::of(cx.sk, cx.state() == State::Listen, bound.holder().by_connect);
+    holder.reuseport |= bound.holder().reuseport;
+    if holder != bound.holder() {
         cx.tp.bound = Some(cx.tp.net.hashinfo.rehold(bound, holder));
     }
 }
@@ -265,7 +265,7 @@ pub fn unhash(cx: &mut Cx<'_>) {
         State::Close => {}
         State::Listen => {
             let group = cx.tp.net.hashinfo.unlisten(cx.sock, cx.sk.sport);
-            if let Some(l) = cx.tp.listener.as_mut().filter(|_| cx.stack.sysctl.tcp_migrate_req()) {
+            if let Some(l) = cx.tp.listener_mut().filter(|_| cx.stack.sysctl.tcp_migrate_req()) {
                 l.heirs = group;
             }
         }

@@ -100,7 +100,6 @@ pub fn connect_init(cx: &mut Cx<'_>) {
     tp.snt_isn = tp.write_seq;
     tp.snd_una = tp.write_seq;
     tp.snd_sml = tp.write_seq;
-    tp.snd_up = tp.write_seq;
     tp.urg_mode = false;
     tp.snd_nxt = tp.write_seq;
     if tp.repair {
@@ -115,7 +114,9 @@ pub fn connect_init(cx: &mut Cx<'_>) {
     tp.lost_out = 0;
     tp.sacked_out = 0;
     tp.undo_valid = false;
-    tp.undo_retrans = -1;
+    if let Some(cold) = &mut tp.cold {
+        cold.undo_retrans = -1;
+    }
 }
 
 /// A segment of the handshake joins the queue of those in flight: charged, and counted (tcp_connect_queue_skb).
@@ -135,7 +136,7 @@ pub fn connect(cx: &mut Cx<'_>, data: Option<&mut SendMsg<'_>>) -> Result<()> {
     route(cx).map_err(|_| Error::HostUnreach)?;
     connect_init(cx);
     if cx.tp.repair {
-        auth::finish_connect(cx);
+        auth::finish_connect(cx, SeqNum(0));
         input::finish_connect(cx, &[]);
         return Ok(());
     }
@@ -168,16 +169,15 @@ pub fn connect(cx: &mut Cx<'_>, data: Option<&mut SendMsg<'_>>) -> Result<()> {
 /// A SYN crossed ours: answers with a SYN-ACK that is our SYN with an ACK (simultaneous open, RFC 9293 §3.5, Figure 7).
 /// EFAULT when the head of the retransmit queue is no SYN. Linux: tcp_send_synack.
 pub fn send_synack(cx: &mut Cx<'_>) -> Result<()> {
-    let tp = &mut *cx.tp;
-    let Some(slot) = tp.rtx_queue.front_mut() else { return Err(Error::Fault) };
+    let Some(slot) = cx.tp.rtx_queue.front_mut() else { return Err(Error::Fault) };
     if slot.tcp.flags & SYN == 0 {
         return Err(Error::Fault);
     }
-    if slot.tcp.flags & ACK == 0 {
-        slot.tcp.flags |= ACK;
-        ecn::send_synack(&tp.ecn, slot);
-    }
     let mut skb = std::mem::take(slot);
+    if skb.tcp.flags & ACK == 0 {
+        skb.tcp.flags |= ACK;
+        ecn::send_synack(cx.tp, &mut skb);
+    }
     let sent = transmit_skb(cx, &mut skb);
     if let Some(slot) = cx.tp.rtx_queue.front_mut() {
         *slot = skb;

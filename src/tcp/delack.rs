@@ -12,8 +12,6 @@ use super::{deferred, rtt, sack, window};
 use crate::base::env::{Duration, Instant};
 use crate::counters::Mib;
 use crate::sock::state::State;
-use crate::stack::TimerSlot;
-use crate::wire::seq::SeqNum;
 use std::sync::atomic::Ordering;
 
 /// Shortest delayed-acknowledgement timeout, milliseconds (TCP_ATO_MIN).
@@ -73,10 +71,6 @@ pub(crate) struct AckState {
     pub(super) lrcvtime_ms: u32,
     /// Flow label of the last data that came over IPv6, new or again (lrcv_flowlabel).
     pub(super) lrcv_flowlabel: u32,
-    /// `rcv_nxt` of the hole for which duplicates are counted (compressed_ack_rcv_nxt).
-    compressed_rcv_nxt: SeqNum,
-    /// The timer of a delayed acknowledgement and of compressed ones. Linux has one for each.
-    pub(super) timer: TimerSlot,
 }
 
 impl AckState {
@@ -271,11 +265,11 @@ fn ack_out_of_order(cx: &mut Cx<'_>) {
     if !sack::is_sack(cx.tp) || i32::from(cx.tp.ack.compressed) >= sysctl.tcp_comp_sack_nr() {
         return send_ack(cx);
     }
-    let a = &mut cx.tp.ack;
-    if a.compressed_rcv_nxt != cx.tp.rcv_nxt {
-        a.compressed_rcv_nxt = cx.tp.rcv_nxt;
-        a.dup_ack_counter = 0;
+    if cx.tp.compressed_rcv_nxt != cx.tp.rcv_nxt {
+        cx.tp.cold_mut().compressed_rcv_nxt = cx.tp.rcv_nxt;
+        cx.tp.ack.dup_ack_counter = 0;
     }
+    let a = &mut cx.tp.ack;
     if a.dup_ack_counter < FASTRETRANS_THRESH {
         a.dup_ack_counter += 1;
         return send_ack(cx);
@@ -347,7 +341,7 @@ fn send_delayed_ack(cx: &mut Cx<'_>) {
     ato = ato.min(delack_max(cx));
     let mut at = cx.now + ato;
     if tp.ack.pending & pending::TIMER != 0
-        && let Some(armed) = tp.ack.timer.at()
+        && let Some(armed) = tp.delack_timer.at()
     {
         if armed <= cx.now + ato / 4 {
             send_ack(cx);
@@ -376,10 +370,10 @@ fn delay(cx: &mut Cx<'_>, at: Instant) {
 /// what leaves then serves both.
 #[inline]
 fn arm(cx: &mut Cx<'_>, mut at: Instant, shared: bool) {
-    if shared && let Some(armed) = cx.tp.ack.timer.at() {
+    if shared && let Some(armed) = cx.tp.delack_timer.at() {
         at = at.min(armed);
     }
-    cx.stack.arm_sock_lazily(&mut cx.tp.ack.timer, cx.sock, deferred::DELACK_TIMER, at, cx.now);
+    cx.stack.arm_sock_lazily(&mut cx.tp.delack_timer, cx.sock, deferred::DELACK_TIMER, at, cx.now);
 }
 
 // ---- The timer, the reader, the sender.
@@ -388,15 +382,15 @@ fn arm(cx: &mut Cx<'_>, mut at: Instant, shared: bool) {
 pub(super) fn delack_timer(cx: &mut Cx<'_>) {
     let waits = cx.tp.ack.compressed != 0 || cx.tp.ack.pending & pending::TIMER != 0;
     if matches!(cx.state(), State::Close | State::Listen) || !waits {
-        cx.stack.timers.cancel(&mut cx.tp.ack.timer);
+        cx.stack.timers.cancel(&mut cx.tp.delack_timer);
         return;
     }
     cx.refresh_clock();
-    if cx.tp.ack.timer.at().is_some_and(|at| at > cx.now) {
+    if cx.tp.delack_timer.at().is_some_and(|at| at > cx.now) {
         // The timer was postponed, or set anew since it fired.
-        return cx.stack.resume_sock(&mut cx.tp.ack.timer, cx.sock, deferred::DELACK_TIMER);
+        return cx.stack.resume_sock(&mut cx.tp.delack_timer, cx.sock, deferred::DELACK_TIMER);
     }
-    cx.tp.ack.timer.fired();
+    cx.tp.delack_timer.fired();
     if !cx.softirq {
         // It met a system call, which runs it now.
         cx.stack.mib.inc(Mib::TcpExtDelayedACKLocked);
@@ -424,7 +418,7 @@ pub(super) fn delack_timer(cx: &mut Cx<'_>) {
 /// Nothing is due any more and the timer stops, so that it does not keep the sock alive.
 pub(super) fn cancel(cx: &mut Cx<'_>) {
     cx.tp.ack.pending = 0;
-    cx.stack.timers.cancel(&mut cx.tp.ack.timer);
+    cx.stack.timers.cancel(&mut cx.tp.delack_timer);
 }
 
 /// After a read of `copied` bytes: sends the acknowledgement that waited for the reader, or one that tells the peer of

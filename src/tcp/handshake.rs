@@ -61,7 +61,7 @@ pub fn listen_rcv(cx: &mut Cx<'_>, skb: Skb) {
         rcv::add_backlog(cx.stack, &child, skb, cx.now);
         return;
     }
-    let of = |tp: &mut TcpSock| tp.listener.as_mut().filter(|_| requested)?.get(&key).map(|r| r.auth());
+    let of = |tp: &mut TcpSock| tp.listener_mut().filter(|_| requested)?.get(&key).map(|r| r.auth());
     if let Err(reason) = auth::inbound_hash(cx, &skb, info.src, info.dst, of) {
         cx.sock.drops.fetch_add(1, Ordering::Relaxed);
         return drop_skb(cx, reason);
@@ -298,7 +298,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
     // One that IP does not take is sent again by the timer.
     send_synack(cx, &mut req, SynAck::Normal(decision.cookie));
     let at = cx.now + listener::req_timeout(cx, req.timeout_us, 0);
-    if let Some(l) = cx.tp.listener.as_mut() {
+    if let Some(l) = cx.tp.listener_mut() {
         l.insert(*key, req, at);
     }
     listener::arm(cx);
@@ -307,7 +307,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
 /// Answers a SYN with a cookie; the request is forgotten (cookie_init_sequence).
 fn send_cookie(cx: &mut Cx<'_>, key: &ReqKey, req: &mut Request) {
     let now = cx.now;
-    if let Some(l) = cx.tp.listener.as_mut() {
+    if let Some(l) = cx.tp.listener_mut() {
         l.overflow.note(now);
     }
     let v6 = req.daddr.is_ipv6();
@@ -461,9 +461,9 @@ pub(super) fn with_request<R>(
     key: &ReqKey,
     f: impl FnOnce(&mut Cx<'_>, &mut Request) -> R,
 ) -> Option<R> {
-    let mut req = cx.tp.listener.as_mut()?.take(key)?;
+    let mut req = cx.tp.listener_mut()?.take(key)?;
     let r = f(cx, &mut req);
-    if let Some(l) = cx.tp.listener.as_mut() {
+    if let Some(l) = cx.tp.listener_mut() {
         l.put_back(key, req);
     }
     Some(r)
@@ -471,7 +471,7 @@ pub(super) fn with_request<R>(
 
 /// Takes a request out of listener and tables (inet_csk_reqsk_queue_drop).
 pub(super) fn unlink(cx: &mut Cx<'_>, key: &ReqKey) -> Option<Box<Request>> {
-    let req = cx.tp.listener.as_mut()?.remove(key)?;
+    let req = cx.tp.listener_mut()?.remove(key)?;
     let mine = |e: &Entry| matches!(e, Entry::Request(s, _) if Arc::ptr_eq(s, cx.sock));
     drop(cx.tp.net.hashinfo.remove(cx.stack, &key.tuple, mine));
     Some(req)
@@ -482,7 +482,7 @@ pub(super) fn unlink(cx: &mut Cx<'_>, key: &ReqKey) -> Option<Box<Request>> {
 pub fn request_err(g: &mut SockGuard<'_>, tuple: &Tuple, seq: SeqNum, icmp: &IcmpError<'_>) {
     let Some(mut cx) = Cx::new(g) else { return };
     let key = ReqKey::new(cx.stack, *tuple);
-    let Some(isn) = cx.tp.listener.as_mut().and_then(|l| l.get(&key)).map(|r| r.snt_isn) else { return };
+    let Some(isn) = cx.tp.listener_mut().and_then(|l| l.get(&key)).map(|r| r.snt_isn) else { return };
     if seq != isn {
         cx.stack.mib.inc(Mib::TcpExtOutOfWindowIcmps);
         return cx.stack.mib.drop(DropReason::IcmpImplausible);
@@ -528,7 +528,7 @@ pub(super) fn stamp_of(
 /// does not send another one soon.
 fn repeated_syn(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb) {
     let (stack, now) = (cx.stack, cx.now);
-    let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) else { return };
+    let Some(req) = cx.tp.listener_mut().and_then(|l| l.get(key)) else { return };
     let (timeouts, first) = (req.num_timeout, req.timeout_us);
     let mib = Mib::TcpExtTCPACKSkippedSynRecv;
     let (len, syn) = skb.tcp.span();
@@ -538,7 +538,7 @@ fn repeated_syn(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb) {
     }
     if !limited && with_request(cx, key, rtx_synack).unwrap_or(false) {
         let at = now + listener::req_timeout(cx, first, timeouts);
-        if let Some(l) = cx.tp.listener.as_mut() {
+        if let Some(l) = cx.tp.listener_mut() {
             l.postpone(key, at);
         }
         listener::arm(cx);
@@ -581,7 +581,7 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
     let mut flags = skb.tcp.all_flags();
     let opt = TcpOptions::parse(rcv::option_bytes(&skb));
     let (seq, end, now) = (skb.tcp.seq, skb.tcp.end_seq, cx.now);
-    let req = cx.tp.listener.as_mut()?.get(key)?;
+    let req = cx.tp.listener_mut()?.get(key)?;
     let (timeouts, first, ao) = (req.num_timeout, req.timeout_us, req.ao.is_some());
     let age = listener::req_timeout(cx, first, timeouts).as_secs() as u32;
     let stack = cx.stack;
@@ -590,7 +590,7 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
         false => Ok(None),
     };
     let defer_accept = cx.tp.options().defer_accept;
-    let req = cx.tp.listener.as_mut()?.get(key)?;
+    let req = cx.tp.listener_mut()?.get(key)?;
     let rst = flags.contains(TcpFlags::RST);
     let stamp = stamp_of(stack, req, &opt, age, now.as_secs() as u32, rst);
     let paws = stamp.as_ref().is_some_and(|s| s.paws);
@@ -653,7 +653,7 @@ fn overflow(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb, info: &PacketInfo, flags: 
     listendrop(cx, DropReason::TcpListenOverflow);
     if cx.stack.sysctl.tcp_abort_on_overflow() {
         embryonic_reset(cx, key, skb, info, flags);
-    } else if let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) {
+    } else if let Some(req) = cx.tp.listener_mut().and_then(|l| l.get(key)) {
         req.acked = true;
     }
 }
@@ -702,7 +702,7 @@ pub(super) fn send_ack(
 /// The third segment of the handshake: a child sock replaces the request, processes the segment, and joins the accept
 /// queue. `tsval`: its timestamp, when it may be noted. Linux: inet_csk_complete_hashdance, tcp_child_process.
 fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, tsval: Option<u32>) {
-    let Some(mut req) = cx.tp.listener.as_mut().and_then(|l| l.remove(key)) else { return };
+    let Some(mut req) = cx.tp.listener_mut().and_then(|l| l.remove(key)) else { return };
     req.ts_recent = tsval.unwrap_or(req.ts_recent);
     let listener = cx.sock;
     let mine = |e: &Entry| matches!(e, Entry::Request(s, _) if Arc::ptr_eq(s, listener));
@@ -719,9 +719,9 @@ fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, tsval: Option<u32>) {
 
 /// A child joins the accept queue (inet_csk_reqsk_queue_add).
 pub(super) fn queue_add(cx: &mut Cx<'_>, child: Arc<Sock>) {
-    if let Some(l) = cx.tp.listener.as_mut() {
+    if let Some(l) = cx.tp.listener_mut() {
         l.push_accept(child);
-        cx.sk.ack_backlog += 1;
+        cx.sk.cold_mut().ack_backlog += 1;
         cx.sock.wait.wake(Events::IN);
     }
 }

@@ -232,7 +232,7 @@ pub fn tcp_info(cx: &Cx<'_>) -> [u8; TCP_INFO_LEN] {
     o.u16(tp.rare().total_rto_recoveries);
     let episode = if tp.rare().rto_stamp_ms != 0 { ms_since(tp.rare().rto_stamp_ms) } else { 0 };
     o.u32(tp.rare().total_rto_time_ms.saturating_add(episode));
-    let ecn = tp.ecn.counters();
+    let ecn = tp.ecn_counters();
     o.u32(ecn.received_ce);
     for bytes in ecn.delivered_bytes.into_iter().chain(ecn.received_bytes) {
         o.u32(bytes);

@@ -296,7 +296,7 @@ fn reset_is_exact(cx: &Cx<'_>, seg: &Seg) -> bool {
 /// Whether the answer to this segment is suppressed by the rate limit.
 fn out_of_window_limited(cx: &mut Cx<'_>, seg: &Seg, mib: Mib) -> bool {
     let (len, syn) = (seg.end_seq.since(seg.seq), seg.flags.contains(TcpFlags::SYN));
-    oow_rate_limited(cx.stack, len, syn, cx.now, &mut cx.tp.last_oow_ack_ms, mib)
+    oow_rate_limited(cx.stack, len, syn, cx.now, &mut cx.tp.rare_mut().last_oow_ack_ms, mib)
 }
 
 fn syn_challenge(cx: &mut Cx<'_>, syn_inerr: bool, field: TcpFlags) -> DropReason {

@@ -277,7 +277,7 @@ impl Listener {
 
 /// Arms the listener's timer for the earliest SYN-ACK to send again. One that is armed for earlier stays.
 pub(super) fn arm(cx: &mut Cx<'_>) {
-    let Some(l) = cx.tp.listener.as_mut() else { return };
+    let Some(l) = cx.tp.listener_mut() else { return };
     let Some((&(at, _), _)) = l.deadlines.first_key_value() else { return };
     if l.timer.at().is_none_or(|t| at < t) {
         cx.stack.arm_sock(&mut l.timer, cx.sock, deferred::SYNACK_TIMER, at);
@@ -286,7 +286,7 @@ pub(super) fn arm(cx: &mut Cx<'_>) {
 
 /// The timer fired, now or while the listener was owned.
 pub(super) fn timer_fired(cx: &mut Cx<'_>) {
-    if let Some(l) = cx.tp.listener.as_mut()
+    if let Some(l) = cx.tp.listener_mut()
         && l.timer.at().is_some_and(|t| t <= cx.now)
     {
         l.timer.fired();
@@ -303,7 +303,7 @@ pub(super) fn req_timeout(cx: &Cx<'_>, first_us: u32, num_timeout: u8) -> Durati
 /// listen(2). `backlog` is bounded by `somaxconn` already. EADDRINUSE: the port is taken by a listener, or by socks
 /// that do not share it.
 pub fn listen(cx: &mut Cx<'_>, backlog: u32) -> Result<()> {
-    cx.sk.max_ack_backlog = backlog;
+    cx.sk.cold_mut().max_ack_backlog = backlog;
     if cx.state() == State::Listen {
         return Ok(());
     }
@@ -314,10 +314,10 @@ pub fn listen(cx: &mut Cx<'_>, backlog: u32) -> Result<()> {
     let holder = Holder::of(cx.sk, true, false);
     let bound = cx.tp.bound.as_ref().and_then(|b| cx.tp.net.hashinfo.rebind(b, holder)).ok_or(Error::AddrInUse)?;
     cx.tp.bound = Some(bound);
-    cx.sk.ack_backlog = 0;
+    cx.sk.cold_mut().ack_backlog = 0;
     cx.sk.dst = None;
     cx.tp.ack = Default::default();
-    cx.tp.listener = Some(Box::default());
+    cx.tp.cold_mut().listener = Some(Box::default());
     fastopen::server::listen(cx, backlog);
     set_state(cx, State::Listen);
     cx.tp.net.hashinfo.listen(cx.sock, cx.sk);
@@ -328,7 +328,7 @@ pub fn listen(cx: &mut Cx<'_>, backlog: u32) -> Result<()> {
 /// Ends listening: requests are forgotten and connections that nobody accepted are reset, but for those that another
 /// listener takes (inet_csk_listen_stop). Process context.
 pub(super) fn stop(cx: &mut Cx<'_>) {
-    let Some(mut l) = cx.tp.listener.take() else { return };
+    let Some(mut l) = cx.tp.cold.as_mut().and_then(|c| c.listener.take()) else { return };
     cx.stack.timers.cancel(&mut l.timer);
     fastopen::server::unlisten(cx);
     for hash in l.deadlines.into_values() {
@@ -352,7 +352,7 @@ pub(super) fn stop(cx: &mut Cx<'_>) {
             close::destroy(&mut c);
         }
     }
-    cx.sk.ack_backlog = 0;
+    cx.sk.cold_mut().ack_backlog = 0;
 }
 
 /// accept(2): the oldest connection, finished or of a Fast Open SYN. EINVAL: not listening; EAGAIN: none, and not
@@ -360,8 +360,8 @@ pub(super) fn stop(cx: &mut Cx<'_>) {
 pub fn accept(sk: SockRef<'_>, nonblock: bool) -> Result<Arc<Sock>> {
     let child = crate::sock::accept::accept(sk, nonblock, |g| {
         let tp = g.private.downcast_mut::<TcpSock>()?;
-        let child = tp.listener.as_mut()?.accept.pop_front()?;
-        g.common.ack_backlog -= 1;
+        let child = tp.listener_mut()?.accept.pop_front()?;
+        g.common.cold_mut().ack_backlog -= 1;
         // With the listener owned: who has the child is never in doubt.
         if let Some(tp) = child.lock(g.stack).private.downcast_mut::<TcpSock>() {
             tp.not_accepted = false;

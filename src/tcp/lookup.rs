@@ -15,7 +15,6 @@ use crate::sock::skb::Skb;
 use crate::sock::{Sock, SockCommon, flag};
 use crate::stack::Stack;
 use crate::sys::lock::{Mutex, RwLock};
-use smallvec::SmallVec;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -127,12 +126,103 @@ impl Holder {
 pub struct Bound {
     /// The port.
     pub port: u16,
-    /// As it was entered.
-    pub holder: Holder,
+    addr: IpAddr,
+    ifindex: u32,
+    /// The holder's other members, a bit each.
+    flags: u8,
 }
 
-/// The different holds on a port, which is mostly one, and how many socks have each.
-type Holds = SmallVec<[(Arc<Bound>, u32); 1]>;
+// With the counts of its Arc and malloc's header 48 bytes.
+const _: () = assert!(size_of::<Bound>() <= 24);
+
+impl Bound {
+    fn new(port: u16, h: &Holder) -> Bound {
+        let all = [h.v6only, h.reuse, h.force, h.reuseport, h.listening, h.by_connect];
+        let flags = (0_u8..).zip(all).fold(0, |flags, (bit, on)| flags | u8::from(on) << bit);
+        Bound { port, addr: h.addr, ifindex: h.ifindex, flags }
+    }
+
+    /// As it was entered.
+    pub fn holder(&self) -> Holder {
+        let [v6only, reuse, force, reuseport, listening, by_connect] =
+            std::array::from_fn(|bit| self.flags >> bit & 1 != 0);
+        let (addr, ifindex) = (self.addr, self.ifindex);
+        Holder { addr, v6only, ifindex, reuse, force, reuseport, listening, by_connect }
+    }
+}
+
+/// The different holds on a port, and how many socks have each. Mostly there is one: of 60,000 ports that connections
+/// chose, each costs these two words.
+#[derive(Default)]
+enum Holds {
+    #[default]
+    None,
+    One(Arc<Bound>, u32),
+    #[expect(clippy::box_collection, reason = "in place it would make every hold larger")]
+    More(Box<Vec<(Arc<Bound>, u32)>>),
+}
+
+const _: () = assert!(size_of::<Holds>() == 16);
+
+impl Holds {
+    fn iter(&self) -> impl Iterator<Item = &Bound> {
+        let (one, more) = match self {
+            Holds::None => (None, None),
+            Holds::One(bound, _) => (Some(bound), None),
+            Holds::More(all) => (None, Some(&**all)),
+        };
+        one.into_iter().chain(more.into_iter().flatten().map(|(bound, _)| bound)).map(|bound| &**bound)
+    }
+
+    /// One more of this kind.
+    fn count(&mut self, port: u16, holder: Holder) -> Arc<Bound> {
+        let new = Bound::new(port, &holder);
+        let same = match self {
+            Holds::One(bound, n) if **bound == new => Some((bound, n)),
+            Holds::More(all) => all.iter_mut().find(|(b, _)| **b == new).map(|(b, n)| (b, n)),
+            _ => None,
+        };
+        if let Some((bound, n)) = same {
+            *n += 1;
+            return bound.clone();
+        }
+        let bound = Arc::new(new);
+        *self = match std::mem::take(self) {
+            Holds::None => Holds::One(bound.clone(), 1),
+            Holds::One(first, n) => Holds::More(Box::new(vec![(first, n), (bound.clone(), 1)])),
+            Holds::More(mut all) => {
+                all.push((bound.clone(), 1));
+                Holds::More(all)
+            }
+        };
+        bound
+    }
+
+    /// One less. True: there is none left of any kind.
+    fn uncount(&mut self, bound: &Bound) -> bool {
+        match self {
+            Holds::One(b, n) if **b == *bound => {
+                *n -= 1;
+                if *n == 0 {
+                    *self = Holds::None;
+                }
+            }
+            Holds::More(all) => {
+                if let Some(i) = all.iter().position(|(b, _)| **b == *bound) {
+                    all[i].1 -= 1;
+                    if all[i].1 == 0 {
+                        all.swap_remove(i);
+                    }
+                }
+                if let [(b, n)] = &all[..] {
+                    *self = Holds::One(b.clone(), *n);
+                }
+            }
+            _ => {}
+        }
+        matches!(self, Holds::None)
+    }
+}
 
 #[derive(Default)]
 struct Ports(PlainMap<u16, Holds>);
@@ -401,10 +491,10 @@ impl TcpTables {
     pub fn bind(&self, port: u16, holder: Holder) -> Option<Arc<Bound>> {
         let mut shard = self.bshard(port).lock();
         let list = shard.0.entry(port).or_default();
-        if list.iter().any(|(b, _)| holder.conflicts(&b.holder)) {
+        if list.iter().any(|b| holder.conflicts(&b.holder())) {
             return None;
         }
-        Some(Self::count(list, port, holder))
+        Some(list.count(port, holder))
     }
 
     /// As `bind` for a port that the stack chooses: SO_REUSEADDR and SO_REUSEPORT do not count
@@ -412,10 +502,10 @@ impl TcpTables {
     pub fn bind_unshared(&self, port: u16, holder: Holder) -> Option<Arc<Bound>> {
         let mut shard = self.bshard(port).lock();
         let list = shard.0.entry(port).or_default();
-        if list.iter().any(|(b, _)| holder.overlaps(&b.holder)) {
+        if list.iter().any(|b| holder.overlaps(&b.holder())) {
             return None;
         }
-        Some(Self::count(list, port, holder))
+        Some(list.count(port, holder))
     }
 
     /// As `bind_unshared`, but SO_REUSEADDR of both counts, unless SO_REUSEPORT of both could (ip_autobind_reuse).
@@ -426,10 +516,10 @@ impl TcpTables {
         };
         let mut shard = self.bshard(port).lock();
         let list = shard.0.entry(port).or_default();
-        if list.iter().any(|(b, _)| refuses(&b.holder)) {
+        if list.iter().any(|b| refuses(&b.holder())) {
             return None;
         }
-        Some(Self::count(list, port, holder))
+        Some(list.count(port, holder))
     }
 
     /// Keeps what ICMP said about the path of an owned sock (mtu_info).
@@ -459,28 +549,10 @@ impl TcpTables {
         let holder = Holder { by_connect: true, ..holder };
         let mut shard = self.bshard(port).lock();
         let list = shard.0.entry(port).or_default();
-        if list.iter().any(|(b, _)| !b.holder.by_connect) {
+        if list.iter().any(|b| !b.holder().by_connect) {
             return None;
         }
-        Some(Self::count(list, port, holder))
-    }
-
-    fn count(list: &mut Holds, port: u16, holder: Holder) -> Arc<Bound> {
-        if let Some((bound, n)) = list.iter_mut().find(|(b, _)| b.holder == holder) {
-            *n += 1;
-            return bound.clone();
-        }
-        let bound = Arc::new(Bound { port, holder });
-        list.push((bound.clone(), 1));
-        bound
-    }
-
-    fn uncount(list: &mut Holds, bound: &Bound) {
-        let Some(i) = list.iter().position(|(b, _)| **b == *bound) else { return };
-        list[i].1 -= 1;
-        if list[i].1 == 0 {
-            list.swap_remove(i);
-        }
+        Some(list.count(port, holder))
     }
 
     /// The same hold with what it now depends on: an option, the address or the state of the sock has changed. Nothing
@@ -488,14 +560,14 @@ impl TcpTables {
     pub fn rehold(&self, bound: &Bound, holder: Holder) -> Arc<Bound> {
         let mut shard = self.bshard(bound.port).lock();
         let list = shard.0.entry(bound.port).or_default();
-        Self::uncount(list, bound);
-        Self::count(list, bound.port, holder)
+        list.uncount(bound);
+        list.count(bound.port, holder)
     }
 
     /// One more sock on a port that is held: an accepted child.
     pub fn bind_again(&self, port: u16, holder: Holder) -> Arc<Bound> {
         let mut shard = self.bshard(port).lock();
-        Self::count(shard.0.entry(port).or_default(), port, holder)
+        shard.0.entry(port).or_default().count(port, holder)
     }
 
     /// The same hold under other flags: a bound sock begins to listen. None when that conflicts; the old hold stays.
@@ -504,7 +576,7 @@ impl TcpTables {
         match self.bind(bound.port, holder) {
             Some(b) => Some(b),
             None => {
-                self.bind_again(bound.port, bound.holder);
+                self.bind_again(bound.port, bound.holder());
                 None
             }
         }
@@ -513,11 +585,8 @@ impl TcpTables {
     /// Gives a hold back.
     pub fn unbind(&self, bound: &Bound) {
         let mut shard = self.bshard(bound.port).lock();
-        if let Some(list) = shard.0.get_mut(&bound.port) {
-            Self::uncount(list, bound);
-            if list.is_empty() {
-                shard.0.remove(&bound.port);
-            }
+        if shard.0.get_mut(&bound.port).is_some_and(|list| list.uncount(bound)) {
+            shard.0.remove(&bound.port);
         }
     }
 }

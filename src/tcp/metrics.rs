@@ -274,7 +274,7 @@ pub(crate) fn init(cx: &mut Cx<'_>) {
     let known = cx.tp.net.metrics.with(cx.stack, Pair::of(cx.sk), route_of(cx), cx.now, |b| b.path);
     let known = known.filter(|_| cx.sk.dst.is_some()).unwrap_or_default();
     if known.locked(rtax::CWND) {
-        cx.tp.snd_cwnd_clamp = known.cwnd;
+        cx.tp.cold_mut().snd_cwnd_clamp = known.cwnd;
     }
     if known.ssthresh != 0 && !cx.stack.sysctl.tcp_no_ssthresh_metrics_save() {
         cx.tp.snd_ssthresh = known.ssthresh.min(cx.tp.snd_cwnd_clamp);

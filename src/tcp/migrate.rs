@@ -38,7 +38,7 @@ pub(super) fn request(cx: &Cx<'_>, group: &ReuseGroup, key: &ReqKey, req: Box<Re
         if !cx.tp.net.hashinfo.insert(cx.stack, &key.tuple, entry, mine) {
             return false;
         }
-        if let Some(l) = heir.tp.listener.as_mut() {
+        if let Some(l) = heir.tp.listener_mut() {
             l.adopt(*key, req);
         }
         listener::arm(heir);

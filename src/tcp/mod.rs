@@ -7,6 +7,7 @@
 //! | `proto` | the table of operations; `release_cb`; a segment to the sock by its state |
 //! | `net`, `lookup` | what TCP keeps for a stack; the tables of connections, listeners and ports |
 //! | `tcb`, `state`, `queue` | the variables of a connection; the arrows of RFC 9293 Figure 5; queues of segments |
+//! | `cold` | the variables that few connections have |
 //! | `rtx`, `shift` | the retransmit queue, in order of sending too; what was SACKed joins its neighbour there |
 //! | `sockopt`, `ioctl`, `info` | IPPROTO_TCP options, ioctl(2), `struct tcp_info` |
 //! | `diag` | what ss(8) shows of a connection, and ends |
@@ -50,6 +51,7 @@ pub(crate) mod challenge;
 mod child;
 pub(crate) mod chrono;
 pub(crate) mod close;
+pub mod cold;
 pub mod cong;
 pub mod connect;
 pub mod control;

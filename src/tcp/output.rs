@@ -146,7 +146,7 @@ pub fn write_queue_purge(cx: &mut Cx<'_>) {
         purge_skbs(cx);
     }
     mem::reclaim(cx.sock, cx.sk);
-    cx.tp.retransmit_hint = None;
+    cx.tp.clear_retransmit_hint();
     cx.tp.packets_out = 0;
     cx.tp.backoff = 0;
     chrono_stop(cx, Chrono::Busy);
@@ -198,7 +198,7 @@ pub fn push(cx: &mut Cx<'_>, flags: i32, mss: u32, mut nonagle: u8, size_goal: u
         mark_push(cx.tp);
     }
     if flags & libc::MSG_OOB != 0 {
-        cx.tp.snd_up = cx.tp.write_seq;
+        cx.tp.cold_mut().snd_up = cx.tp.write_seq;
         cx.tp.urg_mode = true;
     }
     if let Some(skb) = cx.tp.write_queue.back()

@@ -143,7 +143,7 @@ pub(crate) fn schedule_loss_probe(cx: &mut Cx<'_>, advancing_rto: bool) -> bool 
 /// what is missing (tcp_send_loss_probe).
 pub(crate) fn send_loss_probe(cx: &mut Cx<'_>) {
     if try_loss_probe(cx) {
-        cx.tp.tlp_high_seq = cx.tp.snd_nxt;
+        cx.tp.cold_mut().tlp_high_seq = cx.tp.snd_nxt;
         cx.tp.tlp_active = true;
         cx.stack.mib.inc(Mib::TcpExtTCPLossProbes);
         // So that the RTO is counted from now and not from the send time of the head.

@@ -265,6 +265,7 @@ impl Proto for Tcp {
 
     fn backlog_rcv(&self, sk: &mut SockGuard<'_>, skb: Skb) {
         let Ok(mut cx) = Tcp::cx(sk) else { return };
+        cx.tp.ca.bring_in();
         do_rcv(&mut cx, skb);
     }
 
@@ -443,7 +444,7 @@ fn do_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
         cx.sock.drops.fetch_add(1, Ordering::Relaxed);
         return cx.stack.mib.drop(reason);
     }
-    if cx.sk.filter.is_some() && !filtered(cx, &mut skb) {
+    if cx.sk.has_filter() && !filtered(cx, &mut skb) {
         cx.sock.drops.fetch_add(1, Ordering::Relaxed);
         return cx.stack.mib.drop(DropReason::SocketFilter);
     }

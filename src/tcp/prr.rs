@@ -13,9 +13,9 @@ pub(crate) fn init_cwnd_reduction(cx: &mut Cx<'_>) {
     tp.high_seq = tp.snd_nxt;
     tp.tlp_active = false;
     tp.snd_cwnd_cnt = 0;
-    tp.prior_cwnd = tp.snd_cwnd;
-    tp.prr_delivered = 0;
-    tp.prr_out = 0;
+    let prior_cwnd = tp.snd_cwnd;
+    let cold = tp.cold_mut();
+    (cold.prior_cwnd, cold.prr_delivered, cold.prr_out) = (prior_cwnd, 0, 0);
     cx.tp.snd_ssthresh = cong::ssthresh(cx);
     ecn::queue_cwr(cx);
 }
@@ -29,7 +29,7 @@ pub(crate) fn cwnd_reduction(cx: &mut Cx<'_>, newly_acked_sacked: u32, newly_los
     if newly_acked_sacked == 0 || tp.prior_cwnd == 0 {
         return;
     }
-    tp.prr_delivered = tp.prr_delivered.saturating_add(newly_acked_sacked);
+    tp.cold_mut().prr_delivered = tp.prr_delivered.saturating_add(newly_acked_sacked);
     let delta = tp.snd_ssthresh as i64 - in_flight as i64;
     let mut sndcnt;
     if delta < 0 {
@@ -64,7 +64,7 @@ pub(crate) fn end_cwnd_reduction(cx: &mut Cx<'_>) {
 
 /// Congestion without loss: an ECN echo, or a full local queue (RFC 3168 §6.1.2; tcp_enter_cwr).
 pub(crate) fn enter_cwr(cx: &mut Cx<'_>) {
-    cx.tp.prior_ssthresh = 0;
+    cx.tp.forbid_undo();
     if cx.tp.ca_state < CaState::Cwr {
         cx.tp.undo_valid = false;
         init_cwnd_reduction(cx);

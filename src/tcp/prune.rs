@@ -95,7 +95,7 @@ fn prune_ofo_queue(cx: &mut Cx<'_>, incoming: &Skb) -> bool {
         if incoming.tcp.seq.after(last.tcp.seq) {
             break;
         }
-        let Some(skb) = cx.tp.ooo_queue.pop_back() else { break };
+        let Some(skb) = cx.tp.ooo_mut().pop_back() else { break };
         pruned = true;
         goal -= skb.truesize as i64;
         mem::uncharge_rmem(cx.sock, cx.sk, skb.truesize);
@@ -293,7 +293,7 @@ fn collapse_ofo_queue(cx: &mut Cx<'_>) {
         return;
     }
     let before = truesize(cx.tp.ooo_queue.iter());
-    let all: Vec<Skb> = cx.tp.ooo_queue.drain().collect();
+    let all: Vec<Skb> = cx.tp.ooo_mut().drain().collect();
     let tp = &*cx.tp;
     let (mut run, mut tiny, mut gone): (Vec<Skb>, i64, u64) = (Vec::new(), 0, 0);
     let mut out: Vec<Skb> = Vec::with_capacity(all.len());
@@ -320,7 +320,7 @@ fn collapse_ofo_queue(cx: &mut Cx<'_>) {
     }
     flush(&mut run, &mut out);
     for s in out {
-        cx.tp.ooo_queue.push_back(s);
+        cx.tp.ooo_mut().push_back(s);
     }
     cx.stack.mib.add(Mib::TcpExtTCPRcvCollapsed, gone);
     let after = truesize(cx.tp.ooo_queue.iter());

@@ -38,6 +38,9 @@ impl std::ops::Deref for RareQueue {
 }
 
 impl RareQueue {
+    /// Without packets.
+    pub(crate) const EMPTY: RareQueue = RareQueue(None);
+
     /// As [`SegQueue::get_mut`].
     pub(crate) fn get_mut(&mut self, at: Pos) -> Option<&mut Skb> {
         self.0.as_mut()?.get_mut(at)

@@ -27,7 +27,7 @@ pub(crate) fn rack_advance(tp: &mut TcpSock, now: Instant, bits: u8, end_seq: Se
     if rtt < rtt::min_rtt(tp) && bits & sacked::RETRANS != 0 {
         return;
     }
-    tp.rack.advanced = true;
+    tp.rack_advanced = true;
     tp.rack.rtt_us = rtt;
     if rate::sent_after(xmit, tp.rack.mstamp, end_seq, tp.rack.end_seq) {
         tp.rack.mstamp = xmit;
@@ -92,10 +92,10 @@ fn detect_loss(cx: &mut Cx<'_>) -> u64 {
 
 /// After an acknowledgement: marks losses; true when the reordering timer was set (tcp_rack_mark_lost).
 pub(crate) fn rack_mark_lost(cx: &mut Cx<'_>) -> bool {
-    if !cx.tp.rack.advanced {
+    if !cx.tp.rack_advanced {
         return false;
     }
-    cx.tp.rack.advanced = false;
+    cx.tp.rack_advanced = false;
     let wait = detect_loss(cx);
     if wait == 0 {
         return false;
@@ -151,27 +151,30 @@ pub(crate) fn rack_update_reo_wnd(cx: &mut Cx<'_>, rs: &RateSample) {
 pub(crate) fn mark_skb_lost(cx: &mut Cx<'_>, at: Pos) {
     let n = pcount(cx.tp, at);
     let tp = &mut *cx.tp;
+    let hint = tp.retransmit_hint;
     let Some(s) = tp.rtx_queue.get_mut(at) else { return };
     if s.tcp.sacked & sacked::SACKED_ACKED != 0 {
         return;
     }
     // The retransmission scan restarts here, if it was further on or had finished.
     let seq = s.tcp.seq;
-    match tp.retransmit_hint {
-        None if tp.retrans_out >= tp.lost_out => tp.retransmit_hint = Some(seq),
-        Some(h) if seq.before(h) => tp.retransmit_hint = Some(seq),
-        _ => {}
+    let restarts = match hint {
+        None => tp.retrans_out >= tp.lost_out,
+        Some(h) => seq.before(h),
+    };
+    if restarts {
+        tp.cold.get_or_insert_default().retransmit_hint = Some(seq);
     }
     if s.tcp.sacked & sacked::LOST != 0 {
         if s.tcp.sacked & sacked::SACKED_RETRANS != 0 {
             s.tcp.sacked &= !sacked::SACKED_RETRANS;
             tp.retrans_out = tp.retrans_out.saturating_sub(n);
             cx.stack.mib.add(Mib::TcpExtTCPLostRetransmit, n as u64);
-            tp.lost = tp.lost.wrapping_add(n);
+            tp.cold_mut().lost = tp.lost.wrapping_add(n);
         }
     } else {
         tp.lost_out += n;
         s.tcp.sacked |= sacked::LOST;
-        tp.lost = tp.lost.wrapping_add(n);
+        tp.cold_mut().lost = tp.lost.wrapping_add(n);
     }
 }

@@ -245,7 +245,7 @@ fn ofo_queue(cx: &mut Cx<'_>) {
         if seq.before(dsack_high) {
             sack::dsack_extend(cx, seq, end_seq.earlier(dsack_high));
         }
-        let Some(mut skb) = cx.tp.ooo_queue.pop_front() else { break };
+        let Some(mut skb) = cx.tp.ooo_mut().pop_front() else { break };
         let truesize = skb.truesize;
         if !end_seq.after(cx.tp.rcv_nxt) {
             mem::uncharge_rmem(cx.sock, cx.sk, truesize);
@@ -271,13 +271,13 @@ fn ofo_queue(cx: &mut Cx<'_>) {
             break;
         }
     }
-    cx.tp.ooo_queue.shrink();
+    cx.tp.ooo_mut().shrink();
 }
 
 /// Coalesces in the out-of-order queue; true: `skb`'s bytes have moved into the packet at `at` (tcp_ooo_try_coalesce).
 fn ooo_try_coalesce(cx: &mut Cx<'_>, at: Pos, skb: &mut Skb) -> bool {
     let local = from_here(cx);
-    let Some(to) = cx.tp.ooo_queue.get_mut(at) else { return false };
+    let Some(to) = cx.tp.ooo_mut().get_mut(at) else { return false };
     let Some(grown) = try_coalesce(to, skb, local) else { return false };
     mem::charge_rmem(cx.sock, cx.sk, grown);
     cx.stack.mib.inc(Mib::TcpExtTCPRcvCoalesce);
@@ -285,7 +285,7 @@ fn ooo_try_coalesce(cx: &mut Cx<'_>, at: Pos, skb: &mut Skb) -> bool {
 }
 
 fn remove_ooo(cx: &mut Cx<'_>, at: Pos) {
-    if let Some(old) = cx.tp.ooo_queue.remove(at) {
+    if let Some(old) = cx.tp.ooo_mut().remove(at) {
         mem::uncharge_rmem(cx.sock, cx.sk, old.truesize);
         cx.stack.mib.inc(Mib::TcpExtTCPOFOMerge);
         drop_skb(cx, old, DropReason::TcpOfoMerge);
@@ -347,7 +347,7 @@ fn data_queue_ofo(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
         }
     }
     mem::charge_rmem(cx.sock, cx.sk, skb.truesize);
-    let at = cx.tp.ooo_queue.insert(at, skb);
+    let at = cx.tp.ooo_mut().insert(at, skb);
     merge_right(cx, at, end_seq);
     if is_sack {
         sack::sack_new_ofo_skb(cx, seq, end_seq);
@@ -396,10 +396,10 @@ pub(crate) fn purge_ooo(cx: &mut Cx<'_>) {
     if cx.tp.ooo_queue.is_empty() {
         return;
     }
-    while let Some(skb) = cx.tp.ooo_queue.pop_back() {
+    while let Some(skb) = cx.tp.ooo_mut().pop_back() {
         mem::uncharge_rmem(cx.sock, cx.sk, skb.truesize);
     }
-    cx.tp.ooo_queue.shrink();
+    cx.tp.ooo_mut().shrink();
 }
 
 /// The peer's FIN is in order (RFC 9293 §3.10.7.4, eighth; tcp_fin).

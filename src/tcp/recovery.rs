@@ -169,7 +169,7 @@ pub(crate) fn fastretrans_alert(
     }
     // After an ECN echo the reduction cannot be undone.
     if ece {
-        cx.tp.prior_ssthresh = 0;
+        cx.tp.forbid_undo();
     }
     if check_sack_reneging(cx, flags) {
         return;
@@ -263,11 +263,11 @@ pub(crate) fn enter_recovery(cx: &mut Cx<'_>, ece: bool) {
     retrans_stamp_cleanup(cx.tp);
     let mib = if sack::is_sack(cx.tp) { Mib::TcpExtTCPSackRecovery } else { Mib::TcpExtTCPRenoRecovery };
     cx.stack.mib.inc(mib);
-    cx.tp.prior_ssthresh = 0;
+    cx.tp.forbid_undo();
     init_undo(cx.tp);
     if !in_cwnd_reduction(cx.tp) {
         if !ece {
-            cx.tp.prior_ssthresh = output::current_ssthresh(cx.tp);
+            cx.tp.cold_mut().prior_ssthresh = output::current_ssthresh(cx.tp);
         }
         init_cwnd_reduction(cx);
     }
@@ -367,8 +367,8 @@ pub(super) fn loss_state(cx: &mut Cx<'_>) {
         || !cx.tp.high_seq.after(cx.tp.snd_una)
         || (cx.tp.ca_state == CaState::Loss && cx.tp.retransmits == 0)
     {
-        cx.tp.prior_ssthresh = output::current_ssthresh(cx.tp);
-        cx.tp.prior_cwnd = cx.tp.snd_cwnd;
+        cx.tp.cold_mut().prior_ssthresh = output::current_ssthresh(cx.tp);
+        cx.tp.cold_mut().prior_cwnd = cx.tp.snd_cwnd;
         cx.tp.snd_ssthresh = cong::ssthresh(cx);
         cong::ca_event(cx, CaEvent::Loss);
         init_undo(cx.tp);
@@ -418,7 +418,7 @@ pub(super) fn non_congestion_loss_retransmit(cx: &mut Cx<'_>) {
     if cx.tp.ca_state != CaState::Loss {
         cx.tp.high_seq = cx.tp.snd_nxt;
         cx.tp.snd_ssthresh = output::current_ssthresh(cx.tp);
-        cx.tp.prior_ssthresh = 0;
+        cx.tp.forbid_undo();
         cx.tp.undo_valid = false;
         cong::set_ca_state(cx, CaState::Loss);
     }

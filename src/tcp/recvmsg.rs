@@ -325,7 +325,7 @@ impl Recv {
             if cx.sk.peek_off >= 0 {
                 let by = used.min(i32::MAX as usize) as i32;
                 let off = cx.sk.peek_off;
-                cx.sk.peek_off = if self.peek { off.saturating_add(by) } else { (off - by).max(0) };
+                cx.sk.cold_mut().peek_off = if self.peek { off.saturating_add(by) } else { (off - by).max(0) };
             }
             self.seq += used as u32;
             self.copied += used;
@@ -438,7 +438,7 @@ const WRITABLE: Events = Events((libc::POLLOUT | libc::POLLWRNORM) as u32);
 
 /// poll(2). A sock that an earlier poll found idle is not owned for it.
 pub(crate) fn poll(sk: SockRef<'_>) -> Events {
-    let quiet = |sock: &Sock| sock.err.load(Ordering::SeqCst) == 0 && sock.errors.is_empty();
+    let quiet = |sock: &Sock| sock.err.load(Ordering::SeqCst) == 0 && !sock.has_errors();
     if sk.sock.is_idle() && quiet(sk.sock) {
         return WRITABLE;
     }
@@ -494,7 +494,7 @@ pub(crate) fn poll_locked(g: &mut SockGuard<'_>) -> Events {
         // The first write(2) sends the SYN.
         m |= WRITABLE;
     }
-    if cx.sock.err.load(Ordering::Acquire) != 0 || !cx.sock.errors.is_empty() {
+    if cx.sock.err.load(Ordering::Acquire) != 0 || cx.sock.has_errors() {
         m |= Events::ERR;
     }
     m

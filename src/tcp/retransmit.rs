@@ -98,7 +98,7 @@ fn try_collapse(cx: &mut Cx<'_>, at: Pos, space: u32) {
         let delta = to.truesize as i32 - before;
         let seq = to.tcp.seq;
         if cx.tp.retransmit_hint == Some(next.tcp.seq) {
-            cx.tp.retransmit_hint = Some(seq);
+            cx.tp.cold_mut().retransmit_hint = Some(seq);
         }
         adjust_pcount(cx.tp, tags, segs);
         adjust_wmem(cx, delta);
@@ -175,10 +175,11 @@ pub(crate) fn retransmit_skb_quiet(cx: &mut Cx<'_>, at: &mut Pos, segs: u32, why
     if is_syn {
         cx.stack.mib.inc(Mib::TcpExtTCPSynRetrans);
     }
-    cx.tp.total_retrans = cx.tp.total_retrans.wrapping_add(n);
     // The packet is taken out of the queue for the call, during which the connection is borrowed mutably.
     let mut skb: Skb = std::mem::take(slot);
-    cx.tp.rare_mut().bytes_retrans += bytes;
+    let cold = cx.tp.cold_mut();
+    cold.total_retrans = cold.total_retrans.wrapping_add(n);
+    cold.rare.bytes_retrans += bytes;
     skb.tcp.sacked |= sacked::EVER_RETRANS;
     skb.tcp.retrans = skb.tcp.retrans.saturating_add(1);
     let r = transmit_skb(cx, &mut skb);
@@ -235,7 +236,7 @@ pub(crate) fn retransmit_skb(cx: &mut Cx<'_>, mut at: Pos, segs: u32, why: Resen
         // Zero means none, so a segment sent at time zero is noted one nanosecond later.
         cx.tp.retrans_stamp = stamp.max(crate::base::env::Instant::from_nanos(1));
     }
-    cx.tp.undo_retrans = cx.tp.undo_retrans.max(0).saturating_add(n as i32);
+    cx.tp.cold_mut().undo_retrans = cx.tp.undo_retrans.max(0).saturating_add(n as i32);
     r
 }
 
@@ -271,7 +272,7 @@ pub(crate) fn xmit_retransmit_queue(cx: &mut Cx<'_>) {
             break;
         }
         if !hole {
-            cx.tp.retransmit_hint = Some(seq);
+            cx.tp.cold_mut().retransmit_hint = Some(seq);
         }
         let quota = cx.tp.snd_cwnd.saturating_sub(packets_in_flight(cx.tp));
         if quota == 0 || cx.tp.retrans_out >= cx.tp.lost_out {
@@ -299,7 +300,7 @@ pub(crate) fn xmit_retransmit_queue(cx: &mut Cx<'_>) {
             if cx.tp.ca_state == CaState::Loss { Mib::TcpExtTCPSlowStartRetrans } else { Mib::TcpExtTCPFastRetrans };
         cx.stack.mib.add(mib, u64::from(n));
         if in_cwnd_reduction(cx.tp) {
-            cx.tp.prr_out += n;
+            cx.tp.cold_mut().prr_out += n;
         }
         if at == Pos::FRONT && cx.tp.pending != XmitTimer::ReoTimeout {
             rearm = true;

@@ -106,7 +106,7 @@ fn check_dsack(cx: &mut Cx<'_>, seg: &Seg, prior_snd_una: SeqNum, st: &mut AckSt
     let tp = &mut *cx.tp;
     // The data was acknowledged and freed: only the count is updated.
     if tp.undo_valid && tp.undo_retrans > 0 && !end.after(prior_snd_una) && end.after(tp.undo_marker) {
-        tp.undo_retrans = (tp.undo_retrans - dups as i32).max(0);
+        tp.cold_mut().undo_retrans = (tp.undo_retrans - dups as i32).max(0);
     }
     true
 }
@@ -156,7 +156,7 @@ pub(super) fn sacktag_one(cx: &mut Cx<'_>, st: &mut AckSt, t: &Tagged, dup_sack:
     let Tagged { mut bits, start, end, pcount, mstamp } = *t;
     if dup_sack && bits & sacked::RETRANS != 0 {
         if tp.undo_valid && tp.undo_retrans > 0 && end.after(tp.undo_marker) {
-            tp.undo_retrans = (tp.undo_retrans - pcount as i32).max(0);
+            tp.cold_mut().undo_retrans = (tp.undo_retrans - pcount as i32).max(0);
         }
         if bits & sacked::SACKED_ACKED != 0 && start.before(st.reord) {
             st.reord = start;
@@ -207,7 +207,7 @@ pub(super) fn sacktag_one(cx: &mut Cx<'_>, st: &mut AckSt, t: &Tagged, dup_sack:
     }
     // `highest` was taken before this counted: with nothing sacked it is snd_una, and every packet is at or above it.
     if !start.before(highest) && bits & sacked::SACKED_ACKED != 0 {
-        tp.highest_sack = end;
+        tp.cold_mut().highest_sack = end;
     }
     bits
 }
@@ -389,7 +389,7 @@ pub(crate) fn sacktag_write_queue(cx: &mut Cx<'_>, seg: &Seg, prior_snd_una: Seq
     st.flag = 0;
     st.reord = cx.tp.snd_nxt;
     if cx.tp.sacked_out == 0 {
-        cx.tp.highest_sack = cx.tp.snd_una;
+        cx.tp.cold_mut().highest_sack = cx.tp.snd_una;
     }
     let found_dup = check_dsack(cx, seg, prior_snd_una, st);
     // The blocks of an acknowledgement older than any window are ignored.
@@ -467,13 +467,19 @@ fn skip(tp: &TcpSock, at: Option<Pos>, to: SeqNum) -> Option<Pos> {
 
 /// The boxed SACK state, made when first needed.
 pub(crate) fn sack_state(tp: &mut TcpSock) -> &mut SackState {
-    tp.sack.get_or_insert_default()
+    tp.cold_mut().sack.get_or_insert_default()
+}
+
+/// The same, if there is one.
+#[inline]
+pub(super) fn sack_if_any(tp: &mut TcpSock) -> Option<&mut SackState> {
+    tp.cold.as_mut()?.sack.as_deref_mut()
 }
 
 /// Forgets the blocks to send (tcp_sack_reset).
 pub(crate) fn sack_reset(tp: &mut TcpSock) {
     tp.num_sacks = 0;
-    if let Some(s) = &mut tp.sack {
+    if let Some(s) = sack_if_any(tp) {
         s.duplicate_sack = None;
     }
     tp.rx_opt.dsack = false;
@@ -502,7 +508,7 @@ pub(crate) fn dsack_set(cx: &mut Cx<'_>, seq: SeqNum, end: SeqNum) {
 
 /// Adds to the duplicate to report, or starts one (tcp_dsack_extend).
 pub(crate) fn dsack_extend(cx: &mut Cx<'_>, seq: SeqNum, end: SeqNum) {
-    match cx.tp.sack.as_mut().and_then(|s| s.duplicate_sack.as_mut()) {
+    match sack_if_any(cx.tp).and_then(|s| s.duplicate_sack.as_mut()) {
         Some(d) => {
             extend(d, seq, end);
         }
@@ -513,7 +519,7 @@ pub(crate) fn dsack_extend(cx: &mut Cx<'_>, seq: SeqNum, end: SeqNum) {
 /// Forgets the duplicate to report, when the next segment is processed.
 pub(crate) fn dsack_clear(tp: &mut TcpSock) {
     tp.rx_opt.dsack = false;
-    if let Some(s) = &mut tp.sack {
+    if let Some(s) = sack_if_any(tp) {
         s.duplicate_sack = None;
     }
 }

@@ -7,7 +7,7 @@ use super::auth::{self, Signer};
 use super::cong::{CaEvent, ca_slot};
 use super::sock_ops::{self, HdrSeg, OutOptions, cb};
 use super::tcb::Cx;
-use super::{delack, ecn, mtu, output, prr, rate, tstamp, window};
+use super::{delack, ecn, mtu, output, prr, rate, sack, tstamp, window};
 use crate::base::env::{Duration, Instant};
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
@@ -172,8 +172,7 @@ pub(super) fn has_more_options(cx: &Cx<'_>) -> bool {
     let timestamps = if tp.rx_opt.tstamp_ok { TIMESTAMP_ALIGNED_LEN } else { 0 };
     usize::from(tp.tcp_header_len) != tcp::HEADER_LEN + timestamps
         || tp.num_sacks != 0
-        || tp.sack.as_ref().is_some_and(|s| s.duplicate_sack.is_some())
-        || tp.auth.is_some()
+        || tp.cold.as_ref().is_some_and(|c| c.has_options())
         || tp.ecn.is_accurate()
         || tp.sock_ops_flags & cb::WRITE_HDR_OPT != 0
 }
@@ -338,13 +337,13 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
         Options::Stamp(stamp.map(|recent| (ts_at(cx, mstamp), recent)))
     } else {
         let o = established_options(cx, Some(mstamp));
-        if let Some(s) = &mut cx.tp.sack {
+        if let Some(s) = sack::sack_if_any(cx.tp) {
             // A DSACK is sent once.
             s.duplicate_sack = None;
             cx.tp.rx_opt.dsack = false;
         }
         if o.accecn.is_some() {
-            ecn::option_sent(&mut cx.tp.ecn, cx.now);
+            ecn::option_sent(cx.tp, cx.now);
         }
         Options::Est(o)
     };
@@ -541,13 +540,13 @@ pub(crate) fn event_data_sent(cx: &mut Cx<'_>) {
 /// device paces (sk_pacing_status).
 #[inline]
 pub(crate) fn paces(cx: &Cx<'_>) -> bool {
-    cx.tp.departure_times || cx.tp.ca_paces || cx.sk.max_pacing_rate != u64::MAX
+    cx.tp.departure_times || cx.tp.ca_paces || cx.sk.has_pacing_rate()
 }
 
 /// Whether the sock paces by its own timer, because the device does not (tcp_needs_internal_pacing).
 #[inline]
 pub(crate) fn paces_itself(cx: &Cx<'_>) -> bool {
-    !cx.tp.departure_times && (cx.tp.ca_paces || cx.sk.max_pacing_rate != u64::MAX)
+    !cx.tp.departure_times && (cx.tp.ca_paces || cx.sk.has_pacing_rate())
 }
 
 /// A packet of `len` bytes left at `wstamp`: the next may leave when the rate allows (tcp_update_skb_after_send). Idle

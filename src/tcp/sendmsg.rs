@@ -81,9 +81,9 @@ impl Timeo {
         }
         g.refresh_clock();
         let start = g.now();
-        cx!(g).tp.write_pending += 1;
+        cx!(g).tp.cold_mut().write_pending += 1;
         let slept = g.sleep(Events::OUT, false, self.left.map(|d| start + d));
-        cx!(g).tp.write_pending -= 1;
+        cx!(g).tp.cold_mut().write_pending -= 1;
         if let Some(left) = &mut self.left {
             *left = left.saturating_sub(g.now() - start);
         }
@@ -336,7 +336,7 @@ fn send_small(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Option<usize> {
         || cx.tp.repair
         || cx.sock.err.load(Ordering::Relaxed) != 0
         || cx.sock.send_shutdown()
-        || cx.sock.tsflags.load(Ordering::Relaxed) != 0
+        || cx.sock.tsflags() != 0
         || !cx.tp.write_queue.is_empty()
         // Its memory must be there.
         || cx.sk.forward_alloc < truesize

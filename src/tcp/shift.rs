@@ -158,11 +158,12 @@ fn shift(cx: &mut Cx<'_>, st: &mut AckSt, at: Pos, p: &Part, dup_sack: bool) -> 
     to.tcp.eor = cb.eor;
     to.tx_stamp = TxStamp::joined(to.tx_stamp.take(), stamp);
     to.tcp.delivered_mstamp = crate::base::env::Instant::ZERO;
+    let joined = to.tcp.seq;
     if cx.tp.retransmit_hint == Some(cb.seq) {
-        cx.tp.retransmit_hint = Some(to.tcp.seq);
+        cx.tp.cold_mut().retransmit_hint = Some(joined);
     }
     if !cb.seq.before(cx.tp.highest_sack) {
-        cx.tp.highest_sack = cb.end_seq;
+        cx.tp.cold_mut().highest_sack = cb.end_seq;
     }
     adjust_wmem(cx, -(SKB_OVERHEAD as i32));
     cx.stack.mib.inc(Mib::TcpExtTCPSackMerged);

@@ -156,7 +156,7 @@ fn one_timeout(cx: &mut Cx<'_>, key: &ReqKey) {
     };
     let defer = cx.tp.options().defer_accept;
     let max_backlog = cx.sk.max_ack_backlog as usize;
-    let Some(l) = cx.tp.listener.as_mut() else { return };
+    let Some(l) = cx.tp.listener_mut() else { return };
     let (qlen, mut young) = (l.requests_len(), l.young() << 1);
     if qlen << 1 > max_backlog.max(8) {
         while retries > 2 && qlen >= young {
@@ -177,7 +177,7 @@ fn one_timeout(cx: &mut Cx<'_>, key: &ReqKey) {
         unlink(cx, key);
         return;
     }
-    let Some(l) = cx.tp.listener.as_mut() else { return };
+    let Some(l) = cx.tp.listener_mut() else { return };
     let Some(req) = l.get(key) else { return };
     req.num_timeout = req.num_timeout.saturating_add(1);
     let (n, first) = (req.num_timeout, req.timeout_us);
@@ -185,7 +185,7 @@ fn one_timeout(cx: &mut Cx<'_>, key: &ReqKey) {
         l.grew_old();
     }
     let at = cx.now + listener::req_timeout(cx, first, n);
-    if let Some(l) = cx.tp.listener.as_mut() {
+    if let Some(l) = cx.tp.listener_mut() {
         l.postpone(key, at);
     }
 }

@@ -95,9 +95,7 @@ fn syn_ack(cx: &mut Cx<'_>, seg: Seg, o: &TcpOptions, skb: Skb) -> Verdict {
     undo::try_undo_spurious_syn(cx);
     // The acknowledgement frees our SYN.
     ack::ack(cx, &seg, flag::SLOWPATH);
-    let tp = &mut *cx.tp;
-    tp.rcv_isn = seg.seq;
-    auth::finish_connect(cx);
+    auth::finish_connect(cx, seg.seq);
     let tp = &mut *cx.tp;
     window::begin(tp, seg.seq + 1);
     tp.snd_wnd = seg.window.scale(WindowShift::NONE);
@@ -134,7 +132,7 @@ fn syn_ack(cx: &mut Cx<'_>, seg: Seg, o: &TcpOptions, skb: Skb) -> Verdict {
         drop(skb);
         return Verdict::Ok;
     }
-    let field = ecn::reflector_flags(&cx.tp.ecn);
+    let field = ecn::reflector_flags(cx.tp);
     control::send_ack_reflect_ect(cx, field);
     urg(cx, &seg, &skb);
     drop(skb);
@@ -150,9 +148,7 @@ fn crossed_syn(cx: &mut Cx<'_>, seg: Seg) {
         input::store_ts_recent(cx);
     }
     input::set_header_len(cx);
-    let tp = &mut *cx.tp;
-    tp.rcv_isn = seg.seq;
-    auth::finish_connect(cx);
+    auth::finish_connect(cx, seg.seq);
     let tp = &mut *cx.tp;
     window::begin(tp, seg.seq + 1);
     tp.copied_seq = tp.rcv_nxt;

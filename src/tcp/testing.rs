@@ -169,12 +169,11 @@ impl Bench {
         let proto: Arc<dyn Proto> = Arc::new(Bare);
         let key = ProtoSwitch { family: libc::AF_INET, ty: libc::SOCK_STREAM, protocol: NUMBER, default: false, proto };
         stack.registry.register(&[key], None).unwrap();
-        let (proto, used, _) = stack.registry.find(libc::AF_INET, libc::SOCK_STREAM, NUMBER).unwrap();
-        let sock =
-            Sock::new(&stack, libc::AF_INET as u16, libc::SOCK_STREAM as u16, NUMBER as u16, proto.clone(), used);
+        let (used, _) = stack.registry.find(libc::AF_INET, libc::SOCK_STREAM, NUMBER).unwrap();
+        let sock = Sock::new(&stack, libc::AF_INET as u16, libc::SOCK_STREAM as u16, NUMBER as u16, used);
         {
             let mut g = sock.lock(&stack);
-            proto.init(&mut g).unwrap();
+            sock.proto().init(&mut g).unwrap();
         }
         let b = Bench { stack, clock, sock, wire, window: std::cell::Cell::new(8192) };
         b.with(|cx| {

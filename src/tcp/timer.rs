@@ -83,7 +83,7 @@ pub(crate) fn clear_xmit_timers(cx: &mut Cx<'_>) {
         cx.stack.timers.cancel(&mut cold.pacing_timer);
         tfb::cancel_timers(cx);
     }
-    cx.stack.timers.cancel(&mut cx.sk.timer);
+    delete_keepalive_timer(cx);
 }
 
 /// Time until the RTO of the first unacknowledged segment, counted from when it was sent; None when that is over
@@ -521,12 +521,14 @@ pub(crate) fn keepalive_time_elapsed(cx: &Cx<'_>) -> Duration {
 /// Arms the keepalive timer, which also ends FIN_WAIT2 (inet_csk_reset_keepalive_timer).
 pub(crate) fn reset_keepalive_timer(cx: &mut Cx<'_>, when: Duration) {
     let at = cx.now + when;
-    cx.stack.arm_sock(&mut cx.sk.timer, cx.sock, deferred::KEEPALIVE_TIMER, at);
+    cx.stack.arm_sock(&mut cx.sk.cold_mut().timer, cx.sock, deferred::KEEPALIVE_TIMER, at);
 }
 
 /// Disarms it (inet_csk_delete_keepalive_timer).
 pub(crate) fn delete_keepalive_timer(cx: &mut Cx<'_>) {
-    cx.stack.timers.cancel(&mut cx.sk.timer);
+    if cx.sk.timer.is_armed() {
+        cx.stack.timers.cancel(&mut cx.sk.cold_mut().timer);
+    }
 }
 
 /// SO_KEEPALIVE was switched (tcp_set_keepalive).
@@ -549,7 +551,7 @@ pub(crate) fn keepalive_timer(cx: &mut Cx<'_>) {
     if cx.sk.timer.at().is_some_and(|at| at > cx.now) {
         return;
     }
-    cx.sk.timer.fired();
+    cx.sk.cold_mut().timer.fired();
     let state = cx.state();
     if state == State::Listen {
         return;

@@ -149,7 +149,7 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
     // The hold on the port moves to the record; a sock that the program bound and still holds keeps its own.
     let keeps = cx.sk.flag(flag::BINDPORT_LOCK) && !cx.sk.flag(flag::DEAD);
     let bound = match keeps {
-        true => cx.tp.bound.as_ref().map(|b| cx.tp.net.hashinfo.bind_again(b.port, b.holder)),
+        true => cx.tp.bound.as_ref().map(|b| cx.tp.net.hashinfo.bind_again(b.port, b.holder())),
         false => {
             cx.sk.ip_flags |= ip_flag::PORT_LEFT;
             cx.tp.bound.take()
@@ -181,7 +181,7 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
             last_oow_ack_ms: 0,
             dead: false,
             rcv_wscale: cx.tp.rx_opt.rcv_wscale,
-            tos: ecn::with_codepoint(tos, ecn::timewait_codepoint(&cx.tp.ecn)),
+            tos: ecn::with_codepoint(tos, ecn::timewait_codepoint(cx.tp)),
         }),
     });
     cx.tp.net.hashinfo.tw_timers.arm(cx.stack, &tw, at);

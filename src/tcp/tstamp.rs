@@ -12,7 +12,6 @@ use crate::sock::SockGuard;
 use crate::sock::state::State;
 use crate::sock::tstamp::{Point, TxStamp, sof};
 use crate::wire::seq::SeqNum;
-use std::sync::atomic::Ordering;
 
 /// TCP_NLA_*: types of the attributes.
 mod nla {
@@ -133,7 +132,7 @@ pub(super) fn tx_timestamp(cx: &mut Cx<'_>, tsflags: u32) {
 #[cold]
 pub(super) fn stamp_leaves(cx: &Cx<'_>, stamp: TxStamp, edt: Instant) -> TxStamp {
     const WANTED: u32 = sof::OPT_STATS | sof::OPT_TSONLY;
-    let tsflags = cx.sock.tsflags.load(Ordering::Relaxed);
+    let tsflags = cx.sock.tsflags();
     if tsflags & WANTED == WANTED { stamp.with_stats(opt_stats(cx, edt, None)) } else { stamp }
 }
 

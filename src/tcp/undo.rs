@@ -31,16 +31,16 @@ pub(crate) fn retrans_stamp_cleanup(tp: &mut TcpSock) {
 
 /// The retransmission scan starts from the head (tcp_clear_all_retrans_hints).
 pub(crate) fn clear_retrans_hints(tp: &mut TcpSock) {
-    tp.retransmit_hint = None;
+    tp.clear_retransmit_hint();
 }
 
 /// Marks the start of a reduction that can be undone. Retransmissions in flight, loss probes included, may still cause
 /// DSACKs. -1 stands for none, because 0 means that a DSACK has come for each (tcp_init_undo).
 pub(crate) fn init_undo(tp: &mut TcpSock) {
-    tp.undo_marker = tp.snd_una;
+    tp.cold_mut().undo_marker = tp.snd_una;
     tp.undo_valid = true;
     let probe = (tp.tlp_active && tp.tlp_retrans) as u32;
-    tp.undo_retrans = match tp.retrans_out.saturating_add(probe) {
+    tp.cold_mut().undo_retrans = match tp.retrans_out.saturating_add(probe) {
         0 => -1,
         n => n.min(i32::MAX as u32) as i32,
     };
@@ -85,7 +85,7 @@ pub(super) fn undo_cwnd_reduction(cx: &mut Cx<'_>, unmark: bool) {
     cx.tp.snd_cwnd_stamp_ms = cx.now.as_millis() as u32;
     cx.tp.undo_valid = false;
     // Losses are detected anew from now on.
-    cx.tp.rack.advanced = true;
+    cx.tp.rack_advanced = true;
 }
 
 /// Without SACK the state stays until data above `high_seq` is acknowledged, because old duplicates could start another

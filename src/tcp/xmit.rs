@@ -219,7 +219,7 @@ pub(super) fn pacing_check(cx: &mut Cx<'_>) -> bool {
         return false;
     }
     let at = cx.tp.wstamp;
-    let slot: &mut TimerSlot = &mut cx.tp.cold.get_or_insert_default().pacing_timer;
+    let slot: &mut TimerSlot = &mut cx.tp.cold_mut().pacing_timer;
     if slot.at().is_none_or(|t| t < cx.now) {
         cx.stack.arm_sock(slot, cx.sock, deferred::PACING, at);
     }
@@ -516,7 +516,7 @@ pub(super) fn write_xmit(cx: &mut Cx<'_>, mss: u32, nonagle: u8, push: Push) -> 
     }
     if sent > 0 {
         if in_cwnd_reduction(cx.tp) {
-            cx.tp.prr_out += sent;
+            cx.tp.cold_mut().prr_out += sent;
         }
         // One timer serves both, so it is armed once.
         let probes = push != Push::LossProbe && schedule_loss_probe(cx, false);

@@ -203,7 +203,9 @@ impl usk_tcp_t {
     /// Copies the writable members back to the connection.
     pub(crate) fn write_back(&self, cx: &mut Cx<'_>) {
         let tp = &mut *cx.tp;
-        tp.snd_cwnd_clamp = self.snd_cwnd_clamp.max(1);
+        if tp.snd_cwnd_clamp != self.snd_cwnd_clamp {
+            tp.cold_mut().snd_cwnd_clamp = self.snd_cwnd_clamp.max(1);
+        }
         tp.snd_cwnd = self.snd_cwnd.clamp(1, tp.snd_cwnd_clamp.min(MAX_CWND));
         tp.snd_cwnd_cnt = self.snd_cwnd_cnt.min(MAX_CWND);
         tp.snd_ssthresh = self.snd_ssthresh.clamp(1, INFINITE_SSTHRESH);

@@ -280,7 +280,7 @@ pub(super) fn finish(g: &mut SockGuard<'_>) {
     }
     sock.graft(stack);
     let (reg, orphans) = (p.private.registration().clone(), p.private.accept.take());
-    p.common.ack_backlog = 0;
+    p.common.cold_mut().ack_backlog = 0;
     sock.set_state(State::Close);
     if let Some(f) = reg.table.destroy {
         // SAFETY: the table's function, called as the table documents.

@@ -144,9 +144,8 @@ pub unsafe extern "C" fn usk_new_child(listener: *mut usk_owned_t) -> *mut usk_s
             let (to, from) = (&mut c.common, &g.common);
             to.flags = from.flags & !(flag::DEAD | flag::DONE | flag::BINDPORT_LOCK);
             (to.tos, to.tclass, to.ttl, to.hops) = (from.tos, from.tclass, from.ttl, from.hops);
-            (to.pmtudisc, to.priority, to.mark) = (from.pmtudisc, from.priority, from.mark);
-            (to.bound_dev_if, to.linger) = (from.bound_dev_if, from.linger);
-            (to.rcvtimeo, to.sndtimeo) = (from.rcvtimeo, from.sndtimeo);
+            (to.pmtudisc, to.bound_dev_if) = (from.pmtudisc, from.bound_dev_if);
+            to.inherit_settings(from);
             for (a, b) in [(&child.rcvbuf, &g.sock.rcvbuf), (&child.sndbuf, &g.sock.sndbuf)] {
                 a.store(b.load(std::sync::atomic::Ordering::Relaxed), std::sync::atomic::Ordering::Relaxed);
             }
@@ -189,7 +188,7 @@ pub unsafe extern "C" fn usk_accept_push(listener: *mut usk_owned_t, child: *mut
             c.queued = true;
             Ok(())
         })?;
-        p.common.ack_backlog = queue.len() as u32;
+        p.common.cold_mut().ack_backlog = queue.len() as u32;
         p.sock.wait.wake(Events::IN);
         Ok(0)
     })
@@ -237,7 +236,7 @@ pub unsafe extern "C" fn usk_listen_start(o: *mut usk_owned_t, backlog: u32) -> 
             g.sock.set_state(before);
             return Err(Error::AddrInUse);
         }
-        g.common.max_ack_backlog = backlog;
+        g.common.cold_mut().max_ack_backlog = backlog;
         Ok(0)
     })
 }
@@ -259,7 +258,7 @@ pub unsafe extern "C" fn usk_listen_stop(o: *mut usk_owned_t) -> c_int {
         g.sock.set_state(State::Close);
         let p = parts(g)?;
         let (stack, queue) = (p.stack, p.private.accept.take());
-        p.common.ack_backlog = 0;
+        p.common.cold_mut().ack_backlog = 0;
         close_all(stack, queue);
         g.sock.wait.wake(Events::ALL);
         Ok(0)
@@ -303,7 +302,7 @@ pub(super) fn pop_child(g: &mut SockGuard<'_>) -> Option<Arc<Sock>> {
     let whole = |c: &Arc<Sock>| !c.is_broken() && !held::owns(c);
     let gone = |c: &Arc<Sock>| whole(c) && !parts(&mut c.lock(stack)).is_ok_and(|p| !p.private.is_done());
     let child = std::iter::from_fn(|| queue.pop()).find(|c| !gone(c));
-    p.common.ack_backlog = queue.len() as u32;
+    p.common.cold_mut().ack_backlog = queue.len() as u32;
     child
 }
 

@@ -174,7 +174,7 @@ fn source(g: &mut SockGuard<'_>, place: Place, from: IpAddr, mode: FilterMode, c
     }
     let at = joined(g, place)?.ok_or(Error::Inval)?;
     let most = most_sources(g.stack, place.group.is_ipv4());
-    let m = g.sock.heard.joined().get(at).cloned().ok_or(Error::Inval)?;
+    let m = g.sock.joined().get(at).cloned().ok_or(Error::Inval)?;
     let mut new = m.clone();
     match &m.sources {
         Some(_) if m.mode != mode => return Err(Error::Inval),
@@ -249,7 +249,7 @@ fn set_filter(g: &mut SockGuard<'_>, place: Place, mode: u32, mut sources: Vec<I
     let at = joined(g, place)?.ok_or(Error::Inval)?;
     sources.sort_unstable();
     sources.dedup();
-    let old = g.sock.heard.joined().get(at).cloned().ok_or(Error::Inval)?;
+    let old = g.sock.joined().get(at).cloned().ok_or(Error::Inval)?;
     let sources = (!sources.is_empty()).then_some(sources);
     let new = Membership { mode, sources, ..old };
     replace(g, at, new);
@@ -310,7 +310,7 @@ fn shown(g: &SockGuard<'_>, place: Place) -> Result<Membership> {
         return Err(Error::Inval);
     }
     let at = joined(g, place)?.ok_or(Error::AddrNotAvail)?;
-    g.sock.heard.joined().get(at).cloned().ok_or(Error::AddrNotAvail)
+    g.sock.joined().get(at).cloned().ok_or(Error::AddrNotAvail)
 }
 
 fn most_sources(stack: &Stack, v4: bool) -> usize {
@@ -328,7 +328,7 @@ fn joined(g: &SockGuard<'_>, place: Place) -> Result<Option<usize>> {
     let dev = device(g.stack, place)?;
     // Over IPv6 the index 0 means any interface.
     let any = place.group.is_ipv6() && place.ifindex == 0;
-    let list = g.sock.heard.joined();
+    let list = g.sock.joined();
     Ok(list.iter().position(|m| m.group == place.group && (any || m.ifindex == dev.ifindex)))
 }
 
@@ -358,7 +358,7 @@ fn join(g: &mut SockGuard<'_>, place: Place, mode: FilterMode) -> Result<()> {
     let ifindex = device(g.stack, place)?.ifindex;
     let any = place.group.is_ipv6() && place.ifindex == 0;
     let (most, optmem) = (g.stack.sysctl.igmp_max_memberships(), g.stack.sysctl.optmem_max());
-    let mut list = g.sock.heard.joined();
+    let mut list = g.sock.joined();
     if list.iter().any(|m| m.group == place.group && (any || m.ifindex == ifindex)) {
         return Err(Error::AddrInUse);
     }
@@ -377,7 +377,7 @@ fn join(g: &mut SockGuard<'_>, place: Place, mode: FilterMode) -> Result<()> {
 /// The membership at `at` of the socket's list becomes `new`, which differs in its filter alone.
 fn replace(g: &mut SockGuard<'_>, at: usize, new: Membership) {
     let stack = g.stack;
-    let mut list = g.sock.heard.joined();
+    let mut list = g.sock.joined();
     let Some(m) = list.get_mut(at) else { return };
     let old = std::mem::replace(m, new);
     let (from, to) = ((old.mode, old.listed()), (m.mode, m.listed()));
@@ -395,7 +395,7 @@ fn leave(g: &mut SockGuard<'_>, place: Place) -> Result<()> {
             dev => dev.ok().map(|d| d.ifindex),
         },
     };
-    let mut list = g.sock.heard.joined();
+    let mut list = g.sock.joined();
     let hit = |m: &Membership| m.group == place.group && ifindex.is_none_or(|i| i == m.ifindex);
     let at = list.iter().position(hit).ok_or(Error::AddrNotAvail)?;
     let old = list.swap_remove(at);
@@ -410,7 +410,7 @@ fn drop_one(stack: &Arc<Stack>, old: &Membership) {
 
 /// The socket closes: it leaves all its groups (ip_mc_drop_socket).
 pub(in crate::ip) fn leave_all(g: &mut SockGuard<'_>) {
-    let left = g.sock.heard.joined();
+    let left = g.sock.joined();
     if !left.is_empty() {
         publish(g, Vec::new());
     }

@@ -85,7 +85,7 @@ fn set_bit(c: &mut SockCommon, bit: u32, on: bool) {
 }
 
 fn more(c: &mut SockCommon) -> &mut IpMore {
-    c.ip_more.get_or_insert_default()
+    c.ip_more_mut()
 }
 
 /// Sets an option of SOL_IP. None: it is none of these. Errors: EINVAL, EADDRINUSE, ENOBUFS, EADDRNOTAVAIL,

@@ -45,14 +45,12 @@ fn pcount(cb: &TcpCb) -> u32 {
 fn has_lost_nothing(tp: &TcpSock) -> bool {
     tp.ca_state == CaState::Open
         && tp.sacked_out | tp.lost_out | tp.retrans_out == 0
-        && tp.retransmit_hint.is_none()
+        && tp.is_ordinary()
         && !tp.tlp_active
         && !tp.is_sack_reneg
         && tp.tfb_slots == 0
         && sack::is_sack(tp)
         && !tp.ecn.is_accurate()
-        && tp.mtu_probing().is_none()
-        && !tp.has_fastopen_rsk()
 }
 
 /// Processes it.
@@ -80,13 +78,8 @@ pub(super) fn acknowledge(cx: &mut Cx<'_>, seg: &Seg, flags: u32) {
     cx.tp.packets_out = 0;
     rate::rate_skb_delivered(cx.tp, &mut skb.tcp, &mut rs);
     output::wmem_free_skb(cx, skb);
-    if cx.tp.highest_sack.before(ack) {
-        cx.tp.highest_sack = ack;
-    }
+    cx.tp.follow_una(prior_snd_una);
     chrono::chrono_stop(cx, chrono::Chrono::Busy);
-    if cx.tp.snd_up.between(prior_snd_una, ack) {
-        cx.tp.snd_up = ack;
-    }
     let mut rtt = -1;
     if sent != crate::base::env::Instant::ZERO {
         rtt = cx.now.micros_since(sent);

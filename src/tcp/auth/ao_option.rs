@@ -139,7 +139,7 @@ fn add(cx: &mut Cx<'_>, v: &[u8; ADD_SIZE]) -> Result<()> {
     charge(cx, mkt.size())?;
     let connected = !matches!(cx.state(), State::Close | State::Listen);
     let (snd_una, rcv_nxt) = (cx.tp.snd_una, cx.tp.rcv_nxt);
-    let ao = cx.tp.auth.get_or_insert_default().ao.get_or_insert_default();
+    let ao = cx.tp.cold_mut().auth.get_or_insert_default().ao.get_or_insert_default();
     let id = ao.link(mkt);
     // Only repair mode gives a connection its first key.
     let only = connected && ao.keys.len() == 1;
@@ -150,7 +150,7 @@ fn add(cx: &mut Cx<'_>, v: &[u8; ADD_SIZE]) -> Result<()> {
     ao.rnext = if only || bits & SET_RNEXT != 0 { Some(id) } else { ao.rnext };
     if connected {
         let c = cx.tp.auth.as_ref().and_then(|a| a.ao.as_ref()).map(|ao| context(cx, ao));
-        if let (Some(c), Some(ao)) = (c, cx.tp.auth.as_mut().and_then(|a| a.ao.as_mut())) {
+        if let (Some(c), Some(ao)) = (c, cx.tp.auth_mut().and_then(|a| a.ao.as_mut())) {
             ao.cache_one(id, &c);
         }
     }
@@ -192,7 +192,7 @@ fn del(cx: &mut Cx<'_>, v: &[u8; DEL_SIZE]) -> Result<()> {
     };
     let key = ao.keys.iter().find(is).ok_or(Error::NoEnt)?;
     let (id, size) = (key.id, key.size());
-    let Some(ao) = cx.tp.auth.as_mut().and_then(|a| a.ao.as_mut()) else { return Err(Error::NoEnt) };
+    let Some(ao) = cx.tp.auth_mut().and_then(|a| a.ao.as_mut()) else { return Err(Error::NoEnt) };
     if at_once {
         ao.current = ao.current.filter(|c| *c != id);
         ao.rnext = ao.rnext.filter(|r| *r != id);
@@ -203,7 +203,7 @@ fn del(cx: &mut Cx<'_>, v: &[u8; DEL_SIZE]) -> Result<()> {
         }
     }
     ao.keys.retain(|k| k.id != id);
-    cx.sock.omem_alloc.fetch_sub(size, Ordering::Relaxed);
+    cx.sock.unowned().omem_alloc.fetch_sub(size, Ordering::Relaxed);
     Ok(())
 }
 
@@ -220,7 +220,7 @@ fn info(cx: &mut Cx<'_>, v: &[u8; INFO_SIZE]) -> Result<()> {
     let none = Info::default();
     let ao = cx.tp.auth.as_ref().and_then(|a| a.ao.as_deref()).unwrap_or(&none);
     let (current, rnext) = chosen(cx, ao, bits, v[6], v[7])?;
-    let ao = cx.tp.auth.get_or_insert_default().ao.get_or_insert_default();
+    let ao = cx.tp.cold_mut().auth.get_or_insert_default().ao.get_or_insert_default();
     if bits & SET_COUNTERS != 0 {
         ao.counters = Counters {
             pkt_good: u64_at(v, 8),
@@ -264,7 +264,7 @@ fn set_repair(cx: &mut Cx<'_>, value: &[u8]) -> Result<()> {
     let ao = ao_of(&cx.tp.auth)?;
     let isn = |at| SeqNum(u32::from_be(u32_at(&v, at)));
     let c = Context { sisn: isn(0), disn: isn(4), ..context(cx, ao) };
-    if let Some(ao) = cx.tp.auth.as_mut().and_then(|a| a.ao.as_mut()) {
+    if let Some(ao) = cx.tp.auth_mut().and_then(|a| a.ao.as_mut()) {
         (ao.lisn, ao.risn) = (c.sisn, c.disn);
         ao.snd = Basis { seq: snd_una, sne: u32_at(&v, 8) };
         ao.rcv = Basis { seq: rcv_nxt, sne: u32_at(&v, 12) };

@@ -137,7 +137,7 @@ fn check_hash(
         Found::Ao(h) => ao_hash(cx, skb, (src, dst), h, req),
         Found::Nothing if cx.tp.auth.as_ref().is_some_and(|a| a.ao_required(Cidr::host(src))) => {
             cx.stack.mib.inc(Mib::TcpExtTCPAORequired);
-            if let Some(ao) = cx.tp.auth.as_mut().and_then(|a| a.ao.as_mut()) {
+            if let Some(ao) = cx.tp.auth_mut().and_then(|a| a.ao.as_mut()) {
                 ao.counters.ao_required += 1;
             }
             Err(DropReason::TcpAoNotFound)
@@ -183,7 +183,7 @@ fn ao_hash(
 ) -> Result<(), DropReason> {
     let (snd_una, rcv_nxt) = (cx.tp.snd_una, cx.tp.rcv_nxt);
     let established = is_established(cx.state());
-    let Some(ao) = cx.tp.auth.as_mut().and_then(|a| a.ao.as_mut()) else {
+    let Some(ao) = cx.tp.auth_mut().and_then(|a| a.ao.as_mut()) else {
         cx.stack.mib.inc(Mib::TcpExtTCPAOKeyNotFound);
         return Err(DropReason::TcpAoUnexpected);
     };
@@ -196,7 +196,7 @@ fn ao_hash(
         true => by_connection(cx, skb, h),
         false => by_peer(cx, skb, (src, dst), h, req)?,
     };
-    let Some(ao) = cx.tp.auth.as_mut().and_then(|a| a.ao.as_mut()) else { return Err(DropReason::TcpAoUnexpected) };
+    let Some(ao) = cx.tp.auth_mut().and_then(|a| a.ao.as_mut()) else { return Err(DropReason::TcpAoUnexpected) };
     let Some(by) = by else {
         cx.stack.mib.inc(Mib::TcpExtTCPAOKeyNotFound);
         ao.counters.key_not_found += 1;
@@ -313,7 +313,7 @@ pub(super) fn is_hard(v4: bool, ty: u8, code: u8) -> bool {
 /// connection with TCP-AO, unless TCP_AO_INFO allows it.
 pub(in crate::tcp) fn ignore_icmp(cx: &mut Cx<'_>, v4: bool, ty: u8, code: u8) -> bool {
     let begins = matches!(cx.state(), State::SynSent | State::SynRecv | State::Listen);
-    let Some(ao) = cx.tp.auth.as_mut().and_then(|a| a.ao.as_mut()) else { return false };
+    let Some(ao) = cx.tp.auth_mut().and_then(|a| a.ao.as_mut()) else { return false };
     if !is_hard(v4, ty, code) || begins || ao.accept_icmps {
         return false;
     }

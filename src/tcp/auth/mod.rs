@@ -200,7 +200,7 @@ fn answer_key(ao: &Info, c: &Context, h: AoHeader) -> Option<Signer> {
 /// for signatures). EKEYREJECTED.
 pub(super) fn connect(cx: &mut Cx<'_>) -> Result<()> {
     let (peer, isn) = (cx.sk.daddr, cx.tp.write_seq);
-    let Some(auth) = cx.tp.auth.as_mut() else { return Ok(()) };
+    let Some(auth) = cx.tp.auth_mut() else { return Ok(()) };
     if auth.md5.omem() != 0 && auth.ao.is_some() {
         let (needs_ao, needs_md5) = (auth.ao_required(Cidr::host(peer)), auth.md5.lookup(peer).is_some());
         let before = auth.omem();
@@ -210,27 +210,27 @@ pub(super) fn connect(cx: &mut Cx<'_>) -> Result<()> {
             (false, true) => auth.md5 = md5::Keys::default(),
             (false, false) => {}
         }
-        cx.sock.omem_alloc.fetch_sub(before - auth.omem(), Ordering::Relaxed);
+        cx.sock.unowned().omem_alloc.fetch_sub(before - auth.omem(), Ordering::Relaxed);
     }
     let Some(ao) = &mut auth.ao else { return Ok(()) };
     if ao.lookup(Cidr::host(peer), None, None).is_none() {
         return Err(Error::KeyRejected);
     }
     let freed = ao.connect_init(peer, isn);
-    cx.sock.omem_alloc.fetch_sub(freed, Ordering::Relaxed);
+    cx.sock.unowned().omem_alloc.fetch_sub(freed, Ordering::Relaxed);
     Ok(())
 }
 
 /// The peer's initial sequence number is known: makes the traffic keys. In repair mode it is not: TCP_AO_REPAIR sets
 /// it.
-pub(super) fn finish_connect(cx: &mut Cx<'_>) {
-    let (risn, rcv_nxt, repair) = (cx.tp.rcv_isn, cx.tp.rcv_nxt, cx.tp.repair);
+pub(super) fn finish_connect(cx: &mut Cx<'_>, risn: SeqNum) {
+    let (rcv_nxt, repair) = (cx.tp.rcv_nxt, cx.tp.repair);
     let Some(ao) = cx.tp.auth.as_ref().and_then(|a| a.ao.as_ref()) else { return };
     let mut c = context(cx, ao);
     if !repair {
         c.disn = risn;
     }
-    if let Some(ao) = cx.tp.auth.as_mut().and_then(|a| a.ao.as_mut()) {
+    if let Some(ao) = cx.tp.auth_mut().and_then(|a| a.ao.as_mut()) {
         ao.finish_connect(&c, if repair { rcv_nxt } else { risn });
     }
 }
@@ -249,8 +249,8 @@ pub(super) fn inherit(c: &mut Cx<'_>, listener: &TcpSock, req: &Request) -> bool
             None => return true,
         },
     };
-    c.sock.omem_alloc.fetch_add(auth.omem(), Ordering::Relaxed);
-    c.tp.auth = Some(Box::new(auth));
+    c.sock.unowned().omem_alloc.fetch_add(auth.omem(), Ordering::Relaxed);
+    c.tp.cold_mut().auth = Some(Box::new(auth));
     true
 }
 

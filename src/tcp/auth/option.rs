@@ -52,9 +52,9 @@ pub(in crate::tcp) fn set_md5(cx: &mut Cx<'_>, name: i32, value: &[u8]) -> Resul
         return Err(Error::Inval);
     }
     if keylen == 0 {
-        let keys = cx.tp.auth.as_mut().map(|a| &mut a.md5).ok_or(Error::NoEnt)?;
+        let keys = cx.tp.auth_mut().map(|a| &mut a.md5).ok_or(Error::NoEnt)?;
         keys.del(peers, of_interface)?;
-        cx.sock.omem_alloc.fetch_sub(KEY_SIZE, Ordering::Relaxed);
+        cx.sock.unowned().omem_alloc.fetch_sub(KEY_SIZE, Ordering::Relaxed);
         return Ok(());
     }
     if cx.tp.auth.as_ref().is_some_and(|a| keylen <= MAXKEYLEN && a.ao_required(Cidr::host(addr))) {
@@ -64,16 +64,16 @@ pub(in crate::tcp) fn set_md5(cx: &mut Cx<'_>, name: i32, value: &[u8]) -> Resul
     if !cx.tp.auth.as_ref().is_some_and(|a| a.md5.has(peers, of_interface)) {
         charge(cx, KEY_SIZE)?;
     }
-    cx.tp.auth.get_or_insert_default().md5.add(peers, of_interface, secret);
+    cx.tp.cold_mut().auth.get_or_insert_default().md5.add(peers, of_interface, secret);
     Ok(())
 }
 
 /// Memory of options is bounded a sock. ENOMEM (sock_kmalloc).
 pub(super) fn charge(cx: &Cx<'_>, size: i32) -> Result<()> {
-    let held = cx.sock.omem_alloc.load(Ordering::Relaxed);
+    let held = cx.sock.omem();
     if held.saturating_add(size) >= cx.stack.sysctl.optmem_max() {
         return Err(Error::NoMem);
     }
-    cx.sock.omem_alloc.fetch_add(size, Ordering::Relaxed);
+    cx.sock.unowned().omem_alloc.fetch_add(size, Ordering::Relaxed);
     Ok(())
 }

@@ -211,7 +211,7 @@ impl Borrowed {
         tp.write_seq = tp.snd_nxt;
         tp.data_segs_out = tp.data_segs_out.wrapping_add(n);
         if output::in_cwnd_reduction(tp) {
-            tp.prr_out = tp.prr_out.saturating_add(n);
+            tp.cold_mut().prr_out = tp.prr_out.saturating_add(n);
         }
         let limited = tp.packets_out >= tp.snd_cwnd;
         let mark = Mark {
@@ -318,17 +318,17 @@ impl Borrowed {
         }
         if cx.tp.ca_state < CaState::Recovery {
             // The recovery covers everything sent so far, so its end is noted before the lost segments are subtracted.
-            cx.tp.prior_ssthresh = 0;
+            cx.tp.forbid_undo();
             cx.tp.undo_valid = true;
             if !output::in_cwnd_reduction(cx.tp) {
-                cx.tp.prior_ssthresh = output::current_ssthresh(cx.tp);
+                cx.tp.cold_mut().prior_ssthresh = output::current_ssthresh(cx.tp);
                 prr::init_cwnd_reduction(&mut cx);
             }
             set_ca_state(&mut cx, CaState::Recovery);
         }
         let tp = &mut *cx.tp;
         tp.packets_out -= n;
-        tp.lost = tp.lost.wrapping_add(n);
+        tp.cold_mut().lost = tp.lost.wrapping_add(n);
         tp.snd_una = Borrowed::una(tp);
         if tp.prr_out == 0 && tp.ca_state == CaState::Recovery {
             // The fast retransmit ignores the window, which the acknowledgement then sets.
@@ -353,14 +353,14 @@ impl Borrowed {
     pub fn rto(&mut self, l: &mut Lender<'_>) {
         let mut cx = self.cx(l);
         if cx.tp.ca_state <= CaState::Disorder || (cx.tp.ca_state == CaState::Loss && cx.tp.retransmits == 0) {
-            cx.tp.prior_ssthresh = output::current_ssthresh(cx.tp);
-            cx.tp.prior_cwnd = cx.tp.snd_cwnd;
+            cx.tp.cold_mut().prior_ssthresh = output::current_ssthresh(cx.tp);
+            cx.tp.cold_mut().prior_cwnd = cx.tp.snd_cwnd;
             cx.tp.snd_ssthresh = ssthresh(&mut cx);
             ca_event(&mut cx, CaEvent::Loss);
             cx.tp.undo_valid = true;
         }
         let tp = &mut *cx.tp;
-        tp.lost = tp.lost.wrapping_add(tp.packets_out);
+        tp.cold_mut().lost = tp.lost.wrapping_add(tp.packets_out);
         tp.packets_out = 0;
         tp.snd_una = Borrowed::una(tp);
         set_cwnd(tp, 1);

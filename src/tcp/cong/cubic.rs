@@ -40,6 +40,44 @@ pub(crate) struct CubicOps;
 /// Times are those of the stack's clock: milliseconds and microseconds modulo 2^32.
 #[derive(Debug, Default)]
 struct Cubic {
+    /// Minimum RTT seen, microseconds; 0: none.
+    delay_min_us: u32,
+    /// HyStart: start of the round, and the sequence number that ends it.
+    round_start_us: u32,
+    end_seq: SeqNum,
+    /// HyStart has found the exit point.
+    found: bool,
+    /// What a connection that has sent little has no use for.
+    more: Option<Box<More>>,
+}
+
+// With malloc's header 32 bytes.
+const _: () = assert!(size_of::<Cubic>() <= 24);
+
+#[derive(Debug, Default)]
+struct More {
+    /// Of congestion avoidance.
+    curve: Curve,
+    /// HyStart, of the present round; None: there was no sample yet.
+    round: Option<Round>,
+    /// HyStart++, where it is in use.
+    plus: Option<HyStartPlus>,
+}
+
+/// HyStart's samples of a round.
+#[derive(Debug)]
+struct Round {
+    /// RTT samples.
+    sample_cnt: u8,
+    /// Time of the last ACK of the train.
+    last_ack_us: u32,
+    /// Minimum RTT.
+    curr_rtt_us: u32,
+}
+
+/// The window over the time since the last reduction.
+#[derive(Debug, Default)]
+struct Curve {
     /// Segments acknowledged per segment of growth.
     cnt: u32,
     /// Window before the last reduction (W_max); 0: none yet.
@@ -51,27 +89,12 @@ struct Cubic {
     origin_point: u32,
     /// Time from the reduction to the flat point, 2^-10 s.
     k: u32,
-    /// Minimum RTT seen, microseconds; 0: none.
-    delay_min_us: u32,
     /// Start of this epoch of growth; None: the next acknowledgement starts one.
     epoch_start_ms: Option<u32>,
     /// Segments acknowledged since the Reno estimate last grew.
     ack_cnt: u32,
     /// The Reno estimate.
     tcp_cwnd: u32,
-    /// HyStart: RTT samples this round.
-    sample_cnt: u8,
-    /// HyStart has found the exit point.
-    found: bool,
-    /// HyStart: start of the round, and the sequence number that ends it.
-    round_start_us: u32,
-    end_seq: SeqNum,
-    /// HyStart: time of the last ACK of the train.
-    last_ack_us: u32,
-    /// HyStart: minimum RTT of the round.
-    curr_rtt_us: u32,
-    /// HyStart++, where it is in use.
-    plus: Option<Box<HyStartPlus>>,
 }
 
 impl CongOps for CubicOps {
@@ -100,29 +123,9 @@ fn cube_root(a: u64) -> u32 {
     r as u32
 }
 
-impl Cubic {
-    fn hystart_reset(&mut self, now: Instant, snd_nxt: SeqNum) {
-        self.round_start_us = now.as_micros() as u32;
-        self.last_ack_us = self.round_start_us;
-        self.end_seq = snd_nxt;
-        self.curr_rtt_us = u32::MAX;
-        self.sample_cnt = 0;
-    }
-
-    /// A connection begins, or begins again after a timeout.
-    fn new(now: Instant, snd_nxt: SeqNum) -> Cubic {
-        let mut c = Cubic::default();
-        c.hystart_reset(now, snd_nxt);
-        c
-    }
-
-    /// HyStart++, whose first round ends as HyStart's would.
-    fn plus(&mut self) -> &mut HyStartPlus {
-        self.plus.get_or_insert_with(|| Box::new(HyStartPlus::new(self.end_seq)))
-    }
-
+impl Curve {
     /// Computes `cnt` for a window of `cwnd` (at least 1) after `acked` more segments (bictcp_update).
-    fn update(&mut self, now_ms: u32, cwnd: u32, acked: u32) {
+    fn update(&mut self, delay_min_us: u32, now_ms: u32, cwnd: u32, acked: u32) {
         self.ack_cnt = self.ack_cnt.saturating_add(acked);
         let since = now_ms.wrapping_sub(self.last_time_ms) as i32;
         if self.last_cwnd == cwnd && since <= 1000 / 32 {
@@ -130,7 +133,7 @@ impl Cubic {
         }
         // The cubic target changes at most once a millisecond; the Reno estimate with every acknowledgement.
         if self.epoch_start_ms.is_none() || now_ms != self.last_time_ms {
-            self.follow_curve(now_ms, cwnd, acked);
+            self.follow(delay_min_us, now_ms, cwnd, acked);
         }
         let delta = ((cwnd as u64 * RENO_SCALE as u64) >> 3).max(1).min(u32::MAX as u64) as u32;
         if self.ack_cnt > delta {
@@ -145,7 +148,7 @@ impl Cubic {
         self.cnt = self.cnt.max(2);
     }
 
-    fn follow_curve(&mut self, now_ms: u32, cwnd: u32, acked: u32) {
+    fn follow(&mut self, delay_min_us: u32, now_ms: u32, cwnd: u32, acked: u32) {
         self.last_cwnd = cwnd;
         self.last_time_ms = now_ms;
         let epoch = match self.epoch_start_ms {
@@ -166,7 +169,7 @@ impl Cubic {
             }
         };
         // One RTT ahead, because the window set now takes effect then.
-        let ms = (now_ms.wrapping_sub(epoch) as i32).max(0) as u64 + self.delay_min_us.div_ceil(1000) as u64;
+        let ms = (now_ms.wrapping_sub(epoch) as i32).max(0) as u64 + delay_min_us.div_ceil(1000) as u64;
         let t = (ms << HZ_BITS) / 1000;
         let offs = t.abs_diff(self.k as u64) as u128;
         let delta = (CUBE_RTT_SCALE as u128 * offs * offs * offs) >> (10 + 3 * HZ_BITS);
@@ -181,6 +184,43 @@ impl Cubic {
         if self.last_max_cwnd == 0 && self.cnt > 20 {
             self.cnt = 20;
         }
+    }
+}
+
+impl Cubic {
+    fn hystart_reset(&mut self, now: Instant, snd_nxt: SeqNum) {
+        self.round_start_us = now.as_micros() as u32;
+        self.end_seq = snd_nxt;
+        if let Some(more) = &mut self.more {
+            more.round = None;
+        }
+    }
+
+    fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
+    }
+
+    /// The present round.
+    fn round(&mut self) -> &mut Round {
+        let last_ack_us = self.round_start_us;
+        self.more().round.get_or_insert(Round { sample_cnt: 0, last_ack_us, curr_rtt_us: u32::MAX })
+    }
+
+    /// A connection begins, or begins again after a timeout.
+    fn new(now: Instant, snd_nxt: SeqNum) -> Cubic {
+        let mut c = Cubic::default();
+        c.hystart_reset(now, snd_nxt);
+        c
+    }
+
+    /// HyStart++, whose first round ends as HyStart's would.
+    fn plus(&mut self) -> &mut HyStartPlus {
+        let end_seq = self.end_seq;
+        self.more().plus.get_or_insert_with(|| HyStartPlus::new(end_seq))
+    }
+
+    fn epoch_start_ms(&self) -> Option<u32> {
+        self.more.as_ref()?.curve.epoch_start_ms
     }
 
     /// How far the ACKs of one train may be spread by the sender's own packet sizes, microseconds (hystart_ack_delay).
@@ -212,8 +252,8 @@ impl Cubic {
 
     fn detect_train(&mut self, cx: &mut Cx<'_>) {
         let (now, cwnd) = (cx.now.as_micros() as u32, cx.tp.snd_cwnd);
-        if now.wrapping_sub(self.last_ack_us) as i32 <= cx.stack.sysctl.cubic_hystart_ack_delta() {
-            self.last_ack_us = now;
+        if now.wrapping_sub(self.round().last_ack_us) as i32 <= cx.stack.sysctl.cubic_hystart_ack_delta() {
+            self.round().last_ack_us = now;
             // Without pacing, a window that fills the path is acknowledged within half an RTT; pacing may spread it
             // over an RTT.
             let threshold = self.delay_min_us.saturating_add(Cubic::ack_delay_us(cx.tp.pacing_rate));
@@ -228,12 +268,14 @@ impl Cubic {
     }
 
     fn detect_delay(&mut self, cx: &mut Cx<'_>, delay_us: u32) {
-        self.curr_rtt_us = self.curr_rtt_us.min(delay_us);
-        if self.sample_cnt < HYSTART_MIN_SAMPLES {
-            self.sample_cnt += 1;
+        let round = self.round();
+        round.curr_rtt_us = round.curr_rtt_us.min(delay_us);
+        if round.sample_cnt < HYSTART_MIN_SAMPLES {
+            round.sample_cnt += 1;
         } else {
+            let least = round.curr_rtt_us;
             let rise = (self.delay_min_us >> 3).clamp(HYSTART_DELAY_US.0, HYSTART_DELAY_US.1);
-            if self.curr_rtt_us > self.delay_min_us.saturating_add(rise) {
+            if least > self.delay_min_us.saturating_add(rise) {
                 self.found_by_delay(cx);
             }
         }
@@ -261,9 +303,10 @@ impl CongAlgo for Cubic {
 
     fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32 {
         let cwnd = cx.tp.snd_cwnd as u64;
-        self.epoch_start_ms = None;
+        let curve = &mut self.more().curve;
+        curve.epoch_start_ms = None;
         // Fast convergence (RFC 9438 §4.7): a flow whose window is below its last peak leaves bandwidth to other flows.
-        self.last_max_cwnd = if cx.tp.snd_cwnd < self.last_max_cwnd {
+        curve.last_max_cwnd = if cx.tp.snd_cwnd < curve.last_max_cwnd {
             (cwnd * (BETA_SCALE + BETA) as u64 / (2 * BETA_SCALE) as u64) as u32
         } else {
             cx.tp.snd_cwnd
@@ -285,8 +328,10 @@ impl CongAlgo for Cubic {
                 return;
             }
         }
-        self.update(cx.now.as_millis() as u32, cx.tp.snd_cwnd, acked);
-        cong_avoid_ai(cx, self.cnt, acked);
+        let delay_min_us = self.delay_min_us;
+        let curve = &mut self.more().curve;
+        curve.update(delay_min_us, cx.now.as_millis() as u32, cx.tp.snd_cwnd, acked);
+        cong_avoid_ai(cx, curve.cnt, acked);
     }
 
     fn set_state(&mut self, cx: &mut Cx<'_>, new: CaState) {
@@ -298,13 +343,14 @@ impl CongAlgo for Cubic {
     fn cwnd_event(&mut self, cx: &mut Cx<'_>, event: CaEvent) {
         // Idle time does not count as time on the curve.
         if event == CaEvent::TxStart
-            && let Some(epoch) = self.epoch_start_ms
+            && let Some(more) = &mut self.more
+            && let Some(epoch) = more.curve.epoch_start_ms
         {
             let now = cx.now.as_millis() as u32;
             let idle = now.wrapping_sub(cx.tp.lsndtime_ms) as i32;
             if idle > 0 {
                 let moved = epoch.wrapping_add(idle as u32);
-                self.epoch_start_ms = Some(if moved.wrapping_sub(now) as i32 > 0 { now } else { moved });
+                more.curve.epoch_start_ms = Some(if moved.wrapping_sub(now) as i32 > 0 { now } else { moved });
             }
         }
     }
@@ -315,7 +361,7 @@ impl CongAlgo for Cubic {
         }
         // Just after a reduction the queues drain, and RTT samples are misleading.
         let now = cx.now.as_millis() as u32;
-        if self.epoch_start_ms.is_some_and(|e| (now.wrapping_sub(e) as i32) < 1000) {
+        if self.epoch_start_ms().is_some_and(|e| (now.wrapping_sub(e) as i32) < 1000) {
             return;
         }
         let delay = sample.rtt_us.clamp(1, u32::MAX as i64) as u32;
@@ -351,38 +397,38 @@ mod tests {
     /// there.
     #[test]
     fn the_window_returns_to_its_last_maximum_after_k_seconds() {
-        let mut c = Cubic { last_max_cwnd: 100, ..Cubic::default() };
-        c.update(1_000, 70, 1);
+        let mut c = Curve { last_max_cwnd: 100, ..Curve::default() };
+        c.update(0, 1_000, 70, 1);
         assert_eq!(c.k, 4_316);
         assert_eq!(c.origin_point, 100);
         // At the start the target is C K^3 below the origin: the current window, so growth is slowest.
         assert!(c.cnt >= 70, "{}", c.cnt);
         // Halfway the curve is 30/8 below the origin, rounded to 3.
-        let mut c = Cubic { last_max_cwnd: 100, ..Cubic::default() };
-        c.update(1_000, 70, 1);
+        let mut c = Curve { last_max_cwnd: 100, ..Curve::default() };
+        c.update(0, 1_000, 70, 1);
         c.tcp_cwnd = 0;
-        c.update(1_000 + 2_108, 71, 1);
+        c.update(0, 1_000 + 2_108, 71, 1);
         assert_eq!(c.cnt, 71 / (97 - 71));
         // At K the target is 100.
         c.tcp_cwnd = 0;
-        c.update(1_000 + 4_217, 90, 1);
+        c.update(0, 1_000 + 4_217, 90, 1);
         assert_eq!(c.cnt, 90 / (100 - 90));
     }
 
     #[test]
     fn before_the_first_loss_growth_is_at_least_five_percent_a_round_trip() {
-        let mut c = Cubic::default();
-        c.update(1_000, 50, 1);
+        let mut c = Curve::default();
+        c.update(0, 1_000, 50, 1);
         assert_eq!(c.cnt, 20);
     }
 
     #[test]
     fn growth_is_never_below_renos() {
         // Reno with CUBIC's beta grows by 1 segment per 15/8 windows acknowledged.
-        let mut c = Cubic { last_max_cwnd: 1_000, ..Cubic::default() };
-        c.update(1_000, 10, 1);
+        let mut c = Curve { last_max_cwnd: 1_000, ..Curve::default() };
+        c.update(0, 1_000, 10, 1);
         for t in 0..10 {
-            c.update(1_040 + 40 * t, 10, 19);
+            c.update(0, 1_040 + 40 * t, 10, 19);
         }
         assert!(c.tcp_cwnd > 10 && c.cnt <= 10, "{} {}", c.tcp_cwnd, c.cnt);
     }
@@ -393,7 +439,7 @@ mod tests {
         for (max_pacing_rate, want) in [(u64::MAX, true), (1 << 40, false)] {
             let b = crate::tcp::testing::Bench::established();
             b.with(|cx| {
-                cx.sk.max_pacing_rate = max_pacing_rate;
+                cx.sk.cold_mut().max_pacing_rate = max_pacing_rate;
                 cx.tp.snd_cwnd = 20;
                 let mut c = Cubic { delay_min_us: 100_000, ..Cubic::default() };
                 c.hystart_reset(cx.now, cx.tp.snd_nxt + 1);
@@ -422,7 +468,7 @@ mod tests {
                 cx.tp.snd_una = first + acked;
                 cx.tp.snd_nxt = cx.tp.snd_una + 1_000 * cwnd;
                 c.hystart_update(cx, 400_000);
-                assert_eq!((c.end_seq, c.sample_cnt), (first + end, samples), "{cwnd}");
+                assert_eq!((c.end_seq, c.round().sample_cnt), (first + end, samples), "{cwnd}");
             }
         });
     }

@@ -77,6 +77,7 @@ use crate::sock::skb::{TcpCb, sacked};
 use crate::sock::state::State;
 use crate::stack::Stack;
 use crate::sys::lock::{Mutex, RwLock};
+use crate::sys::mem::prefetch_first;
 use crate::wire::seq::SeqNum;
 use smallvec::SmallVec;
 use std::any::Any;
@@ -271,6 +272,16 @@ pub(crate) struct CongState {
     pub ops: Arc<dyn CongOps>,
     /// Its state; None before the connection is established and while a method runs.
     pub algo: Option<Box<dyn CongAlgo>>,
+}
+
+impl CongState {
+    /// Asks the processor for the algorithm's state: a segment that may have an acknowledgement has come.
+    #[inline]
+    pub(super) fn bring_in(&self) {
+        if let Some(algo) = &self.algo {
+            prefetch_first(&**algo);
+        }
+    }
 }
 
 impl Debug for CongState {
@@ -558,7 +569,7 @@ pub(super) fn dst_init(cx: &mut Cx<'_>) -> bool {
 /// Starts the selected algorithm when data can flow (tcp_init_congestion_control). If it needs ECN, and the peer
 /// negotiated it, all of the sock's packets are sent with ECT.
 pub(crate) fn init_congestion_control(cx: &mut Cx<'_>) {
-    cx.tp.prior_ssthresh = 0;
+    cx.tp.forbid_undo();
     // Selected before it was replaced: a listener's, for its children.
     if let Some(ops) = cx.tp.net.cong.successor(&cx.tp.ca.ops) {
         cx.tp.ca.ops = ops;

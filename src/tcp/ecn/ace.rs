@@ -60,21 +60,21 @@ pub(in crate::tcp) fn received(cx: &mut Cx<'_>, seg: &Seg, len: u32) {
 }
 
 pub(super) fn count(cx: &mut Cx<'_>, codepoint: u8, segs: u32, len: u32) {
-    let e = &mut cx.tp.ecn;
     let is_ce = codepoint == Ecn::Ce as u8;
     if codepoint != Ecn::NotEct as u8 {
-        e.seen |= !e.is_rfc3168();
+        cx.tp.ecn.seen |= !cx.tp.ecn.is_rfc3168();
         if is_ce {
-            e.counters_mut().add_received_ce(segs);
+            cx.tp.ecn_counters_mut().add_received_ce(segs);
         }
         if len > 0 {
-            e.counters_mut().count_bytes(codepoint, len);
+            cx.tp.ecn_counters_mut().count_bytes(codepoint, len);
         }
     }
+    let e = &mut cx.tp.ecn;
     let edge = e.prev_ecnfield != codepoint;
     e.prev_ecnfield = codepoint;
     if (edge || is_ce) && e.is_accurate() {
-        e.counters_mut().opt_demand = 2;
+        cx.tp.ecn_counters_mut().opt_demand = 2;
         if edge {
             cx.tp.ack.ack_now();
         }
@@ -107,7 +107,7 @@ pub(in crate::tcp) fn process(cx: &mut Cx<'_>, seg: &Seg, delivered: Delivered, 
     }
     let delta = ce_delta(cx, seg, delivered, *flags);
     if delta > 0 {
-        cx.tp.delivered_ce = cx.tp.delivered_ce.wrapping_add(delta);
+        cx.tp.cold_mut().delivered_ce = cx.tp.delivered_ce.wrapping_add(delta);
         *flags |= flag::ECE;
         // The predicted header has the new count.
         if cx.tp.pred_flags != 0 {
@@ -126,7 +126,7 @@ fn ce_delta(cx: &mut Cx<'_>, seg: &Seg, delivered: Delivered, flags: u32) -> u32
     if flags & (flag::FORWARD_PROGRESS | flag::TS_PROGRESS) == 0 {
         return 0;
     }
-    let bytes_before = cx.tp.ecn.counters().delivered_bytes[CE];
+    let bytes_before = cx.tp.ecn_counters().delivered_bytes[CE];
     let bytes_known = option::process(cx, seg, delivered.bytes, flags);
     // A predicted header has the expected field, and can only hide whole rounds of the counter.
     if flags & flag::SLOWPATH == 0 && delivered.pkts <= FIELD {
@@ -136,7 +136,7 @@ fn ce_delta(cx: &mut Cx<'_>, seg: &Seg, delivered: Delivered, flags: u32) -> u32
     if flags & flag::SYN_ACKED != 0 {
         return 0;
     }
-    if cx.tp.ecn.counters().received_ce_pending >= MAX_PENDING {
+    if cx.tp.ecn_counters().received_ce_pending >= MAX_PENDING {
         cx.tp.ack.ack_now();
     }
     let counter = u32::from(of(seg.flags)).wrapping_sub(INIT);
@@ -148,7 +148,7 @@ fn ce_delta(cx: &mut Cx<'_>, seg: &Seg, delivered: Delivered, flags: u32) -> u32
     if !bytes_known {
         return safe;
     }
-    let ce_bytes = cx.tp.ecn.counters().delivered_bytes[CE].wrapping_sub(bytes_before);
+    let ce_bytes = cx.tp.ecn_counters().delivered_bytes[CE].wrapping_sub(bytes_before);
     let in_order = sack::is_sack(cx.tp) || matches!(cx.tp.ca_state, CaState::Open | CaState::Cwr);
     by_bytes(&Wrapped { delta, safe, ce_bytes, delivered, mss: cx.tp.mss_cache, in_order })
 }

@@ -32,7 +32,7 @@ use super::cong;
 use super::control;
 use super::delack::enter_quickack_mode;
 use super::input::Seg;
-use super::tcb::Cx;
+use super::tcb::{Cx, TcpSock};
 use crate::base::env::Instant;
 use crate::sock::SockCommon;
 use crate::wire::ip::Ecn;
@@ -98,8 +98,6 @@ pub struct EcnState {
     seen: bool,
     /// Codepoint of the last segment.
     prev_ecnfield: u8,
-    /// Allocated with the first ECN-capable packet, or when accurate ECN is asked for or agreed.
-    counters: Option<Box<Counters>>,
 }
 
 /// Counters, and what is known of their way. What is received is counted in every mode.
@@ -187,16 +185,26 @@ impl EcnState {
         };
         mode | u8::from(self.queue_cwr) << 1 | u8::from(self.demand_cwr) << 2 | u8::from(self.seen) << 3
     }
+}
 
-    /// The counters.
+impl TcpSock {
+    /// The counters: allocated with the first ECN-capable packet, or when accurate ECN is asked for or agreed.
     #[inline]
-    pub(super) fn counters(&self) -> &Counters {
-        self.counters.as_deref().unwrap_or(&Counters::NONE)
+    pub(super) fn ecn_counters(&self) -> &Counters {
+        self.ecn_counters.as_deref().unwrap_or(&Counters::NONE)
     }
 
     #[inline]
-    fn counters_mut(&mut self) -> &mut Counters {
-        self.counters.get_or_insert_with(|| Box::new(Counters::NONE))
+    fn ecn_counters_mut(&mut self) -> &mut Counters {
+        self.cold_mut().ecn_counters.get_or_insert_with(|| Box::new(Counters::NONE))
+    }
+
+    /// A connection begins with what it asks for or has agreed on.
+    fn begin_ecn(&mut self, mode: EcnMode) {
+        self.ecn = EcnState::new(mode);
+        if let Some(cold) = &mut self.cold {
+            cold.ecn_counters = None;
+        }
     }
 }
 
@@ -320,8 +328,8 @@ pub(super) fn withdraw_cwr(cx: &mut Cx<'_>) {
 
 /// The codepoint of a time-wait record's acknowledgements: that of the connection's, without an ACE field. Departure:
 /// after ECN of RFC 3168 it is none, where Linux has that of the connection's last segment.
-pub(super) fn timewait_codepoint(e: &EcnState) -> u8 {
-    if e.is_accurate() { codepoint_accurate(e.counters()) } else { 0 }
+pub(super) fn timewait_codepoint(tp: &TcpSock) -> u8 {
+    if tp.ecn.is_accurate() { codepoint_accurate(tp.ecn_counters()) } else { 0 }
 }
 
 /// ECT(0) as long as the peer's feedback can be believed (RFC 9768 §3.2.2.3).
@@ -374,7 +382,7 @@ fn send_rfc3168(cx: &mut Cx<'_>, seq: SeqNum, payload: u64, flags: &mut TcpFlags
 /// The ACE field, unless the segment reflects a codepoint of the handshake. All segments are ECN-capable,
 /// acknowledgements and retransmissions, too, as long as the peer's feedback can be believed (RFC 9768 §3.2.2.3).
 fn send_accurate(cx: &mut Cx<'_>, flags: &mut TcpFlags) -> u8 {
-    let c = cx.tp.ecn.counters_mut();
+    let c = cx.tp.ecn_counters_mut();
     if !flags.intersects(ace::FLAGS) {
         flags.insert(ace::flags_of(ace::on_wire(c.received_ce)));
         c.received_ce_pending = 0;

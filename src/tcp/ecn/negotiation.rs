@@ -8,7 +8,7 @@ use super::super::input::Seg;
 use super::super::sock_ops::{self, Ends};
 use super::super::tcb::{Cx, TcpSock};
 use super::option::{OF_SYN_ACK, first};
-use super::{Counters, ECT_0, EcnMode, EcnState, MASK, OptSeen, ace, fail, set_ecn_capable, syn_codepoint};
+use super::{Counters, ECT_0, EcnMode, MASK, OptSeen, ace, fail, set_ecn_capable, syn_codepoint};
 use crate::sock::dst::Dst;
 use crate::sock::skb::Skb;
 use crate::stack::Stack;
@@ -76,9 +76,9 @@ pub(in crate::tcp) fn send_syn(cx: &mut Cx<'_>, skb: &mut Skb) {
     if mode == EcnMode::Pending {
         skb.tcp.flags |= TcpFlags::AE.bits();
     }
-    cx.tp.ecn = EcnState::new(mode);
+    cx.tp.begin_ecn(mode);
     if mode != EcnMode::Off {
-        cx.tp.ecn.counters_mut().syn_ect_snt = syn_codepoint(cx.sk);
+        cx.tp.ecn_counters_mut().syn_ect_snt = syn_codepoint(cx.sk);
     }
 }
 
@@ -116,7 +116,7 @@ pub(in crate::tcp) fn rcv_synack(cx: &mut Cx<'_>, seg: &Seg) {
 /// The peer counts.
 fn agreed(cx: &mut Cx<'_>, seg: &Seg, ace: u8) {
     cx.tp.ecn.mode = EcnMode::Accurate;
-    let c = cx.tp.ecn.counters_mut();
+    let c = cx.tp.ecn_counters_mut();
     c.syn_ect_rcv = seg.dsfield & MASK;
     if let Some(o) = seg.accecn.filter(|_| c.saw_opt < OptSeen::Counter) {
         c.see_option(first(&o));
@@ -136,20 +136,21 @@ pub(in crate::tcp) fn rcv_syn(cx: &mut Cx<'_>, seg: &Seg) {
         if asks_for_accurate(seg.flags) {
             e.mode = EcnMode::Accurate;
             e.prev_ecnfield = seg.dsfield & MASK;
-            e.counters_mut().syn_ect_rcv = seg.dsfield & MASK;
+            cx.tp.ecn_counters_mut().syn_ect_rcv = seg.dsfield & MASK;
         }
     }
+    let e = &mut cx.tp.ecn;
     if e.is_rfc3168() && !seg.flags.contains(TcpFlags::ECE | TcpFlags::CWR) {
         e.mode = EcnMode::Off;
     }
 }
 
 /// Our SYN becomes a SYN-ACK (tcp_ecn_send_synack).
-pub(in crate::tcp) fn send_synack(e: &EcnState, skb: &mut Skb) {
+pub(in crate::tcp) fn send_synack(tp: &TcpSock, skb: &mut Skb) {
     skb.tcp.flags &= !ace::FLAGS.bits();
-    skb.tcp.flags |= match e.mode {
+    skb.tcp.flags |= match tp.ecn.mode {
         EcnMode::Off => 0,
-        EcnMode::Accurate => reflected(e.counters().syn_ect_rcv).bits(),
+        EcnMode::Accurate => reflected(tp.ecn_counters().syn_ect_rcv).bits(),
         EcnMode::Rfc3168 | EcnMode::Pending => TcpFlags::ECE.bits(),
     };
 }
@@ -163,22 +164,21 @@ pub(in crate::tcp) fn syn_option(cx: &Cx<'_>, is_synack: bool, o: &mut SynOption
 
 /// The ACE field of an acknowledgement that answers a SYN or SYN-ACK: the codepoint of that. Nothing on a connection
 /// without such a field.
-pub(in crate::tcp) fn reflector_flags(e: &EcnState) -> TcpFlags {
-    if e.is_accurate() { reflected(e.counters().syn_ect_rcv) } else { TcpFlags::NONE }
+pub(in crate::tcp) fn reflector_flags(tp: &TcpSock) -> TcpFlags {
+    if tp.ecn.is_accurate() { reflected(tp.ecn_counters().syn_ect_rcv) } else { TcpFlags::NONE }
 }
 
 /// A SYN or SYN-ACK arrives again on a connection. Returns the ACE field of the challenge ACK, which tells the
 /// codepoint of the handshake's SYN or SYN-ACK, not of this one, as in Linux 6.18 (RFC 9768 §3.2.2.1).
 pub(in crate::tcp) fn syn_in_connection(cx: &mut Cx<'_>, seg: &Seg) -> TcpFlags {
-    let e = &mut cx.tp.ecn;
-    if e.is_accurate() {
-        let c = e.counters_mut();
+    if cx.tp.ecn.is_accurate() {
+        let c = cx.tp.ecn_counters_mut();
         if let Some(o) = seg.accecn.filter(|_| c.saw_opt < OptSeen::Counter) {
             c.see_option(first(&o));
             c.demand(1);
         }
     }
-    reflector_flags(e)
+    reflector_flags(cx.tp)
 }
 
 // ---- The side that listens.
@@ -337,10 +337,10 @@ impl Opening {
 
 /// A child begins with what its request has agreed on (tcp_ecn_openreq_child).
 pub(in crate::tcp) fn openreq_child(c: &mut Cx<'_>, req: &EcnRequest, by: &Opening) {
-    c.tp.ecn = EcnState::new(req.mode);
+    c.tp.begin_ecn(req.mode);
     if req.is_accurate() {
         c.tp.ecn.prev_ecnfield = req.syn_ect_rcv;
-        *c.tp.ecn.counters_mut() = Counters {
+        *c.tp.ecn_counters_mut() = Counters {
             syn_ect_snt: req.syn_ect_snt,
             syn_ect_rcv: req.syn_ect_rcv,
             fail: req.fail,
@@ -360,14 +360,14 @@ pub(in crate::tcp) fn third_ack(cx: &mut Cx<'_>, flags: TcpFlags, bare: bool) {
     if !cx.tp.ecn.is_accurate() {
         return;
     }
-    let c = cx.tp.ecn.counters_mut();
+    let c = cx.tp.ecn_counters_mut();
     match ace::of(flags) {
         0 => c.fail |= fail::ACE_RECV,
         // Unused, and no error.
         1 | 5 | 7 => {}
         ace => {
             if bare && validate(cx.stack, c, ace) && told(ace) == Ecn::Ce as u8 && cx.tp.delivered_ce == 0 {
-                cx.tp.delivered_ce = 1;
+                cx.tp.cold_mut().delivered_ce = 1;
             }
         }
     }

@@ -5,8 +5,8 @@
 
 use super::super::ack::flag;
 use super::super::input::Seg;
-use super::super::tcb::Cx;
-use super::{Counters, EcnState, OptSeen, fail};
+use super::super::tcb::{Cx, TcpSock};
+use super::{Counters, OptSeen, fail};
 use crate::base::env::Instant;
 use crate::wire::ip::Ecn;
 use crate::wire::tcp_options::{AccEcn, EstablishedOptions};
@@ -77,7 +77,7 @@ impl Counters {
 /// that of three SACK blocks or more the last ones go, where that makes room for counters that have changed
 /// (tcp_options_fit_accecn).
 pub(in crate::tcp) fn established_option(cx: &Cx<'_>, now: Instant, o: &mut EstablishedOptions) {
-    let c = cx.tp.ecn.counters();
+    let c = cx.tp.ecn_counters();
     if !cx.tp.ecn.is_accurate() || c.saw_opt == OptSeen::None || c.fail & fail::OPT_SEND != 0 {
         return;
     }
@@ -118,13 +118,13 @@ pub(super) fn fit(o: &mut EstablishedOptions, fields: [u32; 3], required: u8) {
 /// trip (RFC 9768 §3.2.3.3).
 fn beacon(cx: &Cx<'_>, now: Instant) -> bool {
     let per_round = cx.stack.sysctl.tcp_ecn_option_beacon().max(0) as u64;
-    let since = (now - cx.tp.ecn.counters().opt_tstamp).as_micros().min(u128::from(u32::MAX)) as u64;
+    let since = (now - cx.tp.ecn_counters().opt_tstamp).as_micros().min(u128::from(u32::MAX)) as u64;
     per_round != 0 && since * per_round >= u64::from(cx.tp.srtt_us >> 3)
 }
 
 /// An option has left.
-pub(in crate::tcp) fn sent(e: &mut EcnState, at: Instant) {
-    let c = e.counters_mut();
+pub(in crate::tcp) fn sent(tp: &mut TcpSock, at: Instant) {
+    let c = tp.ecn_counters_mut();
     c.minlen = 0;
     c.opt_tstamp = at;
     c.opt_demand = c.opt_demand.saturating_sub(1);
@@ -137,7 +137,7 @@ pub(in crate::tcp) fn sent(e: &mut EcnState, at: Instant) {
 /// late (tcp_accecn_process_option).
 pub(super) fn process(cx: &mut Cx<'_>, seg: &Seg, bytes: u32, flags: u32) -> bool {
     let bytes_sent = cx.tp.bytes_sent;
-    let c = cx.tp.ecn.counters_mut();
+    let c = cx.tp.ecn_counters_mut();
     if c.fail & fail::OPT_RECV != 0 {
         return false;
     }

@@ -79,7 +79,7 @@ fn a_listener_answers_each_syn_by_what_it_is_willing_to_do() {
         let (socket, _) = h.listener.accept().unwrap();
         let g = socket.sock().lock(&h.bench.stack);
         let tp = g.private.downcast_ref::<TcpSock>().unwrap();
-        assert_eq!((tp.ecn.mode, tp.ecn.counters().fail), (mode, 0), "{case}");
+        assert_eq!((tp.ecn.mode, tp.ecn_counters().fail), (mode, 0), "{case}");
     }
 }
 
@@ -147,11 +147,11 @@ fn the_last_acknowledgement_is_checked_against_what_was_sent() {
         let b = Bench::established();
         b.stack.sysctl.set("net.ipv4.tcp_ecn_fallback", if fallback { "1" } else { "0" }).unwrap();
         b.with(|cx| {
-            cx.tp.ecn = EcnState::new(EcnMode::Accurate);
-            cx.tp.ecn.counters_mut().syn_ect_snt = sent;
+            cx.tp.begin_ecn(EcnMode::Accurate);
+            cx.tp.ecn_counters_mut().syn_ect_snt = sent;
             third_ack(cx, flags_of(ace), bare);
             let case = format!("sent {sent}, field {ace}");
-            assert_eq!((cx.tp.ecn.counters().fail, cx.tp.delivered_ce), (fails, ce), "{case}");
+            assert_eq!((cx.tp.ecn_counters().fail, cx.tp.delivered_ce), (fails, ce), "{case}");
             // Without feedback nothing is sent as ECN-capable.
             let mut flags = TcpFlags::ACK;
             let codepoint = super::send(cx, SeqNum(0), 0, &mut flags);
@@ -254,7 +254,7 @@ fn arrives(b: &Bench, acked: u32, ace: u8, codepoint: u8, options: &[u8], len: u
 fn accurate() -> Bench {
     let b = Bench::established();
     b.with(|cx| {
-        cx.tp.ecn = EcnState::new(EcnMode::Accurate);
+        cx.tp.begin_ecn(EcnMode::Accurate);
         cx.tp.snd_cwnd = 100;
         cx.tp.snd_wnd = 60_000;
     });
@@ -289,8 +289,8 @@ fn a_counter_that_may_have_wrapped_is_judged_by_segments_and_bytes() {
         let bytes = segs * 1460;
         b.send(&vec![7; bytes as usize], 0).unwrap();
         b.with(|cx| {
-            cx.tp.delivered_ce = before;
-            let c = cx.tp.ecn.counters_mut();
+            cx.tp.cold_mut().delivered_ce = before;
+            let c = cx.tp.ecn_counters_mut();
             (c.saw_opt, c.est_ecnfield) = (OptSeen::Counter, E0);
         });
         let option = marked.map_or(vec![], |ce: u32| {
@@ -301,7 +301,7 @@ fn a_counter_that_may_have_wrapped_is_judged_by_segments_and_bytes() {
             o
         });
         if marked.is_none() {
-            b.with(|cx| cx.tp.ecn.counters_mut().est_ecnfield = 0);
+            b.with(|cx| cx.tp.ecn_counters_mut().est_ecnfield = 0);
         }
         arrives(&b, bytes, field, E0, &option, 0);
         let case = format!("{segs} segments, field {field}, marked {marked:?}");
@@ -340,7 +340,7 @@ fn counters_of_an_option_move_by_the_shorter_way() {
         let acked = b.with(|cx| cx.tp.snd_nxt.since(SeqNum(crate::tcp::testing::ISS)));
         arrives(&b, acked, 5, E0, &o, 0);
         b.with(|cx| {
-            let c = *cx.tp.ecn.counters();
+            let c = *cx.tp.ecn_counters();
             assert_eq!((c.delivered_bytes, c.est_ecnfield), (want, estimate), "{fields:?}");
             assert_eq!(c.saw_opt, OptSeen::Counter);
         });
@@ -392,9 +392,9 @@ fn options_are_due_after_changes_and_many_bytes() {
     b.stack.sysctl.set("net.ipv4.tcp_ecn_option_beacon", "0").unwrap();
     let demand = |codepoint, len| {
         b.with(|cx| {
-            cx.tp.ecn.counters_mut().opt_demand = 0;
+            cx.tp.ecn_counters_mut().opt_demand = 0;
             ace::count(cx, codepoint, 1, len);
-            (cx.tp.ecn.counters().opt_demand, cx.tp.ecn.counters().minlen)
+            (cx.tp.ecn_counters().opt_demand, cx.tp.ecn_counters().minlen)
         })
     };
     assert_eq!(demand(E0, 100), (2, 3));
@@ -406,11 +406,11 @@ fn options_are_due_after_changes_and_many_bytes() {
     assert_eq!(demand(NOT, 50), (2, 3), "the end of marks");
     assert_eq!(demand(NOT, 50), (0, 3));
     b.with(|cx| {
-        let Counters { received_ce, received_ce_pending, received_bytes, .. } = *cx.tp.ecn.counters();
+        let Counters { received_ce, received_ce_pending, received_bytes, .. } = *cx.tp.ecn_counters();
         assert_eq!((received_ce, received_ce_pending), (2, 2));
         assert_eq!(received_bytes, [0, 200 + (1 << 22), 0]);
         ace::count(cx, CE, 40, 10);
-        assert_eq!(cx.tp.ecn.counters().received_ce_pending, 15);
+        assert_eq!(cx.tp.ecn_counters().received_ce_pending, 15);
     });
 }
 

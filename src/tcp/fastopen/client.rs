@@ -219,7 +219,9 @@ pub(in crate::tcp) fn sendmsg_fastopen(g: &mut SockGuard<'_>, msg: &mut SendMsg<
     };
     let r = connect_stream(g, addr, nonblock, Some(&mut send));
     let mut cx = Cx::new(&mut *g).ok_or(Error::Io)?;
-    cx.tp.write_pending = cx.tp.write_pending.saturating_sub(waits);
+    if waits != 0 {
+        cx.tp.cold_mut().write_pending = cx.tp.write_pending.saturating_sub(waits);
+    }
     // The connection may have ended, and been begun anew, meanwhile.
     if let Some(request) = cx.tp.fastopen_mut().request.take() {
         *copied = request.copied;
@@ -238,7 +240,9 @@ fn end_deferral(cx: &mut Cx<'_>) {
 fn send_syn(cx: &mut Cx<'_>, msg: &mut SendMsg<'_>) -> Result<u32> {
     control::connect(cx, Some(msg)).inspect_err(|_| connect::unconnect(cx))?;
     let waits = u32::from(msg.remaining() > 0);
-    cx.tp.write_pending += waits;
+    if waits != 0 {
+        cx.tp.cold_mut().write_pending += waits;
+    }
     Ok(waits)
 }
 

@@ -263,7 +263,7 @@ fn check(cx: &mut Cx<'_>, req: &mut Request, seg: &Seg, opt: &TcpOptions, skb: &
 fn rtx_synack(cx: &mut Cx<'_>, req: &mut Request) -> bool {
     let sent = synack::rtx_synack(cx, req);
     if sent {
-        cx.tp.total_retrans = cx.tp.total_retrans.wrapping_add(1);
+        cx.tp.cold_mut().total_retrans = cx.tp.total_retrans.wrapping_add(1);
     }
     sent
 }

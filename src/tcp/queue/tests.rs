@@ -160,5 +160,5 @@ fn a_queue_of_one_packet_takes_no_memory() {
         q.push_back(packets.remove(0));
         packets.extend(q.pop_front());
     });
-    assert_eq!((info.count_total, size_of::<SegQueue>()), (0, 24));
+    assert_eq!((info.count_total, size_of::<SegQueue>()), (0, 16));
 }

@@ -118,7 +118,7 @@ fn a_dsack_for_the_only_retransmission_undoes_the_reduction() {
         acknowledge(&b, 0, &[(MSS, n * MSS)]);
     }
     assert_eq!(b.with(|cx| (cx.tp.ca_state, cx.tp.undo_retrans)), (CaState::Recovery, 1));
-    b.with(|cx| cx.tp.total_retrans = 1);
+    b.with(|cx| cx.tp.cold_mut().total_retrans = 1);
     b.advance(50);
     acknowledge(&b, 10 * MSS, &[(0, MSS)]);
     assert!(b.stack.mib.get(Mib::TcpExtTCPDSACKRecv) == 1);

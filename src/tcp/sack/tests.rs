@@ -56,7 +56,7 @@ fn a_block_is_believed_only_inside_what_was_sent() {
             assert_eq!(is_block_valid(tp, dsack, SeqNum(start), SeqNum(end)), valid, "{start} {end} {dsack}");
         }
         tp.undo_valid = true;
-        tp.undo_marker = SeqNum(400);
+        tp.cold_mut().undo_marker = SeqNum(400);
         assert!(is_block_valid(tp, true, SeqNum(500), SeqNum(900)));
         assert!(!is_block_valid(tp, true, SeqNum(500), SeqNum(1100)));
     });

@@ -322,7 +322,7 @@ fn an_arrived_pmtu_cuts_what_is_resent() {
 fn so_max_pacing_rate_spreads_a_burst_over_time() {
     let b = Bench::established();
     b.with(|cx| {
-        cx.sk.max_pacing_rate = 1_000_000;
+        cx.sk.cold_mut().max_pacing_rate = 1_000_000;
         cx.tp.snd_cwnd = 1_000;
     });
     b.send(&[1; 100_000], 0).unwrap();
@@ -359,7 +359,7 @@ fn zero_copy_calls_complete_when_their_last_byte_is_acknowledged() {
     assert_eq!(completed(&b), None);
     b.ack(8_760);
     assert_eq!((completed(&b), completed(&b)), (Some((1, 2)), None));
-    assert_eq!(b.sock.omem_alloc.load(Ordering::Relaxed), 0);
+    assert_eq!(b.sock.omem(), 0);
     // Without the option the flag means nothing.
     b.with(|cx| cx.sk.zerocopy = false);
     b.send(&[1; 2_920], libc::MSG_ZEROCOPY).unwrap();
@@ -379,7 +379,7 @@ fn zero_copy_calls_that_share_a_packet_complete_together_and_their_packets_are_n
         assert_eq!(cx.tp.write_queue.len(), 1);
         assert_eq!(cx.tp.write_queue.back().unwrap().zerocopy.iter().count(), 1);
     });
-    assert_eq!(b.sock.omem_alloc.load(Ordering::Relaxed), SKB_OVERHEAD as i32);
+    assert_eq!(b.sock.omem(), SKB_OVERHEAD as i32);
     b.with(output::push_pending);
     b.send(&[3; 100], 0).unwrap();
     b.with(|cx| {
@@ -412,9 +412,9 @@ fn a_zero_copy_call_without_option_memory_is_refused_and_one_that_took_nothing_h
     // A completion that waits to be read is still charged.
     b.send(&[1; 1_460], libc::MSG_ZEROCOPY).unwrap();
     b.ack(4_380);
-    assert_eq!(b.sock.omem_alloc.load(Ordering::Relaxed), SKB_OVERHEAD as i32);
+    assert_eq!(b.sock.omem(), SKB_OVERHEAD as i32);
     b.sock.close_errors();
-    assert_eq!(b.sock.omem_alloc.load(Ordering::Relaxed), 0);
+    assert_eq!(b.sock.omem(), 0);
 }
 
 #[test]
@@ -461,8 +461,8 @@ fn stamps(b: &Bench) -> Vec<(u32, u32, Option<u32>)> {
 fn a_timestamp_stays_with_its_byte_when_packets_are_cut_and_joined() {
     use crate::sock::tstamp::sof;
     let b = Bench::established();
-    b.sock.tsflags.store(sof::TX_ACK | sof::SOFTWARE | sof::OPT_ID | sof::OPT_TSONLY, Ordering::Relaxed);
-    b.with(|cx| cx.sock.tskey.store(cx.tp.snd_una.0, Ordering::Relaxed));
+    b.sock.set_tsflags(sof::TX_ACK | sof::SOFTWARE | sof::OPT_ID | sof::OPT_TSONLY);
+    b.with(|cx| cx.sock.unowned().tskey.store(cx.tp.snd_una.0, Ordering::Relaxed));
     b.send(&[1; 2_920], 0).unwrap();
     assert_eq!(stamps(&b), [(0, 2_920, Some(2_919))]);
     b.with(|cx| xmit::fragment(cx, true, Pos::FRONT, 1_460, 1_460).unwrap());

@@ -261,7 +261,7 @@ impl HookCx<'_> {
         if segs == 0 || segs > i32::MAX as u32 {
             return Err(Error::Inval);
         }
-        tp.snd_cwnd_clamp = segs;
+        tp.cold_mut().snd_cwnd_clamp = segs;
         tp.snd_ssthresh = segs;
         Ok(())
     }

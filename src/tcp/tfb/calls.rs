@@ -197,7 +197,7 @@ pub fn retransmit(cx: &mut Cx<'_>, seq: SeqNum, segs: u32) -> Result<u32> {
             cx.stack.mib.add(mib, u64::from(n));
         }
         if output::in_cwnd_reduction(cx.tp) {
-            cx.tp.prr_out += n;
+            cx.tp.cold_mut().prr_out += n;
         }
         // The timeout is that of this copy, as ours has it (tcp_xmit_retransmit_queue); after `timer` it is armed so.
         if !probe && cx.tp.rtx_queue.find(seq) == Pos::FRONT && cx.tp.pending != XmitTimer::ReoTimeout {

@@ -204,7 +204,7 @@ fn end(cx: &mut Cx<'_>, old: Option<Box<Tfb>>) {
 fn take_over(cx: &mut Cx<'_>) {
     cx.tp.tlp_active = false;
     // RACK looks at all that it has not judged.
-    cx.tp.rack.advanced = true;
+    cx.tp.rack_advanced = true;
     let armed = matches!(cx.tp.pending, XmitTimer::Retrans | XmitTimer::Probe0);
     if cx.tp.packets_out > 0 && !armed {
         timers::rearm_rto(cx);

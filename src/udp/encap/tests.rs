@@ -132,7 +132,7 @@ fn an_option_that_meets_the_close_joins_no_group() {
         let mreq = [group, [10, 0, 0, 1]].concat();
         Socket::of_stack(&b.stack, sock.clone()).setsockopt(libc::SOL_IP, libc::IP_ADD_MEMBERSHIP, &mreq)
     };
-    assert_eq!((join([239, 1, 1, 1]), sock.heard.joined().len()), (Ok(()), 1));
+    assert_eq!((join([239, 1, 1, 1]), sock.joined().len()), (Ok(()), 1));
     close(&b, &sock);
-    assert_eq!((join([239, 1, 1, 2]), sock.heard.joined().len()), (Err(Error::Inval), 0));
+    assert_eq!((join([239, 1, 1, 2]), sock.joined().len()), (Err(Error::Inval), 0));
 }

@@ -93,7 +93,7 @@ fn a_policer_is_found_by_two_intervals_of_the_same_rate_and_forgotten() {
             cx.now += Duration::from_millis(10);
             cx.tp.delivered_mstamp = cx.now;
             cx.tp.delivered += 20;
-            cx.tp.lost += 5;
+            cx.tp.cold_mut().lost += 5;
             p.sample(cx, &lossy, true, in_probe_bw)
         };
         let rounds = (1..).find(|_| {
@@ -118,7 +118,7 @@ fn what_a_program_did_not_send_shows_no_policer() {
             cx.now += Duration::from_millis(10);
             cx.tp.delivered_mstamp = cx.now;
             cx.tp.delivered += 20;
-            cx.tp.lost += 5;
+            cx.tp.cold_mut().lost += 5;
             let rs = RateSample { losses: 5, is_app_limited: true, ..sample(10, 10_000, 0) };
             p.sample(cx, &rs, true, false);
             assert_eq!(p.rate(), None);
