@@ -150,6 +150,23 @@ impl Keys {
         }
     }
 
+    /// The same of two ends, ours first.
+    #[inline]
+    pub(crate) fn ehash64_of(&self, (saddr, sport): (IpAddr, u16), (daddr, dport): (IpAddr, u16)) -> u64 {
+        match (saddr, daddr) {
+            (IpAddr::V4(s), IpAddr::V4(d)) => {
+                let pair = u64::from(u32::from(s)) << 32 | u64::from(u32::from(d));
+                self.tuple.hash_short(pair, u64::from(sport) << 16 | u64::from(dport))
+            }
+            _ => self.ehash64(&Tuple { saddr: addr128(saddr), sport, daddr: addr128(daddr), dport }),
+        }
+    }
+
+    /// Hash of a pair of addresses, ours and the peer's; as [`Keys::ehash64`].
+    pub(crate) fn pair_hash(&self, saddr: u128, daddr: u128) -> u64 {
+        self.ehash64(&Tuple { saddr, sport: 0, daddr, dport: 0 })
+    }
+
     /// Hash of a destination for the cache of routes: the address, ours if it is given, and the interface.
     pub(crate) fn route_hash(&self, daddr: IpAddr, saddr: Option<IpAddr>, oif: u32) -> u32 {
         let (saddr, daddr) = (saddr.map_or(0, addr128), addr128(daddr));

@@ -172,8 +172,15 @@ impl Sock {
     }
 
     /// Empties the queue.
+    #[inline]
     pub(crate) fn purge_errors(&self) {
-        let Some(list) = self.errors.list.get() else { return };
+        if let Some(list) = self.errors.list.get() {
+            self.drop_errors(list);
+        }
+    }
+
+    #[cold]
+    fn drop_errors(&self, list: &Mutex<List>) {
         let mut queue = list.lock();
         for e in std::mem::take(&mut queue.errors) {
             self.uncharge(&e, &mut queue.rmem);

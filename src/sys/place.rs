@@ -50,8 +50,25 @@ impl Place {
     /// Holds a value.
     #[inline]
     pub fn new<T: Any + Send>(value: T) -> Place {
-        let mut place = Place { kind: Of::<T>::KIND, room: MaybeUninit::uninit(), holds: PhantomData };
-        let at = place.room.as_mut_ptr();
+        let mut place = Place { kind: Of::<()>::KIND, room: MaybeUninit::uninit(), holds: PhantomData };
+        place.fill(value);
+        place
+    }
+
+    /// Drops the value and holds another one, which is written where it stays.
+    #[inline]
+    pub fn set<T: Any + Send>(&mut self, value: T) {
+        // If dropping the old one panics, there is none.
+        let drop = std::mem::replace(&mut self.kind, Of::<()>::KIND).drop;
+        // SAFETY: the value is of the kind of this function, and from here on nobody takes the place for one of it.
+        unsafe { drop(self.room.as_mut_ptr().cast()) };
+        self.fill(value);
+    }
+
+    /// Writes a value where there is none that has to be dropped.
+    #[inline]
+    fn fill<T: Any + Send>(&mut self, value: T) {
+        let at = self.room.as_mut_ptr();
         // SAFETY: the room is exclusively ours, aligned as a usize, and large enough for what is written: for a T by
         // the test, for a Box always.
         unsafe {
@@ -60,7 +77,7 @@ impl Place {
                 false => at.cast::<Box<T>>().write(Box::new(value)),
             }
         }
-        place
+        self.kind = Of::<T>::KIND;
     }
 
     /// Whether the value is a T.
@@ -143,5 +160,18 @@ mod tests {
         check([3_u64; WORDS], true, |v| *v == [3; WORDS]);
         check(1_u128, false, |v| *v == 1);
         check((), true, |()| true);
+    }
+
+    #[test]
+    fn a_value_that_is_replaced_is_dropped_once() {
+        let count = Arc::new(());
+        let mut place = Place::new(count.clone());
+        place.set((count.clone(), [7_u8; ROOM]));
+        assert_eq!(Arc::strong_count(&count), 2);
+        assert!(place.downcast_ref::<(Arc<()>, [u8; ROOM])>().is_some_and(|v| v.1 == [7; ROOM]));
+        place.set(count.clone());
+        assert_eq!((Arc::strong_count(&count), place.downcast_ref()), (2, Some(&count)));
+        drop(place);
+        assert_eq!(Arc::strong_count(&count), 1);
     }
 }

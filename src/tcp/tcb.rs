@@ -18,7 +18,7 @@ use super::queue::{RareQueue, SegQueue};
 use super::repair;
 use super::rtx::RtxQueue;
 use super::sock_ops::HookSlot;
-use super::tfb::{self, Tfb};
+use super::tfb::Tfb;
 use super::ulp::UlpState;
 use crate::base::env::Instant;
 use crate::sock::{Sock, SockCommon, SockGuard};
@@ -680,7 +680,8 @@ pub(crate) const TIMEOUT_INIT_US: u32 = 1_000_000;
 pub(crate) const MSS_DEFAULT: u16 = 536;
 
 impl TcpSock {
-    /// A closed connection with the stack's defaults (tcp_init_sock).
+    /// A closed connection with the stack's defaults (tcp_init_sock, tcp_assign_congestion_control), of this TCP.
+    // Nothing borrows it here, so that it is made where it is returned.
     pub fn new(net: &Arc<TcpNet>, stack: &Stack) -> TcpSock {
         let ca = CongState { ops: net.cong.default_for(stack), algo: None };
         let mut tp = TcpSock::zero(net.clone(), ca);
@@ -702,7 +703,6 @@ impl TcpSock {
         tp.rto_us = TIMEOUT_INIT_US;
         // Half of the buffer is assumed to be payload, until the ratio is measured.
         tp.scaling_ratio = 128;
-        tfb::assign(&mut tp);
         tp
     }
 }
