@@ -73,6 +73,7 @@ use crate::base::read_mostly::ReadMostly;
 use crate::stack::{Stack, TimerSlot};
 use crate::sys::mem::prefetch;
 pub use crate::sys::place::Place as Private;
+use crate::sys::place::arc_with;
 use dst::Dst;
 use errqueue::ErrQueue;
 use lock::SockLock;
@@ -427,6 +428,7 @@ impl SockCommon {
         if l3 == skb::L3::V4 { self.min_ttl } else { self.min_hops }
     }
 
+    #[inline(always)]
     fn new(family: u16) -> SockCommon {
         let any = if family == libc::AF_INET6 as u16 {
             IpAddr::V6(Ipv6Addr::UNSPECIFIED)
@@ -535,8 +537,10 @@ impl Sock {
         proto_use: ProtoUse,
     ) -> Arc<Sock> {
         let (rcvbuf, sndbuf) = (proto.sysctl_rmem(stack)[1], proto.sysctl_wmem(stack)[1]);
-        let common = SockCommon { busy_poll_us: stack.sysctl.busy_read() as u32, ..SockCommon::new(family) };
-        Arc::new(Sock {
+        let (busy_poll_us, weak) = (stack.sysctl.busy_read() as u32, Arc::downgrade(stack));
+        let common = SockCommon { busy_poll_us, ..SockCommon::new(family) };
+        // Nothing may panic from here on, for the sake of `arc_with`.
+        arc_with(|| Sock {
             lock: SockLock::new(SockState { common, private: Private::new(()) }),
             wait: WaitQueue::default(),
             family,
@@ -563,7 +567,7 @@ impl Sock {
             heard: membership::Heard::default(),
             proto: ReadMostly::new(proto),
             proto_use,
-            stack: Arc::downgrade(stack),
+            stack: weak,
         })
     }
 

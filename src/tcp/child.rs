@@ -53,7 +53,7 @@ pub(super) fn syn_recv_sock(
     ulp::unlayered(&child, cx.tp);
     let parent: &Cx<'_> = cx;
     let hashed = child.try_own(parent.stack, parent.now, |g| {
-        g.private.set(TcpSock::new(&parent.tp.net, parent.stack));
+        g.private.set_with(|| TcpSock::new(&parent.tp.net, parent.stack));
         let mut c = Cx::new(g)?;
         let c = &mut c;
         inherit(c, parent);

@@ -267,9 +267,9 @@ impl Listener {
         }
         Some(req)
     }
-    /// Whether an entry of `deadlines` is that of a request.
+    /// Whether an entry of `deadlines` is that of a request, which may be in use.
     fn is_current(requests: &Requests, Reverse((at, id, hash)): &Reverse<(Instant, u32, u64)>) -> bool {
-        requests.get(hash).and_then(Option::as_ref).is_some_and(|req| (req.deadline, req.id) == (*at, *id))
+        requests.get(hash).is_some_and(|slot| slot.as_ref().is_none_or(|r| (r.deadline, r.id) == (*at, *id)))
     }
     /// Half of the deadlines, at most, are not a request's.
     fn forget_stale(&mut self) {
@@ -319,7 +319,8 @@ impl Listener {
         }
     }
     /// Keeps the memory of a request that is over.
-    pub(super) fn keep(&mut self, req: Box<Request>) {
+    pub(super) fn keep(&mut self, mut req: Box<Request>) {
+        req.cold = None;
         self.spare = Some(req);
     }
     pub(super) fn push_accept(&mut self, child: Arc<Sock>) {

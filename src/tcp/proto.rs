@@ -151,7 +151,7 @@ impl Proto for Tcp {
 
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
         let stack = sk.stack;
-        sk.private.set(TcpSock::new(&self.0, stack));
+        sk.private.set_with(|| TcpSock::new(&self.0, stack));
         if let Some(tp) = sk.private.downcast_mut() {
             tfb::assign(tp);
         }

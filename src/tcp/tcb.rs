@@ -362,7 +362,7 @@ macro_rules! zero_but {
         }
 
         impl $name {
-            #[inline]
+            #[inline(always)]
             fn zero($($given: $gty),*) -> $name {
                 $name { $($given,)* $($zero: Default::default(),)* }
             }
@@ -681,8 +681,10 @@ pub(crate) const MSS_DEFAULT: u16 = 536;
 
 impl TcpSock {
     /// A closed connection with the stack's defaults (tcp_init_sock, tcp_assign_congestion_control), of this TCP.
-    // Nothing borrows it here, so that it is made where it is returned.
+    // What may panic is done first, so that the compiler can make it where it stays.
+    #[inline(always)]
     pub fn new(net: &Arc<TcpNet>, stack: &Stack) -> TcpSock {
+        let reordering = stack.sysctl.tcp_reordering().max(0) as u32;
         let ca = CongState { ops: net.cong.default_for(stack), algo: None };
         let mut tp = TcpSock::zero(net.clone(), ca);
         tp.mss_cache = u32::from(MSS_DEFAULT);
@@ -692,7 +694,7 @@ impl TcpSock {
         tp.snd_cwnd = INIT_CWND;
         tp.snd_cwnd_clamp = u32::MAX;
         tp.snd_ssthresh = INFINITE_SSTHRESH;
-        tp.reordering = stack.sysctl.tcp_reordering().max(0) as u32;
+        tp.reordering = reordering;
         tp.rack.reo_wnd_steps = 1;
         tp.rtt_min = MinMax::new(u32::MAX, 0);
         tp.pacing_rate = u64::MAX;
