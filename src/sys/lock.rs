@@ -246,7 +246,7 @@ mod tests {
                         let mut g = m.lock();
                         assert_eq!(g.0, g.1);
                         g.0 += 1;
-                        if g.0 % 64 == 0 {
+                        if g.0.is_multiple_of(64) {
                             // Long enough that the others stop spinning.
                             std::thread::yield_now();
                         }
