@@ -94,7 +94,7 @@ fn lookup(bench: &mut Bench) -> Option<f64> {
     let tables = TcpTables::default();
     let tuple = |i: u32| Tuple { dport: i as u16, daddr: base.daddr.wrapping_add(u128::from(i >> 16)), ..base };
     for i in 0..CONNECTIONS {
-        assert!(tables.insert(&stack, &tuple(i), Entry::Sock(socket.sock().clone(), 0), |_| false));
+        assert!(tables.insert(stack.keys.ehash64(&tuple(i)), Entry::Sock(socket.sock().clone(), 0), |_| false));
     }
     let mut i = 1u32;
     let ns = bench.simple("datapath", "ehash_lookup", 0, || {
@@ -102,7 +102,7 @@ fn lookup(bench: &mut Bench) -> Option<f64> {
         tables.established(&stack, &tuple((i >> 8) % CONNECTIONS)).is_some()
     });
     for i in 0..CONNECTIONS {
-        tables.remove(&stack, &tuple(i), |_| true);
+        tables.remove(stack.keys.ehash64(&tuple(i)), |_| true);
     }
     ns
 }

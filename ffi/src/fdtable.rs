@@ -121,9 +121,9 @@ fn base(desc: &Desc) -> Result<RawFd> {
 }
 
 /// Takes the lowest free number from `at_least` on in the kernel. EMFILE when there is none.
-fn duplicate(base: RawFd, cloexec: bool, at_least: RawFd) -> Result<Fd> {
+fn duplicate(base: RawFd, cloexec: bool, at_least: RawFd) -> Result<RawFd> {
     let cmd = if cloexec { libc::F_DUPFD_CLOEXEC } else { libc::F_DUPFD };
-    Ok(Fd::own(kernel::fcntl(base, cmd, at_least)?)?)
+    kernel::fcntl(base, cmd, at_least)
 }
 
 /// A reserved number that is not yet installed: accept, for example, reserves it first, so that it cannot fail for lack
@@ -136,7 +136,7 @@ impl Number {
     pub fn reserve(cloexec: bool) -> Result<Number> {
         let base = number_keeper()?;
         let mut reserved = RESERVED.get().lock();
-        let fd = duplicate(base, cloexec, 0)?;
+        let fd = Fd::own(duplicate(base, cloexec, 0)?)?;
         reserved.push(fd.raw());
         Ok(Number(Some(fd)))
     }
@@ -165,7 +165,7 @@ impl Drop for Number {
 pub fn install(desc: Desc, cloexec: bool, at_least: RawFd) -> Result<RawFd> {
     let base = base(&desc)?;
     let _reserved = RESERVED.get().lock();
-    let fd = duplicate(base, cloexec, at_least)?.into_raw();
+    let fd = duplicate(base, cloexec, at_least)?;
     insert(fd, desc);
     Ok(fd)
 }

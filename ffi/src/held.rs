@@ -191,7 +191,8 @@ pub(crate) fn guard_of(sock: &Arc<Sock>) -> Option<*mut SockGuard<'static>> {
 /// Whether it owns any.
 #[inline]
 pub(crate) fn any() -> bool {
-    HELD.with(|h| h.len.get() > 0)
+    // What this thread has used, it has noted itself.
+    EVER.load(Ordering::Relaxed) && HELD.with(|h| h.len.get() > 0)
 }
 
 /// Runs `f`, which releases the sock and owns it again.

@@ -140,7 +140,7 @@ impl Keys {
     /// Hash of a connection in 64 bits, which stand for the 4-tuple in tables of connections. It must not leave the
     /// stack: see [`Words`].
     #[inline]
-    pub(crate) fn ehash64(&self, t: &Tuple) -> u64 {
+    pub fn ehash64(&self, t: &Tuple) -> u64 {
         match v4_pair(t.saddr, t.daddr) {
             Some(pair) => self.tuple.hash_short(pair, ports(t)),
             None => {
@@ -148,6 +148,23 @@ impl Keys {
                 self.tuple.hash([a, b, c, d, ports(t)])
             }
         }
+    }
+
+    /// The same of two ends, ours first.
+    #[inline]
+    pub(crate) fn ehash64_of(&self, (saddr, sport): (IpAddr, u16), (daddr, dport): (IpAddr, u16)) -> u64 {
+        match (saddr, daddr) {
+            (IpAddr::V4(s), IpAddr::V4(d)) => {
+                let pair = u64::from(u32::from(s)) << 32 | u64::from(u32::from(d));
+                self.tuple.hash_short(pair, u64::from(sport) << 16 | u64::from(dport))
+            }
+            _ => self.ehash64(&Tuple { saddr: addr128(saddr), sport, daddr: addr128(daddr), dport }),
+        }
+    }
+
+    /// Hash of a pair of addresses, ours and the peer's; as [`Keys::ehash64`].
+    pub(crate) fn pair_hash(&self, saddr: u128, daddr: u128) -> u64 {
+        self.ehash64(&Tuple { saddr, sport: 0, daddr, dport: 0 })
     }
 
     /// Hash of a destination for the cache of routes: the address, ours if it is given, and the interface.

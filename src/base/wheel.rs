@@ -161,8 +161,8 @@ impl<T> Wheel<T> {
     /// Arms a timer that fires at `at`, or at the next expiry if that is in the past.
     pub fn arm(&mut self, at: Instant, value: T) -> TimerId {
         let at = at.as_nanos();
-        let seq = self.seq();
-        if let Some(slot) = self.slot_for(at)
+        let (seq, slot) = (self.seq(), self.slot_for(at));
+        if let Some(slot) = slot
             && self.empties[slot] != NIL
         {
             let index = self.empties[slot];
@@ -192,7 +192,7 @@ impl<T> Wheel<T> {
             index
         };
         self.len += 1;
-        self.insert(index);
+        self.put(index, slot);
         TimerId { index, generation: self.nodes[index as usize].generation }
     }
 
@@ -318,13 +318,18 @@ impl<T> Wheel<T> {
 
     /// Links a node where its deadline belongs, relative to the current tick.
     fn insert(&mut self, index: u32) {
-        let at = self.nodes[index as usize].at;
-        match self.slot_for(at) {
+        let slot = self.slot_for(self.nodes[index as usize].at);
+        self.put(index, slot);
+    }
+
+    /// Links a node in a slot, or if there is none, among the timers of the current tick.
+    fn put(&mut self, index: u32, slot: Option<usize>) {
+        match slot {
             Some(slot) => self.link(index, slot),
             None => {
                 let node = &mut self.nodes[index as usize];
                 node.place = SOON;
-                self.late.push(Reverse((at, node.seq, index)));
+                self.late.push(Reverse((node.at, node.seq, index)));
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::base::hash::PlainMap;
 use crate::base::padded::Padded;
 use crate::counters::{Mib, SHARDS, shard_index};
 use crate::device::netdev::NetDev;
-use crate::sock::dst::{Dst, DstKind, RouteMetrics};
+use crate::sock::dst::{Dst, DstKind, PairHashes, RouteMetrics};
 use crate::stack::{Stack, TimerSlot};
 use crate::sys::lock::{Mutex, RwLock};
 use crate::sys::near::near_local;
@@ -586,6 +586,7 @@ fn make(
         mtu_locked,
         congctl: r.congctl.clone(),
         metrics: r.metrics,
+        pair: PairHashes::new(&stack.keys, src, dst),
     }
 }
 #[cfg(test)]

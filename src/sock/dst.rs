@@ -1,6 +1,7 @@
 //! A resolved route, as socks cache it. Above: `SockCommon::dst`, and what sends. Made by: `ip::route`. Linux: struct
 //! dst_entry, struct rtable.
 
+use crate::base::hash::{Keys, addr128};
 use crate::device::netdev::NetDev;
 use crate::stack::Stack;
 use std::net::IpAddr;
@@ -43,6 +44,26 @@ pub struct Dst {
     pub congctl: Option<Arc<str>>,
     /// The route's other metrics.
     pub metrics: RouteMetrics,
+    /// Of `src` and the destination that was looked up.
+    pub(crate) pair: PairHashes,
+}
+
+/// What the stack's keys make of a pair of addresses, ours and the peer's: each connection between the two needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PairHashes {
+    /// For tables of pairs ([`Keys::pair_hash`]).
+    pub hash: u64,
+    /// See [`Keys::ts_offset`].
+    pub ts_offset: u32,
+    saddr: IpAddr,
+    daddr: IpAddr,
+}
+
+impl PairHashes {
+    pub(crate) fn new(keys: &Keys, saddr: IpAddr, daddr: IpAddr) -> PairHashes {
+        let (s, d) = (addr128(saddr), addr128(daddr));
+        PairHashes { hash: keys.pair_hash(s, d), ts_offset: keys.ts_offset(s, d), saddr, daddr }
+    }
 }
 
 impl Dst {
@@ -50,6 +71,18 @@ impl Dst {
     #[inline]
     pub fn check(&self, stack: &Stack) -> bool {
         self.generation == stack.rt_genid()
+    }
+
+    /// Whether this is the route between two addresses. The first hop of a source route has another one.
+    #[inline]
+    pub(crate) fn is_between(&self, saddr: IpAddr, daddr: IpAddr) -> bool {
+        self.pair.daddr == daddr && self.pair.saddr == saddr
+    }
+
+    /// The hashes of a pair of addresses, which is mostly this route's.
+    #[inline]
+    pub(crate) fn hashes_of(&self, keys: &Keys, saddr: IpAddr, daddr: IpAddr) -> PairHashes {
+        if self.is_between(saddr, daddr) { self.pair } else { PairHashes::new(keys, saddr, daddr) }
     }
 }
 

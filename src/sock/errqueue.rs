@@ -172,8 +172,15 @@ impl Sock {
     }
 
     /// Empties the queue.
+    #[inline]
     pub(crate) fn purge_errors(&self) {
-        let Some(errors) = self.unowned.get().map(|u| &u.errors) else { return };
+        if let Some(u) = self.unowned.get() {
+            self.drop_errors(&u.errors);
+        }
+    }
+
+    #[cold]
+    fn drop_errors(&self, errors: &ErrQueue) {
         let mut queue = errors.list.lock();
         for e in std::mem::take(&mut queue.errors) {
             self.uncharge(&e, &mut queue.rmem);

@@ -345,7 +345,8 @@ impl<'a> SockGuard<'a> {
         self.state = Some(self.sock.lock.0.own());
         self.sock.not_idle();
         self.owning = Some(Owning::begin());
-        self.refresh_clock();
+        // Time has passed.
+        self.now.set(None);
         Ok(r)
     }
 

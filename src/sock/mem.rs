@@ -98,7 +98,15 @@ pub fn uncharge(sock: &Sock, sk: &mut SockCommon, size: i32) {
 
 /// Returns whole unused pages to the protocol's account; memory pressure ends when that falls below its first limit
 /// (__sk_mem_reduce_allocated).
+#[inline]
 pub fn reclaim(sock: &Sock, sk: &mut SockCommon) {
+    if sk.forward_alloc >= QUANTUM {
+        give_back(sock, sk);
+    }
+}
+
+#[inline(never)]
+fn give_back(sock: &Sock, sk: &mut SockCommon) {
     let pages = sk.forward_alloc / QUANTUM;
     if pages > 0 {
         sk.forward_alloc -= pages * QUANTUM;

@@ -76,6 +76,7 @@ use crate::stack::Stack;
 use crate::sys::mem::prefetch;
 use crate::sys::once_box::OnceBox;
 pub use crate::sys::place::Place as Private;
+use crate::sys::place::arc_with;
 use dst::Dst;
 use lock::SockLock;
 pub use lock::{Delivered, SockGuard};
@@ -385,6 +386,7 @@ impl SockCommon {
         if l3 == skb::L3::V4 { self.min_ttl } else { self.min_hops }
     }
 
+    #[inline(always)]
     fn new(family: u16) -> SockCommon {
         let any = if family == libc::AF_INET6 as u16 {
             IpAddr::V6(Ipv6Addr::UNSPECIFIED)
@@ -477,7 +479,8 @@ impl Sock {
         if busy_poll_us != 0 {
             common.cold_mut().busy_poll_us = busy_poll_us;
         }
-        Arc::new(Sock {
+        // Nothing may panic from here on, for the sake of `arc_with`.
+        arc_with(|| Sock {
             lock: SockLock::new(SockState { common, private: Private::new(()) }),
             wait: WaitQueue::default(),
             family,

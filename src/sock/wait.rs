@@ -253,7 +253,7 @@ impl SockGuard<'_> {
         if deadline.is_some_and(|d| d <= self.now()) {
             return Err(Error::Again);
         }
-        if !std::mem::replace(&mut self.looked, true) && !self.in_softirq() && self.stack.any_pending() {
+        if !std::mem::replace(&mut self.looked, true) && !self.in_softirq() && self.stack.has_work() {
             // Packets that this call sent to this same machine may produce what it waits for, so softirq runs first.
             // The sock was released for that, so the caller must test its condition again before it joins the queue: a
             // wake-up in between would be lost.

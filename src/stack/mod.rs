@@ -572,14 +572,23 @@ impl Stack {
         }
     }
 
+    /// Whether this thread has sent packets that it is to receive itself, of this stack or of one among several.
+    #[inline]
+    fn is_raised(&self) -> bool {
+        let raised = here().raised.get();
+        raised == std::ptr::from_ref(self) as usize || raised == SEVERAL
+    }
+
     /// Whether [`Stack::run_pending`] may have work to do: most calls send nothing.
     #[inline]
     fn may_be_pending(&self) -> bool {
-        let raised = here().raised.get();
-        raised == std::ptr::from_ref(self) as usize
-            || raised == SEVERAL
-            || self.tsq_pending.load(Ordering::SeqCst)
-            || self.netdevs.has_others()
+        self.is_raised() || self.tsq_pending.load(Ordering::SeqCst) || self.netdevs.has_others()
+    }
+
+    /// The same for a call that is about to sleep, and looks for the packets only where it has sent none.
+    #[inline]
+    pub(crate) fn has_work(&self) -> bool {
+        self.is_raised() || self.any_pending()
     }
 
     /// Called after a system call: runs the softirq work that this thread's packets caused in memory (loopback

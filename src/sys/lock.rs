@@ -1,24 +1,77 @@
-//! Mutex, RwLock and Condvar that consist of words of memory only. Used by the whole crate, and by `ffi`. They wrap
-//! std's without poisoning, as in parking_lot (`sock` decides what a panic leaves behind). They are not parking_lot's,
-//! which queues sleeping threads in one table per process: a fork(2) child inherits that table with locked buckets and
-//! with entries of threads that do not exist, and its new stacks would block there.
+//! Mutex, RwLock and Condvar that consist of words of memory only. Used by the whole crate, and by `ffi`. None is ever
+//! poisoned, as in parking_lot (`sock` decides what a panic leaves behind). They are not parking_lot's, which queues
+//! sleeping threads in one table per process: a fork(2) child inherits that table with locked buckets and with entries
+//! of threads that do not exist, and its new stacks would block there.
+//!
+//! The RwLock is std's. A connection takes some 60 mutexes, of which std's looks three times each whether somebody
+//! panics, so the mutex is one here, without poisoning: the third of Drepper, "Futexes Are Tricky" (2011), which is
+//! std's as well. The condition variable belongs to it.
 
-use std::sync::{self, PoisonError, TryLockError};
+use super::raw::syscall;
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{self, PoisonError};
 
-pub(crate) use std::sync::{MutexGuard, RwLockReadGuard, RwLockWriteGuard};
+pub(crate) use std::sync::{RwLockReadGuard, RwLockWriteGuard};
+
+/// Words of a mutex: nobody has it; somebody has; and threads may wait for it.
+const FREE: u32 = 0;
+const LOCKED: u32 = 1;
+const CONTENDED: u32 = 2;
+/// Looks at a mutex that somebody has before a thread sleeps.
+const SPINS: u32 = 100;
+
+/// Sleeps while the word has this value, or for no reason.
+fn sleep_while(word: &AtomicU32, value: u32) {
+    let op = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: an aligned word that outlives the call; without a timeout.
+    let _ = unsafe { syscall!(libc::SYS_futex, word.as_ptr(), op, value, 0) };
+}
+
+/// Wakes at most `threads` that sleep on the word.
+fn wake(word: &AtomicU32, threads: i32) {
+    let op = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the address serves as a key only; nothing is read or written.
+    let _ = unsafe { syscall!(libc::SYS_futex, word.as_ptr(), op, threads) };
+}
 
 /// As std's.
-#[derive(Debug, Default)]
-pub struct Mutex<T: ?Sized>(sync::Mutex<T>);
+#[derive(Default)]
+pub struct Mutex<T: ?Sized> {
+    word: AtomicU32,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the value is reached through the guard alone, of which there is one at a time; what one thread wrote before
+// it unlocked (Release) the next one sees (Acquire). So sharing a mutex passes the value from thread to thread.
+unsafe impl<T: ?Sized + Send> Send for Mutex<T> {}
+// SAFETY: as above.
+unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
+impl<T: ?Sized> UnwindSafe for Mutex<T> {}
+impl<T: ?Sized> RefUnwindSafe for Mutex<T> {}
+
+/// The value, until it is dropped; then the mutex is free again.
+pub struct MutexGuard<'a, T: ?Sized> {
+    mutex: &'a Mutex<T>,
+    /// A thread unlocks what it has locked.
+    not_send: PhantomData<*const ()>,
+}
+
+// SAFETY: a shared guard gives out shared references only.
+unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
 
 impl<T> Mutex<T> {
     /// Unlocked.
     pub const fn new(value: T) -> Mutex<T> {
-        Mutex(sync::Mutex::new(value))
+        Mutex { word: AtomicU32::new(FREE), value: UnsafeCell::new(value) }
     }
     /// The value.
     pub fn into_inner(self) -> T {
-        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+        self.value.into_inner()
     }
 }
 
@@ -26,20 +79,83 @@ impl<T: ?Sized> Mutex<T> {
     /// Waits for the lock.
     #[inline]
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        if self.word.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            self.lock_contended();
+        }
+        MutexGuard { mutex: self, not_send: PhantomData }
     }
+
+    #[cold]
+    fn lock_contended(&self) {
+        let mut spins = SPINS;
+        while self.word.load(Ordering::Relaxed) == LOCKED && spins > 0 {
+            std::hint::spin_loop();
+            spins -= 1;
+        }
+        if self.word.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            return;
+        }
+        // Whoever takes it from here on cannot know whether others sleep, and wakes one when it unlocks.
+        while self.word.swap(CONTENDED, Ordering::Acquire) != FREE {
+            sleep_while(&self.word, CONTENDED);
+        }
+    }
+
     /// None: another thread holds the lock.
     #[inline]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        match self.0.try_lock() {
-            Ok(g) => Some(g),
-            Err(TryLockError::Poisoned(e)) => Some(e.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
+        let taken = self.word.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed);
+        taken.ok().map(|_| MutexGuard { mutex: self, not_send: PhantomData })
     }
     /// The value, where no other reference exists.
     pub fn get_mut(&mut self) -> &mut T {
-        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
+        self.value.get_mut()
+    }
+}
+
+impl<T: ?Sized> Deref for MutexGuard<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: this is the only guard, and it is borrowed.
+        unsafe { &*self.mutex.value.get() }
+    }
+}
+
+impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: this is the only guard, and it is borrowed mutably.
+        unsafe { &mut *self.mutex.value.get() }
+    }
+}
+
+impl<T: ?Sized> Drop for MutexGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.mutex.word.swap(FREE, Ordering::Release) == CONTENDED {
+            wake_one_cold(&self.mutex.word);
+        }
+    }
+}
+
+#[cold]
+fn wake_one_cold(word: &AtomicU32) {
+    wake(word, 1);
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.try_lock() {
+            Some(value) => f.debug_tuple("Mutex").field(&&*value).finish(),
+            None => f.write_str("Mutex(<locked>)"),
+        }
+    }
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
     }
 }
 
@@ -71,22 +187,29 @@ impl<T: ?Sized> RwLock<T> {
     }
 }
 
-/// As std's.
+/// As std's, for the mutex above: a count of notifications.
 #[derive(Debug, Default)]
-pub struct Condvar(sync::Condvar);
+pub struct Condvar(AtomicU32);
 
 impl Condvar {
-    /// Releases the mutex, waits for a notification, and takes the mutex again.
-    pub fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-        self.0.wait(guard).unwrap_or_else(PoisonError::into_inner)
+    /// Releases the mutex, waits for a notification, and takes the mutex again. Also returns for no reason.
+    pub fn wait<'a, T: ?Sized>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        // Read with the mutex locked: a notification that comes after it is released changes the count.
+        let seen = self.0.load(Ordering::Relaxed);
+        let mutex = guard.mutex;
+        drop(guard);
+        sleep_while(&self.0, seen);
+        mutex.lock()
     }
     /// Wakes one waiting thread.
     pub fn notify_one(&self) {
-        self.0.notify_one();
+        self.0.fetch_add(1, Ordering::Relaxed);
+        wake(&self.0, 1);
     }
     /// Wakes all waiting threads.
     pub fn notify_all(&self) {
-        self.0.notify_all();
+        self.0.fetch_add(1, Ordering::Relaxed);
+        wake(&self.0, i32::MAX);
     }
 }
 
@@ -109,5 +232,51 @@ mod tests {
         let held = m.lock();
         assert!(m.try_lock().is_none());
         drop(held);
+    }
+
+    #[test]
+    fn threads_that_meet_at_a_mutex_take_turns_and_each_that_sleeps_is_woken() {
+        const THREADS: u64 = 4;
+        const TURNS: u64 = if cfg!(miri) { 20 } else { 20_000 };
+        let m = Mutex::new((0_u64, 0_u64));
+        std::thread::scope(|s| {
+            for _ in 0..THREADS {
+                s.spawn(|| {
+                    for _ in 0..TURNS {
+                        let mut g = m.lock();
+                        assert_eq!(g.0, g.1);
+                        g.0 += 1;
+                        if g.0.is_multiple_of(64) {
+                            // Long enough that the others stop spinning.
+                            std::thread::yield_now();
+                        }
+                        g.1 += 1;
+                    }
+                });
+            }
+        });
+        assert_eq!(m.into_inner(), (THREADS * TURNS, THREADS * TURNS));
+    }
+
+    #[test]
+    fn a_notification_reaches_who_waits() {
+        const ROUNDS: u32 = if cfg!(miri) { 5 } else { 2_000 };
+        let (turn, changed) = (Mutex::new(0_u32), Condvar::default());
+        let play = |mine: u32, all: bool| {
+            for _ in 0..ROUNDS {
+                let mut g = turn.lock();
+                while *g % 2 != mine {
+                    g = changed.wait(g);
+                }
+                *g += 1;
+                drop(g);
+                if all { changed.notify_all() } else { changed.notify_one() }
+            }
+        };
+        std::thread::scope(|s| {
+            s.spawn(|| play(0, false));
+            s.spawn(|| play(1, true));
+        });
+        assert_eq!(*turn.lock(), 2 * ROUNDS);
     }
 }

@@ -1,12 +1,14 @@
 //! A value of any type in memory that is there for it already: a protocol's part of a sock lies inside the sock, so
-//! that both are one allocation and their cache lines can be asked for together. What is larger is boxed. Above:
-//! `sock`. Unsafe because the type is known to the value and not to the compiler. Linux: `obj_size` of struct proto,
-//! the size of a sock with its protocol's part.
+//! that both are one allocation and their cache lines can be asked for together. What is larger is boxed. Also: an Arc
+//! whose value is made in its memory. Above: `sock`. Unsafe because the type is known to the value and not to the
+//! compiler, and because the memory is there before the value. Linux: `obj_size` of struct proto, the size of a sock
+//! with its protocol's part.
 
 use std::any::{Any, TypeId};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ptr;
+use std::sync::Arc;
 
 /// Bytes of a value in place: TCP's part of a sock.
 pub(crate) const ROOM: usize = 600;
@@ -50,8 +52,26 @@ impl Place {
     /// Holds a value.
     #[inline]
     pub fn new<T: Any + Send>(value: T) -> Place {
-        let mut place = Place { kind: Of::<T>::KIND, room: MaybeUninit::uninit(), holds: PhantomData };
-        let at = place.room.as_mut_ptr();
+        let mut place = Place { kind: Of::<()>::KIND, room: MaybeUninit::uninit(), holds: PhantomData };
+        place.fill(value);
+        place
+    }
+
+    /// Drops the value, and holds the one that `make` returns. Where that is inlined, and nothing in it panics while
+    /// there is a part of the value, the compiler makes it where it stays.
+    #[inline(always)]
+    pub fn set_with<T: Any + Send>(&mut self, make: impl FnOnce() -> T) {
+        // If dropping the old one panics, or `make` does, there is none.
+        let drop = std::mem::replace(&mut self.kind, Of::<()>::KIND).drop;
+        // SAFETY: the value is of the kind of this function, and from here on nobody takes the place for one of it.
+        unsafe { drop(self.room.as_mut_ptr().cast()) };
+        self.fill(make());
+    }
+
+    /// Writes a value where there is none that has to be dropped.
+    #[inline(always)]
+    fn fill<T: Any + Send>(&mut self, value: T) {
+        let at = self.room.as_mut_ptr();
         // SAFETY: the room is exclusively ours, aligned as a usize, and large enough for what is written: for a T by
         // the test, for a Box always.
         unsafe {
@@ -60,7 +80,7 @@ impl Place {
                 false => at.cast::<Box<T>>().write(Box::new(value)),
             }
         }
-        place
+        self.kind = Of::<T>::KIND;
     }
 
     /// Whether the value is a T.
@@ -116,10 +136,22 @@ impl Drop for Place {
     }
 }
 
+/// An Arc of what `make` returns, which is made where it stays, as in [`Place::set_with`]. [`Arc::new`] has its value
+/// before the memory, and copies a large one there.
+#[inline(always)]
+pub(crate) fn arc_with<T>(make: impl FnOnce() -> T) -> Arc<T> {
+    let mut arc = Arc::new_uninit();
+    match Arc::get_mut(&mut arc) {
+        Some(place) => place.write(make()),
+        None => unreachable!("another reference to an Arc that was made here"),
+    };
+    // SAFETY: the only way here has written the value.
+    unsafe { arc.assume_init() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     fn check<T: Any + Send>(value: T, in_place: bool, same: impl Fn(&T) -> bool) {
         assert_eq!(Of::<T>::IN_PLACE, in_place);
@@ -143,5 +175,26 @@ mod tests {
         check([3_u64; WORDS], true, |v| *v == [3; WORDS]);
         check(1_u128, false, |v| *v == 1);
         check((), true, |()| true);
+    }
+
+    #[test]
+    fn a_value_that_is_replaced_is_dropped_once() {
+        let count = Arc::new(());
+        let mut place = Place::new(count.clone());
+        place.set_with(|| (count.clone(), [7_u8; ROOM]));
+        assert_eq!(Arc::strong_count(&count), 2);
+        assert!(place.downcast_ref::<(Arc<()>, [u8; ROOM])>().is_some_and(|v| v.1 == [7; ROOM]));
+        place.set_with(|| count.clone());
+        assert_eq!((Arc::strong_count(&count), place.downcast_ref()), (2, Some(&count)));
+        drop(place);
+        assert_eq!(Arc::strong_count(&count), 1);
+    }
+    #[test]
+    fn an_arc_has_the_value_that_was_made_for_it_and_drops_it_once() {
+        let count = Arc::new(());
+        let arc = arc_with(|| (count.clone(), [7_u8; ROOM]));
+        assert_eq!((Arc::strong_count(&count), arc.1), (2, [7; ROOM]));
+        drop(arc);
+        assert_eq!(Arc::strong_count(&count), 1);
     }
 }

@@ -180,7 +180,9 @@ pub(crate) fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
 /// Any acknowledgement.
 fn any(cx: &mut Cx<'_>, seg: &Seg, mut flags: u32) -> AckResult {
     let wants_packets = cx.tp.ca.ops.wants_packets();
-    let mut st = AckSt { ttl: seg.ttl, wants_packets, ..AckSt::default() };
+    // Not from parts: the samples would be copied.
+    let mut st = AckSt::default();
+    (st.ttl, st.wants_packets) = (seg.ttl, wants_packets);
     let prior_snd_una = cx.tp.snd_una;
     let is_sack_reneg = cx.tp.is_sack_reneg;
     let (ack_seq, ack) = (seg.seq, seg.ack_seq);

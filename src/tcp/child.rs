@@ -16,7 +16,7 @@ use crate::ip::{self, pktoptions, socket_headers};
 use crate::sock::packet::PacketInfo;
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
-use crate::sock::{Private, Sock, SockCommon, flag, ip_flag};
+use crate::sock::{Sock, SockCommon, flag, ip_flag};
 use crate::wire::seq::RawWindow;
 use crate::wire::tcp_options::TcpOptions;
 use std::sync::Arc;
@@ -32,9 +32,9 @@ pub(super) struct OpenedBy {
 }
 
 impl OpenedBy {
-    pub(super) fn of(skb: &Skb) -> OpenedBy {
-        let o = TcpOptions::parse(rcv::option_bytes(skb));
-        OpenedBy { len: skb.len() as u32, window: skb.tcp.window(), ecn: ecn::Opening::of(skb, &o), info: skb.rx }
+    /// `o`: its options.
+    pub(super) fn of(skb: &Skb, o: &TcpOptions) -> OpenedBy {
+        OpenedBy { len: skb.len() as u32, window: skb.tcp.window(), ecn: ecn::Opening::of(skb, o), info: skb.rx }
     }
 }
 
@@ -53,7 +53,7 @@ pub(super) fn syn_recv_sock(
     ulp::unlayered(&child, cx.tp);
     let parent: &Cx<'_> = cx;
     let hashed = child.try_own(parent.stack, parent.now, |g| {
-        g.private = Private::new(TcpSock::new(&parent.tp.net, parent.stack));
+        g.private.set_with(|| TcpSock::new(&parent.tp.net, parent.stack));
         let mut c = Cx::new(g)?;
         let c = &mut c;
         inherit(c, parent);
@@ -69,7 +69,7 @@ pub(super) fn syn_recv_sock(
             }
             pktoptions::begin(c.sk, info, req.as_mut().and_then(|r| r.cold.as_mut()?.pktopts.take()));
         }
-        if !c.tp.net.hashinfo.insert(c.stack, &key.tuple, Entry::Sock(c.sock.clone(), c.sk.bound_dev_if), replaces) {
+        if !c.tp.net.hashinfo.insert(key.hash, Entry::Sock(c.sock.clone(), c.sk.bound_dev_if), replaces) {
             return None;
         }
         let bound = c.tp.net.hashinfo.bind_again(c.sk.sport, child_holder(c.sk));
@@ -128,10 +128,9 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     s.ip_flags = l.ip_flags & !(ip_flag::PORT_LEFT | ip_flag::DEFER_CONNECT);
     (s.txrehash, s.force_reuse) = (l.txrehash, l.force_reuse);
     super::close::copy_options(c.tp, p.tp);
-    if !p.tp.ca_setsockopt {
-        // The listener's algorithm was the default when the listener was made: the child takes the present default
-        // (tcp_ca_openreq_child).
-        cong::assign(c);
+    if p.tp.ca_setsockopt {
+        // Else it was the default when the listener was made: the child has the present one (tcp_ca_openreq_child).
+        (c.tp.ca.ops, c.tp.ca_setsockopt) = (p.tp.ca.ops.clone(), true);
     }
 }
 

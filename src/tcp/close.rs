@@ -99,11 +99,14 @@ fn begin_close(cx: &mut Cx<'_>) -> bool {
 }
 
 /// Empties the receive queue; true when it held bytes that nobody has read.
+#[inline]
 fn purge_receive(cx: &mut Cx<'_>) -> bool {
+    !cx.sk.receive_queue.is_empty() && drop_received(cx)
+}
+
+#[inline(never)]
+fn drop_received(cx: &mut Cx<'_>) -> bool {
     let mut unread = false;
-    if cx.sk.receive_queue.is_empty() {
-        return unread;
-    }
     while let Some(skb) = cx.sk.receive_queue.pop_front() {
         let fin = u32::from(skb.tcp.flags & TcpFlags::FIN.bits() != 0);
         unread |= (skb.tcp.end_seq - fin).after(cx.tp.copied_seq);
@@ -240,8 +243,6 @@ fn release_ca(cx: &mut Cx<'_>) {
 /// The options a program set, which outlive a connection and pass to a listener's children.
 pub(super) fn copy_options(to: &mut TcpSock, from: &TcpSock) {
     to.nonagle = from.nonagle;
-    to.ca.ops = from.ca.ops.clone();
-    to.ca_setsockopt = from.ca_setsockopt;
     to.rx_opt.user_mss = from.rx_opt.user_mss;
     if *from.options() != Options::NONE {
         // TCP_DEFER_ACCEPT is the listener's.
@@ -292,6 +293,8 @@ pub(super) fn reset_connection(cx: &mut Cx<'_>) {
     let seq = cx.tp.write_seq + cx.tp.max_window.wrapping_add(2);
     let mut new = TcpSock::new(&cx.tp.net, cx.stack);
     copy_options(&mut new, cx.tp);
+    new.ca.ops = cx.tp.ca.ops.clone();
+    new.ca_setsockopt = cx.tp.ca_setsockopt;
     sock_ops::keep(&mut new, cx.tp);
     ulp::keep(&mut new, cx.tp);
     fastopen::server::remove(cx, false);

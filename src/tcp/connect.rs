@@ -3,12 +3,12 @@
 //! in process context with the sock owned. RFC 9293 §3.10.1; RFC 6056 §3.3.4 (ports), RFC 6528 (ISN), RFC 6191
 //! (time-wait ports). Linux: tcp_v4_connect, __inet_hash_connect, inet_csk_get_port, tcp_twsk_unique.
 
-use super::lookup::{Bound, Entry, Holder, tuple_of_sock};
+use super::lookup::{Bound, Entry, Holder, hash_of_sock, tuple_of_sock};
 use super::tcb::{Cx, MSS_DEFAULT};
 use super::timewait::{self, TimeWait};
-use super::{close, control, fastopen, listener, segment, set_state};
+use super::{close, control, fastopen, listener, metrics, segment, set_state};
 use crate::base::error::{Error, Result};
-use crate::base::hash::{Tuple, addr128};
+use crate::base::hash::addr128;
 use crate::counters::Mib;
 use crate::ip;
 use crate::ip::sockopt::own::{has_port_range, port_range};
@@ -92,7 +92,7 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
             if cx.tp.write_seq == SeqNum(0) {
                 cx.tp.write_seq = SeqNum(cx.stack.keys.isn(cx.now, &tuple));
             }
-            cx.tp.tsoffset = ts_offset(cx.stack, &tuple);
+            cx.tp.tsoffset = ts_offset(cx.stack, || metrics::pair_of(cx).ts_offset);
         }
         segment::set_txhash(cx);
         if fastopen::client::defer_connect(cx) { Ok(()) } else { control::connect(cx, None) }
@@ -131,8 +131,8 @@ fn scope(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
 }
 
 /// Offset of the timestamp clock towards a peer: none where `tcp_timestamps` is 2 (RFC 7323 §5.4).
-pub(super) fn ts_offset(stack: &Stack, t: &Tuple) -> u32 {
-    if stack.sysctl.tcp_timestamps() != 1 { 0 } else { stack.keys.ts_offset(t.saddr, t.daddr) }
+pub(super) fn ts_offset(stack: &Stack, of_pair: impl FnOnce() -> u32) -> u32 {
+    if stack.sysctl.tcp_timestamps() != 1 { 0 } else { of_pair() }
 }
 
 /// Enters the tables as SYN_SENT, choosing a port if none is bound (__inet_hash_connect).
@@ -163,11 +163,11 @@ fn hash_connect(cx: &mut Cx<'_>) -> Result<()> {
 /// Enters the sock's 4-tuple, taking a time-wait record's place where that is safe. `bound`: the program chose the
 /// port.
 fn try_tuple(cx: &mut Cx<'_>, bound: bool) -> bool {
-    let tuple = tuple_of_sock(cx.sk);
     let mut old: Option<Arc<TimeWait>> = None;
     let (stack, tp, now) = (cx.stack, &mut *cx.tp, cx.now);
     let loopback = cx.sk.saddr.is_loopback() || cx.sk.daddr.is_loopback();
-    let done = tp.net.hashinfo.insert(stack, &tuple, Entry::Sock(cx.sock.clone(), cx.sk.bound_dev_if), |e| {
+    let hash = hash_of_sock(stack, cx.sk);
+    let done = tp.net.hashinfo.insert(hash, Entry::Sock(cx.sock.clone(), cx.sk.bound_dev_if), |e| {
         let Entry::TimeWait(tw) = e else { return false };
         let Some(taken) = tw.reusable(stack, now, loopback, bound) else { return false };
         if !tp.repair {
@@ -270,9 +270,8 @@ pub fn unhash(cx: &mut Cx<'_>) {
             }
         }
         _ => {
-            let tuple = tuple_of_sock(cx.sk);
             let mine = |e: &Entry| matches!(e, Entry::Sock(s, _) if Arc::ptr_eq(s, cx.sock));
-            let gone = cx.tp.net.hashinfo.remove(cx.stack, &tuple, mine);
+            let gone = cx.tp.net.hashinfo.remove(hash_of_sock(cx.stack, cx.sk), mine);
             drop(gone);
         }
     }

@@ -10,8 +10,8 @@ use super::ecn::{self, EcnRequest};
 use super::fastopen::queue::FastOpenQueue;
 use super::fastopen::server::Decision;
 use super::listener::{self, ReqKey, Request, RequestCold};
-use super::lookup::{Entry, tuple_of};
-use super::metrics::{self, Pair};
+use super::lookup::Entry;
+use super::metrics;
 use super::rcv::{self, Reply};
 use super::segment::{self};
 use super::sock_ops::{self, Ends};
@@ -21,6 +21,7 @@ use super::tcb::{Cx, TcpSock};
 use super::timewait::{in_window, paws_reject};
 use super::{fastopen, mtu, rtt, window};
 use crate::base::env::Instant;
+use crate::base::error::Error;
 use crate::base::hash::Tuple;
 use crate::counters::{DropReason, Mib};
 use crate::ip;
@@ -48,13 +49,12 @@ pub fn listen_rcv(cx: &mut Cx<'_>, skb: Skb) {
         cx.stack.mib.inc(Mib::TcpExtTCPMinTTLDrop);
         return drop_skb(cx, DropReason::TcpMinTtl);
     }
-    let tuple = tuple_of(&info, sport, dport);
-    let key = ReqKey::new(cx.stack, tuple);
+    let key = ReqKey::of(cx.stack, &info, (sport, dport));
     let mut skb = skb;
     let requested = cx.tp.listener.as_ref().is_some_and(|l| l.has(&key));
     if !requested
         && !flags.contains(TcpFlags::SYN)
-        && let Some(Entry::Sock(child, _)) = cx.tp.net.hashinfo.established_from(cx.stack, &tuple, info.ifindex)
+        && let Some(Entry::Sock(child, _)) = cx.tp.net.hashinfo.established_from(cx.stack, &key.tuple, info.ifindex)
     {
         // The segment waited in the backlog while its request became a connection.
         skb.rx = None;
@@ -162,7 +162,8 @@ fn new_request(cx: &mut Cx<'_>, key: &ReqKey, info: &PacketInfo, dst: Arc<Dst>, 
     let timeout_us = sock_ops::timeout_init(cx, Some(ends));
     let (tstamp_ok, wscale_ok) = (agreed.ts_recent.is_some(), agreed.wscale.is_some());
     let (rcv_wnd, window_clamp, rcv_wscale) = init_rwin(cx, &dst, ends, tstamp_ok, wscale_ok);
-    Box::new(Request {
+    let pair = dst.hashes_of(&cx.stack.keys, info.dst, info.src);
+    let req = Request {
         saddr: info.dst,
         daddr: info.src,
         sport: key.tuple.sport,
@@ -173,7 +174,7 @@ fn new_request(cx: &mut Cx<'_>, key: &ReqKey, info: &PacketInfo, dst: Arc<Dst>, 
         snt_isn: agreed.snt_isn,
         mss: agreed.mss,
         ts_recent: agreed.ts_recent.unwrap_or(0),
-        ts_off: if tstamp_ok { ts_offset(cx.stack, &key.tuple) } else { 0 },
+        ts_off: if tstamp_ok { ts_offset(cx.stack, || pair.ts_offset) } else { 0 },
         txhash: segment::rnd_txhash(cx.stack),
         tstamp_ok,
         sack_ok: agreed.sack_ok,
@@ -197,7 +198,11 @@ fn new_request(cx: &mut Cx<'_>, key: &ReqKey, info: &PacketInfo, dst: Arc<Dst>, 
         deadline: Instant::ZERO,
         id: 0,
         dst,
-    })
+    };
+    match cx.tp.listener_mut() {
+        Some(l) => l.boxed(req),
+        None => Box::new(req),
+    }
 }
 
 /// Whether a SYN is answered with a cookie, because the queue is full or the sysctl says always. None: it is dropped
@@ -236,8 +241,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         return listendrop(cx, DropReason::TcpListenOverflow);
     }
     let opt = TcpOptions::parse(rcv::option_bytes(&skb));
-    let hop = ip::socket_headers::way_to(cx.sk, info.src);
-    let dst = match ip::route::lookup(cx.stack, hop, Some(info.dst), oif(cx.sk, info)) {
+    let dst = match route_back(cx, info) {
         Ok(d) if cx.sk.flag(flag::LOCALROUTE) && ip::route::on_link(cx.stack, &d).is_err() => {
             return listendrop(cx, DropReason::IpOutNoRoutes);
         }
@@ -247,8 +251,8 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
     // Without cookies the last quarter of the queue is for peers that have proved to be alive.
     let max = sysctl.tcp_max_syn_backlog();
     let nearly_full = !tw && sysctl.tcp_syncookies() == 0 && max.saturating_sub(qlen as i32) < max >> 2;
-    let pair = Pair::new(info.dst, info.src);
-    if nearly_full && !metrics::peer_is_proven(&cx.tp.net, cx.stack, pair, &dst, cx.now) {
+    let pair = || dst.hashes_of(&cx.stack.keys, info.dst, info.src);
+    if nearly_full && !metrics::peer_is_proven(&cx.tp.net, pair(), &dst, cx.now) {
         return listendrop(cx, DropReason::TcpReqQueueFull);
     }
     let timestamps = opt.timestamps.filter(|_| sysctl.tcp_timestamps() != 0);
@@ -285,13 +289,13 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
     let decision = fastopen::server::try_fastopen(cx, &skb, info, &opt, &req.dst);
     if let Some(queue) = &decision.open {
         let queue = queue.clone();
-        req = match open_child(cx, key, req, queue, &skb, &decision) {
+        req = match open_child(cx, key, req, queue, (&skb, &opt), &decision) {
             Ok(()) => return,
             Err(req) => req,
         };
     }
     let entry = Entry::Request(cx.sock.clone(), req.oif);
-    if !cx.tp.net.hashinfo.insert(cx.stack, &key.tuple, entry, |_| false) {
+    if !cx.tp.net.hashinfo.insert(key.hash, entry, |_| false) {
         // A connection with this 4-tuple was made meanwhile: the SYN is an old duplicate.
         return drop_skb(cx, DropReason::TcpInvalidSyn);
     }
@@ -336,8 +340,9 @@ fn cookie_check(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> O
     stack.mib.inc(Mib::TcpExtSyncookiesRecv);
     let opt = TcpOptions::parse(rcv::option_bytes(&skb));
     let timestamps = opt.timestamps.filter(|_| sysctl.tcp_timestamps() != 0);
+    let of_pair = || stack.keys.ts_offset(key.tuple.saddr, key.tuple.daddr);
     let said = timestamps.map(|(_, echo)| {
-        let offset = if echo != 0 { ts_offset(stack, &key.tuple) } else { 0 };
+        let offset = if echo != 0 { ts_offset(stack, of_pair) } else { 0 };
         syncookies::decode_timestamp(echo.wrapping_sub(offset))
     });
     let said = said.unwrap_or(Remembered::NOTHING);
@@ -350,8 +355,7 @@ fn cookie_check(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> O
         listendrop(cx, DropReason::TcpListenOverflow);
         return None;
     }
-    let hop = ip::socket_headers::way_to(cx.sk, info.src);
-    let Ok(dst) = ip::route::lookup(stack, hop, Some(info.dst), oif(cx.sk, info)) else {
+    let Ok(dst) = route_back(cx, info) else {
         drop_skb(cx, DropReason::IpOutNoRoutes);
         return None;
     };
@@ -377,7 +381,7 @@ fn cookie_check(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> O
     let mut req = new_request(cx, key, info, dst, agreed);
     let pktopts = ip::pktoptions::of_syn(cx.sk, &skb);
     req.cold = RequestCold { pktopts, hooks, ..RequestCold::default() }.boxed();
-    let by = OpenedBy::of(&skb);
+    let by = OpenedBy::of(&skb, &opt);
     let child = syn_recv_sock(cx, key, &mut Some(req), &by, |_| false, |c, _| first_segment(c, skb));
     match child {
         Some(child) => queue_add(cx, child),
@@ -393,7 +397,7 @@ fn open_child(
     key: &ReqKey,
     req: Box<Request>,
     queue: Arc<FastOpenQueue>,
-    skb: &Skb,
+    (skb, opt): (&Skb, &TcpOptions),
     decision: &Decision,
 ) -> Result<(), Box<Request>> {
     let mut req = Some(req);
@@ -402,7 +406,7 @@ fn open_child(
         cx,
         key,
         &mut req,
-        &OpenedBy::of(skb),
+        &OpenedBy::of(skb, opt),
         |_| false,
         |c, req| {
             fastopen::server::open_child(c, req, queue, skb, cookie);
@@ -424,6 +428,24 @@ fn open_child(
 fn oif(sk: &SockCommon, info: &PacketInfo) -> u32 {
     let link_local = matches!(info.src, IpAddr::V6(a) if a.segments()[0] & 0xffc0 == 0xfe80);
     if sk.bound_dev_if == 0 && link_local { info.ifindex } else { sk.bound_dev_if }
+}
+
+/// The route to the sender of a SYN. That of the last one mostly serves again (inet_csk_route_req).
+fn route_back(cx: &mut Cx<'_>, info: &PacketInfo) -> Result<Arc<Dst>, Error> {
+    let (stack, hop, oif) = (cx.stack, ip::socket_headers::way_to(cx.sk, info.src), oif(cx.sk, info));
+    if oif != 0 {
+        return ip::route::lookup(stack, hop, Some(info.dst), oif);
+    }
+    let Some(l) = cx.tp.listener_mut() else { return Err(Error::Inval) };
+    if let Some(dst) = &l.route
+        && dst.check(stack)
+        && dst.is_between(info.dst, hop)
+    {
+        return Ok(dst.clone());
+    }
+    let dst = ip::route::lookup(stack, hop, Some(info.dst), 0)?;
+    l.route = Some(dst.clone());
+    Ok(dst)
 }
 
 /// First window, its bound and its scale (tcp_openreq_init_rwin).
@@ -473,7 +495,7 @@ pub(super) fn with_request<R>(
 pub(super) fn unlink(cx: &mut Cx<'_>, key: &ReqKey) -> Option<Box<Request>> {
     let req = cx.tp.listener_mut()?.remove(key)?;
     let mine = |e: &Entry| matches!(e, Entry::Request(s, _) if Arc::ptr_eq(s, cx.sock));
-    drop(cx.tp.net.hashinfo.remove(cx.stack, &key.tuple, mine));
+    drop(cx.tp.net.hashinfo.remove(key.hash, mine));
     Some(req)
 }
 
@@ -642,7 +664,7 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
     }
     // TS.Recent is taken only here, from a peer that has proven to know our sequence number.
     let tsval = stamp.filter(|_| !seq.after(rcv_nxt)).map(|s| s.val);
-    establish(cx, key, skb, tsval);
+    establish(cx, key, skb, &opt, tsval);
     None
 }
 
@@ -701,19 +723,24 @@ pub(super) fn send_ack(
 
 /// The third segment of the handshake: a child sock replaces the request, processes the segment, and joins the accept
 /// queue. `tsval`: its timestamp, when it may be noted. Linux: inet_csk_complete_hashdance, tcp_child_process.
-fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, tsval: Option<u32>) {
+fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, opt: &TcpOptions, tsval: Option<u32>) {
     let Some(mut req) = cx.tp.listener_mut().and_then(|l| l.remove(key)) else { return };
     req.ts_recent = tsval.unwrap_or(req.ts_recent);
     let listener = cx.sock;
     let mine = |e: &Entry| matches!(e, Entry::Request(s, _) if Arc::ptr_eq(s, listener));
-    let by = OpenedBy::of(&skb);
+    let by = OpenedBy::of(&skb, opt);
+    let mut over = None;
     let child = syn_recv_sock(cx, key, &mut Some(req), &by, mine, |c, req| {
         rtt::synack_rtt_meas(c, req.snt_synack().filter(|_| req.num_retrans == 0));
+        over = Some(req);
         first_segment(c, skb);
     });
+    if let (Some(l), Some(req)) = (cx.tp.listener_mut(), over) {
+        l.keep(req);
+    }
     match child {
         Some(child) => queue_add(cx, child),
-        None => drop(cx.tp.net.hashinfo.remove(cx.stack, &key.tuple, mine)),
+        None => drop(cx.tp.net.hashinfo.remove(key.hash, mine)),
     }
 }
 

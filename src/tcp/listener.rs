@@ -6,7 +6,7 @@ use super::auth::RequestAuth;
 use super::challenge::ChallengeBudget;
 use super::connect::{self};
 use super::ecn::EcnRequest;
-use super::lookup::{Entry, Holder};
+use super::lookup::{Entry, Holder, tuple_of};
 use super::syncookies::Overflow;
 use super::tcb::{Cx, TcpSock};
 use super::{close, deferred, fastopen, migrate, set_state, sock_ops, ulp};
@@ -16,12 +16,14 @@ use crate::base::hash::{Tuple, addr128};
 use crate::sock::Sock;
 use crate::sock::dst::Dst;
 use crate::sock::ip_more::PktOptions;
+use crate::sock::packet::PacketInfo;
 use crate::sock::proto::SockRef;
 use crate::sock::reuseport::ReuseGroup;
 use crate::sock::state::State;
 use crate::stack::{Stack, TimerSlot};
 use crate::wire::seq::{SeqNum, WindowShift};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,13 +31,19 @@ use std::sync::Arc;
 /// A 4-tuple with its keyed hash, which stands for it in tables, as in `lookup`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ReqKey {
-    hash: u64,
+    pub hash: u64,
     pub tuple: Tuple,
 }
 
 impl ReqKey {
     pub(super) fn new(stack: &Stack, tuple: Tuple) -> ReqKey {
         ReqKey { hash: stack.keys.ehash64(&tuple), tuple }
+    }
+
+    /// Of a segment.
+    pub(super) fn of(stack: &Stack, info: &PacketInfo, (sport, dport): (u16, u16)) -> ReqKey {
+        let hash = stack.keys.ehash64_of((info.dst, dport), (info.src, sport));
+        ReqKey { hash, tuple: tuple_of(info, sport, dport) }
     }
 }
 
@@ -138,10 +146,6 @@ impl Request {
         (&mut self.last_oow_ack_ms, &mut self.cold.get_or_insert_default().challenge)
     }
 
-    fn place(&self) -> (Instant, u32) {
-        (self.deadline, self.id)
-    }
-
     /// Its 4-tuple.
     pub(super) fn tuple(&self) -> Tuple {
         let (saddr, daddr) = (addr128(self.saddr), addr128(self.daddr));
@@ -172,13 +176,19 @@ impl Hasher for Ready {
     }
 }
 
+/// By the hash of their 4-tuple. A slot is None while its request is in use (`take`).
+type Requests = HashMap<u64, Option<Box<Request>>, BuildHasherDefault<Ready>>;
+
+/// Requests for which a listener keeps memory.
+const QUEUES: usize = 64;
+
 /// Listener's queues.
 #[derive(Debug, Default)]
 pub struct Listener {
-    /// By the hash of their 4-tuple. A slot is None while its request is in use (`take`).
-    requests: HashMap<u64, Option<Box<Request>>, BuildHasherDefault<Ready>>,
-    /// Requests by time of their next SYN-ACK; the number makes equal times distinct and keeps them in order.
-    deadlines: BTreeMap<(Instant, u32), u64>,
+    requests: Requests,
+    /// Requests by time of their next SYN-ACK, the earliest first; the number makes equal times distinct and keeps them
+    /// in order. Entries of requests that have gone, or whose time is another one by now, are passed over.
+    deadlines: BinaryHeap<Reverse<(Instant, u32, u64)>>,
     next_id: u32,
     /// Requests that have not timed out yet (young).
     young: usize,
@@ -188,6 +198,10 @@ pub struct Listener {
     pub(super) heirs: Option<Arc<ReuseGroup>>,
     /// When SYNs were answered with cookies.
     pub(super) overflow: Overflow,
+    /// The way of the last SYN-ACK, looked up without an interface.
+    pub(super) route: Option<Arc<Dst>>,
+    /// The memory of a request that has become a connection, for the next one.
+    spare: Option<Box<Request>>,
 }
 
 impl Listener {
@@ -226,8 +240,8 @@ impl Listener {
         // It wraps: the numbers of requests of one time are near each other.
         self.next_id = self.next_id.wrapping_add(1);
         (req.deadline, req.id) = (at, self.next_id);
-        self.deadlines.insert(req.place(), key.hash);
         self.young += 1;
+        self.deadlines.push(Reverse((at, req.id, key.hash)));
         self.requests.insert(key.hash, Some(req));
     }
     /// Takes another listener's request over, with the time of its next SYN-ACK.
@@ -240,35 +254,74 @@ impl Listener {
     }
     pub(super) fn remove(&mut self, key: &ReqKey) -> Option<Box<Request>> {
         let req = self.requests.remove(&key.hash)??;
-        self.deadlines.remove(&req.place());
         if req.num_timeout == 0 {
             self.young = self.young.saturating_sub(1);
         }
         if self.requests.is_empty() {
             // After a SYN flood the memory of the queues is given back.
-            self.requests.shrink_to(64);
+            self.requests.shrink_to(QUEUES);
+            self.deadlines.clear();
+            self.deadlines.shrink_to(QUEUES);
+        } else {
+            self.forget_stale();
         }
         Some(req)
+    }
+    /// Whether an entry of `deadlines` is that of a request, which may be in use.
+    fn is_current(requests: &Requests, Reverse((at, id, hash)): &Reverse<(Instant, u32, u64)>) -> bool {
+        requests.get(hash).is_some_and(|slot| slot.as_ref().is_none_or(|r| (r.deadline, r.id) == (*at, *id)))
+    }
+    /// Half of the deadlines, at most, are not a request's.
+    fn forget_stale(&mut self) {
+        if self.deadlines.len() > QUEUES + 2 * self.requests.len() {
+            let requests = &self.requests;
+            self.deadlines.retain(|entry| Self::is_current(requests, entry));
+        }
+    }
+    /// The earliest deadline, and whose it is.
+    fn first(&mut self) -> Option<(Instant, u64)> {
+        while let Some(first) = self.deadlines.peek() {
+            if Self::is_current(&self.requests, first) {
+                return Some((first.0.0, first.0.2));
+            }
+            self.deadlines.pop();
+        }
+        None
     }
     /// Changes the time of a request's next SYN-ACK.
     pub(super) fn postpone(&mut self, key: &ReqKey, at: Instant) {
         if let Some(Some(req)) = self.requests.get_mut(&key.hash) {
-            self.deadlines.remove(&req.place());
             req.deadline = at;
-            self.deadlines.insert(req.place(), key.hash);
+            self.deadlines.push(Reverse((at, req.id, key.hash)));
+            self.forget_stale();
         }
     }
     pub(super) fn grew_old(&mut self) {
         self.young = self.young.saturating_sub(1);
     }
     /// The request whose SYN-ACK is due, if one is.
-    pub(super) fn due(&self, now: Instant) -> Option<ReqKey> {
-        let hash = *self.deadlines.first_key_value().filter(|(at, _)| at.0 <= now)?.1;
+    pub(super) fn due(&mut self, now: Instant) -> Option<ReqKey> {
+        let (_, hash) = self.first().filter(|(at, _)| *at <= now)?;
         Some(ReqKey { hash, tuple: self.requests.get(&hash)?.as_ref()?.tuple() })
     }
     /// The requests' 4-tuples (listings).
     pub(super) fn tuples(&self) -> impl Iterator<Item = Tuple> + '_ {
         self.requests.values().flatten().map(|req| req.tuple())
+    }
+    /// A request in memory of its own, that of one before if there is one.
+    pub(super) fn boxed(&mut self, req: Request) -> Box<Request> {
+        match self.spare.take() {
+            Some(mut spare) => {
+                *spare = req;
+                spare
+            }
+            None => Box::new(req),
+        }
+    }
+    /// Keeps the memory of a request that is over.
+    pub(super) fn keep(&mut self, mut req: Box<Request>) {
+        req.cold = None;
+        self.spare = Some(req);
     }
     pub(super) fn push_accept(&mut self, child: Arc<Sock>) {
         self.accept.push_back(child);
@@ -278,7 +331,7 @@ impl Listener {
 /// Arms the listener's timer for the earliest SYN-ACK to send again. One that is armed for earlier stays.
 pub(super) fn arm(cx: &mut Cx<'_>) {
     let Some(l) = cx.tp.listener_mut() else { return };
-    let Some((&(at, _), _)) = l.deadlines.first_key_value() else { return };
+    let Some((at, _)) = l.first() else { return };
     if l.timer.at().is_none_or(|t| at < t) {
         cx.stack.arm_sock(&mut l.timer, cx.sock, deferred::SYNACK_TIMER, at);
     }
@@ -331,14 +384,14 @@ pub(super) fn stop(cx: &mut Cx<'_>) {
     let Some(mut l) = cx.tp.cold.as_mut().and_then(|c| c.listener.take()) else { return };
     cx.stack.timers.cancel(&mut l.timer);
     fastopen::server::unlisten(cx);
-    for hash in l.deadlines.into_values() {
+    while let Some((_, hash)) = l.first() {
         let Some(req) = l.requests.remove(&hash).flatten() else { continue };
         let key = ReqKey { hash, tuple: req.tuple() };
         if l.heirs.as_deref().is_some_and(|group| migrate::request(cx, group, &key, req)) {
             continue;
         }
         let mine = |e: &Entry| matches!(e, Entry::Request(s, _) if Arc::ptr_eq(s, cx.sock));
-        drop(cx.tp.net.hashinfo.remove(cx.stack, &key.tuple, mine));
+        drop(cx.tp.net.hashinfo.remove(key.hash, mine));
     }
     for child in l.accept {
         if l.heirs.as_deref().is_some_and(|group| migrate::child(cx, group, &child)) {
@@ -378,7 +431,7 @@ mod tests {
         assert!(size_of::<super::Request>() <= 160);
         // A slot of `requests`, and one of `deadlines`.
         assert_eq!(
-            (size_of::<(u64, Option<Box<super::Request>>)>(), size_of::<((super::Instant, u32), u64)>()),
+            (size_of::<(u64, Option<Box<super::Request>>)>(), size_of::<(super::Instant, u32, u64)>()),
             (16, 24)
         );
     }

@@ -255,6 +255,11 @@ pub fn tuple_of_sock(sk: &SockCommon) -> Tuple {
     Tuple { saddr: addr128(sk.saddr), sport: sk.sport, daddr: addr128(sk.daddr), dport: sk.dport }
 }
 
+/// Its hash ([`Keys::ehash64`](crate::base::hash::Keys::ehash64)).
+pub(super) fn hash_of_sock(stack: &Stack, sk: &SockCommon) -> u64 {
+    stack.keys.ehash64_of((sk.saddr, sk.sport), (sk.daddr, sk.dport))
+}
+
 impl Default for TcpTables {
     fn default() -> Self {
         TcpTables {
@@ -277,23 +282,36 @@ impl TcpTables {
     /// The entry of a 4-tuple.
     pub fn established(&self, stack: &Stack, tuple: &Tuple) -> Option<Entry> {
         let key = stack.keys.ehash64(tuple);
-        let shard = self.eshard(key).lock();
-        let entry = shard.get(key)?;
-        if let Entry::Sock(sock, _) = entry {
-            sock.bring_in();
-        }
-        Some(entry.clone())
+        self.eshard(key).lock().get(key).cloned()
     }
 
     /// The same for a packet that arrived by device `ifindex`: what is bound to another one is not found
     /// (__inet_lookup_established).
     pub fn established_from(&self, stack: &Stack, tuple: &Tuple, ifindex: u32) -> Option<Entry> {
-        self.established(stack, tuple).filter(|entry| entry.takes_from(ifindex))
+        self.by_hash(stack.keys.ehash64(tuple), ifindex)
+    }
+
+    /// The same for a segment.
+    #[inline]
+    pub(super) fn of_segment(&self, stack: &Stack, info: &PacketInfo, (sport, dport): (u16, u16)) -> Option<Entry> {
+        self.by_hash(stack.keys.ehash64_of((info.dst, dport), (info.src, sport)), info.ifindex)
+    }
+
+    #[inline]
+    fn by_hash(&self, key: u64, ifindex: u32) -> Option<Entry> {
+        let shard = self.eshard(key).lock();
+        let entry = shard.get(key).filter(|entry| entry.takes_from(ifindex))?;
+        if let Entry::Sock(sock, _) = entry
+            && self.many.load(Ordering::Relaxed)
+        {
+            sock.bring_in();
+        }
+        Some(entry.clone())
     }
 
     /// SO_BINDTODEVICE of a connection has changed.
     pub fn rebind_device(&self, stack: &Stack, sock: &Arc<Sock>, sk: &SockCommon) {
-        let key = stack.keys.ehash64(&tuple_of_sock(sk));
+        let key = hash_of_sock(stack, sk);
         if let Some(Entry::Sock(found, bound)) = self.eshard(key).lock().get_mut(key)
             && Arc::ptr_eq(found, sock)
         {
@@ -323,9 +341,9 @@ impl TcpTables {
         }
     }
 
-    /// Enters a tuple; false, and no change, when it is taken and `replace` refuses to replace the present entry.
-    pub fn insert(&self, stack: &Stack, tuple: &Tuple, entry: Entry, replace: impl FnOnce(&Entry) -> bool) -> bool {
-        let key = stack.keys.ehash64(tuple);
+    /// Enters a tuple by its hash ([`Keys::ehash64`](crate::base::hash::Keys::ehash64)); false, and no change, when it
+    /// is taken and `replace` refuses to replace the present entry.
+    pub fn insert(&self, key: u64, entry: Entry, replace: impl FnOnce(&Entry) -> bool) -> bool {
         let mut map = self.eshard(key).lock();
         if map.get(key).is_some_and(|old| !replace(old)) {
             return false;
@@ -340,9 +358,8 @@ impl TcpTables {
         true
     }
 
-    /// Removes a tuple if `which` says the entry is the caller's.
-    pub fn remove(&self, stack: &Stack, tuple: &Tuple, which: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
-        let key = stack.keys.ehash64(tuple);
+    /// Removes a tuple, of which this is the hash, if `which` says the entry is the caller's.
+    pub fn remove(&self, key: u64, which: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
         let mut map = self.eshard(key).lock();
         if map.get(key).is_some_and(which) { map.remove(key) } else { None }
     }
@@ -656,7 +673,7 @@ mod tests {
         assert_eq!(foreseen(), None, "they are few");
         for saddr in 0..2 * (MANY * ESHARDS) as u128 {
             let tuple = Tuple { saddr, sport: 1, daddr: 0, dport: 1 };
-            assert!(t.insert(&stack, &tuple, Entry::Sock(b.clone(), 0), |_| false));
+            assert!(t.insert(stack.keys.ehash64(&tuple), Entry::Sock(b.clone(), 0), |_| false));
         }
         let key = foreseen().expect("they are many");
         assert!(matches!(t.eshard(key).lock().get(key), Some(Entry::Sock(found, _)) if Arc::ptr_eq(found, b)));

@@ -9,13 +9,9 @@ use super::net::TcpNet;
 use super::tcb::{CaState, Cx, INFINITE_SSTHRESH};
 use super::{cong, rtt};
 use crate::base::env::Instant;
-use crate::base::hash::{Tuple, addr128};
-use crate::sock::SockCommon;
-use crate::sock::dst::{Dst, RouteMetrics, rtax};
-use crate::stack::Stack;
+use crate::sock::dst::{Dst, PairHashes, RouteMetrics, rtax};
 use crate::sys::lock::Mutex;
 use crate::wire::tcp_options::FastOpenCookie;
-use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -27,20 +23,12 @@ const DEPTH: usize = 5;
 /// A block that nobody wrote for so long takes its route's metrics again (TCP_METRICS_TIMEOUT).
 const TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// A pair of addresses: ours, the peer's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pair {
-    saddr: u128,
-    daddr: u128,
-}
-
-impl Pair {
-    pub(super) fn new(saddr: IpAddr, daddr: IpAddr) -> Pair {
-        Pair { saddr: addr128(saddr), daddr: addr128(daddr) }
-    }
-
-    pub(super) fn of(sk: &SockCommon) -> Pair {
-        Pair::new(sk.saddr, sk.daddr)
+/// The ends of a connection.
+pub(super) fn pair_of(cx: &Cx<'_>) -> PairHashes {
+    let (keys, saddr, daddr) = (&cx.stack.keys, cx.sk.saddr, cx.sk.daddr);
+    match &cx.sk.dst {
+        Some(dst) => dst.hashes_of(keys, saddr, daddr),
+        None => PairHashes::new(keys, saddr, daddr),
     }
 }
 
@@ -150,7 +138,7 @@ fn mean(a: u32, b: u32) -> u32 {
 /// What is remembered of a peer (tcp_metrics_block).
 #[derive(Debug, Clone)]
 struct Block {
-    pair: Pair,
+    pair: PairHashes,
     /// When a connection or the route last wrote it.
     stamp: Instant,
     path: PathMetrics,
@@ -160,7 +148,7 @@ struct Block {
 impl Block {
     /// Takes the route's metrics again when it is too old (tcpm_check_stamp).
     fn check_stamp(&mut self, route: &RouteMetrics, now: Instant) {
-        if now - self.stamp > TIMEOUT {
+        if now.as_nanos().saturating_sub(self.stamp.as_nanos()) > TIMEOUT.as_nanos() as u64 {
             self.path = PathMetrics::of_route(route);
             self.stamp = now;
         }
@@ -172,24 +160,22 @@ impl Block {
 pub(crate) struct TcpMetrics(OnceLock<Box<[Mutex<Vec<Block>>]>>);
 
 impl TcpMetrics {
-    fn bucket(&self, stack: &Stack, pair: Pair) -> &Mutex<Vec<Block>> {
+    fn bucket(&self, pair: &PairHashes) -> &Mutex<Vec<Block>> {
         let buckets = self.0.get_or_init(|| (0..BUCKETS).map(|_| Mutex::default()).collect());
-        let ends = Tuple { saddr: pair.saddr, sport: 0, daddr: pair.daddr, dport: 0 };
-        &buckets[stack.keys.ehash64(&ends) as usize % BUCKETS]
+        &buckets[pair.hash as usize % BUCKETS]
     }
 
     /// Reads or changes the block of a peer, if there is one (tcp_get_metrics without `create`).
     fn with<R>(
         &self,
-        stack: &Stack,
-        pair: Pair,
+        pair: PairHashes,
         route: &RouteMetrics,
         now: Instant,
         f: impl FnOnce(&mut Block) -> R,
     ) -> Option<R> {
         // Nothing was ever remembered: no table is made to find that out.
         self.0.get()?;
-        let mut bucket = self.bucket(stack, pair).lock();
+        let mut bucket = self.bucket(&pair).lock();
         let block = bucket.iter_mut().find(|b| b.pair == pair)?;
         block.check_stamp(route, now);
         Some(f(block))
@@ -197,15 +183,8 @@ impl TcpMetrics {
 
     /// The same, of a block that is made where there is none; that may displace the oldest of its bucket
     /// (tcp_get_metrics, tcpm_new).
-    fn with_new<R>(
-        &self,
-        stack: &Stack,
-        pair: Pair,
-        route: &RouteMetrics,
-        now: Instant,
-        f: impl FnOnce(&mut Block) -> R,
-    ) -> R {
-        let mut bucket = self.bucket(stack, pair).lock();
+    fn with_new<R>(&self, pair: PairHashes, route: &RouteMetrics, now: Instant, f: impl FnOnce(&mut Block) -> R) -> R {
+        let mut bucket = self.bucket(&pair).lock();
         if let Some(block) = bucket.iter_mut().find(|b| b.pair == pair) {
             block.check_stamp(route, now);
             return f(block);
@@ -223,12 +202,12 @@ impl TcpMetrics {
 
     /// What Fast Open remembers of the peer (tcp_fastopen_cache_get).
     pub(super) fn fastopen(&self, cx: &Cx<'_>) -> Option<FastOpenMetrics> {
-        self.with(cx.stack, Pair::of(cx.sk), route_of(cx), cx.now, |b| b.fastopen)
+        self.with(pair_of(cx), route_of(cx), cx.now, |b| b.fastopen)
     }
 
     /// Changes that.
     pub(super) fn set_fastopen(&self, cx: &Cx<'_>, f: impl FnOnce(&mut FastOpenMetrics)) {
-        self.with_new(cx.stack, Pair::of(cx.sk), route_of(cx), cx.now, |b| f(&mut b.fastopen));
+        self.with_new(pair_of(cx), route_of(cx), cx.now, |b| f(&mut b.fastopen));
     }
 
     fn clear(&self) {
@@ -247,16 +226,16 @@ pub(super) fn update(cx: &Cx<'_>) {
     if cx.stack.sysctl.tcp_no_metrics_save() || cx.sk.dst.is_none() {
         return;
     }
-    let (metrics, pair, route, now) = (&cx.tp.net.metrics, Pair::of(cx.sk), route_of(cx), cx.now);
+    let (metrics, pair, route, now) = (&cx.tp.net.metrics, pair_of(cx), route_of(cx), cx.now);
     if cx.tp.backoff != 0 || cx.tp.srtt_us == 0 {
-        metrics.with(cx.stack, pair, route, now, |b| {
+        metrics.with(pair, route, now, |b| {
             if !b.path.locked(rtax::RTT) {
                 b.path.rtt = 0;
             }
         });
         return;
     }
-    metrics.with_new(cx.stack, pair, route, now, |b| {
+    metrics.with_new(pair, route, now, |b| {
         b.path.learn_rtt(cx.tp.srtt_us, cx.tp.mdev_us);
         b.path.learn_window(cx);
         b.stamp = now;
@@ -271,7 +250,7 @@ pub(crate) fn init(cx: &mut Cx<'_>) {
     cx.tp.dst_pending_confirm = true;
     // A handshake that lost a SYN says nothing about how much the path carries.
     cx.tp.snd_ssthresh = INFINITE_SSTHRESH;
-    let known = cx.tp.net.metrics.with(cx.stack, Pair::of(cx.sk), route_of(cx), cx.now, |b| b.path);
+    let known = cx.tp.net.metrics.with(pair_of(cx), route_of(cx), cx.now, |b| b.path);
     let known = known.filter(|_| cx.sk.dst.is_some()).unwrap_or_default();
     if known.locked(rtax::CWND) {
         cx.tp.cold_mut().snd_cwnd_clamp = known.cwnd;
@@ -296,8 +275,8 @@ pub(crate) fn init(cx: &mut Cx<'_>) {
 }
 
 /// Whether a connection with the peer has ended well before: its RTT is known (tcp_peer_is_proven).
-pub(super) fn peer_is_proven(net: &TcpNet, stack: &Stack, pair: Pair, dst: &Dst, now: Instant) -> bool {
-    net.metrics.with(stack, pair, &dst.metrics, now, |b| b.path.rtt != 0).unwrap_or(false)
+pub(super) fn peer_is_proven(net: &TcpNet, pair: PairHashes, dst: &Dst, now: Instant) -> bool {
+    net.metrics.with(pair, &dst.metrics, now, |b| b.path.rtt != 0).unwrap_or(false)
 }
 
 /// Forgets all peers (`ip tcp_metrics flush all`).

@@ -35,7 +35,7 @@ pub(super) fn request(cx: &Cx<'_>, group: &ReuseGroup, key: &ReqKey, req: Box<Re
     to_heir(cx, group, &key.tuple, |heir| {
         let entry = Entry::Request(heir.sock.clone(), req.oif);
         let mine = |e: &Entry| matches!(e, Entry::Request(s, _) if Arc::ptr_eq(s, cx.sock));
-        if !cx.tp.net.hashinfo.insert(cx.stack, &key.tuple, entry, mine) {
+        if !cx.tp.net.hashinfo.insert(key.hash, entry, mine) {
             return false;
         }
         if let Some(l) = heir.tp.listener_mut() {

@@ -150,19 +150,13 @@ pub mod deferred {
 
 /// Moves the connection along an arrow of Figure 5 (`State::next`) and keeps the counters that go with it
 /// (tcp_set_state): CurrEstab, EstabResets; a closed connection leaves the tables.
+// Most callers name the state, by which most of this falls away.
+#[inline(always)]
 pub fn set_state(cx: &mut Cx<'_>, new: State) {
     let old = cx.state();
     debug_assert!(old.leads_to(new), "no arrow leads from {old:?} to {new:?}");
     sock_ops::state(cx, old, new);
-    if old != new {
-        let (sock, sk) = (cx.sock, &*cx.sk);
-        cx.stack.mib.trace.point(|| {
-            // Linux copies an accepted connection from its listener (inet_csk_clone_lock): it comes from LISTEN.
-            let old = if (old, new) == (State::Close, State::SynRecv) { State::Listen } else { old };
-            let (protocol, local, peer) = (sock.protocol, sk.local(), sk.peer());
-            Event::SetState { protocol, local, peer, old: old as u8, new: new as u8 }
-        });
-    }
+    cx.stack.mib.trace.point_if(|| state_event(cx, old, new));
     match new {
         State::Established if old != State::Established => cx.stack.mib.inc(Mib::TcpCurrEstab),
         State::CloseWait if old == State::SynRecv => cx.stack.mib.inc(Mib::TcpCurrEstab),
@@ -176,14 +170,27 @@ pub fn set_state(cx: &mut Cx<'_>, new: State) {
         cx.stack.mib.dec(Mib::TcpCurrEstab);
     }
     if new == State::Close {
-        // Out of the tables before the state says so: nobody finds a closed connection there.
-        connect::unhash(cx);
-        if !cx.sk.flag(crate::sock::flag::BINDPORT_LOCK) {
-            connect::put_port(cx);
-        }
+        return closed(cx);
     }
     cx.sock.set_state(new);
-    if new == State::Close {
-        connect::rehold(cx);
+}
+
+/// The state is to be CLOSED: the connection leaves the tables, and the port is free unless the program bound it.
+#[inline(never)]
+fn closed(cx: &mut Cx<'_>) {
+    // Before the state says so: nobody finds a closed connection there.
+    connect::unhash(cx);
+    if !cx.sk.flag(crate::sock::flag::BINDPORT_LOCK) {
+        connect::put_port(cx);
     }
+    cx.sock.set_state(State::Close);
+    connect::rehold(cx);
+}
+
+#[cold]
+fn state_event(cx: &Cx<'_>, old: State, new: State) -> Option<Event> {
+    // Linux copies an accepted connection from its listener (inet_csk_clone_lock): it comes from LISTEN.
+    let shown = if (old, new) == (State::Close, State::SynRecv) { State::Listen } else { old };
+    let (protocol, local, peer) = (cx.sock.protocol, cx.sk.local(), cx.sk.peer());
+    (old != new).then_some(Event::SetState { protocol, local, peer, old: shown as u8, new: new as u8 })
 }

@@ -7,7 +7,7 @@ use super::tcb::{Cx, TcpSock};
 use super::timewait::TimeWait;
 use super::{
     auth, close, connect, deferred, handshake, input, ioctl, listener, migrate, output, rcv, rcvbuf, recvmsg, sendmsg,
-    sockopt, synack, timer, tstamp,
+    sockopt, synack, tfb, timer, tstamp,
 };
 use crate::base::error::{Error, Result};
 use crate::base::hash::Tuple;
@@ -24,7 +24,7 @@ use crate::sock::reuseport::Membership;
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
 use crate::sock::wait::Events;
-use crate::sock::{Private, Sock, SockGuard, SockState};
+use crate::sock::{Sock, SockGuard, SockState};
 use crate::stack::Stack;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::TcpHeader;
@@ -150,7 +150,11 @@ impl Proto for Tcp {
     }
 
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
-        sk.private = Private::new(TcpSock::new(&self.0, sk.stack));
+        let stack = sk.stack;
+        sk.private.set_with(|| TcpSock::new(&self.0, stack));
+        if let Some(tp) = sk.private.downcast_mut() {
+            tfb::assign(tp);
+        }
         sk.common.txrehash = sk.stack.sysctl.txrehash() != 0;
         if sk.sock.family == AF_INET6 {
             sk.common.ip_flags |= flowlabel::of_new_socket(sk.stack);

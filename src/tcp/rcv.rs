@@ -4,7 +4,7 @@
 //! tcp_v4_rcv, tcp_v4_send_reset, tcp_v4_err, and their IPv6 twins.
 
 use super::auth::{self, AoHeader, Signer};
-use super::lookup::{Entry, tuple_of};
+use super::lookup::Entry;
 use super::net::TcpNet;
 use super::segment::{Options, put_header};
 use super::tcb::Cx;
@@ -315,8 +315,7 @@ pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketI
     if info.src.is_unspecified() || info.src.is_multicast() || sport == 0 && dport == 0 {
         return stack.mib.drop(DropReason::IpInvalidSource);
     }
-    let tuple = tuple_of(info, sport, dport);
-    match net.hashinfo.established_from(stack, &tuple, info.ifindex) {
+    match net.hashinfo.of_segment(stack, info, (sport, dport)) {
         Some(Entry::Sock(sock, _)) => {
             add_backlog(stack, &sock, skb, info.now);
             return;

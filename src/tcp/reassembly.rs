@@ -392,10 +392,15 @@ fn merge_right(cx: &mut Cx<'_>, at: Pos, end_seq: SeqNum) {
 }
 
 /// Empties the out-of-order queue.
+#[inline]
 pub(crate) fn purge_ooo(cx: &mut Cx<'_>) {
-    if cx.tp.ooo_queue.is_empty() {
-        return;
+    if !cx.tp.ooo_queue.is_empty() {
+        drop_ooo(cx);
     }
+}
+
+#[cold]
+fn drop_ooo(cx: &mut Cx<'_>) {
     while let Some(skb) = cx.tp.ooo_mut().pop_back() {
         mem::uncharge_rmem(cx.sock, cx.sk, skb.truesize);
     }

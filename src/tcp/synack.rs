@@ -143,7 +143,7 @@ pub(super) fn rtx_synack(cx: &mut Cx<'_>, req: &mut Request) -> bool {
 /// more than half full and most requests are old, old requests are dropped sooner. Linux: reqsk_timer_handler.
 pub(super) fn synack_timer(cx: &mut Cx<'_>) {
     listener::timer_fired(cx);
-    while let Some(key) = cx.tp.listener.as_ref().and_then(|l| l.due(cx.now)) {
+    while let Some(key) = cx.tp.listener_mut().and_then(|l| l.due(cx.now)) {
         one_timeout(cx, &key);
     }
     listener::arm(cx);

@@ -12,7 +12,6 @@ use super::minmax::MinMax;
 use super::net::TcpNet;
 use super::queue::SegQueue;
 use super::rtx::RtxQueue;
-use super::tfb;
 use crate::base::env::Instant;
 use crate::sock::{Sock, SockCommon, SockGuard};
 use crate::stack::{Stack, TimerSlot};
@@ -235,7 +234,7 @@ macro_rules! zero_but {
         }
 
         impl $name {
-            #[inline]
+            #[inline(always)]
             fn zero($($given: $gty),*) -> $name {
                 $name { $($given,)* $($zero: Default::default(),)* }
             }
@@ -515,8 +514,11 @@ pub(crate) const TIMEOUT_INIT_US: u32 = 1_000_000;
 pub(crate) const MSS_DEFAULT: u16 = 536;
 
 impl TcpSock {
-    /// A closed connection with the stack's defaults (tcp_init_sock).
+    /// A closed connection with the stack's defaults (tcp_init_sock, tcp_assign_congestion_control), of this TCP.
+    // What may panic is done first, so that the compiler can make it where it stays.
+    #[inline(always)]
     pub fn new(net: &Arc<TcpNet>, stack: &Stack) -> TcpSock {
+        let reordering = stack.sysctl.tcp_reordering().max(0) as u32;
         let ca = CongState { ops: net.cong.default_for(stack), algo: None };
         let mut tp = TcpSock::zero(net.clone(), ca);
         tp.mss_cache = u32::from(MSS_DEFAULT);
@@ -525,7 +527,7 @@ impl TcpSock {
         tp.gso_max_segs = 1;
         tp.snd_cwnd = INIT_CWND;
         tp.snd_ssthresh = INFINITE_SSTHRESH;
-        tp.reordering = stack.sysctl.tcp_reordering().max(0) as u32;
+        tp.reordering = reordering;
         tp.rack.reo_wnd_steps = 1;
         tp.rtt_min = MinMax::new(u32::MAX, 0);
         tp.pacing_rate = u64::MAX;
@@ -536,7 +538,6 @@ impl TcpSock {
         tp.rto_us = TIMEOUT_INIT_US;
         // Half of the buffer is assumed to be payload, until the ratio is measured.
         tp.scaling_ratio = 128;
-        tfb::assign(&mut tp);
         tp
     }
 }

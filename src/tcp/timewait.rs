@@ -5,7 +5,7 @@
 use super::auth::{self, Kept, NoKey};
 use super::challenge::oow_rate_limited;
 use super::input::paws_accepts;
-use super::lookup::{Bound, Entry, tuple_of_sock};
+use super::lookup::{Bound, Entry, hash_of_sock};
 use super::net::TcpNet;
 use super::tcb::Cx;
 use super::tw_timer::Place;
@@ -143,7 +143,6 @@ pub(crate) fn time_wait(cx: &mut Cx<'_>, state: State, timeo: Duration) {
 }
 
 fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
-    let tuple = tuple_of_sock(cx.sk);
     let rto = Duration::from_micros(u64::from(cx.tp.rto_us)) * 7 / 2;
     let timeo = if state == State::TimeWait { TIMEWAIT_LEN } else { timeo.max(rto) };
     // The hold on the port moves to the record; a sock that the program bound and still holds keeps its own.
@@ -187,7 +186,7 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
     cx.tp.net.hashinfo.tw_timers.arm(cx.stack, &tw, at);
     // Counted by how long it is going to wait (inet_twsk_schedule).
     cx.stack.mib.inc(if timeo <= TW_KILLED { Mib::TcpExtTWKilled } else { Mib::TcpExtTW });
-    cx.tp.net.hashinfo.insert(cx.stack, &tuple, Entry::TimeWait(tw), |_| true);
+    cx.tp.net.hashinfo.insert(hash_of_sock(cx.stack, cx.sk), Entry::TimeWait(tw), |_| true);
 }
 
 /// Frees a record's timer and port. The caller removes it from the table. Linux: inet_twsk_deschedule_put's rest.
@@ -205,7 +204,7 @@ pub(super) fn forget(net: &TcpNet, tw: &Arc<TimeWait>) {
 /// Takes a record out of the table and forgets it.
 pub(super) fn kill(net: &TcpNet, stack: &Stack, tw: &Arc<TimeWait>) {
     let mine = |e: &Entry| matches!(e, Entry::TimeWait(t) if Arc::ptr_eq(t, tw));
-    let gone = net.hashinfo.remove(stack, &tw.tuple(), mine);
+    let gone = net.hashinfo.remove(stack.keys.ehash64(&tw.tuple()), mine);
     forget(net, tw);
     drop(gone);
 }

@@ -76,12 +76,20 @@ impl TwTimers {
         let mut lists = shard.0.lock();
         let (old, _) = tw.place.get();
         let gone = if old > tick { lists.take(tw) } else { None };
-        if old == 0 || gone.is_some() {
-            let list = lists.by_tick.entry(tick).or_default();
-            tw.place.set(tick, list.len());
-            list.push(tw.clone());
-            shard.arm(stack, &mut lists);
+        if old != 0 && gone.is_none() {
+            return;
         }
+        // Most end in the last tick, whose list there is already, with a timer for it or for an earlier one.
+        if let Some(mut last) = lists.by_tick.last_entry()
+            && *last.key() == tick
+        {
+            tw.place.set(tick, last.get().len());
+            return last.get_mut().push(tw.clone());
+        }
+        let list = lists.by_tick.entry(tick).or_default();
+        tw.place.set(tick, list.len());
+        list.push(tw.clone());
+        shard.arm(stack, &mut lists);
     }
 
     /// Takes a record out of its list.

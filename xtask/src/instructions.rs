@@ -19,7 +19,7 @@ struct Operation {
 }
 
 const OPERATIONS: [Operation; 3] = [
-    Operation { name: "connection", what: "connect, a byte each way, close", times: 150, most: 84_600 },
+    Operation { name: "connection", what: "connect, a byte each way, close", times: 150, most: 79_600 },
     Operation { name: "exchange", what: "a byte each way", times: 1000, most: 17_260 },
     Operation { name: "message", what: "100 bytes one way, and their ACK", times: 1000, most: 11_700 },
 ];

@@ -239,6 +239,16 @@ fn every_bit_of_a_tuple_counts_in_the_hash() {
     }
 }
 
+#[test]
+fn the_ends_of_a_segment_have_the_hash_of_their_tuple() {
+    let (keys, v6) = (keys(1), IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]));
+    let ends = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([192, 0, 2, 9]), v6, IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])];
+    for (s, d) in ends.into_iter().flat_map(|s| ends.map(|d| (s, d))) {
+        let tuple = Tuple { saddr: addr128(s), sport: 40_000, daddr: addr128(d), dport: 80 };
+        assert_eq!(keys.ehash64_of((s, 40_000), (d, 80)), keys.ehash64(&tuple), "{s} {d}");
+    }
+}
+
 /// All ports in one table, and those that an attacker would choose: multiples of a power of two.
 #[test]
 fn ports_spread_over_a_table() {

@@ -552,11 +552,6 @@ pub fn cong_avoid_ai(cx: &mut Cx<'_>, w: u32, acked: u32) {
     tp.snd_cwnd = tp.snd_cwnd.min(tp.snd_cwnd_clamp).max(1);
 }
 
-/// Selects the default algorithm of the stack (tcp_assign_congestion_control).
-pub(crate) fn assign(cx: &mut Cx<'_>) {
-    cx.tp.ca = CongState { ops: cx.tp.net.cong.default_for(cx.stack), algo: None };
-}
-
 /// Selects the algorithm that the route names (RTAX_CC_ALGO), whatever the program or the sysctl selected. An
 /// unregistered one is ignored. True: the route names one (tcp_ca_dst_init).
 pub(super) fn dst_init(cx: &mut Cx<'_>) -> bool {

@@ -318,7 +318,15 @@ pub(in crate::tcp) fn established(cx: &mut Cx<'_>) {
 
 /// The child is done with its request. `by_rst`: it was reset; if a program has it already, it keeps its place among
 /// those that wait (reqsk_fastopen_remove).
+#[inline]
 pub(in crate::tcp) fn remove(cx: &mut Cx<'_>, by_rst: bool) {
+    if cx.tp.has_fastopen_rsk() {
+        drop_rsk(cx, by_rst);
+    }
+}
+
+#[cold]
+fn drop_rsk(cx: &mut Cx<'_>, by_rst: bool) {
     if let Some(rsk) = cx.tp.fastopen_if_any().and_then(|f| f.rsk.take()) {
         rsk.queue.leave(cx.now, by_rst && !cx.tp.not_accepted);
     }

@@ -8,11 +8,11 @@ fn plain() -> RouteMetrics {
 }
 
 fn known(cx: &Cx<'_>) -> Option<PathMetrics> {
-    cx.tp.net.metrics.with(cx.stack, Pair::new(HERE, THERE), route_of(cx), cx.now, |b| b.path)
+    cx.tp.net.metrics.with(PairHashes::new(&cx.stack.keys, HERE, THERE), route_of(cx), cx.now, |b| b.path)
 }
 
 fn set_known(cx: &Cx<'_>, path: PathMetrics) {
-    cx.tp.net.metrics.with_new(cx.stack, Pair::of(cx.sk), route_of(cx), cx.now, |b| b.path = path);
+    cx.tp.net.metrics.with_new(pair_of(cx), route_of(cx), cx.now, |b| b.path = path);
 }
 
 fn set_route(cx: &mut Cx<'_>, metrics: RouteMetrics) {
@@ -24,17 +24,17 @@ fn set_route(cx: &mut Cx<'_>, metrics: RouteMetrics) {
 fn a_bucket_forgets_the_oldest_and_the_table_does_not_grow_beyond_its_bound() {
     let bench = Bench::new();
     let metrics = TcpMetrics::default();
-    let pair = |n: u32| Pair::new(Ipv4Addr::LOCALHOST.into(), Ipv4Addr::from(n).into());
+    let pair = |n: u32| PairHashes::new(&bench.stack.keys, Ipv4Addr::LOCALHOST.into(), Ipv4Addr::from(n).into());
     const MANY: u32 = 20_000;
     for n in 0..MANY {
         let now = Instant::from_nanos(u64::from(n));
-        metrics.with_new(&bench.stack, pair(n), &plain(), now, |b| b.fastopen.mss = n as u16);
+        metrics.with_new(pair(n), &plain(), now, |b| b.fastopen.mss = n as u16);
     }
     let all = || metrics.0.get().unwrap().iter().map(|b| b.lock().len());
     assert!(all().all(|len| len <= DEPTH + 1), "{:?}", all().max());
     assert!(all().sum::<usize>() > BUCKETS * DEPTH, "buckets are filled evenly");
     let end = Instant::from_nanos(u64::from(MANY));
-    let known = |n| metrics.with(&bench.stack, pair(n), &plain(), end, |b| b.fastopen.mss);
+    let known = |n| metrics.with(pair(n), &plain(), end, |b| b.fastopen.mss);
     assert_eq!(known(MANY - 1), Some((MANY - 1) as u16), "the last is remembered");
     assert_eq!((0..100).filter(|n| known(*n).is_some()).count(), 0, "the first are forgotten");
     metrics.clear();
@@ -132,7 +132,7 @@ fn a_connection_that_ends_is_remembered_unless_the_sysctl_or_a_reset_says_otherw
         update(cx);
         assert_eq!(known(cx).map(|m| (m.rtt, m.cwnd)), Some((800_000, 10)));
         let dst = cx.sk.dst.clone().unwrap();
-        let proven = |cx: &Cx<'_>| peer_is_proven(&cx.tp.net, cx.stack, Pair::of(cx.sk), &dst, cx.now);
+        let proven = |cx: &Cx<'_>| peer_is_proven(&cx.tp.net, pair_of(cx), &dst, cx.now);
         assert!(proven(cx));
         // It ends while its last data is sent again and again: the RTT is not to be relied on.
         cx.tp.backoff = 1;

@@ -267,9 +267,10 @@ fn the_registry_knows_who_has_what() {
     b.stack.sysctl.set("net.ipv4.tcp_stack", "alternative").unwrap();
     assert_eq!(net.tfb.users(), [("alternative".to_owned(), 1)], "the default of new sockets is no socket");
     assert_eq!(b.stack.sysctl.set("net.ipv4.tcp_stack", "other"), Err(Error::NoEnt));
-    let tp = TcpSock::new(&net, &b.stack);
-    assert_eq!((name(&tp), net.tfb.users()[0].1), ("alternative", 2));
-    drop(tp);
+    let sock = crate::inet::create(&b.stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
+    assert_eq!(sock.lock(&b.stack).private.downcast_ref().map(name), Some("alternative"));
+    assert_eq!(net.tfb.users()[0].1, 2);
+    drop(sock);
     b.with(|cx| set(cx, "default")).unwrap();
     assert_eq!(unregister(&b.stack, "alternative"), Err(Error::Busy), "it is the default");
     b.stack.sysctl.set("net.ipv4.tcp_stack", "default").unwrap();
