@@ -148,7 +148,7 @@ impl<A: Datagrams, B: Datagrams> Ends<'_, A, B> {
         })
     }
 
-    /// A connection: connect, one byte each way, close, the client first.
+    /// A connection: connect, one byte each way, close, the server first.
     fn connect_close(&self) -> Op {
         let (listener, addr) = self.far(|stack, ip| stack.listen(ip));
         let (near, far) = (self.near.0.clone(), self.far.0.clone());
@@ -184,19 +184,19 @@ fn pin(n: usize) {
     }
 }
 
-/// Both threads, in turns of one and of two; `make` is called in each thread.
-fn turns(make: &(dyn Fn() -> Op + Sync)) -> [Best; 2] {
+/// Both threads, in turns of one and of two; `make` is called in each thread for the turns in which it takes part.
+fn turns(make: Make<'_>) -> [Best; 2] {
     let (barrier, results) = (Barrier::new(2), Mutex::new(Vec::new()));
     let mut best = [Best { rate: 0.0, cpu: f64::INFINITY }; 2];
     std::thread::scope(|s| {
         let thread = |me: usize| {
             pin(me);
-            let mut op = make();
+            let mut ops = THREADS.map(|threads| (me < threads).then(|| make(threads)));
             // The first turn warms up.
             for turn in 0..=TURNS {
-                for threads in THREADS {
+                for (threads, op) in THREADS.into_iter().zip(&mut ops) {
                     barrier.wait();
-                    if me < threads {
+                    if let Some(op) = op {
                         let (begin, used, mut n) = (Instant::now(), cpu_time(), 0u32);
                         while begin.elapsed() < TURN {
                             (0..8).for_each(|_| op());
@@ -228,7 +228,7 @@ fn turns(make: &(dyn Fn() -> Op + Sync)) -> [Best; 2] {
 }
 
 /// Runs one stack's part of a row; the rate of two threads as a multiple of one's.
-fn gain(bench: &mut Bench, report: &mut Report, name: &str, make: &(dyn Fn() -> Op + Sync)) -> Option<f64> {
+fn gain(bench: &mut Bench, report: &mut Report, name: &str, make: Make<'_>) -> Option<f64> {
     let mut best = None;
     bench.attempt(report, name, |_| {
         best = Some(turns(make));
@@ -245,8 +245,8 @@ fn gain(bench: &mut Bench, report: &mut Report, name: &str, make: &(dyn Fn() -> 
     Some(two.rate / one.rate)
 }
 
-/// A way to make an operation on a stack.
-type Make<'a> = &'a (dyn Fn() -> Op + Sync);
+/// A way to make an operation on a stack, for turns of so many threads.
+type Make<'a> = &'a (dyn Fn(usize) -> Op + Sync);
 
 fn row(bench: &mut Bench, report: &mut Report, (what, group): (&str, &str), kernel: Make<'_>, ours: Make<'_>) {
     let kernel = gain(bench, report, &format!("cores/{group}/kernel"), kernel);
@@ -265,11 +265,11 @@ pub fn run(bench: &mut Bench, report: &mut Report) {
     let k = Ends { near: (&Kernel, ip), far: (&Kernel, ip), namespace: None };
     let o = Ends { near: (&ours, ip), far: (&ours, ip), namespace: None };
     let b = bench;
-    row(b, report, ("loopback, 1 byte each way", "exchanges"), &|| k.exchanges(), &|| o.exchanges());
-    row(b, report, ("loopback, datagrams of 64 B", "udp"), &|| k.datagrams(false), &|| o.datagrams(false));
-    row(b, report, ("loopback, bulk, 64 KiB writes", "bulk"), &|| k.bulk(), &|| o.bulk());
+    row(b, report, ("loopback, 1 byte each way", "exchanges"), &|_| k.exchanges(), &|_| o.exchanges());
+    row(b, report, ("loopback, datagrams of 64 B", "udp"), &|_| k.datagrams(false), &|_| o.datagrams(false));
+    row(b, report, ("loopback, bulk, 64 KiB writes", "bulk"), &|_| k.bulk(), &|_| o.bulk());
     let connect = ("loopback, connect, 1 byte each way, close", "connect");
-    row(b, report, connect, &|| k.connect_close(), &|| o.connect_close());
+    row(b, report, connect, &|_| k.connect_close(), &|_| o.connect_close());
     if let Err(e) = tun(b, report) {
         report.note(format!("SKIP two threads across TUN: {e}"));
     }
@@ -281,17 +281,27 @@ fn tun(b: &mut Bench, report: &mut Report) -> Result<(), String> {
     if !groups.iter().any(|g| ["kernel", "usersock"].iter().any(|id| b.wants(&format!("cores/{g}/{id}")))) {
         return Ok(());
     }
-    let ours = Ours(usersock::config::build("tun=usk2,addr=10.99.5.2/24,queues=2").map_err(|e| e.to_string())?);
-    ours.0.sysctl.set("net.ipv4.ip_local_port_range", "1024 65535").map_err(|e| e.to_string())?;
+    let build = |config| {
+        let ours = Ours(usersock::config::build(config).map_err(|e| e.to_string())?);
+        ours.0.sysctl.set("net.ipv4.ip_local_port_range", "1024 65535").map_err(|e| e.to_string())?;
+        Ok::<_, String>(ours)
+    };
+    let ours = build("tun=usk2,addr=10.99.5.2/24,queues=2")?;
     space::ip("addr add 10.99.5.1/24 dev usk2")?;
+    // The kernel notes a flow's queue behind the processing of its packet (tun_get_user): the answer to a connection's
+    // first one comes by any queue, and a thread alone would wait for those of the other.
+    let one_queue = build("tun=usk3,addr=10.99.7.2/24")?;
+    space::ip("addr add 10.99.7.1/24 dev usk3")?;
     let peer = Peer::at(["veth2", "veth3"], FAR)?;
     let k = Ends { near: (&Kernel, FAR.0), far: (&Kernel, FAR.1), namespace: Some(&peer) };
     let o = Ends { near: (&ours, "10.99.5.2"), far: (&Kernel, "10.99.5.1"), namespace: None };
+    let alone = Ends { near: (&one_queue, "10.99.7.2"), far: (&Kernel, "10.99.7.1"), namespace: None };
     let [exchanges, udp, bulk, connect] = groups;
-    row(b, report, ("across TUN, 1 byte each way", exchanges), &|| k.exchanges(), &|| o.exchanges());
-    row(b, report, ("across TUN, datagrams of 64 B each way", udp), &|| k.datagrams(true), &|| o.datagrams(true));
-    row(b, report, ("across TUN, bulk out, 64 KiB writes", bulk), &|| k.bulk(), &|| o.bulk());
-    let what = ("across TUN, connect, 1 byte each way, close", connect);
-    row(b, report, what, &|| k.connect_close(), &|| o.connect_close());
+    row(b, report, ("across TUN, 1 byte each way", exchanges), &|_| k.exchanges(), &|_| o.exchanges());
+    row(b, report, ("across TUN, datagrams of 64 B each way", udp), &|_| k.datagrams(true), &|_| o.datagrams(true));
+    row(b, report, ("across TUN, bulk out, 64 KiB writes", bulk), &|_| k.bulk(), &|_| o.bulk());
+    let what = ("across TUN, connect, 1 byte each way, close (one thread: one queue)", connect);
+    let ours = |threads| if threads == 1 { alone.connect_close() } else { o.connect_close() };
+    row(b, report, what, &|_| k.connect_close(), &ours);
     Ok(())
 }

@@ -2,8 +2,9 @@
  * What a small message costs: N operations over the loopback in one thread, to be counted by callgrind. The difference
  * between runs of N and 2 N is what N operations cost, set-up left out. `cargo xtask instructions` runs this.
  *
- * usage: instructions connection|exchange|message N
+ * usage: instructions connection|exchange|message|datagram|batch N
  */
+#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -67,6 +68,50 @@ static void message(int client, int server)
 	check(usk_recv(server, buf, sizeof buf, 0) == sizeof buf, "recv");
 }
 
+enum { BATCH = 32, PAYLOAD = 64 };
+
+/* A datagram there. */
+static void datagram(int client, int server)
+{
+	char buf[PAYLOAD] = { 7 };
+
+	check(usk_send(client, buf, sizeof buf, 0) == sizeof buf, "send");
+	check(usk_recv(server, buf, sizeof buf, 0) == sizeof buf, "recv");
+}
+
+/* BATCH of them, by one call on each side. */
+static void batch(int client, int server)
+{
+	static char bytes[BATCH][PAYLOAD];
+	struct iovec iov[BATCH];
+	struct mmsghdr all[BATCH];
+
+	for (int i = 0; i < BATCH; i++) {
+		iov[i] = (struct iovec){ bytes[i], PAYLOAD };
+		all[i] = (struct mmsghdr){ .msg_hdr = { .msg_iov = &iov[i], .msg_iovlen = 1 } };
+	}
+	check(usk_sendmmsg(client, all, BATCH, 0) == BATCH, "sendmmsg");
+	check(usk_recvmmsg(server, all, BATCH, 0, NULL) == BATCH, "recvmmsg");
+}
+
+static void datagrams(const char *how, long n)
+{
+	struct sockaddr_in addr = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof addr;
+	int server = usk_socket(AF_INET, SOCK_DGRAM, 0), client = usk_socket(AF_INET, SOCK_DGRAM, 0);
+
+	check(server >= 0 && client >= 0, "socket");
+	check(usk_bind(server, (struct sockaddr *)&addr, sizeof addr) == 0, "bind");
+	check(usk_getsockname(server, (struct sockaddr *)&addr, &len) == 0, "getsockname");
+	check(usk_connect(client, (struct sockaddr *)&addr, sizeof addr) == 0, "connect");
+	if (strcmp(how, "batch") == 0)
+		for (; n > 0; n -= BATCH)
+			batch(client, server);
+	else
+		for (; n > 0; n--)
+			datagram(client, server);
+}
+
 int main(int argc, char **argv)
 {
 	struct sockaddr_in addr = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
@@ -75,8 +120,12 @@ int main(int argc, char **argv)
 	long n;
 
 	if (argc != 3 || (n = atol(argv[2])) <= 0) {
-		fputs("usage: instructions connection|exchange|message N\n", stderr);
+		fputs("usage: instructions connection|exchange|message|datagram|batch N\n", stderr);
 		return 2;
+	}
+	if (strcmp(argv[1], "datagram") == 0 || strcmp(argv[1], "batch") == 0) {
+		datagrams(argv[1], n);
+		return 0;
 	}
 	listener = usk_socket(AF_INET, SOCK_STREAM, 0);
 	check(listener >= 0, "socket");

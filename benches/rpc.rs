@@ -37,7 +37,7 @@ where
     Some(f64::from(*all.select_nth_unstable(middle).1))
 }
 
-/// Connections a second: connect, one byte each way, close; the client first. One thread has both ends, so that the
+/// Connections a second: connect, one byte each way, close; the server first. One thread has both ends, so that the
 /// stack is measured and not the scheduler.
 pub fn connections<N: Net>(bench: &mut Bench, group: &str, id: &str, net: &N, ip: &str) -> Option<f64> {
     let (listener, addr) = net.listen(ip);

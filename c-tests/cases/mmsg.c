@@ -140,6 +140,16 @@ int main(void)
     EQ(im[0].msg_len, 0);
     EQ(im[1].msg_len, 4);
 
+    /* An error behind the first message is the next call's. */
+    EQ(usk_sendmmsg(fd[0], om, 2, 0), 2);
+    im[1].msg_hdr.msg_iovlen = 2000;
+    EQ(usk_recvmmsg(fd[1], im, 3, MSG_DONTWAIT, NULL), 1);
+    ERR(usk_recv(fd[1], in[0], sizeof in[0], MSG_DONTWAIT), EMSGSIZE);
+    im[1].msg_hdr.msg_iovlen = 1;
+    EQ(usk_recvmmsg(fd[1], im, 3, MSG_DONTWAIT, NULL), 1);
+    EQ(im[0].msg_len, 4);
+    ERR(usk_recvmmsg(fd[1], im, 3, MSG_DONTWAIT, NULL), EAGAIN);
+
     /* A timeout that is no time. */
     struct timespec bad = {.tv_sec = -1};
     ERR(usk_recvmmsg(fd[1], im, 1, 0, &bad), EINVAL);
@@ -165,6 +175,13 @@ int main(void)
     EQ(im[0].msg_len, 4);
     EQ(im[1].msg_len, 4);
     CHECK(memcmp(in[0], "abcd", 4) == 0 && memcmp(in[1], "efgh", 4) == 0);
+
+    /* Urgent data ends the call: there is no more of it, which the next call is not told. */
+    EQ(usk_send(fd[0], "u", 1, MSG_OOB), 1);
+    await(fd[1], POLLPRI);
+    EQ(usk_recvmmsg(fd[1], im, 2, MSG_OOB, NULL), 1);
+    CHECK(im[0].msg_len == 1 && in[0][0] == 'u');
+    ERR(usk_recv(fd[1], in[0], 1, MSG_DONTWAIT), EAGAIN);
     close_pair(fd);
     return done();
 }

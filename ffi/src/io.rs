@@ -8,6 +8,7 @@ use std::ffi::{c_int, c_long, c_uint, c_void};
 use std::io::{IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::time::Duration;
+use usersock::env::Instant;
 use usersock::error::{Error, Result};
 use usersock::internal::sock::AF_INET6;
 use usersock::net::Socket;
@@ -206,10 +207,16 @@ fn not_compat(flags: c_int) -> Result<()> {
     if flags & MSG_CMSG_COMPAT != 0 { Err(Error::Inval) } else { Ok(()) }
 }
 
-/// Sends a message; its softirq work is left to the caller ([`Socket::sendmsg_queued`]).
+/// Sends a message by `send`, which leaves its softirq work to the caller ([`Socket::sendmsg_queued`]).
 /// # Safety
 /// `hdr` is as for sendmsg(2).
-unsafe fn sendmsg_one(s: &Socket, hdr: &libc::msghdr, flags: c_int) -> Result<Sent> {
+#[inline]
+unsafe fn sendmsg_one(
+    s: &Socket,
+    hdr: &libc::msghdr,
+    flags: c_int,
+    send: impl FnOnce(&mut SendMsg<'_>) -> Result<usize>,
+) -> Result<Sent> {
     not_compat(flags)?;
     // The name first, as copy_msghdr_from_user has it.
     let mut named = SendMsg::new(&[], flags);
@@ -237,7 +244,7 @@ unsafe fn sendmsg_one(s: &Socket, hdr: &libc::msghdr, flags: c_int) -> Result<Se
         msg.control = cmsg::parse(unsafe { ptr::bytes(hdr.msg_control, hdr.msg_controllen) }?);
     }
     let nosignal = flags & libc::MSG_NOSIGNAL != 0;
-    let sent = s.sendmsg_queued(&mut msg);
+    let sent = send(&mut msg);
     let bytes = signalled(s, sent, nosignal)?;
     Ok(Sent { bytes, whole: msg.remaining() == 0, to: named.name })
 }
@@ -274,7 +281,7 @@ pub unsafe extern "C-unwind" fn usk_sendmsg(fd: c_int, hdr: *const libc::msghdr,
             return unsafe { kernel::wait(libc::SYS_sendmsg, [fd as c_long, hdr as c_long, flags as c_long]) };
         };
         // SAFETY: the caller vouches for `hdr`.
-        let sent = unsafe { sendmsg_one(&s, ptr::value(hdr)?, flags) };
+        let sent = unsafe { sendmsg_one(&s, ptr::value(hdr)?, flags, |msg| s.sendmsg_queued(msg)) };
         s.stack().run_pending();
         sent.map(|sent| sent.bytes as isize)
     })
@@ -283,38 +290,69 @@ pub unsafe extern "C-unwind" fn usk_sendmsg(fd: c_int, hdr: *const libc::msghdr,
 /// Messages of sendmmsg(2) for which softirq runs together, at most: as many packets as one of its turns takes.
 const TURN: usize = 64;
 
-/// The messages of sendmmsg(2), one after the other; returns how many were sent, of which the caller runs the softirq
-/// work that is left. Of datagrams it runs after the first to a destination, so that the error it causes ends the call
-/// where it does in Linux, which runs softirq after each (ECONNREFUSED); those that follow to the same destination wait
-/// for a common turn, but for one with control data, which may have another source. Messages of a stream need the room
-/// that acknowledgements make, and plug-ins do as they like.
-/// # Safety
-/// `vec` is `count` mmsghdrs, each as for sendmsg(2).
-unsafe fn sendmsg_all(s: &Socket, vec: *mut libc::mmsghdr, count: usize, flags: c_int) -> Result<c_int> {
-    let proto = s.sock().proto();
-    let gathers = !proto.is_stream() && !proto.contained();
-    let (mut answered, mut queued) = (None, 0);
-    for i in 0..count {
-        // SAFETY: the caller vouches for `count` entries.
-        let m = unsafe { ptr::value_mut(vec.wrapping_add(i)) }?;
-        // SAFETY: the caller vouches for each message.
-        let sent = match unsafe { sendmsg_one(s, &m.msg_hdr, flags) } {
-            Ok(sent) => sent,
-            Err(e) if i == 0 => return Err(e),
-            Err(_) => return Ok(i as c_int),
-        };
-        m.msg_len = sent.bytes as c_uint;
-        // Bytes are left: of a stream without room, and with MSG_PROBE (__sys_sendmmsg).
-        if !sent.whole {
-            return Ok(i as c_int + 1);
-        }
-        queued += 1;
-        if !gathers || queued == TURN || answered != Some(sent.to) || m.msg_hdr.msg_controllen > 0 {
-            s.stack().run_pending();
-            (answered, queued) = (Some(sent.to), 0);
+/// The messages of sendmmsg(2) on their way.
+struct Sending<'a> {
+    s: &'a Socket,
+    vec: *mut libc::mmsghdr,
+    count: usize,
+    flags: c_int,
+    /// Several wait for a common turn of softirq. Messages of a stream need the room that acknowledgements make, and
+    /// plug-ins do as they like.
+    gathers: bool,
+    /// How many have been sent.
+    sent: usize,
+    /// Where the last one went whose softirq has run.
+    answered: Option<Option<SocketAddr>>,
+    /// No more are sent: why, unless some of a message's bytes were left.
+    over: Option<Result<()>>,
+}
+
+impl Sending<'_> {
+    /// Sends by `send` until softirq is to run. Of datagrams it runs after the first to a destination, so that the
+    /// error it causes ends the call where it does in Linux, which runs softirq after each (ECONNREFUSED); those that
+    /// follow to the same destination wait for a common turn, but for one with control data, which may have another
+    /// source.
+    fn until_softirq(&mut self, mut send: impl FnMut(&mut SendMsg<'_>) -> Result<usize>) {
+        for queued in 1..=TURN {
+            if self.sent == self.count {
+                return;
+            }
+            // SAFETY: who made it vouches for `count` entries.
+            let sent = unsafe { ptr::value_mut(self.vec.wrapping_add(self.sent)) }.and_then(|m| {
+                // SAFETY: and for each message.
+                let sent = unsafe { sendmsg_one(self.s, &m.msg_hdr, self.flags, &mut send) }?;
+                m.msg_len = sent.bytes as c_uint;
+                Ok((sent, m.msg_hdr.msg_controllen > 0))
+            });
+            let (sent, controlled) = match sent {
+                Ok(sent) => sent,
+                Err(e) => return self.over = Some(Err(e)),
+            };
+            self.sent += 1;
+            // Bytes are left: of a stream without room, and with MSG_PROBE (__sys_sendmmsg).
+            if !sent.whole {
+                return self.over = Some(Ok(()));
+            }
+            if !self.gathers || queued == TURN || controlled || self.answered != Some(sent.to) {
+                return self.answered = Some(sent.to);
+            }
         }
     }
-    Ok(count as c_int)
+
+    /// Sends them, and runs softirq.
+    fn run(mut self) -> Result<c_int> {
+        // The first one waits, and is restarted, as one of sendmsg(2).
+        self.until_softirq(|msg| self.s.sendmsg_queued(msg));
+        self.s.stack().run_pending();
+        while self.over.is_none() && self.sent < self.count {
+            self.s.send_several(&mut |send| self.until_softirq(send));
+            self.s.stack().run_pending();
+        }
+        match self.over {
+            Some(Err(e)) if self.sent == 0 => Err(e),
+            _ => Ok(self.sent as c_int),
+        }
+    }
 }
 
 /// As sendmmsg(2): an error is reported only if the first message fails.
@@ -334,10 +372,11 @@ pub unsafe extern "C-unwind" fn usk_sendmmsg(fd: c_int, vec: *mut libc::mmsghdr,
             // SAFETY: passes the program's own arguments to the kernel.
             return unsafe { kernel::wait(libc::SYS_sendmmsg, args) }.map(|n| n as c_int);
         };
-        // SAFETY: the caller vouches for the messages.
-        let sent = unsafe { sendmsg_all(&s, vec, count.min(1024) as usize, flags) };
-        s.stack().run_pending();
-        sent
+        let proto = s.sock().proto();
+        let gathers = !proto.is_stream() && !proto.contained();
+        let count = count.min(1024) as usize;
+        // SAFETY of what it does: the caller vouches for the messages.
+        Sending { s: &s, vec, count, flags, gathers, sent: 0, answered: None, over: None }.run()
     })
 }
 
@@ -390,9 +429,16 @@ pub unsafe extern "C-unwind" fn usk_recvfrom(
     })
 }
 
+/// Receives a message by `recv`.
 /// # Safety
 /// `hdr` is as for recvmsg(2).
-unsafe fn recvmsg_one(s: &Socket, hdr: &mut libc::msghdr, flags: c_int) -> Result<usize> {
+#[inline]
+unsafe fn recvmsg_one(
+    s: &Socket,
+    hdr: &mut libc::msghdr,
+    flags: c_int,
+    recv: impl FnOnce(&mut RecvMsg<'_, '_>) -> Result<usize>,
+) -> Result<usize> {
     not_compat(flags)?;
     if !hdr.msg_name.is_null() && hdr.msg_namelen as i32 <= -1 {
         return Err(Error::Inval);
@@ -404,7 +450,7 @@ unsafe fn recvmsg_one(s: &Socket, hdr: &mut libc::msghdr, flags: c_int) -> Resul
     let iov = unsafe { ptr::io_slices_mut(hdr.msg_iov, hdr.msg_iovlen) };
     let mut iov = iov?;
     let mut msg = RecvMsg::new(&mut iov, flags).probed(probe::writable_bytes);
-    let n = s.recvmsg(&mut msg)?;
+    let n = recv(&mut msg)?;
     if !hdr.msg_name.is_null() {
         // SAFETY: the caller vouches for the name and its length.
         unsafe { ptr::put_sockaddr(msg.name, hdr.msg_name.cast(), &mut hdr.msg_namelen) }?;
@@ -433,8 +479,65 @@ pub unsafe extern "C-unwind" fn usk_recvmsg(fd: c_int, hdr: *mut libc::msghdr, f
             return unsafe { kernel::wait(libc::SYS_recvmsg, [fd as c_long, hdr as c_long, flags as c_long]) };
         };
         // SAFETY: the caller vouches for `hdr`.
-        unsafe { recvmsg_one(&s, ptr::value_mut(hdr)?, flags) }.map(|n| n as isize)
+        unsafe { recvmsg_one(&s, ptr::value_mut(hdr)?, flags, |msg| s.recvmsg(msg)) }.map(|n| n as isize)
     })
+}
+
+/// The messages of recvmmsg(2) as they come.
+struct Receiving<'a> {
+    s: &'a Socket,
+    vec: *mut libc::mmsghdr,
+    count: usize,
+    flags: c_int,
+    /// When its time is over, which is looked at behind a message.
+    limit: Option<Instant>,
+    received: usize,
+    /// No more are received: why, unless it is the time.
+    over: Option<Result<()>>,
+}
+
+impl Receiving<'_> {
+    /// Receives by `recv`, `most` messages or until there is a reason to end the call.
+    fn next(&mut self, most: usize, mut recv: impl FnMut(&mut RecvMsg<'_, '_>) -> Result<usize>) {
+        for _ in 0..most.min(self.count - self.received) {
+            // SAFETY: who made it vouches for `count` entries.
+            let got = unsafe { ptr::value_mut(self.vec.wrapping_add(self.received)) }.and_then(|m| {
+                // SAFETY: and for each message.
+                m.msg_len = unsafe { recvmsg_one(self.s, &mut m.msg_hdr, self.flags, &mut recv) }? as c_uint;
+                Ok(m.msg_hdr.msg_flags)
+            });
+            let out_flags = match got {
+                Ok(flags) => flags,
+                Err(e) => return self.over = Some(Err(e)),
+            };
+            self.received += 1;
+            let late = self.limit.is_some_and(|limit| self.s.stack().now() >= limit);
+            // Urgent data ends the call (do_recvmmsg).
+            if late || out_flags & libc::MSG_OOB != 0 {
+                return self.over = Some(Ok(()));
+            }
+        }
+    }
+
+    /// Receives them; `asked`: the call's flags.
+    fn run(mut self, asked: c_int) -> Result<c_int> {
+        // The first one waits, and is restarted, as one of recvmsg(2).
+        self.next(1, |msg| self.s.recvmsg(msg));
+        if asked & libc::MSG_WAITFORONE != 0 {
+            self.flags |= libc::MSG_DONTWAIT;
+        }
+        while self.over.is_none() && self.received < self.count {
+            self.s.recv_several(&mut |recv| self.next(TURN, recv));
+            self.s.stack().run_pending();
+        }
+        match self.over {
+            Some(Err(e)) if self.received == 0 => return Err(e),
+            // The next call returns it. An interrupted wait is none: what there was has been received.
+            Some(Err(e)) if !matches!(e, Error::Again | Error::Intr) => self.s.leave_error(e),
+            _ => {}
+        }
+        Ok(self.received as c_int)
+    }
 }
 
 /// As recvmmsg(2): MSG_WAITFORONE waits only for the first message; the timeout is checked between messages, as in
@@ -474,23 +577,9 @@ pub unsafe extern "C-unwind" fn usk_recvmmsg(
             // An error that waits ends the call before anything is received (do_recvmmsg).
             s.sock().take_error()?;
         }
-        let mut flags_now = flags & !libc::MSG_WAITFORONE;
-        for i in 0..count.min(1024) as usize {
-            // SAFETY: the caller vouches for `count` entries.
-            let m = unsafe { ptr::value_mut(vec.wrapping_add(i)) }?;
-            // SAFETY: the caller vouches for each message.
-            match unsafe { recvmsg_one(&s, &mut m.msg_hdr, flags_now) } {
-                Ok(n) => m.msg_len = n as c_uint,
-                Err(e) if i == 0 => return Err(e),
-                Err(_) => return Ok(i as c_int),
-            }
-            if flags & libc::MSG_WAITFORONE != 0 {
-                flags_now |= libc::MSG_DONTWAIT;
-            }
-            if limit.is_some_and(|l| s.stack().now() >= l) {
-                return Ok(i as c_int + 1);
-            }
-        }
-        Ok(count.min(1024) as c_int)
+        let count = count.min(1024) as usize;
+        let flags_now = flags & !libc::MSG_WAITFORONE;
+        // SAFETY of what it does: the caller vouches for the messages.
+        Receiving { s: &s, vec, count, flags: flags_now, limit, received: 0, over: None }.run(flags)
     })
 }

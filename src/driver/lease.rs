@@ -289,7 +289,11 @@ impl Shared {
                 }
                 Check::Rest => shard.rest(),
             }
-            me.take_nudge();
+            if me.take_nudge()
+                && let Some(stack) = stack.upgrade()
+            {
+                stack.run_left();
+            }
         }
         shard.state.lock().holder.take_if(|h| Arc::ptr_eq(h, me));
     }

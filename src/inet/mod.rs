@@ -13,7 +13,7 @@ use crate::sock::connect::SocketState;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::orphan::PutAfter;
 use crate::sock::pages::Pages;
-use crate::sock::proto::SockRef;
+use crate::sock::proto::{RecvSeveral, SendSeveral, SockRef};
 use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, SockCommon, flag, more, sockopt};
@@ -241,6 +241,52 @@ impl Socket {
         }
         self.autobind()?;
         self.restarting(|c| c.sndtimeo.get(), || self.sock.proto().sendmsg(self.sk(), msg))
+    }
+
+    /// As `sendmsg_queued`, of several messages, which `all` is given the means to send. The first one of a call is not
+    /// among them: a signal ends the others, and is no reason to restart the call, which has sent something.
+    pub fn send_several(&self, all: &mut SendSeveral<'_>) {
+        self.sock.bring_in();
+        if let Err(e) = self.whole().and_then(|()| self.autobind()) {
+            return all(&mut |_| Err(e));
+        }
+        let (contained, nonblocking) = (self.sock.proto().contained(), self.nonblocking());
+        self.sock.proto().send_several(self.sk(), &mut |send| {
+            all(&mut |msg| {
+                if nonblocking {
+                    msg.flags |= libc::MSG_DONTWAIT;
+                }
+                if contained {
+                    msg.readable()?;
+                    self.check_name(msg)?;
+                }
+                send(msg)
+            });
+        });
+    }
+
+    /// As `recvmsg`, of several messages and not of the first one of a call: see `send_several`. The softirq work that
+    /// is left is the caller's.
+    pub fn recv_several(&self, all: &mut RecvSeveral<'_>) {
+        if let Err(e) = self.whole() {
+            return all(&mut |_| Err(e));
+        }
+        let nonblocking = self.nonblocking();
+        self.sock.proto().recv_several(self.sk(), &mut |recv| {
+            all(&mut |msg| {
+                if nonblocking {
+                    msg.flags |= libc::MSG_DONTWAIT;
+                }
+                let r = recv(msg);
+                msg.name = msg.name.map(|n| to_family(n, self.sock.family));
+                r
+            });
+        });
+    }
+
+    /// A call ended with an error after a part was done: the next one returns it (do_recvmmsg). Nobody is woken.
+    pub fn leave_error(&self, error: Error) {
+        self.sock.err.store(error.errno(), Ordering::SeqCst);
     }
 
     /// Sends at most `len` bytes from the front of `pages`; what was taken is removed, and returned how much it was.

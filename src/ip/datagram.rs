@@ -2,7 +2,7 @@
 //! errors. Above: UDP, ping, raw. Below: `rxcontrol`, `txcontrol`, `sock`. Linux: net/core/datagram.c,
 //! sock_queue_rcv_skb, ip_icmp_error, ip_local_error.
 
-use super::output::{IpTx, xmit, xmit_multicast, xmit_with_headers, xmit_with_options};
+use super::output::{IpTx, is_looped, xmit, xmit_looped, xmit_multicast, xmit_with_headers, xmit_with_options};
 use super::socket_headers::Chain;
 use super::{cork, exception, flowlabel, net, options, rfc4884, route, rxcontrol, socket_headers, sockopt, txcontrol};
 use crate::base::env::Instant;
@@ -24,6 +24,8 @@ use crate::sock::wait::Events;
 use crate::sock::{Sock, SockCommon, SockGuard, flag, ip_flag};
 use crate::stack::Stack;
 use crate::wire::addr::is_link_local_v6;
+use crate::wire::ip::Ipv4Repr;
+use crate::wire::proto;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -88,19 +90,19 @@ pub fn queue(g: &mut SockGuard<'_>, mut skb: Skb) -> std::result::Result<(), Dro
 /// MSG_ERRQUEUE it is the next queued error. Errors: the pending one, EAGAIN, EINTR. Ok(0) after SHUT_RD. Linux:
 /// __skb_recv_udp, __skb_recv_datagram.
 pub fn recv(
-    sk: SockRef<'_>,
+    g: &mut SockGuard<'_>,
     msg: &mut RecvMsg<'_, '_>,
     header: usize,
     good: impl Fn(&SockGuard<'_>, &mut Skb) -> bool,
     f: impl FnOnce(&SockGuard<'_>, &Skb, usize, &mut RecvMsg<'_, '_>) -> usize,
 ) -> Result<usize> {
-    let mut g = sk.lock();
+    let sock = g.sock;
     // UDP refuses MSG_OOB only when sending.
-    if msg.flags & libc::MSG_OOB != 0 && !is_udp(sk.sock) {
+    if msg.flags & libc::MSG_OOB != 0 && !is_udp(sock) {
         return Err(Error::OpNotSupp);
     }
     if msg.flags & libc::MSG_ERRQUEUE != 0 {
-        return recv_error(&mut g, msg);
+        return recv_error(g, msg);
     }
     if let Some((to, mtu)) = path_mtu_notice(&mut g.common) {
         msg.name = Some(to);
@@ -112,27 +114,27 @@ pub fn recv(
     let deadline = g.common.rcvtimeo.get().map(|t| g.now() + t);
     let peek = msg.flags & libc::MSG_PEEK != 0;
     let (at, from, mut skb) = loop {
-        sk.sock.take_error()?;
+        sock.take_error()?;
         if let Some((at, from)) = next(&g.common, peek, header)
             && let Some(mut skb) = g.common.receive_queue.remove(at)
         {
-            if good(&g, &mut skb) {
+            if good(g, &mut skb) {
                 break (at, from, skb);
             }
-            drop_queued(&mut g, &skb);
+            drop_queued(g, &skb);
             continue;
         }
         if msg.dontwait() {
             return Err(Error::Again);
         }
-        if sk.sock.rcv_shutdown() {
+        if sock.rcv_shutdown() {
             return Ok(0);
         }
         g.sleep(Events::IN, true, deadline)?;
     };
-    let n = f(&g, &skb, from, msg);
-    rxcontrol::control(&g, &skb, msg);
-    let (sock, truesize) = (g.sock, skb.truesize);
+    let n = f(g, &skb, from, msg);
+    rxcontrol::control(g, &skb, msg);
+    let truesize = skb.truesize;
     if peek {
         skb.cb[CB_PEEKED] = 1;
         g.common.receive_queue.insert(at, skb);
@@ -211,7 +213,7 @@ pub(crate) fn copy_behind(skb: &Skb, header: usize, len: usize, from: usize, msg
 /// recvmsg of the sockets whose messages have no ports: the whole packet, and the sender's address. As [`recv`].
 pub fn recv_whole(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
     recv(
-        sk,
+        &mut sk.lock(),
         msg,
         0,
         |_, _| true,
@@ -703,16 +705,41 @@ impl Plan {
             xmit_with_headers(g.stack, &self.dst, &tx, &chain, skb, self.looped)
         } else if dst.is_multicast() {
             xmit_multicast(g.stack, &self.dst, &tx, skb, self.looped)
+        } else if let Some(repr) = self.looped_header(g, &tx, &skb) {
+            xmit_looped(g.stack, &self.dst, &repr, skb, tx.now)
         } else {
             xmit(g.stack, &self.dst, &tx, skb)
         };
         sent.map(drop)
     }
+
+    /// The header of a datagram that this stack loops to itself as it is; it has an address of this host as its source.
+    /// None: it goes the general way.
+    #[inline]
+    fn looped_header(&self, g: &SockGuard<'_>, tx: &IpTx, skb: &Skb) -> Option<Ipv4Repr> {
+        let (IpAddr::V4(src), IpAddr::V4(dst)) = (tx.src, tx.dst) else { return None };
+        // ICMPv6 is no protocol of IPv4: input sees to that.
+        let known = tx.df && !src.is_unspecified() && tx.protocol != proto::ICMPV6;
+        let good = known && is_looped(&self.dst, skb) && !any_source(&g.common);
+        good.then_some(Ipv4Repr {
+            src,
+            dst,
+            protocol: tx.protocol,
+            ttl: tx.ttl,
+            tos: tx.tos,
+            id: 0,
+            dont_fragment: true,
+            more_fragments: false,
+            frag_offset: 0,
+            payload_len: skb.len(),
+        })
+    }
 }
 
 /// Waits until the socket's send buffer has room for a packet of IPv4 (`v4`) or IPv6. Errors, which count as packets
 /// that did not leave (__ip_append_data, __ip6_append_data): the pending one, EPIPE after SHUT_WR, EAGAIN, EINTR.
-pub fn wait_for_room(g: &mut SockGuard<'_>, v4: bool, dontwait: bool) -> Result<()> {
+/// Returns whether it slept, so that others may have owned the socket.
+pub fn wait_for_room(g: &mut SockGuard<'_>, v4: bool, dontwait: bool) -> Result<bool> {
     let room = wait_for_wmem(g, dontwait);
     if room.is_err() {
         g.stack.mib.inc(if v4 { Mib::IpOutDiscards } else { Mib::Ip6OutDiscards });
@@ -721,8 +748,9 @@ pub fn wait_for_room(g: &mut SockGuard<'_>, v4: bool, dontwait: bool) -> Result<
 }
 
 /// Linux: sock_alloc_send_pskb.
-fn wait_for_wmem(g: &mut SockGuard<'_>, dontwait: bool) -> Result<()> {
+fn wait_for_wmem(g: &mut SockGuard<'_>, dontwait: bool) -> Result<bool> {
     let deadline = g.common.sndtimeo.get().map(|t| g.now() + t);
+    let mut slept = false;
     loop {
         g.sock.take_error()?;
         if g.sock.send_shutdown() {
@@ -730,11 +758,12 @@ fn wait_for_wmem(g: &mut SockGuard<'_>, dontwait: bool) -> Result<()> {
         }
         let held = g.sock.wmem_alloc.load(Ordering::Relaxed);
         if (held as i32) < g.sock.sndbuf.load(Ordering::Relaxed) {
-            return Ok(());
+            return Ok(slept);
         }
         if dontwait {
             return Err(Error::Again);
         }
+        slept = true;
         g.sleep(Events::OUT, false, deadline)?;
     }
 }

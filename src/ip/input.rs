@@ -1,7 +1,8 @@
 //! IP input: validates a datagram, decides whether it is for this stack, reassembles, hands it to its protocol. Above:
 //! the protocols' `IpHandler`s and raw sockets. Below: `device::netdev`, whose packet type this is. Softirq context, no
 //! sock owned. Every way out but delivery names a `DropReason`. Linux: ip_rcv, ip_rcv_finish, ip_local_deliver,
-//! ip_route_input_slow; ip6_rcv_core, ip6_protocol_deliver_rcu, exthdrs.c. RFC 1122 §3.2.1, RFC 8200 §4.
+//! ip_route_input_slow; ip6_rcv_core, ip6_protocol_deliver_rcu, exthdrs.c. RFC 1122 §3.2.1, RFC 8200 §4. In `run`:
+//! datagrams of one flow.
 
 use super::exthdrs::{self, Place, Step};
 use super::icmp::{self, Problem};
@@ -22,13 +23,20 @@ use crate::wire::ip::{self, Ecn, Ipv4Header};
 use crate::wire::ipv6::{self, Ipv6Header};
 use crate::wire::membership::mld;
 use crate::wire::{ParseError, proto};
+use run::Run;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+
+mod run;
 
 impl PacketType for Ip {
     fn rcv(&self, stack: &Arc<Stack>, dev: &Arc<NetDev>, queue: u16, now: Instant, budget: usize) -> usize {
         let link = |skb| link_input(stack, dev, skb, now);
-        dev.recv_queue(stack, queue, now, budget, link, |skb| network_input(self, stack, dev, skb, now))
+        let mut run = Run::default();
+        let net = |skb| network_input(self, stack, dev, skb, now, &mut run);
+        let n = dev.recv_queue(stack, queue, now, budget, link, net);
+        run.end(stack);
+        n
     }
 }
 
@@ -86,13 +94,13 @@ fn link_header(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant
 }
 
 /// IP's part: `skb` begins with its network header.
-fn network_input(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) {
+fn network_input(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant, run: &mut Run) {
     if std::mem::take(&mut skb.looped) && dev.loops_as_is() {
-        return receive_looped(net, stack, skb, now);
+        return receive_looped(net, stack, skb, now, run);
     }
     match skb.l3 {
-        L3::V4 => receive_v4(net, stack, dev, skb, now),
-        L3::V6 => receive_v6(net, stack, dev, skb, now),
+        L3::V4 => receive_v4(net, stack, dev, skb, now, run),
+        L3::V6 => receive_v6(net, stack, dev, skb, now, run),
     }
 }
 
@@ -152,7 +160,7 @@ fn read_v4(bytes: &[u8]) -> Result<Option<(V4, usize)>, ParseError> {
 
 /// A packet of `ip::output::xmit_looped`, which is what [`receive_v4`] asks for: it has a good header without options,
 /// and it is for this host.
-fn receive_looped(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, now: Instant) {
+fn receive_looped(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, now: Instant, run: &mut Run) {
     let Some(fixed) = skb.linear().first_chunk::<{ ip::HEADER_LEN }>() else {
         return bad_header_v4(stack, DropReason::HdrTrunc);
     };
@@ -165,7 +173,7 @@ fn receive_looped(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, now: Instant) {
     count_ecn(mib, Ecn::from_tos(tos), true, u64::from(skb.rx_segs.max(1)));
     let h = V4 { src, dst, header_len: ip::HEADER_LEN, protocol, tos, ttl, is_fragment: false };
     let Some(handler) = stack.registry.handler(protocol) else {
-        return deliver_v4(net, stack, skb, h, Addressee::Local, now);
+        return deliver_v4(net, stack, skb, h, Addressee::Local, now, run);
     };
     let info = info_v4(&skb, h, Addressee::Local, skb.ifindex, now);
     // A socket's filter may ask for it.
@@ -173,10 +181,10 @@ fn receive_looped(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, now: Instant) {
     net.raw.deliver(stack, &skb, &info);
     mib.inc(Mib::IpInDelivers);
     skb.pull(ip::HEADER_LEN);
-    hand_up(stack, &**handler, skb, &info);
+    run.hand_up(stack, &**handler, skb, &info);
 }
 
-fn receive_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) {
+fn receive_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant, run: &mut Run) {
     let mib = stack.mib.here();
     mib.inc(Mib::IpInReceives);
     mib.add(Mib::IpExtInOctets, skb.len() as u64);
@@ -225,14 +233,14 @@ fn receive_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now
         return;
     }
     if !h.is_fragment {
-        return deliver_v4(net, stack, skb, h, to, now);
+        return deliver_v4(net, stack, skb, h, to, now, run);
     }
     let Some(skb) = fragment::receive_v4(stack, dev, skb, now) else { return };
     let again = match Ipv4Header::parse_quoted(skb.linear()) {
         Ok(h) => V4::from(&h),
         Err(_) => return bad_header_v4(stack, DropReason::IpInHdr),
     };
-    deliver_v4(net, stack, skb, again, to, now);
+    deliver_v4(net, stack, skb, again, to, now, run);
 }
 
 /// For whom the packet is; None: it is dropped. Linux: ip_route_input_slow.
@@ -348,7 +356,7 @@ fn info_v4(skb: &Skb, h: V4, to: Addressee, ifindex: u32, now: Instant) -> Packe
     }
 }
 
-fn deliver_v4(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, h: V4, to: Addressee, now: Instant) {
+fn deliver_v4(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, h: V4, to: Addressee, now: Instant, run: &mut Run) {
     let info = info_v4(&skb, h, to, skb.ifindex, now);
     skb.rx = Some(info);
     if h.header_len > ip::HEADER_LEN {
@@ -360,6 +368,7 @@ fn deliver_v4(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, h: V4, to: Addressee, 
     // ICMPv6 is a protocol of IPv6 alone.
     let handler = stack.registry.handler(h.protocol).filter(|_| h.protocol != proto::ICMPV6);
     let Some(handler) = handler else {
+        run.end(stack);
         if raw {
             return stack.mib.inc(Mib::IpInDelivers);
         }
@@ -369,7 +378,7 @@ fn deliver_v4(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, h: V4, to: Addressee, 
     };
     stack.mib.inc(Mib::IpInDelivers);
     skb.pull(h.header_len);
-    hand_up(stack, &**handler, skb, &info);
+    run.hand_up(stack, &**handler, skb, &info);
 }
 
 /// Calls the protocol's handler; after a panic there only the packet is lost.
@@ -397,7 +406,7 @@ fn bad_header_v6(stack: &Stack, reason: DropReason) {
     stack.mib.drop(reason);
 }
 
-fn receive_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) {
+fn receive_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant, run: &mut Run) {
     let mib = stack.mib.here();
     mib.inc(Mib::Ip6InReceives);
     mib.add(Mib::Ip6InOctets, skb.len() as u64);
@@ -452,7 +461,7 @@ fn receive_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now
         return;
     }
     let Some(to) = addressee_v6(net, stack, dev, &mut skb, h, now) else { return };
-    deliver_v6(net, stack, dev, skb, h, to, now);
+    deliver_v6(net, stack, dev, skb, h, (to, now), run);
 }
 
 /// Hop-by-hop options are read before it is known for whom a packet is (ip6_rcv_core). False: dropped.
@@ -552,7 +561,15 @@ fn info_v6(h: V6, protocol: u8, to: Addressee, ifindex: u32, now: Instant) -> Pa
     }
 }
 
-fn deliver_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: V6, to: Addressee, now: Instant) {
+fn deliver_v6(
+    net: &Ip,
+    stack: &Arc<Stack>,
+    dev: &Arc<NetDev>,
+    mut skb: Skb,
+    h: V6,
+    (to, now): (Addressee, Instant),
+    run: &mut Run,
+) {
     let mut at = Place { next: h.next, offset: ipv6::HEADER_LEN, named_at: ipv6::NEXT_HEADER_OFFSET };
     let mut reassembled = false;
     while exthdrs::is_extension(at.next) {
@@ -592,7 +609,7 @@ fn deliver_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: 
         skb.copy_out(0, &mut headers);
         skb.saved_header = Some(headers.into());
     }
-    upper_v6(net, stack, (dev, to), skb, at, &info);
+    upper_v6(net, stack, (dev, to), skb, at, &info, run);
 }
 
 /// Whether some socket's filter wants the source of a packet to a group; filters are not for MLD
@@ -607,7 +624,15 @@ fn source_wanted(net: &Ip, dev: &NetDev, skb: &Skb, info: &PacketInfo, offset: u
 }
 
 /// Hands a packet to the protocol behind its extension headers.
-fn upper_v6(net: &Ip, stack: &Arc<Stack>, (dev, to): (&NetDev, Addressee), mut skb: Skb, at: Place, info: &PacketInfo) {
+fn upper_v6(
+    net: &Ip,
+    stack: &Arc<Stack>,
+    (dev, to): (&NetDev, Addressee),
+    mut skb: Skb,
+    at: Place,
+    info: &PacketInfo,
+    run: &mut Run,
+) {
     let Place { next: protocol, offset, named_at } = at;
     if to == Addressee::Multicast && !source_wanted(net, dev, &skb, info, offset) {
         return stack.mib.drop(DropReason::OtherHost);
@@ -616,6 +641,7 @@ fn upper_v6(net: &Ip, stack: &Arc<Stack>, (dev, to): (&NetDev, Addressee), mut s
     // ICMP for IPv4 is a protocol of IPv4 alone.
     let handler = stack.registry.handler(protocol).filter(|_| protocol != proto::ICMP);
     let Some(handler) = handler else {
+        run.end(stack);
         if raw || protocol == proto::NO_NEXT {
             return stack.mib.inc(Mib::Ip6InDelivers);
         }
@@ -626,7 +652,7 @@ fn upper_v6(net: &Ip, stack: &Arc<Stack>, (dev, to): (&NetDev, Addressee), mut s
     };
     stack.mib.inc(Mib::Ip6InDelivers);
     skb.pull(offset);
-    hand_up(stack, &**handler, skb, info);
+    run.hand_up(stack, &**handler, skb, info);
 }
 
 #[cfg(test)]

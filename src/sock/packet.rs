@@ -7,7 +7,7 @@ use crate::base::error::Error;
 use std::net::IpAddr;
 
 /// Header fields of a received datagram, for the protocol that receives it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct PacketInfo {
     /// Source address.

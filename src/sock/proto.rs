@@ -122,6 +122,11 @@ pub trait Module: Send + Sync {
     fn build_id(&self) -> &str;
 }
 
+/// The messages of a call: it is given what sends one of them.
+pub type SendSeveral<'a> = dyn FnMut(&mut dyn FnMut(&mut SendMsg<'_>) -> Result<usize>) + 'a;
+/// The same of what is received.
+pub type RecvSeveral<'a> = dyn FnMut(&mut dyn FnMut(&mut RecvMsg<'_, '_>) -> Result<usize>) + 'a;
+
 /// A transport protocol: every operation of Linux's `struct proto`. An operation with a default may be left out; its
 /// text says what the default does. Required are `name`, `init`, `close`, `sendmsg`, `recvmsg` and `backlog_rcv`.
 #[allow(unused_variables)]
@@ -219,6 +224,18 @@ pub trait Proto: Any + Send + Sync {
 
     /// Receives; returns the bytes copied (or the true length with MSG_TRUNC). Process context, not owned.
     fn recvmsg(&self, sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize>;
+
+    /// Sends several messages, as sendmmsg(2): calls `all` with what does as `sendmsg` for the next one. The protocol
+    /// may own the sock meanwhile, and keep what one message has found for the next. Process context, not owned.
+    /// Default: `sendmsg` of each.
+    fn send_several(&self, sk: SockRef<'_>, all: &mut SendSeveral<'_>) {
+        all(&mut |msg| self.sendmsg(sk, msg));
+    }
+
+    /// The same of receiving, as recvmmsg(2). Default: `recvmsg` of each.
+    fn recv_several(&self, sk: SockRef<'_>, all: &mut RecvSeveral<'_>) {
+        all(&mut |msg| self.recvmsg(sk, msg));
+    }
 
     /// sendfile(2) and splice(2): sends bytes that are in memory. Process context, not owned. Default: through
     /// `sendmsg`.
@@ -422,6 +439,15 @@ pub trait Proto: Any + Send + Sync {
 pub trait IpHandler: Send + Sync + 'static {
     /// A datagram whose IP header is already pulled; `skb` begins with the transport header.
     fn rcv(&self, stack: &Arc<Stack>, skb: Skb, info: &PacketInfo);
+    /// Whether datagrams of one flow that come together are handed to `rcv_several`. Default: no.
+    fn takes_several(&self) -> bool {
+        false
+    }
+    /// As `rcv`, of datagrams that came one after the other, each in one piece and with the same header fields, and
+    /// whose first four transport bytes (the ports) are the same. Default: `rcv` of each.
+    fn rcv_several(&self, stack: &Arc<Stack>, all: &mut dyn Iterator<Item = Skb>, info: &PacketInfo) {
+        all.for_each(|skb| self.rcv(stack, skb, info));
+    }
     /// An ICMP error that quotes a packet of this protocol.
     fn err(&self, stack: &Arc<Stack>, icmp: &IcmpError<'_>);
     /// What joins received packets of the protocol where GRO is on. Default: nothing does.

@@ -124,7 +124,14 @@ fn make_wakes() {
 fn tell(target: Arc<dyn Watch>, events: Events) {
     let owning = here().owned.get() > 0;
     let mut target = Some(target);
-    let queue = |w: &RefCell<WakeQueue>| w.borrow_mut().extend(target.take().map(|t| (t, events)));
+    let queue = |w: &RefCell<WakeQueue>| {
+        let (mut w, target) = (w.borrow_mut(), target.take());
+        match (w.last_mut(), &target) {
+            // As of several datagrams in a row.
+            (Some((last, of)), Some(t)) if std::ptr::addr_eq(Arc::as_ptr(last), Arc::as_ptr(t)) => *of |= events,
+            _ => w.extend(target.map(|t| (t, events))),
+        }
+    };
     if owning && WAKES.try_with(queue).is_ok() {
         here().wakes.set(true);
     } else if let Some(target) = target {

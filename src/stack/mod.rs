@@ -687,12 +687,26 @@ impl Stack {
     }
 
     /// Time at which `poll` next has work: the earliest timer or simulated arrival. None: only a packet from outside
-    /// causes work.
+    /// causes work. Scheduled work is none for a thread that owns a sock: it could not run it.
     pub fn next_event(&self) -> Option<Instant> {
         let timers = self.timers.next_deadline();
         let devices = self.netdevs.next_event();
-        let scheduled = self.tasklet_pending.load(Ordering::SeqCst).then(|| self.now());
-        [timers, devices, scheduled].into_iter().flatten().min()
+        let scheduled = self.tasklet_pending.load(Ordering::SeqCst) && here().owned.get() == 0;
+        [timers, devices, scheduled.then(|| self.now())].into_iter().flatten().min()
+    }
+
+    /// Whether work is scheduled that another thread has to run, because this one owns a sock.
+    pub(crate) fn leaves_scheduled(&self) -> bool {
+        self.tasklet_pending.load(Ordering::SeqCst) && here().owned.get() > 0
+    }
+
+    /// Runs what is scheduled, for a thread that others have left it to.
+    pub(crate) fn run_left(self: &Arc<Stack>) {
+        if self.tasklet_pending.load(Ordering::SeqCst) && !self.is_inherited() {
+            let _softirq = Softirq::begin();
+            self.run_tsq(self.now());
+            self.run_pending();
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::ip::{datagram, icmp, rxcontrol};
 use crate::sock::filter::{self, Packet};
 use crate::sock::msg::{Control, RecvMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
-use crate::sock::proto::{IpHandler, SockRef};
+use crate::sock::proto::{IpHandler, RecvSeveral, SockRef};
 use crate::sock::skb::{Csum, GsoType, Skb};
 use crate::sock::{Delivered, Sock, SockGuard};
 use crate::stack::Stack;
@@ -46,28 +46,7 @@ impl IpHandler for Udp {
 
     fn rcv(&self, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
         let v4 = info.dst.is_ipv4();
-        if !skb.may_pull(HEADER) {
-            return bad(stack, v4, DropReason::PktTooSmall);
-        }
-        let front = skb.linear();
-        let len = usize::from(u16::from_be_bytes([front[4], front[5]]));
-        let no_checksum = front[6..8] == [0, 0];
-        let (sport, dport) = ports(front);
-        // In a super-packet of datagrams the length field is that of the first datagram, or 0, depending on the device.
-        // Over IPv6, 0 is a jumbogram's: the datagram is as long as its packet (RFC 2675 §4).
-        let len = if skb.gso_type == GsoType::Udp || (!v4 && len == 0) { skb.len() } else { len };
-        if len > skb.len() || len < HEADER {
-            return bad(stack, v4, DropReason::PktTooSmall);
-        }
-        skb.trim(len);
-        // Over IPv6 the socket decides whether it accepts a zero checksum (RFC 6935).
-        let pseudo = || checksum::pseudo_header(info.src, info.dst, proto::UDP, len as u32);
-        if !no_checksum && (len <= udp::CHECKSUM_BREAK || skb.gso_type == GsoType::Udp) {
-            if !skb.checksum_ok(pseudo) {
-                return bad_checksum(stack, v4);
-            }
-            skb.csum = Csum::Unnecessary;
-        }
+        let Some(Checked { no_checksum, ports: (sport, dport) }) = check(stack, &mut skb, info) else { return };
         let peer = (info.src, sport);
         let table = &self.table;
         if datagram::is_for_many(stack, info) {
@@ -91,12 +70,35 @@ impl IpHandler for Udp {
             }
             // Without a checksum nobody is told (__udp6_lib_rcv).
             None if !v4 && no_checksum => bad_checksum(stack, v4),
-            None if !no_checksum && !skb.checksum_ok(pseudo) => bad_checksum(stack, v4),
+            None if !no_checksum && !skb.checksum_ok(|| pseudo_header(&skb, info)) => bad_checksum(stack, v4),
             None => {
                 count(stack, v4, (Mib::UdpNoPorts, Mib::Udp6NoPorts));
                 stack.mib.drop(DropReason::NoSocket);
                 icmp::send(stack, &mut skb, info, TransportError::PortUnreachable);
             }
+        }
+    }
+
+    fn takes_several(&self) -> bool {
+        true
+    }
+
+    /// Their socket is looked up and owned once, where all of them have the same.
+    fn rcv_several(&self, stack: &Arc<Stack>, all: &mut dyn Iterator<Item = Skb>, info: &PacketInfo) {
+        let Some(mut first) = all.next() else { return };
+        let sock = if first.may_pull(HEADER) { self.only_sock(stack, &first, info) } else { None };
+        let mut all = std::iter::once(first).chain(all);
+        let queued = sock.as_ref().and_then(|sock| {
+            sock.try_own(stack, info.now, |g| {
+                for mut skb in all.by_ref() {
+                    if check(stack, &mut skb, info).is_some() {
+                        queue(g, skb);
+                    }
+                }
+            })
+        });
+        if queued.is_none() {
+            all.for_each(|skb| self.rcv(stack, skb, info));
         }
     }
 
@@ -124,7 +126,65 @@ impl IpHandler for Udp {
     }
 }
 
+/// What [`check`] has read.
+struct Checked {
+    no_checksum: bool,
+    ports: (u16, u16),
+}
+
+/// Trims a datagram to its length and verifies the checksum of a short one. None: it is dropped.
+#[inline]
+fn check(stack: &Stack, skb: &mut Skb, info: &PacketInfo) -> Option<Checked> {
+    let v4 = info.dst.is_ipv4();
+    if !skb.may_pull(HEADER) {
+        bad(stack, v4, DropReason::PktTooSmall);
+        return None;
+    }
+    let front = skb.linear();
+    let len = usize::from(u16::from_be_bytes([front[4], front[5]]));
+    let no_checksum = front[6..8] == [0, 0];
+    let ports = ports(front);
+    // In a super-packet of datagrams the length field is that of the first datagram, or 0, depending on the device.
+    // Over IPv6, 0 is a jumbogram's: the datagram is as long as its packet (RFC 2675 §4).
+    let len = if skb.gso_type == GsoType::Udp || (!v4 && len == 0) { skb.len() } else { len };
+    if len > skb.len() || len < HEADER {
+        bad(stack, v4, DropReason::PktTooSmall);
+        return None;
+    }
+    skb.trim(len);
+    // Over IPv6 the socket decides whether it accepts a zero checksum (RFC 6935).
+    if !no_checksum && (len <= udp::CHECKSUM_BREAK || skb.gso_type == GsoType::Udp) {
+        if !skb.checksum_ok(|| pseudo_header(skb, info)) {
+            bad_checksum(stack, v4);
+            return None;
+        }
+        skb.csum = Csum::Unnecessary;
+    }
+    Some(Checked { no_checksum, ports })
+}
+
+/// Sum of the pseudo-header of a datagram that [`check`] has trimmed.
+fn pseudo_header(skb: &Skb, info: &PacketInfo) -> u32 {
+    checksum::pseudo_header(info.src, info.dst, proto::UDP, skb.len() as u32)
+}
+
 impl Udp {
+    /// The sock of a flow, if all its datagrams go to the same one's receive queue: it is no group's choice, no other
+    /// protocol has the port, and no layer is above UDP.
+    fn only_sock(&self, stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo) -> Option<Arc<Sock>> {
+        if datagram::is_for_many(stack, info) {
+            return None;
+        }
+        let (sport, dport) = ports(skb.linear());
+        let mut grouped = false;
+        let found = self.table.find_by(stack, (info.dst, dport), (info.src, sport), info.ifindex, |_| {
+            grouped = true;
+            None
+        });
+        let own = |sock: &Arc<Sock>| std::ptr::addr_eq(Arc::as_ptr(&*sock.proto()), self);
+        found.filter(|sock| !grouped && own(sock) && self.encaps.of(sock).is_none())
+    }
+
     /// A datagram for a sock goes to its queue, or to the protocol that has the port (udp_queue_rcv_skb).
     fn hand_to(&self, stack: &Arc<Stack>, sock: &Arc<Sock>, mut skb: Skb, ports: (u16, u16), info: &PacketInfo) {
         let v4 = info.dst.is_ipv4();
@@ -256,9 +316,15 @@ fn queue_one(g: &mut SockGuard<'_>, mut skb: Skb, v4: bool) {
     }
 }
 
+/// The messages of recvmmsg(2).
+pub(super) fn recv_several(sk: SockRef<'_>, all: &mut RecvSeveral<'_>) {
+    let mut g = sk.lock();
+    all(&mut |msg| recvmsg(&mut g, msg));
+}
+
 /// recvmsg(2).
-pub(super) fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
-    datagram::recv(sk, msg, HEADER, verified, |g, skb, from, msg| {
+pub(super) fn recvmsg(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+    datagram::recv(g, msg, HEADER, verified, |g, skb, from, msg| {
         let mut head = [0; HEADER];
         skb.copy_out(0, &mut head);
         let n = datagram::copy_behind(skb, HEADER, skb.len() - HEADER, from, msg);

@@ -12,6 +12,8 @@ pub(crate) mod encap;
 mod input;
 pub(crate) mod output;
 #[cfg(test)]
+mod several_test;
+#[cfg(test)]
 mod tests;
 
 use crate::base::error::{Error, Result};
@@ -19,7 +21,7 @@ use crate::ip::port_table::{PortEntry, PortTable};
 use crate::ip::{bind, datagram, sockopt};
 use crate::sock::diag::Dumped;
 use crate::sock::msg::{RecvMsg, SendMsg};
-use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
+use crate::sock::proto::{Proto, ProtoSwitch, RecvSeveral, RegisterError, SendSeveral, SockRef};
 use crate::sock::reuseport::Membership;
 use crate::sock::skb::Skb;
 use crate::sock::sockopt::{int, put_int};
@@ -188,7 +190,15 @@ impl Proto for Udp {
     }
 
     fn recvmsg(&self, sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
-        input::recvmsg(sk, msg)
+        input::recvmsg(&mut sk.lock(), msg)
+    }
+
+    fn send_several(&self, sk: SockRef<'_>, all: &mut SendSeveral<'_>) {
+        output::send_several(sk, all);
+    }
+
+    fn recv_several(&self, sk: SockRef<'_>, all: &mut RecvSeveral<'_>) {
+        input::recv_several(sk, all);
     }
 
     /// Of a socket whose reads wait, a datagram with a wrong checksum is no reason to read (udp_poll).

@@ -3,7 +3,7 @@
 
 use super::{input::HEADER, private};
 use crate::base::error::{Error, Result};
-use crate::base::hash::addr128;
+use crate::base::hash::{Tuple, addr128};
 use crate::counters::Mib;
 use crate::ip::cork::Cork;
 use crate::ip::datagram::{self, Plan};
@@ -11,7 +11,7 @@ use crate::ip::flowlabel;
 use crate::ip::txcontrol;
 use crate::sock::addr::{AF_INET, AF_UNSPEC, unmap};
 use crate::sock::msg::{Control, MSG_PROBE, SendMsg};
-use crate::sock::proto::SockRef;
+use crate::sock::proto::{SendSeveral, SockRef};
 use crate::sock::skb::{Csum, GsoType, Skb};
 use crate::sock::state::State;
 use crate::sock::zerocopy::ZeroCopy;
@@ -51,35 +51,96 @@ fn put(g: &mut SockGuard<'_>, pending: Pending) -> Result<()> {
     Ok(())
 }
 
+/// The way of a message, which the next one of the same call takes as well if it has the same name and no control data:
+/// as long as the call owns the sock, nothing that decides it changes but the routes.
+pub(super) struct Way {
+    name: Option<SocketAddr>,
+    plan: Plan,
+    hash: u32,
+}
+
+/// A message that has to be looked at alone.
+const ALONE: i32 = libc::MSG_MORE | MSG_PROBE | libc::MSG_ZEROCOPY | libc::MSG_DONTROUTE | libc::MSG_CONFIRM;
+
 /// sendmsg(2): returns the length of the datagram, which is always taken whole. Errors: EOPNOTSUPP (MSG_OOB), EMSGSIZE,
 /// EDESTADDRREQ, EINVAL (port 0, control data, segment size), EACCES, EPIPE, EAGAIN, EINTR, the pending error, and
 /// those of the route lookup.
 pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
-    let len = msg.remaining();
-    if sk.sock.family == AF_INET {
+    send_one(&mut sk.lock(), msg)
+}
+
+/// The messages of sendmmsg(2).
+pub(super) fn send_several(sk: SockRef<'_>, all: &mut SendSeveral<'_>) {
+    let mut g = sk.lock();
+    let mut way = None;
+    all(&mut |msg| send_next(&mut g, msg, &mut way));
+}
+
+/// As [`send_one`], by the way of the message before it if that is the same. `way`: None at first.
+fn send_next(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, way: &mut Option<Way>) -> Result<usize> {
+    if msg.flags & ALONE != 0 || !msg.control.is_empty() || msg.odd_name.is_some() {
+        *way = None;
+        return send_one(g, msg);
+    }
+    if g.sock.family == AF_INET {
         datagram::send_len(msg)?;
     }
-    let mut g = sk.lock();
-    let me = private(&mut g)?;
+    let me = private(g)?;
+    if me.cork || me.pending.is_some() || me.segment != 0 {
+        *way = None;
+        return send_one(g, msg);
+    }
+    let mut here = match way.take().filter(|way| way.name == msg.name && way.plan.dst.check(g.stack)) {
+        Some(here) => here,
+        None => {
+            let to = destination(g, msg)?;
+            let plan = datagram::plan(g, to, &[], msg.flags)?;
+            Way { name: msg.name, hash: flow_hash(g, &plan), plan }
+        }
+    };
+    let len = msg.remaining();
+    let v4 = here.plan.to.is_ipv4();
+    if !Cork::new(g, &here.plan, false).is_one(HEADER + len) {
+        // Longer than its path, or than any datagram.
+        return send_one(g, msg);
+    }
+    let slept = datagram::wait_for_room(g, v4, msg.dontwait())?;
+    if len > 0 {
+        msg.readable()?;
+    }
+    let payload = taken(msg, Skb::new())?;
+    transmit(g, &mut here.plan, here.hash, payload, None)?;
+    if !slept {
+        *way = Some(here);
+    }
+    Ok(len)
+}
+
+fn send_one(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
+    let len = msg.remaining();
+    if g.sock.family == AF_INET {
+        datagram::send_len(msg)?;
+    }
+    let me = private(g)?;
     let more = me.cork || msg.flags & libc::MSG_MORE != 0;
     if let Some(family) = me.pending.as_ref().map(|p| p.plan.to.is_ipv4()) {
-        check_corked(&g, msg, family)?;
+        check_corked(g, msg, family)?;
     }
-    let (plan, waiting) = match take(&mut g)? {
+    let (plan, waiting) = match take(g)? {
         Some(p) => (p.plan, Some((p.payload, p.cork))),
         None => {
-            let to = destination(&g, msg)?;
-            let mut plan = datagram::plan(&mut g, to, &msg.control, msg.flags)?;
+            let to = destination(g, msg)?;
+            let mut plan = datagram::plan(g, to, &msg.control, msg.flags)?;
             // Of a corked datagram the first call decides it.
-            plan.segment = plan.segment.or(Some(private(&mut g)?.segment));
+            plan.segment = plan.segment.or(Some(private(g)?.segment));
             (plan, None)
         }
     };
     if msg.flags & MSG_PROBE != 0 {
         // Only the way was asked for: no byte is taken, and what waits is as before (ip_append_data, ip_make_skb).
         match waiting {
-            Some((payload, cork)) if more => put(&mut g, Pending { plan, payload, cork })?,
-            Some((payload, _)) => send(&mut g, plan, payload)?,
+            Some((payload, cork)) if more => put(g, Pending { plan, payload, cork })?,
+            Some((payload, _)) => send(g, plan, payload)?,
             None => {}
         }
         return Ok(len);
@@ -88,14 +149,14 @@ pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     let corked = cork.is_some();
     let max = if plan.to.is_ipv4() { MAX_PAYLOAD.0 } else { MAX_PAYLOAD.1 - plan.headers_share() };
     if payload.len() + len > max {
-        datagram::local_too_long(&mut g, plan.to, plan.dst.mtu);
+        datagram::local_too_long(g, plan.to, plan.dst.mtu);
         return Err(Error::MsgSize);
     }
     let zerocopy = match msg.flags & libc::MSG_ZEROCOPY != 0 && g.common.zerocopy {
         true => Some(ZeroCopy::begin(g.sock, len, payload.zerocopy.as_ref())?),
         false => None,
     };
-    let sent = append(&mut g, msg, (plan, payload, cork), more, zerocopy.as_ref());
+    let sent = append(g, msg, (plan, payload, cork), more, zerocopy.as_ref());
     if corked && sent.is_err() {
         // What waited is lost (udp_flush_pending_frames): its memory is free.
         g.sock.tx_completed(0);
@@ -114,7 +175,7 @@ pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
 fn append(
     g: &mut SockGuard<'_>,
     msg: &mut SendMsg<'_>,
-    (plan, mut payload, cork): (Plan, Skb, Option<Cork>),
+    (plan, payload, cork): (Plan, Skb, Option<Cork>),
     more: bool,
     zerocopy: Option<&ZeroCopy>,
 ) -> std::result::Result<(), (Error, bool)> {
@@ -136,14 +197,7 @@ fn append(
     if len > 0 {
         msg.readable().map_err(|e| (e, true))?;
     }
-    while msg.remaining() > 0 {
-        let c = msg.chunk(usize::MAX);
-        if c.is_empty() {
-            return Err((Error::Fault, true));
-        }
-        payload.append(c, msg.remaining());
-        msg.advance(c.len());
-    }
+    let mut payload = taken(msg, payload).map_err(|e| (e, true))?;
     if let Some(zc) = zerocopy {
         payload.zerocopy = Some(zc.clone());
     }
@@ -152,6 +206,19 @@ fn append(
     }
     // What is too long for its path is refused before bytes are taken, as Linux does it.
     send(g, plan, payload).map_err(|e| (e, e == Error::MsgSize))
+}
+
+/// A packet with the message's bytes behind its own. EFAULT.
+fn taken(msg: &mut SendMsg<'_>, mut payload: Skb) -> Result<Skb> {
+    while msg.remaining() > 0 {
+        let c = msg.chunk(usize::MAX);
+        if c.is_empty() {
+            return Err(Error::Fault);
+        }
+        payload.append(c, msg.remaining());
+        msg.advance(c.len());
+    }
+    Ok(payload)
 }
 
 /// Sends the datagram that MSG_MORE held back, unless UDP_CORK is set (udp_splice_eof). There is no caller to return an
@@ -271,7 +338,7 @@ pub fn send_skb(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], told
     if to.port() == 0 {
         return Err(Error::Inval);
     }
-    let plan = datagram::plan(g, to, control, 0)?;
+    let mut plan = datagram::plan(g, to, control, 0)?;
     let v4 = plan.to.is_ipv4();
     let max = if v4 { MAX_PAYLOAD.0 } else { MAX_PAYLOAD.1 - plan.headers_share() };
     let headers = HEADER + plan.headers_len() + if v4 { ip::HEADER_LEN } else { ipv6::HEADER_LEN };
@@ -282,15 +349,27 @@ pub fn send_skb(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], told
         g.stack.mib.inc(if v4 { Mib::UdpSndbufErrors } else { Mib::Udp6SndbufErrors });
         return Err(Error::NoBufs);
     }
-    transmit(g, plan, skb, Some(told))
+    let hash = flow_hash(g, &plan);
+    transmit(g, &mut plan, hash, skb, Some(told))
 }
 
-fn send(g: &mut SockGuard<'_>, plan: Plan, skb: Skb) -> Result<()> {
-    transmit(g, plan, skb, None)
+fn send(g: &mut SockGuard<'_>, mut plan: Plan, skb: Skb) -> Result<()> {
+    let hash = flow_hash(g, &plan);
+    transmit(g, &mut plan, hash, skb, None)
 }
 
-/// `told`: what the protocol wants that has the port; None: it is a program's.
-fn transmit(g: &mut SockGuard<'_>, mut plan: Plan, mut skb: Skb, told: Option<AsTold>) -> Result<()> {
+/// The hash of the datagram's flow.
+fn flow_hash(g: &SockGuard<'_>, plan: &Plan) -> u32 {
+    g.stack.keys.ehash(&Tuple {
+        saddr: addr128(plan.src),
+        sport: g.common.sport,
+        daddr: addr128(plan.to.ip()),
+        dport: plan.to.port(),
+    })
+}
+
+/// `hash`: of its flow. `told`: what the protocol wants that has the port; None: it is a program's.
+fn transmit(g: &mut SockGuard<'_>, plan: &mut Plan, hash: u32, mut skb: Skb, told: Option<AsTold>) -> Result<()> {
     let v4 = plan.to.is_ipv4();
     let me = private(g)?;
     let segment = usize::from(plan.segment.unwrap_or(0));
@@ -317,13 +396,7 @@ fn transmit(g: &mut SockGuard<'_>, mut plan: Plan, mut skb: Skb, told: Option<As
         skb.gso_size = segment as u16;
         skb.gso_type = GsoType::Udp;
     }
-    let tuple = crate::base::hash::Tuple {
-        saddr: addr128(src),
-        sport: g.common.sport,
-        daddr: addr128(dst),
-        dport: plan.to.port(),
-    };
-    skb.hash = g.stack.keys.ehash(&tuple);
+    skb.hash = hash;
     let flow_label = told.and_then(|t| t.flow_label).unwrap_or_else(|| plan.flow_label(g, || skb.hash));
     let sent = plan.xmit(g, skb, proto::UDP, flow_label, df);
     let (ok, full) = match v4 {

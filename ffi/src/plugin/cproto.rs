@@ -93,7 +93,7 @@ impl ProtoReg {
     fn may_send(&self, g: &mut SockGuard<'_>, msg: &SendMsg<'_>) -> Result<()> {
         let v4 = over_v4(g, msg);
         txcontrol::check_control(g, v4, self.flag(USK_PROTO_CONNECTIONS), &msg.control)?;
-        if self.waits_for_room() { datagram::wait_for_room(g, v4, msg.dontwait()) } else { Ok(()) }
+        if self.waits_for_room() { datagram::wait_for_room(g, v4, msg.dontwait()).map(drop) } else { Ok(()) }
     }
 }
 

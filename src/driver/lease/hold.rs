@@ -168,6 +168,10 @@ impl Shard {
         }
         let mark = until.map_or(u64::MAX, Instant::as_nanos).max(1);
         self.sleep_until.store(mark, Ordering::SeqCst);
+        if stack.leaves_scheduled() {
+            // An operation that owns a sock waits here: the background thread does it.
+            self.background.nudge();
+        }
         // What appeared before the mark was stored woke nobody, so it is looked for again.
         if stack.tx_full() != full || stack.next_event().is_some_and(|t| t.as_nanos() < mark) {
             self.sleep_until.store(0, Ordering::SeqCst);

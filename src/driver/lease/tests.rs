@@ -115,6 +115,28 @@ fn a_wait_ends_by_wake_up_by_deadline_and_by_a_descriptor_of_the_kernel() {
 }
 
 #[test]
+fn what_is_scheduled_while_the_holder_owns_a_sock_is_done_by_the_background_thread() {
+    let (s, lease) = stack_and_lease();
+    let w = Waiter::current();
+    let sock = crate::inet::create(&s, libc::AF_INET, libc::SOCK_DGRAM, 0).unwrap();
+    let owned = sock.lock(&s);
+    // Long enough to tell a loss from a wake-up.
+    let end = || Some(s.now() + Duration::from_secs(20));
+    s.schedule(Arc::new(Ring(w.clone())));
+    assert_eq!(s.block(&w, end()), Woken::Event, "before it sleeps");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while lease.shared.shards[0].sleep_until.load(Ordering::SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+            s.schedule(Arc::new(Ring(w.clone())));
+        });
+        assert_eq!(s.block(&w, end()), Woken::Event, "while it sleeps");
+    });
+    drop(owned);
+}
+
+#[test]
 fn a_wait_that_slept_has_looked_at_the_descriptors_and_one_that_was_over_before_has_not() {
     let s = stack(1);
     let w = Waiter::current();

@@ -1,0 +1,78 @@
+//! Datagrams of one flow that come one after the other in a batch, for a protocol that takes them together. Whatever
+//! else comes ends a run first, so that no packet passes another. Above: the protocols' `IpHandler`s. Below: `input`.
+//! Linux: lists of packets (ip_list_rcv), and those that GRO makes of datagrams (NETIF_F_GRO_FRAGLIST).
+
+use super::hand_up;
+use crate::base::contain::contain;
+use crate::counters::DropReason;
+use crate::sock::packet::PacketInfo;
+use crate::sock::proto::IpHandler;
+use crate::sock::skb::Skb;
+use crate::stack::Stack;
+use crate::wire::proto;
+use std::sync::Arc;
+
+/// See the module's text.
+#[derive(Default)]
+pub(super) struct Run {
+    /// The first one, which is mostly alone, and those behind it.
+    first: Option<Skb>,
+    more: Vec<Skb>,
+    /// Of each of them.
+    info: Option<PacketInfo>,
+}
+
+/// The ports.
+fn flow(skb: &Skb) -> Option<[u8; 4]> {
+    skb.linear().first_chunk().copied()
+}
+
+impl Run {
+    /// Hands a packet without its IP header to its protocol, behind those of the run, or lets it join them.
+    #[inline(always)]
+    pub(super) fn hand_up(&mut self, stack: &Arc<Stack>, handler: &dyn IpHandler, skb: Skb, info: &PacketInfo) {
+        // Segments are joined by GRO.
+        match info.protocol == proto::TCP && self.info.is_none() {
+            true => hand_up(stack, handler, skb, info),
+            false => self.join_or_hand_up(stack, handler, skb, info),
+        }
+    }
+
+    fn join_or_hand_up(&mut self, stack: &Arc<Stack>, handler: &dyn IpHandler, skb: Skb, info: &PacketInfo) {
+        let joins = skb.gso_size == 0 && handler.takes_several() && flow(&skb).is_some();
+        if !joins {
+            self.end(stack);
+            return hand_up(stack, handler, skb, info);
+        }
+        if self.info.as_ref() == Some(info) && self.first.as_ref().and_then(flow) == flow(&skb) {
+            return self.more.push(skb);
+        }
+        self.end(stack);
+        (self.first, self.info) = (Some(skb), Some(*info));
+    }
+
+    /// Hands up the run.
+    #[inline]
+    pub(super) fn end(&mut self, stack: &Arc<Stack>) {
+        if let Some(info) = self.info.take() {
+            self.hand_up_all(stack, &info);
+        }
+    }
+
+    fn hand_up_all(&mut self, stack: &Arc<Stack>, info: &PacketInfo) {
+        let (first, more) = (self.first.take(), std::mem::take(&mut self.more));
+        let Some(handler) = stack.registry.handler(info.protocol) else {
+            // It was there when they came.
+            return first.into_iter().chain(more).for_each(|_| stack.mib.drop(DropReason::IpNoProto));
+        };
+        match first {
+            Some(only) if more.is_empty() => hand_up(stack, &**handler, only, info),
+            _ => {
+                let mut all = first.into_iter().chain(more);
+                if contain(|| handler.contained(), || handler.rcv_several(stack, &mut all, info)) {
+                    stack.mib.drop(DropReason::PluginRefused);
+                }
+            }
+        }
+    }
+}
