@@ -7,6 +7,7 @@ use super::tcb::Cx;
 use super::{input, output, rcvbuf, repair, ulp, urgent, window};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
+use crate::base::ways::Way;
 use crate::ip::datagram::recv_error;
 use crate::sock::mem;
 use crate::sock::msg::{Control, RecvMsg};
@@ -79,7 +80,7 @@ pub(crate) fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usiz
 fn recv_front(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Option<Result<usize>> {
     const PLAIN: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     let (want, marked) = (msg.remaining(), g.has_backlog());
-    if msg.flags & !PLAIN != 0 || want == 0 || marked {
+    if !Way::Recv.is_open() || msg.flags & !PLAIN != 0 || want == 0 || marked {
         return None;
     }
     let cx = &mut Cx::new(g)?;
@@ -97,6 +98,7 @@ fn recv_front(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Option<Result
     if n < want && (cx.sk.receive_queue.len() > 1 || n < target) {
         return None;
     }
+    Way::Recv.taken();
     if msg.put_skb(skb, offset, n) < n {
         // Of this packet nothing counts as read.
         cleanup_rbuf(cx, 0);

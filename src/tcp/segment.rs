@@ -10,6 +10,7 @@ use super::tcb::Cx;
 use super::{delack, ecn, mtu, output, prr, rate, tstamp, window};
 use crate::base::env::{Duration, Instant};
 use crate::base::error::{Error, Result};
+use crate::base::ways::Way;
 use crate::counters::Mib;
 use crate::device::netdev::NetXmit;
 use crate::ip;
@@ -79,6 +80,7 @@ pub(crate) fn put_header(
         && more.is_empty()
         && signer.is_none()
     {
+        Way::Write.taken();
         return put_plain_header(skb, src, dst, repr, *stamp);
     }
     put_long_header(skb, src, dst, repr, options, more, signer)
@@ -331,7 +333,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     let options = if is_syn {
         let auth = signer.as_ref().map(Signer::option);
         Options::Syn(syn_options(cx, mstamp, flags.contains(TcpFlags::ACK), auth))
-    } else if !has_more_options(cx) {
+    } else if Way::Write.is_open() && !has_more_options(cx) {
         let tp = &mut *cx.tp;
         tp.rx_opt.dsack = false;
         let stamp = tp.rx_opt.tstamp_ok.then_some(tp.rx_opt.ts_recent);
@@ -461,10 +463,11 @@ fn to_ip(cx: &mut Cx<'_>, out: Skb, ecn_bits: u8) -> Result<NetXmit> {
 fn to_itself(cx: &Cx<'_>, dst: &Arc<Dst>, out: Skb, ecn_bits: u8) -> core::result::Result<Result<NetXmit>, Skb> {
     let sk = &*cx.sk;
     let (IpAddr::V4(src), IpAddr::V4(to)) = (sk.saddr, sk.daddr) else { return Err(out) };
-    let plain = sk.ip_more.is_none() && out.tcp.flags & output::SYN == 0;
+    let plain = Way::Loop.is_open() && sk.ip_more.is_none() && out.tcp.flags & output::SYN == 0;
     if !plain || !dont_fragment(sk.pmtudisc, dst.mtu_locked) || !ip::output::is_looped(dst, &out) {
         return Err(out);
     }
+    Way::Loop.taken();
     let repr = Ipv4Repr {
         src,
         dst: to,

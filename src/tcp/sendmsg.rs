@@ -13,6 +13,7 @@ use super::tcb::{Cx, TcpSock, nagle};
 use super::{fastopen, rate, repair, tstamp};
 use crate::base::env::Duration;
 use crate::base::error::{Error, Result};
+use crate::base::ways::Way;
 use crate::sock::mem::{self, Kind};
 use crate::sock::msg::{Control, SendMsg};
 use crate::sock::proto::SockRef;
@@ -326,7 +327,7 @@ const SMALL: usize = CLOCK_EVERY;
 fn send_small(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Option<usize> {
     const PLAIN: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     let n = msg.remaining();
-    if msg.flags & !PLAIN != 0 || !msg.control.is_empty() || n == 0 || n > SMALL {
+    if !Way::Send.is_open() || msg.flags & !PLAIN != 0 || !msg.control.is_empty() || n == 0 || n > SMALL {
         return None;
     }
     let cx = &mut Cx::new(&mut *g)?;
@@ -349,6 +350,7 @@ fn send_small(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Option<usize> {
     if chunk.len() < n || size_goal < n as u32 {
         return None;
     }
+    Way::Send.taken();
     rate::check_app_limited(cx);
     let mut skb = Skb::new();
     msg.append_to(&mut skb, chunk, n);

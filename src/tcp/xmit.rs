@@ -21,6 +21,7 @@ use super::tcb::{CaState, Cx, TcpSock, XmitTimer, nagle};
 use super::tfb;
 use super::timer::rearm_rto;
 use crate::base::error::{Error, Result};
+use crate::base::ways::Way;
 use crate::counters::Mib;
 use crate::sock::skb::{GSO_MAX_SIZE, MAX_SKB_FRAGS, SKB_OVERHEAD, Skb, sacked};
 use crate::sock::tsq;
@@ -479,9 +480,18 @@ pub(super) fn write_xmit(cx: &mut Cx<'_>, mss: u32, nonagle: u8, push: Push) -> 
         return waits;
     }
     // A single segment is not cut, so nobody but a congestion control that wants to be asked is.
-    let single = cx.tp.write_queue.len() == 1 && cx.tp.write_queue.front().is_some_and(|s| s.len() as u32 <= mss);
+    let single = Way::Single.is_open()
+        // Else what the device can do is not known yet.
+        && cx.tp.gso_max_size != 0
+        && cx.tp.write_queue.len() == 1
+        && cx.tp.write_queue.front().is_some_and(|s| s.len() as u32 <= mss);
     let asks = cx.tp.ca.algo.as_ref().is_some_and(|algo| algo.slots() & ca_slot::MIN_TSO_SEGS != 0);
-    let max_segs = if single && !asks { 1 } else { tso_segs(cx, mss) };
+    let max_segs = if single && !asks {
+        Way::Single.taken();
+        1
+    } else {
+        tso_segs(cx, mss)
+    };
     let mut sent = 0;
     if push == Push::All {
         match mtu_probe(cx) {
