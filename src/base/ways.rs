@@ -20,8 +20,12 @@ pub(crate) enum Way {
     Write,
     /// A segment to this stack itself (`tcp::segment`, `ip::output`, `ip::input`).
     Loop,
+    /// A segment to this stack itself that has nothing special (`tcp::segment::plain`).
+    Plain,
     /// A packet that is not cut (`tcp::xmit`).
     Single,
+    /// A packet that leaves without having been queued (`tcp::xmit`).
+    Alone,
     /// The least delay of an acknowledgement (`tcp::delack`).
     Delay,
 }
@@ -50,8 +54,19 @@ pub(crate) mod testing {
     use std::cell::Cell;
 
     /// All of them.
-    pub(crate) const ALL: [Way; 9] =
-        [Way::Send, Way::Recv, Way::Ack, Way::Predict, Way::Read, Way::Write, Way::Loop, Way::Single, Way::Delay];
+    pub(crate) const ALL: [Way; 11] = [
+        Way::Send,
+        Way::Recv,
+        Way::Ack,
+        Way::Predict,
+        Way::Read,
+        Way::Write,
+        Way::Loop,
+        Way::Plain,
+        Way::Single,
+        Way::Alone,
+        Way::Delay,
+    ];
 
     thread_local! {
         /// A bit for each that is closed in this thread.

@@ -173,6 +173,8 @@ fn receive_looped(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, now: Instant) {
     net.raw.deliver(stack, &skb, &info);
     mib.inc(Mib::IpInDelivers);
     skb.pull(ip::HEADER_LEN);
+    // TCP need not look, either; a plug-in in its place does.
+    skb.looped = !handler.contained();
     hand_up(stack, &**handler, skb, &info);
 }
 

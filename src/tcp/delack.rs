@@ -452,6 +452,7 @@ pub(super) fn cleanup_rbuf(cx: &mut Cx<'_>, copied: usize) {
         }
     }
     if now {
+        cx.refresh_clock();
         send_ack(cx);
     }
 }

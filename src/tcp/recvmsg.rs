@@ -83,7 +83,7 @@ fn recv_front(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Option<Result
     if !Way::Recv.is_open() || msg.flags & !PLAIN != 0 || want == 0 || marked {
         return None;
     }
-    let cx = &mut Cx::new(g)?;
+    let cx = &mut Cx::untimed(g)?;
     if cx.tp.repair || cx.tp.urg_data != 0 || cx.tp.recvmsg_inq || cx.sk.peek_off >= 0 || cx.state() == State::Listen {
         return None;
     }
@@ -105,7 +105,10 @@ fn recv_front(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Option<Result
         return Some(Err(Error::Fault));
     }
     cx.tp.copied_seq += n as u32;
-    rcvbuf::rcv_space_adjust(cx);
+    if cx.tp.rcv_rtt_us != 0 {
+        cx.refresh_clock();
+        rcvbuf::rcv_space_adjust(cx);
+    }
     if n == left {
         eat(cx, 0);
     }

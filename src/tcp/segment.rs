@@ -1,7 +1,10 @@
 //! Building and sending one segment: options, header, ECN, window, route; and what a sent segment changes. Above:
 //! `xmit` (data), `control` (SYN, FIN, RST, ACK), `probe`, `handshake` and `rcv` (segments without a sock). Below:
-//! `ip::output`. Payload is never copied: what leaves is a shared copy of the queued packet with a head of its own.
-//! Linux: __tcp_transmit_skb, tcp_syn_options, tcp_established_options, tcp_synack_options. RFC 9293 §3.1, RFC 7323 §3.
+//! `ip::output`. Most segments to this same stack go a short way, `plain`. Payload is never copied: what leaves is a
+//! shared copy of the queued packet with a head of its own. Linux: __tcp_transmit_skb, tcp_syn_options,
+//! tcp_established_options, tcp_synack_options. RFC 9293 §3.1, RFC 7323 §3.
+
+mod plain;
 
 use super::auth::{self, Signer};
 use super::cong::{CaEvent, ca_slot};
@@ -323,7 +326,13 @@ fn advance_wstamp(cx: &mut Cx<'_>) -> Instant {
 }
 
 /// Header, then IP; and all that a sent segment changes in the connection. `ack`: what it acknowledges, if it does.
-fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
+#[inline]
+fn send(cx: &mut Cx<'_>, out: Skb, ack: SeqNum) -> Result<()> {
+    if plain::applies(cx, &out) { plain::send(cx, out, ack.0) } else { send_any(cx, out, ack) }
+}
+
+#[inline(never)]
+fn send_any(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     let TcpCb { seq, end_seq, mstamp, flags, gso_segs, gso_size, .. } = out.tcp;
     let payload = out.len() as u64;
     let segs = u32::from(gso_segs.max(1));

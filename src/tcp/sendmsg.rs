@@ -10,6 +10,7 @@ use super::output::{
     push_pending_frames, sk_stream_memory_free, slow_start_after_idle_check,
 };
 use super::tcb::{Cx, TcpSock, nagle};
+use super::xmit::xmit_alone;
 use super::{fastopen, rate, repair, tstamp};
 use crate::base::env::Duration;
 use crate::base::error::{Error, Result};
@@ -360,12 +361,13 @@ fn send_small(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Option<usize> {
     skb.tcp.end_seq = cx.tp.write_seq + n as u32;
     skb.tcp.flags = ACK | PSH;
     charge_wmem(cx, truesize);
-    add_write_queue_tail(cx, skb);
     cx.tp.nonagle &= !nagle::PUSH;
     slow_start_after_idle_check(cx);
     cx.tp.write_seq += n as u32;
     cx.tp.pushed_seq = cx.tp.write_seq;
     let nonagle = cx.tp.nonagle;
+    let Err(skb) = xmit_alone(cx, skb, mss, nonagle) else { return Some(n) };
+    add_write_queue_tail(cx, skb);
     if cx.tp.rtx_queue.is_empty() {
         // It is not held back to grow (tcp_should_autocork).
         push_pending_frames(cx, mss, nonagle);

@@ -72,6 +72,10 @@ pub(super) enum Act {
     Wait(u64),
     /// The device takes so many more packets.
     Room(Option<usize>),
+    /// It keeps what it has sent, or completes it.
+    Hold(bool),
+    /// Routes have changed.
+    Reroute,
     SpliceEof(usize),
 }
 
@@ -222,10 +226,17 @@ fn option() -> impl Strategy<Value = (i32, i32, Vec<u8>)> {
     all.push((libc::SOL_IP, libc::IP_OPTIONS, vec![1, 1, 1, 0]));
     // Those that the conditions of short ways name come more often.
     let named = [opt::NODELAY, opt::CORK, opt::REPAIR, opt::REPAIR_QUEUE, opt::INQ];
-    let of_all = [libc::SO_SNDBUF, libc::SO_RCVLOWAT, libc::SO_PEEK_OFF, libc::SO_TIMESTAMP, libc::SO_TIMESTAMPING];
+    let of_all = [
+        libc::SO_SNDBUF,
+        libc::SO_RCVLOWAT,
+        libc::SO_PEEK_OFF,
+        libc::SO_TIMESTAMP,
+        libc::SO_TIMESTAMPING,
+        libc::SO_MAX_PACING_RATE,
+    ];
     let often = |(level, name, _): &&(i32, i32, Vec<u8>)| match *level {
         libc::IPPROTO_TCP => named.contains(name),
-        libc::SOL_IP => *name == libc::IP_OPTIONS,
+        libc::SOL_IP => [libc::IP_OPTIONS, libc::IP_MTU_DISCOVER].contains(name),
         _ => of_all.contains(name),
     };
     let often: Vec<_> = all.iter().filter(often).cloned().collect();
@@ -248,6 +259,8 @@ pub(super) fn act() -> impl Strategy<Value = Act> {
         2 => end.clone().prop_map(Act::Poll),
         8 => prop_oneof![4 => 0..2000u64, 3 => 0..100_000u64, 1 => 0..3_000_000u64].prop_map(Act::Wait),
         1 => prop_oneof![Just(None), Just(Some(0)), Just(Some(1))].prop_map(Act::Room),
+        2 => any::<bool>().prop_map(Act::Hold),
+        1 => Just(Act::Reroute),
         1 => end.prop_map(Act::SpliceEof),
     ]
 }
