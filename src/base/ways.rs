@@ -1,6 +1,6 @@
-//! Short ways: functions that take the shape of most calls and packets past all that cannot concern it. A test may close
-//! some, and then plays the general way beside them; outside of tests all are open, and asking costs nothing. Above:
-//! whatever has a short way.
+//! Short ways: functions that take most calls and packets past all that cannot concern them. A test may close some, and
+//! then plays the general way beside them; outside of tests all are open, and asking costs nothing. Above: whatever has
+//! a short way.
 
 /// A short way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

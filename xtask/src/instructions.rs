@@ -20,8 +20,8 @@ struct Operation {
 
 const OPERATIONS: [Operation; 3] = [
     Operation { name: "connection", what: "connect, a byte each way, close", times: 150, most: 84_600 },
-    Operation { name: "exchange", what: "a byte each way", times: 1000, most: 17_260 },
-    Operation { name: "message", what: "100 bytes one way, and their ACK", times: 1000, most: 11_700 },
+    Operation { name: "exchange", what: "a byte each way", times: 1000, most: 15_930 },
+    Operation { name: "message", what: "100 bytes one way, and their ACK", times: 1000, most: 10_910 },
 ];
 
 /// Runs `cargo xtask instructions`.
