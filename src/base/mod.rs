@@ -10,6 +10,7 @@
 //! | `probing` | a hash table whose look-up reads one cache line |
 //! | `read_mostly` | values that every packet reads and that are replaced rarely |
 //! | `waiter` | a waiting thread, and how it is woken |
+//! | `ways` | short ways, which a test closes to play the general ones |
 //! | `wheel` | the timer wheel |
 
 pub(crate) mod contain;
@@ -20,4 +21,5 @@ pub(crate) mod padded;
 pub(crate) mod probing;
 pub(crate) mod read_mostly;
 pub(crate) mod waiter;
+pub(crate) mod ways;
 pub(crate) mod wheel;

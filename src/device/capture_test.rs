@@ -27,6 +27,8 @@ pub(crate) struct Capture {
     waiting: Mutex<VecDeque<Skb>>,
     /// How many more packets it takes; the others are dropped. None: all.
     pub(crate) room: Mutex<Option<usize>>,
+    /// Packets that it has sent and not completed. None: it completes each at once.
+    pub(crate) held: Mutex<Option<Vec<Skb>>>,
 }
 
 impl Capture {
@@ -43,7 +45,16 @@ impl Capture {
     /// A device with these capabilities.
     pub(crate) fn with_caps(name: &'static str, caps: Caps) -> Arc<Capture> {
         let (sent, times, waiting) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Arc::new(Capture { name, caps, sent, hashes: Mutex::default(), times, waiting, room: Mutex::default() })
+        Arc::new(Capture {
+            name,
+            caps,
+            sent,
+            hashes: Mutex::default(),
+            times,
+            waiting,
+            room: Mutex::default(),
+            held: Mutex::default(),
+        })
     }
 
     /// Packets sent since the last call.
@@ -86,6 +97,9 @@ impl Device for Capture {
         self.hashes.lock().push(skb.hash);
         self.times.lock().push(skb.tx_time);
         self.sent.lock().push(skb.to_vec());
+        if let Some(held) = &mut *self.held.lock() {
+            held.push(skb);
+        }
         Xmit::Sent
     }
     fn has_pending(&self, _: u16) -> bool {

@@ -9,9 +9,9 @@ use crate::counters::{DropReason, SHARDS, shard_index};
 use crate::device::gso::Gro;
 use crate::device::turn::Turn;
 use crate::device::{Caps, Device, LinkType, Xmit};
-use crate::sock::skb::Skb;
+use crate::sock::skb::{Skb, TxOwner};
 use crate::sock::tstamp::{Link, Point, Report, TxStamp};
-use crate::sock::{NO_QUEUE, Sock};
+use crate::sock::{NO_QUEUE, Sock, tsq};
 use crate::stack::Stack;
 use crate::sys::lock::{Mutex, RwLock};
 use crate::sys::near::here;
@@ -420,16 +420,16 @@ impl NetDev {
     /// The queue on which a packet is sent, and the thread's own queue if that is another of its kind. Linux:
     /// netdev_pick_tx; enqueue_to_backlog for the thread's own.
     #[inline]
-    fn pick_tx(&self, skb: &Skb) -> (u16, Option<&Queue>) {
+    fn pick_tx(&self, hash: u32, sock: Option<&Arc<Sock>>) -> (u16, Option<&Queue>) {
         if self.queues.len() == 1 {
             return (0, None);
         }
         let queues = self.queues.len();
         let Some((own, queue)) = self.own_queue() else {
-            let q = if self.replies_follow { thread::number() % queues } else { skb.hash as usize % queues };
+            let q = if self.replies_follow { thread::number() % queues } else { hash as usize % queues };
             return (q as u16, None);
         };
-        match skb.owner.as_ref().and_then(|owner| owner.sock()) {
+        match sock {
             Some(sock) if sock.tx_queue.load(Ordering::Relaxed) != own as u8 => {
                 let q = self.move_flow(sock, own);
                 (q, Some(queue).filter(|_| q != own))
@@ -498,7 +498,8 @@ impl NetDev {
         {
             report.queue(stack.now());
         }
-        let (q, debtor) = self.pick_tx(&skb);
+        let sock = skb.owner.as_ref().and_then(|owner| owner.sock());
+        let (q, debtor) = self.pick_tx(skb.hash, sock);
         let Some(queue) = self.queues.get(q as usize) else { return Err(Error::NoDev) };
         if queue.tx_len.load(Ordering::Acquire) == 0 {
             match self.start_xmit(stack, q, now, skb) {
@@ -530,6 +531,49 @@ impl NetDev {
         tx.push_back(skb);
         queue.tx_len.store(tx.len(), Ordering::Release);
         Ok(NetXmit::Success)
+    }
+
+    /// As [`NetDev::xmit`], of a packet without a transmit timestamp by a device that
+    /// [loops it as it is](NetDev::loops_as_is). `sock`: whom the packet would be charged to while the device has it;
+    /// such a device ends the charge at once, so it is not made.
+    #[inline]
+    pub(crate) fn xmit_looped(
+        &self,
+        stack: &Stack,
+        now: Instant,
+        skb: Skb,
+        sock: Option<&Arc<Sock>>,
+    ) -> Result<NetXmit> {
+        let (q, debtor) = self.pick_tx(skb.hash, sock);
+        let free = |queue: &Queue| queue.tx_len.load(Ordering::Acquire) == 0;
+        if debtor.is_some() || !self.is_up() || !self.queues.get(usize::from(q)).is_some_and(free) {
+            return self.xmit_charged(stack, now, skb, sock);
+        }
+        if self.per_thread {
+            stack.raise();
+        }
+        let sent = self.device.read().xmit(q, now, skb);
+        if let Some(sock) = sock
+            && sock.tsq_flags.load(Ordering::Acquire) & tsq::THROTTLED != 0
+        {
+            sock.tx_completed(0);
+        }
+        match sent {
+            Xmit::Sent => Ok(NetXmit::Success),
+            Xmit::Congested => Ok(NetXmit::Cn),
+            // It takes all.
+            Xmit::Dropped(_) | Xmit::Busy(_) => {
+                stack.mib.drop(DropReason::DeviceFull);
+                Err(Error::NoBufs)
+            }
+        }
+    }
+
+    /// The same in the general way.
+    #[cold]
+    fn xmit_charged(&self, stack: &Stack, now: Instant, mut skb: Skb, sock: Option<&Arc<Sock>>) -> Result<NetXmit> {
+        skb.owner = sock.map(|sock| TxOwner::new(sock, skb.truesize));
+        self.xmit(stack, now, skb)
     }
 
     /// Hands a packet to the device, and reports that if asked to (ndo_start_xmit, skb_tx_timestamp).

@@ -34,6 +34,8 @@ pub struct Socket {
     closed: AtomicBool,
     /// See [`Socket::of_stack`].
     of_stack: bool,
+    /// Its protocol is a stream's.
+    streams: bool,
 }
 
 impl std::fmt::Debug for Socket {
@@ -90,6 +92,7 @@ impl Socket {
     pub(crate) fn from_sock(stack: &Arc<Stack>, sock: Arc<Sock>) -> Socket {
         Socket {
             stack: PutAfter::new(stack, &sock),
+            streams: sock.proto().is_stream(),
             sock,
             nonblock: AtomicBool::new(false),
             idle_flags: AtomicI32::new(0),
@@ -342,6 +345,10 @@ impl Socket {
     /// Binds a datagram socket that sends unbound to a free port (inet_autobind).
     #[inline]
     fn autobind(&self) -> Result<()> {
+        // A layer on top of a stream is one, too.
+        if self.streams {
+            return Ok(());
+        }
         let proto = self.sock.proto();
         if proto.no_autobind() || proto.is_stream() { Ok(()) } else { self.take_port() }
     }

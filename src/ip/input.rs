@@ -181,6 +181,8 @@ fn receive_looped(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, now: Instant, run:
     net.raw.deliver(stack, &skb, &info);
     mib.inc(Mib::IpInDelivers);
     skb.pull(ip::HEADER_LEN);
+    // TCP need not look, either, and takes the mark off; a plug-in in its place does not know it.
+    skb.looped = protocol == proto::TCP && !handler.contained();
     run.hand_up(stack, &**handler, skb, &info);
 }
 

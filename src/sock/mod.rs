@@ -140,6 +140,11 @@ pub struct Sock {
     proto_use: ProtoUse,
 }
 
+/// There have been so many socks of a protocol that those of some do not lie in a processor's cache: a hint.
+static MANY: AtomicBool = AtomicBool::new(false);
+/// So many: about a megabyte.
+const MANY_SOCKS: i64 = 512;
+
 /// Bytes of an Arc's counts, in front of its value.
 const COUNTS: usize = 2 * size_of::<usize>();
 
@@ -473,6 +478,9 @@ impl Sock {
     pub fn new(stack: &Arc<Stack>, family: u16, ty: u16, protocol: u16, proto_use: ProtoUse) -> Arc<Sock> {
         let proto = proto_use.proto();
         let (rcvbuf, sndbuf) = (proto.sysctl_rmem(stack)[1], proto.sysctl_wmem(stack)[1]);
+        if !MANY.load(Ordering::Relaxed) && proto_use.accounts().sockets.exceeds(MANY_SOCKS) {
+            MANY.store(true, Ordering::Relaxed);
+        }
         proto_use.of(stack);
         let mut common = SockCommon::new(family);
         let busy_poll_us = stack.sysctl.busy_read() as u32;
@@ -517,7 +525,9 @@ impl Sock {
     /// memory, and are waited for once and not one after the other.
     #[inline]
     pub(crate) fn bring_in(&self) {
-        prefetch(self, COUNTS);
+        if MANY.load(Ordering::Relaxed) {
+            prefetch(self, COUNTS);
+        }
     }
 
     /// The operations currently in force.

@@ -8,6 +8,7 @@ use super::pool::{Local, Shared};
 use crate::sys::kept::{Keep, Kept};
 use crate::sys::near::near_local;
 use std::cell::RefCell;
+use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -17,10 +18,16 @@ use std::sync::Arc;
 pub(crate) const CLASSES: [usize; 4] = [256, 2048, 16 * 1024, 66 * 1024];
 
 /// One page: a fixed-size byte buffer.
-#[derive(Debug)]
 pub(crate) struct Page {
     buf: Box<[u8]>,
     class: u8,
+}
+
+/// Not its bytes, of which many say nothing.
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Page({})", self.buf.len())
+    }
 }
 
 /// A reference to a page. When the last reference is dropped, the page is kept for reuse. Cloning shares the page.

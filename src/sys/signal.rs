@@ -249,7 +249,7 @@ impl Drop for Hold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::fd::poll;
+    use crate::sys::poll::{PollFd, poll};
     use std::time::Duration;
 
     extern "C" fn nothing(_: i32) {}
@@ -274,7 +274,7 @@ mod tests {
         let hold = Hold::new().expect("its handler is to end waits");
         // SAFETY: to this thread, which has blocked it.
         assert_eq!(unsafe { libc::raise(libc::SIGUSR1) }, 0);
-        let mut fds = [hold.poll_fd()];
+        let mut fds = [PollFd::new(hold.raw(), libc::POLLIN)];
         assert_eq!(poll(&mut fds, Some(Duration::ZERO)).unwrap(), 1);
         assert!(hold.look() && !restarts());
         drop(hold);

@@ -13,6 +13,7 @@ use super::{
     chrono, ecn, mtu, mtu_probe, output, probe, prr, rack, rate, recovery, retransmit, rtt, sack, tfb, timer, tstamp,
 };
 use crate::base::env::{Duration, Instant};
+use crate::base::ways::Way;
 use crate::counters::{DropReason, Mib};
 use crate::sock::skb::{TcpCb, sacked};
 use crate::sock::state::State;
@@ -170,7 +171,8 @@ fn ack_update_window(cx: &mut Cx<'_>, seg: &Seg, ack: SeqNum, ack_seq: SeqNum) -
 /// Processes the acknowledgement of a segment (tcp_ack). `flags`: DATA, SLOWPATH, UPDATE_TS_RECENT, NO_CHALLENGE_ACK.
 #[inline]
 pub(crate) fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
-    if lone::applies(cx.tp, seg, flags) {
+    if Way::Ack.is_open() && lone::applies(cx.tp, seg, flags) {
+        Way::Ack.taken();
         lone::acknowledge(cx, seg, flags);
         return AckResult::New;
     }

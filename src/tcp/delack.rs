@@ -10,6 +10,7 @@ use super::tcb::{Cx, TcpSock};
 use super::timer::micros;
 use super::{deferred, rtt, sack, window};
 use crate::base::env::{Duration, Instant};
+use crate::base::ways::Way;
 use crate::counters::Mib;
 use crate::sock::state::State;
 use std::sync::atomic::Ordering;
@@ -322,7 +323,9 @@ fn has_usual_delay(cx: &Cx<'_>) -> bool {
 fn send_delayed_ack(cx: &mut Cx<'_>) {
     let tp = &*cx.tp;
     let ato_ms = tp.ack.ato_ms;
-    if ato_ms == ATO_MIN_MS && tp.ack.pending & pending::TIMER == 0 && has_usual_delay(cx) {
+    let usual = Way::Delay.is_open() && ato_ms == ATO_MIN_MS && tp.ack.pending & pending::TIMER == 0;
+    if usual && has_usual_delay(cx) {
+        Way::Delay.taken();
         // Nothing lowers the least delay.
         return delay(cx, cx.now.after_nanos(u64::from(ATO_MIN_MS) * 1_000_000));
     }
@@ -443,6 +446,7 @@ pub(super) fn cleanup_rbuf(cx: &mut Cx<'_>, copied: usize) {
         }
     }
     if now {
+        cx.refresh_clock();
         send_ack(cx);
     }
 }

@@ -22,6 +22,7 @@ use super::{
     timewait, undo, window,
 };
 use crate::base::env::{Duration, Instant};
+use crate::base::ways::Way;
 use crate::counters::{DropReason, Mib};
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
@@ -381,10 +382,12 @@ fn validate_incoming(cx: &mut Cx<'_>, seg: &Seg, o: &TcpOptions, syn_inerr: bool
 pub fn rcv_established(cx: &mut Cx<'_>, skb: Skb) {
     cx.tp.rx_opt.saw_tstamp = false;
     // Most headers have no options but the timestamps, which need no general parser.
-    if cx.tp.tfb_slots == 0
+    if Way::Read.is_open()
+        && cx.tp.tfb_slots == 0
         && let Some((seg, timestamps)) = Seg::plain(&skb)
         && let Some(store_ts) = predicted(cx, &seg, timestamps, false)
     {
+        Way::Read.taken();
         return rcv_predicted(cx, &seg, skb, store_ts);
     }
     rcv_any(cx, skb);

@@ -115,6 +115,8 @@ mod tw_timer;
 pub mod ulp;
 pub(crate) mod undo;
 pub(crate) mod urgent;
+#[cfg(test)]
+mod ways_test;
 pub(crate) mod window;
 pub(crate) mod xmit;
 

@@ -7,6 +7,7 @@ use super::recovery;
 use super::segment;
 use super::sock_ops;
 use super::tcb::{Cx, MSS_DEFAULT, TcpSock};
+use crate::base::ways::Way;
 use crate::ip::socket_headers;
 use crate::sock::dst::Dst;
 use crate::sock::state::State;
@@ -91,7 +92,7 @@ pub fn current_mss(cx: &mut Cx<'_>) -> u32 {
     {
         mss = sync_mss(cx, mtu);
     }
-    if !segment::has_more_options(cx) {
+    if Way::Write.is_open() && !segment::has_more_options(cx) {
         return mss;
     }
     let own = segment::established_options(cx, None).len();

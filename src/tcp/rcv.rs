@@ -296,12 +296,14 @@ pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketI
         return stack.mib.drop(DropReason::OtherHost);
     }
     stack.mib.inc(Mib::TcpInSegs);
+    // Of a connection of this stack, whose header was made here.
+    let looped = std::mem::take(&mut skb.looped);
     // The whole header must be contiguous, as it mostly is.
-    if !is_header(skb.linear()) && !pull_header(stack, &mut skb) {
+    if !looped && !is_header(skb.linear()) && !pull_header(stack, &mut skb) {
         return;
     }
     let len = skb.len() as u32;
-    if !skb.checksum_ok(|| pseudo_header(info.src, info.dst, proto::TCP, len)) {
+    if !looped && !skb.checksum_ok(|| pseudo_header(info.src, info.dst, proto::TCP, len)) {
         stack.mib.inc(Mib::TcpInCsumErrors);
         return bad(stack, DropReason::TcpCsum);
     }
@@ -312,7 +314,8 @@ pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketI
     if info.not_unicast {
         return stack.mib.drop(DropReason::OtherHost);
     }
-    if info.src.is_unspecified() || info.src.is_multicast() || sport == 0 && dport == 0 {
+    let nobody = || info.src.is_unspecified() || info.src.is_multicast() || sport == 0 && dport == 0;
+    if !looped && nobody() {
         return stack.mib.drop(DropReason::IpInvalidSource);
     }
     match net.hashinfo.of_segment(stack, info, (sport, dport)) {

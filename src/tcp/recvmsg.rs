@@ -7,6 +7,7 @@ use super::tcb::Cx;
 use super::{input, output, rcvbuf, repair, ulp, urgent, window};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
+use crate::base::ways::Way;
 use crate::ip::datagram::recv_error;
 use crate::sock::mem;
 use crate::sock::msg::{Control, RecvMsg};
@@ -79,10 +80,10 @@ pub(crate) fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usiz
 fn recv_front(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Option<Result<usize>> {
     const PLAIN: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     let (want, marked) = (msg.remaining(), g.has_backlog());
-    if msg.flags & !PLAIN != 0 || want == 0 || marked {
+    if !Way::Recv.is_open() || msg.flags & !PLAIN != 0 || want == 0 || marked {
         return None;
     }
-    let cx = &mut Cx::new(g)?;
+    let cx = &mut Cx::untimed(g)?;
     if cx.tp.repair || cx.tp.urg_data != 0 || cx.tp.recvmsg_inq || cx.sk.peek_off >= 0 || cx.state() == State::Listen {
         return None;
     }
@@ -97,13 +98,17 @@ fn recv_front(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Option<Result
     if n < want && (cx.sk.receive_queue.len() > 1 || n < target) {
         return None;
     }
+    Way::Recv.taken();
     if msg.put_skb(skb, offset, n) < n {
         // Of this packet nothing counts as read.
         cleanup_rbuf(cx, 0);
         return Some(Err(Error::Fault));
     }
     cx.tp.copied_seq += n as u32;
-    rcvbuf::rcv_space_adjust(cx);
+    if cx.tp.rcv_rtt_us != 0 {
+        cx.refresh_clock();
+        rcvbuf::rcv_space_adjust(cx);
+    }
     if n == left {
         eat(cx, 0);
     }

@@ -1,7 +1,10 @@
 //! Building and sending one segment: options, header, ECN, window, route; and what a sent segment changes. Above:
 //! `xmit` (data), `control` (SYN, FIN, RST, ACK), `probe`, `handshake` and `rcv` (segments without a sock). Below:
-//! `ip::output`. Payload is never copied: what leaves is a shared copy of the queued packet with a head of its own.
-//! Linux: __tcp_transmit_skb, tcp_syn_options, tcp_established_options, tcp_synack_options. RFC 9293 §3.1, RFC 7323 §3.
+//! `ip::output`. Most segments to this same stack go a short way, `plain`. Payload is never copied: what leaves is a
+//! shared copy of the queued packet with a head of its own. Linux: __tcp_transmit_skb, tcp_syn_options,
+//! tcp_established_options, tcp_synack_options. RFC 9293 §3.1, RFC 7323 §3.
+
+mod plain;
 
 use super::auth::{self, Signer};
 use super::cong::{CaEvent, ca_slot};
@@ -10,6 +13,7 @@ use super::tcb::Cx;
 use super::{delack, ecn, mtu, output, prr, rate, sack, tstamp, window};
 use crate::base::env::{Duration, Instant};
 use crate::base::error::{Error, Result};
+use crate::base::ways::Way;
 use crate::counters::Mib;
 use crate::device::netdev::NetXmit;
 use crate::ip;
@@ -79,6 +83,7 @@ pub(crate) fn put_header(
         && more.is_empty()
         && signer.is_none()
     {
+        Way::Write.taken();
         return put_plain_header(skb, src, dst, repr, *stamp);
     }
     put_long_header(skb, src, dst, repr, options, more, signer)
@@ -320,7 +325,13 @@ fn advance_wstamp(cx: &mut Cx<'_>) -> Instant {
 }
 
 /// Header, then IP; and all that a sent segment changes in the connection. `ack`: what it acknowledges, if it does.
-fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
+#[inline]
+fn send(cx: &mut Cx<'_>, out: Skb, ack: SeqNum) -> Result<()> {
+    if plain::applies(cx, &out) { plain::send(cx, out, ack.0) } else { send_any(cx, out, ack) }
+}
+
+#[inline(never)]
+fn send_any(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     let TcpCb { seq, end_seq, mstamp, flags, gso_segs, gso_size, .. } = out.tcp;
     let payload = out.len() as u64;
     let segs = u32::from(gso_segs.max(1));
@@ -330,7 +341,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     let options = if is_syn {
         let auth = signer.as_ref().map(Signer::option);
         Options::Syn(syn_options(cx, mstamp, flags.contains(TcpFlags::ACK), auth))
-    } else if !has_more_options(cx) {
+    } else if Way::Write.is_open() && !has_more_options(cx) {
         let tp = &mut *cx.tp;
         tp.rx_opt.dsack = false;
         let stamp = tp.rx_opt.tstamp_ok.then_some(tp.rx_opt.ts_recent);
@@ -460,10 +471,11 @@ fn to_ip(cx: &mut Cx<'_>, out: Skb, ecn_bits: u8) -> Result<NetXmit> {
 fn to_itself(cx: &Cx<'_>, dst: &Arc<Dst>, out: Skb, ecn_bits: u8) -> core::result::Result<Result<NetXmit>, Skb> {
     let sk = &*cx.sk;
     let (IpAddr::V4(src), IpAddr::V4(to)) = (sk.saddr, sk.daddr) else { return Err(out) };
-    let plain = sk.ip_more.is_none() && out.tcp.flags & output::SYN == 0;
+    let plain = Way::Loop.is_open() && sk.ip_more.is_none() && out.tcp.flags & output::SYN == 0;
     if !plain || !dont_fragment(sk.pmtudisc, dst.mtu_locked) || !ip::output::is_looped(dst, &out) {
         return Err(out);
     }
+    Way::Loop.taken();
     let repr = Ipv4Repr {
         src,
         dst: to,

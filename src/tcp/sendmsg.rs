@@ -10,9 +10,11 @@ use super::output::{
     push_pending_frames, sk_stream_memory_free, slow_start_after_idle_check,
 };
 use super::tcb::{Cx, TcpSock, nagle};
+use super::xmit::xmit_alone;
 use super::{fastopen, rate, repair, tstamp};
 use crate::base::env::Duration;
 use crate::base::error::{Error, Result};
+use crate::base::ways::Way;
 use crate::sock::mem::{self, Kind};
 use crate::sock::msg::{Control, SendMsg};
 use crate::sock::proto::SockRef;
@@ -326,7 +328,7 @@ const SMALL: usize = CLOCK_EVERY;
 fn send_small(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Option<usize> {
     const PLAIN: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     let n = msg.remaining();
-    if msg.flags & !PLAIN != 0 || !msg.control.is_empty() || n == 0 || n > SMALL {
+    if !Way::Send.is_open() || msg.flags & !PLAIN != 0 || !msg.control.is_empty() || n == 0 || n > SMALL {
         return None;
     }
     let cx = &mut Cx::new(&mut *g)?;
@@ -349,6 +351,7 @@ fn send_small(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Option<usize> {
     if chunk.len() < n || size_goal < n as u32 {
         return None;
     }
+    Way::Send.taken();
     rate::check_app_limited(cx);
     let mut skb = Skb::new();
     msg.append_to(&mut skb, chunk, n);
@@ -358,12 +361,13 @@ fn send_small(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Option<usize> {
     skb.tcp.end_seq = cx.tp.write_seq + n as u32;
     skb.tcp.flags = ACK | PSH;
     charge_wmem(cx, truesize);
-    add_write_queue_tail(cx, skb);
     cx.tp.nonagle &= !nagle::PUSH;
     slow_start_after_idle_check(cx);
     cx.tp.write_seq += n as u32;
     cx.tp.pushed_seq = cx.tp.write_seq;
     let nonagle = cx.tp.nonagle;
+    let Err(skb) = xmit_alone(cx, skb, mss, nonagle) else { return Some(n) };
+    add_write_queue_tail(cx, skb);
     if cx.tp.rtx_queue.is_empty() {
         // It is not held back to grow (tcp_should_autocork).
         push_pending_frames(cx, mss, nonagle);

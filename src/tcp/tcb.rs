@@ -50,6 +50,18 @@ impl<'a> Cx<'a> {
         Some(Cx { stack, sock, sk: &mut st.common, tp, now, softirq })
     }
 
+    /// The same without the time, for who seldom needs it and then [reads the clock](Cx::refresh_clock).
+    #[inline]
+    pub(crate) fn untimed<'g>(g: &'a mut SockGuard<'g>) -> Option<Cx<'a>>
+    where
+        'g: 'a,
+    {
+        let (stack, sock, now, softirq) = (g.stack, g.sock, Instant::ZERO, g.in_softirq());
+        let st: &'a mut crate::sock::SockState = &mut *g;
+        let tp = st.private.downcast_mut::<TcpSock>()?;
+        Some(Cx { stack, sock, sk: &mut st.common, tp, now, softirq })
+    }
+
     /// The same, for callers that need it by value.
     #[inline]
     pub(crate) fn reborrow(&mut self) -> Cx<'_> {

@@ -19,8 +19,9 @@ use super::sack::is_sack;
 use super::segment::{paces, paces_itself, transmit_skb, urg_mode};
 use super::tcb::{CaState, Cx, TcpSock, XmitTimer, nagle};
 use super::tfb;
-use super::timer::rearm_rto;
+use super::timer::{check_probe_timer, rearm_rto};
 use crate::base::error::{Error, Result};
+use crate::base::ways::Way;
 use crate::counters::Mib;
 use crate::sock::skb::{GSO_MAX_SIZE, MAX_SKB_FRAGS, SKB_OVERHEAD, Skb, sacked};
 use crate::sock::tsq;
@@ -68,6 +69,12 @@ fn tso_segs_of(rate: u64, min_rtt_us: u32, rtt_log: u32, mss: u32, least: u32, m
     let segs = bytes.min(u64::from(max_size)) as u32 / mss.max(1);
     // Two segments of the loopback's MSS exceed the 65535 bytes of an IP datagram.
     segs.max(least).min(max_segs).min(max_size / mss.max(1)).max(1)
+}
+
+/// Whether the congestion control is asked at each send how large a super-packet is at least.
+#[inline]
+fn asks_segs(tp: &TcpSock) -> bool {
+    tp.ca.algo.as_ref().is_some_and(|algo| algo.slots() & ca_slot::MIN_TSO_SEGS != 0)
 }
 
 /// How many segments the congestion window allows now; at most half of the window in one super-packet, which keeps the
@@ -479,9 +486,17 @@ pub(super) fn write_xmit(cx: &mut Cx<'_>, mss: u32, nonagle: u8, push: Push) -> 
         return waits;
     }
     // A single segment is not cut, so nobody but a congestion control that wants to be asked is.
-    let single = cx.tp.write_queue.len() == 1 && cx.tp.write_queue.front().is_some_and(|s| s.len() as u32 <= mss);
-    let asks = cx.tp.ca.algo.as_ref().is_some_and(|algo| algo.slots() & ca_slot::MIN_TSO_SEGS != 0);
-    let max_segs = if single && !asks { 1 } else { tso_segs(cx, mss) };
+    let single = Way::Single.is_open()
+        // Else what the device can do is not known yet.
+        && cx.tp.gso_max_size != 0
+        && cx.tp.write_queue.len() == 1
+        && cx.tp.write_queue.front().is_some_and(|s| s.len() as u32 <= mss);
+    let max_segs = if single && !asks_segs(cx.tp) {
+        Way::Single.taken();
+        1
+    } else {
+        tso_segs(cx, mss)
+    };
     let mut sent = 0;
     if push == Push::All {
         match mtu_probe(cx) {
@@ -504,6 +519,12 @@ pub(super) fn write_xmit(cx: &mut Cx<'_>, mss: u32, nonagle: u8, push: Push) -> 
             break;
         }
     }
+    settle(cx, sent, notes, push)
+}
+
+/// What [`write_xmit`] does when it has sent `sent` segments.
+#[inline]
+fn settle(cx: &mut Cx<'_>, sent: u32, mut notes: Notes, push: Push) -> bool {
     if notes.rwnd {
         chrono_start(cx, Chrono::RwndLimited);
     } else {
@@ -526,6 +547,45 @@ pub(super) fn write_xmit(cx: &mut Cx<'_>, mss: u32, nonagle: u8, push: Push) -> 
         return false;
     }
     cx.tp.packets_out == 0 && !cx.tp.write_queue.is_empty()
+}
+
+/// The short way of [`write_xmit`], for a packet that is not in the queue yet, which is empty: it is one segment, and
+/// nothing holds it back. Err: something may, and nothing was done.
+#[inline]
+pub(super) fn xmit_alone(cx: &mut Cx<'_>, mut skb: Skb, mss: u32, nonagle: u8) -> std::result::Result<(), Skb> {
+    let (tp, len) = (&*cx.tp, skb.len() as u32);
+    let leaves = Way::Alone.is_open()
+        && len <= mss
+        && cx.sock.wmem_alloc.load(Ordering::Acquire) == 0
+        && packets_in_flight(tp) < tp.snd_cwnd
+        && !skb.tcp.end_seq.after(wnd_end(tp))
+        && !nagle_check(tp, len < mss, nonagle)
+        && !paces_itself(cx)
+        && tp.tfb_slots == 0
+        && tp.gso_max_size != 0
+        && tp.mtu_probing().is_none()
+        && !asks_segs(tp);
+    if !leaves {
+        return Err(skb);
+    }
+    Way::Alone.taken();
+    chrono_start(cx, Chrono::Busy);
+    (skb.tcp.gso_size, skb.tcp.gso_segs) = (0, 1);
+    let (mut notes, mut sent) = (Notes::default(), 0);
+    if transmit_skb(cx, &mut skb).is_ok() {
+        let end = skb.tcp.end_seq;
+        notes.rto = new_data_sent(cx, skb);
+        if len < mss {
+            cx.tp.snd_sml = end;
+        }
+        sent = 1;
+    } else {
+        cx.tp.write_queue.push_back(skb);
+    }
+    if settle(cx, sent, notes, Push::All) {
+        check_probe_timer(cx);
+    }
+    Ok(())
 }
 
 /// Continues sending when the device has completed packets or the pacing timer fired (tcp_tsq_handler).

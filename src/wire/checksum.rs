@@ -80,7 +80,7 @@ fn sum_short(data: &[u8]) -> u64 {
 
 /// Ones-complement folding of 64 bits to 16.
 #[inline]
-const fn fold64(mut s: u64) -> u16 {
+pub(crate) const fn fold64(mut s: u64) -> u16 {
     s = (s & 0xffff_ffff) + (s >> 32);
     s = (s & 0xffff_ffff) + (s >> 32);
     fold(s as u32)

@@ -17,7 +17,7 @@ pub(crate) const MAX_DATAGRAM: usize = 65535;
 /// MTU that every IPv4 link supports (RFC 791 §3.2).
 pub(crate) const MIN_MTU: usize = 68;
 
-const DF: u16 = 0x4000;
+pub(crate) const DF: u16 = 0x4000;
 const MF: u16 = 0x2000;
 const OFFSET: u16 = 0x1fff;
 

@@ -72,7 +72,7 @@ const ACCECN_FIELD_LEN: usize = 3;
 const USUAL_SYN_LEN: usize = 20;
 
 /// NOP NOP TS 10, the first word of the options of nearly every segment.
-const NOP_NOP_TS: u32 = 0x0101_080a;
+pub(crate) const NOP_NOP_TS: u32 = 0x0101_080a;
 
 /// One option in the segment. Includes NOPs, with no data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -164,6 +164,12 @@ impl EcnState {
         self.mode == EcnMode::Rfc3168
     }
 
+    /// Whether what is sent has nothing to do with it.
+    #[inline]
+    pub(super) fn is_off(&self) -> bool {
+        matches!(self.mode, EcnMode::Off | EcnMode::Pending)
+    }
+
     /// Whether both ends count (tcp_ecn_mode_accecn).
     #[inline]
     pub(super) fn is_accurate(&self) -> bool {

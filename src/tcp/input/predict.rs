@@ -2,6 +2,7 @@
 //! `input`. Below: `ack`, `reassembly`. Linux: the fast path of tcp_rcv_established.
 
 use super::{HEADER_WITH_TS, Seg, data_snd_check, drop_seg, long_way, store_ts_recent};
+use crate::base::ways::Way;
 use crate::counters::{DropReason, Mib};
 use crate::sock::skb::Skb;
 use crate::tcp::ack::{self, flag};
@@ -48,6 +49,7 @@ pub(super) fn predicted(cx: &mut Cx<'_>, seg: &Seg, timestamps: Option<(u32, u32
         // Data beyond the window: the slow path decides.
         || seg.end_seq.after(cx.tp.rcv_nxt + window::receive_window(cx.tp))
         || cx.tp.pred_flags == 0
+        || !Way::Predict.is_open()
         || sock_ops::wants_options(cx, unknown)
     {
         return None;
@@ -70,6 +72,7 @@ pub(super) fn predicted(cx: &mut Cx<'_>, seg: &Seg, timestamps: Option<(u32, u32
 /// A segment with the predicted header; `store_ts`: TS.Recent is taken from it.
 #[inline(always)]
 pub(super) fn rcv_predicted(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb, store_ts: bool) {
+    Way::Predict.taken();
     if skb.len() == seg.header_len {
         // A pure acknowledgement.
         let flags = if store_ts { store_ts_recent(cx) } else { 0 };
