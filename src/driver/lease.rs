@@ -23,6 +23,7 @@
 //! works for it.
 
 use super::burst::Burst;
+use super::eager::Eager;
 use crate::base::env::{Clock, Duration, Instant};
 use crate::base::waiter::{PollSet, Slept, Waiter, Woken};
 use crate::device::netdev::NetDev;
@@ -85,6 +86,7 @@ struct Shard {
     timer: Option<TimerFd>,
     /// Used by the holder alone.
     burst: Mutex<Burst>,
+    eager: Mutex<Eager>,
     /// Packets that holders have received.
     packets: AtomicU64,
 }
@@ -194,7 +196,7 @@ impl Runner for Lease {
         if shard.acquire(waiter) {
             let mut queues = Queues::new();
             gather(stack, i, shared.shards.len(), &mut queues, &mut PollSet::new());
-            shard.spin(stack, &queues, waiter, stack.now() + time, &mut []);
+            shard.spin(stack, &queues, waiter, stack.now() + time, &mut [], true);
             shard.release(false, &*stack.clock);
         } else {
             shard.leave(waiter, &*stack.clock);
@@ -355,6 +357,7 @@ impl Shard {
             background: Arc::new(Waiter::new()),
             timer: TimerFd::new().ok(),
             burst: Mutex::default(),
+            eager: Mutex::new(Eager::new(std::thread::available_parallelism().map_or(1, |n| n.get()))),
             packets: AtomicU64::new(0),
         }
     }

@@ -19,9 +19,10 @@ use usersock_ffi::ptr;
 /// default (212,992).
 pub(crate) const FILLER: usize = 60_000;
 /// SO_SNDBUF of a connection's descriptor, of which the kernel makes twice as much, up to net.core.wmem_max: a program
-/// that sends in bulk sleeps half as often as with the default, and the server with it. Not of one that connects
-/// without waiting, which must be full of filler until the connection is there.
-const ROOM: c_int = 256 << 10;
+/// that sends in bulk sleeps once for every quarter of it that the server takes, and each time is woken on another
+/// processor, which costs the server more than the bytes do. Not of one that connects without waiting, which must be
+/// full of filler until the connection is there.
+const ROOM: c_int = 1 << 20;
 
 /// A descriptor of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

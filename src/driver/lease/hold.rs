@@ -6,6 +6,7 @@ use crate::base::env::{Duration, Instant};
 use crate::base::waiter::{PollSet, Slept, Waiter, Woken};
 use crate::counters::Mib;
 use crate::device::netdev::NetDev;
+use crate::driver::eager::LOOK;
 use crate::stack::runner::PollFd;
 use crate::stack::{Stack, WEIGHT};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,9 +47,16 @@ impl Shard {
             let full = gather(stack, i, shards, &mut queues, &mut fds);
             let devices = fds.len();
             *urgent = devices > 0 || stack.netdevs.next_event().is_some();
-            if !busy_poll.is_zero() && devices > 0 {
-                let until = deadline.map_or(now + busy_poll, |d| d.min(now + busy_poll));
-                if self.spin(stack, &queues, waiter, until, extra) {
+            let looks = devices > 0 && self.eager.lock().looks();
+            let time = if looks { busy_poll.max(LOOK) } else { busy_poll };
+            if !time.is_zero() && devices > 0 {
+                let until = deadline.map_or(now + time, |d| d.min(now + time));
+                let before = self.packets.load(Ordering::Relaxed);
+                let ready = self.spin(stack, &queues, waiter, until, extra, !busy_poll.is_zero());
+                if looks {
+                    self.eager.lock().looked(self.packets.load(Ordering::Relaxed) != before);
+                }
+                if ready {
                     return Some(Woken::Event);
                 }
                 if waiter.is_woken() || deadline.is_some_and(|d| d <= stack.now()) {
@@ -72,9 +80,9 @@ impl Shard {
         }
     }
 
-    /// Busy polling: reads from the queues until the waiter is woken or nudged, or `until`. True: a descriptor of
-    /// `extra`, at which it looks now and then, is ready. Linux: napi_busy_loop, whose end is ep_busy_loop_end or
-    /// sk_busy_loop_end.
+    /// Busy polling: reads from the queues, once at least, until the waiter is woken or nudged, or `until`. True: a
+    /// descriptor of `extra`, at which it looks now and then, is ready. `counts`: it was asked for, so that its packets
+    /// are counted. Linux: napi_busy_loop, whose end is ep_busy_loop_end or sk_busy_loop_end.
     pub(super) fn spin(
         &self,
         stack: &Arc<Stack>,
@@ -82,15 +90,15 @@ impl Shard {
         waiter: &Arc<Waiter>,
         until: Instant,
         extra: &mut [PollFd],
+        counts: bool,
     ) -> bool {
         let mut round = 0u32;
         loop {
-            let now = stack.now();
-            if now >= until || waiter.is_called() {
+            if waiter.is_called() {
                 return false;
             }
             let got = self.poll_queues(stack, queues, WEIGHT);
-            if got > 0 {
+            if got > 0 && counts {
                 stack.mib.add(Mib::TcpExtBusyPollRxPackets, got as u64);
             }
             round = round.wrapping_add(1);
@@ -99,6 +107,9 @@ impl Shard {
                 && crate::sys::poll::poll(extra, Some(Duration::ZERO)).is_ok_and(|n| n > 0)
             {
                 return true;
+            }
+            if stack.now() >= until {
+                return false;
             }
             std::hint::spin_loop();
         }
@@ -217,8 +228,13 @@ impl Shard {
     }
 
     fn poll_queues(&self, stack: &Arc<Stack>, queues: &Queues, budget: usize) -> usize {
+        let bytes = || queues.iter().map(|(dev, _)| dev.device().stats().rx_bytes).sum::<u64>();
+        let before = bytes();
         let got = stack.poll_queues(stack.now(), queues, budget);
-        self.packets.fetch_add(got as u64, Ordering::Relaxed);
+        if got > 0 {
+            self.packets.fetch_add(got as u64, Ordering::Relaxed);
+            self.eager.lock().received(got, bytes().saturating_sub(before));
+        }
         got
     }
 

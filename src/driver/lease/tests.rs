@@ -21,13 +21,17 @@ struct Bell {
     queues: u16,
     /// Calls of `recv`.
     reads: AtomicUsize,
+    /// Bytes of a packet, and of all that were received.
+    size: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl Bell {
     fn new(queues: u16) -> (Arc<Bell>, Receiver<String>) {
         let (tx, rx) = channel();
         let (fd, reads) = (EventFd::new().unwrap(), AtomicUsize::new(0));
-        let bell = Bell { fd, rung: Mutex::new(tx), waiter: Mutex::default(), queues, reads };
+        let (size, bytes) = (AtomicU64::new(1500), AtomicU64::new(0));
+        let bell = Bell { fd, rung: Mutex::new(tx), waiter: Mutex::default(), queues, reads, size, bytes };
         (Arc::new(bell), rx)
     }
 }
@@ -44,6 +48,7 @@ impl Device for Bell {
         if !self.fd.drain() {
             return Ok(0);
         }
+        self.bytes.fetch_add(self.size.load(Ordering::SeqCst), Ordering::SeqCst);
         let name = std::thread::current().name().unwrap_or("?").to_owned();
         if let Some(w) = self.waiter.lock().as_ref() {
             w.wake();
@@ -58,7 +63,7 @@ impl Device for Bell {
         Some(self.fd.raw())
     }
     fn stats(&self) -> DevStats {
-        DevStats::default()
+        DevStats { rx_bytes: self.bytes.load(Ordering::SeqCst), ..DevStats::default() }
     }
 }
 
@@ -545,6 +550,28 @@ fn busy_polling_reads_without_a_wait_and_ends_with_a_descriptor_of_the_kernel() 
     let mut extra = [PollFd::new(e.raw(), libc::POLLIN)];
     assert_eq!(hold(None, &mut extra), Some(Woken::Event));
     assert_eq!(extra[0].revents(), libc::POLLIN);
+}
+
+#[test]
+fn after_super_packets_a_wait_looks_at_the_device_before_it_sleeps() {
+    let (s, (bell, rung)) = (without_threads(), Bell::new(1));
+    s.add_device(bell.clone()).unwrap();
+    let (shard, w) = (Shard::new(), Arc::new(Waiter::new()));
+    *shard.eager.lock() = Eager::new(2);
+    assert!(shard.acquire(&w));
+    let hold = |deadline| shard.hold(&s, 0, 1, &w, deadline, &mut [], &mut true);
+    for (size, looks) in [(1500, false), (65_000, true)] {
+        bell.size.store(size, Ordering::SeqCst);
+        *bell.waiter.lock() = Some(w.clone());
+        bell.fd.signal();
+        assert_eq!(hold(None), Some(Woken::Event));
+        rung.recv().unwrap();
+        *bell.waiter.lock() = None;
+        let before = bell.reads.load(Ordering::SeqCst);
+        assert_eq!(hold(Some(s.now() + Duration::from_millis(1))), Some(Woken::TimedOut));
+        assert_eq!(bell.reads.load(Ordering::SeqCst) > before, looks, "{size}");
+        assert_eq!(s.mib.get(crate::counters::Mib::TcpExtBusyPollRxPackets), 0, "nobody asked for it");
+    }
 }
 
 #[test]

@@ -9,8 +9,9 @@ use usersock::sock::pages::Pages;
 
 /// Bytes that one read looks at, before it asks how many there are.
 pub(super) const LOOK: usize = 16 << 10;
-/// Most bytes that one read takes.
-pub(super) const CHUNK: usize = 256 << 10;
+/// Most bytes that one read takes: what a program that waits for its socket to be writable leaves there (a quarter of
+/// the socket's room), so that it is woken once for all of them.
+const CHUNK: usize = 512 << 10;
 /// Bytes and reads after which what was taken is removed at once: until then the kernel counts it as the program's,
 /// which has 208 KiB by default, and finds its socket not writable above a quarter of that.
 const KEPT_MAX: usize = 1 << 10;

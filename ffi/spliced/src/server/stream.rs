@@ -1,6 +1,6 @@
 //! A connection: bytes between the program's descriptor, of which the server has the other end, and the stack's socket.
 
-use super::end::{CHUNK, End, Read};
+use super::end::{End, Read};
 use crate::client::FILLER;
 use crate::inband;
 use crate::instance::{GREETING, Instance};
@@ -14,7 +14,9 @@ use usersock::sock::pages::Pages;
 use usersock::sock::wait::Events;
 
 /// Most bytes each way before others have their turn.
-const TURN: usize = 4 * CHUNK;
+const TURN: usize = 1 << 20;
+/// Most bytes that one receive from the stack takes.
+const CHUNK: usize = 256 << 10;
 
 /// What becomes of a connection after it was looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

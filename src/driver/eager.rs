@@ -1,0 +1,108 @@
+//! Whether the holder of a lease looks at the devices for a moment before it sleeps. In bulk it waits once for every
+//! few super-packets, each time for less than a wake-up costs: the sender pays for an interrupt to the other processor,
+//! and the receiver for the way out of idle. Elsewhere a wait gathers requests, and other threads use its processor, so
+//! it sleeps at once. Looks that find nothing become rare. Above: `lease`. Linux: halt_poll_ns, which grows and shrinks
+//! in the same way.
+
+use crate::base::env::Duration;
+
+/// How long a look takes that finds nothing.
+pub(super) const LOOK: Duration = Duration::from_micros(20);
+/// Packets of so many bytes, on average, are bulk: super-packets.
+const BULK: u64 = 4 << 10;
+/// After fruitless looks the next so many waits have none, at most.
+const PAUSE_MAX: u32 = 64;
+
+/// Of one lease.
+#[derive(Debug)]
+pub(super) struct Eager {
+    /// There is another processor, on which packets can be sent meanwhile.
+    parallel: bool,
+    /// Bytes of a packet, on average; the latest count most.
+    size: u64,
+    /// Waits until the next look, and how many follow a fruitless one.
+    until: u32,
+    pause: u32,
+}
+
+impl Eager {
+    /// For threads that have so many processors.
+    pub(super) fn new(processors: usize) -> Eager {
+        Eager { parallel: processors > 1, size: 0, until: 0, pause: 0 }
+    }
+
+    /// Packets were received.
+    pub(super) fn received(&mut self, packets: usize, bytes: u64) {
+        if packets > 0 {
+            self.size = (3 * self.size + bytes / packets as u64) / 4;
+        }
+    }
+
+    /// Whether the wait that begins is to look first; then [`Eager::looked`] follows.
+    pub(super) fn looks(&mut self) -> bool {
+        if self.size < BULK || !self.parallel {
+            return false;
+        }
+        match self.until {
+            0 => true,
+            n => {
+                self.until = n - 1;
+                false
+            }
+        }
+    }
+
+    /// Whether there were packets.
+    pub(super) fn looked(&mut self, found: bool) {
+        self.pause = if found { 0 } else { (2 * self.pause).clamp(1, PAUSE_MAX) };
+        self.until = self.pause;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of `waits` look, each of which finds what `found` says.
+    fn looks(e: &mut Eager, waits: u32, found: bool) -> u32 {
+        (0..waits)
+            .filter(|_| {
+                let looks = e.looks();
+                if looks {
+                    e.looked(found);
+                }
+                looks
+            })
+            .count() as u32
+    }
+
+    #[test]
+    fn only_a_wait_in_bulk_looks_and_only_where_another_processor_sends() {
+        let mut e = Eager::new(2);
+        assert_eq!(looks(&mut e, 100, true), 0);
+        e.received(3, 3 * 65_000);
+        assert_eq!(looks(&mut e, 100, true), 100);
+        // A wait that received nothing says nothing.
+        e.received(0, 0);
+        assert_eq!(looks(&mut e, 100, true), 100);
+        // A short one among them is the end of a write.
+        e.received(1, 100);
+        assert_eq!(looks(&mut e, 100, true), 100);
+        (0..20).for_each(|_| e.received(20, 65_000));
+        assert_eq!(looks(&mut e, 100, true), 0);
+        let mut alone = Eager::new(1);
+        alone.received(1, 65_000);
+        assert_eq!(looks(&mut alone, 100, true), 0);
+    }
+
+    #[test]
+    fn looks_that_find_nothing_become_rare_until_one_does() {
+        let mut e = Eager::new(2);
+        e.received(1, 65_000);
+        // After 1, 2, 4, 8, 16, 32 and then 64 waits without.
+        assert_eq!(looks(&mut e, 7 + 63, false), 7);
+        assert_eq!(looks(&mut e, 650, false), 10);
+        assert_eq!(looks(&mut e, 65, true), 1);
+        assert_eq!(looks(&mut e, 65, true), 65);
+    }
+}
