@@ -341,6 +341,8 @@ impl Proto for ProtoReg {
     }
 
     fn release_cb(&self, sk: &mut SockGuard<'_>, bits: u32) {
+        // A timer may have fired after the time that the owner's call has read: it would stand there as armed for ever.
+        sk.refresh_clock();
         let now = sk.now();
         if let Ok(p) = parts(sk) {
             p.private.timers_fired(now);
