@@ -13,6 +13,8 @@
 //! | `ways` | short ways, which a test closes to play the general ones |
 //! | `wheel` | the timer wheel |
 
+#[cfg(test)]
+pub(crate) mod cases;
 pub(crate) mod contain;
 pub mod env;
 pub mod error;

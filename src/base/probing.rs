@@ -143,6 +143,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     proptest! {
+        #![proptest_config(crate::base::cases::cases())]
         /// Keys from a narrow range, so that homes collide and runs pass the end of the table.
         #[test]
         fn a_table_is_what_a_map_is(

@@ -386,7 +386,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(crate::wire::cases())]
+        #![proptest_config(crate::base::cases::cases())]
         #[test]
         fn any_header_and_any_bytes_give_a_packet_or_a_drop(
             hdr: [u8; VNET_HDR_LEN], mut packet in proptest::collection::vec(any::<u8>(), 0..3000), v6: bool,

@@ -307,6 +307,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::cases::cases())]
         #[test]
         fn a_queue_is_what_a_list_is(
             acts in proptest::collection::vec((0u8..8, any::<prop::sample::Index>()), 1..200),

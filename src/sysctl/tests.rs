@@ -236,6 +236,7 @@ fn every_live_sysctl_is_read_by_some_code() {
 }
 
 proptest! {
+    #![proptest_config(crate::base::cases::cases())]
     #[test]
     fn no_text_panics_and_whatever_is_accepted_reads_back_the_same(
         row in 0..TABLE.len(), text in "[-0-9a-fx, \t\n]{0,24}|\\PC*",

@@ -3,6 +3,7 @@
 
 use super::peer_test::{ACK, Conn, Host, ISS, SYN, SYN_OPTIONS, Seg, sack};
 use super::sock_ops::tests::Restless;
+use crate::base::cases::so_many;
 use crate::base::env::Duration;
 use crate::device::capture_test::Bench;
 use proptest::prelude::*;
@@ -138,7 +139,7 @@ fn play(host: &Host, c: &Conn, act: &Act) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(so_many(96))]
 
     #[test]
     fn any_segments_leave_every_connection_consistent(

@@ -8,6 +8,7 @@ use super::peer_test::{Conn, Host, SYN_OPTIONS, Seg, THERE};
 use super::sockopt::opt;
 use super::tcb::Cx;
 use super::ulp::{Ulp, set_layer};
+use crate::base::cases::so_many;
 use crate::base::env::Duration;
 use crate::base::error::{Error, Result};
 use crate::base::ways::Way;
@@ -446,11 +447,6 @@ fn compare(set: &Setting, acts: &[Act], ways: &[Way], keep: Keep) -> std::result
     Err(TestCaseError::fail(format!("by {alone:?}, step {step}, {act:?}: {lines:#?}")))
 }
 
-fn cases(n: u32) -> ProptestConfig {
-    let n = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(n);
-    ProptestConfig { cases: n, failure_persistence: None, ..ProptestConfig::default() }
-}
-
 /// All but header prediction: see [`received`].
 const EXACT: [Way; 10] =
     [Way::Send, Way::Recv, Way::Ack, Way::Read, Way::Write, Way::Loop, Way::Plain, Way::Single, Way::Alone, Way::Delay];
@@ -483,7 +479,7 @@ fn received(line: &str) -> bool {
 }
 
 proptest! {
-    #![proptest_config(cases(80))]
+    #![proptest_config(so_many(80))]
 
     #[test]
     fn short_ways_do_what_the_general_ones_do(set in setting(), acts in prop::collection::vec(act(), 1..50)) {

@@ -262,7 +262,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(crate::wire::cases())]
+        #![proptest_config(crate::base::cases::cases())]
 
         #[test]
         fn any_bytes_agree_with_the_naive_sum(

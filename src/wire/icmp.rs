@@ -405,7 +405,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(crate::wire::cases())]
+        #![proptest_config(crate::base::cases::cases())]
 
         #[test]
         fn any_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..80), kind in 0u8..16, inner: bool) {

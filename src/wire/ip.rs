@@ -530,7 +530,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(crate::wire::cases())]
+        #![proptest_config(crate::base::cases::cases())]
 
         #[test]
         fn any_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80), v4: bool) {

@@ -255,7 +255,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(crate::wire::cases())]
+        #![proptest_config(crate::base::cases::cases())]
         #[test]
         fn no_bytes_panic_and_sources_are_those_in_the_bytes(b in proptest::collection::vec(any::<u8>(), 0..100)) {
             if let Ok(q) = Query::parse_v4(&b) {

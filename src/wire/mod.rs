@@ -49,18 +49,6 @@ pub(crate) mod udp;
 #[cfg(test)]
 mod tests;
 
-/// Configuration of the property tests: the same cases in every run, unless `PROPTEST_RNG_SEED` selects others, and no
-/// files are written.
-#[cfg(test)]
-pub(crate) fn cases() -> proptest::test_runner::Config {
-    use proptest::test_runner::{Config, RngSeed};
-    let config = Config { failure_persistence: None, ..Config::default() };
-    match config.rng_seed {
-        RngSeed::Fixed(_) => config,
-        RngSeed::Random => Config { rng_seed: RngSeed::Fixed(0x9293), ..config },
-    }
-}
-
 use core::fmt;
 
 /// Why a packet was refused. One variant per reason, so that each reason has its own counter.

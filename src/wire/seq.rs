@@ -209,7 +209,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(crate::wire::cases())]
+        #![proptest_config(crate::base::cases::cases())]
 
         #[test]
         fn advertised_window_never_exceeds_the_bytes_given(bytes: u32, s in 0u8..=14) {

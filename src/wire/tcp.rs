@@ -517,7 +517,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(crate::wire::cases())]
+        #![proptest_config(crate::base::cases::cases())]
 
         #[test]
         fn any_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..100), doff in 0u8..16) {

@@ -120,7 +120,7 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(crate::wire::cases())]
+    #![proptest_config(crate::base::cases::cases())]
 
     #[test]
     fn a_segment_parses_back_and_is_the_same_whoever_computes_the_checksum(

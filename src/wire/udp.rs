@@ -212,7 +212,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(crate::wire::cases())]
+        #![proptest_config(crate::base::cases::cases())]
 
         #[test]
         fn any_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..40), short: bool) {

@@ -161,7 +161,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 400 }))]
+    #![proptest_config(crate::base::cases::so_many(if cfg!(miri) { 4 } else { 400 }))]
     #[test]
     fn the_wheel_behaves_as_a_sorted_map(ops in proptest::collection::vec(op(), 1..400)) {
         let mut wheel = Wheel::new();

@@ -317,7 +317,7 @@ fn acknowledgements_pass_behind_the_data_of_their_flow_and_link_padding_goes() {
 }
 
 proptest! {
-    #![proptest_config(crate::wire::cases())]
+    #![proptest_config(crate::base::cases::cases())]
     #[test]
     fn any_bytes_pass_through_coalescing_without_panic_or_loss(
         mut packets in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..120), 1..6), v6: bool,

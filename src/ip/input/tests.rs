@@ -1,4 +1,5 @@
 use super::*;
+use crate::base::cases::so_many;
 use crate::device::capture_test::{Bench, Capture};
 use crate::ip::net;
 use crate::wire::checksum;
@@ -286,7 +287,7 @@ fn any_packet() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(so_many(2000))]
     #[test]
     fn any_packets_are_delivered_or_dropped_with_a_reason_and_never_panic(
         packets in prop::collection::vec(any_packet(), 1..6),

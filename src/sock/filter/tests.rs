@@ -168,6 +168,7 @@ fn a_program_that_cannot_be_checked_is_einval() {
 }
 
 proptest::proptest! {
+    #![proptest_config(crate::base::cases::cases())]
     /// Whatever the bytes: refused, or run to an end within the program's length.
     #[test]
     fn no_program_panics_or_runs_for_ever(

@@ -1,4 +1,5 @@
 use super::*;
+use crate::base::cases::so_many;
 use proptest::prelude::*;
 use std::cell::Cell;
 
@@ -70,7 +71,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(so_many(64))]
 
     #[test]
     fn a_queue_is_the_vector_that_it_stands_for(acts in prop::collection::vec(act(), 1..60)) {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::base::cases::so_many;
 use proptest::prelude::*;
 
 fn skb(seq: SeqNum, len: u32) -> Skb {
@@ -40,7 +41,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(so_many(128))]
 
     #[test]
     fn the_order_of_sending_survives_what_happens_to_packets(acts in prop::collection::vec(act(), 1..120)) {

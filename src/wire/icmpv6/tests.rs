@@ -164,7 +164,7 @@ fn a_quoted_packet_has_8_bytes_of_its_transport() {
 }
 
 proptest! {
-    #![proptest_config(crate::wire::cases())]
+    #![proptest_config(crate::base::cases::cases())]
 
     #[test]
     fn any_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..160), inner: bool, nd: bool,

@@ -119,7 +119,7 @@ fn a_routing_header_of_the_least_length_has_all_its_fields() {
 }
 
 proptest! {
-    #![proptest_config(crate::wire::cases())]
+    #![proptest_config(crate::base::cases::cases())]
 
     #[test]
     fn any_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..300), v6: bool,

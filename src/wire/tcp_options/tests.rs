@@ -258,7 +258,7 @@ fn optionish() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(crate::wire::cases())]
+    #![proptest_config(crate::base::cases::cases())]
 
     #[test]
     fn any_bytes_never_panic_and_end(bytes in prop_oneof![optionish(), prop::collection::vec(any::<u8>(), 0..64)]) {

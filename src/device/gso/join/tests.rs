@@ -205,7 +205,7 @@ fn a_packet_whose_protocol_has_gone_is_lost_and_told() {
 }
 
 proptest! {
-    #![proptest_config(crate::wire::cases())]
+    #![proptest_config(crate::base::cases::cases())]
     #[test]
     fn no_byte_is_lost_whatever_comes(
         packets in proptest::collection::vec((0u8..3, 0u16..40, 0usize..30, any::<bool>(), any::<u8>()), 0..40),
