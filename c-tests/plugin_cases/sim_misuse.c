@@ -216,7 +216,7 @@ static void *waits_for_another(void *arg)
     return NULL;
 }
 
-static void *sleeps(void *arg)
+static void *sleeping(void *arg)
 {
     waits_in++;
     ERR(usk_world_run_for(stepped, 1000 * S), EINTR);
@@ -245,7 +245,7 @@ static void waiting(void)
     OK(usk_thread_join(sleeper, NULL));
     ERR(usk_thread_join(ever, NULL), EDEADLK);
     EQ(usk_world_run_until_idle(stepped, 100 * S), 1);
-    CHECK(usk_world_thread(stepped, 0, sleeps, NULL) != NULL);
+    CHECK(usk_world_thread(stepped, 0, sleeping, NULL) != NULL);
     EQ(usk_world_run_until_idle(stepped, 100 * S), 0);
     EQ(waits_in, 4);
     EQ(ended, 0);
