@@ -135,6 +135,10 @@ impl Watch for Signals {
             let _ = owner.kill(libc::SIGIO);
         }
     }
+
+    fn counts(&self) -> bool {
+        true
+    }
 }
 
 /// By address of the description, which is not reused while an entry has a weak reference to it.

@@ -78,6 +78,11 @@ pub trait Watch: Send + Sync {
     fn serves(&self, _events: Events) -> bool {
         true
     }
+
+    /// Whether each wake-up counts for itself, as that of a signal does.
+    fn counts(&self) -> bool {
+        false
+    }
 }
 
 /// Wake-ups requested by a thread while it owns a sock.
@@ -128,7 +133,9 @@ fn tell(target: Arc<dyn Watch>, events: Events) {
         let (mut w, target) = (w.borrow_mut(), target.take());
         match (w.last_mut(), &target) {
             // As of several datagrams in a row.
-            (Some((last, of)), Some(t)) if std::ptr::addr_eq(Arc::as_ptr(last), Arc::as_ptr(t)) => *of |= events,
+            (Some((last, of)), Some(t)) if !t.counts() && std::ptr::addr_eq(Arc::as_ptr(last), Arc::as_ptr(t)) => {
+                *of |= events;
+            }
             _ => w.extend(target.map(|t| (t, events))),
         }
     };
