@@ -36,7 +36,8 @@ pub fn bind(g: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
     }
     let mut ip = local.ip();
     let taken = sock.state() != State::Close || (g.common.num() != 0 && sock.ty != libc::SOCK_RAW as u16);
-    let has_ports = sock.ty != libc::SOCK_RAW as u16;
+    // An identifier of ping is none (ping_bind).
+    let has_ports = sock.ty != libc::SOCK_RAW as u16 && !super::datagram::is_ping(sock);
     // A socket of IPv6 is told of the port, and that it is bound already, whatever the address is, one of IPv4 only for
     // a good one.
     if ip.is_multicast() && ip.is_ipv6() && sock.ty == libc::SOCK_STREAM as u16 {

@@ -466,7 +466,8 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
     let mapped_own = !v4 && (c.saddr.is_ipv4() || c.rcv_saddr.is_ipv4());
     let own = own.filter(|a| a.is_ipv4() == v4);
     let cached = |to: SocketAddr| {
-        let of_peer = control.is_empty() && g.sock.state() == State::Established && c.daddr == to.ip();
+        let scoped = scope_of(to) != 0 && scope_of(to) != c.bound_dev_if;
+        let of_peer = control.is_empty() && g.sock.state() == State::Established && c.daddr == to.ip() && !scoped;
         c.dst.as_ref().filter(|d| of_peer && d.check(g.stack))
     };
     // Ping sockets send what labels they like (ping_v6_sendmsg).
@@ -718,8 +719,9 @@ impl Plan {
     #[inline]
     fn looped_header(&self, g: &SockGuard<'_>, tx: &IpTx, skb: &Skb) -> Option<Ipv4Repr> {
         let (IpAddr::V4(src), IpAddr::V4(dst)) = (tx.src, tx.dst) else { return None };
-        // ICMPv6 is no protocol of IPv4: input sees to that.
-        let known = tx.df && !src.is_unspecified() && tx.protocol != proto::ICMPV6;
+        // ICMPv6 is no protocol of IPv4: input sees to that. TCP takes a header that comes this way for its own, and
+        // a raw socket may write any.
+        let known = tx.df && !src.is_unspecified() && !matches!(tx.protocol, proto::ICMPV6 | proto::TCP);
         let good = known && is_looped(&self.dst, skb) && !any_source(&g.common);
         good.then_some(Ipv4Repr {
             src,

@@ -143,3 +143,17 @@ fn siocoutq_counts_what_msg_more_holds_back() {
         assert_eq!(s.ioctl(libc::TIOCOUTQ), Ok(want));
     }
 }
+
+/// Of a connection of this stack itself TCP knows the header; what a raw socket writes it has not made.
+#[test]
+fn a_segment_that_a_program_wrote_to_this_host_is_verified() {
+    use crate::counters::{DropReason, Mib};
+    let b = Bench::on_ip();
+    let s = raw(&b, libc::AF_INET, libc::IPPROTO_TCP).unwrap();
+    let syn = [0, 9, 0, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 4, 0, 0, 0, 0, 0];
+    send(&s, &syn, "127.0.0.1:0").unwrap();
+    assert_eq!((b.stack.mib.get(Mib::TcpInCsumErrors), b.stack.mib.get(Mib::TcpOutRsts)), (1, 0));
+    send(&s, &syn[..10], "127.0.0.1:0").unwrap();
+    let dropped: Vec<_> = b.stack.mib.iter_drops().filter(|(_, n)| *n > 0).collect();
+    assert_eq!(dropped, [(DropReason::PktTooSmall, 1), (DropReason::TcpCsum, 1)]);
+}

@@ -769,9 +769,12 @@ impl Registry {
     pub fn unregister(&self, name: &str) -> std::result::Result<(), RegisterError> {
         let mut inner = self.inner.write();
         let Some(r) = inner.by_name.get(name) else { return Err(RegisterError::Unknown) };
-        let users = r.accounts.sockets.sum();
+        // Exact, as the sum over processors is not: with no reference left nobody can clone one, and the lock keeps
+        // `find` out.
+        let shared = r.keys.first().and_then(|k| inner.by_key.get(&(k.0, k.1, k.2))).map(|s| &s.shared);
+        let users = shared.map_or(0, Arc::strong_count).saturating_sub(r.keys.len());
         if users > 0 {
-            return Err(RegisterError::InUse(users as usize));
+            return Err(RegisterError::InUse(users));
         }
         let Some(r) = inner.by_name.remove(name) else { return Err(RegisterError::Unknown) };
         let mut shared = None;
@@ -784,10 +787,6 @@ impl Registry {
         let handlers: Vec<_> = r.numbers.iter().map(|n| self.handlers.slot(*n).take()).collect();
         // Dropping the last reference may run a plug-in's code: not under the lock.
         drop(inner);
-        // A sock that goes counts itself off, then lets go: what it lets go of last must not be the protocol.
-        while shared.as_ref().is_some_and(|s| Arc::strong_count(s) > 1) {
-            std::thread::yield_now();
-        }
         drop((r, shared, handlers));
         Ok(())
     }

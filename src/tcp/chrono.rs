@@ -21,21 +21,21 @@ pub(crate) enum Chrono {
 
 #[inline]
 fn set(tp: &mut TcpSock, now: Instant, new: Chrono) {
-    let now_us = now.as_micros() as u32;
+    let now_ms = now.as_millis() as u32;
     match tp.chrono_type {
         Chrono::None => {}
-        Chrono::Busy => tp.busy_us = tp.busy_us.wrapping_add(now_us.wrapping_sub(tp.chrono_start_us)),
-        Chrono::RwndLimited | Chrono::SndbufLimited => count_limited(tp, now_us),
+        Chrono::Busy => tp.busy_ms = tp.busy_ms.wrapping_add(now_ms.wrapping_sub(tp.chrono_start_ms)),
+        Chrono::RwndLimited | Chrono::SndbufLimited => count_limited(tp, now_ms),
     }
-    tp.chrono_start_us = now_us;
+    tp.chrono_start_ms = now_ms;
     tp.chrono_type = new;
 }
 
 /// The time of a limit that few connections meet.
 #[cold]
-fn count_limited(tp: &mut TcpSock, now_us: u32) {
-    let spent = now_us.wrapping_sub(tp.chrono_start_us);
-    let total = &mut tp.cold.get_or_insert_default().rare.limited_us[tp.chrono_type as usize - 2];
+fn count_limited(tp: &mut TcpSock, now_ms: u32) {
+    let spent = now_ms.wrapping_sub(tp.chrono_start_ms);
+    let total = &mut tp.cold.get_or_insert_default().rare.limited_ms[tp.chrono_type as usize - 2];
     *total = total.wrapping_add(spent);
 }
 
@@ -56,12 +56,13 @@ pub(crate) fn chrono_stop(cx: &mut Cx<'_>, kind: Chrono) {
     }
 }
 
-/// Time under each limit until now, µs: busy in total, rwnd limited, sndbuf limited (tcp_get_info_chrono_stats).
+/// Time under each limit until now, µs in whole ms: busy in total, rwnd limited, sndbuf limited. A limit is counted in
+/// ms, as by Linux in jiffies, which 32 bits hold for 49 days (tcp_get_info_chrono_stats).
 pub(crate) fn chrono_stats(tp: &TcpSock, now: Instant) -> [u64; 3] {
-    let [rwnd, sndbuf] = tp.rare().limited_us;
-    let mut by_kind = [tp.busy_us, rwnd, sndbuf].map(u64::from);
+    let [rwnd, sndbuf] = tp.rare().limited_ms;
+    let mut by_kind = [tp.busy_ms, rwnd, sndbuf].map(u64::from);
     if tp.chrono_type != Chrono::None {
-        by_kind[tp.chrono_type as usize - 1] += u64::from((now.as_micros() as u32).wrapping_sub(tp.chrono_start_us));
+        by_kind[tp.chrono_type as usize - 1] += u64::from((now.as_millis() as u32).wrapping_sub(tp.chrono_start_ms));
     }
-    [by_kind.iter().sum(), by_kind[1], by_kind[2]]
+    [by_kind.iter().sum(), by_kind[1], by_kind[2]].map(|ms: u64| ms * 1000)
 }

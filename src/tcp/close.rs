@@ -267,15 +267,15 @@ fn keep_history(new: &mut TcpSock, old: &TcpSock) {
     (new.rtt_min, new.pacing_rate) = (old.rtt_min, old.pacing_rate);
     (new.rate_delivered, new.rate_interval_us) = (old.rate_delivered, old.rate_interval_us);
     (new.lsndtime_ms, new.rcv_tstamp_ms) = (old.lsndtime_ms, old.rcv_tstamp_ms);
-    (new.busy_us, new.retransmits) = (old.busy_us, old.retransmits);
+    (new.busy_ms, new.retransmits) = (old.busy_ms, old.retransmits);
     // TCP_MAXSEG and the bounds of TCP_RTO_MIN_US and TCP_DELACK_MAX_US end with the connection.
     new.rx_opt.user_mss = 0;
     if let Some(cold) = &old.cold {
         let (total_rto, total_rto_recoveries) = (cold.rare.total_rto, cold.rare.total_rto_recoveries);
         let (total_rto_time_ms, rto_stamp_ms) = (cold.rare.total_rto_time_ms, cold.rare.rto_stamp_ms);
-        let limited_us = cold.rare.limited_us;
+        let limited_ms = cold.rare.limited_ms;
         *new.rare_mut() =
-            Rare { total_rto, total_rto_recoveries, total_rto_time_ms, rto_stamp_ms, limited_us, ..Rare::NONE };
+            Rare { total_rto, total_rto_recoveries, total_rto_time_ms, rto_stamp_ms, limited_ms, ..Rare::NONE };
         let options = new.options_mut();
         (options.rto_min_us, options.delack_max_us) = (0, 0);
     }
@@ -322,7 +322,7 @@ pub(super) fn reset_connection(cx: &mut Cx<'_>) {
     cx.sock.shutdown.store(0, Ordering::Relaxed);
     cx.sk.set_flag(flag::DONE, false);
     cx.sk.err_soft = 0;
-    if cx.sk.peek_off >= 0 {
+    if cx.sk.peek_off != -1 {
         cx.sk.cold_mut().peek_off = -1;
     }
     cx.sk.dst = None;

@@ -99,8 +99,8 @@ Rare {
     collapse_segs: u32 = 0,
     /// Time of the last ACK for an out-of-window segment, ms (last_oow_ack_time).
     last_oow_ack_ms: u32 = 0,
-    /// Time for which the receive window and the send buffer limited transmission, µs (chrono_stat).
-    limited_us: [u32; 2] = [0; 2],
+    /// Time for which the receive window and the send buffer limited transmission, ms (chrono_stat).
+    limited_ms: [u32; 2] = [0; 2],
     /// Number of challenge ACKs that may still be sent in this second.
     challenge: ChallengeBudget = ChallengeBudget::NEW,
     /// The echo of marks segment by segment, for an algorithm that asks for it.
@@ -203,7 +203,7 @@ impl Cold {
         snd_cwnd_clamp: u32::MAX,
         snd_up: SeqNum(0),
         undo_marker: SeqNum(0),
-        undo_retrans: -1,
+        undo_retrans: 0,
         tlp_high_seq: SeqNum(0),
         highest_sack: SeqNum(0),
         retransmit_hint: None,

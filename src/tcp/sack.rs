@@ -26,10 +26,10 @@ pub(crate) fn is_sack(tp: &TcpSock) -> bool {
     tp.rx_opt.sack_ok != 0
 }
 
-/// End of what was selectively acknowledged: `snd_una` when nothing is (tcp_highest_sack_seq).
+/// End of what was selectively acknowledged: `snd_una` when nothing is, or nothing can be (tcp_highest_sack_seq).
 #[inline]
 pub(crate) fn highest_sack_seq(tp: &TcpSock) -> SeqNum {
-    if tp.sacked_out == 0 { tp.snd_una } else { tp.highest_sack }
+    if tp.sacked_out == 0 || !is_sack(tp) { tp.snd_una } else { tp.highest_sack }
 }
 
 // ---- The peer's blocks.

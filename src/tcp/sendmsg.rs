@@ -85,7 +85,10 @@ impl Timeo {
         let start = g.now();
         cx!(g).tp.cold_mut().write_pending += 1;
         let slept = g.sleep(Events::OUT, false, self.left.map(|d| start + d));
-        cx!(g).tp.cold_mut().write_pending -= 1;
+        // None: the connection was destroyed meanwhile.
+        if let Some(cold) = &mut cx!(g).tp.cold {
+            cold.write_pending = cold.write_pending.saturating_sub(1);
+        }
         if let Some(left) = &mut self.left {
             *left = left.saturating_sub(g.now() - start);
         }

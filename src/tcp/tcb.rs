@@ -500,12 +500,12 @@ zero {
     pub data_segs_in: u32,
     /// Data segments sent.
     pub data_segs_out: u32,
-    /// Time for which there was something to send or to be acknowledged, and no other limit, µs (chrono_stat).
-    pub(crate) busy_us: u32,
+    /// Time for which there was something to send or to be acknowledged, and no other limit, ms (chrono_stat).
+    pub(crate) busy_ms: u32,
     /// The current limit.
     pub(crate) chrono_type: Chrono,
-    /// Start of the current limit, µs.
-    pub(crate) chrono_start_us: u32,
+    /// Start of the current limit, ms.
+    pub(crate) chrono_start_ms: u32,
     /// The next answer to an old segment uses `snd_nxt` (`send_dupack`).
     pub(crate) dupack_at_nxt: bool,
 

@@ -228,12 +228,18 @@ impl Shard {
     }
 
     fn poll_queues(&self, stack: &Arc<Stack>, queues: &Queues, budget: usize) -> usize {
-        let bytes = || queues.iter().map(|(dev, _)| dev.device().stats().rx_bytes).sum::<u64>();
-        let before = bytes();
+        // Packets and bytes of whole devices: both count other queues alike.
+        let counts = || {
+            let stats = queues.iter().map(|(dev, _)| dev.device().stats());
+            stats.fold((0, 0), |(packets, bytes), s| (packets + s.rx_packets, bytes + s.rx_bytes))
+        };
+        let before = counts();
         let got = stack.poll_queues(stack.now(), queues, budget);
         if got > 0 {
             self.packets.fetch_add(got as u64, Ordering::Relaxed);
-            self.eager.lock().received(got, bytes().saturating_sub(before));
+            let after = counts();
+            let packets = after.0.saturating_sub(before.0);
+            self.eager.lock().received(packets as usize, after.1.saturating_sub(before.1));
         }
         got
     }

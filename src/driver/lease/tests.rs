@@ -21,8 +21,10 @@ struct Bell {
     queues: u16,
     /// Calls of `recv`.
     reads: AtomicUsize,
-    /// Bytes of a packet, and of all that were received.
+    /// Bytes of a packet.
     size: AtomicU64,
+    /// Packets and bytes received.
+    packets: AtomicU64,
     bytes: AtomicU64,
 }
 
@@ -30,8 +32,8 @@ impl Bell {
     fn new(queues: u16) -> (Arc<Bell>, Receiver<String>) {
         let (tx, rx) = channel();
         let (fd, reads) = (EventFd::new().unwrap(), AtomicUsize::new(0));
-        let (size, bytes) = (AtomicU64::new(1500), AtomicU64::new(0));
-        let bell = Bell { fd, rung: Mutex::new(tx), waiter: Mutex::default(), queues, reads, size, bytes };
+        let (size, packets, bytes) = (AtomicU64::new(1500), AtomicU64::new(0), AtomicU64::new(0));
+        let bell = Bell { fd, rung: Mutex::new(tx), waiter: Mutex::default(), queues, reads, size, packets, bytes };
         (Arc::new(bell), rx)
     }
 }
@@ -48,6 +50,7 @@ impl Device for Bell {
         if !self.fd.drain() {
             return Ok(0);
         }
+        self.packets.fetch_add(1, Ordering::SeqCst);
         self.bytes.fetch_add(self.size.load(Ordering::SeqCst), Ordering::SeqCst);
         let name = std::thread::current().name().unwrap_or("?").to_owned();
         if let Some(w) = self.waiter.lock().as_ref() {
@@ -63,7 +66,8 @@ impl Device for Bell {
         Some(self.fd.raw())
     }
     fn stats(&self) -> DevStats {
-        DevStats { rx_bytes: self.bytes.load(Ordering::SeqCst), ..DevStats::default() }
+        let (rx_packets, rx_bytes) = (self.packets.load(Ordering::SeqCst), self.bytes.load(Ordering::SeqCst));
+        DevStats { rx_packets, rx_bytes, ..DevStats::default() }
     }
 }
 
