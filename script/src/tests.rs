@@ -309,9 +309,13 @@ const PIECES: [&str; 40] = [
     "é",
 ];
 
+/// The same in every run.
+fn same_cases() -> ProptestConfig {
+    ProptestConfig { rng_seed: RngSeed::Fixed(0x9293), failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    // The same cases in every run.
-    #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(0x9293), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(same_cases())]
     #[test]
     fn any_text_is_a_script_or_an_error_inside_it(text in ".{0,200}") {
         if let Err(error) = parse(&text, &[]) {
