@@ -138,7 +138,7 @@ impl Keys {
     }
 
     /// Hash of a connection in 64 bits, which stand for the 4-tuple in tables of connections. It must not leave the
-    /// stack: see [`Words`].
+    /// stack: see `Words`.
     #[inline]
     pub fn ehash64(&self, t: &Tuple) -> u64 {
         match v4_pair(t.saddr, t.daddr) {

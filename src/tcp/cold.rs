@@ -119,7 +119,7 @@ Rare {
 }
 
 /// Rarely used state, allocated when first needed: what only loss, options, a listener or a plug-in has. It is read as
-/// if it were [`TcpSock`]'s own, and is [`Cold::NONE`] where there is none.
+/// if it were [`TcpSock`]'s own, and is `Cold::NONE` where there is none.
 #[derive(Debug)]
 pub struct Cold {
     pub(super) options: Options,
