@@ -127,3 +127,17 @@ fn bind_looks_for_the_device_of_the_socket_before_it_says_that_it_is_bound() {
     s.setsockopt(libc::SOL_SOCKET, 62, &300i32.to_ne_bytes()).unwrap();
     assert_eq!(s.bind("[::1]:0".parse().unwrap()), Err(Error::NoDev));
 }
+
+/// As on Linux 6.18: ping_bind asks for no privilege, which UDP's bind wants of a port of this number.
+#[test]
+fn an_identifier_is_no_privileged_port() {
+    let b = Bench::on_ip();
+    b.stack.sysctl.set("net.ipv4.ip_unprivileged_port_start", "1024").unwrap();
+    let s = ping(&b, libc::AF_INET);
+    let six = ping(&b, libc::AF_INET6);
+    b.stack.share();
+    assert_eq!(s.bind("127.0.0.1:53".parse().unwrap()), Ok(()));
+    assert_eq!(six.bind("[::1]:53".parse().unwrap()), Ok(()));
+    let udp = Socket::new(&b.stack, libc::AF_INET, libc::SOCK_DGRAM, 0).unwrap();
+    assert_eq!(udp.bind("127.0.0.1:53".parse().unwrap()), Err(Error::Acces));
+}

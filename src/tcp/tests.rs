@@ -497,7 +497,11 @@ fn peek_and_msg_trunc_leave_and_discard() {
 fn a_disconnected_socket_connects_again() {
     let n = net();
     let (l, c, s) = n.pair(LO);
+    c.setsockopt(libc::SOL_SOCKET, libc::SO_PEEK_OFF, &(-2_i32).to_ne_bytes()).unwrap();
     assert_eq!(c.connect(None), Ok(()));
+    let mut offset = [0; 4];
+    c.getsockopt(libc::SOL_SOCKET, libc::SO_PEEK_OFF, &mut offset).unwrap();
+    assert_eq!(i32::from_ne_bytes(offset), -1);
     n.run(Duration::from_millis(1));
     assert_eq!(recv(&s, &mut [0; 1]), Err(Error::ConnReset));
     assert_eq!(c.connect(Some(l.local_addr().unwrap())), Err(Error::InProgress));

@@ -2,6 +2,7 @@ use super::*;
 use crate::base::env::Instant;
 use crate::counters::{DropReason, Mib};
 use crate::device::capture_test::{Bench, Capture};
+use crate::device::netdev::NetDev;
 use crate::inet::Socket;
 use crate::ip;
 use crate::sock::msg::Control;
@@ -891,4 +892,22 @@ fn a_datagram_has_the_departure_time_that_its_call_gives() {
         send(control).unwrap();
     }
     assert_eq!(b.wire.times(), [Instant::from_secs(101), Instant::ZERO, Instant::ZERO]);
+}
+
+#[test]
+fn a_name_with_another_interface_than_the_peers_goes_by_that_one() {
+    let b = Bench::on_ip();
+    let wire = Capture::ip("tun1", 1400);
+    let second = b.stack.add_device(wire.clone()).unwrap();
+    for (dev, addr) in [(&b.dev, "fe80::a/64"), (&second, "fe80::b/64")] {
+        ip::route::add_address(&b.stack, dev, addr.parse().unwrap()).unwrap();
+    }
+    let to = |dev: &Arc<NetDev>| format!("[fe80::9%{}]:9", dev.ifindex);
+    let s = socket(&b, libc::AF_INET6);
+    s.connect(Some(at(&to(&b.dev)))).unwrap();
+    b.wire.take();
+    assert_eq!(send_to(&s, b"x", Some(&to(&second)), 0, vec![]), Ok(1));
+    assert_eq!((b.wire.take().len(), wire.take().len()), (0, 1));
+    assert_eq!(send_to(&s, b"x", Some(&to(&b.dev)), 0, vec![]), Ok(1));
+    assert_eq!((b.wire.take().len(), wire.take().len()), (1, 0));
 }
