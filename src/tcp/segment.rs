@@ -86,6 +86,15 @@ pub(crate) fn put_header(
         Way::Write.taken();
         return put_plain_header(skb, src, dst, repr, *stamp);
     }
+    if Way::Write.is_open()
+        && let Options::Syn(o) = options
+        && more.is_empty()
+        && signer.is_none()
+        && let Some(bytes) = o.usual()
+    {
+        Way::Write.taken();
+        return put_stale_header(skb, src, dst, repr, bytes.len(), |to| to.copy_from_slice(&bytes));
+    }
     put_long_header(skb, src, dst, repr, options, more, signer)
 }
 
@@ -121,22 +130,30 @@ fn put_long_header(
 
 /// The same of a segment with no options but timestamps, as most are.
 #[inline]
-fn put_plain_header(
+fn put_plain_header(skb: &mut Skb, src: IpAddr, dst: IpAddr, repr: TcpRepr, stamp: Option<(u32, u32)>) -> Result<()> {
+    match stamp {
+        Some(stamp) => put_stale_header(skb, src, dst, repr, TIMESTAMP_ALIGNED_LEN, |to| {
+            emit_timestamp_only(to, stamp);
+        }),
+        None => put_stale_header(skb, src, dst, repr, 0, |_| {}),
+    }
+}
+
+/// The same, with `options_len` bytes of options that `write` writes all of.
+#[inline]
+fn put_stale_header(
     skb: &mut Skb,
     src: IpAddr,
     dst: IpAddr,
     mut repr: TcpRepr,
-    stamp: Option<(u32, u32)>,
+    options_len: usize,
+    write: impl FnOnce(&mut [u8]),
 ) -> Result<()> {
-    const LEN: usize = tcp::HEADER_LEN + TIMESTAMP_ALIGNED_LEN;
-    let payload = skb.len();
-    let len = if stamp.is_some() { LEN } else { tcp::HEADER_LEN };
+    let (payload, len) = (skb.len(), tcp::HEADER_LEN + options_len);
     let Some(head) = skb.push_stale(len) else { return Err(Error::NoBufs) };
-    repr.options_len = len - tcp::HEADER_LEN;
+    repr.options_len = options_len;
     repr.emit(head);
-    if let Some(stamp) = stamp {
-        emit_timestamp_only(&mut head[tcp::HEADER_LEN..], stamp);
-    }
+    write(&mut head[tcp::HEADER_LEN..]);
     tcp::fill_partial_checksum(head, src, dst, (payload + len) as u32);
     skb.csum = Csum::Partial { start: 0, offset: CHECKSUM_OFFSET as u16 };
     Ok(())
@@ -465,13 +482,13 @@ fn to_ip(cx: &mut Cx<'_>, out: Skb, ecn_bits: u8) -> Result<NetXmit> {
     sent
 }
 
-/// The short way of a segment over IPv4 whose other end is in this stack; whose the addresses are was asked of the SYN.
-/// Err: it is no such segment.
+/// The short way of a segment over IPv4 whose other end is in this stack. Whose the addresses are the route knows, which
+/// is valid, and connect(2) has refused those that no packet may have. Err: it is no such segment.
 #[inline]
 fn to_itself(cx: &Cx<'_>, dst: &Arc<Dst>, out: Skb, ecn_bits: u8) -> core::result::Result<Result<NetXmit>, Skb> {
     let sk = &*cx.sk;
     let (IpAddr::V4(src), IpAddr::V4(to)) = (sk.saddr, sk.daddr) else { return Err(out) };
-    let plain = Way::Loop.is_open() && sk.ip_more.is_none() && out.tcp.flags & output::SYN == 0;
+    let plain = Way::Loop.is_open() && sk.ip_more.is_none();
     if !plain || !dont_fragment(sk.pmtudisc, dst.mtu_locked) || !ip::output::is_looped(dst, &out) {
         return Err(out);
     }
