@@ -1,9 +1,12 @@
 //! Input: every segment of a connection, in the order of RFC 9293 §3.10.7: sequence, RST, SYN, ACK, URG, text, FIN;
-//! before them header prediction, the fast path, in `predict`. Above: `rcv`, which found the sock. Below: `ack`,
+//! before them header prediction, the fast path, in `predict`, and what makes a child, in `third`. Above: `rcv`, which found the sock. Below: `ack`,
 //! `reassembly`, `challenge`, `urgent`, `synsent`. RFC 7323 §5 (PAWS), RFC 5961. Linux: tcp_rcv_established,
 //! tcp_rcv_state_process.
 
 mod predict;
+mod third;
+
+pub(super) use third::rcv_third;
 
 pub use predict::{fast_path_check, fast_path_on};
 use predict::{predicted, rcv_predicted};
@@ -478,11 +481,7 @@ pub fn rcv_state_process(cx: &mut Cx<'_>, skb: Skb) -> Verdict {
 
     let mut lingers = None;
     match cx.state() {
-        State::SynRecv => {
-            if let Some(v) = established_from_syn_recv(cx, &seg, &skb) {
-                return v;
-            }
-        }
+        State::SynRecv => established_from_syn_recv(cx, &seg, &skb),
         State::FinWait1 => match fin_acked(cx, &seg) {
             FinAcked::Over(verdict) => return verdict,
             FinAcked::Lingers(time) => lingers = Some(time),
@@ -500,8 +499,13 @@ pub fn rcv_state_process(cx: &mut Cx<'_>, skb: Skb) -> Verdict {
         _ => {}
     }
 
-    urg(cx, &seg, &skb);
-    if let Some(verdict) = text(cx, &seg, skb) {
+    finish(cx, &seg, skb, lingers)
+}
+
+/// From the sixth step on: URG, text, and what is to be sent. `lingers`: how long the orphan stays in FIN-WAIT-2.
+fn finish(cx: &mut Cx<'_>, seg: &Seg, skb: Skb, lingers: Option<Duration>) -> Verdict {
+    urg(cx, seg, &skb);
+    if let Some(verdict) = text(cx, seg, skb) {
         return verdict;
     }
     if let Some(time) = lingers
@@ -548,7 +552,7 @@ fn text(cx: &mut Cx<'_>, seg: &Seg, skb: Skb) -> Option<Verdict> {
 }
 
 /// The handshake's last acknowledgement on the passive side, or of a simultaneous open.
-fn established_from_syn_recv(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) -> Option<Verdict> {
+fn established_from_syn_recv(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) {
     let fastopen = cx.tp.has_fastopen_rsk();
     cx.tp.delivered = cx.tp.delivered.wrapping_add(1);
     if cx.tp.srtt_us == 0 {
@@ -586,7 +590,6 @@ fn established_from_syn_recv(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) -> Option<Ve
         super::set_state(cx, State::FinWait1);
         control::send_fin(cx);
     }
-    None
 }
 
 /// What the acknowledgement of a segment in FIN-WAIT-1 has come to.
