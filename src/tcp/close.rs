@@ -188,12 +188,18 @@ pub(crate) fn done(cx: &mut Cx<'_>) {
         cx.stack.mib.inc(Mib::TcpAttemptFails);
     }
     set_state(cx, State::Close);
+    has_closed(cx);
+}
+
+/// What [`done`] does when the state says it.
+pub(super) fn has_closed(cx: &mut Cx<'_>) {
+    cx.sock.shutdown.store(RCV_SHUTDOWN | SEND_SHUTDOWN, Ordering::Relaxed);
+    if cx.sk.flag(flag::DEAD) && !cx.tp.destroyed {
+        return destroy(cx);
+    }
     timer::clear_xmit_timers(cx);
     fastopen::server::remove(cx, false);
-    cx.sock.shutdown.store(RCV_SHUTDOWN | SEND_SHUTDOWN, Ordering::Relaxed);
-    if cx.sk.flag(flag::DEAD) {
-        destroy(cx);
-    } else {
+    if !cx.sk.flag(flag::DEAD) {
         cx.sock.wait.wake(Events::ALL);
     }
 }
