@@ -89,6 +89,12 @@ impl Seg {
     // Else the two would be copied.
     #[inline(always)]
     pub fn of(skb: &Skb) -> (Seg, TcpOptions) {
+        if Way::Read.is_open()
+            && let Some((seg, timestamps)) = Seg::plain(skb)
+        {
+            Way::Read.taken();
+            return (seg, TcpOptions { timestamps, ..TcpOptions::default() });
+        }
         let bytes = rcv::option_bytes(skb);
         let o = TcpOptions::parse(bytes);
         (Seg { sack: o.sack, accecn: o.accecn(bytes), ..Seg::fixed(skb) }, o)
@@ -388,10 +394,12 @@ pub fn rcv_established(cx: &mut Cx<'_>, skb: Skb) {
     if Way::Read.is_open()
         && cx.tp.tfb_slots == 0
         && let Some((seg, timestamps)) = Seg::plain(&skb)
-        && let Some(store_ts) = predicted(cx, &seg, timestamps, false)
     {
         Way::Read.taken();
-        return rcv_predicted(cx, &seg, skb, store_ts);
+        return match predicted(cx, &seg, timestamps, false) {
+            Some(store_ts) => rcv_predicted(cx, &seg, skb, store_ts),
+            None => validated(cx, seg, &TcpOptions { timestamps, ..TcpOptions::default() }, skb),
+        };
     }
     rcv_any(cx, skb);
 }
@@ -409,10 +417,16 @@ fn rcv_any(cx: &mut Cx<'_>, skb: Skb) {
     if let Some(store_ts) = predicted(cx, &seg, timestamps, o.saw_unknown) {
         return rcv_predicted(cx, &seg, skb, store_ts);
     }
+    validated(cx, seg, &o, skb);
+}
+
+/// The slow path of a segment that header prediction did not take.
+#[inline(never)]
+fn validated(cx: &mut Cx<'_>, seg: Seg, o: &TcpOptions, skb: Skb) {
     if !seg.flags.intersects(TcpFlags::ACK | TcpFlags::RST | TcpFlags::SYN) {
         return drop_seg(cx, skb, DropReason::TcpFlags);
     }
-    if let Err(reason) = validate_incoming(cx, &seg, &o, true) {
+    if let Err(reason) = validate_incoming(cx, &seg, o, true) {
         return drop_seg(cx, skb, reason);
     }
     sock_ops::parse_hdr_opt(cx, rcv::option_bytes(&skb), o.saw_unknown);

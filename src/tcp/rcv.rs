@@ -120,7 +120,7 @@ pub(super) fn send_reply_by(
         && let Some(repr) = looped_header(stack, dst, &tx, &skb)
     {
         Way::Loop.taken();
-        return ip::output::xmit_looped(stack, dst, &repr, skb, tx.now).is_ok();
+        return ip::output::xmit_looped(stack, dst, &repr, skb, tx.now, None).is_ok();
     }
     match chain {
         None if let Some(own) = own => {

@@ -431,14 +431,12 @@ fn send_any(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     if cx.tp.departure_times {
         out.tx_time = cx.tp.wstamp + Duration::from_micros(u64::from(cx.tp.options().tx_delay));
     }
-    if payload > 0 || is_syn || flags.contains(TcpFlags::FIN) {
-        // A pure acknowledgement is not charged to the sock: its completion must not resume sending.
-        out.owner = Some(TxOwner::new(cx.sock, out.truesize));
-    }
+    // A pure acknowledgement is not charged to the sock: its completion must not resume sending.
+    let charged = payload > 0 || is_syn || flags.contains(TcpFlags::FIN);
     if let Some(stamp) = out.tx_stamp.take() {
         out.tx_stamp = Some(tstamp::stamp_leaves(cx, stamp, mstamp));
     }
-    let sent = to_ip(cx, out, ecn_bits);
+    let sent = to_ip(cx, out, ecn_bits, charged);
     if sent.is_err() {
         cx.sock.tx_refused();
     }
@@ -467,16 +465,21 @@ fn urgent_pointer(cx: &Cx<'_>, seq: SeqNum, flags: &mut TcpFlags) -> u16 {
     pointer
 }
 
-/// Hands a complete segment to IP, by the connection's route.
-fn to_ip(cx: &mut Cx<'_>, out: Skb, ecn_bits: u8) -> Result<NetXmit> {
+/// Hands a complete segment to IP, by the connection's route. `charged`: to the sock, while the device has it.
+fn to_ip(cx: &mut Cx<'_>, out: Skb, ecn_bits: u8, charged: bool) -> Result<NetXmit> {
     route(cx)?;
     let Some(dst) = cx.sk.dst.take() else { return Err(Error::HostUnreach) };
     if std::mem::take(&mut cx.tp.dst_pending_confirm) {
         ip::neigh::confirm(cx.stack, &dst.dev, dst.gateway.unwrap_or(cx.sk.daddr), cx.now);
     }
-    let sent = match to_itself(cx, &dst, out, ecn_bits) {
+    let sent = match to_itself(cx, &dst, out, ecn_bits, charged) {
         Ok(sent) => sent,
-        Err(out) => by_ip(cx, &dst, out, ecn_bits),
+        Err(mut out) => {
+            if charged {
+                out.owner = Some(TxOwner::new(cx.sock, out.truesize));
+            }
+            by_ip(cx, &dst, out, ecn_bits)
+        }
     };
     cx.sk.dst = Some(dst);
     sent
@@ -485,7 +488,13 @@ fn to_ip(cx: &mut Cx<'_>, out: Skb, ecn_bits: u8) -> Result<NetXmit> {
 /// The short way of a segment over IPv4 whose other end is in this stack. Whose the addresses are the route knows, which
 /// is valid, and connect(2) has refused those that no packet may have. Err: it is no such segment.
 #[inline]
-fn to_itself(cx: &Cx<'_>, dst: &Arc<Dst>, out: Skb, ecn_bits: u8) -> core::result::Result<Result<NetXmit>, Skb> {
+fn to_itself(
+    cx: &Cx<'_>,
+    dst: &Arc<Dst>,
+    out: Skb,
+    ecn_bits: u8,
+    charged: bool,
+) -> core::result::Result<Result<NetXmit>, Skb> {
     let sk = &*cx.sk;
     let (IpAddr::V4(src), IpAddr::V4(to)) = (sk.saddr, sk.daddr) else { return Err(out) };
     let plain = Way::Loop.is_open() && sk.ip_more.is_none();
@@ -505,7 +514,7 @@ fn to_itself(cx: &Cx<'_>, dst: &Arc<Dst>, out: Skb, ecn_bits: u8) -> core::resul
         frag_offset: 0,
         payload_len: out.len(),
     };
-    Ok(ip::output::xmit_looped(cx.stack, dst, &repr, out, cx.now))
+    Ok(ip::output::xmit_looped(cx.stack, dst, &repr, out, cx.now, charged.then_some(cx.sock)))
 }
 
 #[inline(never)]

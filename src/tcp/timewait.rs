@@ -146,8 +146,7 @@ pub(crate) fn time_wait(cx: &mut Cx<'_>, state: State, timeo: Duration) {
 }
 
 fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
-    let rto = Duration::from_micros(u64::from(cx.tp.rto_us)) * 7 / 2;
-    let timeo = if state == State::TimeWait { TIMEWAIT_LEN } else { timeo.max(rto) };
+    let timeo = if state == State::TimeWait { TIMEWAIT_LEN } else { timeo.max(close::rto_and_more(cx.tp)) };
     // The hold on the port moves to the record; a sock that the program bound and still holds keeps its own.
     let keeps = cx.sk.flag(flag::BINDPORT_LOCK) && !cx.sk.flag(flag::DEAD);
     let bound = match keeps {
