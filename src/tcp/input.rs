@@ -1,7 +1,7 @@
 //! Input: every segment of a connection, in the order of RFC 9293 §3.10.7: sequence, RST, SYN, ACK, URG, text, FIN;
-//! before them header prediction, the fast path, in `predict`, and what makes a child, in `third`. Above: `rcv`, which found the sock. Below: `ack`,
-//! `reassembly`, `challenge`, `urgent`, `synsent`. RFC 7323 §5 (PAWS), RFC 5961. Linux: tcp_rcv_established,
-//! tcp_rcv_state_process.
+//! before them header prediction, the fast path, in `predict`, and what makes a child, in `third`. Above: `rcv`, which
+//! found the sock. Below: `ack`, `reassembly`, `challenge`, `urgent`, `synsent`. RFC 7323 §5 (PAWS), RFC 5961. Linux:
+//! tcp_rcv_established, tcp_rcv_state_process.
 
 mod predict;
 mod third;

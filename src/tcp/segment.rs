@@ -485,8 +485,8 @@ fn to_ip(cx: &mut Cx<'_>, out: Skb, ecn_bits: u8, charged: bool) -> Result<NetXm
     sent
 }
 
-/// The short way of a segment over IPv4 whose other end is in this stack. Whose the addresses are the route knows, which
-/// is valid, and connect(2) has refused those that no packet may have. Err: it is no such segment.
+/// The short way of a segment over IPv4 whose other end is in this stack. Whose the addresses are the route knows,
+/// which is valid, and connect(2) has refused those that no packet may have. Err: it is no such segment.
 #[inline]
 fn to_itself(
     cx: &Cx<'_>,

@@ -42,6 +42,10 @@ enum Peers {
     OldSyn,
     SynEcn,
     Ack,
+    /// With other flags.
+    Flags(u8),
+    /// With a sequence number that lies ahead.
+    Ahead,
     /// Of what was never sent.
     BadAck,
     /// Data, with or without FIN.
@@ -66,7 +70,10 @@ enum Step {
     Abort(usize),
     Option(usize, i32, i32, i32),
     Sysctl(&'static str, &'static str),
-    Peer(u16, Peers),
+    /// From a port of its own, a SYN and what follows it.
+    Open(Peers),
+    /// From one of the last ports.
+    Peer(usize, Peers),
     Wait(u64),
     Reroute,
 }
@@ -94,15 +101,19 @@ fn step() -> impl Strategy<Value = Step> {
         (libc::SOL_IP, libc::IP_TTL, 5),
         (libc::SOL_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT),
     ];
-    let peers = prop_oneof![
-        6 => Just(Peers::Syn),
-        1 => Just(Peers::OldSyn),
-        1 => Just(Peers::SynEcn),
-        6 => Just(Peers::Ack),
-        1 => Just(Peers::BadAck),
-        3 => (len(), any::<bool>()).prop_map(|(len, fin)| Peers::Data(len, fin)),
-        1 => Just(Peers::Rst),
-    ];
+    let peers = || {
+        prop_oneof![
+            1 => Just(Peers::Syn),
+            1 => Just(Peers::OldSyn),
+            1 => Just(Peers::SynEcn),
+            6 => Just(Peers::Ack),
+            1 => prop::sample::select(vec![PSH, 32, 64, 128]).prop_map(Peers::Flags),
+            1 => Just(Peers::Ahead),
+            2 => Just(Peers::BadAck),
+            4 => (len(), any::<bool>()).prop_map(|(len, fin)| Peers::Data(len, fin)),
+            1 => Just(Peers::Rst),
+        ]
+    };
     prop_oneof![
         10 => (to, port).prop_map(|(to, port)| Step::Connect(to, port)),
         1 => len().prop_map(Step::ConnectWith),
@@ -115,7 +126,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => end.clone().prop_map(Step::Abort),
         2 => (0..8usize, prop::sample::select(options))
             .prop_map(|(n, (level, name, value))| Step::Option(n, level, name, value)),
-        10 => (4000..4003u16, peers).prop_map(|(port, what)| Step::Peer(port, what)),
+        6 => peers().prop_map(Step::Open),
+        10 => (0..3usize, peers()).prop_map(|(n, what)| Step::Peer(n, what)),
         4 => prop_oneof![4 => 0..2000u64, 3 => 0..300_000u64, 2 => 0..70_000_000u64].prop_map(Step::Wait),
         1 => Just(Step::Reroute),
         1 => prop::sample::select(sysctls()).prop_map(|(name, value)| Step::Sysctl(name, value)),
@@ -156,10 +168,12 @@ struct Numbers {
 struct Stage {
     side: Side,
     peers: HashMap<u16, Numbers>,
+    /// The peers' last port.
+    last: u16,
 }
 
 impl Stage {
-    fn new(set: &[(&'static str, &'static str)]) -> Stage {
+    fn new(set: &[(&'static str, &'static str)], tos: i32) -> Stage {
         let host = Host::on(Bench::on_ip(), 2);
         let stack = host.bench.stack.clone();
         for (name, value) in set {
@@ -167,11 +181,12 @@ impl Stage {
         }
         let spy = Socket::new(&stack, libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_TCP).unwrap();
         spy.set_nonblocking(true);
-        let mut stage = Stage { side: Side::of(host, Some(spy)), peers: HashMap::new() };
+        let mut stage = Stage { side: Side::of(host, Some(spy)), peers: HashMap::new(), last: 4000 };
         for (addr, port) in [(HERE, OUTER), (Ipv4Addr::LOCALHOST, LOOPED)] {
             let listener = Socket::new(&stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
             listener.bind(SocketAddr::new(IpAddr::V4(addr), port)).unwrap();
             listener.listen(2).unwrap();
+            listener.setsockopt(libc::SOL_IP, libc::IP_TOS, &tos.to_ne_bytes()).unwrap();
             // Fast Open: a queue of the backlog's length.
             listener.setsockopt(libc::IPPROTO_TCP, opt::FASTOPEN, &2i32.to_ne_bytes()).unwrap();
             stage.join(listener);
@@ -227,7 +242,7 @@ impl Stage {
 
     fn peer(&mut self, port: u16, what: Peers) {
         let numbers = self.peers.entry(port).or_insert(Numbers { seq: ISS, ack: 0 });
-        let stamps = self.side.host.bench.stack.sysctl.tcp_timestamps() != 0 && port != 4002;
+        let stamps = self.side.host.bench.stack.sysctl.tcp_timestamps() != 0 && port % 3 != 0;
         let now = self.side.host.bench.stack.now().as_millis() as u32;
         let mut options = Vec::new();
         if stamps {
@@ -238,6 +253,8 @@ impl Stage {
             Peers::OldSyn => (SYN, ISS - 5, 0),
             Peers::SynEcn => (SYN | 64 | 128, ISS, 0),
             Peers::Ack | Peers::BadAck => (ACK, numbers.seq, 0),
+            Peers::Flags(more) => (ACK | more, numbers.seq, 0),
+            Peers::Ahead => (ACK, numbers.seq.wrapping_add(1), 0),
             Peers::Data(len, fin) => (if fin { ACK | PSH | FIN } else { ACK | PSH }, numbers.seq, len.min(1400)),
             Peers::Rst => (RST, numbers.seq, 0),
         };
@@ -246,7 +263,9 @@ impl Stage {
         }
         let ack = if matches!(what, Peers::BadAck) { numbers.ack + 7 } else { numbers.ack };
         let ack = if flags & ACK != 0 { ack } else { 0 };
-        numbers.seq = seq.wrapping_add(len as u32 + u32::from(flags & (SYN | FIN) != 0));
+        if !matches!(what, Peers::Ahead) {
+            numbers.seq = seq.wrapping_add(len as u32 + u32::from(flags & (SYN | FIN) != 0));
+        }
         let seg = Seg { options, data: vec![1; len], dport: OUTER, ..Seg::new(port, flags, seq, ack) };
         let answers = self.side.host.bench.inject(&seg.bytes());
         self.note(answers);
@@ -314,8 +333,14 @@ impl Stage {
                 format!("{:?}", end.setsockopt(level, name, &value.to_ne_bytes()))
             }
             Step::Sysctl(name, value) => format!("{:?}", stack.sysctl.set(name, value)),
-            Step::Peer(port, what) => {
-                self.peer(port, what);
+            Step::Open(what) => {
+                self.last += 1;
+                self.peer(self.last, if self.last % 4 == 0 { Peers::SynEcn } else { Peers::Syn });
+                self.peer(self.last, what);
+                String::new()
+            }
+            Step::Peer(n, what) => {
+                self.peer(self.last - n as u16, what);
                 String::new()
             }
             Step::Wait(us) => {
@@ -341,24 +366,25 @@ proptest! {
     #[test]
     fn connections_open_and_close_by_short_ways_as_by_the_general_ones(
         set in prop::collection::vec(prop::sample::select(sysctls()), 0..3),
+        tos in prop::sample::select(vec![0, 0, 0x20]),
         steps in prop::collection::vec(step(), 1..60),
     ) {
         let play = |closed: &[Way], look: &mut dyn FnMut(&Side, &str)| without(closed, || {
-            let mut stage = Stage::new(&set);
+            let mut stage = Stage::new(&set, tos);
             look(&stage.side, "");
             for step in &steps {
                 let said = stage.play(step);
                 look(&stage.side, &said);
             }
         });
-        compare(&play, &|n| format!("{set:?} {:?}", steps[n]), &EXACT, exact)?;
+        compare(&play, &|n| format!("{set:?} {tos} {:?}", steps[n]), &EXACT, exact)?;
     }
 }
 
 /// The tests say nothing of a way that is not taken.
 #[test]
 fn each_short_way_is_taken_by_a_connection() {
-    let mut stage = Stage::new(&[]);
+    let mut stage = Stage::new(&[], 0);
     let ways = [Way::Third, Way::Idle, Way::Ack, Way::Plain, Way::Loop, Way::Alone, Way::Write];
     for _ in 0..5 {
         let before = ways.map(count);
