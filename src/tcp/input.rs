@@ -6,10 +6,9 @@
 mod predict;
 mod third;
 
-pub(super) use third::rcv_third;
-
 pub use predict::{fast_path_check, fast_path_on};
 use predict::{predicted, rcv_predicted};
+pub(super) use third::rcv_third;
 
 use super::ack::{self, AckResult, flag, may_update_window};
 use super::challenge::reset;
