@@ -132,7 +132,8 @@ pub(super) fn send_reply_by(
     }
 }
 
-/// The header of a reply over IPv4 to an end in this stack. Its addresses are those of a segment that was for this host.
+/// The header of a reply over IPv4 to an end in this stack. Its addresses are those of a segment that was for this
+/// host.
 fn looped_header(stack: &Stack, dst: &Dst, tx: &IpTx, skb: &Skb) -> Option<Ipv4Repr> {
     let (IpAddr::V4(src), IpAddr::V4(to)) = (tx.src, tx.dst) else { return None };
     let good = Way::Loop.is_open() && dst.check(stack) && ip::output::is_looped(dst, skb);

@@ -1,6 +1,6 @@
 //! The short way of most segments to an end in this same stack: data that fits one segment, a FIN, or an
-//! acknowledgement, over IPv4 and without options but timestamps. It does what [`send`](super::send) does then; both headers are written in
-//! one go. A test plays both. Above: `segment`. Below: `device::netdev`.
+//! acknowledgement, over IPv4 and without options but timestamps. It does what [`send`](super::send) does then; both
+//! headers are written in one go. A test plays both. Above: `segment`. Below: `device::netdev`.
 
 use super::{event_data_sent, has_more_options, ts_at};
 use crate::base::error::{Error, Result};
