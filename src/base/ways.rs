@@ -28,6 +28,10 @@ pub(crate) enum Way {
     Alone,
     /// The least delay of an acknowledgement (`tcp::delack`).
     Delay,
+    /// An acknowledgement while nothing is in flight (`tcp::ack::lone`).
+    Idle,
+    /// The segment that makes a child (`tcp::input::third`).
+    Third,
 }
 
 impl Way {
@@ -54,7 +58,7 @@ pub(crate) mod testing {
     use std::cell::Cell;
 
     /// All of them.
-    pub(crate) const ALL: [Way; 11] = [
+    pub(crate) const ALL: [Way; 13] = [
         Way::Send,
         Way::Recv,
         Way::Ack,
@@ -66,6 +70,8 @@ pub(crate) mod testing {
         Way::Single,
         Way::Alone,
         Way::Delay,
+        Way::Idle,
+        Way::Third,
     ];
 
     thread_local! {

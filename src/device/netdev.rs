@@ -536,7 +536,8 @@ impl NetDev {
     /// As [`NetDev::xmit`], of a packet without a transmit timestamp by a device that
     /// [loops it as it is](NetDev::loops_as_is). `sock`: whom the packet would be charged to while the device has it;
     /// such a device ends the charge at once, so it is not made.
-    #[inline]
+    // Most packets of the loopback go this way.
+    #[inline(always)]
     pub(crate) fn xmit_looped(
         &self,
         stack: &Stack,

@@ -707,7 +707,7 @@ impl Plan {
         } else if dst.is_multicast() {
             xmit_multicast(g.stack, &self.dst, &tx, skb, self.looped)
         } else if let Some(repr) = self.looped_header(g, &tx, &skb) {
-            xmit_looped(g.stack, &self.dst, &repr, skb, tx.now)
+            xmit_looped(g.stack, &self.dst, &repr, skb, tx.now, None)
         } else {
             xmit(g.stack, &self.dst, &tx, skb)
         };

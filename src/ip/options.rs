@@ -256,8 +256,13 @@ fn echoed(options: &[u8], end: usize) -> Option<Vec<u8>> {
 
 /// What a stream's answers to a segment with this header have as options, as if they had been [`given`]; nothing where
 /// it has none (tcp_v4_save_options).
+#[inline]
 pub(crate) fn of_segment(header: Option<&[u8]>) -> Box<[u8]> {
-    let options = header.and_then(|h| h.get(HEADER_LEN..)).unwrap_or_default();
+    header.map_or_else(Box::default, of_header)
+}
+
+fn of_header(header: &[u8]) -> Box<[u8]> {
+    let options = header.get(HEADER_LEN..).unwrap_or_default();
     echoed(options, options.len()).unwrap_or_default().into()
 }
 

@@ -8,6 +8,7 @@ use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
 use crate::device::netdev::NetXmit;
 use crate::device::{Caps, gso};
+use crate::sock::Sock;
 use crate::sock::dst::{Dst, DstKind};
 use crate::sock::skb::{Csum, GsoType, L3, Skb, TxOwner};
 use crate::sock::tstamp::TxStamp;
@@ -76,7 +77,7 @@ pub(crate) fn is_looped(dst: &Dst, skb: &Skb) -> bool {
 }
 
 /// As [`xmit`], of a segment of a connection whose two ends are in this stack, by a device that loops it: the packet
-/// says so ([`SkbInner::looped`](crate::sock::skb::SkbInner)).
+/// says so ([`SkbInner::looped`](crate::sock::skb::SkbInner)). `sock`: whom it is charged to, if it has no owner yet.
 #[inline(always)]
 pub(crate) fn xmit_looped(
     stack: &Arc<Stack>,
@@ -84,6 +85,7 @@ pub(crate) fn xmit_looped(
     repr: &Ipv4Repr,
     mut skb: Skb,
     now: Instant,
+    sock: Option<&Arc<Sock>>,
 ) -> Result<NetXmit> {
     let len = ip::HEADER_LEN + skb.len();
     let mib = stack.mib.here();
@@ -94,7 +96,12 @@ pub(crate) fn xmit_looped(
     (skb.l3, skb.nh_len, skb.looped) = (L3::V4, ip::HEADER_LEN as u16, true);
     mib.add(Mib::IpExtOutOctets, len as u64);
     mib.inc(Mib::IpOutTransmits);
-    let sent = dst.dev.xmit(stack, now, skb);
+    let sent = if skb.owner.is_none() && skb.tx_stamp.is_none() {
+        dst.dev.xmit_looped(stack, now, skb, sock)
+    } else {
+        skb.owner = skb.owner.take().or_else(|| sock.map(|sock| TxOwner::new(sock, skb.truesize)));
+        dst.dev.xmit(stack, now, skb)
+    };
     if sent.is_err() {
         mib.inc(Mib::IpOutDiscards);
     }

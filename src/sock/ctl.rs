@@ -76,6 +76,7 @@ pub(super) enum Arrival<O, P> {
 
 impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
     /// A free sock with nothing queued.
+    #[inline(always)]
     pub(super) fn new(inside: T, monitor: M) -> Self {
         Lock { inside: Owned::new(inside), monitor, packets: std::marker::PhantomData }
     }

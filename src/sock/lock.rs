@@ -122,6 +122,8 @@ pub struct SockGuard<'a> {
 }
 
 impl SockLock {
+    // As what it calls: else the state would be copied.
+    #[inline(always)]
     pub(super) fn new(state: SockState) -> SockLock {
         SockLock(Lock::new(state, Gathered::default()))
     }

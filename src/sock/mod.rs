@@ -482,14 +482,9 @@ impl Sock {
             MANY.store(true, Ordering::Relaxed);
         }
         proto_use.of(stack);
-        let mut common = SockCommon::new(family);
-        let busy_poll_us = stack.sysctl.busy_read() as u32;
-        if busy_poll_us != 0 {
-            common.cold_mut().busy_poll_us = busy_poll_us;
-        }
-        // Nothing may panic from here on, for the sake of `arc_with`.
-        arc_with(|| Sock {
-            lock: SockLock::new(SockState { common, private: Private::new(()) }),
+        // Nothing in it may panic, for the sake of `arc_with`.
+        let mut sock = arc_with(|| Sock {
+            lock: SockLock::new(SockState { common: SockCommon::new(family), private: Private::new(()) }),
             wait: WaitQueue::default(),
             family,
             ty,
@@ -509,7 +504,14 @@ impl Sock {
             errors_closed: AtomicBool::new(false),
             unowned: OnceBox::new(),
             proto_use,
-        })
+        });
+        let busy_poll_us = stack.sysctl.busy_read() as u32;
+        if busy_poll_us != 0
+            && let Some(sock) = Arc::get_mut(&mut sock)
+        {
+            sock.lock.state_mut().common.cold_mut().busy_poll_us = busy_poll_us;
+        }
+        sock
     }
 
     /// A sock of the same protocol, for a connection that a listener accepts. Its `init` has not run.

@@ -64,6 +64,7 @@ pub(crate) struct Owner<'a, T, W: Word = AtomicU32> {
 
 impl<T, W: Word> Owned<T, W> {
     /// A value without an owner.
+    #[inline(always)]
     pub(crate) fn new(value: T) -> Self {
         Owned { word: W::new(), value: UnsafeCell::new(value) }
     }

@@ -50,7 +50,7 @@ pub struct Place {
 
 impl Place {
     /// Holds a value.
-    #[inline]
+    #[inline(always)]
     pub fn new<T: Any + Send>(value: T) -> Place {
         let mut place = Place { kind: Of::<()>::KIND, room: MaybeUninit::uninit(), holds: PhantomData };
         place.fill(value);

@@ -176,6 +176,11 @@ pub(crate) fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
         lone::acknowledge(cx, seg, flags);
         return AckResult::New;
     }
+    if Way::Idle.is_open() && lone::is_idle(cx.tp, seg) {
+        Way::Idle.taken();
+        lone::nothing(cx, seg, flags);
+        return AckResult::New;
+    }
     any(cx, seg, flags)
 }
 

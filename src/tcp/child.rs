@@ -85,10 +85,11 @@ pub(super) fn syn_recv_sock(
 
 pub(super) fn first_segment(c: &mut Cx<'_>, mut skb: Skb) {
     skb.rx = None;
+    super::proto::count_in(c, &skb);
+    let Err(skb) = input::rcv_third(c, skb) else { return };
     let cb = skb.tcp;
     let signed = auth::ao_header(c.tp, &skb);
     let ip_options = ip::options::of_segment(skb.saved_header.as_deref());
-    super::proto::count_in(c, &skb);
     if let Verdict::Reset(reason) = input::rcv_state_process(c, skb) {
         rcv::reset_from_sock(c, &cb, signed, &ip_options);
         c.stack.mib.drop(reason);

@@ -32,7 +32,12 @@ fn close_state(cx: &mut Cx<'_>) -> bool {
     let old = cx.state();
     // Closed already: no transition.
     let next = old.next(Event::Close).unwrap_or(old);
-    set_state(cx, next);
+    match next {
+        // Named, most of it falls away.
+        State::FinWait1 => set_state(cx, State::FinWait1),
+        State::LastAck => set_state(cx, State::LastAck),
+        next => set_state(cx, next),
+    }
     next != old && next.is_one_of(&[State::FinWait1, State::LastAck])
 }
 
@@ -151,13 +156,18 @@ fn settle_orphan(cx: &mut Cx<'_>) {
     }
 }
 
+/// 3.5 RTO.
+pub(super) fn rto_and_more(tp: &TcpSock) -> Duration {
+    Duration::from_nanos(u64::from(tp.rto_us) * 3500)
+}
+
 /// How long an orphan stays in FIN_WAIT2: TCP_LINGER2 or `tcp_fin_timeout`, at least 3.5 RTO (tcp_fin_time).
 pub(crate) fn fin_time(cx: &Cx<'_>) -> Duration {
     let set = match cx.tp.options().linger2_ms {
         0 => cx.stack.sysctl.tcp_fin_timeout(),
         ms => Duration::from_millis(ms.max(0) as u64),
     };
-    set.max(Duration::from_micros(u64::from(cx.tp.rto_us)) * 7 / 2)
+    set.max(rto_and_more(cx.tp))
 }
 
 /// Whether this orphan is to be killed to save resources: the orphans, each counted 2^`shift` times, exceed
@@ -188,12 +198,18 @@ pub(crate) fn done(cx: &mut Cx<'_>) {
         cx.stack.mib.inc(Mib::TcpAttemptFails);
     }
     set_state(cx, State::Close);
+    has_closed(cx);
+}
+
+/// What [`done`] does when the state says it.
+pub(super) fn has_closed(cx: &mut Cx<'_>) {
+    cx.sock.shutdown.store(RCV_SHUTDOWN | SEND_SHUTDOWN, Ordering::Relaxed);
+    if cx.sk.flag(flag::DEAD) && !cx.tp.destroyed {
+        return destroy(cx);
+    }
     timer::clear_xmit_timers(cx);
     fastopen::server::remove(cx, false);
-    cx.sock.shutdown.store(RCV_SHUTDOWN | SEND_SHUTDOWN, Ordering::Relaxed);
-    if cx.sk.flag(flag::DEAD) {
-        destroy(cx);
-    } else {
+    if !cx.sk.flag(flag::DEAD) {
         cx.sock.wait.wake(Events::ALL);
     }
 }

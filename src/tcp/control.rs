@@ -4,11 +4,13 @@
 //! Not here: when an acknowledgement leaves (`delack`).
 
 use super::mtu::{current_mss, default_advmss, sync_mss};
-use super::output::{ACK, FIN, RST, SYN, charge_wmem, push_pending_frames, wnd_end, write_queue_purge};
+use super::output::{
+    ACK, FIN, RST, SYN, add_write_queue_tail, charge_wmem, push_pending_frames, wnd_end, write_queue_purge,
+};
 use super::segment::{route, transmit_ack, transmit_bare, transmit_skb};
 use super::tcb::{Cx, XmitTimer, nagle};
 use super::timer::{micros, reset_xmit_timer};
-use super::xmit::queue_skb;
+use super::xmit::xmit_alone;
 use super::{auth, cong, ecn, fastopen, input, mtu_probe, rcvbuf, sock_ops, window};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
@@ -204,10 +206,21 @@ pub fn send_fin(cx: &mut Cx<'_>) {
     } else {
         let skb = nondata_skb(cx.tp.write_seq, ACK | FIN);
         mem::force(cx.sock, cx.sk, skb.truesize as i32);
-        queue_skb(cx, skb);
+        let mss = current_mss(cx);
+        return xmit_fin(cx, skb, mss);
     }
     let mss = current_mss(cx);
     push_pending_frames(cx, mss, nagle::OFF);
+}
+
+/// Sends a FIN before which nothing waits; it is queued only if something holds it back (tcp_queue_skb).
+fn xmit_fin(cx: &mut Cx<'_>, skb: Skb, mss: u32) {
+    cx.tp.write_seq = skb.tcp.end_seq;
+    charge_wmem(cx, skb.truesize as i32);
+    if let Err(skb) = xmit_alone(cx, skb, mss, nagle::OFF) {
+        add_write_queue_tail(cx, skb);
+        push_pending_frames(cx, mss, nagle::OFF);
+    }
 }
 
 /// Aborts: tells the peer by a RST that carries an acceptable sequence number (tcp_send_active_reset).

@@ -1,12 +1,14 @@
 //! Input: every segment of a connection, in the order of RFC 9293 §3.10.7: sequence, RST, SYN, ACK, URG, text, FIN;
-//! before them header prediction, the fast path, in `predict`. Above: `rcv`, which found the sock. Below: `ack`,
-//! `reassembly`, `challenge`, `urgent`, `synsent`. RFC 7323 §5 (PAWS), RFC 5961. Linux: tcp_rcv_established,
-//! tcp_rcv_state_process.
+//! before them header prediction, the fast path, in `predict`, and what makes a child, in `third`. Above: `rcv`, which
+//! found the sock. Below: `ack`, `reassembly`, `challenge`, `urgent`, `synsent`. RFC 7323 §5 (PAWS), RFC 5961. Linux:
+//! tcp_rcv_established, tcp_rcv_state_process.
 
 mod predict;
+mod third;
 
 pub use predict::{fast_path_check, fast_path_on};
 use predict::{predicted, rcv_predicted};
+pub(super) use third::rcv_third;
 
 use super::ack::{self, AckResult, flag, may_update_window};
 use super::challenge::reset;
@@ -86,6 +88,12 @@ impl Seg {
     // Else the two would be copied.
     #[inline(always)]
     pub fn of(skb: &Skb) -> (Seg, TcpOptions) {
+        if Way::Read.is_open()
+            && let Some((seg, timestamps)) = Seg::plain(skb)
+        {
+            Way::Read.taken();
+            return (seg, TcpOptions { timestamps, ..TcpOptions::default() });
+        }
         let bytes = rcv::option_bytes(skb);
         let o = TcpOptions::parse(bytes);
         (Seg { sack: o.sack, accecn: o.accecn(bytes), ..Seg::fixed(skb) }, o)
@@ -385,10 +393,12 @@ pub fn rcv_established(cx: &mut Cx<'_>, skb: Skb) {
     if Way::Read.is_open()
         && cx.tp.tfb_slots == 0
         && let Some((seg, timestamps)) = Seg::plain(&skb)
-        && let Some(store_ts) = predicted(cx, &seg, timestamps, false)
     {
         Way::Read.taken();
-        return rcv_predicted(cx, &seg, skb, store_ts);
+        return match predicted(cx, &seg, timestamps, false) {
+            Some(store_ts) => rcv_predicted(cx, &seg, skb, store_ts),
+            None => validated(cx, seg, &TcpOptions { timestamps, ..TcpOptions::default() }, skb),
+        };
     }
     rcv_any(cx, skb);
 }
@@ -406,10 +416,16 @@ fn rcv_any(cx: &mut Cx<'_>, skb: Skb) {
     if let Some(store_ts) = predicted(cx, &seg, timestamps, o.saw_unknown) {
         return rcv_predicted(cx, &seg, skb, store_ts);
     }
+    validated(cx, seg, &o, skb);
+}
+
+/// The slow path of a segment that header prediction did not take.
+#[inline(never)]
+fn validated(cx: &mut Cx<'_>, seg: Seg, o: &TcpOptions, skb: Skb) {
     if !seg.flags.intersects(TcpFlags::ACK | TcpFlags::RST | TcpFlags::SYN) {
         return drop_seg(cx, skb, DropReason::TcpFlags);
     }
-    if let Err(reason) = validate_incoming(cx, &seg, &o, true) {
+    if let Err(reason) = validate_incoming(cx, &seg, o, true) {
         return drop_seg(cx, skb, reason);
     }
     sock_ops::parse_hdr_opt(cx, rcv::option_bytes(&skb), o.saw_unknown);
@@ -478,11 +494,7 @@ pub fn rcv_state_process(cx: &mut Cx<'_>, skb: Skb) -> Verdict {
 
     let mut lingers = None;
     match cx.state() {
-        State::SynRecv => {
-            if let Some(v) = established_from_syn_recv(cx, &seg, &skb) {
-                return v;
-            }
-        }
+        State::SynRecv => established_from_syn_recv(cx, &seg, &skb),
         State::FinWait1 => match fin_acked(cx, &seg) {
             FinAcked::Over(verdict) => return verdict,
             FinAcked::Lingers(time) => lingers = Some(time),
@@ -500,8 +512,13 @@ pub fn rcv_state_process(cx: &mut Cx<'_>, skb: Skb) -> Verdict {
         _ => {}
     }
 
-    urg(cx, &seg, &skb);
-    if let Some(verdict) = text(cx, &seg, skb) {
+    finish(cx, &seg, skb, lingers)
+}
+
+/// From the sixth step on: URG, text, and what is to be sent. `lingers`: how long the orphan stays in FIN-WAIT-2.
+fn finish(cx: &mut Cx<'_>, seg: &Seg, skb: Skb, lingers: Option<Duration>) -> Verdict {
+    urg(cx, seg, &skb);
+    if let Some(verdict) = text(cx, seg, skb) {
         return verdict;
     }
     if let Some(time) = lingers
@@ -548,7 +565,7 @@ fn text(cx: &mut Cx<'_>, seg: &Seg, skb: Skb) -> Option<Verdict> {
 }
 
 /// The handshake's last acknowledgement on the passive side, or of a simultaneous open.
-fn established_from_syn_recv(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) -> Option<Verdict> {
+fn established_from_syn_recv(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) {
     let fastopen = cx.tp.has_fastopen_rsk();
     cx.tp.delivered = cx.tp.delivered.wrapping_add(1);
     if cx.tp.srtt_us == 0 {
@@ -586,7 +603,6 @@ fn established_from_syn_recv(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) -> Option<Ve
         super::set_state(cx, State::FinWait1);
         control::send_fin(cx);
     }
-    None
 }
 
 /// What the acknowledgement of a segment in FIN-WAIT-1 has come to.

@@ -155,6 +155,12 @@ pub mod deferred {
 // Most callers name the state, by which most of this falls away.
 #[inline(always)]
 pub fn set_state(cx: &mut Cx<'_>, new: State) {
+    change_state(cx, new, true);
+}
+
+/// The same; `hashed`: the connection may be in the tables.
+#[inline(always)]
+fn change_state(cx: &mut Cx<'_>, new: State, hashed: bool) {
     let old = cx.state();
     debug_assert!(old.leads_to(new), "no arrow leads from {old:?} to {new:?}");
     sock_ops::state(cx, old, new);
@@ -172,16 +178,18 @@ pub fn set_state(cx: &mut Cx<'_>, new: State) {
         cx.stack.mib.dec(Mib::TcpCurrEstab);
     }
     if new == State::Close {
-        return closed(cx);
+        return closed(cx, hashed);
     }
     cx.sock.set_state(new);
 }
 
 /// The state is to be CLOSED: the connection leaves the tables, and the port is free unless the program bound it.
 #[inline(never)]
-fn closed(cx: &mut Cx<'_>) {
+fn closed(cx: &mut Cx<'_>, hashed: bool) {
     // Before the state says so: nobody finds a closed connection there.
-    connect::unhash(cx);
+    if hashed {
+        connect::unhash(cx);
+    }
     if !cx.sk.flag(crate::sock::flag::BINDPORT_LOCK) {
         connect::put_port(cx);
     }

@@ -12,6 +12,7 @@ use super::{close, deferred, ecn, fastopen, handshake, timewait};
 use crate::base::env::Instant;
 use crate::base::error::Error;
 use crate::base::hash::{Tuple, addr128};
+use crate::base::ways::Way;
 use crate::counters::{DropReason, Mib};
 use crate::ip;
 use crate::ip::flowlabel;
@@ -26,6 +27,7 @@ use crate::sock::wait::Events;
 use crate::sock::{Delivered, Sock, SockGuard, flag};
 use crate::stack::Stack;
 use crate::wire::checksum::pseudo_header;
+use crate::wire::ip::Ipv4Repr;
 use crate::wire::proto;
 use crate::wire::seq::{RawWindow, SeqNum};
 use crate::wire::tcp::{HEADER_LEN, TcpFlags, TcpHeader, TcpRepr};
@@ -113,6 +115,13 @@ pub(super) fn send_reply_by(
         IpAddr::V4(own) if !r.ip_options.is_empty() => Some(own),
         _ => None,
     };
+    if chain.is_none()
+        && own.is_none()
+        && let Some(repr) = looped_header(stack, dst, &tx, &skb)
+    {
+        Way::Loop.taken();
+        return ip::output::xmit_looped(stack, dst, &repr, skb, tx.now, None).is_ok();
+    }
     match chain {
         None if let Some(own) = own => {
             let options = ip::options::of_sent(stack, r.ip_options, own);
@@ -121,6 +130,25 @@ pub(super) fn send_reply_by(
         Some((chain, to)) => xmit_with_headers(stack, dst, &IpTx { dst: to, ..tx }, chain, skb, false).is_ok(),
         None => xmit(stack, dst, &tx, skb).is_ok(),
     }
+}
+
+/// The header of a reply over IPv4 to an end in this stack. Its addresses are those of a segment that was for this
+/// host.
+fn looped_header(stack: &Stack, dst: &Dst, tx: &IpTx, skb: &Skb) -> Option<Ipv4Repr> {
+    let (IpAddr::V4(src), IpAddr::V4(to)) = (tx.src, tx.dst) else { return None };
+    let good = Way::Loop.is_open() && dst.check(stack) && ip::output::is_looped(dst, skb);
+    good.then_some(Ipv4Repr {
+        src,
+        dst: to,
+        protocol: tx.protocol,
+        ttl: tx.ttl,
+        tos: tx.tos,
+        id: 0,
+        dont_fragment: tx.df,
+        more_fragments: false,
+        frag_offset: 0,
+        payload_len: skb.len(),
+    })
 }
 
 /// What signs a reset, its flow label over IPv6, and its options over IPv4.

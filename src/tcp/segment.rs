@@ -86,6 +86,15 @@ pub(crate) fn put_header(
         Way::Write.taken();
         return put_plain_header(skb, src, dst, repr, *stamp);
     }
+    if Way::Write.is_open()
+        && let Options::Syn(o) = options
+        && more.is_empty()
+        && signer.is_none()
+        && let Some(bytes) = o.usual()
+    {
+        Way::Write.taken();
+        return put_stale_header(skb, src, dst, repr, bytes.len(), |to| to.copy_from_slice(&bytes));
+    }
     put_long_header(skb, src, dst, repr, options, more, signer)
 }
 
@@ -121,22 +130,30 @@ fn put_long_header(
 
 /// The same of a segment with no options but timestamps, as most are.
 #[inline]
-fn put_plain_header(
+fn put_plain_header(skb: &mut Skb, src: IpAddr, dst: IpAddr, repr: TcpRepr, stamp: Option<(u32, u32)>) -> Result<()> {
+    match stamp {
+        Some(stamp) => put_stale_header(skb, src, dst, repr, TIMESTAMP_ALIGNED_LEN, |to| {
+            emit_timestamp_only(to, stamp);
+        }),
+        None => put_stale_header(skb, src, dst, repr, 0, |_| {}),
+    }
+}
+
+/// The same, with `options_len` bytes of options that `write` writes all of.
+#[inline]
+fn put_stale_header(
     skb: &mut Skb,
     src: IpAddr,
     dst: IpAddr,
     mut repr: TcpRepr,
-    stamp: Option<(u32, u32)>,
+    options_len: usize,
+    write: impl FnOnce(&mut [u8]),
 ) -> Result<()> {
-    const LEN: usize = tcp::HEADER_LEN + TIMESTAMP_ALIGNED_LEN;
-    let payload = skb.len();
-    let len = if stamp.is_some() { LEN } else { tcp::HEADER_LEN };
+    let (payload, len) = (skb.len(), tcp::HEADER_LEN + options_len);
     let Some(head) = skb.push_stale(len) else { return Err(Error::NoBufs) };
-    repr.options_len = len - tcp::HEADER_LEN;
+    repr.options_len = options_len;
     repr.emit(head);
-    if let Some(stamp) = stamp {
-        emit_timestamp_only(&mut head[tcp::HEADER_LEN..], stamp);
-    }
+    write(&mut head[tcp::HEADER_LEN..]);
     tcp::fill_partial_checksum(head, src, dst, (payload + len) as u32);
     skb.csum = Csum::Partial { start: 0, offset: CHECKSUM_OFFSET as u16 };
     Ok(())
@@ -414,14 +431,12 @@ fn send_any(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     if cx.tp.departure_times {
         out.tx_time = cx.tp.wstamp + Duration::from_micros(u64::from(cx.tp.options().tx_delay));
     }
-    if payload > 0 || is_syn || flags.contains(TcpFlags::FIN) {
-        // A pure acknowledgement is not charged to the sock: its completion must not resume sending.
-        out.owner = Some(TxOwner::new(cx.sock, out.truesize));
-    }
+    // A pure acknowledgement is not charged to the sock: its completion must not resume sending.
+    let charged = payload > 0 || is_syn || flags.contains(TcpFlags::FIN);
     if let Some(stamp) = out.tx_stamp.take() {
         out.tx_stamp = Some(tstamp::stamp_leaves(cx, stamp, mstamp));
     }
-    let sent = to_ip(cx, out, ecn_bits);
+    let sent = to_ip(cx, out, ecn_bits, charged);
     if sent.is_err() {
         cx.sock.tx_refused();
     }
@@ -450,28 +465,39 @@ fn urgent_pointer(cx: &Cx<'_>, seq: SeqNum, flags: &mut TcpFlags) -> u16 {
     pointer
 }
 
-/// Hands a complete segment to IP, by the connection's route.
-fn to_ip(cx: &mut Cx<'_>, out: Skb, ecn_bits: u8) -> Result<NetXmit> {
+/// Hands a complete segment to IP, by the connection's route. `charged`: to the sock, while the device has it.
+fn to_ip(cx: &mut Cx<'_>, out: Skb, ecn_bits: u8, charged: bool) -> Result<NetXmit> {
     route(cx)?;
     let Some(dst) = cx.sk.dst.take() else { return Err(Error::HostUnreach) };
     if std::mem::take(&mut cx.tp.dst_pending_confirm) {
         ip::neigh::confirm(cx.stack, &dst.dev, dst.gateway.unwrap_or(cx.sk.daddr), cx.now);
     }
-    let sent = match to_itself(cx, &dst, out, ecn_bits) {
+    let sent = match to_itself(cx, &dst, out, ecn_bits, charged) {
         Ok(sent) => sent,
-        Err(out) => by_ip(cx, &dst, out, ecn_bits),
+        Err(mut out) => {
+            if charged {
+                out.owner = Some(TxOwner::new(cx.sock, out.truesize));
+            }
+            by_ip(cx, &dst, out, ecn_bits)
+        }
     };
     cx.sk.dst = Some(dst);
     sent
 }
 
-/// The short way of a segment over IPv4 whose other end is in this stack; whose the addresses are was asked of the SYN.
-/// Err: it is no such segment.
+/// The short way of a segment over IPv4 whose other end is in this stack. Whose the addresses are the route knows,
+/// which is valid, and connect(2) has refused those that no packet may have. Err: it is no such segment.
 #[inline]
-fn to_itself(cx: &Cx<'_>, dst: &Arc<Dst>, out: Skb, ecn_bits: u8) -> core::result::Result<Result<NetXmit>, Skb> {
+fn to_itself(
+    cx: &Cx<'_>,
+    dst: &Arc<Dst>,
+    out: Skb,
+    ecn_bits: u8,
+    charged: bool,
+) -> core::result::Result<Result<NetXmit>, Skb> {
     let sk = &*cx.sk;
     let (IpAddr::V4(src), IpAddr::V4(to)) = (sk.saddr, sk.daddr) else { return Err(out) };
-    let plain = Way::Loop.is_open() && sk.ip_more.is_none() && out.tcp.flags & output::SYN == 0;
+    let plain = Way::Loop.is_open() && sk.ip_more.is_none();
     if !plain || !dont_fragment(sk.pmtudisc, dst.mtu_locked) || !ip::output::is_looped(dst, &out) {
         return Err(out);
     }
@@ -488,7 +514,7 @@ fn to_itself(cx: &Cx<'_>, dst: &Arc<Dst>, out: Skb, ecn_bits: u8) -> core::resul
         frag_offset: 0,
         payload_len: out.len(),
     };
-    Ok(ip::output::xmit_looped(cx.stack, dst, &repr, out, cx.now))
+    Ok(ip::output::xmit_looped(cx.stack, dst, &repr, out, cx.now, charged.then_some(cx.sock)))
 }
 
 #[inline(never)]

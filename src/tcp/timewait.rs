@@ -9,7 +9,7 @@ use super::lookup::{Bound, Entry, hash_of_sock};
 use super::net::TcpNet;
 use super::tcb::Cx;
 use super::tw_timer::Place;
-use super::{close, ecn, metrics, rcv, window};
+use super::{change_state, close, ecn, metrics, rcv, window};
 use crate::base::env::{Duration, Instant};
 use crate::base::hash::{Tuple, addr128};
 use crate::counters::Mib;
@@ -132,19 +132,21 @@ pub(super) fn in_window(seq: SeqNum, end: SeqNum, lo: SeqNum, hi: SeqNum) -> boo
 pub(crate) fn time_wait(cx: &mut Cx<'_>, state: State, timeo: Duration) {
     let t = &cx.tp.net.hashinfo;
     let limit = i64::from(cx.stack.sysctl.tcp_max_tw_buckets());
-    if t.tw_count.fetch_add(1, Ordering::Relaxed) >= limit {
+    let overflow = t.tw_count.fetch_add(1, Ordering::Relaxed) >= limit;
+    if overflow {
         t.tw_count.fetch_sub(1, Ordering::Relaxed);
         cx.stack.mib.inc(Mib::TcpExtTCPTimeWaitOverflow);
     } else {
         enter(cx, state, timeo);
     }
     metrics::update(cx);
-    close::done(cx);
+    // The record has taken the sock's place in the table.
+    change_state(cx, State::Close, overflow);
+    close::has_closed(cx);
 }
 
 fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
-    let rto = Duration::from_micros(u64::from(cx.tp.rto_us)) * 7 / 2;
-    let timeo = if state == State::TimeWait { TIMEWAIT_LEN } else { timeo.max(rto) };
+    let timeo = if state == State::TimeWait { TIMEWAIT_LEN } else { timeo.max(close::rto_and_more(cx.tp)) };
     // The hold on the port moves to the record; a sock that the program bound and still holds keeps its own.
     let keeps = cx.sk.flag(flag::BINDPORT_LOCK) && !cx.sk.flag(flag::DEAD);
     let bound = match keeps {

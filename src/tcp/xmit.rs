@@ -7,9 +7,7 @@ use super::cong::ca_slot;
 use super::deferred;
 use super::mtu::gso_limits;
 use super::mtu_probe::{Probe, mtu_probe};
-use super::output::{
-    FIN, PSH, add_write_queue_tail, adjust_wmem, cwnd_validate, in_cwnd_reduction, packets_in_flight, wnd_end,
-};
+use super::output::{FIN, PSH, adjust_wmem, cwnd_validate, in_cwnd_reduction, packets_in_flight, wnd_end};
 use super::probe::schedule_loss_probe;
 use super::queue::Pos;
 use super::rcvbuf;
@@ -601,14 +599,6 @@ pub(crate) fn tsq_handler(cx: &mut Cx<'_>) {
     let mss = super::mtu::current_mss(cx);
     let nonagle = cx.tp.nonagle;
     write_xmit(cx, mss, nonagle, Push::All);
-}
-
-/// Queues a packet that takes sequence space and has no payload (tcp_queue_skb).
-pub(super) fn queue_skb(cx: &mut Cx<'_>, skb: Skb) {
-    cx.tp.write_seq = skb.tcp.end_seq;
-    let truesize = skb.truesize as i32;
-    add_write_queue_tail(cx, skb);
-    super::output::charge_wmem(cx, truesize);
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! The short way of most segments to an end in this same stack: data that fits one segment, or an acknowledgement, over
-//! IPv4 and without options but timestamps. It does what [`send`](super::send) does then; both headers are written in
-//! one go. A test plays both. Above: `segment`. Below: `device::netdev`.
+//! The short way of most segments to an end in this same stack: data that fits one segment, a FIN, or an
+//! acknowledgement, over IPv4 and without options but timestamps. It does what [`send`](super::send) does then; both
+//! headers are written in one go. A test plays both. Above: `segment`. Below: `device::netdev`.
 
 use super::{event_data_sent, has_more_options, ts_at};
 use crate::base::error::{Error, Result};
@@ -10,7 +10,7 @@ use crate::device::netdev::NetXmit;
 use crate::ip::output::default_ttl;
 use crate::sock::dst::DstKind;
 use crate::sock::skb::{Csum, GsoType, L3, Skb, TcpCb};
-use crate::tcp::output::{ACK, PSH};
+use crate::tcp::output::{ACK, FIN, PSH};
 use crate::tcp::tcb::Cx;
 use crate::tcp::{delack, ecn, prr, window};
 use crate::wire::checksum::{self, pseudo_header_v4};
@@ -28,7 +28,7 @@ pub(super) fn applies(cx: &Cx<'_>, out: &Skb) -> bool {
     let (tp, sk) = (&*cx.tp, &*cx.sk);
     let Some(dst) = &sk.dst else { return false };
     Way::Plain.is_open()
-        && out.tcp.flags & !PSH == ACK
+        && out.tcp.flags & !(PSH | FIN) == ACK
         && out.tcp.gso_segs <= 1
         && out.tx_stamp.is_none()
         && !has_more_options(cx)
@@ -112,7 +112,8 @@ pub(super) fn send(cx: &mut Cx<'_>, mut out: Skb, ack: u32) -> Result<()> {
     mib.add(Mib::IpExtOutOctets, u64::from(len));
     mib.inc(Mib::IpOutTransmits);
     let Some(dst) = &cx.sk.dst else { return Err(Error::HostUnreach) };
-    let sent = dst.dev.xmit_looped(cx.stack, cx.now, out, if payload > 0 { Some(cx.sock) } else { None });
+    let charged = payload > 0 || flags & FIN != 0;
+    let sent = dst.dev.xmit_looped(cx.stack, cx.now, out, charged.then_some(cx.sock));
     if !matches!(sent, Ok(NetXmit::Success)) {
         refused(cx, &sent);
     }

@@ -45,6 +45,20 @@ fn the_options_of_most_syns_are_read_at_once() {
     };
     let mut written = [0; MAX_OPTIONS_LEN];
     assert_eq!((syn.emit(&mut written), &written[..20]), (20, &usual[..]));
+    assert_eq!(syn.usual(), Some(usual));
+    let cookie = FastOpenCookie::new(&[7; 8], false);
+    let accecn = Some(AccEcn { order1: false, len: 0, fields: [0; 3] });
+    for other in [
+        SynOptions { mss: None, ..syn },
+        SynOptions { timestamps: None, ..syn },
+        SynOptions { sack_permitted: false, ..syn },
+        SynOptions { window_scale: None, ..syn },
+        SynOptions { auth: Some(AuthOption::Md5), ..syn },
+        SynOptions { fastopen: cookie, ..syn },
+        SynOptions { accecn, ..syn },
+    ] {
+        assert!(other != syn && other.usual().is_none(), "{other:?}");
+    }
     for at in 0..usual.len() {
         for byte in 0..=255 {
             let mut options = usual;

@@ -3,7 +3,8 @@
 
 use super::{
     AO_BASE_LEN, AccEcn, FASTOPEN_COOKIE_MAX, FASTOPEN_MAGIC, MD5_DIGEST_LEN, MD5SIG_ALIGNED_LEN, MD5SIG_LEN,
-    NOP_NOP_TS, SACK_BASE_ALIGNED_LEN, SACK_BLOCK_LEN, SackBlocks, TIMESTAMP_ALIGNED_LEN, cookie_len_ok, kind,
+    NOP_NOP_TS, SACK_BASE_ALIGNED_LEN, SACK_BLOCK_LEN, SackBlocks, TIMESTAMP_ALIGNED_LEN, USUAL_SYN_LEN, cookie_len_ok,
+    kind,
 };
 use crate::wire::seq::WindowShift;
 use crate::wire::tcp::MAX_OPTIONS_LEN;
@@ -132,6 +133,30 @@ impl SynOptions {
             + (if self.window_scale.is_some() { 4 } else { 0 })
             + self.fastopen.as_ref().map_or(0, FastOpenCookie::option_len)
             + self.accecn.as_ref().map_or(0, |o| o.len_with(self.accecn_saving()))
+    }
+
+    /// The options as they are written, if they are those of most SYNs ([`is_usual_syn`](super::is_usual_syn)).
+    #[inline]
+    pub(crate) fn usual(&self) -> Option<[u8; USUAL_SYN_LEN]> {
+        let rare = self.auth.is_some() || self.fastopen.is_some() || self.accecn.is_some();
+        let (Some(mss), Some((val, ecr)), Some(shift)) = (self.mss, self.timestamps, self.window_scale) else {
+            return None;
+        };
+        if rare || !self.sack_permitted {
+            return None;
+        }
+        let mut bytes = [0; USUAL_SYN_LEN];
+        let words = [
+            u32::from_be_bytes([kind::MSS, 4, 0, 0]) | u32::from(mss),
+            u32::from_be_bytes([kind::SACK_PERM, 2, kind::TIMESTAMP, 10]),
+            val,
+            ecr,
+            u32::from_be_bytes([kind::NOP, kind::WINDOW, 3, shift.get()]),
+        ];
+        for (to, word) in bytes.chunks_exact_mut(4).zip(words) {
+            to.copy_from_slice(&word.to_be_bytes());
+        }
+        Some(bytes)
     }
 
     /// Writes the options to the front of `buf`; returns `len()`.

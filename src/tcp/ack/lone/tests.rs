@@ -1,5 +1,5 @@
 use super::super::{any, flag};
-use super::{acknowledge, applies};
+use super::{acknowledge, applies, is_idle, nothing};
 use crate::base::env::Duration;
 use crate::tcp::cong;
 use crate::tcp::input::Seg;
@@ -61,28 +61,49 @@ fn two(algorithm: &str) -> [Bench; 2] {
 fn both_ways_end_in_the_same_state() {
     for algorithm in ["cubic", "reno", "bbr", "dctcp"] {
         let (seed, [short, long]) = (0x5eed_u64, two(algorithm));
-        let (mut rng, mut taken) = (Rng(seed), 0);
-        for round in 0..150 {
+        let (mut rng, mut taken) = (Rng(seed), [0; 3]);
+        for round in 0..400 {
             let (len, gap, wait) = (1 + rng.below(1900) as usize, rng.below(3_000_000), rng.below(40_000_000));
             let (many, part, data) = (rng.below(8) == 0, rng.below(8) == 0, rng.below(2) == 0);
+            let (idle, slow, stamp) = (rng.below(4) == 0, rng.below(2) == 0, rng.below(3) > 0);
             for b in [&short, &long] {
                 b.clock.advance(Duration::from_nanos(gap));
-                b.send(&vec![7; len], 0).unwrap();
-                if many {
+                if !idle {
+                    b.send(&vec![7; len], 0).unwrap();
+                }
+                if many && !idle {
                     b.send(&[8; 100], 0).unwrap();
                 }
+                b.with(|cx| {
+                    cx.tp.rx_opt.saw_tstamp = stamp;
+                    cx.tp.rx_opt.rcv_tsval = 10 + round;
+                });
                 b.clock.advance(Duration::from_nanos(wait));
             }
             let sent = short.with(|cx| cx.tp.snd_nxt.since(cx.tp.snd_una));
             let ack = if part { sent.min(1) } else { sent };
-            let flags = if data { flag::DATA } else { 0 };
-            let seg = segment(&short, ack, data);
-            short.with(|cx| match applies(cx.tp, &seg, flags) {
-                true => {
-                    taken += 1;
+            let mut flags = if data { flag::DATA } else { 0 };
+            let mut seg = segment(&short, ack, data);
+            if slow {
+                flags = flag::SLOWPATH | flag::UPDATE_TS_RECENT;
+                seg.window = RawWindow(8000 + rng.below(400) as u16);
+                if rng.below(8) == 0 {
+                    seg.flags.insert(TcpFlags::ECE);
+                }
+                if rng.below(8) == 0 {
+                    seg.sack.push(seg.ack_seq - 5, seg.ack_seq);
+                }
+            }
+            short.with(|cx| match (applies(cx.tp, &seg, flags), is_idle(cx.tp, &seg)) {
+                (true, _) => {
+                    taken[usize::from(slow)] += 1;
                     acknowledge(cx, &seg, flags);
                 }
-                false => _ = any(cx, &seg, flags),
+                (false, true) => {
+                    taken[2] += 1;
+                    nothing(cx, &seg, flags);
+                }
+                (false, false) => _ = any(cx, &seg, flags),
             });
             long.with(|cx| _ = any(cx, &seg, flags));
             for b in [&short, &long] {
@@ -93,9 +114,9 @@ fn both_ways_end_in_the_same_state() {
             let differ: Vec<_> = a.iter().zip(&b).filter(|(a, b)| a != b).collect();
             assert!(
                 differ.is_empty() && a.len() == b.len(),
-                "seed {seed:#x} of {algorithm}, round {round}, {taken} short: {differ:#?}"
+                "seed {seed:#x} of {algorithm}, round {round}, {taken:?} short: {differ:#?}"
             );
         }
-        assert!(taken > 40, "{algorithm}: the short way is taken in {taken} rounds");
+        assert!(taken.iter().all(|n| *n > 40), "{algorithm}: the short ways are taken in {taken:?} rounds");
     }
 }
