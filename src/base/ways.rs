@@ -22,6 +22,8 @@ pub(crate) enum Way {
     Loop,
     /// A segment to this stack itself that has nothing special (`tcp::segment::plain`).
     Plain,
+    /// Reading the header of one of those, whose sender says what is in it (`ip::input`, `tcp::rcv`).
+    Known,
     /// A packet that is not cut (`tcp::xmit`).
     Single,
     /// A packet that leaves without having been queued (`tcp::xmit`).
@@ -54,7 +56,7 @@ pub(crate) mod testing {
     use std::cell::Cell;
 
     /// All of them.
-    pub(crate) const ALL: [Way; 11] = [
+    pub(crate) const ALL: [Way; 12] = [
         Way::Send,
         Way::Recv,
         Way::Ack,
@@ -63,6 +65,7 @@ pub(crate) mod testing {
         Way::Write,
         Way::Loop,
         Way::Plain,
+        Way::Known,
         Way::Single,
         Way::Alone,
         Way::Delay,

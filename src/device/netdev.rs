@@ -111,6 +111,8 @@ pub(crate) trait PacketType: Send + Sync {
     /// Processes up to `budget` packets of a queue, which it takes with [`NetDev::recv_queue`]; returns how many there
     /// were. Called once a batch, so that there is no indirect call per packet.
     fn rcv(&self, stack: &Arc<Stack>, dev: &Arc<NetDev>, queue: u16, now: Instant, budget: usize) -> usize;
+    /// As [`rcv`](PacketType::rcv), of a packet that was alone in a [thread's queue](NetDev::per_thread).
+    fn rcv_only(&self, stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: Skb, now: Instant);
 }
 
 impl std::fmt::Debug for dyn PacketType {
@@ -663,7 +665,14 @@ impl NetDev {
         let (mut total, mut now) = (0, now);
         loop {
             let received = match stack.netdevs.pack.get() {
-                Some(network) => network.rcv(stack, self, queue, now, budget),
+                Some(network) => match self.recv_only(queue) {
+                    // As after most system calls.
+                    Some(skb) => {
+                        network.rcv_only(stack, self, skb, now);
+                        1
+                    }
+                    None => network.rcv(stack, self, queue, now, budget),
+                },
                 None => self.recv_queue(
                     stack,
                     queue,
@@ -689,6 +698,27 @@ impl NetDev {
         }
     }
 
+    /// The packet of a thread's queue that has no other, unless it has to go through GRO.
+    #[inline]
+    fn recv_only(&self, queue: u16) -> Option<Skb> {
+        if !self.per_thread || self.gro.load(Ordering::Relaxed) {
+            return None;
+        }
+        match self.device.read() {
+            Read::First(device) => device.recv_only(queue),
+            Read::Later(device) => device.recv_only(queue),
+        }
+    }
+
+    /// A packet has arrived here. What loops back from another interface keeps that one's index
+    /// (ip_dev_loopback_xmit).
+    #[inline]
+    pub(crate) fn note_arrival(&self, skb: &mut Skb) {
+        if !self.loopback || skb.ifindex == 0 {
+            skb.ifindex = self.ifindex;
+        }
+    }
+
     /// Takes up to `budget` packets off a queue: `link` gets each, pulls its link header and returns whether to keep
     /// it, and `net` gets the kept ones, coalesced if GRO is on (napi_gro_receive). Returns how many packets there
     /// were. For a [`PacketType`], into whose code both closures are inlined.
@@ -702,29 +732,16 @@ impl NetDev {
         mut net: impl FnMut(Skb),
     ) -> usize {
         let device = self.device();
-        let (ifindex, loopback) = (self.ifindex, self.loopback);
         let mut gro = self.gro.load(Ordering::Relaxed).then(Gro::default);
         let mut one = |mut skb: Skb| {
-            // What loops back from another interface keeps that one's index (ip_dev_loopback_xmit).
-            if !loopback || skb.ifindex == 0 {
-                skb.ifindex = ifindex;
-            }
+            self.note_arrival(&mut skb);
             let Some(skb) = link(skb) else { return };
             match &mut gro {
                 None => net(skb),
                 Some(gro) => gro.receive(skb, &|n| stack.registry.handler(n)?.offload(), &mut net),
             }
         };
-        let only = if self.per_thread { device.recv_only(queue) } else { None };
-        let got = match only {
-            // As after most system calls.
-            Some(mut skb) => {
-                skb.tstamp = now;
-                one(skb);
-                Ok(1)
-            }
-            None => device.recv(queue, now, budget, &mut one),
-        };
+        let got = device.recv(queue, now, budget, &mut one);
         if let Some(mut gro) = gro {
             gro.flush(&mut net);
         }

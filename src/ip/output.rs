@@ -9,7 +9,7 @@ use crate::counters::{DropReason, Mib};
 use crate::device::netdev::NetXmit;
 use crate::device::{Caps, gso};
 use crate::sock::dst::{Dst, DstKind};
-use crate::sock::skb::{Csum, GsoType, L3, Skb, TxOwner};
+use crate::sock::skb::{Csum, GsoType, L3, Looped, Skb, TxOwner};
 use crate::sock::tstamp::TxStamp;
 use crate::stack::Stack;
 use crate::wire::ip::{self, Ipv4Repr};
@@ -91,7 +91,7 @@ pub(crate) fn xmit_looped(
     let Some(h) = skb.push_stale(ip::HEADER_LEN) else { return Err(Error::NoBufs) };
     repr.emit(h);
     shift_checksum(&mut skb, ip::HEADER_LEN);
-    (skb.l3, skb.nh_len, skb.looped) = (L3::V4, ip::HEADER_LEN as u16, true);
+    (skb.l3, skb.nh_len, skb.looped) = (L3::V4, ip::HEADER_LEN as u16, Looped::Headers);
     mib.add(Mib::IpExtOutOctets, len as u64);
     mib.inc(Mib::IpOutTransmits);
     let sent = dst.dev.xmit(stack, now, skb);

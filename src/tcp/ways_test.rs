@@ -448,8 +448,19 @@ fn compare(set: &Setting, acts: &[Act], ways: &[Way], keep: Keep) -> std::result
 }
 
 /// All but header prediction: see [`received`].
-const EXACT: [Way; 10] =
-    [Way::Send, Way::Recv, Way::Ack, Way::Read, Way::Write, Way::Loop, Way::Plain, Way::Single, Way::Alone, Way::Delay];
+const EXACT: [Way; 11] = [
+    Way::Send,
+    Way::Recv,
+    Way::Ack,
+    Way::Read,
+    Way::Write,
+    Way::Loop,
+    Way::Plain,
+    Way::Known,
+    Way::Single,
+    Way::Alone,
+    Way::Delay,
+];
 
 /// Bytes of packets say nothing where they are old: their lines have no colon.
 fn exact(line: &str) -> bool {
