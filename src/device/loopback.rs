@@ -87,6 +87,32 @@ impl Device for Loopback {
     }
 
     fn recv_only(&self, queue: u16) -> Option<Skb> {
+        self.only(queue)
+    }
+
+    fn xmit(&self, queue: u16, _: Instant, skb: Skb) -> Xmit {
+        self.take(queue, skb)
+    }
+
+    fn has_pending(&self, queue: u16) -> bool {
+        self.is_pending(queue)
+    }
+
+    fn stats(&self) -> DevStats {
+        let (mut p, mut b) = (0, 0);
+        for q in &self.queues {
+            let list = q.list.lock();
+            (p, b) = (p + list.packets, b + list.bytes);
+        }
+        DevStats { rx_packets: p, rx_bytes: b, tx_packets: p, tx_bytes: b, ..DevStats::default() }
+    }
+}
+
+/// Its functions for each packet, for `netdev`, which knows the stack's own.
+impl Loopback {
+    /// As [`Device::recv_only`].
+    #[inline]
+    pub(super) fn only(&self, queue: u16) -> Option<Skb> {
         let q = self.queues.get(usize::from(queue))?;
         let mut list = q.list.lock();
         if list.skbs.len() != 1 {
@@ -96,7 +122,9 @@ impl Device for Loopback {
         list.skbs.pop_front()
     }
 
-    fn xmit(&self, queue: u16, _: Instant, mut skb: Skb) -> Xmit {
+    /// As [`Device::xmit`].
+    #[inline]
+    pub(super) fn take(&self, queue: u16, mut skb: Skb) -> Xmit {
         let Some(q) = self.queues.get(usize::from(queue)) else {
             return Xmit::Dropped(io::Error::from_raw_os_error(libc::ENODEV));
         };
@@ -119,16 +147,9 @@ impl Device for Loopback {
         Xmit::Sent
     }
 
-    fn has_pending(&self, queue: u16) -> bool {
+    /// As [`Device::has_pending`].
+    #[inline]
+    pub(super) fn is_pending(&self, queue: u16) -> bool {
         self.queues.get(usize::from(queue)).is_some_and(|q| q.len.load(Ordering::Acquire) > 0)
-    }
-
-    fn stats(&self) -> DevStats {
-        let (mut p, mut b) = (0, 0);
-        for q in &self.queues {
-            let list = q.list.lock();
-            (p, b) = (p + list.packets, b + list.bytes);
-        }
-        DevStats { rx_packets: p, rx_bytes: b, tx_packets: p, tx_bytes: b, ..DevStats::default() }
     }
 }

@@ -7,6 +7,7 @@ use crate::base::error::{Error, Result};
 use crate::base::read_mostly::{Read, ReadMostly};
 use crate::counters::{DropReason, SHARDS, shard_index};
 use crate::device::gso::Gro;
+use crate::device::loopback::Loopback;
 use crate::device::turn::Turn;
 use crate::device::{Caps, Device, LinkType, Xmit};
 use crate::sock::skb::{Skb, TxOwner};
@@ -22,8 +23,6 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// The index of the stack's own loopback device, its first (LOOPBACK_IFINDEX).
-const LOOPBACK: u32 = 1;
 /// Most packets that are queued for a full device (txqueuelen).
 const TXQUEUELEN: usize = 1000;
 
@@ -82,6 +81,8 @@ pub struct NetDev {
     pub ifindex: u32,
     /// The device itself; replaceable, so that a capture can wrap it while it runs.
     device: ReadMostly<Arc<dyn Device>>,
+    /// It is the stack's own loopback device, which was put into `device` first.
+    own: Option<Arc<Loopback>>,
     /// A packet that a thread sends goes to the thread's own queue, and the thread receives it before it leaves the
     /// stack ([`Stack::run_pending`]): a loopback device with several queues. Linux: the backlog of each CPU.
     per_thread: bool,
@@ -152,6 +153,15 @@ impl NetDevs {
     /// kernel for a number mean the same device. In memory, or where another device here has that number, it gets the
     /// next one above all. EEXIST: its name is taken. Linux: dev_index_reserve.
     pub(crate) fn add(&self, device: Arc<dyn Device>) -> Result<Arc<NetDev>> {
+        self.add_with(device, None)
+    }
+
+    /// Adds the stack's own loopback device, its first.
+    pub(crate) fn add_own(&self, device: Arc<Loopback>) -> Result<Arc<NetDev>> {
+        self.add_with(device.clone(), Some(device))
+    }
+
+    fn add_with(&self, device: Arc<dyn Device>, own: Option<Arc<Loopback>>) -> Result<Arc<NetDev>> {
         let _adding = self.adding.lock();
         if self.iter().any(|d| d.device().name() == device.name()) {
             return Err(Error::Exist);
@@ -170,6 +180,7 @@ impl NetDevs {
             ethernet: matches!(caps.link, LinkType::Ethernet(_)),
             takes_single: AtomicBool::new(takes_single(&caps)),
             device: ReadMostly::new(device),
+            own,
             queues: (0..queues).map(|_| Queue::default()).collect(),
             up: AtomicBool::new(true),
             mtu: AtomicU32::new(0),
@@ -299,10 +310,17 @@ impl NetDev {
 
     #[inline(always)]
     fn has_pending(&self, queue: u16) -> bool {
-        match self.device.read() {
-            Read::First(device) => device.has_pending(queue),
-            Read::Later(device) => device.has_pending(queue),
+        match (self.own(), self.device.read()) {
+            (Some(own), _) => own.is_pending(queue),
+            (_, Read::First(device)) => device.has_pending(queue),
+            (_, Read::Later(device)) => device.has_pending(queue),
         }
+    }
+
+    /// The stack's own loopback device, if nothing has ever wrapped it.
+    #[inline(always)]
+    fn own(&self) -> Option<&Loopback> {
+        self.own.as_deref().filter(|_| matches!(self.device.read(), Read::First(_)))
     }
 
     /// Packets that wait for a full device, at most (txqueuelen).
@@ -320,7 +338,7 @@ impl NetDev {
     /// ever wrapped it.
     #[inline]
     pub(crate) fn loops_as_is(&self) -> bool {
-        self.ifindex == LOOPBACK && self.loopback && matches!(self.device.read(), Read::First(_))
+        self.own().is_some()
     }
 
     /// Whether packets have an Ethernet header (ARPHRD_ETHER); the address is in [`NetDev::caps`].
@@ -461,7 +479,7 @@ impl NetDev {
         let Some((own, queue)) = self.own_queue() else {
             return ((0..self.queue_count()).map(|q| self.receive(stack, q, now, budget)).sum(), false);
         };
-        let mut n = self.receive(stack, own, now, budget);
+        let mut n = if self.is_up() { self.receive_up(stack, queue, own, now, budget) } else { 0 };
         let settled = queue.owed.load(Ordering::Relaxed) == 0;
         if !settled {
             n += self.receive_owed(stack, queue, now, budget);
@@ -548,13 +566,12 @@ impl NetDev {
     ) -> Result<NetXmit> {
         let (q, debtor) = self.pick_tx(skb.hash, sock);
         let free = |queue: &Queue| queue.tx_len.load(Ordering::Acquire) == 0;
-        if debtor.is_some() || !self.is_up() || !self.queues.get(usize::from(q)).is_some_and(free) {
+        let free = self.is_up() && self.queues.get(usize::from(q)).is_some_and(free);
+        let Some(own) = self.own().filter(|_| free && debtor.is_none()) else {
             return self.xmit_charged(stack, now, skb, sock);
-        }
-        if self.per_thread {
-            stack.raise();
-        }
-        let sent = self.device.read().xmit(q, now, skb);
+        };
+        stack.raise();
+        let sent = own.take(q, skb);
         if let Some(sock) = sock
             && sock.tsq_flags.load(Ordering::Acquire) & tsq::THROTTLED != 0
         {
@@ -661,6 +678,12 @@ impl NetDev {
         if self.per_thread && !self.has_pending(queue) {
             return 0;
         }
+        self.receive_up(stack, q, queue, now, budget)
+    }
+
+    /// The same of a device that is up.
+    #[inline]
+    fn receive_up(self: &Arc<Self>, stack: &Arc<Stack>, q: &Queue, queue: u16, now: Instant, budget: usize) -> usize {
         let Some(mut turn) = q.turn.take() else { return 0 };
         let (mut total, mut now) = (0, now);
         loop {
@@ -704,9 +727,9 @@ impl NetDev {
         if !self.per_thread || self.gro.load(Ordering::Relaxed) {
             return None;
         }
-        match self.device.read() {
-            Read::First(device) => device.recv_only(queue),
-            Read::Later(device) => device.recv_only(queue),
+        match self.own() {
+            Some(own) => own.only(queue),
+            None => self.device.read().recv_only(queue),
         }
     }
 

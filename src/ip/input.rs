@@ -215,6 +215,7 @@ fn receive_looped(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, looped: Looped, no
 #[inline(always)]
 fn receive_segment(net: &Ip, stack: &Arc<Stack>, dev: &NetDev, handler: &dyn IpHandler, mut skb: Skb, now: Instant) {
     dev.note_arrival(&mut skb);
+    let ifindex = skb.ifindex;
     let Some([.., s0, s1, s2, s3, d0, d1, d2, d3]) = skb.linear().first_chunk::<{ ip::HEADER_LEN }>().copied() else {
         return bad_header_v4(stack, DropReason::HdrTrunc);
     };
@@ -223,25 +224,29 @@ fn receive_segment(net: &Ip, stack: &Arc<Stack>, dev: &NetDev, handler: &dyn IpH
     mib.add(Mib::IpExtInOctets, skb.len() as u64);
     let TcpCb { ip_dsfield, ttl, .. } = skb.tcp;
     count_ecn(mib, Ecn::from_tos(ip_dsfield), true, u64::from(skb.rx_segs.max(1)));
-    let info = PacketInfo {
+    let noted = skb.rx.insert(PacketInfo {
         src: IpAddr::V4(Ipv4Addr::new(s0, s1, s2, s3)),
         dst: IpAddr::V4(Ipv4Addr::new(d0, d1, d2, d3)),
         protocol: proto::TCP,
         tos: ip_dsfield,
         ttl,
-        ifindex: skb.ifindex,
+        ifindex,
         not_unicast: false,
         flow_label: 0,
         now,
-    };
-    skb.rx = Some(info);
-    net.raw.deliver(stack, &skb, &info);
+    });
+    if net.raw.has_socks() {
+        let info = *noted;
+        net.raw.deliver(stack, &skb, &info);
+    }
     mib.inc(Mib::IpInDelivers);
     skb.pull(ip::HEADER_LEN);
     if handler.contained() {
         skb.looped = Looped::No;
     }
-    hand_up(stack, handler, skb, &info);
+    if contain(|| handler.contained(), || handler.rcv_noted(stack, skb)) {
+        stack.mib.drop(DropReason::PluginRefused);
+    }
 }
 
 fn receive_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant, run: &mut Run) {

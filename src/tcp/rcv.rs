@@ -291,21 +291,30 @@ fn pull_header(stack: &Stack, skb: &mut Skb) -> bool {
 
 /// A segment arrives (IpHandler::rcv).
 pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
-    match std::mem::take(&mut skb.looped) {
-        Looped::Segment => rcv_known(net, stack, skb, info),
-        looped => rcv_any(net, stack, skb, info, looped == Looped::Headers),
-    }
+    let looped = std::mem::take(&mut skb.looped) != Looped::No;
+    rcv_any(net, stack, skb, info, looped);
 }
 
-/// One of a connection of this stack, with `skb.tcp` filled in.
-fn rcv_known(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
+/// The same with `skb.rx` for the header fields (IpHandler::rcv_noted).
+pub(crate) fn rcv_noted(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb) {
+    let Some(info) = &skb.rx else { return };
+    if skb.looped != Looped::Segment {
+        let info = *info;
+        return rcv(net, stack, skb, &info);
+    }
+    // Of a connection of this stack, with `skb.tcp` filled in.
     Way::Known.taken();
-    stack.mib.inc(Mib::TcpInSegs);
-    skb.tcp.mstamp = info.now;
-    let ports = ports(&skb);
-    match net.hashinfo.of_segment(stack, info, ports) {
-        Some(Entry::Sock(sock, _)) => add_backlog(stack, &sock, skb, info.now),
-        entry => rcv_unconnected(net, stack, skb, ports, info, entry),
+    stack.mib.here().inc(Mib::TcpInSegs);
+    let (now, ports) = (info.now, ports(&skb));
+    let entry = net.hashinfo.of_segment(stack, info, ports);
+    (skb.looped, skb.tcp.mstamp) = (Looped::No, now);
+    match entry {
+        Some(Entry::Sock(sock, _)) => add_backlog(stack, &sock, skb, now),
+        entry => {
+            if let Some(info) = skb.rx {
+                rcv_unconnected(net, stack, skb, ports, &info, entry);
+            }
+        }
     }
 }
 
