@@ -125,9 +125,6 @@ impl Loopback {
     /// As [`Device::xmit`].
     #[inline]
     pub(super) fn take(&self, queue: u16, mut skb: Skb) -> Xmit {
-        let Some(q) = self.queues.get(usize::from(queue)) else {
-            return Xmit::Dropped(io::Error::from_raw_os_error(libc::ENODEV));
-        };
         // The sender's charge ends here. The receiver is charged for the bytes, not for the unused room in the sender's
         // pages: a receive window derived from that would be smaller than the sender's segments, and each would wait
         // for a zero-window probe.
@@ -135,6 +132,15 @@ impl Loopback {
         if skb.zerocopy.is_some() || skb.tx_stamp.is_some() {
             (skb.zerocopy, skb.tx_stamp) = (None, None);
         }
+        self.take_bare(queue, skb)
+    }
+
+    /// The same of a packet that is charged to nobody, has no bytes of MSG_ZEROCOPY, and no transmit timestamp.
+    #[inline]
+    pub(super) fn take_bare(&self, queue: u16, mut skb: Skb) -> Xmit {
+        let Some(q) = self.queues.get(usize::from(queue)) else {
+            return Xmit::Dropped(io::Error::from_raw_os_error(libc::ENODEV));
+        };
         skb.truesize = SKB_OVERHEAD + skb.data_len() as u32;
         if skb.csum != Csum::None {
             skb.csum = Csum::Unnecessary;

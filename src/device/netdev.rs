@@ -260,7 +260,7 @@ impl NetDevs {
         let (mut n, mut settled) = first.dev.receive_here(stack, now, budget);
         let mut next = first.next.get();
         while let Some(node) = next {
-            n += node.dev.receive_here(stack, now, budget).0;
+            n += node.dev.receive_here_too(stack, now, budget);
             // What it received may have been answered on a device before it.
             settled = false;
             next = node.next.get();
@@ -439,7 +439,7 @@ impl NetDev {
 
     /// The queue on which a packet is sent, and the thread's own queue if that is another of its kind. Linux:
     /// netdev_pick_tx; enqueue_to_backlog for the thread's own.
-    #[inline]
+    #[inline(always)]
     fn pick_tx(&self, hash: u32, sock: Option<&Arc<Sock>>) -> (u16, Option<&Queue>) {
         if self.queues.len() == 1 {
             return (0, None);
@@ -475,6 +475,7 @@ impl NetDev {
     /// Softirq of a thread's own packets, before it leaves the stack: receives from this thread's queue and from those
     /// that it has sent on, or from all where queues are not a thread's. Returns how many packets there were, and
     /// whether it knows that none of this thread's are left.
+    #[inline(always)]
     fn receive_here(self: &Arc<Self>, stack: &Arc<Stack>, now: Instant, budget: usize) -> (usize, bool) {
         let Some((own, queue)) = self.own_queue() else {
             return ((0..self.queue_count()).map(|q| self.receive(stack, q, now, budget)).sum(), false);
@@ -486,6 +487,12 @@ impl NetDev {
         }
         // Of 0 packets: another thread may be receiving them.
         (n, settled && (1..budget).contains(&n))
+    }
+
+    /// The same of further devices.
+    #[inline(never)]
+    fn receive_here_too(self: &Arc<Self>, stack: &Arc<Stack>, now: Instant, budget: usize) -> usize {
+        self.receive_here(stack, now, budget).0
     }
 
     /// Receives from the queues of other threads that this one has sent on.
@@ -553,7 +560,7 @@ impl NetDev {
         Ok(NetXmit::Success)
     }
 
-    /// As [`NetDev::xmit`], of a packet without a transmit timestamp by a device that
+    /// As [`NetDev::xmit`], of a packet that has no owner yet, nor what a sender is told about, by a device that
     /// [loops it as it is](NetDev::loops_as_is). `sock`: whom the packet would be charged to while the device has it;
     /// such a device ends the charge at once, so it is not made.
     #[inline]
@@ -571,7 +578,7 @@ impl NetDev {
             return self.xmit_charged(stack, now, skb, sock);
         };
         stack.raise();
-        let sent = own.take(q, skb);
+        let sent = own.take_bare(q, skb);
         if let Some(sock) = sock
             && sock.tsq_flags.load(Ordering::Acquire) & tsq::THROTTLED != 0
         {
@@ -682,7 +689,7 @@ impl NetDev {
     }
 
     /// The same of a device that is up.
-    #[inline]
+    #[inline(always)]
     fn receive_up(self: &Arc<Self>, stack: &Arc<Stack>, q: &Queue, queue: u16, now: Instant, budget: usize) -> usize {
         let Some(mut turn) = q.turn.take() else { return 0 };
         let (mut total, mut now) = (0, now);

@@ -788,6 +788,7 @@ impl SkbInner {
     }
 
     /// Appends a fragment, or extends the last one if it continues in the same page. Charges the page's share.
+    #[inline(always)]
     pub(crate) fn push_frag(&mut self, frag: Frag) {
         self.len += frag.len;
         if let Some(last) = self.frags.last_mut()

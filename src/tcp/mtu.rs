@@ -112,6 +112,7 @@ fn mss_beside_options(cx: &mut Cx<'_>, mut mss: u32) -> u32 {
 }
 
 /// The size a super-packet is filled to: a multiple of `mss`, or one `mss` for urgent data (tcp_xmit_size_goal).
+#[inline(always)]
 fn xmit_size_goal(cx: &mut Cx<'_>, mss: u32, large_allowed: bool) -> u32 {
     if !large_allowed {
         return mss;

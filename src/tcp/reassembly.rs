@@ -116,6 +116,7 @@ impl DataRecv {
     }
 
     /// After it was queued.
+    #[inline(always)]
     pub(crate) fn finish(self, cx: &mut Cx<'_>, seg: &Seg) {
         rcvbuf::rcv_rtt_measure(cx);
         delack::measure_ato(cx);
