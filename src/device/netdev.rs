@@ -480,7 +480,8 @@ impl NetDev {
         let Some((own, queue)) = self.own_queue() else {
             return ((0..self.queue_count()).map(|q| self.receive(stack, q, now, budget)).sum(), false);
         };
-        let mut n = if self.is_up() { self.receive_up(stack, queue, own, now, budget) } else { 0 };
+        let any = self.is_up() && self.has_pending(own);
+        let mut n = if any { self.receive_up(stack, queue, own, now, budget) } else { 0 };
         let settled = queue.owed.load(Ordering::Relaxed) == 0;
         if !settled {
             n += self.receive_owed(stack, queue, now, budget);
