@@ -238,7 +238,7 @@ pub fn as_socket(desc: Option<Desc>) -> Result<Arc<Socket>> {
 
 /// The socket of ours behind a descriptor; None for others, which are left to the kernel, closed ones included.
 /// ENETDOWN if it is inherited.
-#[inline]
+#[inline(always)]
 pub fn socket(fd: RawFd) -> Result<Option<Arc<Socket>>> {
     if fd >= 0 {
         let (shard, at) = shard(fd);
@@ -246,6 +246,12 @@ pub fn socket(fd: RawFd) -> Result<Option<Arc<Socket>>> {
             return if held::would_deadlock(s.sock()) { Err(Error::Deadlk) } else { Ok(Some(s.clone())) };
         }
     }
+    other(fd)
+}
+
+/// The same where it is no socket.
+#[cold]
+fn other(fd: RawFd) -> Result<Option<Arc<Socket>>> {
     match get(fd) {
         None | Some(Desc::Epoll(_)) => Ok(None),
         desc => as_socket(desc).map(Some),

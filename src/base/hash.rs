@@ -151,7 +151,7 @@ impl Keys {
     }
 
     /// The same of two ends, ours first.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn ehash64_of(&self, (saddr, sport): (IpAddr, u16), (daddr, dport): (IpAddr, u16)) -> u64 {
         match (saddr, daddr) {
             (IpAddr::V4(s), IpAddr::V4(d)) => {

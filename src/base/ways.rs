@@ -22,6 +22,8 @@ pub(crate) enum Way {
     Loop,
     /// A segment to this stack itself that has nothing special (`tcp::segment::plain`).
     Plain,
+    /// Reading the header of one of those, whose sender says what is in it (`ip::input`, `tcp::rcv`).
+    Known,
     /// A packet that is not cut (`tcp::xmit`).
     Single,
     /// A packet that leaves without having been queued (`tcp::xmit`).
@@ -58,7 +60,7 @@ pub(crate) mod testing {
     use std::cell::Cell;
 
     /// All of them.
-    pub(crate) const ALL: [Way; 13] = [
+    pub(crate) const ALL: [Way; 14] = [
         Way::Send,
         Way::Recv,
         Way::Ack,
@@ -67,6 +69,7 @@ pub(crate) mod testing {
         Way::Write,
         Way::Loop,
         Way::Plain,
+        Way::Known,
         Way::Single,
         Way::Alone,
         Way::Delay,

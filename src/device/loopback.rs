@@ -87,6 +87,32 @@ impl Device for Loopback {
     }
 
     fn recv_only(&self, queue: u16) -> Option<Skb> {
+        self.only(queue)
+    }
+
+    fn xmit(&self, queue: u16, _: Instant, skb: Skb) -> Xmit {
+        self.take(queue, skb)
+    }
+
+    fn has_pending(&self, queue: u16) -> bool {
+        self.is_pending(queue)
+    }
+
+    fn stats(&self) -> DevStats {
+        let (mut p, mut b) = (0, 0);
+        for q in &self.queues {
+            let list = q.list.lock();
+            (p, b) = (p + list.packets, b + list.bytes);
+        }
+        DevStats { rx_packets: p, rx_bytes: b, tx_packets: p, tx_bytes: b, ..DevStats::default() }
+    }
+}
+
+/// Its functions for each packet, for `netdev`, which knows the stack's own.
+impl Loopback {
+    /// As [`Device::recv_only`].
+    #[inline]
+    pub(super) fn only(&self, queue: u16) -> Option<Skb> {
         let q = self.queues.get(usize::from(queue))?;
         let mut list = q.list.lock();
         if list.skbs.len() != 1 {
@@ -96,10 +122,9 @@ impl Device for Loopback {
         list.skbs.pop_front()
     }
 
-    fn xmit(&self, queue: u16, _: Instant, mut skb: Skb) -> Xmit {
-        let Some(q) = self.queues.get(usize::from(queue)) else {
-            return Xmit::Dropped(io::Error::from_raw_os_error(libc::ENODEV));
-        };
+    /// As [`Device::xmit`].
+    #[inline]
+    pub(super) fn take(&self, queue: u16, mut skb: Skb) -> Xmit {
         // The sender's charge ends here. The receiver is charged for the bytes, not for the unused room in the sender's
         // pages: a receive window derived from that would be smaller than the sender's segments, and each would wait
         // for a zero-window probe.
@@ -107,6 +132,15 @@ impl Device for Loopback {
         if skb.zerocopy.is_some() || skb.tx_stamp.is_some() {
             (skb.zerocopy, skb.tx_stamp) = (None, None);
         }
+        self.take_bare(queue, skb)
+    }
+
+    /// The same of a packet that is charged to nobody, has no bytes of MSG_ZEROCOPY, and no transmit timestamp.
+    #[inline]
+    pub(super) fn take_bare(&self, queue: u16, mut skb: Skb) -> Xmit {
+        let Some(q) = self.queues.get(usize::from(queue)) else {
+            return Xmit::Dropped(io::Error::from_raw_os_error(libc::ENODEV));
+        };
         skb.truesize = SKB_OVERHEAD + skb.data_len() as u32;
         if skb.csum != Csum::None {
             skb.csum = Csum::Unnecessary;
@@ -119,16 +153,9 @@ impl Device for Loopback {
         Xmit::Sent
     }
 
-    fn has_pending(&self, queue: u16) -> bool {
+    /// As [`Device::has_pending`].
+    #[inline]
+    pub(super) fn is_pending(&self, queue: u16) -> bool {
         self.queues.get(usize::from(queue)).is_some_and(|q| q.len.load(Ordering::Acquire) > 0)
-    }
-
-    fn stats(&self) -> DevStats {
-        let (mut p, mut b) = (0, 0);
-        for q in &self.queues {
-            let list = q.list.lock();
-            (p, b) = (p + list.packets, b + list.bytes);
-        }
-        DevStats { rx_packets: p, rx_bytes: b, tx_packets: p, tx_bytes: b, ..DevStats::default() }
     }
 }

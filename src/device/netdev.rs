@@ -7,6 +7,7 @@ use crate::base::error::{Error, Result};
 use crate::base::read_mostly::{Read, ReadMostly};
 use crate::counters::{DropReason, SHARDS, shard_index};
 use crate::device::gso::Gro;
+use crate::device::loopback::Loopback;
 use crate::device::turn::Turn;
 use crate::device::{Caps, Device, LinkType, Xmit};
 use crate::sock::skb::{Skb, TxOwner};
@@ -22,8 +23,6 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// The index of the stack's own loopback device, its first (LOOPBACK_IFINDEX).
-const LOOPBACK: u32 = 1;
 /// Most packets that are queued for a full device (txqueuelen).
 const TXQUEUELEN: usize = 1000;
 
@@ -82,6 +81,8 @@ pub struct NetDev {
     pub ifindex: u32,
     /// The device itself; replaceable, so that a capture can wrap it while it runs.
     device: ReadMostly<Arc<dyn Device>>,
+    /// It is the stack's own loopback device, which was put into `device` first.
+    own: Option<Arc<Loopback>>,
     /// A packet that a thread sends goes to the thread's own queue, and the thread receives it before it leaves the
     /// stack ([`Stack::run_pending`]): a loopback device with several queues. Linux: the backlog of each CPU.
     per_thread: bool,
@@ -111,6 +112,8 @@ pub(crate) trait PacketType: Send + Sync {
     /// Processes up to `budget` packets of a queue, which it takes with [`NetDev::recv_queue`]; returns how many there
     /// were. Called once a batch, so that there is no indirect call per packet.
     fn rcv(&self, stack: &Arc<Stack>, dev: &Arc<NetDev>, queue: u16, now: Instant, budget: usize) -> usize;
+    /// As [`rcv`](PacketType::rcv), of a packet that was alone in a [thread's queue](NetDev::per_thread).
+    fn rcv_only(&self, stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: Skb, now: Instant);
 }
 
 impl std::fmt::Debug for dyn PacketType {
@@ -150,6 +153,15 @@ impl NetDevs {
     /// kernel for a number mean the same device. In memory, or where another device here has that number, it gets the
     /// next one above all. EEXIST: its name is taken. Linux: dev_index_reserve.
     pub(crate) fn add(&self, device: Arc<dyn Device>) -> Result<Arc<NetDev>> {
+        self.add_with(device, None)
+    }
+
+    /// Adds the stack's own loopback device, its first.
+    pub(crate) fn add_own(&self, device: Arc<Loopback>) -> Result<Arc<NetDev>> {
+        self.add_with(device.clone(), Some(device))
+    }
+
+    fn add_with(&self, device: Arc<dyn Device>, own: Option<Arc<Loopback>>) -> Result<Arc<NetDev>> {
         let _adding = self.adding.lock();
         if self.iter().any(|d| d.device().name() == device.name()) {
             return Err(Error::Exist);
@@ -168,6 +180,7 @@ impl NetDevs {
             ethernet: matches!(caps.link, LinkType::Ethernet(_)),
             takes_single: AtomicBool::new(takes_single(&caps)),
             device: ReadMostly::new(device),
+            own,
             queues: (0..queues).map(|_| Queue::default()).collect(),
             up: AtomicBool::new(true),
             mtu: AtomicU32::new(0),
@@ -247,7 +260,7 @@ impl NetDevs {
         let (mut n, mut settled) = first.dev.receive_here(stack, now, budget);
         let mut next = first.next.get();
         while let Some(node) = next {
-            n += node.dev.receive_here(stack, now, budget).0;
+            n += node.dev.receive_here_too(stack, now, budget);
             // What it received may have been answered on a device before it.
             settled = false;
             next = node.next.get();
@@ -297,10 +310,17 @@ impl NetDev {
 
     #[inline(always)]
     fn has_pending(&self, queue: u16) -> bool {
-        match self.device.read() {
-            Read::First(device) => device.has_pending(queue),
-            Read::Later(device) => device.has_pending(queue),
+        match (self.own(), self.device.read()) {
+            (Some(own), _) => own.is_pending(queue),
+            (_, Read::First(device)) => device.has_pending(queue),
+            (_, Read::Later(device)) => device.has_pending(queue),
         }
+    }
+
+    /// The stack's own loopback device, if nothing has ever wrapped it.
+    #[inline(always)]
+    fn own(&self) -> Option<&Loopback> {
+        self.own.as_deref().filter(|_| matches!(self.device.read(), Read::First(_)))
     }
 
     /// Packets that wait for a full device, at most (txqueuelen).
@@ -318,7 +338,7 @@ impl NetDev {
     /// ever wrapped it.
     #[inline]
     pub(crate) fn loops_as_is(&self) -> bool {
-        self.ifindex == LOOPBACK && self.loopback && matches!(self.device.read(), Read::First(_))
+        self.own().is_some()
     }
 
     /// Whether packets have an Ethernet header (ARPHRD_ETHER); the address is in [`NetDev::caps`].
@@ -419,7 +439,7 @@ impl NetDev {
 
     /// The queue on which a packet is sent, and the thread's own queue if that is another of its kind. Linux:
     /// netdev_pick_tx; enqueue_to_backlog for the thread's own.
-    #[inline]
+    #[inline(always)]
     fn pick_tx(&self, hash: u32, sock: Option<&Arc<Sock>>) -> (u16, Option<&Queue>) {
         if self.queues.len() == 1 {
             return (0, None);
@@ -455,17 +475,25 @@ impl NetDev {
     /// Softirq of a thread's own packets, before it leaves the stack: receives from this thread's queue and from those
     /// that it has sent on, or from all where queues are not a thread's. Returns how many packets there were, and
     /// whether it knows that none of this thread's are left.
+    #[inline(always)]
     fn receive_here(self: &Arc<Self>, stack: &Arc<Stack>, now: Instant, budget: usize) -> (usize, bool) {
         let Some((own, queue)) = self.own_queue() else {
             return ((0..self.queue_count()).map(|q| self.receive(stack, q, now, budget)).sum(), false);
         };
-        let mut n = self.receive(stack, own, now, budget);
+        let any = self.is_up() && self.has_pending(own);
+        let mut n = if any { self.receive_up(stack, queue, own, now, budget) } else { 0 };
         let settled = queue.owed.load(Ordering::Relaxed) == 0;
         if !settled {
             n += self.receive_owed(stack, queue, now, budget);
         }
         // Of 0 packets: another thread may be receiving them.
         (n, settled && (1..budget).contains(&n))
+    }
+
+    /// The same of further devices.
+    #[inline(never)]
+    fn receive_here_too(self: &Arc<Self>, stack: &Arc<Stack>, now: Instant, budget: usize) -> usize {
+        self.receive_here(stack, now, budget).0
     }
 
     /// Receives from the queues of other threads that this one has sent on.
@@ -533,7 +561,7 @@ impl NetDev {
         Ok(NetXmit::Success)
     }
 
-    /// As [`NetDev::xmit`], of a packet without a transmit timestamp by a device that
+    /// As [`NetDev::xmit`], of a packet that has no owner yet, nor what a sender is told about, by a device that
     /// [loops it as it is](NetDev::loops_as_is). `sock`: whom the packet would be charged to while the device has it;
     /// such a device ends the charge at once, so it is not made.
     // Most packets of the loopback go this way.
@@ -547,13 +575,12 @@ impl NetDev {
     ) -> Result<NetXmit> {
         let (q, debtor) = self.pick_tx(skb.hash, sock);
         let free = |queue: &Queue| queue.tx_len.load(Ordering::Acquire) == 0;
-        if debtor.is_some() || !self.is_up() || !self.queues.get(usize::from(q)).is_some_and(free) {
+        let free = self.is_up() && self.queues.get(usize::from(q)).is_some_and(free);
+        let Some(own) = self.own().filter(|_| free && debtor.is_none()) else {
             return self.xmit_charged(stack, now, skb, sock);
-        }
-        if self.per_thread {
-            stack.raise();
-        }
-        let sent = self.device.read().xmit(q, now, skb);
+        };
+        stack.raise();
+        let sent = own.take_bare(q, skb);
         if let Some(sock) = sock
             && sock.tsq_flags.load(Ordering::Acquire) & tsq::THROTTLED != 0
         {
@@ -660,11 +687,24 @@ impl NetDev {
         if self.per_thread && !self.has_pending(queue) {
             return 0;
         }
+        self.receive_up(stack, q, queue, now, budget)
+    }
+
+    /// The same of a device that is up.
+    #[inline(always)]
+    fn receive_up(self: &Arc<Self>, stack: &Arc<Stack>, q: &Queue, queue: u16, now: Instant, budget: usize) -> usize {
         let Some(mut turn) = q.turn.take() else { return 0 };
         let (mut total, mut now) = (0, now);
         loop {
             let received = match stack.netdevs.pack.get() {
-                Some(network) => network.rcv(stack, self, queue, now, budget),
+                Some(network) => match self.recv_only(queue) {
+                    // As after most system calls.
+                    Some(skb) => {
+                        network.rcv_only(stack, self, skb, now);
+                        1
+                    }
+                    None => network.rcv(stack, self, queue, now, budget),
+                },
                 None => self.recv_queue(
                     stack,
                     queue,
@@ -690,6 +730,27 @@ impl NetDev {
         }
     }
 
+    /// The packet of a thread's queue that has no other, unless it has to go through GRO.
+    #[inline]
+    fn recv_only(&self, queue: u16) -> Option<Skb> {
+        if !self.per_thread || self.gro.load(Ordering::Relaxed) {
+            return None;
+        }
+        match self.own() {
+            Some(own) => own.only(queue),
+            None => self.device.read().recv_only(queue),
+        }
+    }
+
+    /// A packet has arrived here. What loops back from another interface keeps that one's index
+    /// (ip_dev_loopback_xmit).
+    #[inline]
+    pub(crate) fn note_arrival(&self, skb: &mut Skb) {
+        if !self.loopback || skb.ifindex == 0 {
+            skb.ifindex = self.ifindex;
+        }
+    }
+
     /// Takes up to `budget` packets off a queue: `link` gets each, pulls its link header and returns whether to keep
     /// it, and `net` gets the kept ones, coalesced if GRO is on (napi_gro_receive). Returns how many packets there
     /// were. For a [`PacketType`], into whose code both closures are inlined.
@@ -703,29 +764,16 @@ impl NetDev {
         mut net: impl FnMut(Skb),
     ) -> usize {
         let device = self.device();
-        let (ifindex, loopback) = (self.ifindex, self.loopback);
         let mut gro = self.gro.load(Ordering::Relaxed).then(Gro::default);
         let mut one = |mut skb: Skb| {
-            // What loops back from another interface keeps that one's index (ip_dev_loopback_xmit).
-            if !loopback || skb.ifindex == 0 {
-                skb.ifindex = ifindex;
-            }
+            self.note_arrival(&mut skb);
             let Some(skb) = link(skb) else { return };
             match &mut gro {
                 None => net(skb),
                 Some(gro) => gro.receive(skb, &|n| stack.registry.handler(n)?.offload(), &mut net),
             }
         };
-        let only = if self.per_thread { device.recv_only(queue) } else { None };
-        let got = match only {
-            // As after most system calls.
-            Some(mut skb) => {
-                skb.tstamp = now;
-                one(skb);
-                Ok(1)
-            }
-            None => device.recv(queue, now, budget, &mut one),
-        };
+        let got = device.recv(queue, now, budget, &mut one);
         if let Some(mut gro) = gro {
             gro.flush(&mut net);
         }

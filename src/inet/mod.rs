@@ -343,7 +343,7 @@ impl Socket {
     }
 
     /// Binds a datagram socket that sends unbound to a free port (inet_autobind).
-    #[inline]
+    #[inline(always)]
     fn autobind(&self) -> Result<()> {
         // A layer on top of a stream is one, too.
         if self.streams {
@@ -380,7 +380,9 @@ impl Socket {
             msg.flags |= libc::MSG_DONTWAIT;
         }
         let r = self.restarting(|c| c.rcvtimeo.get(), || self.sock.proto().recvmsg(self.sk(), msg));
-        msg.name = msg.name.map(|n| to_family(n, self.sock.family));
+        if let Some(name) = &mut msg.name {
+            *name = to_family(*name, self.sock.family);
+        }
         self.done(r)
     }
 

@@ -15,7 +15,7 @@ use crate::device::LinkType;
 use crate::device::netdev::{NetDev, PacketType};
 use crate::sock::packet::PacketInfo;
 use crate::sock::proto::IpHandler;
-use crate::sock::skb::{L3, Skb};
+use crate::sock::skb::{L3, Looped, Skb, TcpCb};
 use crate::stack::Stack;
 use crate::wire::addr::{Martian, martian_v4, martian_v6};
 use crate::wire::ether::{self, EtherHeader, ethertype};
@@ -38,6 +38,27 @@ impl PacketType for Ip {
         run.end(stack);
         n
     }
+
+    fn rcv_only(&self, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) {
+        skb.tstamp = now;
+        if skb.looped == Looped::Segment
+            && dev.loops_as_is()
+            && let Some(handler) = stack.registry.handler(proto::TCP)
+        {
+            return receive_segment(self, stack, dev, &**handler, skb, now);
+        }
+        rcv_any_only(self, stack, dev, skb, now);
+    }
+}
+
+#[inline(never)]
+fn rcv_any_only(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) {
+    dev.note_arrival(&mut skb);
+    let mut run = Run::default();
+    if let Some(skb) = link_input(stack, dev, skb, now) {
+        network_input(net, stack, dev, skb, now, &mut run);
+    }
+    run.end(stack);
 }
 
 /// The link's part: removes the Ethernet header and sets the network protocol, `Skb::l3`. ARP is answered here. None:
@@ -45,7 +66,7 @@ impl PacketType for Ip {
 #[inline]
 fn link_input(stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: Skb, now: Instant) -> Option<Skb> {
     // IP output has set the protocol.
-    if skb.looped { Some(skb) } else { link_header(stack, dev, skb, now) }
+    if skb.looped != Looped::No { Some(skb) } else { link_header(stack, dev, skb, now) }
 }
 
 fn link_header(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) -> Option<Skb> {
@@ -95,8 +116,10 @@ fn link_header(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant
 
 /// IP's part: `skb` begins with its network header.
 fn network_input(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant, run: &mut Run) {
-    if std::mem::take(&mut skb.looped) && dev.loops_as_is() {
-        return receive_looped(net, stack, skb, now, run);
+    match std::mem::take(&mut skb.looped) {
+        Looped::No => {}
+        looped if dev.loops_as_is() => return receive_looped(net, stack, skb, looped, now, run),
+        _ => {}
     }
     match skb.l3 {
         L3::V4 => receive_v4(net, stack, dev, skb, now, run),
@@ -160,7 +183,7 @@ fn read_v4(bytes: &[u8]) -> Result<Option<(V4, usize)>, ParseError> {
 
 /// A packet of `ip::output::xmit_looped`, which is what [`receive_v4`] asks for: it has a good header without options,
 /// and it is for this host.
-fn receive_looped(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, now: Instant, run: &mut Run) {
+fn receive_looped(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, looped: Looped, now: Instant, run: &mut Run) {
     let Some(fixed) = skb.linear().first_chunk::<{ ip::HEADER_LEN }>() else {
         return bad_header_v4(stack, DropReason::HdrTrunc);
     };
@@ -182,8 +205,48 @@ fn receive_looped(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, now: Instant, run:
     mib.inc(Mib::IpInDelivers);
     skb.pull(ip::HEADER_LEN);
     // TCP need not look, either, and takes the mark off; a plug-in in its place does not know it.
-    skb.looped = protocol == proto::TCP && !handler.contained();
+    if protocol == proto::TCP && !handler.contained() {
+        skb.looped = looped;
+    }
     run.hand_up(stack, &**handler, skb, &info);
+}
+
+/// The same of the only packet of a queue, which is a [`Looped::Segment`].
+#[inline(always)]
+fn receive_segment(net: &Ip, stack: &Arc<Stack>, dev: &NetDev, handler: &dyn IpHandler, mut skb: Skb, now: Instant) {
+    dev.note_arrival(&mut skb);
+    let ifindex = skb.ifindex;
+    let Some([.., s0, s1, s2, s3, d0, d1, d2, d3]) = skb.linear().first_chunk::<{ ip::HEADER_LEN }>().copied() else {
+        return bad_header_v4(stack, DropReason::HdrTrunc);
+    };
+    let mib = stack.mib.here();
+    mib.inc(Mib::IpInReceives);
+    mib.add(Mib::IpExtInOctets, skb.len() as u64);
+    let TcpCb { ip_dsfield, ttl, .. } = skb.tcp;
+    count_ecn(mib, Ecn::from_tos(ip_dsfield), true, u64::from(skb.rx_segs.max(1)));
+    let noted = skb.rx.insert(PacketInfo {
+        src: IpAddr::V4(Ipv4Addr::new(s0, s1, s2, s3)),
+        dst: IpAddr::V4(Ipv4Addr::new(d0, d1, d2, d3)),
+        protocol: proto::TCP,
+        tos: ip_dsfield,
+        ttl,
+        ifindex,
+        not_unicast: false,
+        flow_label: 0,
+        now,
+    });
+    if net.raw.has_socks() {
+        let info = *noted;
+        net.raw.deliver(stack, &skb, &info);
+    }
+    mib.inc(Mib::IpInDelivers);
+    skb.pull(ip::HEADER_LEN);
+    if handler.contained() {
+        skb.looped = Looped::No;
+    }
+    if contain(|| handler.contained(), || handler.rcv_noted(stack, skb)) {
+        stack.mib.drop(DropReason::PluginRefused);
+    }
 }
 
 fn receive_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant, run: &mut Run) {

@@ -10,7 +10,7 @@ use crate::device::netdev::NetXmit;
 use crate::device::{Caps, gso};
 use crate::sock::Sock;
 use crate::sock::dst::{Dst, DstKind};
-use crate::sock::skb::{Csum, GsoType, L3, Skb, TxOwner};
+use crate::sock::skb::{Csum, GsoType, L3, Looped, Skb, TxOwner};
 use crate::sock::tstamp::TxStamp;
 use crate::stack::Stack;
 use crate::wire::ip::{self, Ipv4Repr};
@@ -93,7 +93,7 @@ pub(crate) fn xmit_looped(
     let Some(h) = skb.push_stale(ip::HEADER_LEN) else { return Err(Error::NoBufs) };
     repr.emit(h);
     shift_checksum(&mut skb, ip::HEADER_LEN);
-    (skb.l3, skb.nh_len, skb.looped) = (L3::V4, ip::HEADER_LEN as u16, true);
+    (skb.l3, skb.nh_len, skb.looped) = (L3::V4, ip::HEADER_LEN as u16, Looped::Headers);
     mib.add(Mib::IpExtOutOctets, len as u64);
     mib.inc(Mib::IpOutTransmits);
     let sent = if skb.owner.is_none() && skb.tx_stamp.is_none() {

@@ -51,10 +51,16 @@ impl RawSlot {
         self.socks.fetch_sub(1, Ordering::Release);
     }
 
-    /// See [`RawRcv::rcv`].
+    /// Whether `deliver` does anything.
     #[inline]
+    pub(crate) fn has_socks(&self) -> bool {
+        self.socks.load(Ordering::Acquire) != 0
+    }
+
+    /// See [`RawRcv::rcv`].
+    #[inline(always)]
     pub(crate) fn deliver(&self, stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo) -> bool {
-        self.socks.load(Ordering::Acquire) != 0 && self.rcv.read().is_some_and(|r| r.rcv(stack, skb, info))
+        self.has_socks() && self.rcv.read().is_some_and(|r| r.rcv(stack, skb, info))
     }
 
     /// See [`RawRcv::err`].

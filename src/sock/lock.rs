@@ -189,7 +189,7 @@ impl Sock {
     }
 
     /// Softirq context: runs the packet now, or leaves it in the owner's bounded backlog. Never sleeps.
-    #[inline]
+    #[inline(always)]
     pub fn deliver(self: &Arc<Sock>, stack: &Arc<Stack>, skb: Skb, now: Instant) -> Delivered {
         let bytes = skb.truesize;
         let limit = || {

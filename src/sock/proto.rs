@@ -439,6 +439,12 @@ pub trait Proto: Any + Send + Sync {
 pub trait IpHandler: Send + Sync + 'static {
     /// A datagram whose IP header is already pulled; `skb` begins with the transport header.
     fn rcv(&self, stack: &Arc<Stack>, skb: Skb, info: &PacketInfo);
+    /// As `rcv`, with the header fields in `skb.rx`, where they are in any packet that IP hands up. Default: `rcv`.
+    fn rcv_noted(&self, stack: &Arc<Stack>, skb: Skb) {
+        if let Some(info) = skb.rx {
+            self.rcv(stack, skb, &info);
+        }
+    }
     /// Whether datagrams of one flow that come together are handed to `rcv_several`. Default: no.
     fn takes_several(&self) -> bool {
         false

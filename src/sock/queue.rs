@@ -173,6 +173,7 @@ impl SkbQueue {
     }
 
     /// Takes the one at a place.
+    #[inline(always)]
     pub fn remove(&mut self, at: usize) -> Option<Skb> {
         match self.0.get() {
             Held::One(_) if at > 0 => None,

@@ -71,6 +71,18 @@ pub enum GsoType {
     Protocol,
 }
 
+/// What is known of a packet that this stack has sent to itself, so that input need not find it out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Looped {
+    /// Nothing.
+    #[default]
+    No,
+    /// IPv4, of a socket of this stack, with the headers that its protocol and IP have just made: they are good.
+    Headers,
+    /// The same, TCP, and `tcp` has what its receiver reads in the header, but for the time.
+    Segment,
+}
+
 /// Network protocol of a packet without link header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum L3 {
@@ -282,10 +294,8 @@ pub struct SkbInner {
     /// CWR is in each segment of a super-packet, for it is a bit of a counter (SKB_GSO_TCP_ACCECN). Otherwise it is in
     /// the first only.
     pub every_cwr: bool,
-    /// An IPv4 segment of a connection to this stack itself, on its way through the loopback device, with the headers
-    /// that TCP and IP have just made: input need not look whether they are good, and whose they are. What looks at the
-    /// packet on its way sees the same as ever.
-    pub(crate) looped: bool,
+    /// Set on its way through the loopback device. What looks at the packet on its way sees the same as ever.
+    pub(crate) looped: Looped,
     /// Number of segments in a received super-packet (at least 1).
     pub rx_segs: u16,
     /// Length of the network header, set by IP input; the transport header follows.
@@ -425,7 +435,7 @@ impl SkbInner {
             pieces: None,
             tx_ready: false,
             every_cwr: false,
-            looped: false,
+            looped: Looped::No,
             rx_segs: 1,
             nh_len: 0,
             tstamp: Instant::ZERO,
@@ -484,7 +494,7 @@ impl SkbInner {
         (*head_start, *head_end) = (HEAD as u16, HEAD as u16);
         (*len, *truesize, *ifindex, *l3, *link_multicast) = (0, SKB_OVERHEAD, 0, L3::V4, false);
         (*csum, *gso_size, *gso_type, *rx_segs, *nh_len) = (Csum::None, 0, GsoType::None, 1, 0);
-        (*every_cwr, *tx_ready, *looped) = (false, false, false);
+        (*every_cwr, *tx_ready, *looped) = (false, false, Looped::No);
         (*tstamp, *tx_time, *hash) = (Instant::ZERO, Instant::ZERO, 0);
         (*mark, *priority, *frag_max_size) = (0, 0, 0);
         (*tcp, *cb, *rx) = (TcpCb::default(), [0; CB_WORDS], None);
@@ -542,7 +552,7 @@ impl SkbInner {
         (*len, *truesize, *ifindex, *l3, *link_multicast) =
             (self.len, self.truesize, self.ifindex, self.l3, self.link_multicast);
         (*csum, *gso_size, *gso_type, *tx_ready) = (self.csum, self.gso_size, self.gso_type, self.tx_ready);
-        (*every_cwr, *looped) = (self.every_cwr, false);
+        (*every_cwr, *looped) = (self.every_cwr, Looped::No);
         (*rx_segs, *nh_len) = (self.rx_segs, self.nh_len);
         (*tstamp, *tx_time, *hash) = (self.tstamp, self.tx_time, self.hash);
         (*mark, *priority, *frag_max_size) = (self.mark, self.priority, self.frag_max_size);
@@ -778,6 +788,7 @@ impl SkbInner {
     }
 
     /// Appends a fragment, or extends the last one if it continues in the same page. Charges the page's share.
+    #[inline(always)]
     pub(crate) fn push_frag(&mut self, frag: Frag) {
         self.len += frag.len;
         if let Some(last) = self.frags.last_mut()

@@ -361,7 +361,7 @@ impl Stack {
             lasting: OnceLock::new(),
         });
         stack.lasting.get_or_init(|| fork::lasting(&stack));
-        stack.netdevs.add(Arc::new(Loopback::new()))?;
+        stack.netdevs.add_own(Arc::new(Loopback::new()))?;
         Ok(stack)
     }
 
@@ -539,8 +539,14 @@ impl Stack {
     }
 
     /// Resumes senders whose packets the devices have finished with (tcp_tasklet_func), and runs what is scheduled.
+    #[inline]
     fn run_tsq(self: &Arc<Stack>, now: Instant) -> usize {
-        if !self.tsq_pending.load(Ordering::SeqCst) || !self.tsq_pending.swap(false, Ordering::SeqCst) {
+        if self.tsq_pending.load(Ordering::SeqCst) { self.resume(now) } else { 0 }
+    }
+
+    #[inline(never)]
+    fn resume(self: &Arc<Stack>, now: Instant) -> usize {
+        if !self.tsq_pending.swap(false, Ordering::SeqCst) {
             return 0;
         }
         let list = std::mem::take(&mut *self.tsq.lock());

@@ -345,6 +345,7 @@ fn accecn_process(cx: &mut Cx<'_>, seg: &Seg, prior: u32, st: &AckSt, flags: &mu
 
 /// Tells the algorithm of the acknowledgement, after the retransmit queue was cleaned and before losses are detected
 /// (tcp_in_ack_event of Linux 6.16 and later).
+#[inline(always)]
 pub(super) fn in_ack_event(cx: &mut Cx<'_>, flags: u32) {
     let mut ev = 0;
     if flags & flag::WIN_UPDATE != 0 {

@@ -426,6 +426,7 @@ pub(super) fn cancel(cx: &mut Cx<'_>) {
 
 /// After a read of `copied` bytes: sends the acknowledgement that waited for the reader, or one that tells the peer of
 /// a window that has at least doubled or that lets it send again. Linux: __tcp_cleanup_rbuf. RFC 9293 §3.8.6.2.2.
+#[inline(always)]
 pub(super) fn cleanup_rbuf(cx: &mut Cx<'_>, copied: usize) {
     let a = &cx.tp.ack;
     let mut now = false;

@@ -252,6 +252,7 @@ fn disordered_ack(cx: &Cx<'_>, seg: &Seg) -> Option<DropReason> {
 }
 
 /// After a segment: sends what the window now allows, wakes writers (tcp_data_snd_check).
+#[inline(always)]
 pub fn data_snd_check(cx: &mut Cx<'_>) {
     output::push_pending(cx);
     rcvbuf::check_space(cx);

@@ -297,7 +297,7 @@ impl TcpTables {
         self.by_hash(stack.keys.ehash64_of((info.dst, dport), (info.src, sport)), info.ifindex)
     }
 
-    #[inline]
+    #[inline(always)]
     fn by_hash(&self, key: u64, ifindex: u32) -> Option<Entry> {
         let shard = self.eshard(key).lock();
         let entry = shard.get(key).filter(|entry| entry.takes_from(ifindex))?;

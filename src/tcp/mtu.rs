@@ -85,6 +85,7 @@ pub fn sync_mss(cx: &mut Cx<'_>, pmtu: u32) -> u32 {
 
 /// Payload bytes of a segment sent now: `mss_cache`, brought up to date with the cached route, less the SACK blocks
 /// that are due and what hooks write (tcp_current_mss).
+#[inline(always)]
 pub fn current_mss(cx: &mut Cx<'_>) -> u32 {
     let mut mss = cx.tp.mss_cache;
     if let Some(mtu) = cx.sk.dst.as_ref().map(|d| d.mtu)
@@ -95,6 +96,12 @@ pub fn current_mss(cx: &mut Cx<'_>) -> u32 {
     if Way::Write.is_open() && !segment::has_more_options(cx) {
         return mss;
     }
+    mss_beside_options(cx, mss)
+}
+
+/// `mss` less what the options take that are not in each segment.
+#[inline(never)]
+fn mss_beside_options(cx: &mut Cx<'_>, mut mss: u32) -> u32 {
     let own = segment::established_options(cx, None).len();
     let header = (HEADER_LEN + own + sock_ops::reserved(cx, own)) as u32;
     let assumed = u32::from(cx.tp.tcp_header_len);
@@ -105,6 +112,7 @@ pub fn current_mss(cx: &mut Cx<'_>) -> u32 {
 }
 
 /// The size a super-packet is filled to: a multiple of `mss`, or one `mss` for urgent data (tcp_xmit_size_goal).
+#[inline(always)]
 fn xmit_size_goal(cx: &mut Cx<'_>, mss: u32, large_allowed: bool) -> u32 {
     if !large_allowed {
         return mss;
@@ -121,6 +129,7 @@ fn xmit_size_goal(cx: &mut Cx<'_>, mss: u32, large_allowed: bool) -> u32 {
 }
 
 /// MSS and size of a super-packet for a send with these MSG_* flags (tcp_send_mss).
+#[inline(always)]
 pub fn send_mss(cx: &mut Cx<'_>, flags: i32) -> (u32, u32) {
     let mss = current_mss(cx);
     (mss, xmit_size_goal(cx, mss, flags & libc::MSG_OOB == 0))

@@ -85,6 +85,7 @@ pub fn stream_memory_free(stack: &Stack, tp: &TcpSock, wake: bool) -> bool {
 }
 
 /// Whether more may be queued for sending (sk_stream_memory_free).
+#[inline(always)]
 pub fn sk_stream_memory_free(cx: &Cx<'_>, wake: bool) -> bool {
     cx.sk.wmem_queued < cx.sock.sndbuf.load(Ordering::Relaxed) && stream_memory_free(cx.stack, cx.tp, wake)
 }
@@ -266,6 +267,7 @@ pub fn cwnd_restart(cx: &mut Cx<'_>, idle_us: u64) {
 
 /// New data after idleness: shrinks the window if it was idle for more than an RTO (tcp_slow_start_after_idle_check).
 /// Algorithms with a `cong_control` of their own handle idleness themselves.
+#[inline(always)]
 pub fn slow_start_after_idle_check(cx: &mut Cx<'_>) {
     if !cx.stack.sysctl.tcp_slow_start_after_idle() || cx.tp.packets_out != 0 {
         return;

@@ -502,6 +502,9 @@ impl IpHandler for Tcp {
     fn rcv(&self, stack: &Arc<Stack>, skb: Skb, info: &PacketInfo) {
         rcv::rcv(&self.0, stack, skb, info);
     }
+    fn rcv_noted(&self, stack: &Arc<Stack>, skb: Skb) {
+        rcv::rcv_noted(&self.0, stack, skb);
+    }
     fn err(&self, stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
         rcv::err(&self.0, stack, icmp);
     }

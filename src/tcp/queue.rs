@@ -203,7 +203,7 @@ impl SegQueue {
         Some(Pos { chunk, slot })
     }
     /// Appends.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_back(&mut self, skb: Skb) {
         if self.head.len() < CHUNK && self.more().is_none() {
             return self.head.push_back(skb);

@@ -95,6 +95,7 @@ pub(crate) fn rate_gen(cx: &mut Cx<'_>, delivered: u32, lost: u32, is_sack_reneg
 
 /// Marks the following samples as application limited when the application supplied less than the path could carry
 /// (tcp_rate_check_app_limited).
+#[inline(always)]
 pub(crate) fn check_app_limited(cx: &mut Cx<'_>) {
     let in_flight = super::output::packets_in_flight(cx.tp);
     let tp = &mut *cx.tp;

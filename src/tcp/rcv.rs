@@ -21,7 +21,7 @@ use crate::ip::socket_headers::Chain;
 use crate::sock::addr::to_family;
 use crate::sock::dst::Dst;
 use crate::sock::packet::{IcmpError, PacketInfo};
-use crate::sock::skb::{GSO_MAX_SIZE, MAX_SKB_FRAGS, Skb, TcpCb};
+use crate::sock::skb::{GSO_MAX_SIZE, Looped, MAX_SKB_FRAGS, Skb, TcpCb};
 use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{Delivered, Sock, SockGuard, flag};
@@ -318,14 +318,42 @@ fn pull_header(stack: &Stack, skb: &mut Skb) -> bool {
 
 /// A segment arrives (IpHandler::rcv).
 pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
+    let looped = std::mem::take(&mut skb.looped) != Looped::No;
+    rcv_any(net, stack, skb, info, looped);
+}
+
+/// The same with `skb.rx` for the header fields (IpHandler::rcv_noted).
+pub(crate) fn rcv_noted(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb) {
+    let Some(info) = &skb.rx else { return };
+    if skb.looped != Looped::Segment {
+        let info = *info;
+        return rcv(net, stack, skb, &info);
+    }
+    // Of a connection of this stack, with `skb.tcp` filled in.
+    Way::Known.taken();
+    stack.mib.here().inc(Mib::TcpInSegs);
+    let (now, ports) = (info.now, ports(&skb));
+    let entry = net.hashinfo.of_segment(stack, info, ports);
+    (skb.looped, skb.tcp.mstamp) = (Looped::No, now);
+    match entry {
+        Some(Entry::Sock(sock, _)) => add_backlog(stack, &sock, skb, now),
+        entry => {
+            if let Some(info) = skb.rx {
+                rcv_unconnected(net, stack, skb, ports, &info, entry);
+            }
+        }
+    }
+}
+
+/// `looped`: of a connection of this stack, whose header was made here.
+#[inline(never)]
+fn rcv_any(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo, looped: bool) {
     // TCP is unicast only: a segment to a group is dropped without an answer (RFC 9293 §3.9.2.3, RFC 1122 §4.2.3.10).
     // One in a frame to a group, or a copy of what was sent to one, is not counted either.
     if skb.link_multicast || (info.not_unicast && info.ifindex == LOOPBACK_IFINDEX) {
         return stack.mib.drop(DropReason::OtherHost);
     }
     stack.mib.inc(Mib::TcpInSegs);
-    // Of a connection of this stack, whose header was made here.
-    let looped = std::mem::take(&mut skb.looped);
     // The whole header must be contiguous, as it mostly is.
     if !looped && !is_header(skb.linear()) && !pull_header(stack, &mut skb) {
         return;
@@ -347,10 +375,21 @@ pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketI
         return stack.mib.drop(DropReason::IpInvalidSource);
     }
     match net.hashinfo.of_segment(stack, info, (sport, dport)) {
-        Some(Entry::Sock(sock, _)) => {
-            add_backlog(stack, &sock, skb, info.now);
-            return;
-        }
+        Some(Entry::Sock(sock, _)) => add_backlog(stack, &sock, skb, info.now),
+        entry => rcv_unconnected(net, stack, skb, (sport, dport), info, entry),
+    }
+}
+
+/// A segment whose 4-tuple leads to this, or to nothing: not to a connection.
+fn rcv_unconnected(
+    net: &TcpNet,
+    stack: &Arc<Stack>,
+    mut skb: Skb,
+    (sport, dport): (u16, u16),
+    info: &PacketInfo,
+    entry: Option<Entry>,
+) {
+    match entry {
         Some(Entry::Request(listener, _)) => return to_listener(stack, &listener, skb, info),
         Some(Entry::TimeWait(tw)) => {
             let isn = timewait::segment(net, stack, &tw, &skb, (sport, dport), info);
@@ -362,7 +401,7 @@ pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketI
             }
             return tw.send_ack(stack, &skb, info.now);
         }
-        None => {}
+        _ => {}
     }
     if let Some(l) = net.hashinfo.listener(stack, info, (sport, dport), &skb) {
         return to_listener(stack, &l, skb, info);

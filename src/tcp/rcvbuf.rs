@@ -86,12 +86,17 @@ pub(crate) fn write_space(cx: &mut Cx<'_>) {
 }
 
 /// After an acknowledgement: wakes writers that found no room, if there is some now (tcp_check_space).
+#[inline(always)]
 pub(crate) fn check_space(cx: &mut Cx<'_>) {
     if cx.tp.nospace {
-        new_space(cx);
-        if !cx.tp.nospace {
-            chrono_stop(cx, Chrono::SndbufLimited);
-        }
+        look_for_space(cx);
+    }
+}
+
+fn look_for_space(cx: &mut Cx<'_>) {
+    new_space(cx);
+    if !cx.tp.nospace {
+        chrono_stop(cx, Chrono::SndbufLimited);
     }
 }
 

@@ -82,6 +82,7 @@ fn from_here(cx: &Cx<'_>) -> bool {
 }
 
 /// Puts an in-order packet, scheduled already, into the receive queue (tcp_queue_rcv).
+#[inline(always)]
 pub(crate) fn queue_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
     let end_seq = skb.tcp.end_seq;
     mark_rxtstamp(cx, &mut skb);
@@ -115,6 +116,7 @@ impl DataRecv {
     }
 
     /// After it was queued.
+    #[inline(always)]
     pub(crate) fn finish(self, cx: &mut Cx<'_>, seg: &Seg) {
         rcvbuf::rcv_rtt_measure(cx);
         delack::measure_ato(cx);

@@ -371,6 +371,7 @@ impl Recv {
 }
 
 /// Frees a packet that was read (tcp_eat_recv_skb).
+#[inline(always)]
 fn eat(cx: &mut Cx<'_>, at: usize) {
     let skb: Option<Skb> = cx.sk.receive_queue.remove(at);
     if let Some(skb) = skb {
@@ -432,6 +433,7 @@ pub(crate) fn readable(cx: &Cx<'_>, target: i32) -> bool {
 }
 
 /// New data or the end has come: wakes readers whose SO_RCVLOWAT is met (tcp_data_ready). Either context.
+#[inline(always)]
 pub(crate) fn data_ready(cx: &mut Cx<'_>) {
     if readable(cx, ulp::rcvlowat(cx)) || cx.sk.flag(flag::DONE) {
         cx.sock.wait.wake(Events::IN);

@@ -11,6 +11,7 @@ use crate::base::env::Instant;
 pub(crate) const TIMEOUT_FALLBACK_US: u32 = 3_000_000;
 
 /// Least RTO of the connection, microseconds: the route's, the program's, the sysctl's (tcp_rto_min).
+#[inline(always)]
 pub(crate) fn rto_min_us(cx: &Cx<'_>) -> u32 {
     match &cx.sk.dst {
         Some(d) if d.metrics.rto_min_us != 0 => d.metrics.rto_min_us,

@@ -68,7 +68,7 @@ impl RtxQueue {
         }
     }
     /// Takes the earliest.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pop_front(&mut self) -> Option<Skb> {
         if self.queue.len() == 1 {
             self.sent = None;

@@ -564,7 +564,7 @@ pub(crate) fn urg_mode(cx: &Cx<'_>) -> bool {
 
 /// Data is leaving: tells congestion control of the end of idleness; a reply soon after a request makes the session
 /// interactive (tcp_event_data_sent).
-#[inline]
+#[inline(always)]
 pub(crate) fn event_data_sent(cx: &mut Cx<'_>) {
     let now = cx.now.as_millis() as u32;
     if output::packets_in_flight(cx.tp) == 0 {

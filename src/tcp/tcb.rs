@@ -357,6 +357,8 @@ zero {
     pub(crate) ca_setsockopt: bool,
     /// The algorithm needs its packets paced (SK_PACING_NEEDED).
     pub ca_paces: bool,
+    /// The optional methods of its algorithm: bits of [`ca_slot`](super::cong::ca_slot).
+    pub(crate) ca_slots: u8,
     /// Reordering degree.
     pub reordering: u32,
     /// RACK state.

@@ -93,7 +93,7 @@ pub(crate) fn rto_delta(cx: &Cx<'_>) -> Option<Duration> {
 }
 
 /// The same in nanoseconds.
-#[inline]
+#[inline(always)]
 pub(super) fn rto_delta_nanos(cx: &Cx<'_>) -> Option<u64> {
     let rto = u64::from(cx.tp.rto_us) * 1000;
     let Some(head) = cx.tp.rtx_queue.front() else { return Some(rto) };

@@ -475,7 +475,7 @@ fn compare(
 }
 
 /// All but header prediction: see [`received`].
-const EXACT: [Way; 12] = [
+const EXACT: [Way; 13] = [
     Way::Send,
     Way::Recv,
     Way::Ack,
@@ -483,6 +483,7 @@ const EXACT: [Way; 12] = [
     Way::Write,
     Way::Loop,
     Way::Plain,
+    Way::Known,
     Way::Single,
     Way::Alone,
     Way::Delay,

@@ -86,6 +86,7 @@ fn round_up(n: u32, unit: u32) -> u32 {
 /// The window that the buffer allows now, in bytes before scaling, a multiple of the scale unit. It may be less than
 /// what was offered before; [`select_window`] does not shrink the offer (RFC 9293 §3.8.6), unless `tcp_shrink_window`
 /// allows it. Linux: `__tcp_select_window`.
+#[inline(always)]
 pub(crate) fn new_window(cx: &mut Cx<'_>) -> u32 {
     let mut mss = i32::from(cx.tp.ack.rcv_mss);
     let mut free = space(cx);

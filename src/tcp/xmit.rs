@@ -72,7 +72,7 @@ fn tso_segs_of(rate: u64, min_rtt_us: u32, rtt_log: u32, mss: u32, least: u32, m
 /// Whether the congestion control is asked at each send how large a super-packet is at least.
 #[inline]
 fn asks_segs(tp: &TcpSock) -> bool {
-    tp.ca.algo.as_ref().is_some_and(|algo| algo.slots() & ca_slot::MIN_TSO_SEGS != 0)
+    tp.ca.algo.is_some() && u32::from(tp.ca_slots) & ca_slot::MIN_TSO_SEGS != 0
 }
 
 /// How many segments the congestion window allows now; at most half of the window in one super-packet, which keeps the

@@ -89,7 +89,7 @@ fn pcount(cb: &TcpCb) -> u32 {
 }
 
 /// The connection is in its ordinary state, and nobody else has a say in it.
-#[inline]
+#[inline(always)]
 fn has_lost_nothing(tp: &TcpSock) -> bool {
     tp.ca_state == CaState::Open
         && tp.sacked_out | tp.lost_out | tp.retrans_out == 0

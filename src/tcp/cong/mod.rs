@@ -166,7 +166,8 @@ pub(crate) type PacketSamples = SmallVec<[PacketSample; 4]>;
 /// One connection's congestion control. Methods are called with the sock owned, in either context, and never sleep.
 #[allow(unused_variables)]
 pub trait CongAlgo: Send + Debug {
-    /// Which optional methods it has, bits of [`ca_slot`]: a method without its bit is not called. Default: all.
+    /// Which optional methods it has, bits of [`ca_slot`]: a method without its bit is not called. Asked once, when it
+    /// has started. Default: all.
     fn slots(&self) -> u32 {
         ca_slot::ALL
     }
@@ -238,6 +239,7 @@ pub mod ca_slot {
     pub const MIN_TSO_SEGS: u32 = 16;
     /// Each of them.
     pub const ALL: u32 = 31;
+    const _: () = assert!(ALL <= u8::MAX as u32);
 }
 
 /// An algorithm that can be selected by name.
@@ -497,7 +499,7 @@ impl Cx<'_> {
         slot: u32,
         f: impl FnOnce(&mut dyn CongAlgo, &mut Cx<'_>) -> R,
     ) -> Option<R> {
-        if self.tp.ca.algo.as_ref()?.slots() & slot == 0 {
+        if u32::from(self.tp.ca_slots) & slot == 0 {
             return None;
         }
         self.with_ca(f)
@@ -561,6 +563,12 @@ pub(super) fn dst_init(cx: &mut Cx<'_>) -> bool {
     true
 }
 
+/// From now on `algo` is the connection's.
+fn run(cx: &mut Cx<'_>, algo: Box<dyn CongAlgo>) {
+    cx.tp.ca_slots = algo.slots() as u8;
+    cx.tp.ca.algo = Some(algo);
+}
+
 /// Starts the selected algorithm when data can flow (tcp_init_congestion_control). If it needs ECN, and the peer
 /// negotiated it, all of the sock's packets are sent with ECT.
 pub(crate) fn init_congestion_control(cx: &mut Cx<'_>) {
@@ -571,7 +579,7 @@ pub(crate) fn init_congestion_control(cx: &mut Cx<'_>) {
     }
     let ops = cx.tp.ca.ops.clone();
     let algo = ops.start(cx);
-    cx.tp.ca.algo = Some(algo);
+    run(cx, algo);
     ecn::init_echo(cx);
     // If the peer did not agree to ECN, it ignores marks, so packets must not say that they are ECN-capable.
     ecn::set_ecn_capable(cx.sk, ops.needs_ecn() && cx.tp.ecn.is_ok());

@@ -224,10 +224,14 @@ pub(super) fn set_ecn_capable(sk: &mut SockCommon, capable: bool) {
 // ---- What arrives.
 
 /// The codepoint of a data segment: CE is echoed until the peer answers with CWR (RFC 3168 §6.1.3; tcp_data_ecn_check).
+#[inline(always)]
 pub(super) fn data_ecn_check(cx: &mut Cx<'_>, seg: &Seg) {
-    if !cx.tp.ecn.is_ok() {
-        return;
+    if cx.tp.ecn.is_ok() {
+        check_codepoint(cx, seg);
     }
+}
+
+fn check_codepoint(cx: &mut Cx<'_>, seg: &Seg) {
     let rfc3168 = cx.tp.ecn.is_rfc3168();
     match Ecn::from_tos(seg.dsfield) {
         Ecn::NotEct => {

@@ -94,7 +94,7 @@ pub(super) fn rcv_predicted(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb, store_ts: 
     }
     let flags = if store_ts { store_ts_recent(cx) } else { 0 };
     rcvbuf::rcv_rtt_measure_ts(cx, seg);
-    cx.stack.mib.inc(Mib::TcpExtTCPHPHits);
+    cx.stack.mib.here().inc(Mib::TcpExtTCPHPHits);
     ecn::received(cx, seg, skb.len() as u32);
     let note = DataRecv::note(cx, seg, &skb);
     reassembly::queue_rcv(cx, skb);

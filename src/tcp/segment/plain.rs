@@ -9,11 +9,12 @@ use crate::counters::Mib;
 use crate::device::netdev::NetXmit;
 use crate::ip::output::default_ttl;
 use crate::sock::dst::DstKind;
-use crate::sock::skb::{Csum, GsoType, L3, Skb, TcpCb};
+use crate::sock::skb::{Csum, GsoType, L3, Looped, Skb, TcpCb};
 use crate::tcp::output::{ACK, FIN, PSH};
 use crate::tcp::tcb::Cx;
 use crate::tcp::{delack, ecn, prr, window};
 use crate::wire::checksum::{self, pseudo_header_v4};
+use crate::wire::seq::SeqNum;
 use crate::wire::tcp::CHECKSUM_OFFSET;
 use crate::wire::tcp_options::{NOP_NOP_TS, TIMESTAMP_ALIGNED_LEN};
 use crate::wire::{ip, proto, tcp};
@@ -61,12 +62,12 @@ pub(super) fn send(cx: &mut Cx<'_>, mut out: Skb, ack: u32) -> Result<()> {
     let segment_len = (header_len + payload) as u32;
     let len = ip::HEADER_LEN as u32 + segment_len;
     let ttl = if sk.ttl > 0 { sk.ttl.min(255) as u8 } else { default_ttl(cx.stack, dst, true) };
-    let tos = u32::from(ecn::with_codepoint(sk.tos, 0));
-    let first = 0x4500 << 16 | tos << 16 | len;
+    let tos = ecn::with_codepoint(sk.tos, 0);
+    let first = 0x4500 << 16 | u32::from(tos) << 16 | len;
     let fragment = u32::from(ip::DF);
-    let ttl = u32::from(ttl) << 24 | u32::from(proto::TCP) << 16;
+    let ttl_word = u32::from(ttl) << 24 | u32::from(proto::TCP) << 16;
     let (src32, to32) = (u32::from(src), u32::from(to));
-    let sum = [first, fragment, ttl, src32, to32].into_iter().fold(0, |sum, word| sum + u64::from(word));
+    let sum = [first, fragment, ttl_word, src32, to32].into_iter().fold(0, |sum, word| sum + u64::from(word));
     let pseudo = u32::from(checksum::fold(pseudo_header_v4(src, to, proto::TCP, segment_len)));
     let word = (header_len as u32 / 4) << 28 | u32::from(flags) << 16 | u32::from(window.0);
     let ports = u32::from(sk.sport) << 16 | u32::from(sk.dport);
@@ -74,7 +75,7 @@ pub(super) fn send(cx: &mut Cx<'_>, mut out: Skb, ack: u32) -> Result<()> {
     let pair = |a: u32, b: u32| (u64::from(a) << 32 | u64::from(b)).to_be_bytes();
     let pairs = [
         pair(first, fragment),
-        pair(ttl | u32::from(!checksum::fold64(sum)), src32),
+        pair(ttl_word | u32::from(!checksum::fold64(sum)), src32),
         pair(to32, ports),
         pair(seq.0, ack),
         pair(word, pseudo << 16),
@@ -89,7 +90,11 @@ pub(super) fn send(cx: &mut Cx<'_>, mut out: Skb, ack: u32) -> Result<()> {
         echo.copy_from_slice(&cx.tp.rx_opt.ts_recent.to_be_bytes());
     }
     out.csum = Csum::Partial { start: ip::HEADER_LEN as u16, offset: CHECKSUM_OFFSET as u16 };
-    (out.l3, out.nh_len, out.looped) = (L3::V4, ip::HEADER_LEN as u16, true);
+    out.looped = if Way::Known.is_open() { Looped::Segment } else { Looped::Headers };
+    (out.l3, out.nh_len) = (L3::V4, ip::HEADER_LEN as u16);
+    // What its receiver reads in the header.
+    let (ack_seq, ip_dsfield) = (SeqNum(ack), tos);
+    out.tcp = TcpCb { seq, end_seq, ack_seq, flag_word: word, flags, ip_dsfield, ttl, ..TcpCb::default() };
     (out.gso_size, out.gso_type) = (0, GsoType::None);
     (out.hash, out.mark, out.priority) = (cx.tp.txhash, sk.mark, sk.priority);
 

@@ -208,6 +208,7 @@ fn option() -> impl Strategy<Value = (i32, i32, Vec<u8>)> {
         (libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE, &[-1, 100_000]),
         (libc::SOL_IP, libc::IP_TOS, &[0, 0x20]),
         (libc::SOL_IP, libc::IP_TTL, &[5, -1]),
+        (libc::SOL_IP, libc::IP_MINTTL, &[0, 6]),
         (libc::SOL_IP, libc::IP_MTU_DISCOVER, &[libc::IP_PMTUDISC_DO, libc::IP_PMTUDISC_DONT, libc::IP_PMTUDISC_WANT]),
         (libc::SOL_IP, libc::IP_RECVERR, &[0, 1]),
     ];
@@ -236,7 +237,9 @@ fn option() -> impl Strategy<Value = (i32, i32, Vec<u8>)> {
     ];
     let often = |(level, name, _): &&(i32, i32, Vec<u8>)| match *level {
         libc::IPPROTO_TCP => named.contains(name),
-        libc::SOL_IP => [libc::IP_OPTIONS, libc::IP_MTU_DISCOVER].contains(name),
+        libc::SOL_IP => {
+            [libc::IP_OPTIONS, libc::IP_MTU_DISCOVER, libc::IP_TOS, libc::IP_TTL, libc::IP_MINTTL].contains(name)
+        }
         _ => of_all.contains(name),
     };
     let often: Vec<_> = all.iter().filter(often).cloned().collect();
