@@ -576,9 +576,15 @@ fn grow<V>(table: &mut Vec<V>) {
     }
 }
 
+/// Entries of a large table.
+const LARGE: usize = 1 << 14;
+
 #[cold]
 fn grow_slow<V>(table: &mut Vec<V>) {
-    let mut more = Vec::with_capacity((2 * table.len()).max(64));
+    let len = table.len();
+    // Of a large one a doubled table would be half empty.
+    let more = if len < LARGE { len } else { len / 4 };
+    let mut more = Vec::with_capacity((len + more).max(64));
     mem::prefer_huge_pages(more.spare_capacity_mut());
     more.append(table);
     *table = more;
