@@ -299,6 +299,12 @@ impl<T> Wheel<T> {
         }
     }
 
+    /// The value of the timer that is probably the `n`th after the first of those that are due, to prepare for it.
+    pub(crate) fn upcoming(&self, n: usize) -> Option<&T> {
+        let (.., index) = *self.due.get(self.due.len().checked_sub(n + 1)?)?;
+        self.nodes[index as usize].value.as_ref()
+    }
+
     /// Fires all timers whose deadline is not after `now`, in the order of [`Wheel::pop_expired`].
     pub fn expire(&mut self, now: Instant, fire: &mut impl FnMut(T)) {
         while let Some((_, value)) = self.pop_expired(now) {
@@ -544,6 +550,9 @@ impl<T> Wheel<T> {
     fn move_down(&mut self, mut index: u32) {
         while index != NIL {
             let next = self.neighbours[index as usize].next;
+            if let Some(node) = self.nodes.get(next as usize) {
+                mem::prefetch(node, 0);
+            }
             let node = &mut self.nodes[index as usize];
             if node.value.is_none() {
                 self.free_empty(index);
@@ -567,9 +576,15 @@ fn grow<V>(table: &mut Vec<V>) {
     }
 }
 
+/// Entries of a large table.
+const LARGE: usize = 1 << 14;
+
 #[cold]
 fn grow_slow<V>(table: &mut Vec<V>) {
-    let mut more = Vec::with_capacity((2 * table.len()).max(64));
+    let len = table.len();
+    // Of a large one a doubled table would be half empty.
+    let more = if len < LARGE { len } else { len / 4 };
+    let mut more = Vec::with_capacity((len + more).max(64));
     mem::prefer_huge_pages(more.spare_capacity_mut());
     more.append(table);
     *table = more;

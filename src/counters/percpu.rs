@@ -36,6 +36,12 @@ impl<const BATCH: i64> PercpuCounter<BATCH> {
         copy.store(0, Relaxed);
     }
 
+    /// The number without what is in the copies, fewer than `BATCH` in each.
+    #[inline]
+    pub(crate) fn rough(&self) -> i64 {
+        self.shared.load(Relaxed)
+    }
+
     /// The number.
     pub fn sum(&self) -> i64 {
         self.copies.iter().fold(self.shared.load(Relaxed), |sum, copy| sum + copy.load(Relaxed))

@@ -16,7 +16,7 @@ use crate::sock::pages::Pages;
 use crate::sock::proto::{RecvSeveral, SendSeveral, SockRef};
 use crate::sock::state::State;
 use crate::sock::wait::Events;
-use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, SockCommon, flag, more, sockopt};
+use crate::sock::{HANDLE, RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, SockCommon, flag, more, sockopt};
 use crate::stack::Stack;
 use crate::sys::signal;
 use std::io::IoSlice;
@@ -37,6 +37,8 @@ pub struct Socket {
     /// Its protocol is a stream's.
     streams: bool,
 }
+
+const _: () = assert!(size_of::<Socket>() <= HANDLE);
 
 impl std::fmt::Debug for Socket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -233,7 +235,7 @@ impl Socket {
     /// [`Stack::run_pending`] before it returns to the program: sendmmsg(2) runs it once for several messages.
     #[inline]
     pub fn sendmsg_queued(&self, msg: &mut SendMsg<'_>) -> Result<usize> {
-        self.sock.bring_in();
+        self.sock.bring_in_both();
         self.whole()?;
         if self.nonblocking() {
             msg.flags |= libc::MSG_DONTWAIT;
@@ -249,7 +251,7 @@ impl Socket {
     /// As `sendmsg_queued`, of several messages, which `all` is given the means to send. The first one of a call is not
     /// among them: a signal ends the others, and is no reason to restart the call, which has sent something.
     pub fn send_several(&self, all: &mut SendSeveral<'_>) {
-        self.sock.bring_in();
+        self.sock.bring_in_both();
         if let Err(e) = self.whole().and_then(|()| self.autobind()) {
             return all(&mut |_| Err(e));
         }
@@ -375,6 +377,7 @@ impl Socket {
     /// recvmsg(2). `msg.name` is set in this socket's family. EAGAIN: no data, and the call does not wait or timed out;
     /// EINTR; ENOTCONN; and the socket's pending error.
     pub fn recvmsg(&self, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+        self.sock.note_handle(self);
         self.whole()?;
         if self.nonblocking() {
             msg.flags |= libc::MSG_DONTWAIT;

@@ -5,10 +5,13 @@ use super::{each_addr, set_int, shared_methods, socket_for, timeout_methods};
 use crate::base::error::Error;
 use crate::inet::Socket;
 use crate::sock::msg::SendMsg;
+use crate::sock::{COUNTS, Sock, crowd};
 use crate::stack::Stack;
+use crate::sys::mem::{At, prefetch};
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +40,7 @@ const BACKLOG: i32 = 128;
 /// # Ok(())
 /// # }
 /// ```
-pub struct TcpStream(Arc<Socket>);
+pub struct TcpStream(Held);
 
 /// A socket that accepts connections.
 ///
@@ -63,6 +66,37 @@ pub struct TcpStream(Arc<Socket>);
 /// ```
 pub struct TcpListener(Arc<Socket>);
 
+/// A socket, and where its sock is: of many, both are asked for at once.
+#[derive(Clone)]
+struct Held {
+    socket: Arc<Socket>,
+    sock: At,
+}
+
+impl Held {
+    fn new(socket: Arc<Socket>) -> Held {
+        let sock = socket.sock().at();
+        Held { socket, sock }
+    }
+
+    /// A call is about to use it.
+    #[inline]
+    fn bring_in(&self) {
+        if crowd::many() {
+            prefetch(&*self.socket, COUNTS);
+            self.sock.prefetch::<Sock>(COUNTS);
+        }
+    }
+}
+
+impl Deref for Held {
+    type Target = Arc<Socket>;
+    #[inline]
+    fn deref(&self) -> &Arc<Socket> {
+        &self.socket
+    }
+}
+
 /// An iterator over accepted connections: see [`TcpListener::incoming`].
 #[derive(Debug)]
 pub struct Incoming<'a>(&'a TcpListener);
@@ -79,7 +113,7 @@ impl TcpStream {
         each_addr(addrs, |addr| {
             let socket = socket_for(stack, addr, libc::SOCK_STREAM)?;
             connect(&socket, addr)?;
-            Ok(TcpStream(Arc::new(socket)))
+            Ok(TcpStream(Held::new(Arc::new(socket))))
         })
     }
 
@@ -97,7 +131,7 @@ impl TcpStream {
             other => other?,
         }
         super::set_timeout(&socket, libc::SO_SNDTIMEO, None)?;
-        Ok(TcpStream(Arc::new(socket)))
+        Ok(TcpStream(Held::new(Arc::new(socket))))
     }
 
     /// Connects on `stack` and sends: what one segment holds of `data` leaves with the SYN if the server has given a
@@ -115,12 +149,12 @@ impl TcpStream {
             Err(Error::Intr) => connect(&socket, addr).map(|()| 0)?,
             other => other?,
         };
-        Ok((TcpStream(Arc::new(socket)), taken))
+        Ok((TcpStream(Held::new(Arc::new(socket))), taken))
     }
 
     /// A stream from a connected socket that was set up through `inet::Socket`.
     pub fn from_socket(socket: Arc<Socket>) -> TcpStream {
-        TcpStream(socket)
+        TcpStream(Held::new(socket))
     }
 
     shared_methods!();
@@ -163,6 +197,7 @@ impl Read for &TcpStream {
         self.read_vectored(&mut [IoSliceMut::new(buf)])
     }
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.0.bring_in();
         // As read(2) does; recv(2) with an empty buffer would wait for data.
         if bufs.iter().all(|b| b.is_empty()) {
             return Ok(0);
@@ -173,9 +208,11 @@ impl Read for &TcpStream {
 
 impl Write for &TcpStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.bring_in();
         super::send(&self.0, &[IoSlice::new(buf)], None)
     }
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.bring_in();
         super::send(&self.0, bufs, None)
     }
     /// Does nothing: TCP decides when to send.
@@ -258,7 +295,7 @@ impl TcpListener {
             match self.0.accept() {
                 Err(Error::Intr) => continue,
                 Err(e) => return Err(e.into()),
-                Ok((socket, peer)) => return Ok((TcpStream(Arc::new(socket)), peer)),
+                Ok((socket, peer)) => return Ok((TcpStream(Held::new(Arc::new(socket))), peer)),
             }
         }
     }

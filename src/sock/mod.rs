@@ -9,6 +9,7 @@
 //! | `cmsg` | control messages in C's form |
 //! | `cold` | what few socks have |
 //! | `connect` | connect(2) of a stream |
+//! | `crowd` | whether there are many socks |
 //! | `ctl`, `lock` | `lock_sock` and the backlog: the decisions, and the sock around them |
 //! | `diag` | the sockets of a stack, as a list |
 //! | `dst` | a resolved route |
@@ -38,6 +39,7 @@ pub(crate) mod addr;
 pub mod cmsg;
 pub mod cold;
 pub(crate) mod connect;
+pub(crate) mod crowd;
 mod ctl;
 pub mod diag;
 pub mod dst;
@@ -73,7 +75,7 @@ pub(crate) mod zerocopy;
 use crate::base::error::{Error, Result};
 pub use crate::base::read_mostly::Read;
 use crate::stack::Stack;
-use crate::sys::mem::prefetch;
+use crate::sys::mem::{At, Near, prefetch};
 use crate::sys::once_box::OnceBox;
 pub use crate::sys::place::Place as Private;
 use crate::sys::place::arc_with;
@@ -134,19 +136,20 @@ pub struct Sock {
     idle: AtomicBool,
     /// The program has closed the socket: nobody will read what comes to the error queue.
     errors_closed: AtomicBool,
+    /// Where the sock that this one's packets go to was, if it is this stack's, and the program's handle of this one.
+    peer: Near,
+    handle: Near,
     /// What few socks have.
     unowned: OnceBox<unowned::Unowned>,
     /// Its protocol and stack.
     proto_use: ProtoUse,
 }
 
-/// There have been so many socks of a protocol that those of some do not lie in a processor's cache: a hint.
-static MANY: AtomicBool = AtomicBool::new(false);
-/// So many: about a megabyte.
-const MANY_SOCKS: i64 = 512;
+/// Bytes of a program's handle, at most.
+pub(crate) const HANDLE: usize = 48;
 
 /// Bytes of an Arc's counts, in front of its value.
-const COUNTS: usize = 2 * size_of::<usize>();
+pub(crate) const COUNTS: usize = 2 * size_of::<usize>();
 
 /// `Sock::tx_queue` of a sock that has sent nothing (NO_QUEUE_MAPPING).
 pub(crate) const NO_QUEUE: u8 = u8::MAX;
@@ -478,9 +481,6 @@ impl Sock {
     pub fn new(stack: &Arc<Stack>, family: u16, ty: u16, protocol: u16, proto_use: ProtoUse) -> Arc<Sock> {
         let proto = proto_use.proto();
         let (rcvbuf, sndbuf) = (proto.sysctl_rmem(stack)[1], proto.sysctl_wmem(stack)[1]);
-        if !MANY.load(Ordering::Relaxed) && proto_use.accounts().sockets.exceeds(MANY_SOCKS) {
-            MANY.store(true, Ordering::Relaxed);
-        }
         proto_use.of(stack);
         // Nothing in it may panic, for the sake of `arc_with`.
         let mut sock = arc_with(|| Sock {
@@ -502,6 +502,8 @@ impl Sock {
             broken: AtomicBool::new(false),
             idle: AtomicBool::new(false),
             errors_closed: AtomicBool::new(false),
+            peer: Near::default(),
+            handle: Near::default(),
             unowned: OnceBox::new(),
             proto_use,
         });
@@ -527,8 +529,68 @@ impl Sock {
     /// memory, and are waited for once and not one after the other.
     #[inline]
     pub(crate) fn bring_in(&self) {
-        if MANY.load(Ordering::Relaxed) {
+        if crowd::many() {
             prefetch(self, COUNTS);
+        }
+    }
+
+    /// The same where it is about to send: also asks for the lines of the sock that its packets go to.
+    #[inline]
+    pub(crate) fn bring_in_both(&self) {
+        if crowd::many() {
+            prefetch(&self.peer, 0);
+            prefetch(self, COUNTS);
+            self.peer.prefetch::<Sock>(COUNTS);
+        }
+    }
+
+    /// The same of a sock that was found for a packet: also asks for the program's handle.
+    #[inline]
+    pub(crate) fn bring_in_receiver(&self) {
+        if crowd::many() {
+            prefetch(self, COUNTS);
+            self.handle.prefetch::<[u8; HANDLE]>(COUNTS);
+        }
+    }
+
+    /// Asks for the lines of the sock that its packets go to. Its own are there.
+    #[inline]
+    pub(crate) fn bring_in_peer(&self) {
+        self.peer.prefetch::<Sock>(COUNTS);
+    }
+
+    /// Whether [`Sock::note_peer`] was called.
+    #[inline]
+    pub(crate) fn knows_peer(&self) -> bool {
+        self.peer.is_known()
+    }
+
+    /// Its packets go to this sock.
+    pub(crate) fn note_peer(&self, peer: &Sock) {
+        self.peer.note(peer);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn peer_is(&self, peer: &Sock) -> bool {
+        self.peer.is(peer)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn handle_is<T>(&self, handle: &T) -> bool {
+        self.handle.is(handle)
+    }
+
+    /// Where its lines are asked for.
+    #[inline]
+    pub(crate) fn at(&self) -> At {
+        At::of(self)
+    }
+
+    /// A program holds it by this.
+    #[inline]
+    pub(crate) fn note_handle<T>(&self, handle: &T) {
+        if crowd::many() {
+            self.handle.note(handle);
         }
     }
 

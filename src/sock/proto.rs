@@ -60,6 +60,7 @@
 //! # }
 //! ```
 
+use super::crowd::Crowd;
 use super::diag::Dumped;
 use super::msg::{RecvMsg, SendMsg};
 use super::reuseport::Membership;
@@ -112,6 +113,16 @@ pub struct ProtoAccounts {
     pub pages: PercpuCounter<PCPU_RESERVE>,
     /// Whether the protocol is under memory pressure (`memory_pressure`).
     pub pressure: AtomicBool,
+    crowd: Crowd,
+}
+
+impl ProtoAccounts {
+    /// Socks have come or gone.
+    #[inline]
+    fn count(&self, socks: i64) {
+        self.sockets.add(socks);
+        self.crowd.follow(self.sockets.rough());
+    }
 }
 
 /// The code of a protocol that is not the program's own: a shared object. Linux: struct module.
@@ -630,7 +641,7 @@ pub struct ProtoUse(Arc<Shared>);
 
 impl ProtoUse {
     fn new(shared: &Arc<Shared>) -> ProtoUse {
-        shared.accounts.sockets.add(1);
+        shared.accounts.count(1);
         ProtoUse(shared.clone())
     }
 
@@ -667,7 +678,7 @@ impl Clone for ProtoUse {
 
 impl Drop for ProtoUse {
     fn drop(&mut self) {
-        self.0.accounts.sockets.add(-1);
+        self.0.accounts.count(-1);
     }
 }
 

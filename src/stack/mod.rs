@@ -15,10 +15,9 @@ use crate::counters::Counters;
 use crate::device::Device;
 use crate::device::loopback::Loopback;
 use crate::device::netdev::{NetDev, NetDevs};
-use crate::sock::Sock;
 use crate::sock::orphan::Orphans;
 use crate::sock::proto::Registry;
-use crate::sock::tsq;
+use crate::sock::{Sock, crowd, tsq};
 use crate::sys::fork;
 use crate::sys::lock::Mutex;
 use crate::sys::near::here;
@@ -40,6 +39,21 @@ pub enum TimerTarget {
     Sock(Arc<Sock>, u32),
     /// Calls `fire`. Boxed: most timers are socks'.
     Call(Box<Arc<dyn TimerCall>>),
+}
+
+/// Of many socks, asks for the lines of those whose timers fire soon: each would be waited for as long as its timer's
+/// work takes. The next one's are there, and name its peer, to which that may send.
+#[inline]
+fn bring_in_next(wheel: &Wheel<TimerTarget>) {
+    if !crowd::many() {
+        return;
+    }
+    if let Some(TimerTarget::Sock(sock, _)) = wheel.upcoming(0) {
+        sock.bring_in_peer();
+    }
+    if let Some(TimerTarget::Sock(sock, _)) = wheel.upcoming(1) {
+        sock.bring_in();
+    }
 }
 
 /// Softirq work that is scheduled, for a time or as soon as can be. Called with no lock held.
@@ -182,6 +196,7 @@ impl Timers {
                 let popped = {
                     let mut w = self.wheels[i].lock();
                     let p = w.pop_expired(now);
+                    bring_in_next(&w);
                     if p.is_none() {
                         self.next[i].store(w.next_deadline().map_or(u64::MAX, Instant::as_nanos), Ordering::SeqCst);
                     }

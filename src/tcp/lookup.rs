@@ -12,17 +12,15 @@ use crate::sock::filter::Packet;
 use crate::sock::packet::PacketInfo;
 use crate::sock::reuseport::{self, Membership, ReuseGroup};
 use crate::sock::skb::Skb;
-use crate::sock::{Sock, SockCommon, flag};
+use crate::sock::{Sock, SockCommon, crowd, flag};
 use crate::stack::Stack;
 use crate::sys::lock::{Mutex, RwLock};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::AtomicI64;
 
 /// Shards of the established table; a power of two.
 const ESHARDS: usize = 256;
-/// Entries of a shard from which on they are many: with their socks they take more than a processor's own cache.
-const MANY: usize = 16;
 /// Shards of the port tables.
 const PSHARDS: usize = 64;
 
@@ -230,8 +228,6 @@ struct Ports(PlainMap<u16, Holds>);
 /// TCP's tables.
 pub struct TcpTables {
     ehash: Vec<Padded<Mutex<Map>>>,
-    /// A shard has had more than [`MANY`] entries.
-    many: AtomicBool,
     lhash: Vec<RwLock<PlainMap<u16, Vec<Listening>>>>,
     bhash: Vec<Padded<Mutex<Ports>>>,
     /// Time-wait records that exist (tw_refcount).
@@ -264,7 +260,6 @@ impl Default for TcpTables {
     fn default() -> Self {
         TcpTables {
             ehash: (0..ESHARDS).map(|_| Padded::default()).collect(),
-            many: AtomicBool::new(false),
             lhash: (0..PSHARDS).map(|_| RwLock::default()).collect(),
             bhash: (0..PSHARDS).map(|_| Padded::default()).collect(),
             tw_count: Padded::default(),
@@ -301,10 +296,8 @@ impl TcpTables {
     fn by_hash(&self, key: u64, ifindex: u32) -> Option<Entry> {
         let shard = self.eshard(key).lock();
         let entry = shard.get(key).filter(|entry| entry.takes_from(ifindex))?;
-        if let Entry::Sock(sock, _) = entry
-            && self.many.load(Ordering::Relaxed)
-        {
-            sock.bring_in();
+        if let Entry::Sock(sock, _) = entry {
+            sock.bring_in_receiver();
         }
         Some(entry.clone())
     }
@@ -323,7 +316,7 @@ impl TcpTables {
     /// many, asks the processor for the line in which the segment's receiver will be looked up, and returns the key.
     #[inline]
     pub(super) fn expect(&self, stack: &Stack, sk: &SockCommon) -> Option<u64> {
-        if !self.many.load(Ordering::Relaxed) || !sk.dst.as_ref()?.dev.is_loopback() {
+        if !crowd::many() || !sk.dst.as_ref()?.dev.is_loopback() {
             return None;
         }
         let own = tuple_of_sock(sk);
@@ -333,11 +326,13 @@ impl TcpTables {
         Some(key)
     }
 
-    /// The segment was sent: asks for its receiver's sock.
-    pub(super) fn bring_in(&self, key: u64) {
+    /// The segment was sent: asks for its receiver's sock, and notes it for the sender.
+    #[cold]
+    pub(super) fn bring_in(&self, key: u64, sender: &Sock) {
         let Some(shard) = self.eshard(key).try_lock() else { return };
         if let Some(Entry::Sock(sock, _)) = shard.get(key) {
             sock.bring_in();
+            sender.note_peer(sock);
         }
     }
 
@@ -349,9 +344,6 @@ impl TcpTables {
             return false;
         }
         let old = map.insert(key, entry);
-        if map.len() > MANY && !self.many.load(Ordering::Relaxed) {
-            self.many.store(true, Ordering::Relaxed);
-        }
         drop(map);
         // What was replaced may be freed here: outside the shard's lock.
         drop(old);
@@ -611,6 +603,7 @@ impl TcpTables {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     fn holder(addr: IpAddr) -> Holder {
@@ -667,17 +660,17 @@ mod tests {
         let listener = crate::net::TcpListener::bind_on(&stack, "127.0.0.1:0").unwrap();
         let a = crate::net::TcpStream::connect_on(&stack, listener.local_addr().unwrap()).unwrap();
         let (b, _) = listener.accept().unwrap();
-        let (net, b) = (crate::tcp::net::of(&stack).unwrap(), b.socket().sock());
-        let t = &net.hashinfo;
-        let foreseen = || t.expect(&stack, &a.socket().sock().lock(&stack).common);
-        assert_eq!(foreseen(), None, "they are few");
-        for saddr in 0..2 * (MANY * ESHARDS) as u128 {
-            let tuple = Tuple { saddr, sport: 1, daddr: 0, dport: 1 };
-            assert!(t.insert(stack.keys.ehash64(&tuple), Entry::Sock(b.clone(), 0), |_| false));
-        }
-        let key = foreseen().expect("they are many");
-        assert!(matches!(t.eshard(key).lock().get(key), Some(Entry::Sock(found, _)) if Arc::ptr_eq(found, b)));
-        t.bring_in(key);
-        t.clear();
+        let (net, many) = (crate::tcp::net::of(&stack).unwrap(), 600);
+        let idle: Vec<_> =
+            (0..many).map(|_| crate::inet::create(&stack, libc::AF_INET, libc::SOCK_STREAM, 0)).collect();
+        assert!(idle.iter().all(|sock| sock.is_ok()));
+        let (t, of_a, of_b) = (&net.hashinfo, a.socket().sock(), b.socket().sock());
+        let key = t.expect(&stack, &of_a.lock(&stack).common).expect("they are many");
+        assert!(matches!(t.eshard(key).lock().get(key), Some(Entry::Sock(found, _)) if Arc::ptr_eq(found, of_b)));
+        assert!(!of_a.peer_is(of_b));
+        (&a).write_all(b"x").unwrap();
+        assert!(of_a.peer_is(of_b) && !of_b.handle_is(&**b.socket()));
+        (&b).read_exact(&mut [0]).unwrap();
+        assert!(of_b.handle_is(&**b.socket()));
     }
 }

@@ -44,8 +44,10 @@ pub(crate) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     let mut g = sk.lock();
     let peer = expect(&g);
     let sent = sendmsg_locked(&mut g, msg);
-    if let (Some(key), Some(tp)) = (peer, g.private.downcast_ref::<TcpSock>()) {
-        tp.net.hashinfo.bring_in(key);
+    if let Some(key) = peer.filter(|_| !g.sock.knows_peer())
+        && let Some(tp) = g.private.downcast_ref::<TcpSock>()
+    {
+        tp.net.hashinfo.bring_in(key, g.sock);
     }
     sent
 }
