@@ -3,6 +3,7 @@
 use crate::name::{Encoded, MAX};
 use std::ffi::{c_int, c_long};
 use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::time::Duration;
 use usersock::error::Error;
@@ -189,7 +190,7 @@ unsafe fn recv_to(fd: RawFd, iovs: &mut [libc::iovec], flags: c_int) -> Result<(
     Ok((n, header.msg_flags & libc::MSG_CTRUNC != 0))
 }
 
-/// recv(2) without waiting; whether the last byte is one of [`send_mark`].
+/// recv(2) without waiting; whether descriptors came with the last byte, as with one of [`send_mark`].
 pub fn recv_marked(fd: RawFd, bytes: &mut [u8], flags: c_int) -> Result<(usize, bool)> {
     // SAFETY: `bytes` is writable.
     unsafe { recv_to(fd, &mut [libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() }], flags) }
@@ -219,16 +220,21 @@ pub fn send_vectored(fd: RawFd, slices: &[IoSlice<'_>], flags: c_int) -> Result<
 /// Reads at most `len` bytes, and forgets them; returns how many. It does not wait.
 pub fn discard(fd: RawFd, len: usize) -> Result<usize> {
     const PIECE: usize = 4096;
-    let mut piece = [0u8; PIECE];
-    // Again and again into the same memory, which is small enough to stay in the processor's cache.
+    let mut piece = MaybeUninit::<[u8; PIECE]>::uninit();
     let base = piece.as_mut_ptr();
+    if len <= PIECE {
+        let args = [fd as c_long, base as c_long, len as c_long, libc::MSG_DONTWAIT as c_long, 0, 0];
+        // SAFETY: the kernel writes to `piece`, which outlives the call, at most its size; nobody reads it.
+        return unsafe { call(libc::SYS_recvfrom, args) };
+    }
+    // Again and again into the same memory, which is small enough to stay in the processor's cache.
     let mut left = len;
     let mut iovs = [libc::iovec { iov_base: base.cast(), iov_len: 0 }; 16];
     for iov in &mut iovs {
         iov.iov_len = left.min(PIECE);
         left -= iov.iov_len;
     }
-    // SAFETY: `piece` is writable, and outlives the call.
+    // SAFETY: the kernel writes to `piece`, which outlives the call; nobody reads it.
     unsafe { recv_to(fd, &mut iovs, 0) }.map(|(n, _)| n)
 }
 
