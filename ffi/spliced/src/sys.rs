@@ -1,7 +1,7 @@
 //! System calls on AF_UNIX sockets and epoll, by instruction: the shim replaces the C library's functions.
 
 use crate::name::{Encoded, MAX};
-use std::ffi::{c_int, c_long};
+use std::ffi::{c_int, c_long, c_void};
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
@@ -403,5 +403,53 @@ impl Epoll {
             Err(Error::Intr) => Ok(0),
             r => r,
         }
+    }
+}
+
+/// io_uring_setup(2).
+/// # Safety
+/// `params` is a struct io_uring_params.
+pub(crate) unsafe fn ring_setup(entries: u32, params: *mut c_void) -> Result<Owned> {
+    // SAFETY: the caller vouches for `params`.
+    unsafe { call(libc::SYS_io_uring_setup, [entries.into(), params as c_long]) }.map(|fd| Owned(fd as RawFd))
+}
+
+/// io_uring_enter(2): submits so many entries, waits for so many completions; returns how many it took.
+/// # Safety
+/// What the entries point to is as their operations need it until they are complete.
+pub(crate) unsafe fn ring_enter(ring: &Owned, submit: u32, complete: u32, flags: u32) -> Result<usize> {
+    let args = [ring.0.into(), submit.into(), complete.into(), flags.into(), 0, 0];
+    // SAFETY: no signal mask; the caller vouches for the rest.
+    unsafe { call(libc::SYS_io_uring_enter, args) }
+}
+
+/// Memory that is shared with the kernel, unmapped with the value.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    base: *mut u8,
+    len: usize,
+}
+
+impl Mapping {
+    /// `len` bytes of a descriptor's memory from `off` on.
+    pub(crate) fn new(fd: &Owned, len: usize, off: c_long) -> Result<Mapping> {
+        let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_POPULATE);
+        let args = [0, len as c_long, prot.into(), flags.into(), fd.0.into(), off];
+        // SAFETY: a new mapping where the kernel likes.
+        let base = unsafe { call(libc::SYS_mmap, args) }?;
+        Ok(Mapping { base: base as *mut u8, len })
+    }
+
+    /// The address of the byte `off`, which is within it.
+    pub(crate) fn at(&self, off: usize) -> *mut u8 {
+        assert!(off < self.len);
+        self.base.wrapping_add(off)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping that `new` made, which ends with the value.
+        let _ = unsafe { call(libc::SYS_munmap, [self.base as c_long, self.len as c_long]) };
     }
 }
