@@ -28,7 +28,7 @@
 //! sock meanwhile) → `tcp/output.rs` (push now or later) → `tcp/xmit.rs` (which segment, how long) → `tcp/segment.rs`
 //! (options, header, through `wire/tcp.rs`) → `ip/output.rs` (IP header; `device/gso.rs` segments what the device
 //! cannot) → `ip/neigh.rs` (resolves the link address, on Ethernet) → `device/netdev.rs` (the device's queue) →
-//! `device/tun.rs` (one super-packet, with the header of `device/vnet.rs`) → `sys/fd.rs` (`writev`).
+//! `device/tun.rs` (one super-packet, with the header of `device/vnet.rs`) → `sys/fd.rs` (`write`, `writev`).
 //!
 //! A packet reaches `recv()`: `sys/fd.rs` (`readv`) → `device/tun.rs` → `device/netdev.rs` → `ip/input.rs` (validates,
 //! reassembles with `ip/fragment.rs`, finds the protocol) → `tcp/proto.rs` → `tcp/rcv.rs` (checksum, header; finds the

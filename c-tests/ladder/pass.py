@@ -7,7 +7,10 @@ how, address = sys.argv[1], (sys.argv[2], 9000)
 class Handler(socketserver.BaseRequestHandler):
     def handle(self):
         with open("file", "rb") as file:
-            self.request.sendall(file.read())
+            data = file.read()
+        # TCP ignores a descriptor that comes with a byte.
+        socket.send_fds(self.request, [data[:1]], [0])
+        self.request.sendall(data[1:])
 
 
 class Forking(socketserver.ForkingMixIn, socketserver.TCPServer):

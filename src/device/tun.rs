@@ -1,5 +1,5 @@
 //! IP datagrams over a TUN device of the kernel: the kernel's network stack is the peer, or the router to other hosts.
-//! Above: `ip::output`, the poll loop. Below: `vnet`, `sys::fd`. One `writev` or `readv` a super-packet; segmentation
+//! Above: `ip::output`, the poll loop. Below: `vnet`, `sys::fd`. One `write` or `readv` a super-packet; segmentation
 //! and checksums are left to the kernel in both directions. Only io_uring reads several packets with one call; beside
 //! ppoll and a readv each it was measured to save 10 % of a read (0.1 µs a packet in bursts of 16, 0.25 µs of 2.6 µs
 //! for a single one), since the kernel's copy is most of it: that is not worth a second way to wait. In the kernel:

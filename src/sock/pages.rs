@@ -128,6 +128,11 @@ impl Pages {
         self.frags.iter().take(1024).map(|frag| IoSlice::new(frag.bytes())).collect()
     }
 
+    /// The first run of bytes.
+    pub fn first(&self) -> &[u8] {
+        self.frags.front().map_or(&[], Frag::bytes)
+    }
+
     /// Removes bytes at the front.
     pub fn advance(&mut self, n: usize) {
         let mut left = n.min(self.len);

@@ -110,7 +110,7 @@ interpose! {
 
     /// sendmsg(2).
     fn sendmsg(fd: c_int, hdr: *const libc::msghdr, flags: c_int) -> isize,
-    ours ours(fd) || with_control(hdr) || spliced::is_named(fd, hdr) => match spliced::is_named(fd, hdr) {
+    ours ours(fd) || with_control(hdr) || spliced::is_special(fd, hdr) => match spliced::is_special(fd, hdr) {
         true => spliced::sendmsg(fd, hdr, flags),
         false => said(hdr, usk_sendmsg(fd, hdr, flags)),
     },

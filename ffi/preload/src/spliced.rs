@@ -238,16 +238,37 @@ pub(crate) unsafe fn recvfrom(fd: c_int, buf: *mut c_void, len: usize, flags: c_
     n
 }
 
-/// sendmsg(2) with a name.
+/// sendmsg(2) with a name or control data.
 /// # Safety
 /// As sendmsg(2).
 pub(crate) unsafe fn sendmsg(fd: c_int, hdr: *const libc::msghdr, flags: c_int) -> isize {
-    // SAFETY: `is_named` has read it.
+    // SAFETY: `is_special` has read it.
     let mut plain = unsafe { *hdr };
     plain.msg_name = std::ptr::null_mut();
     plain.msg_namelen = 0;
+    // SAFETY: the program vouches for the control data.
+    if unsafe { passes_alone(&plain) } {
+        (plain.msg_control, plain.msg_controllen) = (std::ptr::null_mut(), 0);
+    }
     // SAFETY: the program's message without its name.
     unsafe { data::real::sendmsg(fd, &plain, flags) }
+}
+
+/// Whether control data has nothing but what TCP ignores and AF_UNIX passes on: descriptors and credentials.
+/// # Safety
+/// The control data of `hdr` is readable.
+unsafe fn passes_alone(hdr: &libc::msghdr) -> bool {
+    // SAFETY: the macros stay within the control data, which the caller vouches for.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(hdr) };
+    // SAFETY: not null, so a cmsghdr of the control data.
+    while let Some(c) = unsafe { next.as_ref() } {
+        if c.cmsg_level != libc::SOL_SOCKET || !matches!(c.cmsg_type, libc::SCM_RIGHTS | libc::SCM_CREDENTIALS) {
+            return false;
+        }
+        // SAFETY: as above.
+        next = unsafe { libc::CMSG_NXTHDR(hdr, c) };
+    }
+    true
 }
 
 /// recvmsg(2) that asks for a name.
@@ -266,7 +287,18 @@ pub(crate) unsafe fn recvmsg(fd: c_int, hdr: *mut libc::msghdr, flags: c_int) ->
     n
 }
 
-/// Whether a message has a name, or room for one, and its socket is one of the server's.
+/// Whether a message to be sent has a name or control data, and its socket is one of the server's.
+/// # Safety
+/// `hdr` is null or a msghdr.
+pub(crate) unsafe fn is_special(fd: c_int, hdr: *const libc::msghdr) -> bool {
+    role() == Role::Spliced
+        && usersock_ffi::probe::readable(hdr as usize, size_of::<libc::msghdr>())
+        // SAFETY: it can be read.
+        && unsafe { !(*hdr).msg_name.is_null() || (*hdr).msg_controllen > 0 }
+        && has(fd)
+}
+
+/// Whether a message has room for a name, and its socket is one of the server's.
 /// # Safety
 /// `hdr` is null or a msghdr.
 pub(crate) unsafe fn is_named(fd: c_int, hdr: *const libc::msghdr) -> bool {

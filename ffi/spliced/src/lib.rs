@@ -10,6 +10,7 @@
 //! | `inband` | options that need neither |
 //! | `client` | the calls of a program: what the preload shim makes of socket, bind, connect, accept ... |
 //! | `server` | the server: one thread, one epoll |
+//! | `ring` | sends on many sockets by one system call |
 //! | `sys` | system calls |
 //!
 //! A client keeps no state: it asks the kernel for a descriptor's names, and so survives fork, exec, dup and the
@@ -19,6 +20,7 @@ pub mod client;
 mod inband;
 pub mod instance;
 pub mod name;
+mod ring;
 mod rpc;
 pub mod server;
 pub mod sys;

@@ -1,8 +1,9 @@
 //! System calls on AF_UNIX sockets and epoll, by instruction: the shim replaces the C library's functions.
 
 use crate::name::{Encoded, MAX};
-use std::ffi::{c_int, c_long};
+use std::ffi::{c_int, c_long, c_void};
 use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::time::Duration;
 use usersock::error::Error;
@@ -189,7 +190,7 @@ unsafe fn recv_to(fd: RawFd, iovs: &mut [libc::iovec], flags: c_int) -> Result<(
     Ok((n, header.msg_flags & libc::MSG_CTRUNC != 0))
 }
 
-/// recv(2) without waiting; whether the last byte is one of [`send_mark`].
+/// recv(2) without waiting; whether descriptors came with the last byte, as with one of [`send_mark`].
 pub fn recv_marked(fd: RawFd, bytes: &mut [u8], flags: c_int) -> Result<(usize, bool)> {
     // SAFETY: `bytes` is writable.
     unsafe { recv_to(fd, &mut [libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() }], flags) }
@@ -219,16 +220,21 @@ pub fn send_vectored(fd: RawFd, slices: &[IoSlice<'_>], flags: c_int) -> Result<
 /// Reads at most `len` bytes, and forgets them; returns how many. It does not wait.
 pub fn discard(fd: RawFd, len: usize) -> Result<usize> {
     const PIECE: usize = 4096;
-    let mut piece = [0u8; PIECE];
-    // Again and again into the same memory, which is small enough to stay in the processor's cache.
+    let mut piece = MaybeUninit::<[u8; PIECE]>::uninit();
     let base = piece.as_mut_ptr();
+    if len <= PIECE {
+        let args = [fd as c_long, base as c_long, len as c_long, libc::MSG_DONTWAIT as c_long, 0, 0];
+        // SAFETY: the kernel writes to `piece`, which outlives the call, at most its size; nobody reads it.
+        return unsafe { call(libc::SYS_recvfrom, args) };
+    }
+    // Again and again into the same memory, which is small enough to stay in the processor's cache.
     let mut left = len;
     let mut iovs = [libc::iovec { iov_base: base.cast(), iov_len: 0 }; 16];
     for iov in &mut iovs {
         iov.iov_len = left.min(PIECE);
         left -= iov.iov_len;
     }
-    // SAFETY: `piece` is writable, and outlives the call.
+    // SAFETY: the kernel writes to `piece`, which outlives the call; nobody reads it.
     unsafe { recv_to(fd, &mut iovs, 0) }.map(|(n, _)| n)
 }
 
@@ -397,5 +403,53 @@ impl Epoll {
             Err(Error::Intr) => Ok(0),
             r => r,
         }
+    }
+}
+
+/// io_uring_setup(2).
+/// # Safety
+/// `params` is a struct io_uring_params.
+pub(crate) unsafe fn ring_setup(entries: u32, params: *mut c_void) -> Result<Owned> {
+    // SAFETY: the caller vouches for `params`.
+    unsafe { call(libc::SYS_io_uring_setup, [entries.into(), params as c_long]) }.map(|fd| Owned(fd as RawFd))
+}
+
+/// io_uring_enter(2): submits so many entries, waits for so many completions; returns how many it took.
+/// # Safety
+/// What the entries point to is as their operations need it until they are complete.
+pub(crate) unsafe fn ring_enter(ring: &Owned, submit: u32, complete: u32, flags: u32) -> Result<usize> {
+    let args = [ring.0.into(), submit.into(), complete.into(), flags.into(), 0, 0];
+    // SAFETY: no signal mask; the caller vouches for the rest.
+    unsafe { call(libc::SYS_io_uring_enter, args) }
+}
+
+/// Memory that is shared with the kernel, unmapped with the value.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    base: *mut u8,
+    len: usize,
+}
+
+impl Mapping {
+    /// `len` bytes of a descriptor's memory from `off` on.
+    pub(crate) fn new(fd: &Owned, len: usize, off: c_long) -> Result<Mapping> {
+        let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_POPULATE);
+        let args = [0, len as c_long, prot.into(), flags.into(), fd.0.into(), off];
+        // SAFETY: a new mapping where the kernel likes.
+        let base = unsafe { call(libc::SYS_mmap, args) }?;
+        Ok(Mapping { base: base as *mut u8, len })
+    }
+
+    /// The address of the byte `off`, which is within it.
+    pub(crate) fn at(&self, off: usize) -> *mut u8 {
+        assert!(off < self.len);
+        self.base.wrapping_add(off)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping that `new` made, which ends with the value.
+        let _ = unsafe { call(libc::SYS_munmap, [self.base as c_long, self.len as c_long]) };
     }
 }

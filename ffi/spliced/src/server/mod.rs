@@ -19,6 +19,7 @@ mod stream;
 
 use crate::instance::Instance;
 use crate::name::Name;
+use crate::ring::Ring;
 use crate::rpc::{Call, MAX_MESSAGE, MAX_VALUE, encode_answer};
 use crate::sys::{self, Epoll, Owned, Result};
 use end::{EVENTS, End, LOOK};
@@ -131,6 +132,12 @@ pub struct Server {
     watched: Vec<(RawFd, i16)>,
     /// Memory for short reads.
     few: Box<[u8]>,
+    /// Sends to many programs at once; None: the kernel has none for us.
+    ring: Option<Ring>,
+    /// Connections whose bytes wait for it.
+    staged: Vec<u64>,
+    /// Its answers.
+    sent: Vec<Result<usize>>,
     sweep_at: Option<Instant>,
     /// When to remove what was read, and from which descriptors.
     tidy_at: Option<Instant>,
@@ -174,6 +181,9 @@ impl Server {
             failed: VecDeque::new(),
             watched: Vec::new(),
             few: vec![0; LOOK].into_boxed_slice(),
+            ring: Ring::new().ok(),
+            staged: Vec::new(),
+            sent: Vec::new(),
             sweep_at: None,
             tidy_at: None,
             untidy: Vec::new(),
@@ -239,9 +249,41 @@ impl Server {
         self.stack.run_pending();
         ids.clear();
         self.ready.take(ids);
+        // One alone has nothing to wait for.
+        let stages = self.ring.is_some() && ids.len() > 1;
         for id in ids.drain(..) {
-            self.look(id);
+            self.look_at(id, stages);
         }
+        if !self.staged.is_empty() {
+            self.send_staged();
+        }
+    }
+
+    /// Sends the bytes that wait, those of all connections by one call.
+    fn send_staged(&mut self) {
+        let mut ids = std::mem::take(&mut self.staged);
+        let mut sends = Vec::with_capacity(ids.len());
+        ids.retain(|id| match self.conns.get(id) {
+            Some(Conn { role: Role::Stream(stream), .. }) => stream.staged().map(|send| sends.push(send)).is_some(),
+            _ => false,
+        });
+        if let Some(ring) = &mut self.ring {
+            ring.send(&sends, &mut self.sent);
+        }
+        if self.sent.len() < sends.len() {
+            self.ring = None;
+        }
+        drop(sends);
+        let mut sent = std::mem::take(&mut self.sent);
+        let mut answers = sent.drain(..);
+        for id in ids.drain(..) {
+            let Some(Conn { role: Role::Stream(stream), .. }) = self.conns.get_mut(&id) else { continue };
+            if !stream.sent(answers.next()) {
+                self.look(id);
+            }
+        }
+        drop(answers);
+        (self.staged, self.sent) = (ids, sent);
     }
 
     fn handle(&mut self, token: u64, events: u32) {
@@ -261,6 +303,11 @@ impl Server {
 
     /// Does what can be done for a socket.
     fn look(&mut self, id: u64) {
+        self.look_at(id, false);
+    }
+
+    /// As [`Server::look`]; `stages`: few bytes for the program are left to `send_staged`.
+    fn look_at(&mut self, id: u64, stages: bool) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.signal.lower();
         match &mut conn.role {
@@ -268,7 +315,10 @@ impl Server {
             Role::Listener(_) => self.accept(id),
             Role::Stream(stream) => {
                 let had_end = stream.end().is_some();
-                let fate = stream.turn(&conn.socket, &mut self.few);
+                let fate = stream.turn(&conn.socket, &mut self.few, stages);
+                if stream.staged().is_some() {
+                    self.staged.push(id);
+                }
                 if let Some((fd, events)) = stream.watch() {
                     let _ = self.epoll.modify(fd, events, id);
                 }

@@ -17,6 +17,8 @@ use usersock::sock::wait::Events;
 const TURN: usize = 1 << 20;
 /// Most bytes that one receive from the stack takes.
 const CHUNK: usize = 256 << 10;
+/// Most bytes that wait to be sent to the program with those of others.
+const STAGED: usize = 4 << 10;
 
 /// What becomes of a connection after it was looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +55,12 @@ pub(super) struct Stream {
     up_shut: bool,
     /// Bytes of the stack that the descriptor has not taken.
     down: Pages,
+    /// They wait to be sent with those of others.
+    staged: bool,
+    /// How the kernel answered when they were.
+    refused: Option<Error>,
+    /// What the stack's socket said behind them.
+    late: Option<Error>,
     /// The peer has sent its FIN, and the program knows.
     down_ended: bool,
     /// Why it failed, for SO_ERROR.
@@ -84,6 +92,9 @@ impl Stream {
             up_ended: false,
             up_shut: false,
             down: Pages::default(),
+            staged: false,
+            refused: None,
+            late: None,
             down_ended: false,
             error: None,
             told: false,
@@ -158,8 +169,28 @@ impl Stream {
         }
     }
 
-    /// Moves what can be moved. `few`: memory for short reads, of no meaning before and after.
-    pub(super) fn turn(&mut self, socket: &Socket, few: &mut [u8]) -> Fate {
+    /// The descriptor and the bytes, if they wait to be sent with those of others.
+    pub(super) fn staged(&self) -> Option<(RawFd, &[u8])> {
+        let end = self.end.as_ref().filter(|_| self.staged)?;
+        Some((end.fd().raw(), self.down.first()))
+    }
+
+    /// Notes how the kernel answered for them; None: they were not sent. Whether that was all there is to do.
+    pub(super) fn sent(&mut self, answer: Option<sys::Result<usize>>) -> bool {
+        self.staged = false;
+        match answer {
+            Some(Ok(n)) => self.down.advance(n),
+            // For want of room: the next write says so again.
+            None | Some(Err(Error::Again)) => {}
+            // The kernel may say it once.
+            Some(Err(e)) => self.refused = Some(e),
+        }
+        self.down.is_empty()
+    }
+
+    /// Moves what can be moved. `few`: memory for short reads, of no meaning before and after. `stages`: few bytes for
+    /// the program are left to be sent with those of others.
+    pub(super) fn turn(&mut self, socket: &Socket, few: &mut [u8], stages: bool) -> Fate {
         if self.connecting && !self.has_connected(socket) {
             return self.gave_up();
         }
@@ -168,7 +199,7 @@ impl Stream {
         }
         let moved = self.discard().and_then(|()| {
             let up = self.send_up(socket, few)?;
-            Ok(up | self.send_down(socket)?)
+            Ok(up | self.send_down(socket, stages)?)
         });
         match moved {
             Err(Error::ConnReset) if self.error.is_none() => Fate::Reset,
@@ -329,13 +360,14 @@ impl Stream {
     /// The stack takes no more: why is noted, and what the program sends is discarded with the descriptor.
     fn send_failed(&mut self, socket: &Socket, error: Error) -> sys::Result<bool> {
         // EPIPE says less than the error before it.
-        let error = socket_error(socket).unwrap_or(error);
+        let error = self.late.take().or_else(|| socket_error(socket)).unwrap_or(error);
         Err(self.fail(error))
     }
 
     /// From the stack to the program.
-    fn send_down(&mut self, socket: &Socket) -> sys::Result<bool> {
+    fn send_down(&mut self, socket: &Socket, mut stages: bool) -> sys::Result<bool> {
         let mut moved = 0;
+        self.staged = false;
         // No read tells of a reset that comes after the peer's FIN.
         if self.down_ended
             && socket.poll().intersects(Events::ERR)
@@ -345,21 +377,35 @@ impl Stream {
         }
         while !self.down_ended && moved < TURN {
             let Some(end) = self.end.as_mut().filter(|end| end.writable()) else { return Ok(false) };
-            if !self.down.is_empty() {
-                let written = end.write(&self.down.slices(), self.down.len());
+            stages = stages && self.down.first().len() == self.down.len() && self.down.len() <= STAGED;
+            if !self.down.is_empty() && !stages {
+                let written = match self.refused.take() {
+                    Some(e) => Err(e),
+                    None => end.write(&self.down.slices(), self.down.len()),
+                };
                 match written {
                     Ok(n) => self.down.advance(n),
                     Err(e) => return self.receiver_gone(e),
                 }
                 continue;
             }
-            match socket.recv_pages(&mut self.down, CHUNK, libc::MSG_DONTWAIT) {
-                Ok(0) => {
+            let received = match self.late.take() {
+                Some(e) => Err(e),
+                None => socket.recv_pages(&mut self.down, CHUNK, libc::MSG_DONTWAIT),
+            };
+            match received {
+                Ok(n @ 1..) => moved += n,
+                Err(Error::Again) => {
+                    self.staged = !self.down.is_empty();
+                    return Ok(false);
+                }
+                // The bytes come before the end, and before the error.
+                Ok(_) if !self.down.is_empty() => stages = false,
+                Err(e) if !self.down.is_empty() => (self.late, stages) = (Some(e), false),
+                Ok(_) => {
                     self.down_ended = true;
                     end.finish()?;
                 }
-                Ok(n) => moved += n,
-                Err(Error::Again) => return Ok(false),
                 Err(e) => return Err(self.fail(e)),
             }
         }
@@ -425,6 +471,75 @@ mod tests {
         (stream, program, c, peer)
     }
 
+    /// As the loop does, with the answer of a ring.
+    fn send(stream: &mut Stream) -> Option<sys::Result<usize>> {
+        let (fd, bytes) = stream.staged()?;
+        let sent = sys::send(fd, bytes, libc::MSG_DONTWAIT);
+        Some(sent)
+    }
+
+    #[test]
+    fn bytes_that_are_staged_come_in_order_and_before_the_end() {
+        use std::io::{Read, Write};
+        let (mut stream, mut program, c, mut peer) = established();
+        let few = &mut [0; crate::server::end::LOOK];
+        peer.write_all(b"one").unwrap();
+        assert_eq!(stream.turn(c.socket(), few, true), Fate::Waits);
+        assert_eq!(stream.staged().map(|(_, bytes)| bytes), Some(&b"one"[..]));
+        // More comes before they are sent.
+        peer.write_all(b" two").unwrap();
+        assert_eq!(stream.turn(c.socket(), few, true), Fate::Waits);
+        assert_eq!(stream.staged().map(|(_, bytes)| bytes), Some(&b"one two"[..]));
+        let answer = send(&mut stream);
+        assert!(stream.sent(answer) && stream.staged().is_none());
+        // Nothing was sent: the next turn does.
+        peer.write_all(b" three").unwrap();
+        assert_eq!(stream.turn(c.socket(), few, true), Fate::Waits);
+        assert!(stream.staged().is_some() && !stream.sent(None));
+        assert_eq!(stream.turn(c.socket(), few, false), Fate::Waits);
+        assert!(stream.staged().is_none() && stream.down.is_empty());
+        // Much is not for staging, nor what the end follows.
+        peer.write_all(&[b'.'; STAGED + 1]).unwrap();
+        assert_eq!(stream.turn(c.socket(), few, true), Fate::Waits);
+        assert!(stream.staged().is_none());
+        peer.write_all(b"end").unwrap();
+        drop(peer);
+        assert_eq!(stream.turn(c.socket(), few, true), Fate::Waits);
+        assert!(stream.staged().is_none() && stream.down_ended);
+        let mut got = Vec::new();
+        program.read_to_end(&mut got).unwrap();
+        assert!(got == [&b"one two three"[..], &[b'.'; STAGED + 1], b"end"].concat());
+    }
+
+    #[test]
+    fn the_answer_to_staged_bytes_is_as_that_of_a_write() {
+        use std::io::Write;
+        let few = &mut [0; crate::server::end::LOOK];
+        // The program closes with something unread, which the kernel tells once.
+        let (mut stream, program, c, mut peer) = established();
+        let (fd, _) = stream.end().map(|end| (end.fd().raw(), ())).unwrap();
+        sys::send(fd, b"unread", 0).unwrap();
+        peer.write_all(b"late").unwrap();
+        assert_eq!(stream.turn(c.socket(), few, true), Fate::Waits);
+        drop(program);
+        let answer = send(&mut stream);
+        assert!(matches!(answer, Some(Err(_))) && !stream.sent(answer));
+        stream.epoll((libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP) as u32);
+        assert_eq!(stream.turn(c.socket(), few, false), Fate::Reset);
+        // An error of the connection waits until the bytes before it are with the program.
+        let (mut stream, program, c, mut peer) = established();
+        peer.write_all(b"last").unwrap();
+        assert_eq!(stream.turn(c.socket(), few, true), Fate::Waits);
+        let linger = [1i32.to_ne_bytes(), 0i32.to_ne_bytes()].concat();
+        peer.socket().setsockopt(libc::SOL_SOCKET, libc::SO_LINGER, &linger).unwrap();
+        drop(peer);
+        assert_eq!(stream.turn(c.socket(), few, true), Fate::Waits);
+        assert_eq!((stream.take_error(), stream.end().is_some()), (Some((Error::ConnReset, true)), false));
+        let mut four = [0; 4];
+        std::io::Read::read_exact(&mut &program, &mut four).unwrap();
+        assert_eq!(&four, b"last");
+    }
+
     /// Whichever is noticed first, the bytes or the close.
     #[test]
     fn bytes_that_come_while_the_program_closes_make_it_a_reset() {
@@ -436,10 +551,10 @@ mod tests {
             drop(program);
             let few = &mut [0; crate::server::end::LOOK];
             if !told_first {
-                assert_eq!(stream.turn(c.socket(), few), Fate::Waits);
+                assert_eq!(stream.turn(c.socket(), few, false), Fate::Waits);
             }
             stream.epoll(closed);
-            assert_eq!(stream.turn(c.socket(), few), Fate::Reset, "{told_first}");
+            assert_eq!(stream.turn(c.socket(), few, false), Fate::Reset, "{told_first}");
         }
     }
 
@@ -450,13 +565,13 @@ mod tests {
         program.shutdown(std::net::Shutdown::Read).unwrap();
         peer.write_all(b"unread").unwrap();
         let few = &mut [0; crate::server::end::LOOK];
-        assert_eq!(stream.turn(c.socket(), few), Fate::Again);
+        assert_eq!(stream.turn(c.socket(), few, false), Fate::Again);
         assert!(stream.down.is_empty());
-        assert_eq!(stream.turn(c.socket(), few), Fate::Waits);
+        assert_eq!(stream.turn(c.socket(), few, false), Fate::Waits);
         // It may write still, and closes without a reset.
         stream.epoll((libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP) as u32);
         drop(program);
-        assert_eq!(stream.turn(c.socket(), few), Fate::Closed);
+        assert_eq!(stream.turn(c.socket(), few, false), Fate::Closed);
     }
 
     #[test]
