@@ -19,6 +19,8 @@ use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+mod short_ways;
+
 const SEED: u64 = 0x7ab1e;
 
 struct Net {
