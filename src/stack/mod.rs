@@ -17,7 +17,7 @@ use crate::device::loopback::Loopback;
 use crate::device::netdev::{NetDev, NetDevs};
 use crate::sock::Sock;
 use crate::sock::orphan::Orphans;
-use crate::sock::proto::Registry;
+use crate::sock::registry::Registry;
 use crate::sock::tsq;
 use crate::sys::fork;
 use crate::sys::lock::Mutex;
