@@ -1,6 +1,6 @@
-//! Errors that sockets are told of: those that ICMP brings, and a datagram too long for its path. Above: UDP, ping, raw,
-//! plug-ins; `inet` (MSG_ERRQUEUE). Below: `rxcontrol`, `exception`. Linux: ip_icmp_error, ip_local_error,
-//! ip_recv_error.
+//! Errors that sockets are told of: those that ICMP brings, and a datagram too long for its path. Above: UDP, ping,
+//! raw, plug-ins, and TCP's recvmsg (MSG_ERRQUEUE). Below: `rxcontrol`, `exception`. Linux: ip_icmp_error,
+//! ip_local_error, ip_recv_error.
 
 use super::kind::is_udp;
 use super::{exception, flowlabel, rfc4884, rxcontrol, sockopt};

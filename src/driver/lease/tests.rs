@@ -577,8 +577,8 @@ fn after_super_packets_a_wait_looks_at_the_device_before_it_sleeps() {
     s.add_device(bell.clone()).unwrap();
     let (shard, w) = (Shard::new(), Arc::new(Waiter::new()));
     assert!(shard.acquire(&w));
-    // In the third case the device's other queues have received twenty of 1,500 bytes meanwhile: those are no super-packet
-    // of this lease's.
+    // In the third case the device's other queues have received twenty of 1,500 bytes meanwhile: those are no
+    // super-packet of this lease's.
     for (size, beside, want) in [(1500, 0, false), (65_000, 0, true), (100, 20, false)] {
         *shard.eager.lock() = Eager::new(2);
         bell.size.store(size, Ordering::SeqCst);
