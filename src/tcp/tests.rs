@@ -1,5 +1,5 @@
-//! Whole connections over the loopback device, in virtual time and one thread. Below: `short_ways`, which changes things
-//! under them.
+//! Whole connections over the loopback device, in virtual time and one thread. Below: `short_ways`, which changes
+//! things under them.
 
 use crate::base::env::{Clock, Duration, SeededEntropy, VirtualClock};
 use crate::base::error::Error;
