@@ -30,13 +30,14 @@ use usersock::error::{Error, Result};
 use usersock::hash::{Tuple, addr128};
 use usersock::ip::output::{self, IpTx};
 use usersock::ip::port_table::{PortEntry, PortTable};
-use usersock::ip::{bind, datagram, route};
+use usersock::ip::{bind, datagram, kind, plan, route};
 use usersock::net::Socket;
 use usersock::sim::World;
 use usersock::sock::accept::{self, AcceptQueue};
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::sock::packet::{IcmpError, PacketInfo};
-use usersock::sock::proto::{IpHandler, Proto, ProtoSwitch, SockRef};
+use usersock::sock::proto::{IpHandler, Proto, SockRef};
+use usersock::sock::registry::ProtoSwitch;
 use usersock::sock::skb::{Skb, TxOwner};
 use usersock::sock::state::State;
 use usersock::sock::wait::Events;
@@ -162,7 +163,7 @@ struct Rdp {
 }
 
 impl Rdp {
-    fn register(stack: &Arc<Stack>) -> std::result::Result<(), usersock::sock::proto::RegisterError> {
+    fn register(stack: &Arc<Stack>) -> std::result::Result<(), usersock::sock::registry::RegisterError> {
         let rdp = Arc::new(Rdp::default());
         let key = |family| ProtoSwitch::new(family, libc::SOCK_SEQPACKET, RDP.into(), rdp.clone()).by_default();
         stack.registry.register(&[key(libc::AF_INET), key(libc::AF_INET6)], Some((&[RDP], rdp.clone())))
@@ -175,7 +176,7 @@ impl Rdp {
 
     fn try_transmit(&self, g: &mut SockGuard<'_>, flags: u8, seq: u32, mut skb: Skb) -> Result<()> {
         let peer = g.common.peer().ok_or(Error::NotConn)?;
-        let mut plan = datagram::plan(g, peer, &[], 0)?;
+        let mut plan = plan::plan(g, peer, &[], 0)?;
         let head = Head { from: g.common.sport, to: peer.port(), seq, ack: conn(g)?.rcv_nxt, flags };
         head.write(&mut skb, plan.src, peer.ip())?;
         let df = plan.fit(g, 40 + skb.len())?;
@@ -266,7 +267,7 @@ impl Rdp {
     /// A listener answers SYN and forgets it; an answer to its cookie makes the connection.
     fn listening(&self, g: &mut SockGuard<'_>, head: Head, info: PacketInfo, skb: Skb) {
         let (stack, local) = (g.stack, SocketAddr::new(info.dst, head.to));
-        let peer = datagram::name_of(info.src, head.from, info.ifindex);
+        let peer = kind::name_of(info.src, head.from, info.ifindex);
         let full = g.common.ack_backlog > g.common.max_ack_backlog;
         if full || head.flags & (SYN | ACK) == SYN | ACK {
             return stack.mib.drop(DropReason::PluginRefused);

@@ -8,7 +8,7 @@ pub use crate::udp::register as register_udp;
 
 use crate::base::error::Result;
 use crate::ip;
-use crate::sock::proto::RegisterError;
+use crate::sock::registry::RegisterError;
 use crate::stack::{Stack, StackConfig};
 use std::sync::Arc;
 

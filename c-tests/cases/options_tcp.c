@@ -1,5 +1,6 @@
 /* What options of SOL_TCP and SOL_UDP do, and ICMPV6_FILTER: those that no packet script and no other case observes. */
 #include "control.h"
+#include <linux/net_tstamp.h>
 #include <netinet/icmp6.h>
 #include <netinet/ip.h>
 #include <time.h>
@@ -81,19 +82,22 @@ static struct tcp_info info_of(int fd)
     return i;
 }
 
-/* How long the receiver of a question that it does not answer waits with the ACK, microseconds. */
+/* How long the receiver of a question that it does not answer waits with the ACK, microseconds. A timestamp tells the
+ * sender of it. */
 static long acknowledged_after(int fd[2])
 {
     char buf[64];
     struct timespec a, b;
     OK(usk_send(fd[1], "answer", 6, 0));
     OK(usk_recv(fd[0], buf, sizeof buf, 0));
+    OK(set_int(fd[0], SOL_SOCKET, SO_TIMESTAMPING, SOF_TIMESTAMPING_TX_ACK | SOF_TIMESTAMPING_OPT_TSONLY));
     clock_gettime(CLOCK_MONOTONIC, &a);
     OK(usk_send(fd[0], "question", 8, 0));
     OK(usk_recv(fd[1], buf, sizeof buf, 0));
-    while (info_of(fd[0]).tcpi_unacked)
-        usleep(500);
+    EQ(await(fd[0], 0), POLLERR);
     clock_gettime(CLOCK_MONOTONIC, &b);
+    struct msghdr none = {.msg_iovlen = 0};
+    OK(usk_recvmsg(fd[0], &none, MSG_ERRQUEUE));
     return (b.tv_sec - a.tv_sec) * 1000000 + (b.tv_nsec - a.tv_nsec) / 1000;
 }
 

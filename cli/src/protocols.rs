@@ -4,7 +4,7 @@
 use crate::{Failure, OnOrRunning, out};
 use serde_json::Value;
 use std::io::Write;
-use usersock::sock::proto::Listing;
+use usersock::sock::registry::Listing;
 
 #[derive(clap::Args)]
 #[command(after_help = "\

@@ -6,19 +6,22 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// A header, what it includes, the source files whose items it declares, and what it is for.
+/// A header, what it includes, what it includes at its end, since it declared that once, the source files whose items
+/// it declares, and what it is for.
 struct Header {
     name: &'static str,
     includes: &'static [&'static str],
+    end: Option<&'static str>,
     sources: &'static [&'static str],
     about: &'static str,
 }
 
 /// `usersock.h`'s own text is in cbindgen.toml.
-const HEADERS: [Header; 10] = [
+const HEADERS: [Header; 12] = [
     Header {
         name: "usersock.h",
         includes: &[],
+        end: None,
         sources: &[
             "admin",
             "epoll",
@@ -39,41 +42,47 @@ const HEADERS: [Header; 10] = [
     Header {
         name: "usersock/core.h",
         includes: &["../usersock.h"],
+        end: Some("sock.h"),
         sources: &[
             "handle",
             "library",
             "plugin/addr",
             "plugin/guard",
-            "plugin/info",
             "plugin/lists",
             "plugin/load",
             "plugin/mem",
             "plugin/msg",
-            "plugin/owned",
             "plugin/registration",
             "plugin/skb",
-            "plugin/sock",
-            "plugin/wait",
         ],
         about: CONVENTIONS,
     },
     Header {
+        name: "usersock/sock.h",
+        includes: &["core.h"],
+        end: None,
+        sources: &["plugin/info", "plugin/owned", "plugin/sock", "plugin/wait"],
+        about: "socks: what they are, what their owner does with them, and waiting. core.h includes it.",
+    },
+    Header {
         name: "usersock/proto.h",
         includes: &["core.h"],
-        sources: &[
-            "plugin/diag",
-            "plugin/ip",
-            "plugin/offload",
-            "plugin/ports",
-            "plugin/private",
-            "plugin/proto",
-            "plugin/softirq",
-        ],
+        end: Some("ip.h"),
+        sources: &["plugin/diag", "plugin/private", "plugin/proto", "plugin/softirq"],
         about: "transport protocols, struct usk_proto.",
     },
     Header {
-        name: "usersock/over.h",
+        name: "usersock/ip.h",
         includes: &["proto.h"],
+        end: Some("over.h"),
+        sources: &["plugin/ip", "plugin/offload", "plugin/ports"],
+        about: "what a transport protocol has of IP: sending, routes, ICMP errors, super-packets, addresses and ports. \
+                proto.h includes it.",
+    },
+    Header {
+        name: "usersock/over.h",
+        includes: &["ip.h"],
+        end: None,
         sources: &["plugin/inner", "plugin/inner_calls", "plugin/udp"],
         about: "transport protocols over a UDP port, struct usk_udp_ops, or over socks of other protocols, struct \
                 usk_inner_ops.",
@@ -81,6 +90,7 @@ const HEADERS: [Header; 10] = [
     Header {
         name: "usersock/cong.h",
         includes: &["core.h"],
+        end: None,
         sources: &["plugin/borrow", "plugin/cong", "plugin/cong_tcp"],
         about: "congestion control: struct usk_cong_ops for TCP's connections, and the library's algorithms for \
                 other protocols.",
@@ -88,30 +98,35 @@ const HEADERS: [Header; 10] = [
     Header {
         name: "usersock/tcp.h",
         includes: &["cong.h"],
+        end: None,
         sources: &["plugin/tcp", "plugin/tcp_conn"],
         about: "a TCP beside the library's, struct usk_tcp_ops, which USK_TCP_STACK chooses.",
     },
     Header {
         name: "usersock/ulp.h",
         includes: &["core.h"],
+        end: None,
         sources: &["plugin/below", "plugin/ulp"],
         about: "upper-layer protocols (TCP_ULP), struct usk_ulp_ops, and the protocol below, struct usk_below_ops.",
     },
     Header {
         name: "usersock/hooks.h",
         includes: &["core.h"],
+        end: None,
         sources: &["plugin/hook", "plugin/sock_ops"],
         about: "hooks into TCP, struct usk_sock_ops: header options, RTT, retransmissions, states.",
     },
     Header {
         name: "usersock/device.h",
         includes: &["core.h"],
+        end: None,
         sources: &["plugin/device"],
         about: "kinds of devices, struct usk_device_ops.",
     },
     Header {
         name: "usersock/sim.h",
         includes: &["../usersock.h"],
+        end: None,
         sources: &["sim_link", "sim_thread", "sim_world"],
         about: SIMULATOR,
     },
@@ -288,6 +303,13 @@ fn variadic(text: &str) -> String {
     out
 }
 
+/// A header that includes another one at its end, which stands on it: inside of its guard.
+fn with_end(text: String, end: Option<&str>) -> String {
+    let Some(end) = end else { return text };
+    let at = text.rfind("#endif").expect("a guard");
+    format!("{}#include \"{end}\"\n\n{}", &text[..at], &text[at..])
+}
+
 /// All headers, in the order of [`HEADERS`].
 fn generated() -> &'static [String] {
     static TEXTS: OnceLock<Vec<String>> = OnceLock::new();
@@ -312,8 +334,6 @@ fn generated() -> &'static [String] {
                     config.sys_includes.clear();
                     config.after_includes = None;
                     config.includes = header.includes.iter().map(|s| s.to_string()).collect();
-                    // What it declared once is in a header of its own, which stands on it.
-                    config.trailer = (header.name == "usersock/proto.h").then(|| "#include \"over.h\"".to_owned());
                 }
                 let mut out = Vec::new();
                 cbindgen::Builder::new()
@@ -322,7 +342,7 @@ fn generated() -> &'static [String] {
                     .generate()
                     .expect("cbindgen")
                     .write(&mut out);
-                c_text(&String::from_utf8(out).expect("UTF-8"))
+                with_end(c_text(&String::from_utf8(out).expect("UTF-8")), header.end)
             })
             .collect()
     })

@@ -6,7 +6,7 @@
 
 /* Written by cbindgen from ffi/src; a test compares. Change the Rust source, then run: cargo xtask header */
 
-#include "proto.h"
+#include "ip.h"
 
 /*
  `version` of struct usk_inner_ops.

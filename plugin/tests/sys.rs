@@ -15,11 +15,16 @@ fn root() -> Option<PathBuf> {
 
 /// The headers for plug-ins, each with a file in `src/sys`.
 const HEADERS: [&str; 8] = ["core", "proto", "over", "cong", "tcp", "ulp", "hooks", "device"];
+/// Those that core.h and proto.h include, whose items are in the files of these.
+const PARTS: [&str; 2] = ["sock", "ip"];
 
 /// Their source files: HEADERS in ffi/tests/header.rs names them.
 fn sources(root: &Path) -> Vec<PathBuf> {
     let text = std::fs::read_to_string(root.join("ffi/tests/header.rs")).unwrap();
-    let plugins = text.split("name: \"usersock/").skip(1).filter(|h| HEADERS.iter().any(|name| h.starts_with(name)));
+    let plugins = text
+        .split("name: \"usersock/")
+        .skip(1)
+        .filter(|h| HEADERS.iter().chain(&PARTS).any(|name| h.starts_with(name)));
     let lists = plugins.filter_map(|h| Some(h.split_once("sources: &[")?.1.split_once(']')?.0));
     let names = lists.flat_map(|l| l.split('"').skip(1).step_by(2));
     names.map(|name| root.join(format!("ffi/src/{name}.rs"))).collect()

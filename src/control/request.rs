@@ -6,7 +6,8 @@ use crate::base::error::Error;
 use crate::counters::{Counters, Group};
 use crate::device::netdev::NetDev;
 use crate::device::pcap;
-use crate::sock::proto::{self, SockRef};
+use crate::sock::proto::SockRef;
+use crate::sock::registry;
 use crate::stack::Stack;
 use crate::sysctl::{Listing, Mode, Support};
 use crate::tcp::diag;
@@ -199,7 +200,7 @@ fn accounts(stack: &Stack) -> Lines {
 }
 
 /// A protocol, as /proc/net/protocols has it.
-fn protocol(l: &proto::Listing) -> String {
+fn protocol(l: &registry::Listing) -> String {
     let o = Object::new().text("protocol", &l.name).plain("size", l.obj_size).plain("sockets", l.sockets);
     let o = o.plain("pages", l.pages).plain("pressure", l.pressure).plain("max_header", l.max_header);
     let o = o.plain("slab", l.slab_flags).plain("timewait", l.timewait_size).plain("request", l.request_size);

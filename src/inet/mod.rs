@@ -7,7 +7,7 @@ mod connect;
 use crate::base::contain::contain;
 use crate::base::env::Duration;
 use crate::base::error::{Error, Result};
-use crate::ip::datagram::name_of;
+use crate::ip::kind::name_of;
 use crate::sock::addr::{AF_INET, AF_INET6, to_family, unmap, unspecified};
 use crate::sock::connect::SocketState;
 use crate::sock::msg::{RecvMsg, SendMsg};

@@ -37,7 +37,7 @@ pub fn bind(g: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
     let mut ip = local.ip();
     let taken = sock.state() != State::Close || (g.common.num() != 0 && sock.ty != libc::SOCK_RAW as u16);
     // An identifier of ping is none (ping_bind).
-    let has_ports = sock.ty != libc::SOCK_RAW as u16 && !super::datagram::is_ping(sock);
+    let has_ports = sock.ty != libc::SOCK_RAW as u16 && !super::kind::is_ping(sock);
     // A socket of IPv6 is told of the port, and that it is bound already, whatever the address is, one of IPv4 only for
     // a good one.
     if ip.is_multicast() && ip.is_ipv6() && sock.ty == libc::SOCK_STREAM as u16 {
@@ -59,7 +59,7 @@ pub fn bind(g: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
         && !ip.is_unspecified()
     {
         // An address of a link needs its link (RFC 4007 §6).
-        if super::datagram::needs_scope(*v6.ip()) {
+        if super::kind::needs_scope(*v6.ip()) {
             if v6.scope_id() != 0 {
                 g.common.bound_dev_if = v6.scope_id();
             }
@@ -97,7 +97,7 @@ pub fn bind(g: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
     }
     let proto = sock.proto();
     // IP_BIND_ADDRESS_NO_PORT: the port is chosen at connect, where more of them are free.
-    let now = local.port() != 0 || !g.common.flag(flag::BIND_NO_PORT) || super::datagram::is_ping(sock);
+    let now = local.port() != 0 || !g.common.flag(flag::BIND_NO_PORT) || super::kind::is_ping(sock);
     if now
         && sock.ty != libc::SOCK_RAW as u16
         && let Err(e) = proto.get_port(g, local.port())

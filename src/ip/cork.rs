@@ -3,7 +3,7 @@
 //! kernel would take, a packet a fragment. Above: UDP, raw, ping. Linux: __ip_append_data, __ip6_append_data, struct
 //! inet_cork.
 
-use super::datagram::Plan;
+use super::plan::Plan;
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
 use crate::sock::{Sock, SockGuard};

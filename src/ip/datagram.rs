@@ -1,33 +1,25 @@
-//! What datagram sockets of all protocols share: the receive queue with its limits, the plan of what is sent, and ICMP
-//! errors. Above: UDP, ping, raw. Below: `rxcontrol`, `txcontrol`, `sock`. Linux: net/core/datagram.c,
-//! sock_queue_rcv_skb, ip_icmp_error, ip_local_error.
+//! What datagram sockets of all protocols share: the receive queue with its limits, association, and close. Above: UDP,
+//! ping, raw. Below: `plan`, `errors`, `rxcontrol`, `sock`. Linux: net/core/datagram.c, sock_queue_rcv_skb,
+//! __ip4_datagram_connect.
 
-use super::output::{IpTx, is_looped, xmit, xmit_looped, xmit_multicast, xmit_with_headers, xmit_with_options};
-use super::socket_headers::Chain;
-use super::{cork, exception, flowlabel, net, options, rfc4884, route, rxcontrol, socket_headers, sockopt, txcontrol};
-use crate::base::env::Instant;
+use super::errors::recv_error;
+use super::kind::{is_udp, name_of, needs_scope};
+use super::plan::plan;
+use super::{cork, flowlabel, net, rxcontrol};
 use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
-use crate::sock::addr::{AF_INET, unspecified};
-use crate::sock::dst::{Dst, DstKind};
-use crate::sock::errqueue::{ErrEntry, IpPacket, origin};
-use crate::sock::ip_more::TxHeaders;
+use crate::sock::addr::unspecified;
 use crate::sock::mem::{self, Kind};
-use crate::sock::msg::{Control, RecvMsg, SendMsg, SockExtendedErr};
-use crate::sock::packet::{IcmpError, PacketInfo};
-use crate::sock::proto::SockRef;
-use crate::sock::skb::{Skb, TxOwner};
+use crate::sock::msg::{Control, RecvMsg, SendMsg};
+use crate::sock::packet::PacketInfo;
+use crate::sock::proto::{Proto, SockRef};
+use crate::sock::skb::Skb;
 use crate::sock::sockopt::name_bytes;
 use crate::sock::state::State;
-use crate::sock::tstamp::{self, Cookie, sof};
 use crate::sock::wait::Events;
-use crate::sock::{Sock, SockCommon, SockGuard, flag, ip_flag};
+use crate::sock::{SockCommon, SockGuard, flag, ip_flag};
 use crate::stack::Stack;
-use crate::wire::addr::is_link_local_v6;
-use crate::wire::ip::Ipv4Repr;
-use crate::wire::proto;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
 /// Word of the control block of a packet in a receive queue: whether it was peeked at. The words before it are
@@ -36,12 +28,6 @@ const CB_PEEKED: usize = 2;
 
 /// Type of the control message of IPV6_RECVPATHMTU.
 const IPV6_PATHMTU: i32 = 61;
-/// Type of the control message with TCP's measurements.
-const SCM_TIMESTAMPING_OPT_STATS: i32 = 54;
-
-pub(super) fn is_udp(sock: &Sock) -> bool {
-    sock.ty == libc::SOCK_DGRAM as u16 && sock.protocol == libc::IPPROTO_UDP as u16
-}
 
 /// Whether a packet is for all sockets that listen, not for one: its destination is a group or a broadcast address. A
 /// packet to one host may have been a broadcast of the link (rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST)).
@@ -236,155 +222,6 @@ pub fn ioctl(sk: SockRef<'_>, request: u64, header: usize) -> Result<i32> {
     }
 }
 
-/// recvmsg with MSG_ERRQUEUE, of any protocol: never waits. EAGAIN when nothing is queued. Linux: ip_recv_error,
-/// ipv6_recv_error.
-pub fn recv_error(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
-    let mut e = g.sock.next_error()?;
-    let n = msg.put(&e.payload);
-    if msg.faulted() {
-        return Err(Error::Fault);
-    }
-    if n < e.payload.len() {
-        msg.out_flags |= libc::MSG_TRUNC;
-    }
-    msg.out_flags |= libc::MSG_ERRQUEUE;
-    msg.name = e.addr.map(|to| flowlabel::of_name(&g.common, to));
-    let before = msg.control.len();
-    tstamp::received(
-        g,
-        e.came.unwrap_or_else(|| g.stack.now()),
-        e.err.origin == origin::TIMESTAMPING,
-        &mut msg.control,
-    );
-    if e.opt_stats && msg.control.len() > before {
-        let (level, ty) = (libc::SOL_SOCKET, SCM_TIMESTAMPING_OPT_STATS);
-        msg.control.push(Control::Other { level, ty, data: std::mem::take(&mut e.payload) });
-    }
-    // Of a packet with a timestamp a socket of IPv4 is told only if it asks for that (ipv4_datagram_support_cmsg).
-    let cmsg = g.sock.tsflags() & sof::OPT_CMSG != 0;
-    if e.err.origin == origin::TIMESTAMPING && g.sock.family == AF_INET && !cmsg {
-        (e.packet, e.err.offender) = (None, None);
-    }
-    if let Some(p) = e.packet {
-        rxcontrol::ip_control(&g.common, p.dst, (p.ifindex, p.spec_dst), (p.ttl, p.tos), &mut msg.control);
-        rxcontrol::of_error(&g.common, &p, &e, &mut msg.control);
-    }
-    msg.control.push(Control::RecvErr(e.err));
-    Ok(n)
-}
-
-/// Whether it is an ICMP echo socket.
-pub(super) fn is_ping(sock: &Sock) -> bool {
-    let icmp = [libc::IPPROTO_ICMP as u16, libc::IPPROTO_ICMPV6 as u16];
-    sock.ty == libc::SOCK_DGRAM as u16 && icmp.contains(&sock.protocol)
-}
-
-/// An end of a packet or a socket as a name: an address of a link carries its interface.
-pub fn name_of(ip: IpAddr, port: u16, ifindex: u32) -> SocketAddr {
-    match ip {
-        IpAddr::V6(a) if needs_scope(a) => SocketAddr::V6(SocketAddrV6::new(a, port, 0, ifindex)),
-        _ => SocketAddr::new(ip, port),
-    }
-}
-
-/// What an ICMP error does to the socket that sent the packet: it is queued where the socket asks for that
-/// (IP_RECVERR), and becomes SO_ERROR if it is queued, or is hard and the socket connected. `to`: where the packet
-/// went; `payload`: what is left of its data. Learns path MTUs. Linux: __udp4_lib_err, ping_err, raw_err.
-pub fn icmp_error(g: &mut SockGuard<'_>, e: &IcmpError<'_>, to: SocketAddr, payload: &[u8]) {
-    let v4 = e.src.is_ipv4();
-    let mut fatal = e.fatal;
-    learn_path(g, e);
-    if e.errno == Error::MsgSize {
-        if i32::from(g.common.pmtudisc) == libc::IP_PMTUDISC_DONT {
-            return;
-        }
-        fatal = true;
-    }
-    if sockopt::wants_errors(g, v4) {
-        let err = SockExtendedErr {
-            errno: e.errno.errno() as u32,
-            origin: if v4 { origin::ICMP } else { origin::ICMP6 },
-            ty: e.ty,
-            code: e.code,
-            info: e.info,
-            data: if wants_extension(&g.common, v4) { rfc4884::ee_data(e, payload) } else { 0 },
-            offender: Some(e.reporter),
-        };
-        let spec_dst = Ipv4Addr::UNSPECIFIED;
-        let packet = Some(IpPacket {
-            dst: e.src,
-            spec_dst,
-            ifindex: e.ifindex,
-            ttl: e.ttl,
-            tos: e.tos,
-            flow_label: e.flow_label,
-        });
-        let (payload, came) = (payload.to_vec(), Some(e.now));
-        let to = with_flowinfo(to, e.flowinfo);
-        let entry = ErrEntry { addr: Some(to), err, payload, packet, came, opt_stats: false };
-        g.sock.queue_error(entry);
-    } else if !fatal || g.sock.state() != State::Established {
-        return;
-    }
-    g.sock.report_error(e.errno);
-}
-
-/// Learns the path's MTU from an ICMP error of that kind.
-pub(crate) fn learn_path(g: &mut SockGuard<'_>, e: &IcmpError<'_>) {
-    if e.errno == Error::MsgSize {
-        exception::update_pmtu(g.stack, e.dst, e.info, e.now);
-        g.common.dst = None;
-    }
-}
-
-/// The name of a packet's destination with the flow information that the packet had (ipv6_recv_error).
-fn with_flowinfo(mut to: SocketAddr, flowinfo: u32) -> SocketAddr {
-    if let SocketAddr::V6(to) = &mut to {
-        to.set_flowinfo(flowinfo);
-    }
-    to
-}
-
-/// IP_RECVERR_RFC4884, IPV6_RECVERR_RFC4884.
-fn wants_extension(c: &SockCommon, v4: bool) -> bool {
-    c.ip_flags & if v4 { ip_flag::RECVERR_RFC4884 } else { ip_flag::RECVERR6_RFC4884 } != 0
-}
-
-/// Tells a sock of an ICMP error by `tell`, which calls [`icmp_error`]: now, or when the system call that owns the sock
-/// releases it. Linux queues errors without owning the sock; one that comes in the middle of a call is as one that
-/// comes just behind it.
-pub fn report(
-    stack: &Arc<Stack>,
-    sock: &Arc<Sock>,
-    e: &IcmpError<'_>,
-    tell: impl Fn(&mut SockGuard<'_>, &IcmpError<'_>) + Send + 'static,
-) {
-    if sock.try_own(stack, e.now, |g| tell(g, e)).is_none() {
-        let (quoted, e) = (e.quoted.to_vec(), IcmpError { quoted: &[], ..*e });
-        sock.own_or_leave(stack, e.now, move |g| tell(g, &IcmpError { quoted: &quoted, ..e }));
-    }
-}
-
-/// A datagram was too long for its path: queued with the MTU where the socket asks for it (ip_local_error).
-pub fn local_too_long(g: &mut SockGuard<'_>, to: SocketAddr, mtu: u32) {
-    if !sockopt::wants_errors(g, to.is_ipv4()) {
-        return;
-    }
-    // Over IPv4 the port is the peer's, whatever the name's was; over IPv6 only UDP has ports.
-    let port = match to.is_ipv4() {
-        true => g.common.dport,
-        false if is_udp(g.sock) => to.port(),
-        false => 0,
-    };
-    let mut to = to;
-    to.set_port(port);
-    let errno = Error::MsgSize.errno() as u32;
-    let err = SockExtendedErr { errno, origin: origin::LOCAL, ty: 0, code: 0, info: mtu, data: 0, offender: None };
-    let (payload, packet, came) = (Vec::new(), None, None);
-    let entry = ErrEntry { addr: Some(to), err, payload, packet, came, opt_stats: false };
-    g.sock.queue_error(entry);
-}
-
 /// Length of a datagram that a program sends, bytes. Errors: EMSGSIZE, no IP packet holds so much; EOPNOTSUPP, MSG_OOB.
 pub fn send_len(msg: &SendMsg<'_>) -> Result<usize> {
     let len = msg.remaining();
@@ -407,334 +244,6 @@ pub fn destination(g: &SockGuard<'_>, name: Option<SocketAddr>, v4: bool) -> Res
         Some(to) => Ok(flowlabel::of_name(&g.common, to)),
         None if g.sock.state() != State::Established => Err(Error::DestAddrReq),
         None => Ok(flowlabel::of_peer(&g.common, name_of(g.common.daddr, 0, g.common.bound_dev_if))),
-    }
-}
-
-/// Where a datagram goes, and what of its header the call or the socket decided.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Plan {
-    /// The route.
-    pub dst: Arc<Dst>,
-    /// Source address.
-    pub src: IpAddr,
-    /// Destination; this host's address where the call named the unspecified one.
-    pub to: SocketAddr,
-    /// TOS or traffic class.
-    pub tos: u8,
-    /// TTL or hop limit.
-    pub ttl: u8,
-    /// Flow label, and a traffic class that is not sent.
-    pub(crate) flowinfo: u32,
-    /// A copy for this stack, of a datagram to a group.
-    pub looped: bool,
-    /// IPV6_DONTFRAG.
-    pub dont_frag: bool,
-    /// Extension headers.
-    pub(crate) headers: Option<Arc<TxHeaders>>,
-    /// UDP_SEGMENT of this call.
-    pub segment: Option<u16>,
-    /// Which timestamps are reported.
-    pub(crate) stamps: Cookie,
-    /// When it leaves at the earliest (SCM_TXTIME), for a device that keeps departure times; `Instant::ZERO`: at once.
-    pub(crate) tx_time: Instant,
-    /// SO_MARK and SO_PRIORITY.
-    pub(crate) mark: u32,
-    /// See `mark`.
-    pub(crate) priority: u32,
-    /// The call's IP options (IP_RETOPTS), in place of the socket's.
-    pub(crate) options: Option<Box<[u8]>>,
-}
-
-/// Decides how a datagram leaves. `to`: the call's name or the socket's peer, unmapped, with its flow information.
-/// Errors: EINVAL (control data, a flow label that is not leased; port 0 is the caller's), ENETUNREACH, EACCES
-/// (broadcast without SO_BROADCAST), and what the route says.
-pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i32) -> Result<Plan> {
-    let c = &g.common;
-    let mut to = to;
-    let flowinfo = flowlabel::take(&mut to);
-    if to.is_ipv6() && to.ip().is_unspecified() && c.rcv_saddr.is_ipv4() {
-        // Of a socket bound to a v4-mapped address: the IPv4 loopback.
-        to.set_ip(Ipv4Addr::LOCALHOST.into());
-    }
-    let v4 = to.is_ipv4();
-    if v4 && c.flag(flag::V6ONLY) {
-        return Err(Error::NetUnreach);
-    }
-    // An address of IPv6 that connect chose is no source over IPv4: the route has one.
-    let own = Some(c.saddr).filter(|a| !a.is_unspecified());
-    let mapped_own = !v4 && (c.saddr.is_ipv4() || c.rcv_saddr.is_ipv4());
-    let own = own.filter(|a| a.is_ipv4() == v4);
-    let cached = |to: SocketAddr| {
-        let scoped = scope_of(to) != 0 && scope_of(to) != c.bound_dev_if;
-        let of_peer = control.is_empty() && g.sock.state() == State::Established && c.daddr == to.ip() && !scoped;
-        c.dst.as_ref().filter(|d| of_peer && d.check(g.stack))
-    };
-    // Ping sockets send what labels they like (ping_v6_sendmsg).
-    let ping = !v4 && is_ping(g.sock);
-    // The association's label was looked up by connect.
-    let to_peer = g.sock.state() == State::Established && c.daddr == to.ip() && c.flow_label == flowinfo;
-    let look_up = |flowinfo: u32| match flowinfo {
-        0 => Ok(None),
-        flowinfo => flowlabel::check(g.stack, c, g.now(), flowinfo),
-    };
-    let mut lease = if ping || to_peer { None } else { look_up(flowinfo)? };
-    let asked = txcontrol::asked_for(g, v4, (flowinfo, scope_of(to)), control)?;
-    if lease.is_none() && !ping && !control.is_empty() {
-        lease = look_up(asked.flowinfo)?;
-    }
-    let c = &g.common;
-    if let Some(IpAddr::V4(a)) = own
-        && v4
-        && !any_source(c)
-        && asked.src.is_none()
-        && cached(to).is_none()
-    {
-        // A socket of IPv6 may be bound to a v4-mapped address that is no source, unless the call names another
-        // (ip_route_output_key_hash_rcu).
-        if a.is_multicast() || a.is_broadcast() {
-            return Err(Error::Inval);
-        }
-        if !route::is_local(g.stack, a.into()) {
-            return Err(Error::NetUnreach);
-        }
-    }
-    let of_socket = if c.bound_dev_if == 0 && !v4 { sockopt::sticky_if(c) } else { c.bound_dev_if };
-    let (src, mut oif) = (asked.src.or(own), if asked.oif != 0 { asked.oif } else { of_socket });
-    match scope_of(to) {
-        0 => {}
-        // The name's goes before the socket's, but not with ping sockets.
-        scope if asked.oif != 0 && asked.oif != scope => return Err(Error::Inval),
-        scope if ping && c.bound_dev_if != 0 && c.bound_dev_if != scope => return Err(Error::Inval),
-        scope => oif = scope,
-    }
-    let group = to.ip().is_multicast();
-    if group && oif == 0 {
-        oif = match to {
-            SocketAddr::V6(a) if a.scope_id() != 0 => a.scope_id(),
-            SocketAddr::V6(_) => c.mcast_oif,
-            SocketAddr::V4(_) => c.mc_index,
-        };
-    }
-    if oif == 0 {
-        oif = c.ip_more.as_ref().map_or(0, |m| if v4 { m.unicast_if.0 } else { m.unicast_if.1 });
-    }
-    to.set_ip(route::this_host(g.stack, to.ip(), src, oif));
-    let sticky = || c.ip_more.as_ref().and_then(|m| m.headers.clone());
-    // Ping sockets send none (ping_v6_sendmsg).
-    let headers = if v4 || ping { None } else { asked.headers.clone().or_else(sticky) };
-    let headers = match lease {
-        Some(of_lease) => flowlabel::merge(of_lease, headers),
-        None => headers,
-    };
-    let dst = match cached(to) {
-        Some(d) => d.clone(),
-        None => route::lookup(g.stack, socket_headers::first_hop(headers.as_deref(), to.ip()), src, oif)?,
-    };
-    let mapped = |a: IpAddr| matches!(a, IpAddr::V6(a) if a.to_ipv4_mapped().is_some());
-    if asked.src.map_or(mapped_own, mapped) {
-        // ip6_dst_lookup_tail: a v4-mapped source reaches no address of IPv6.
-        return Err(Error::AfNoSupport);
-    }
-    if dst.kind == DstKind::Broadcast && !c.flag(flag::BROADCAST) {
-        return Err(Error::Acces);
-    }
-    if flags & libc::MSG_DONTROUTE != 0 || c.flag(flag::LOCALROUTE) {
-        route::on_link(g.stack, &dst)?;
-    }
-    if flags & libc::MSG_CONFIRM != 0 {
-        super::neigh::confirm(g.stack, &dst.dev, dst.gateway.unwrap_or(to.ip()), g.now());
-    }
-    let socket_ttl = match (group, v4) {
-        (true, true) => c.mc_ttl.into(),
-        (true, false) => c.mcast_hops.into(),
-        (false, true) => c.ttl,
-        (false, false) => c.hops,
-    };
-    let ttl = asked.ttl.or_else(|| u8::try_from(socket_ttl).ok());
-    let ttl = ttl.unwrap_or_else(|| super::output::default_ttl(g.stack, &dst, v4));
-    let tos = asked.tos.unwrap_or(if v4 { c.tos } else { c.tclass });
-    let dont_frag = asked.dont_frag.unwrap_or(c.flag(flag::DONTFRAG));
-    let looped = group && loops(c, v4);
-    let src = src.unwrap_or(dst.src);
-    // A group cannot be the source address, although a socket may be bound to one to receive.
-    let src = if src.is_multicast() { dst.src } else { src };
-    Ok(Plan {
-        dst,
-        src,
-        to,
-        tos,
-        ttl,
-        flowinfo: asked.flowinfo,
-        looped,
-        dont_frag,
-        headers,
-        segment: asked.segment,
-        stamps: asked.stamps,
-        tx_time: asked.tx_time,
-        mark: asked.mark,
-        priority: asked.priority,
-        options: asked.options,
-    })
-}
-
-/// Whether this host gets what the socket sends to a group (sk_mc_loop).
-pub(crate) fn loops(c: &SockCommon, v4: bool) -> bool {
-    if v4 { c.flag(flag::MULTICAST_LOOP) } else { c.ip_flags & ip_flag::NOT_MULTICAST_LOOP6 == 0 }
-}
-
-/// Whether a socket of IPv4 sends from any address: IP_FREEBIND lets one be bound, but not sent from
-/// (inet_sk_flowi_flags).
-pub(crate) fn any_source(c: &SockCommon) -> bool {
-    c.flag(flag::TRANSPARENT | flag::HDRINCL)
-}
-
-/// The interface that a link-local address names; 0: none.
-pub(super) fn scope_of(to: SocketAddr) -> u32 {
-    match to {
-        SocketAddr::V6(a) if needs_scope(*a.ip()) => a.scope_id(),
-        _ => 0,
-    }
-}
-
-/// Whether an IP_MTU_DISCOVER looks at the device's MTU alone (ip_sk_use_pmtu).
-fn ignores_path(mode: i32) -> bool {
-    matches!(mode, libc::IP_PMTUDISC_PROBE | libc::IP_PMTUDISC_INTERFACE | libc::IP_PMTUDISC_OMIT)
-}
-
-impl Plan {
-    /// Whether DF is set on a datagram of `len` bytes, IP header included, by the socket's IP_MTU_DISCOVER. EMSGSIZE,
-    /// also queued with the MTU: it is too long and must not be fragmented (__ip_append_data, ip6_append_data).
-    pub fn fit(&mut self, g: &mut SockGuard<'_>, len: usize) -> Result<bool> {
-        let mode = i32::from(g.common.pmtudisc);
-        if ignores_path(mode) {
-            let mtu = self.dst.dev.caps().mtu.min(if self.to.is_ipv4() { 65_535 } else { 65_575 });
-            if mtu != self.dst.mtu {
-                self.dst = Arc::new(Dst { mtu, ..(*self.dst).clone() });
-            }
-        }
-        let len = len + self.options_len(g);
-        let fits = len <= self.dst.mtu as usize;
-        let least = self.least_mtu(g);
-        if !self.to.is_ipv4() && self.dont_frag && len > least as usize {
-            // The program is told of the path's MTU with its next receive (ipv6_local_rxpmtu).
-            if g.common.ip_flags & ip_flag::RECVPATHMTU != 0 {
-                let to = name_of(self.to.ip(), 0, g.common.bound_dev_if);
-                g.common.ip_more_mut().rx_path_mtu = Some((to, least));
-            }
-            local_too_long(g, self.to, least);
-            return Err(Error::MsgSize);
-        }
-        let never_cut =
-            matches!(mode, libc::IP_PMTUDISC_DO | libc::IP_PMTUDISC_PROBE) || mode == libc::IP_PMTUDISC_INTERFACE;
-        if len > least as usize && never_cut {
-            local_too_long(g, self.to, least);
-            return Err(Error::MsgSize);
-        }
-        Ok(match mode {
-            libc::IP_PMTUDISC_DO | libc::IP_PMTUDISC_PROBE => true,
-            _ => fits && sockopt::dont_fragment(g, &self.dst),
-        })
-    }
-
-    /// Length of the fragments that a datagram is made of (ip_setup_cork, ip6_setup_cork).
-    pub(super) fn frag_size(&self, g: &SockGuard<'_>) -> u32 {
-        match ignores_path(i32::from(g.common.pmtudisc)) {
-            true => self.dst.dev.caps().mtu.min(self.least_mtu(g).max(self.dst.mtu)),
-            false => self.least_mtu(g),
-        }
-    }
-
-    /// The path's MTU, or over IPv6 that of IPV6_MTU if it is less.
-    fn least_mtu(&self, g: &SockGuard<'_>) -> u32 {
-        match g.common.ip_more.as_ref().map_or(0, |m| m.frag_size) {
-            _ if self.to.is_ipv4() => self.dst.mtu,
-            0 => self.dst.mtu,
-            own => own.min(self.dst.mtu),
-        }
-    }
-
-    /// The options of the datagram's IPv4 header, with this host's entries in them (IP_OPTIONS). None: there are none.
-    fn options(&self, g: &SockGuard<'_>) -> Option<Vec<u8>> {
-        let set = self.options.as_deref().or(g.common.ip_more.as_ref().map(|m| &*m.options))?;
-        match (self.src, self.to.is_ipv4() && !set.is_empty()) {
-            (IpAddr::V4(own), true) => Some(options::of_sent(g.stack, set, own)),
-            _ => None,
-        }
-    }
-
-    /// Bytes of options in the IPv4 header.
-    pub fn options_len(&self, g: &SockGuard<'_>) -> usize {
-        let of_socket = || g.common.ip_more.as_ref().map_or(0, |m| m.options.len());
-        if self.to.is_ipv4() { self.options.as_ref().map_or_else(of_socket, |o| o.len()) } else { 0 }
-    }
-
-    /// Bytes of the extension headers.
-    pub fn headers_len(&self) -> usize {
-        self.headers.as_deref().map_or(0, socket_headers::len)
-    }
-
-    /// Bytes that they take of the longest datagram: Linux counts destination options twice (__ip6_append_data).
-    pub(crate) fn headers_share(&self) -> usize {
-        self.headers_len() + self.headers.as_ref().map_or(0, |h| h.dst1.len())
-    }
-
-    /// The datagram's flow label; `hash` is that of its flow.
-    pub(crate) fn flow_label(&self, g: &SockGuard<'_>, hash: impl FnOnce() -> u32) -> u32 {
-        if self.to.is_ipv4() { 0 } else { flowlabel::make(g.stack, &g.common, self.flowinfo, hash) }
-    }
-
-    /// The same of a datagram without ports.
-    pub(crate) fn flow_label_of(&self, g: &SockGuard<'_>, protocol: u8) -> u32 {
-        self.flow_label(g, || flowlabel::hash(g.stack, self.src, self.to.ip(), protocol))
-    }
-
-    /// Hands a datagram to IP; until the device has finished with it, it is charged to the socket. `df`: what
-    /// [`Plan::fit`] said. Errors: those of IP output.
-    pub fn xmit(&self, g: &SockGuard<'_>, mut skb: Skb, protocol: u8, flow_label: u32, df: bool) -> Result<()> {
-        skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
-        (skb.tx_stamp, skb.tx_time) = (self.stamps.stamp(g.sock), self.tx_time);
-        (skb.mark, skb.priority) = (self.mark, self.priority);
-        let dst = self.to.ip();
-        let tx = IpTx { src: self.src, dst, protocol, tos: self.tos, ttl: self.ttl, df, flow_label, now: g.now() };
-        // Of congestion only TCP takes notice (net_xmit_errno).
-        let sent = if let Some(options) = self.options(g) {
-            xmit_with_options(g.stack, &self.dst, &tx, &options, skb, self.looped)
-        } else if let (Some(headers), IpAddr::V6(to)) = (&self.headers, dst) {
-            let chain = Chain::new(headers, to, protocol);
-            let tx = IpTx { dst: socket_headers::first_hop(Some(headers), dst), ..tx };
-            xmit_with_headers(g.stack, &self.dst, &tx, &chain, skb, self.looped)
-        } else if dst.is_multicast() {
-            xmit_multicast(g.stack, &self.dst, &tx, skb, self.looped)
-        } else if let Some(repr) = self.looped_header(g, &tx, &skb) {
-            xmit_looped(g.stack, &self.dst, &repr, skb, tx.now, None)
-        } else {
-            xmit(g.stack, &self.dst, &tx, skb)
-        };
-        sent.map(drop)
-    }
-
-    /// The header of a datagram that this stack loops to itself as it is; it has an address of this host as its source.
-    /// None: it goes the general way.
-    #[inline]
-    fn looped_header(&self, g: &SockGuard<'_>, tx: &IpTx, skb: &Skb) -> Option<Ipv4Repr> {
-        let (IpAddr::V4(src), IpAddr::V4(dst)) = (tx.src, tx.dst) else { return None };
-        // ICMPv6 is no protocol of IPv4: input sees to that. TCP takes a header that comes this way for its own, and
-        // a raw socket may write any.
-        let known = tx.df && !src.is_unspecified() && !matches!(tx.protocol, proto::ICMPV6 | proto::TCP);
-        let good = known && is_looped(&self.dst, skb) && !any_source(&g.common);
-        good.then_some(Ipv4Repr {
-            src,
-            dst,
-            protocol: tx.protocol,
-            ttl: tx.ttl,
-            tos: tx.tos,
-            id: 0,
-            dont_fragment: true,
-            more_fragments: false,
-            frag_offset: 0,
-            payload_len: skb.len(),
-        })
     }
 }
 
@@ -815,11 +324,6 @@ pub fn connect(g: &mut SockGuard<'_>, to: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-/// Link-local, or a group of the link or of the interface (__ipv6_addr_needs_scope_id).
-pub fn needs_scope(a: Ipv6Addr) -> bool {
-    is_link_local_v6(a) || a.is_multicast() && matches!(a.segments()[0] & 0xf, 1 | 2)
-}
-
 fn forget_source(g: &mut SockGuard<'_>) {
     if !g.common.flag(flag::BINDADDR_LOCK) {
         let any = unspecified(g.sock.family);
@@ -836,6 +340,13 @@ pub fn disconnect(g: &mut SockGuard<'_>) {
     g.common.bound_dev_if = 0;
     g.common.dst = None;
     forget_source(g);
+}
+
+/// Ends an association from outside, with an error (udp_abort, raw_abort).
+pub(crate) fn abort(proto: &dyn Proto, sk: SockRef<'_>, err: Error) -> Result<()> {
+    let mut g = sk.lock();
+    g.sock.report_error(err);
+    proto.disconnect(&mut g)
 }
 
 /// The last descriptor is closed: the queue is emptied and takes no more, the socket leaves its groups, waiting threads

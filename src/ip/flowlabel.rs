@@ -5,7 +5,7 @@
 //! Anyone may send any label until somebody has one to himself; then a label that a socket names must be leased to it.
 //! A label outlives its last lease by its linger time, so that the flow that had it ends in the network first.
 
-use super::{net, sockopt, txcontrol};
+use super::{net, txcontrol};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::base::hash::{Tuple, addr128};
@@ -15,15 +15,15 @@ use crate::sock::{SockCommon, SockGuard, cmsg, ip_flag};
 use crate::stack::Stack;
 use crate::sys::lock::Mutex;
 use crate::sys::{thread, unix};
+use crate::wire::ipv6::FLOWINFO;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// The bits of flow information that are a label, and with the traffic class (IPV6_FLOWLABEL_MASK, IPV6_FLOWINFO_MASK).
+/// The bits of flow information that are a label (IPV6_FLOWLABEL_MASK).
 const LABEL: u32 = 0xf_ffff;
-const FLOWINFO: u32 = 0xfff_ffff;
 /// Labels of hashes, where `flowlabel_state_ranges` keeps them apart from leased ones (IPV6_FLOWLABEL_STATELESS_FLAG).
 const STATELESS: u32 = 0x8_0000;
 
@@ -458,11 +458,12 @@ pub(super) fn take(to: &mut SocketAddr) -> u32 {
     }
 }
 
-/// The flow information of a control message. EINVAL: it is too short, or has bits of the version where the name has
-/// flow information, too (ip6_datagram_send_ctl).
-pub(super) fn of_control(data: &[u8], of_name: u32) -> Result<u32> {
-    let word = u32::from_be_bytes(*data.first_chunk().ok_or(Error::Inval)?);
-    if of_name != 0 && word & !FLOWINFO != 0 { Err(Error::Inval) } else { Ok(word & FLOWINFO) }
+/// Whether this socket wants flow labels made of its flow's hash (ip6_autoflowlabel).
+pub(super) fn wants_label(stack: &Stack, sk: &SockCommon) -> bool {
+    match sk.ip_flags & ip_flag::FLOWLABEL_SET {
+        0 => matches!(stack.sysctl.auto_flowlabels(), 1 | 3),
+        _ => sk.ip_flags & ip_flag::FLOWLABEL != 0,
+    }
 }
 
 /// The label of a packet: the one of its flow information, or one made of `hash`, as `auto_flowlabels` and the socket
@@ -470,7 +471,7 @@ pub(super) fn of_control(data: &[u8], of_name: u32) -> Result<u32> {
 #[inline]
 pub(crate) fn make(stack: &Stack, sk: &SockCommon, flowinfo: u32, hash: impl FnOnce() -> u32) -> u32 {
     match flowinfo & LABEL {
-        0 => auto(stack, sockopt::wants_flow_label(stack, sk), hash),
+        0 => auto(stack, wants_label(stack, sk), hash),
         label => label,
     }
 }

@@ -7,7 +7,8 @@
 //! | `autoconf` | router advertisements, and addresses and routes that follow from them |
 //! | `bind` | bind(2) for protocols with addresses and ports |
 //! | `cork` | memory of datagrams that are put together |
-//! | `datagram` | what datagram sockets share: queues, what is sent and how, ICMP errors |
+//! | `datagram` | what datagram sockets share: queues, receiving, association, close |
+//! | `errors` | errors that sockets are told of: by ICMP, or a datagram too long |
 //! | `exception` | path MTUs that ICMP reported |
 //! | `exthdrs` | extension headers of IPv6 |
 //! | `flowlabel` | flow labels of IPv6, and leases of them |
@@ -16,11 +17,13 @@
 //! | `ident` | identifications |
 //! | `ifid` | interface identifiers of addresses that are made |
 //! | `input` | from a device to the protocol's handler |
+//! | `kind` | what kind of socket it is, and of name |
 //! | `multicast` | which groups this stack listens to; IGMP and MLD |
 //! | `neigh` | ARP and neighbour discovery |
 //! | `options` | options of received IPv4 headers |
 //! | `output` | from a transport to the device |
 //! | `pktoptions` | IPV6_2292PKTOPTIONS |
+//! | `plan` | how a datagram leaves |
 //! | `port_table` | sockets by port, for UDP and what is plugged in |
 //! | `ports` | choice of local ports |
 //! | `rfc4884` | extensions of ICMP errors |
@@ -37,6 +40,7 @@ pub mod autoconf;
 pub mod bind;
 pub(crate) mod cork;
 pub mod datagram;
+pub mod errors;
 pub mod exception;
 pub(crate) mod exthdrs;
 pub(crate) mod flowlabel;
@@ -46,11 +50,13 @@ pub(crate) mod icmpv6;
 pub(crate) mod ident;
 pub(crate) mod ifid;
 pub(crate) mod input;
+pub mod kind;
 pub(crate) mod multicast;
 pub mod neigh;
 pub(crate) mod options;
 pub mod output;
 pub(crate) mod pktoptions;
+pub mod plan;
 pub mod port_table;
 pub(crate) mod ports;
 pub(crate) mod rfc4884;

@@ -2,7 +2,7 @@
 //! original destination, the size of fragments, the flow label, extension headers, and IPv6's older forms. Above:
 //! `datagram`. Linux: ip_cmsg_recv_offset, ip6_datagram_recv_ctl, in whose order they come.
 
-use super::datagram::{is_ping, name_of};
+use super::kind::{is_ping, name_of};
 use super::socket_headers::Received;
 use super::{options, route};
 use crate::base::env::Instant;

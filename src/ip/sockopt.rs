@@ -103,14 +103,6 @@ fn set_recverr(g: &mut SockGuard<'_>, bit: u32, on: bool) {
     }
 }
 
-/// Whether this socket wants flow labels made of its flow's hash (ip6_autoflowlabel).
-pub(super) fn wants_flow_label(stack: &Stack, sk: &SockCommon) -> bool {
-    match sk.ip_flags & ip_flag::FLOWLABEL_SET {
-        0 => matches!(stack.sysctl.auto_flowlabels(), 1 | 3),
-        _ => sk.ip_flags & ip_flag::FLOWLABEL != 0,
-    }
-}
-
 /// The flow label of a packet to the socket's peer: the socket's, or one made of `hash`.
 #[inline]
 pub fn flow_label(stack: &Stack, sk: &SockCommon, hash: impl FnOnce() -> u32) -> u32 {
@@ -455,7 +447,7 @@ fn get_v6(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
         libc::IPV6_TCLASS => i32::from(c.tclass),
         libc::IPV6_MTU_DISCOVER => i32::from(c.pmtudisc),
         libc::IPV6_MTU => path_mtu(g)?,
-        IPV6_AUTOFLOWLABEL => wants_flow_label(g.stack, c) as i32,
+        IPV6_AUTOFLOWLABEL => flowlabel::wants_label(g.stack, c) as i32,
         IPV6_FLOWINFO_SEND => flowlabel::sends(c).into(),
         IPV6_DONTFRAG => bit(flag::DONTFRAG),
         IPV6_MINHOPCOUNT => i32::from(c.min_hops),

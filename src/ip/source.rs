@@ -1,9 +1,9 @@
 //! The source address of a datagram to where the socket sends all the time: known without asking the routes again.
-//! Above: protocols that are plugged in, whose checksum needs it before the packet is sent. Beside: `datagram::plan`,
+//! Above: protocols that are plugged in, whose checksum needs it before the packet is sent. Beside: `plan::plan`,
 //! which decides it, and decides again when the packet is sent. Linux: the route that a connected sock caches
 //! (sk_dst_check).
 
-use super::datagram::Plan;
+use super::plan::Plan;
 use crate::sock::SockGuard;
 use crate::sock::state::State;
 use std::net::{IpAddr, SocketAddr};

@@ -1,8 +1,8 @@
-//! Control messages of sent datagrams. Above: `datagram`, which plans by what they ask. Linux: ip_cmsg_send,
+//! Control messages of sent datagrams. Above: `plan`, which decides by what they ask. Linux: ip_cmsg_send,
 //! ip6_datagram_send_ctl, udp_cmsg_send, sock_cmsg_send.
 
-use super::datagram::{any_source, is_udp, scope_of};
-use super::{bind, flowlabel, options, route, rxcontrol, socket_headers, sockopt};
+use super::kind::{any_source, is_udp, scope_of};
+use super::{bind, options, route, rxcontrol, socket_headers, sockopt};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::sock::SockGuard;
@@ -10,6 +10,7 @@ use crate::sock::addr::AF_INET;
 use crate::sock::ip_more::TxHeaders;
 use crate::sock::msg::Control;
 use crate::sock::tstamp::Cookie;
+use crate::wire::ipv6::FLOWINFO;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -127,7 +128,7 @@ pub(super) fn asked_for(
                 asked.options = Some(options::given(data)?);
             }
             Control::Other { level: libc::SOL_IPV6, ty: rxcontrol::IPV6_FLOWINFO, data } if !v4 => {
-                asked.flowinfo = flowlabel::of_control(data, asked.flowinfo)?;
+                asked.flowinfo = flowinfo_of(data, asked.flowinfo)?;
             }
             Control::Other { level: libc::SOL_IPV6, ty: libc::IPV6_PKTINFO, .. } if g.sock.family != AF_INET => {
                 return Err(Error::Inval);
@@ -139,6 +140,13 @@ pub(super) fn asked_for(
         }
     }
     Ok(asked)
+}
+
+/// The flow information of a control message. EINVAL: it is too short, or has bits of the version where the name has
+/// flow information, too (ip6_datagram_send_ctl).
+fn flowinfo_of(data: &[u8], of_name: u32) -> Result<u32> {
+    let word = u32::from_be_bytes(*data.first_chunk().ok_or(Error::Inval)?);
+    if of_name != 0 && word & !FLOWINFO != 0 { Err(Error::Inval) } else { Ok(word & FLOWINFO) }
 }
 
 /// The extension headers in control messages of IPv6, all of which are checked as those of a call

@@ -15,13 +15,13 @@ use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
 use crate::ip::cork::Cork;
 use crate::ip::slots::PingRcv;
-use crate::ip::{bind, datagram, icmp as icmp4, icmpv6, net, route, rxcontrol, sockopt};
+use crate::ip::{bind, datagram, errors, icmp as icmp4, icmpv6, kind, net, plan, route, rxcontrol, sockopt};
 use crate::sock::addr::unmap;
-use crate::sock::diag::Dumped;
 use crate::sock::filter;
 use crate::sock::msg::{MSG_PROBE, RecvMsg, SendMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
-use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
+use crate::sock::proto::{Dumped, Proto, SockRef};
+use crate::sock::registry::{ProtoSwitch, RegisterError};
 use crate::sock::skb::Skb;
 use crate::sock::{SockGuard, flag};
 use crate::stack::Stack;
@@ -87,8 +87,8 @@ impl PingRcv for Table {
         let Some(sock) = self.find(e.src.is_ipv4(), id, e.src) else {
             return stack.mib.drop(DropReason::IcmpImplausible);
         };
-        datagram::report(stack, &sock, e, |g, e| {
-            datagram::icmp_error(g, e, datagram::name_of(e.dst, 0, e.ifindex), e.quoted);
+        errors::report(stack, &sock, e, |g, e| {
+            errors::icmp_error(g, e, kind::name_of(e.dst, 0, e.ifindex), e.quoted);
         });
     }
 }
@@ -119,7 +119,7 @@ impl Ping {
             (Some(to), _) if to.is_ipv6() && self.v4 => Err(Error::AfNoSupport),
             (Some(to), _) if to.is_ipv6() && unmap(to).is_ipv4() => Err(Error::Inval),
             (Some(SocketAddr::V6(to)), _)
-                if datagram::needs_scope(*to.ip()) && to.scope_id() == 0 && g.common.bound_dev_if == 0 =>
+                if kind::needs_scope(*to.ip()) && to.scope_id() == 0 && g.common.bound_dev_if == 0 =>
             {
                 Err(Error::Inval)
             }
@@ -165,7 +165,7 @@ impl Proto for Ping {
             return Err(Error::AddrNotAvail);
         }
         if let SocketAddr::V6(a) = addr {
-            if datagram::needs_scope(*a.ip()) && a.scope_id() == 0 {
+            if kind::needs_scope(*a.ip()) && a.scope_id() == 0 {
                 return Err(Error::Inval);
             }
             for device in [a.scope_id(), sk.common.bound_dev_if] {
@@ -228,10 +228,10 @@ impl Proto for Ping {
         let to = self.destination(&g, msg)?;
         if !self.v4 && msg.name.is_some() && to.ip().is_unspecified() {
             // `::` is this host to connect(2) only, unlike over IPv4 and for UDP. Control data is judged before.
-            datagram::plan(&mut g, to, &msg.control, msg.flags)?;
+            plan::plan(&mut g, to, &msg.control, msg.flags)?;
             return Err(Error::NetUnreach);
         }
-        let mut plan = datagram::plan(&mut g, to, &msg.control, msg.flags)?;
+        let mut plan = plan::plan(&mut g, to, &msg.control, msg.flags)?;
         if self.v4 && msg.flags & MSG_PROBE != 0 {
             // Only the way was asked for (ip_append_data); over IPv6 the flags do not get so far.
             return Ok(len);
@@ -240,7 +240,7 @@ impl Proto for Ping {
         msg.copy_to(&mut bytes[icmp::HEADER_LEN..]);
         self.finish(&g, &mut bytes, plan.src, plan.to.ip())?;
         if self.v4 && len > MAX_MESSAGE {
-            datagram::local_too_long(&mut g, plan.to, plan.dst.mtu);
+            errors::local_too_long(&mut g, plan.to, plan.dst.mtu);
             return Err(Error::MsgSize);
         }
         datagram::wait_for_room(&mut g, self.v4, msg.dontwait())?;
@@ -316,8 +316,6 @@ impl Proto for Ping {
     }
 
     fn diag_destroy(&self, sk: SockRef<'_>, err: Error) -> Result<()> {
-        let mut g = sk.lock();
-        g.sock.report_error(err);
-        self.disconnect(&mut g)
+        datagram::abort(self, sk, err)
     }
 }

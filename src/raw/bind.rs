@@ -3,7 +3,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::ip::bind::may_be_foreign;
-use crate::ip::{datagram, net, route};
+use crate::ip::{kind, net, route};
 use crate::sock::SockGuard;
 use crate::sock::state::State;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV6};
@@ -34,7 +34,7 @@ pub(super) fn v6(g: &mut SockGuard<'_>, addr: SocketAddrV6) -> Result<()> {
         return Err(Error::Inval);
     }
     if !ip.is_unspecified() {
-        if datagram::needs_scope(ip) {
+        if kind::needs_scope(ip) {
             if addr.scope_id() != 0 {
                 g.common.bound_dev_if = addr.scope_id();
             }

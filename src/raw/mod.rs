@@ -22,10 +22,10 @@ use table::Table;
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
 use crate::ip::{datagram, multicast, net, rxcontrol};
-use crate::sock::diag::Dumped;
 use crate::sock::filter;
 use crate::sock::msg::{RecvMsg, SendMsg};
-use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
+use crate::sock::proto::{Dumped, Proto, SockRef};
+use crate::sock::registry::{ProtoSwitch, RegisterError};
 use crate::sock::skb::Skb;
 use crate::sock::{Private, SockGuard, flag};
 use crate::stack::Stack;
@@ -215,8 +215,6 @@ impl Proto for Raw {
     }
 
     fn diag_destroy(&self, sk: SockRef<'_>, err: Error) -> Result<()> {
-        let mut g = sk.lock();
-        g.sock.report_error(err);
-        self.disconnect(&mut g)
+        datagram::abort(self, sk, err)
     }
 }

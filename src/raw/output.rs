@@ -4,10 +4,11 @@
 use super::private;
 use crate::base::error::{Error, Result};
 use crate::ip::cork::Cork;
-use crate::ip::datagram::{self, Plan};
 use crate::ip::net;
 use crate::ip::output::xmit_with_header;
+use crate::ip::plan::{self, Plan};
 use crate::ip::txcontrol;
+use crate::ip::{datagram, errors};
 use crate::sock::addr::{AF_UNSPEC, SIN6_LEN_RFC2133, unmap};
 use crate::sock::msg::{MSG_PROBE, SendMsg};
 use crate::sock::skb::{L3, Skb, TxOwner};
@@ -59,7 +60,7 @@ pub(super) fn sendmsg(g: &mut SockGuard<'_>, v4: bool, msg: &mut SendMsg<'_>) ->
     if to.is_ipv4() != v4 {
         return Err(Error::NetUnreach);
     }
-    let plan = datagram::plan(g, to, &msg.control, msg.flags)?;
+    let plan = plan::plan(g, to, &msg.control, msg.flags)?;
     // IP options have no place behind a header of the program's (raw_sendmsg).
     if header_included && plan.options_len(g) > 0 {
         return Err(Error::Inval);
@@ -128,7 +129,7 @@ fn append(g: &mut SockGuard<'_>, v4: bool, plan: Plan, protocol: u8, msg: &mut S
         let headers = packet.plan.headers_len();
         let most = if v4 { 0xffff - header } else { 0xffff - packet.plan.headers_share() };
         if before + len > most {
-            datagram::local_too_long(g, to, packet.plan.dst.mtu);
+            errors::local_too_long(g, to, packet.plan.dst.mtu);
             return Err(Error::MsgSize);
         }
         packet.plan.fit(g, header + headers + before + len)?;
@@ -181,7 +182,7 @@ fn fill_checksum(g: &mut SockGuard<'_>, packet: &mut Pending) -> Result<()> {
 fn send_with_header(g: &mut SockGuard<'_>, v4: bool, plan: &Plan, msg: &mut SendMsg<'_>) -> Result<()> {
     let (len, mtu) = (msg.remaining(), plan.dst.dev.caps().mtu);
     if len > mtu as usize {
-        datagram::local_too_long(g, plan.to, mtu);
+        errors::local_too_long(g, plan.to, mtu);
         return Err(Error::MsgSize);
     }
     if len < if v4 { ip::HEADER_LEN } else { ipv6::HEADER_LEN } {

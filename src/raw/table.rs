@@ -3,7 +3,7 @@
 //! raw_v4_input, struct raw_hashinfo.
 
 use crate::ip::slots::{RawRcv, RawSlot};
-use crate::ip::{self, datagram};
+use crate::ip::{self, errors, kind};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::skb::Skb;
 use crate::sock::{Sock, SockCommon};
@@ -26,12 +26,12 @@ fn error(stack: &Arc<Stack>, sock: &Arc<Sock>, e: &IcmpError<'_>) {
     if ip::icmp::is_advice(e) {
         return;
     }
-    datagram::report(stack, sock, e, |g, e| {
+    errors::report(stack, sock, e, |g, e| {
         let c = &g.common;
         let ours =
             (c.daddr.is_unspecified() || c.daddr == e.dst) && (c.rcv_saddr.is_unspecified() || c.rcv_saddr == e.src);
         if ours {
-            datagram::icmp_error(g, e, datagram::name_of(e.dst, 0, e.ifindex), e.quoted);
+            errors::icmp_error(g, e, kind::name_of(e.dst, 0, e.ifindex), e.quoted);
         }
     });
 }

@@ -157,3 +157,23 @@ fn a_segment_that_a_program_wrote_to_this_host_is_verified() {
     let dropped: Vec<_> = b.stack.mib.iter_drops().filter(|(_, n)| *n > 0).collect();
     assert_eq!(dropped, [(DropReason::PktTooSmall, 1), (DropReason::TcpCsum, 1)]);
 }
+
+/// Nor do UDP and ICMP take for granted what a raw socket writes to this host, which goes the short way there.
+#[test]
+fn sums_that_a_program_wrote_to_this_host_are_verified() {
+    use crate::counters::Mib;
+    let b = Bench::on_ip();
+    let counted = |m| b.stack.mib.get(m);
+    let to = raw(&b, libc::AF_INET, libc::IPPROTO_UDP).unwrap();
+    // The same datagram with no sum, a wrong one, and a length beyond its end.
+    for (sum, len, want) in [(0, 9, (0, 0)), (1, 9, (1, 1)), (0, 10, (1, 2))] {
+        send(&to, &[0, 9, 0, 7, 0, len, 0, sum, b'x'], "127.0.0.1:0").unwrap();
+        assert_eq!((counted(Mib::UdpInCsumErrors), counted(Mib::UdpInErrors)), want, "{sum} {len}");
+    }
+    assert_eq!(counted(Mib::UdpNoPorts), 1);
+    let echo = raw(&b, libc::AF_INET, libc::IPPROTO_ICMP).unwrap();
+    send(&echo, &[8, 0, 0, 0, 0, 1, 0, 1], "127.0.0.1:0").unwrap();
+    assert_eq!((counted(Mib::IcmpInCsumErrors), counted(Mib::IcmpOutEchoReps)), (1, 0));
+    send(&echo, &[8, 0, 0xf7, 0xfd, 0, 1, 0, 1], "127.0.0.1:0").unwrap();
+    assert_eq!((counted(Mib::IcmpInCsumErrors), counted(Mib::IcmpOutEchoReps)), (1, 1));
+}

@@ -3,7 +3,7 @@
 
 use super::Sock;
 use super::addr::{AF_INET, AF_INET6};
-use super::proto::SockRef;
+use super::proto::{Dumped, SockRef};
 use super::state::State;
 use crate::stack::Stack;
 use std::net::SocketAddr;
@@ -13,15 +13,6 @@ use std::sync::atomic::Ordering;
 /// FIONREAD and TIOCOUTQ: what a stream says of its queues.
 const SIOCINQ: u64 = 0x541b;
 const SIOCOUTQ: u64 = 0x5411;
-
-/// What a protocol's table has: a sock, or what is kept of a connection without one.
-#[derive(Debug)]
-pub enum Dumped {
-    /// A sock.
-    Sock(Arc<Sock>),
-    /// A request (SYN_RECV) or a closed connection (TIME_WAIT, FIN_WAIT2): its ends, ours first.
-    Mini(State, SocketAddr, SocketAddr),
-}
 
 /// A socket in the list. Linux: struct inet_diag_msg.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The error queue: ICMP errors and local ones (IP_RECVERR), completions of MSG_ZEROCOPY and transmit timestamps, read
 //! with MSG_ERRQUEUE. It has a lock of its own, because a device completes packets while a system call owns the sock.
-//! Above: `ip::datagram::recv_error`. Below: `ip` error delivery, `zerocopy`, `tstamp`. Linux: ip_icmp_error,
+//! Above: `ip::errors::recv_error`. Below: `ip` error delivery, `zerocopy`, `tstamp`. Linux: ip_icmp_error,
 //! ip_local_error, sock_queue_err_skb, sock_dequeue_err_skb, ip_recv_error.
 
 use super::Sock;

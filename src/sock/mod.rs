@@ -25,8 +25,9 @@
 //! | `packet` | what IP tells a protocol of a packet or of an ICMP error |
 //! | `page`, `pool`, `skb` | packets, the pages of their payload, and caches of both |
 //! | `pages` | bytes in pages, in the hands of a program |
-//! | `proto` | the table of operations, and the registry |
+//! | `proto` | the table of operations |
 //! | `queue` | a queue of packets |
+//! | `registry` | the protocols of a stack |
 //! | `sockopt` | SOL_SOCKET options |
 //! | `state` | the states |
 //! | `tstamp` | transmit timestamps |
@@ -63,6 +64,9 @@ mod panic_test;
 mod pool;
 pub mod proto;
 pub mod queue;
+pub mod registry;
+#[cfg(test)]
+mod registry_test;
 pub mod reuseport;
 pub mod skb;
 pub mod sockopt;
@@ -82,8 +86,9 @@ use crate::sys::place::arc_with;
 use dst::Dst;
 use lock::SockLock;
 pub use lock::{Delivered, SockGuard};
-use proto::{Proto, ProtoAccounts, ProtoUse};
+use proto::{Proto, ProtoAccounts};
 use queue::SkbQueue;
+use registry::ProtoUse;
 use state::State;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, Ordering};

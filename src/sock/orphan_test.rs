@@ -1,7 +1,8 @@
 //! Who drops the last reference to an orphan, its protocol gets it once.
 
 use super::msg::{RecvMsg, SendMsg};
-use super::proto::{Proto, ProtoSwitch, SockRef};
+use super::proto::{Proto, SockRef};
+use super::registry::ProtoSwitch;
 use super::skb::{Skb, TxOwner};
 use super::{Sock, SockGuard};
 use crate::base::env::Instant;

@@ -2,7 +2,8 @@
 
 use super::SockGuard;
 use super::msg::{RecvMsg, SendMsg};
-use super::proto::{IpHandler, Proto, ProtoSwitch, SockRef};
+use super::proto::{IpHandler, Proto, SockRef};
+use super::registry::ProtoSwitch;
 use super::skb::Skb;
 use crate::base::error::{Error, Result};
 use crate::inet::Socket;

@@ -113,7 +113,8 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
         return bind_to_device(sk, value);
     }
     if let tstamp::TIMESTAMPING_OLD | tstamp::TIMESTAMPING_NEW = name {
-        return tstamp::set(sk, value, name == tstamp::TIMESTAMPING_NEW);
+        // struct so_timestamping, or its flags alone.
+        return tstamp::set(sk, int(value)? as u32, name == tstamp::TIMESTAMPING_NEW);
     }
     if name == libc::SO_ATTACH_FILTER {
         return filter::attach(&mut sk.lock().common, value);

@@ -258,10 +258,9 @@ fn ip_packet(l3: L3, h: &[u8], ifindex: u32) -> Option<(IpPacket, IpAddr)> {
     Some((IpPacket { dst, spec_dst, ifindex, ttl, tos, flow_label }, src))
 }
 
-/// SO_TIMESTAMPING: struct so_timestamping, or its flags alone. EINVAL: a bit that is unknown or needs another one, or
+/// SO_TIMESTAMPING: the flags. EINVAL: a bit that is unknown or needs another one, or
 /// ids in a state in which there is nothing to count from. EOPNOTSUPP: no device here has a clock of its own.
-pub(crate) fn set(sk: SockRef<'_>, value: &[u8], new: bool) -> Result<()> {
-    let flags = super::sockopt::int(value)? as u32;
+pub(crate) fn set(sk: SockRef<'_>, flags: u32, new: bool) -> Result<()> {
     let mut g = sk.lock();
     let has = |bit: u32| flags & bit != 0;
     if has(!sof::MASK) || has(sof::OPT_ID_TCP) && !has(sof::OPT_ID) {

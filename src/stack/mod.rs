@@ -16,7 +16,7 @@ use crate::device::Device;
 use crate::device::loopback::Loopback;
 use crate::device::netdev::{NetDev, NetDevs};
 use crate::sock::orphan::Orphans;
-use crate::sock::proto::Registry;
+use crate::sock::registry::Registry;
 use crate::sock::{Sock, crowd, tsq};
 use crate::sys::fork;
 use crate::sys::lock::Mutex;

@@ -5,13 +5,11 @@
 //!
 //! The RwLock is std's. A connection takes some 60 mutexes, of which std's looks three times each whether somebody
 //! panics, so the mutex is one here, without poisoning: the third of Drepper, "Futexes Are Tricky" (2011), which is
-//! std's as well. The condition variable belongs to it.
+//! std's as well. Its guards are `lock_api`'s. The condition variable belongs to it.
 
 use super::raw::syscall;
-use std::cell::UnsafeCell;
+use lock_api::{GuardNoSend, RawMutex};
 use std::fmt;
-use std::marker::PhantomData;
-use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{self, PoisonError};
@@ -39,39 +37,77 @@ fn wake(word: &AtomicU32, threads: i32) {
     let _ = unsafe { syscall!(libc::SYS_futex, word.as_ptr(), op, threads) };
 }
 
-/// As std's.
-#[derive(Default)]
-pub struct Mutex<T: ?Sized> {
-    word: AtomicU32,
-    value: UnsafeCell<T>,
+/// A word that threads take in turns. Its value, guards and their rules are `lock_api`'s, as in parking_lot.
+pub struct Word(AtomicU32);
+
+// SAFETY: the word is FREE for as long as nobody has it, and only one thread at a time changes it from FREE. What one
+// thread wrote before it unlocked (Release) the next one sees (Acquire).
+unsafe impl RawMutex for Word {
+    #[allow(clippy::declare_interior_mutable_const)] // each mutex begins with its own
+    const INIT: Word = Word(AtomicU32::new(FREE));
+    /// A thread unlocks what it has locked.
+    type GuardMarker = GuardNoSend;
+
+    #[inline]
+    fn lock(&self) {
+        if !self.try_lock() {
+            self.lock_contended();
+        }
+    }
+
+    #[inline]
+    fn try_lock(&self) -> bool {
+        self.0.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    #[inline]
+    unsafe fn unlock(&self) {
+        if self.0.swap(FREE, Ordering::Release) == CONTENDED {
+            self.wake_one();
+        }
+    }
 }
 
-// SAFETY: the value is reached through the guard alone, of which there is one at a time; what one thread wrote before
-// it unlocked (Release) the next one sees (Acquire). So sharing a mutex passes the value from thread to thread.
-unsafe impl<T: ?Sized + Send> Send for Mutex<T> {}
-// SAFETY: as above.
-unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
-impl<T: ?Sized> UnwindSafe for Mutex<T> {}
-impl<T: ?Sized> RefUnwindSafe for Mutex<T> {}
+impl Word {
+    #[cold]
+    fn lock_contended(&self) {
+        let mut spins = SPINS;
+        while self.0.load(Ordering::Relaxed) == LOCKED && spins > 0 {
+            std::hint::spin_loop();
+            spins -= 1;
+        }
+        if self.try_lock() {
+            return;
+        }
+        // Whoever takes it from here on cannot know whether others sleep, and wakes one when it unlocks.
+        while self.0.swap(CONTENDED, Ordering::Acquire) != FREE {
+            sleep_while(&self.0, CONTENDED);
+        }
+    }
+
+    #[cold]
+    fn wake_one(&self) {
+        wake(&self.0, 1);
+    }
+}
+
+/// As std's.
+pub struct Mutex<T: ?Sized>(lock_api::Mutex<Word, T>);
 
 /// The value, until it is dropped; then the mutex is free again.
-pub struct MutexGuard<'a, T: ?Sized> {
-    mutex: &'a Mutex<T>,
-    /// A thread unlocks what it has locked.
-    not_send: PhantomData<*const ()>,
-}
+type MutexGuard<'a, T> = lock_api::MutexGuard<'a, Word, T>;
 
-// SAFETY: a shared guard gives out shared references only.
-unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
+impl<T: ?Sized> UnwindSafe for Mutex<T> {}
+impl<T: ?Sized> RefUnwindSafe for Mutex<T> {}
 
 impl<T> Mutex<T> {
     /// Unlocked.
     pub const fn new(value: T) -> Mutex<T> {
-        Mutex { word: AtomicU32::new(FREE), value: UnsafeCell::new(value) }
+        Mutex(lock_api::Mutex::new(value))
     }
     /// The value.
     pub fn into_inner(self) -> T {
-        self.value.into_inner()
+        self.0.into_inner()
     }
 }
 
@@ -79,83 +115,28 @@ impl<T: ?Sized> Mutex<T> {
     /// Waits for the lock.
     #[inline]
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        if self.word.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            self.lock_contended();
-        }
-        MutexGuard { mutex: self, not_send: PhantomData }
+        self.0.lock()
     }
-
-    #[cold]
-    fn lock_contended(&self) {
-        let mut spins = SPINS;
-        while self.word.load(Ordering::Relaxed) == LOCKED && spins > 0 {
-            std::hint::spin_loop();
-            spins -= 1;
-        }
-        if self.word.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-            return;
-        }
-        // Whoever takes it from here on cannot know whether others sleep, and wakes one when it unlocks.
-        while self.word.swap(CONTENDED, Ordering::Acquire) != FREE {
-            sleep_while(&self.word, CONTENDED);
-        }
-    }
-
     /// None: another thread holds the lock.
     #[inline]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        let taken = self.word.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed);
-        taken.ok().map(|_| MutexGuard { mutex: self, not_send: PhantomData })
+        self.0.try_lock()
     }
     /// The value, where no other reference exists.
     pub fn get_mut(&mut self) -> &mut T {
-        self.value.get_mut()
+        self.0.get_mut()
     }
 }
 
-impl<T: ?Sized> Deref for MutexGuard<'_, T> {
-    type Target = T;
-    #[inline]
-    fn deref(&self) -> &T {
-        // SAFETY: this is the only guard, and it is borrowed.
-        unsafe { &*self.mutex.value.get() }
+impl<T: Default> Default for Mutex<T> {
+    fn default() -> Mutex<T> {
+        Mutex::new(T::default())
     }
-}
-
-impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: this is the only guard, and it is borrowed mutably.
-        unsafe { &mut *self.mutex.value.get() }
-    }
-}
-
-impl<T: ?Sized> Drop for MutexGuard<'_, T> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.mutex.word.swap(FREE, Ordering::Release) == CONTENDED {
-            wake_one_cold(&self.mutex.word);
-        }
-    }
-}
-
-#[cold]
-fn wake_one_cold(word: &AtomicU32) {
-    wake(word, 1);
 }
 
 impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.try_lock() {
-            Some(value) => f.debug_tuple("Mutex").field(&&*value).finish(),
-            None => f.write_str("Mutex(<locked>)"),
-        }
-    }
-}
-
-impl<T: ?Sized + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
+        self.0.fmt(f)
     }
 }
 
@@ -196,7 +177,7 @@ impl Condvar {
     pub fn wait<'a, T: ?Sized>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
         // Read with the mutex locked: a notification that comes after it is released changes the count.
         let seen = self.0.load(Ordering::Relaxed);
-        let mutex = guard.mutex;
+        let mutex = MutexGuard::mutex(&guard);
         drop(guard);
         sleep_while(&self.0, seen);
         mutex.lock()

@@ -3,6 +3,7 @@
 //! listener is owned; a child is owned inside it. Linux: tcp_v4_syn_recv_sock, tcp_create_openreq_child, sk_clone_lock.
 
 use super::auth;
+use super::close;
 use super::connect;
 use super::ecn;
 use super::handshake::mss_for;
@@ -70,6 +71,9 @@ pub(super) fn syn_recv_sock(
             pktoptions::begin(c.sk, info, req.as_mut().and_then(|r| r.cold.as_mut()?.pktopts.take()));
         }
         if !c.tp.net.hashinfo.insert(key.hash, Entry::Sock(c.sock.clone(), c.sk.bound_dev_if), replaces) {
+            // It holds no port, and its keepalive timer would hold it.
+            c.sk.sport = 0;
+            close::destroy(c);
             return None;
         }
         let bound = c.tp.net.hashinfo.bind_again(c.sk.sport, child_holder(c.sk));
@@ -128,7 +132,7 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     }
     s.ip_flags = l.ip_flags & !(ip_flag::PORT_LEFT | ip_flag::DEFER_CONNECT);
     (s.txrehash, s.force_reuse) = (l.txrehash, l.force_reuse);
-    super::close::copy_options(c.tp, p.tp);
+    close::copy_options(c.tp, p.tp);
     if p.tp.ca_setsockopt {
         // Else it was the default when the listener was made: the child has the present one (tcp_ca_openreq_child).
         (c.tp.ca.ops, c.tp.ca_setsockopt) = (p.tp.ca.ops.clone(), true);
@@ -222,3 +226,6 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, by: &OpenedBy
         timer::reset_keepalive_timer(c, idle);
     }
 }
+
+#[cfg(test)]
+mod tests;

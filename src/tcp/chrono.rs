@@ -66,3 +66,48 @@ pub(crate) fn chrono_stats(tp: &TcpSock, now: Instant) -> [u64; 3] {
     }
     [by_kind.iter().sum(), by_kind[1], by_kind[2]].map(|ms: u64| ms * 1000)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::info::{FIELDS, tcp_info};
+    use super::super::testing::Bench;
+    use super::*;
+    use crate::base::env::Duration;
+
+    const MINUTE: u64 = 60_000_000;
+
+    /// Fields of tcp_info in µs: busy_time, rwnd_limited, sndbuf_limited.
+    fn shown(b: &Bench) -> [u64; 3] {
+        let info = b.with(|cx| tcp_info(cx));
+        ["busy_time", "rwnd_limited", "sndbuf_limited"].map(|name| {
+            let at = FIELDS.iter().take_while(|f| f.0 != name).map(|f| f.1).sum::<usize>();
+            u64::from_ne_bytes(info[at..at + 8].try_into().unwrap())
+        })
+    }
+
+    /// 32 bits of microseconds hold 71 minutes.
+    #[test]
+    fn hours_under_a_limit_are_shown_while_they_last_and_afterwards() {
+        for kind in [Chrono::RwndLimited, Chrono::SndbufLimited] {
+            let b = Bench::established();
+            let wait = |minutes: u64| b.clock.advance(Duration::from_secs(60 * minutes));
+            let limited = |minutes: u64| match kind {
+                Chrono::RwndLimited => [minutes * MINUTE, 0],
+                _ => [0, minutes * MINUTE],
+            };
+            let want = |busy: u64, of_kind: u64| [&[busy * MINUTE][..], &limited(of_kind)].concat();
+            b.send(&[1; 100], 0).unwrap();
+            b.with(|cx| chrono_start(cx, kind));
+            wait(72);
+            assert_eq!(shown(&b)[..], want(72, 72), "{kind:?}");
+            b.with(|cx| chrono_stop(cx, kind));
+            wait(100);
+            assert_eq!(shown(&b)[..], want(172, 72), "{kind:?}");
+            b.with(|cx| chrono_start(cx, kind));
+            wait(24 * 60);
+            b.ack(100);
+            wait(1);
+            assert_eq!(shown(&b)[..], want(172 + 24 * 60, 72 + 24 * 60), "{kind:?}");
+        }
+    }
+}

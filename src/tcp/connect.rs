@@ -51,7 +51,7 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
         // A source that no packet may have; only a v4-mapped one comes as far (ip_route_output_key).
         return Err(Error::Inval);
     }
-    if own.is_some_and(|own| own.is_ipv4() && !ip::route::is_local(cx.stack, own)) && !ip::datagram::any_source(cx.sk) {
+    if own.is_some_and(|own| own.is_ipv4() && !ip::route::is_local(cx.stack, own)) && !ip::kind::any_source(cx.sk) {
         // Bound by IP_FREEBIND to an address that is not this host's (ip_route_output_key).
         return Err(Error::NetUnreach);
     }

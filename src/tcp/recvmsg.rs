@@ -8,7 +8,7 @@ use super::{input, output, rcvbuf, repair, ulp, urgent, window};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::base::ways::Way;
-use crate::ip::datagram::recv_error;
+use crate::ip::errors::recv_error;
 use crate::sock::mem;
 use crate::sock::msg::{Control, RecvMsg};
 use crate::sock::proto::SockRef;

@@ -1,13 +1,12 @@
 //! Ports whose datagrams go to another protocol instead of a receive queue: transports and tunnels over UDP. Above:
-//! that protocol, which opens a UDP sock of its own, and sends by `output::send_skb`. Below: `input`, which asks here
-//! for each datagram as long as there is such a port. Linux: setup_udp_tunnel_sock, udp_encap_needed_key, encap_rcv,
+//! that protocol, which opens a UDP sock of its own, and sends by `output::send_skb`; `input`, which asks here for each
+//! datagram as long as there is such a port. Linux: setup_udp_tunnel_sock, udp_encap_needed_key, encap_rcv,
 //! __udp4_lib_err_encap.
 
-use super::Udp;
-use super::input::{HEADER, datagrams};
+use super::{HEADER, Udp, datagrams};
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
-use crate::ip::{datagram, exception, icmp};
+use crate::ip::{exception, icmp, kind};
 use crate::sock::Sock;
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::skb::Skb;
@@ -128,8 +127,7 @@ pub fn set(sock: &Arc<Sock>, encap: Arc<dyn Encap>) -> Result<()> {
 
 /// Hands a datagram to the port's protocol, a super-packet in its datagrams (udp_queue_rcv_one_skb).
 pub(super) fn rcv(stack: &Arc<Stack>, encap: &dyn Encap, skb: Skb, ports: (u16, u16), info: &PacketInfo) {
-    let (src, dst) =
-        (datagram::name_of(info.src, ports.0, info.ifindex), datagram::name_of(info.dst, ports.1, info.ifindex));
+    let (src, dst) = (kind::name_of(info.src, ports.0, info.ifindex), kind::name_of(info.dst, ports.1, info.ifindex));
     datagrams(skb, &mut |mut one| {
         stack.mib.inc(if info.dst.is_ipv4() { Mib::UdpInDatagrams } else { Mib::Udp6InDatagrams });
         one.pull(HEADER);
@@ -145,7 +143,7 @@ pub(super) fn err(stack: &Arc<Stack>, encap: &dyn Encap, e: &IcmpError<'_>, port
     if e.errno == Error::MsgSize {
         exception::update_pmtu(stack, e.dst, e.info, e.now);
     }
-    let (src, dst) = (datagram::name_of(e.src, ports.0, e.ifindex), datagram::name_of(e.dst, ports.1, e.ifindex));
+    let (src, dst) = (kind::name_of(e.src, ports.0, e.ifindex), kind::name_of(e.dst, ports.1, e.ifindex));
     encap.err(stack, src, dst, e);
 }
 

@@ -3,11 +3,11 @@
 //!
 //! A datagram in the receive queue still has its UDP header in front, and its addresses in `Skb::rx`.
 
-use super::{Udp, UdpSock, encap, private};
+use super::{HEADER, Udp, UdpSock, datagrams, encap, private};
 use crate::base::error::Result;
 use crate::counters::{DropReason, Mib};
 use crate::ip::icmp::TransportError;
-use crate::ip::{datagram, icmp, rxcontrol};
+use crate::ip::{datagram, errors, icmp, kind, rxcontrol};
 use crate::sock::filter::{self, Packet};
 use crate::sock::msg::{Control, RecvMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
@@ -18,9 +18,6 @@ use crate::stack::Stack;
 use crate::wire::{checksum, ip, ipv6, proto, udp};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-/// Bytes of header in front of the payload.
-pub(super) const HEADER: usize = udp::HEADER_LEN;
 
 /// Source and destination port; the caller has called `may_pull(8)`.
 fn ports(front: &[u8]) -> (u16, u16) {
@@ -116,12 +113,12 @@ impl IpHandler for Udp {
         if icmp::is_advice(e) {
             return;
         }
-        datagram::report(stack, &sock, e, move |g, e| {
+        errors::report(stack, &sock, e, move |g, e| {
             if private(g).is_ok_and(|me| me.encap.is_tunnel()) {
-                return datagram::learn_path(g, e);
+                return errors::learn_path(g, e);
             }
             let payload = e.quoted.get(HEADER..).unwrap_or_default();
-            datagram::icmp_error(g, e, datagram::name_of(e.dst, dport, e.ifindex), payload);
+            errors::icmp_error(g, e, kind::name_of(e.dst, dport, e.ifindex), payload);
         });
     }
 }
@@ -264,25 +261,6 @@ pub(super) fn queue(g: &mut SockGuard<'_>, skb: Skb) {
     }
 }
 
-/// A received super-packet is split into its datagrams; any other is one.
-pub(super) fn datagrams(skb: Skb, each: &mut dyn FnMut(Skb)) {
-    if skb.gso_type != GsoType::Udp {
-        return each(skb);
-    }
-    let size = usize::from(skb.gso_size.max(1));
-    let mut head = [0; HEADER];
-    skb.copy_out(0, &mut head);
-    let mut at = HEADER;
-    while at < skb.len() {
-        let mut bytes = vec![0; size.min(skb.len() - at)];
-        skb.copy_out(at, &mut bytes);
-        at += bytes.len();
-        let mut one = Skb::from_slice(&[&head[..], &bytes[..]].concat());
-        (one.rx, one.tstamp, one.ifindex, one.csum) = (skb.rx, skb.tstamp, skb.ifindex, Csum::Unnecessary);
-        each(one);
-    }
-}
-
 fn queue_one(g: &mut SockGuard<'_>, mut skb: Skb, v4: bool) {
     if private(g).is_ok_and(|me| me.encap.is_tunnel()) && !is_right(&mut skb) {
         return bad_checksum(g.stack, v4);
@@ -330,7 +308,7 @@ pub(super) fn recvmsg(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Resul
         let n = datagram::copy_behind(skb, HEADER, skb.len() - HEADER, from, msg);
         if let Some(rx) = skb.rx {
             let v4 = rx.dst.is_ipv4();
-            msg.name = Some(datagram::name_of(rx.src, ports(&head).0, rx.ifindex));
+            msg.name = Some(kind::name_of(rx.src, ports(&head).0, rx.ifindex));
             match (msg.flags & libc::MSG_PEEK != 0, msg.faulted()) {
                 (true, _) => {}
                 (false, false) => count(g.stack, v4, (Mib::UdpInDatagrams, Mib::Udp6InDatagrams)),

@@ -19,15 +19,16 @@ mod tests;
 use crate::base::error::{Error, Result};
 use crate::ip::port_table::{PortEntry, PortTable};
 use crate::ip::{bind, datagram, sockopt};
-use crate::sock::diag::Dumped;
 use crate::sock::msg::{RecvMsg, SendMsg};
-use crate::sock::proto::{Proto, ProtoSwitch, RecvSeveral, RegisterError, SendSeveral, SockRef};
+use crate::sock::proto::{Dumped, Proto, RecvSeveral, SendSeveral, SockRef};
+use crate::sock::registry::{ProtoSwitch, RegisterError};
 use crate::sock::reuseport::Membership;
-use crate::sock::skb::Skb;
+use crate::sock::skb::{Csum, GsoType, Skb};
 use crate::sock::sockopt::{int, put_int};
 use crate::sock::wait::Events;
 use crate::sock::{Private, SockGuard, datagram_poll, flag, more};
 use crate::stack::Stack;
+use crate::wire::udp;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -38,6 +39,9 @@ const UDP_SEGMENT: i32 = 103;
 const UDP_GRO: i32 = 104;
 const UDP_ENCAP: i32 = 100;
 const SOL_UDP: i32 = 17;
+
+/// Bytes of header in front of the payload.
+const HEADER: usize = udp::HEADER_LEN;
 
 /// UDP's part of a sock.
 #[derive(Default)]
@@ -83,6 +87,25 @@ pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
     };
     let keys = [key(libc::AF_INET), key(libc::AF_INET6)];
     stack.registry.register(&keys, Some((&[libc::IPPROTO_UDP as u8], proto.clone())))
+}
+
+/// A received super-packet is split into its datagrams; any other is one.
+fn datagrams(skb: Skb, each: &mut dyn FnMut(Skb)) {
+    if skb.gso_type != GsoType::Udp {
+        return each(skb);
+    }
+    let size = usize::from(skb.gso_size.max(1));
+    let mut head = [0; HEADER];
+    skb.copy_out(0, &mut head);
+    let mut at = HEADER;
+    while at < skb.len() {
+        let mut bytes = vec![0; size.min(skb.len() - at)];
+        skb.copy_out(at, &mut bytes);
+        at += bytes.len();
+        let mut one = Skb::from_slice(&[&head[..], &bytes[..]].concat());
+        (one.rx, one.tstamp, one.ifindex, one.csum) = (skb.rx, skb.tstamp, skb.ifindex, Csum::Unnecessary);
+        each(one);
+    }
 }
 
 impl Proto for Udp {
@@ -137,7 +160,7 @@ impl Proto for Udp {
         if request == libc::FIONREAD {
             datagram::drop_bad(&mut sk.lock(), input::first_verified);
         }
-        datagram::ioctl(sk, request, input::HEADER)
+        datagram::ioctl(sk, request, HEADER)
     }
 
     fn setsockopt(&self, sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
@@ -276,8 +299,6 @@ impl Proto for Udp {
     }
 
     fn diag_destroy(&self, sk: SockRef<'_>, err: Error) -> Result<()> {
-        let mut g = sk.lock();
-        g.sock.report_error(err);
-        self.disconnect(&mut g)
+        datagram::abort(self, sk, err)
     }
 }

@@ -1,14 +1,15 @@
 //! UDP output: from the program's bytes to a datagram, or to a super-packet of several (UDP_SEGMENT). Above: `sendmsg`.
 //! Below: `ip::output`. Linux: udp_sendmsg, udp_push_pending_frames, udp_send_skb, udp_tunnel_xmit_skb.
 
-use super::{input::HEADER, private};
+use super::{HEADER, private};
 use crate::base::error::{Error, Result};
 use crate::base::hash::{Tuple, addr128};
 use crate::counters::Mib;
 use crate::ip::cork::Cork;
-use crate::ip::datagram::{self, Plan};
 use crate::ip::flowlabel;
+use crate::ip::plan::{self, Plan};
 use crate::ip::txcontrol;
+use crate::ip::{datagram, errors, kind};
 use crate::sock::addr::{AF_INET, AF_UNSPEC, unmap};
 use crate::sock::msg::{Control, MSG_PROBE, SendMsg};
 use crate::sock::proto::{SendSeveral, SockRef};
@@ -94,7 +95,7 @@ fn send_next(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, way: &mut Option<Way>
         Some(here) => here,
         None => {
             let to = destination(g, msg)?;
-            let plan = datagram::plan(g, to, &[], msg.flags)?;
+            let plan = plan::plan(g, to, &[], msg.flags)?;
             Way { name: msg.name, hash: flow_hash(g, &plan), plan }
         }
     };
@@ -130,7 +131,7 @@ fn send_one(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
         Some(p) => (p.plan, Some((p.payload, p.cork))),
         None => {
             let to = destination(g, msg)?;
-            let mut plan = datagram::plan(g, to, &msg.control, msg.flags)?;
+            let mut plan = plan::plan(g, to, &msg.control, msg.flags)?;
             // Of a corked datagram the first call decides it.
             plan.segment = plan.segment.or(Some(private(g)?.segment));
             (plan, None)
@@ -149,7 +150,7 @@ fn send_one(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     let corked = cork.is_some();
     let max = if plan.to.is_ipv4() { MAX_PAYLOAD.0 } else { MAX_PAYLOAD.1 - plan.headers_share() };
     if payload.len() + len > max {
-        datagram::local_too_long(g, plan.to, plan.dst.mtu);
+        errors::local_too_long(g, plan.to, plan.dst.mtu);
         return Err(Error::MsgSize);
     }
     let zerocopy = match msg.flags & libc::MSG_ZEROCOPY != 0 && g.common.zerocopy {
@@ -279,7 +280,7 @@ fn destination(g: &SockGuard<'_>, msg: &SendMsg<'_>) -> Result<SocketAddr> {
         Some(to) => flowlabel::of_name(&g.common, to),
         None if g.sock.state() != State::Established => return Err(Error::DestAddrReq),
         None => {
-            let peer = datagram::name_of(g.common.daddr, g.common.dport, g.common.bound_dev_if);
+            let peer = kind::name_of(g.common.daddr, g.common.dport, g.common.bound_dev_if);
             flowlabel::of_peer(&g.common, peer)
         }
     };
@@ -326,7 +327,7 @@ pub struct AsTold {
 
 /// Bytes that a datagram to `to` may have without being fragmented.
 pub fn mtu(g: &mut SockGuard<'_>, to: SocketAddr) -> Result<usize> {
-    let plan = datagram::plan(g, to, &[], 0)?;
+    let plan = plan::plan(g, to, &[], 0)?;
     let headers = HEADER + plan.headers_len() + if plan.to.is_ipv4() { ip::HEADER_LEN } else { ipv6::HEADER_LEN };
     Ok((plan.dst.mtu as usize).saturating_sub(headers))
 }
@@ -338,7 +339,7 @@ pub fn send_skb(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], told
     if to.port() == 0 {
         return Err(Error::Inval);
     }
-    let mut plan = datagram::plan(g, to, control, 0)?;
+    let mut plan = plan::plan(g, to, control, 0)?;
     let v4 = plan.to.is_ipv4();
     let max = if v4 { MAX_PAYLOAD.0 } else { MAX_PAYLOAD.1 - plan.headers_share() };
     let headers = HEADER + plan.headers_len() + if v4 { ip::HEADER_LEN } else { ipv6::HEADER_LEN };

@@ -9,6 +9,8 @@ use core::net::Ipv6Addr;
 use zerocopy::byteorder::big_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+/// Traffic class and flow label of the first word (IPV6_FLOWINFO_MASK).
+pub(crate) const FLOWINFO: u32 = 0xfff_ffff;
 /// Bytes of the fixed header.
 pub const HEADER_LEN: usize = 40;
 /// MTU that every IPv6 link supports (RFC 8200 §5).

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #define HOST4 "10.0.0.1"
@@ -53,18 +54,29 @@ static const char *const kernel_settings[][2] = {
 
 static int tun = -1;
 
-/* An address of IPv6 is tentative until a worker of the kernel has seen that it needs no detection of duplicates. */
-static void wait_for_address(void)
+/* An address of IPv6 is tentative until a worker of the kernel has seen that it needs no detection of duplicates, which
+ * it then says. `news`: a socket that hears it since before the address was added. */
+static void wait_for_address(int news)
 {
     struct sockaddr_in6 a = {.sin6_family = AF_INET6};
-    int s = socket(AF_INET6, SOCK_DGRAM, 0), tries = 0;
+    int s = socket(AF_INET6, SOCK_DGRAM, 0);
+    char message[4096];
     inet_pton(AF_INET6, HOST6, &a.sin6_addr);
-    while (bind(s, (struct sockaddr *)&a, sizeof a) == -1) {
-        if (++tries == 5000)
+    while (bind(s, (struct sockaddr *)&a, sizeof a) == -1)
+        if (recv(news, message, sizeof message, 0) == -1 && errno != ENOBUFS)
             give_up("the address of IPv6");
-        usleep(tries < 100 ? 50 : 1000);
-    }
     close(s);
+}
+
+/* A socket that hears of addresses of IPv6, for 30 seconds each. */
+static int address_news(void)
+{
+    struct sockaddr_nl of = {.nl_family = AF_NETLINK, .nl_groups = RTMGRP_IPV6_IFADDR};
+    struct timeval most = {.tv_sec = 30};
+    int s = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
+    if (bind(s, (struct sockaddr *)&of, sizeof of) == -1 || setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &most, sizeof most))
+        give_up("news of addresses");
+    return s;
 }
 
 /* Adds an address as ip-address(8) does. */
@@ -140,8 +152,10 @@ static void new_namespace(void)
     set_up("lo");
     set_up("tun0");
     add_address(AF_INET, HOST4, 24, (int)if_nametoindex("tun0"));
+    int news = address_news();
     add_address(AF_INET6, HOST6, 64, (int)if_nametoindex("tun0"));
-    wait_for_address();
+    wait_for_address(news);
+    close(news);
 }
 
 /* The device in memory: one packet to the host at a time, and a queue from it. */

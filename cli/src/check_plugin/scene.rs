@@ -13,7 +13,7 @@ use usersock::net::Socket;
 use usersock::sim::World;
 use usersock::sim::world::End;
 use usersock::sock::msg::{RecvMsg, SendMsg};
-use usersock::sock::proto::Listing;
+use usersock::sock::registry::Listing;
 use usersock::stack::Stack;
 use usersock_ffi::loader::{Loaded, TableKind};
 use usersock_ffi::plugin::packets_owned;

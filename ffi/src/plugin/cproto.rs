@@ -21,12 +21,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use usersock::counters::DropReason;
 use usersock::error::{Error, Result};
-use usersock::ip::{bind, datagram, sockopt, txcontrol};
-use usersock::sock::diag::Dumped;
+use usersock::ip::{bind, datagram, errors, sockopt, txcontrol};
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::sock::offload::Offload;
 use usersock::sock::packet::{IcmpError, PacketInfo};
-use usersock::sock::proto::{IpHandler, Module, Proto, ProtoAccounts, SockRef};
+use usersock::sock::proto::{Dumped, IpHandler, Module, Proto, ProtoAccounts, SockRef};
 use usersock::sock::skb::{HEAD, Skb};
 use usersock::sock::state::State;
 use usersock::sock::wait::Events;
@@ -252,7 +251,7 @@ impl Proto for ProtoReg {
     fn recvmsg(&self, sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
         let Some(f) = self.table.recvmsg else { return self.recvmsg_locked(&mut sk.lock(), msg) };
         if msg.flags & libc::MSG_ERRQUEUE != 0 {
-            return datagram::recv_error(&mut sk.lock(), msg);
+            return errors::recv_error(&mut sk.lock(), msg);
         }
         // SAFETY: see `init`.
         let n = unowned(sk, isize::MAX as usize, |s| unsafe { f(s, lend_recv(msg)) } as i64)?;
@@ -310,7 +309,7 @@ impl Proto for ProtoReg {
     fn recvmsg_locked(&self, sk: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
         let Some(f) = self.table.recvmsg_locked else { return Err(Error::OpNotSupp) };
         if msg.flags & libc::MSG_ERRQUEUE != 0 {
-            return datagram::recv_error(sk, msg);
+            return errors::recv_error(sk, msg);
         }
         // SAFETY: see `init`.
         let r = owned(sk, |o| unsafe { f(o, lend_recv(msg)) })?;

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use usersock::error::{Error, Result};
 use usersock::internal::sock::{AF_INET, unmap};
-use usersock::ip::datagram;
+use usersock::ip::kind;
 use usersock::sock::{SockGuard, flag};
 
 /// usk_sock_info_t.flags: no program has the sock, because its last descriptor is closed (SOCK_DEAD).
@@ -93,7 +93,7 @@ fn local_addr(g: &SockGuard<'_>) -> usk_addr_t {
 
 fn peer_addr(g: &SockGuard<'_>) -> Result<usk_addr_t> {
     let peer = peer(g)?;
-    Ok(datagram::name_of(peer.ip(), peer.port(), g.common.bound_dev_if).into())
+    Ok(kind::name_of(peer.ip(), peer.port(), g.common.bound_dev_if).into())
 }
 
 fn flags(g: &SockGuard<'_>) -> u32 {

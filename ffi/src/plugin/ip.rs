@@ -17,11 +17,11 @@ use std::ffi::{c_int, c_void};
 use std::net::{IpAddr, SocketAddr};
 use usersock::error::{Error, Result};
 use usersock::internal::wire::{ip, ipv6};
-use usersock::ip::datagram::Plan;
 use usersock::ip::icmp::{self, TransportError};
 use usersock::ip::output::{self, IpTx};
+use usersock::ip::plan::{self, Plan};
 use usersock::ip::source::LastSource;
-use usersock::ip::{datagram, exception, route, sockopt, source};
+use usersock::ip::{datagram, errors, exception, kind, route, sockopt, source};
 use usersock::sock::msg::Control;
 use usersock::sock::packet::{IcmpError, PacketInfo};
 use usersock::sock::skb::Skb;
@@ -87,7 +87,7 @@ fn source_of(g: &mut SockGuard<'_>, to: SocketAddr) -> Result<IpAddr> {
     if let Some(src) = source::known(g, to, last.as_ref()) {
         return Ok(src);
     }
-    let plan = datagram::plan(g, to, &[], 0)?;
+    let plan = plan::plan(g, to, &[], 0)?;
     let last = LastSource::of(g, to, &plan);
     if let Ok(p) = parts(g) {
         p.private.last_source = last;
@@ -105,7 +105,7 @@ pub unsafe extern "C" fn usk_path_mtu(o: *mut usk_owned_t) -> c_int {
         // SAFETY: owned, as the caller guarantees.
         let g = unsafe { guard(o) }?;
         let peer = peer(g)?;
-        let plan = datagram::plan(g, peer, &[], 0)?;
+        let plan = plan::plan(g, peer, &[], 0)?;
         Ok(plan.dst.mtu as c_int - ip_header(peer.is_ipv4()) as c_int)
     })
 }
@@ -158,7 +158,7 @@ fn plan(g: &mut SockGuard<'_>, to: SocketAddr, tx: Option<&usk_tx_info_t>) -> Re
     if let Some(tx) = tx {
         tx.ask(to.is_ipv4(), &mut control)?;
     }
-    datagram::plan(g, to, &control, flags)
+    plan::plan(g, to, &control, flags)
 }
 
 fn send(g: &mut SockGuard<'_>, mut skb: Skb, to: SocketAddr, tx: Option<&usk_tx_info_t>) -> Result<()> {
@@ -312,7 +312,7 @@ pub unsafe extern "C" fn usk_set_ecn(o: *mut usk_owned_t, ecn: c_int) -> c_int {
 }
 
 pub(super) fn addr_of(ip: IpAddr, ifindex: u32) -> usk_addr_t {
-    datagram::name_of(ip, 0, ifindex).into()
+    kind::name_of(ip, 0, ifindex).into()
 }
 
 pub(super) fn packet_info(info: &PacketInfo) -> usk_packet_info_t {
@@ -386,9 +386,9 @@ pub unsafe extern "C" fn usk_icmp_report(
         let (h, reported) = unsafe { (Handle::new(sk)?, obj(error.cast::<Reported>())?) };
         // SAFETY: what err was called for, while it runs.
         let e = unsafe { obj(reported.original.cast::<IcmpError<'_>>()) }?;
-        datagram::report(h.stack(), h.sock(), e, move |g, e| {
+        errors::report(h.stack(), h.sock(), e, move |g, e| {
             let payload = e.quoted.get(header..).unwrap_or_default();
-            datagram::icmp_error(g, e, datagram::name_of(e.dst, port, e.ifindex), payload);
+            errors::icmp_error(g, e, kind::name_of(e.dst, port, e.ifindex), payload);
         });
         Ok(0)
     })

@@ -16,7 +16,7 @@ use std::ffi::c_int;
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 use usersock::error::{Error, Result};
-use usersock::ip::datagram;
+use usersock::ip::plan;
 use usersock::sock::offload::{Join, MAX_HEADER, Offload, Piece, Pieces};
 use usersock::sock::skb::{Csum, GsoType, Skb};
 
@@ -73,7 +73,7 @@ pub unsafe extern "C" fn usk_gso_max(o: *mut usk_owned_t) -> c_int {
         // SAFETY: owned, as the caller guarantees.
         let g = unsafe { guard(o) }?;
         let peer = peer(g)?;
-        let plan = datagram::plan(g, peer, &[], 0)?;
+        let plan = plan::plan(g, peer, &[], 0)?;
         let headers = ip_header(peer.is_ipv4()) + plan.headers_len() + plan.options_len(g);
         let most = (plan.dst.dev.caps().gso_max_size as usize).min(usize::from(u16::MAX));
         Ok(most.saturating_sub(headers) as c_int)

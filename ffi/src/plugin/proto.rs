@@ -22,7 +22,8 @@ use std::sync::{Arc, OnceLock};
 use usersock::error::{Error, Result};
 use usersock::ip::port_table::PortTable;
 use usersock::sock::Sock;
-use usersock::sock::proto::{IpHandler, ProtoSwitch};
+use usersock::sock::proto::IpHandler;
+use usersock::sock::registry::ProtoSwitch;
 use usersock::sock::skb::HEAD;
 use usersock::stack::Stack;
 

@@ -23,7 +23,7 @@ use usersock::error::{Error, Result};
 use usersock::internal::inet;
 use usersock::internal::udp::{AsTold, Encap, mtu, send_skb, set_encap};
 use usersock::internal::wire::udp::HEADER_LEN;
-use usersock::ip::datagram;
+use usersock::ip::plan;
 use usersock::net::Socket;
 use usersock::sock::packet::{IcmpError, PacketInfo};
 use usersock::sock::proto::SockRef;
@@ -408,7 +408,7 @@ pub unsafe extern "C" fn usk_udp_source(udp: *mut usk_udp_t, to: *const usk_addr
         let to = to.map(|to| to.to_socket_addr()).transpose()?;
         *from = port.with(|g| {
             let ip = match to {
-                Some(to) => datagram::plan(g, to, &[], 0)?.src,
+                Some(to) => plan::plan(g, to, &[], 0)?.src,
                 None => g.common.rcv_saddr,
             };
             Ok(usk_addr_t::of(ip, g.common.sport))

@@ -1,4 +1,4 @@
-//! `usersock/core.h`, name by name: what each item does is said there.
+//! `usersock/core.h`, with sock.h, name by name: what each item does is said there.
 
 use std::ffi::{c_char, c_int, c_void};
 

@@ -1,4 +1,4 @@
-//! `usersock/proto.h`, name by name: what each item does is said there.
+//! `usersock/proto.h`, with ip.h, name by name: what each item does is said there.
 
 use super::core::*;
 use std::ffi::{c_char, c_int, c_ulong, c_void};

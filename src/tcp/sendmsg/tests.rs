@@ -4,9 +4,14 @@ use super::super::testing::{Bench, ISS, be_in};
 use super::super::{control, mtu, retransmit, xmit};
 use super::*;
 use crate::counters::Mib;
+use crate::device::link::LinkConfig;
+use crate::inet::Socket;
+use crate::sim::World;
 use crate::tcp::queue::Pos;
 use crate::wire::seq::SeqNum;
 use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 fn shape(seq: u32, len: usize, flags: &str) -> (u32, usize, String) {
     (seq, len, flags.to_string())
@@ -499,4 +504,34 @@ fn a_stamp_is_in_the_segment_of_its_byte_when_the_stack_cuts() {
         assert_eq!(at.iter().position(|s| *s), Some(found), "{key}");
         assert_eq!(at.iter().filter(|s| **s).count(), 1);
     }
+}
+
+/// Closing a socket in which other threads send destroys the connection under them, and with it what counts them.
+#[test]
+fn senders_that_sleep_are_counted_until_the_connection_is_destroyed_under_them() {
+    let world = Arc::new(World::new(1));
+    let [(a, _), (b, end)] = world.two(&LinkConfig::default()).unwrap();
+    let open = |stack| Socket::new(stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
+    let (listener, s) = (open(&b), Arc::new(open(&a)));
+    let to = SocketAddr::new(end.v4.into(), 80);
+    listener.bind(to).unwrap();
+    listener.listen(1).unwrap();
+    s.connect(Some(to)).unwrap();
+    let sock = s.sock().clone();
+    let pending = || Cx::new(&mut sock.lock(&a)).unwrap().tp.write_pending;
+    let sends = || {
+        let s = s.clone();
+        let run = move || {
+            let sent = s.sendmsg(&mut SendMsg::new(&[IoSlice::new(&[7; 8 << 20])], libc::MSG_NOSIGNAL));
+            assert_ne!(sent, Ok(8 << 20));
+        };
+        world.spawn(world.now(), run).unwrap()
+    };
+    let threads = [sends(), sends()];
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(pending(), 2);
+    s.setsockopt(libc::SOL_SOCKET, libc::SO_LINGER, &[1i32, 0].map(i32::to_ne_bytes).concat()).unwrap();
+    s.close();
+    threads.iter().for_each(|t| world.join(t).unwrap());
+    assert_eq!((sock.state(), pending()), (State::Close, 0));
 }

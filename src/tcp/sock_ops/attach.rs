@@ -6,24 +6,13 @@
 use super::ctx::refresh;
 use super::registry::{Hook, Refused};
 use super::scope::Scope;
-use super::{Ends, HookCx, HookSlot};
+use super::{Ends, Has, HookCx, HookSlot};
 use crate::base::error::Error;
 use crate::sock::Sock;
 use crate::sock::state::State;
 use crate::stack::Stack;
 use crate::tcp::tcb::{Cx, TcpSock};
 use std::sync::Arc;
-
-/// Why a sock has a hook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Has {
-    /// All socks have it.
-    AsAll,
-    /// A filter chose it when the connection began: for as long as the connection.
-    ByFilter,
-    /// It was attached, here or to the listener: until it is detached.
-    Attached,
-}
 
 /// The hooks that a request has, of those that not all have: ids.
 pub(in super::super) type Chosen = Option<Box<[u64]>>;

@@ -4,8 +4,7 @@
 use super::super::cong;
 use super::super::tcb::{Cx, TcpSock};
 use super::super::{rtt, timer};
-use super::attach::Has;
-use super::{Ends, HookSlot, cb};
+use super::{Ends, Has, HookSlot, cb};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::sock::Sock;

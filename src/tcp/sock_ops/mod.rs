@@ -173,12 +173,23 @@ pub trait SockOps: Send + Sync + 'static {
     fn write_hdr_opt(&self, sk: &mut HookCx<'_>, seg: &HdrSeg<'_>, out: &mut HdrWriter<'_>) {}
 }
 
+/// Why a sock has a hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Has {
+    /// All socks have it.
+    AsAll,
+    /// A filter chose it when the connection began: for as long as the connection.
+    ByFilter,
+    /// It was attached, here or to the listener: until it is detached.
+    Attached,
+}
+
 /// State of a hook on a sock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HookSlot {
     id: u64,
     flags: u8,
-    has: attach::Has,
+    has: Has,
     value: u64,
 }
 
