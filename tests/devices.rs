@@ -223,6 +223,40 @@ fn every_queue_of_a_device_sends_and_together_they_receive_everything() {
 }
 
 #[test]
+fn the_kernel_answers_the_first_packet_of_a_device_that_was_up_before_it_was_opened() {
+    if !in_namespace("the_kernel_answers_the_first_packet_of_a_device_that_was_up_before_it_was_opened", Needs::Tun) {
+        return;
+    }
+    ip("tuntap add dev early0 mode tun");
+    ip("addr add 10.9.0.1/24 dev early0");
+    ip("link set early0 up");
+    // Each time it is closed it loses its carrier.
+    for round in 0..20 {
+        let t = Tun::open("early0", 1, false).unwrap();
+        assert!(matches!(t.xmit(0, Instant::ZERO, syn(1024 + round)), Xmit::Sent));
+        let mut resets = 0;
+        t.recv(0, Instant::ZERO, 100, &mut |s| resets += usize::from(s.to_vec()[9] == 6)).unwrap();
+        assert_eq!(resets, 1, "{round}");
+    }
+}
+
+/// A SYN from 10.9.0.2 to a port on which nobody listens.
+fn syn(from: u16) -> Skb {
+    let mut p = datagram(9, &[0; 12]).to_vec();
+    p[9] = 6;
+    p[10..12].fill(0);
+    let sum = checksum::finish(checksum::sum(&p[..20], 0));
+    p[10..12].copy_from_slice(&sum.to_be_bytes());
+    p[20..22].copy_from_slice(&from.to_be_bytes());
+    p[24..].copy_from_slice(&[0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0]);
+    let pseudo = checksum::sum(&p[12..20], 6 + 20);
+    p[36..38].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
+    let mut skb = Skb::from_slice(&p);
+    skb.csum = Csum::Partial { start: 20, offset: 16 };
+    skb
+}
+
+#[test]
 fn opening_what_is_no_tun_device_or_is_taken_says_why() {
     if !in_namespace("opening_what_is_no_tun_device_or_is_taken_says_why", Needs::Tun) {
         return;

@@ -49,6 +49,8 @@ impl Tun {
         if up {
             netdev::set_up(&name)?;
         }
+        // A kernel that cannot do it at once does it soon.
+        let _ = netdev::settle_carrier(&name);
         let mtu = AtomicU32::new(netdev::mtu(&name)?);
         let queue = |q: netdev::TunQueue| Queue { fd: q.fd, rx: Mutex::new(RxBuf::new(true)), stats: Stats::default() };
         let ifindex = netdev::index(&name)?;

@@ -144,6 +144,22 @@ pub(crate) fn set_up(name: &str) -> io::Result<()> {
     req.ioctl(fd.raw(), libc::SIOCSIFFLAGS)
 }
 
+/// Has the kernel act upon a change of an interface's carrier now. It notices in a work queue that a TUN device which
+/// was up has got its first queue, and until then drops what it sends by the device: the answer to our first packet.
+/// Asked for the link's state it does that first (linkwatch_sync_dev, in ETHTOOL_GLINK since Linux 6.8). No privilege
+/// is needed. ENODEV, EOPNOTSUPP.
+pub(crate) fn settle_carrier(name: &str) -> io::Result<()> {
+    const ETHTOOL_GLINK: u32 = 0xa;
+    // struct ethtool_value: command, answer.
+    let mut value = [ETHTOOL_GLINK, 0];
+    let mut req = IfReq::new(name)?;
+    req.set(&value.as_mut_ptr().expose_provenance().to_ne_bytes());
+    let (fd, request) = (control()?, libc::SIOCETHTOOL);
+    // SAFETY: the kernel reads a struct ifreq, and behind its pointer reads and writes a struct ethtool_value; both
+    // outlive the call.
+    retry(|| unsafe { syscall!(libc::SYS_ioctl, fd.raw(), request, req.0.as_mut_ptr()) }).map(drop)
+}
+
 /// Index of an interface. ENODEV.
 pub(crate) fn index(name: &str) -> io::Result<u32> {
     get(name, libc::SIOCGIFINDEX).map(|v| i32::from_ne_bytes(v).max(0) as u32)
