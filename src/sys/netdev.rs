@@ -17,6 +17,7 @@ const TUNSETIFF: u64 = 0x4004_54ca;
 const TUNGETIFF: u64 = 0x8004_54d2;
 const TUNSETOFFLOAD: u64 = 0x4004_54d0;
 const TUNSETVNETHDRSZ: u64 = 0x4004_54d8;
+const TUNSETSTEERINGEBPF: u64 = 0x8004_54e0;
 const TUN_F_CSUM: u64 = 0x01;
 const TUN_F_TSO4: u64 = 0x02;
 const TUN_F_TSO6: u64 = 0x04;
@@ -103,6 +104,14 @@ pub(crate) fn open_tun(name: &str, multi_queue: bool) -> io::Result<TunQueue> {
         offload(tso)?;
     }
     Ok(TunQueue { fd, name, multi_queue: flags & mq != 0, uso })
+}
+
+/// Has a program of bpf(2) choose the queue of each packet that comes from the TUN device whose queue `fd` is; None: the
+/// kernel chooses again. EINVAL, ENOTTY before Linux 4.16.
+pub(crate) fn set_steering(fd: &Fd, program: Option<&Fd>) -> io::Result<()> {
+    let program = program.map_or(-1, Fd::raw);
+    // SAFETY: TUNSETSTEERINGEBPF reads an int.
+    retry(|| unsafe { syscall!(libc::SYS_ioctl, fd.raw(), TUNSETSTEERINGEBPF, &raw const program) }).map(drop)
 }
 
 /// A socket for interface ioctls.
