@@ -43,8 +43,7 @@ const EMPTY_MAX: usize = if cfg!(test) { 4 } else { 1024 };
 const FREE: u16 = SOON + 1;
 
 /// Identifies an armed timer. An id becomes stale when its timer fires or is cancelled, and then has no effect; it
-/// would match again only after 2^21 timers in the same node, which are its owner's calls or take that many of others
-/// between its firing and its handler.
+/// would match again only after 2^21 timers in the same node.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct TimerId {
     index: u32,

@@ -1,9 +1,9 @@
 //! On which queue of a TUN device the kernel returns a flow's packets: that of the thread which sends for it, from the
 //! flow's first packet on. By itself the kernel notes the queue of a flow's last packet behind the processing of that
 //! packet, so that its answer to the first one comes by any queue, and it notes 4,096 flows of the last three seconds
-//! at most (tun_flow_update, MAX_TAP_FLOWS). Here a program of ours chooses (TUNSETSTEERINGEBPF), from a table of queues
-//! in which the device writes before it sends: [`index`] of a packet is where its flow is, and that of the packets back.
-//! Without CAP_BPF it stays as it is by itself. Above: `tun`. Below: `sys::bpf`.
+//! at most (tun_flow_update, MAX_TAP_FLOWS). Here a program of ours chooses (TUNSETSTEERINGEBPF), from a table of
+//! queues in which the device writes before it sends: [`index`] of a packet is the place of its flow, in either
+//! direction. Without CAP_BPF the kernel chooses. Above: `tun`. Below: `sys::bpf`.
 
 use crate::sys::bpf::{self, Insn, Table};
 use crate::sys::fd::Fd;
