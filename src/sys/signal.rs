@@ -44,7 +44,7 @@ thread_local! {
 }
 
 /// Of so many sleeps one reads the handlers, of which a library is not told.
-const SLEEPS_PER_LOOK: u32 = 256;
+const SLEEPS_PER_LOOK: u32 = 1024;
 
 /// Handlers that ran in a thread, as far as it is told ([`note_handler`]): bits of `Block::handled`.
 mod handled {
