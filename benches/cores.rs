@@ -304,8 +304,8 @@ fn tun(b: &mut Bench, report: &mut Report) -> Result<(), String> {
     };
     let ours = build("tun=usk2,addr=10.99.5.2/24,queues=2")?;
     space::ip("addr add 10.99.5.1/24 dev usk2")?;
-    // What one thread is best with: where the stack may not tell the kernel a flow's queue (it takes CAP_BPF), the answer
-    // to a connection's first packet comes by any, and a thread alone would wait for those of the other.
+    // What one thread is best with: where the stack may not tell the kernel a flow's queue (it takes CAP_BPF), packets
+    // come by any, and a thread alone would wait for those of the other.
     let one_queue = build("tun=usk3,addr=10.99.7.2/24")?;
     space::ip("addr add 10.99.7.1/24 dev usk3")?;
     let peer = Peer::at(["veth2", "veth3"], FAR)?;

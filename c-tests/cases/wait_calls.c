@@ -133,9 +133,10 @@ static void program(bool mixed)
 }
 
 /* Where there are handlers a call that they end has signals blocked but in its sleep: two calls more. Now and then it
- * looks for handlers, once in these requests at most. Other slack is for a client that acknowledges an answer by itself, before its next request, for the library's attempts
- * to read a second packet, and on a busy machine for packets that the library's own thread receives: then this one
- * makes fewer waits and reads, or hands the device over (an eventfd is written and read). */
+ * looks for handlers, once in these requests at most. Other slack is for a client that acknowledges an answer by
+ * itself, before its next request, for the library's attempts to read a second packet, and on a busy machine for
+ * packets that the library's own thread receives: then this one makes fewer waits and reads, or hands the device over
+ * (an eventfd is written and read). */
 static void check(const char *way, const int *calls, bool handlers)
 {
     enum { MOST = REQUESTS + REQUESTS / 4, SIGNALS = 64 };

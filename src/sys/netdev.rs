@@ -106,8 +106,8 @@ pub(crate) fn open_tun(name: &str, multi_queue: bool) -> io::Result<TunQueue> {
     Ok(TunQueue { fd, name, multi_queue: flags & mq != 0, uso })
 }
 
-/// Has a program of bpf(2) choose the queue of each packet that comes from the TUN device whose queue `fd` is; None: the
-/// kernel chooses again. EINVAL, ENOTTY before Linux 4.16.
+/// Has a program of bpf(2) choose the queue of each packet that comes from the TUN device whose queue `fd` is; None:
+/// the kernel chooses again. EINVAL, ENOTTY before Linux 4.16.
 pub(crate) fn set_steering(fd: &Fd, program: Option<&Fd>) -> io::Result<()> {
     let program = program.map_or(-1, Fd::raw);
     // SAFETY: TUNSETSTEERINGEBPF reads an int.
