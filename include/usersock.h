@@ -361,7 +361,7 @@ ptrdiff_t usk_recvmsg(int fd, struct msghdr *hdr, int flags);
 
 /*
  As recvmmsg(2): MSG_WAITFORONE waits only for the first message; the timeout is checked between messages, as in
- Linux.
+ Linux, and what the last one left of it is written back.
  Requires: `vec` is `count` mmsghdrs, each as for recvmsg(2); `timeout` is null or a timespec.
  */
 int usk_recvmmsg(int fd,

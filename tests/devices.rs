@@ -223,6 +223,78 @@ fn every_queue_of_a_device_sends_and_together_they_receive_everything() {
 }
 
 #[test]
+fn the_kernel_answers_the_first_packet_of_a_device_that_was_up_before_it_was_opened() {
+    if !in_namespace("the_kernel_answers_the_first_packet_of_a_device_that_was_up_before_it_was_opened", Needs::Tun) {
+        return;
+    }
+    ip("tuntap add dev early0 mode tun");
+    ip("addr add 10.9.0.1/24 dev early0");
+    ip("link set early0 up");
+    // Each time it is closed it loses its carrier.
+    for round in 0..20 {
+        let t = Tun::open("early0", 1, false).unwrap();
+        assert!(matches!(t.xmit(0, Instant::ZERO, syn(1024 + round)), Xmit::Sent));
+        let mut resets = 0;
+        t.recv(0, Instant::ZERO, 100, &mut |s| resets += usize::from(s.to_vec()[9] == 6)).unwrap();
+        assert_eq!(resets, 1, "{round}");
+    }
+}
+
+/// Whether this process may load programs of bpf(2): CAP_BPF counts in the machine's first user namespace only.
+fn has_cap_bpf() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let caps = status.lines().find_map(|l| l.strip_prefix("CapEff:")).unwrap();
+    let first = std::fs::read_to_string("/proc/self/uid_map").unwrap().trim_end().ends_with("4294967295");
+    first && u64::from_str_radix(caps.trim(), 16).unwrap() & 1 << 39 != 0
+}
+
+/// A SYN from 10.9.0.2 to a port on which nobody listens.
+fn syn(from: u16) -> Skb {
+    let mut p = datagram(9, &[0; 12]).to_vec();
+    p[9] = 6;
+    p[10..12].fill(0);
+    let sum = checksum::finish(checksum::sum(&p[..20], 0));
+    p[10..12].copy_from_slice(&sum.to_be_bytes());
+    p[20..22].copy_from_slice(&from.to_be_bytes());
+    p[24..].copy_from_slice(&[0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0]);
+    let pseudo = checksum::sum(&p[12..20], 6 + 20);
+    p[36..38].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
+    let mut skb = Skb::from_slice(&p);
+    skb.csum = Csum::Partial { start: 20, offset: 16 };
+    skb
+}
+
+#[test]
+fn the_answer_to_a_flows_first_packet_comes_by_the_queue_that_this_was_sent_by() {
+    if !in_namespace("the_answer_to_a_flows_first_packet_comes_by_the_queue_that_this_was_sent_by", Needs::Tun) {
+        return;
+    }
+    if !has_cap_bpf() {
+        println!("SKIP the_answer_to_a_flows_first_packet_comes_by_the_queue_that_this_was_sent_by: no CAP_BPF");
+        return;
+    }
+    let t = tun(3);
+    // More flows than the kernel notes by itself.
+    for round in 0..5000 {
+        let (q, port) = (round * 7 % 3, 1024 + round);
+        assert!(matches!(t.xmit(q, Instant::ZERO, syn(port)), Xmit::Sent));
+        let mut resets = Vec::new();
+        for of in 0..3 {
+            let mut reset = |s: Skb| {
+                let p = s.to_vec();
+                let to = u16::from_be_bytes([p[22], p[23]]);
+                if (p[0], p[9], to) == (0x45, 6, port) {
+                    assert_eq!(p[33] & 4, 4, "{p:02x?}");
+                    resets.push(of);
+                }
+            };
+            t.recv(of, Instant::ZERO, 100, &mut reset).unwrap();
+        }
+        assert_eq!(resets, [q], "{round}");
+    }
+}
+
+#[test]
 fn opening_what_is_no_tun_device_or_is_taken_says_why() {
     if !in_namespace("opening_what_is_no_tun_device_or_is_taken_says_why", Needs::Tun) {
         return;

@@ -84,9 +84,50 @@ static void many_messages(void)
     close_pair(fd);
 }
 
+/* What is left of the timeout is written back behind the last message, and nothing when there was none. */
+static void time_left(void)
+{
+    int fd[2];
+    udp_pair(AF_INET, fd);
+    char bytes[3];
+    struct iovec iov[3];
+    struct mmsghdr m[3];
+    memset(m, 0, sizeof m);
+    for (int i = 0; i < 3; i++) {
+        iov[i] = (struct iovec){&bytes[i], 1};
+        m[i].msg_hdr = (struct msghdr){.msg_iov = &iov[i], .msg_iovlen = 1};
+    }
+    struct timespec t = {1000, 0};
+    ERR(usk_recvmmsg(fd[1], m, 3, MSG_DONTWAIT, &t), EAGAIN);
+    EQ(t.tv_sec, 1000);
+    EQ(t.tv_nsec, 0);
+    EQ(usk_recvmmsg(fd[1], m, 0, MSG_DONTWAIT, &t), 0);
+    EQ(t.tv_sec, 1000);
+    for (int all = 0; all < 2; all++) {
+        EQ(usk_sendmmsg(fd[0], m, 2 + all, 0), 2 + all);
+        await(fd[1], POLLIN);
+        t = (struct timespec){1000, 0};
+        EQ(usk_recvmmsg(fd[1], m, 3, MSG_DONTWAIT, &t), 2 + all);
+        CHECK(t.tv_sec < 1000 && t.tv_sec >= 0 && (t.tv_sec > 0 || t.tv_nsec > 0));
+    }
+    /* None is left behind the first message. */
+    EQ(usk_sendmmsg(fd[0], m, 2, 0), 2);
+    await(fd[1], POLLIN);
+    t = (struct timespec){0, 0};
+    EQ(usk_recvmmsg(fd[1], m, 3, MSG_DONTWAIT, &t), 1);
+    EQ(t.tv_sec, 0);
+    EQ(t.tv_nsec, 0);
+    t = (struct timespec){0, 1};
+    EQ(usk_recvmmsg(fd[1], m, 3, MSG_DONTWAIT, &t), 1);
+    EQ(t.tv_sec, 0);
+    EQ(t.tv_nsec, 0);
+    close_pair(fd);
+}
+
 int main(void)
 {
     begin("mmsg");
+    time_left();
     errors_of_messages();
     many_messages();
     int fd[2];

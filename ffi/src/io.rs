@@ -491,6 +491,8 @@ struct Receiving<'a> {
     flags: c_int,
     /// When its time is over, which is looked at behind a message.
     limit: Option<Instant>,
+    /// How much of it was left behind the last message.
+    left: Duration,
     received: usize,
     /// No more are received: why, unless it is the time.
     over: Option<Result<()>>,
@@ -511,7 +513,10 @@ impl Receiving<'_> {
                 Err(e) => return self.over = Some(Err(e)),
             };
             self.received += 1;
-            let late = self.limit.is_some_and(|limit| self.s.stack().now() >= limit);
+            let late = self.limit.is_some_and(|limit| {
+                self.left = limit.saturating_sub(self.s.stack().now());
+                self.left.is_zero()
+            });
             // Urgent data ends the call (do_recvmmsg).
             if late || out_flags & libc::MSG_OOB != 0 {
                 return self.over = Some(Ok(()));
@@ -520,7 +525,7 @@ impl Receiving<'_> {
     }
 
     /// Receives them; `asked`: the call's flags.
-    fn run(mut self, asked: c_int) -> Result<c_int> {
+    fn run(&mut self, asked: c_int) -> Result<c_int> {
         // The first one waits, and is restarted, as one of recvmsg(2).
         self.next(1, |msg| self.s.recvmsg(msg));
         if asked & libc::MSG_WAITFORONE != 0 {
@@ -541,7 +546,7 @@ impl Receiving<'_> {
 }
 
 /// As recvmmsg(2): MSG_WAITFORONE waits only for the first message; the timeout is checked between messages, as in
-/// Linux.
+/// Linux, and what the last one left of it is written back.
 /// # Safety
 /// `vec` is `count` mmsghdrs, each as for recvmsg(2); `timeout` is null or a timespec.
 #[unsafe(no_mangle)]
@@ -580,6 +585,14 @@ pub unsafe extern "C-unwind" fn usk_recvmmsg(
         let count = count.min(1024) as usize;
         let flags_now = flags & !libc::MSG_WAITFORONE;
         // SAFETY of what it does: the caller vouches for the messages.
-        Receiving { s: &s, vec, count, flags: flags_now, limit, received: 0, over: None }.run(flags)
+        let mut all =
+            Receiving { s: &s, vec, count, flags: flags_now, limit, left: Duration::ZERO, received: 0, over: None };
+        let received = all.run(flags)?;
+        if received > 0 && !timeout.is_null() {
+            // SAFETY: the caller vouches for `timeout`.
+            let t = unsafe { ptr::value_mut(timeout) }?;
+            (t.tv_sec, t.tv_nsec) = (all.left.as_secs() as i64, all.left.subsec_nanos().into());
+        }
+        Ok(received)
     })
 }

@@ -3,7 +3,7 @@
 
 use crate::sys::fd::EventFd;
 use crate::sys::poll::{PollFd, poll};
-use crate::sys::signal::{Hold, sleep_mask};
+use crate::sys::signal::{Hold, only_in_sleep, sleep_mask};
 use crate::sys::{fork, futex};
 use smallvec::SmallVec;
 use std::cell::RefCell;
@@ -143,6 +143,7 @@ impl Waiter {
     /// Sleeps until woken, nudged, a descriptor of `fds` is ready, `timeout` expires or a signal was handled. Only the
     /// waiter's own thread calls it. On return `fds` may have the eventfd appended.
     pub(crate) fn sleep(&self, fds: &mut PollSet, timeout: Option<Duration>) -> Slept {
+        only_in_sleep();
         let hold = Hold::new();
         if fds.is_empty() && hold.is_none() && sleep_mask().is_none() {
             return self.park(timeout);

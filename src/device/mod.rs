@@ -56,6 +56,7 @@
 //! | `netdev` | a device as part of a stack |
 //! | `packet` | AF_PACKET |
 //! | `pcap` | capture, around any device |
+//! | `steering` | on which of its queues a TUN device returns a flow's packets |
 //! | `tun` | TUN |
 //! | `turn` | which thread receives from a queue |
 //! | `types` | plug-in kinds of devices |
@@ -71,6 +72,7 @@ pub mod loopback;
 pub mod netdev;
 pub mod packet;
 pub mod pcap;
+mod steering;
 pub mod tun;
 mod turn;
 pub mod types;

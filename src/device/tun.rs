@@ -5,6 +5,7 @@
 //! for a single one), since the kernel's copy is most of it: that is not worth a second way to wait. In the kernel:
 //! drivers/net/tun.c.
 
+use super::steering::Steering;
 use super::vnet::{self, RxBuf, Stats};
 use super::{Caps, DevStats, Device, LinkType, Xmit};
 use crate::base::env::Instant;
@@ -30,6 +31,8 @@ pub struct Tun {
     mtu: AtomicU32,
     uso: bool,
     queues: Vec<Queue>,
+    /// With several queues: the kernel returns a flow's packets on the queue that it is sent by.
+    steering: Option<Steering>,
 }
 
 impl Tun {
@@ -49,10 +52,18 @@ impl Tun {
         if up {
             netdev::set_up(&name)?;
         }
+        // A kernel that cannot do it at once does it soon.
+        let _ = netdev::settle_carrier(&name);
         let mtu = AtomicU32::new(netdev::mtu(&name)?);
         let queue = |q: netdev::TunQueue| Queue { fd: q.fd, rx: Mutex::new(RxBuf::new(true)), stats: Stats::default() };
         let ifindex = netdev::index(&name)?;
-        Ok(Tun { name, ifindex, mtu, uso, queues: list.into_iter().map(queue).collect() })
+        let queues: Vec<Queue> = list.into_iter().map(queue).collect();
+        // Refused to who has no CAP_BPF.
+        let steering = match &queues[..] {
+            [first, _, ..] => Steering::attach(&first.fd, queues.len()).ok(),
+            _ => None,
+        };
+        Ok(Tun { name, ifindex, mtu, uso, queues, steering })
     }
 
     /// Sets the MTU of the interface, in bytes, and of this end; one that it has needs no privilege. EPERM, EINVAL.
@@ -62,6 +73,15 @@ impl Tun {
         }
         self.mtu.store(mtu, Ordering::Relaxed);
         Ok(())
+    }
+}
+
+impl Drop for Tun {
+    /// A device that lasts returns to the kernel's own way.
+    fn drop(&mut self) {
+        if let (Some(_), Some(first)) = (&self.steering, self.queues.first()) {
+            let _ = netdev::set_steering(&first.fd, None);
+        }
     }
 }
 
@@ -99,6 +119,9 @@ impl Device for Tun {
         let Some(q) = self.queues.get(usize::from(queue)) else {
             return Xmit::Dropped(io::Error::from_raw_os_error(libc::ENODEV));
         };
+        if let Some(steering) = &self.steering {
+            steering.note(skb.linear(), queue);
+        }
         vnet::xmit(&q.fd, true, 0, skb, &q.stats)
     }
 

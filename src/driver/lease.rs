@@ -17,7 +17,7 @@
 //!
 //! A thread that waits while another holds the lease is woken by it when its packets come, which costs two context
 //! switches; so the lease moves to the threads whose packets come ([`FOREIGN`]), and is offered to those whose packets
-//! came lately ([`RECENT`]). What the holder does is in `hold`.
+//! came lately ([`RECENT`]). What the holder does is in `hold`; `loan` is about queues that no thread waits in.
 //!
 //! After fork(2) the stack belongs to the parent alone (`Stack::is_inherited`): no thread of the child waits for it or
 //! works for it.
@@ -87,6 +87,7 @@ struct Shard {
     /// Used by the holder alone.
     burst: Mutex<Burst>,
     eager: Mutex<Eager>,
+    strays: Strays,
     /// Packets that holders have received.
     packets: AtomicU64,
 }
@@ -104,6 +105,10 @@ struct State {
     holder: Option<Arc<Waiter>>,
     /// Threads that wait without the lease, longest first.
     parked: VecDeque<Parked>,
+    /// The holder is a thread that has another lease of its own (`loan`).
+    lent: bool,
+    /// One would borrow the lease from the background thread.
+    wanted: bool,
     /// The parked thread that the holder is to pass the lease to.
     heir: Option<Arc<Waiter>>,
     /// How often others began to wait during this hold, and `Shard::packets` when that was first counted.
@@ -157,7 +162,7 @@ impl Runner for Lease {
             }
             if shard.acquire(waiter) {
                 let mut urgent = true;
-                let woken = shard.hold(stack, i, shared.shards.len(), waiter, deadline, extra, &mut urgent);
+                let woken = shard.hold(stack, i, &shared.shards, waiter, deadline, extra, &mut urgent);
                 if let Some(woken) = woken {
                     shard.release(urgent, &*stack.clock);
                     return woken;
@@ -214,10 +219,10 @@ impl Runner for Lease {
         for shard in &shared.shards {
             match shard.sleep_until.load(Ordering::SeqCst) {
                 // Awake: the holder checks the deadlines before it sleeps. Free: the timer checks them. With a single
-                // lease there is nothing to do; with several, one free lease does not mean that the other holders wake
-                // in time.
+                // lease there is nothing to do; with several, one that is free or on loan does not mean that the other
+                // holders wake in time.
                 0 => {
-                    if shared.shards.len() == 1 || shard.state.lock().holder.is_some() {
+                    if shared.shards.len() == 1 || shard.state.lock().is_served() {
                         return;
                     }
                 }
@@ -331,6 +336,11 @@ enum Check {
 }
 
 impl State {
+    /// A thread that has no other lease of its own holds it.
+    fn is_served(&self) -> bool {
+        self.holder.is_some() && !self.lent
+    }
+
     /// The parked thread that is offered the lease after a release. Where releases are frequent, only one that began to
     /// wait lately: to wake a thread whose packets are rare, for each request of another, would cost more than the
     /// request, and should a packet for it come, the background thread's next check offers it the lease.
@@ -358,8 +368,15 @@ impl Shard {
             timer: TimerFd::new().ok(),
             burst: Mutex::default(),
             eager: Mutex::new(Eager::new(std::thread::available_parallelism().map_or(1, |n| n.get()))),
+            strays: Strays::default(),
             packets: AtomicU64::new(0),
         }
+    }
+
+    /// A thread waits for a lease that the background thread holds.
+    fn is_wanted(&self) -> bool {
+        let s = self.state.lock();
+        s.wanted || !s.parked.is_empty()
     }
 
     /// Takes the lease for a thread of the program, or queues the thread for it.
@@ -367,11 +384,11 @@ impl Shard {
         let mut s = self.state.lock();
         let nudged = waiter.take_nudge();
         let holder = match &s.holder {
-            Some(holder) if !Arc::ptr_eq(holder, waiter) => holder.clone(),
-            // Free, or passed to this thread.
+            Some(holder) if !Arc::ptr_eq(holder, waiter) && !s.lent => holder.clone(),
+            // Free, on loan, or passed to this thread.
             _ => {
                 s.parked.retain(|p| !Arc::ptr_eq(&p.waiter, waiter));
-                s.holder = Some(waiter.clone());
+                (s.holder, s.lent) = (Some(waiter.clone()), false);
                 (s.heir, s.foreign) = (None, 0);
                 if nudged {
                     s.vain = 0;
@@ -426,8 +443,8 @@ impl Shard {
     /// check, and waking another thread for them would cost two context switches in each exchange between two threads.
     fn release(&self, urgent: bool, clock: &dyn Clock) {
         let mut s = self.state.lock();
-        s.holder = None;
-        s.heir = None;
+        (s.holder, s.heir) = (None, None);
+        (s.lent, s.wanted) = (false, false);
         s.releases += 1;
         let next = if urgent && s.vain < VAIN { s.next(clock) } else { None };
         let rested = !std::mem::replace(&mut s.checked, true);
@@ -512,6 +529,8 @@ impl Shard {
 }
 
 mod hold;
+mod loan;
 use hold::gather;
+use loan::Strays;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `bpf` | programs that the kernel runs on packets, and tables of theirs |
 //! | `cancel`, `signal` | waits that pthread_cancel(3) ends; SA_RESTART, and signal masks of sleeps |
 //! | `fd`, `poll` | descriptors: read, write; eventfd, epoll and timerfd; poll(2) |
 //! | `fork`, `owner`, `kept` | detecting fork(2); a value with one owner; a pointer that is recycled when dropped |
@@ -21,6 +22,7 @@
 //! | `unix` | local stream sockets; what runs at exit |
 #![allow(unsafe_code)]
 
+pub(crate) mod bpf;
 pub(crate) mod cancel;
 pub(crate) mod fd;
 pub(crate) mod fork;

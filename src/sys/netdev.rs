@@ -17,6 +17,7 @@ const TUNSETIFF: u64 = 0x4004_54ca;
 const TUNGETIFF: u64 = 0x8004_54d2;
 const TUNSETOFFLOAD: u64 = 0x4004_54d0;
 const TUNSETVNETHDRSZ: u64 = 0x4004_54d8;
+const TUNSETSTEERINGEBPF: u64 = 0x8004_54e0;
 const TUN_F_CSUM: u64 = 0x01;
 const TUN_F_TSO4: u64 = 0x02;
 const TUN_F_TSO6: u64 = 0x04;
@@ -105,6 +106,14 @@ pub(crate) fn open_tun(name: &str, multi_queue: bool) -> io::Result<TunQueue> {
     Ok(TunQueue { fd, name, multi_queue: flags & mq != 0, uso })
 }
 
+/// Has a program of bpf(2) choose the queue of each packet that comes from the TUN device whose queue `fd` is; None:
+/// the kernel chooses again. EINVAL, ENOTTY before Linux 4.16.
+pub(crate) fn set_steering(fd: &Fd, program: Option<&Fd>) -> io::Result<()> {
+    let program = program.map_or(-1, Fd::raw);
+    // SAFETY: TUNSETSTEERINGEBPF reads an int.
+    retry(|| unsafe { syscall!(libc::SYS_ioctl, fd.raw(), TUNSETSTEERINGEBPF, &raw const program) }).map(drop)
+}
+
 /// A socket for interface ioctls.
 fn control() -> io::Result<Fd> {
     // SAFETY: socket takes three numbers.
@@ -142,6 +151,22 @@ pub(crate) fn set_up(name: &str) -> io::Result<()> {
     let flags = flags | libc::IFF_UP as i16;
     req.set(&flags.to_ne_bytes());
     req.ioctl(fd.raw(), libc::SIOCSIFFLAGS)
+}
+
+/// Has the kernel act upon a change of an interface's carrier now. It notices in a work queue that a TUN device which
+/// was up has got its first queue, and until then drops what it sends by the device: the answer to our first packet.
+/// Asked for the link's state it does that first (linkwatch_sync_dev, in ETHTOOL_GLINK since Linux 6.8). No privilege
+/// is needed. ENODEV, EOPNOTSUPP.
+pub(crate) fn settle_carrier(name: &str) -> io::Result<()> {
+    const ETHTOOL_GLINK: u32 = 0xa;
+    // struct ethtool_value: command, answer.
+    let mut value = [ETHTOOL_GLINK, 0];
+    let mut req = IfReq::new(name)?;
+    req.set(&value.as_mut_ptr().expose_provenance().to_ne_bytes());
+    let (fd, request) = (control()?, libc::SIOCETHTOOL);
+    // SAFETY: the kernel reads a struct ifreq, and behind its pointer reads and writes a struct ethtool_value; both
+    // outlive the call.
+    retry(|| unsafe { syscall!(libc::SYS_ioctl, fd.raw(), request, req.0.as_mut_ptr()) }).map(drop)
 }
 
 /// Index of an interface. ENODEV.

@@ -21,6 +21,8 @@ const SIGNALS: i32 = 65;
 static MIXED: AtomicBool = AtomicBool::new(false);
 /// Some handler lacks SA_RESTART, those of a thread's own faults aside. Never cleared, as `MIXED`.
 static ENDING: AtomicBool = AtomicBool::new(false);
+/// There is a handler, those of a thread's own faults aside. Never cleared, as `MIXED`.
+static HANDLED: AtomicBool = AtomicBool::new(false);
 /// A shim tells of each handler that has run ([`note_handler`]).
 static TOLD: AtomicBool = AtomicBool::new(false);
 /// The handlers were read; this is done at the first wait of a process and whenever a signal has ended one.
@@ -35,7 +37,14 @@ thread_local! {
     /// This thread is in a call that is never restarted (poll, select, epoll_wait and their variants); within, the
     /// signal mask while it sleeps, instead of its own (ppoll, pselect, epoll_pwait).
     static SLEEP_MASK: Cell<Option<Option<Set>>> = const { Cell::new(None) };
+    /// Within such a call that has slept: the thread's own mask, since its signals are blocked but for the sleeps.
+    static OWN_MASK: Cell<Option<Set>> = const { Cell::new(None) };
+    /// Sleeps of such calls until the handlers are read again, while none are known.
+    static UNTIL_LOOK: Cell<u32> = const { Cell::new(0) };
 }
+
+/// Of so many sleeps one reads the handlers, of which a library is not told.
+const SLEEPS_PER_LOOK: u32 = 1024;
 
 /// Handlers that ran in a thread, as far as it is told ([`note_handler`]): bits of `Block::handled`.
 mod handled {
@@ -94,7 +103,8 @@ pub fn sleep_mask() -> Option<Set> {
 
 /// A call that a signal handler always ends with EINTR, while it exists (signal(7)); with a mask it replaces the signal
 /// mask of this thread's sleeps. The kernel swaps the masks and sleeps atomically, so that a signal which is unblocked
-/// only in the sleep ends it, whenever it arrived.
+/// only in the sleep ends it, whenever it arrived. A call may sleep several times and receive packets in between: where
+/// there are handlers the thread's own mask has all signals blocked from the first sleep on ([`only_in_sleep`]).
 #[derive(Debug)]
 pub struct SleepMask(Option<Option<Set>>);
 
@@ -108,7 +118,41 @@ impl SleepMask {
 impl Drop for SleepMask {
     fn drop(&mut self) {
         let _ = SLEEP_MASK.try_with(|m| m.set(self.0));
+        // Signals that came since the last sleep find their handlers now.
+        if self.0.is_none()
+            && let Some(own) = OWN_MASK.try_with(Cell::take).unwrap_or(None)
+        {
+            change_mask(libc::SIG_SETMASK, own);
+        }
     }
+}
+
+/// A sleep begins: within a call that signals always end, handlers are to run in sleeps alone, until the call returns.
+/// One that ran between two sleeps would not end the call, nor would one that runs as a sleep ends for a reason of the
+/// stack's own.
+pub(crate) fn only_in_sleep() {
+    let Ok(Some(mask)) = SLEEP_MASK.try_with(Cell::get) else { return };
+    if TOLD.load(Ordering::Relaxed) || OWN_MASK.try_with(|own| own.get().is_some()).unwrap_or(true) || !may_be_handled()
+    {
+        return;
+    }
+    let faults = FAULTS.iter().fold(0, |set, signal| set | 1 << (signal - 1));
+    let Some(own) = change_mask(libc::SIG_BLOCK, ALL & !faults) else { return };
+    let _ = OWN_MASK.try_with(|m| m.set(Some(own)));
+    let _ = SLEEP_MASK.try_with(|m| m.set(Some(mask.or(Some(own)))));
+}
+
+/// Whether a handler is known, or is found now.
+fn may_be_handled() -> bool {
+    if HANDLED.load(Ordering::Relaxed) {
+        return true;
+    }
+    let left = UNTIL_LOOK.try_with(Cell::get).unwrap_or(SLEEPS_PER_LOOK);
+    let _ = UNTIL_LOOK.try_with(|n| n.set(left.checked_sub(1).unwrap_or(SLEEPS_PER_LOOK)));
+    if left == 0 {
+        look_at_handlers();
+    }
+    HANDLED.load(Ordering::Relaxed)
 }
 
 /// Whether a signal's handler has SA_RESTART; None if the signal has no handler.
@@ -154,6 +198,9 @@ fn look_at_handlers() -> bool {
     for (signal, restart) in (1..SIGNALS).filter_map(|signal| Some((signal, restarts_after(signal)?))) {
         some |= restart;
         all &= restart;
+        if !FAULTS.contains(&signal) {
+            HANDLED.store(true, Ordering::Relaxed);
+        }
         if !restart && !FAULTS.contains(&signal) {
             ENDING.store(true, Ordering::Relaxed);
         }
@@ -163,6 +210,9 @@ fn look_at_handlers() -> bool {
     }
     all
 }
+
+/// All signals but the C library's own: cancellation uses one.
+const ALL: Set = !(0b11 << 31);
 
 fn change_mask(how: i32, set: Set) -> Option<Set> {
     let mut old: Set = 0;
@@ -195,13 +245,8 @@ impl Hold {
             return None;
         }
         let _ = FOUND.try_with(Cell::take);
-        // Except the C library's own signals: cancellation uses one.
-        let mut all: Set = !0;
-        for signal in (1..SIGNALS).filter(|s| (32..34).contains(s)) {
-            all &= !(1 << (signal - 1));
-        }
-        let mask = change_mask(libc::SIG_BLOCK, all)?;
-        let (wanted, flags) = (all & !mask, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        let mask = change_mask(libc::SIG_BLOCK, ALL)?;
+        let (wanted, flags) = (ALL & !mask, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
         if wanted == 0 {
             // A thread of the stack's own: nothing has changed.
             return None;
@@ -249,27 +294,69 @@ impl Drop for Hold {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::waiter::{PollSet, Slept, Waiter};
     use crate::sys::poll::{PollFd, poll};
     use std::time::Duration;
 
     extern "C" fn nothing(_: i32) {}
 
-    /// In a process of its own, whose handlers are its own.
-    #[test]
-    fn a_signal_that_is_to_end_a_wait_is_held_until_it_is_known() {
-        const NAME: &str = "sys::signal::tests::a_signal_that_is_to_end_a_wait_is_held_until_it_is_known";
+    /// Runs the test `name` of this module in a process whose handlers are its own, and a handler of SIGUSR1 without
+    /// SA_RESTART one of them: true inside.
+    fn in_own_process(name: &str) -> bool {
         const INNER: &str = "USERSOCK_TEST_SIGNAL";
         if std::env::var_os(INNER).is_none() {
             let mut again = std::process::Command::new(std::env::current_exe().unwrap());
-            let out = again.args(["--exact", NAME]).env(INNER, "1").output().unwrap();
+            let name = format!("sys::signal::tests::{name}");
+            let out = again.args(["--exact", &name]).env(INNER, "1").output().unwrap();
             let said = String::from_utf8_lossy(&out.stdout);
-            return assert!(out.status.success() && said.contains("1 passed"), "{said}");
+            assert!(out.status.success() && said.contains("1 passed"), "{said}");
+            return false;
         }
         // SAFETY: an all-zero sigaction is valid, and the handler does nothing.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = nothing as *const () as usize;
             assert_eq!(libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()), 0);
+        }
+        true
+    }
+
+    #[test]
+    fn a_signal_between_two_sleeps_of_a_call_ends_it_under_its_own_mask_or_another() {
+        if !in_own_process("a_signal_between_two_sleeps_of_a_call_ends_it_under_its_own_mask_or_another") {
+            return;
+        }
+        let own = || change_mask(libc::SIG_BLOCK, 0).unwrap();
+        let raise = |signal| {
+            // SAFETY: to this thread; the handler does nothing.
+            assert_eq!(unsafe { libc::raise(signal) }, 0);
+        };
+        let (before, waiter) = (own(), Waiter::new());
+        // Long enough to tell a loss.
+        let long = Some(Duration::from_secs(60));
+        for mask in [None, Some(before | 1 << (libc::SIGUSR2 - 1))] {
+            let call = SleepMask::new(mask);
+            assert_eq!(own(), before, "a call that does not sleep needs no other");
+            waiter.nudge();
+            assert_ne!(waiter.sleep(&mut PollSet::new(), long), Slept::Interrupted);
+            waiter.take_nudge();
+            // The thread is awake, for the stack.
+            raise(libc::SIGUSR1);
+            assert_eq!(waiter.sleep(&mut PollSet::new(), long), Slept::Interrupted);
+            assert_eq!(waiter.sleep(&mut PollSet::new(), Some(Duration::from_millis(1))), Slept::TimedOut, "once");
+            drop(call);
+            assert_eq!(own(), before);
+        }
+        // A call that is restarted looks at its handlers in another way.
+        waiter.nudge();
+        assert_ne!(waiter.sleep(&mut PollSet::new(), long), Slept::Interrupted);
+        assert_eq!(own(), before);
+    }
+
+    #[test]
+    fn a_signal_that_is_to_end_a_wait_is_held_until_it_is_known() {
+        if !in_own_process("a_signal_that_is_to_end_a_wait_is_held_until_it_is_known") {
+            return;
         }
         let hold = Hold::new().expect("its handler is to end waits");
         // SAFETY: to this thread, which has blocked it.

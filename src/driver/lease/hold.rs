@@ -1,6 +1,7 @@
 //! What the holder of a lease does: waits in the devices' descriptors and runs softirq, or busy-polls. Above: `lease`,
 //! which decides who holds it. Below: `Stack::poll_queues`, poll(2).
 
+use super::loan::Loan;
 use super::{MODERATION, Queues, Shard};
 use crate::base::env::{Duration, Instant};
 use crate::base::waiter::{PollSet, Slept, Waiter, Woken};
@@ -23,14 +24,36 @@ impl Shard {
         &self,
         stack: &Arc<Stack>,
         i: usize,
-        shards: usize,
+        all: &[Shard],
         waiter: &Arc<Waiter>,
         deadline: Option<Instant>,
         extra: &mut [PollFd],
         urgent: &mut bool,
     ) -> Option<Woken> {
+        let mut loan = Loan::new(all, i, waiter, &*stack.clock);
+        let (before, mut strayed) = (self.packets.load(Ordering::Relaxed), false);
+        let woken = self.hold_with(&mut loan, stack, deadline, extra, urgent, &mut strayed);
+        if all.len() > 1 && woken.is_some() {
+            // What a program's own thread received of what it waits for, or it itself, was by its own queue.
+            let none = woken == Some(Woken::Event) && self.packets.load(Ordering::Relaxed) == before;
+            self.strays.waited(strayed || none);
+        }
+        woken
+    }
+
+    #[allow(clippy::too_many_arguments)] // as above
+    fn hold_with(
+        &self,
+        loan: &mut Loan<'_>,
+        stack: &Arc<Stack>,
+        deadline: Option<Instant>,
+        extra: &mut [PollFd],
+        urgent: &mut bool,
+        strayed: &mut bool,
+    ) -> Option<Woken> {
         let busy_poll = Duration::from_micros(stack.sysctl.busy_poll() as u64);
         let mut queues = Queues::new();
+        let waiter = loan.waiter();
         loop {
             let nudged = waiter.take_nudge();
             if waiter.take() {
@@ -44,7 +67,8 @@ impl Shard {
                 return Some(Woken::TimedOut);
             }
             let mut fds = PollSet::new();
-            let full = gather(stack, i, shards, &mut queues, &mut fds);
+            queues.clear();
+            let full = loan.gather(self.strays.borrows(), stack, &mut queues, &mut fds);
             let devices = fds.len();
             *urgent = devices > 0 || stack.netdevs.next_event().is_some();
             let looks = devices > 0 && self.eager.lock().looks();
@@ -70,7 +94,7 @@ impl Shard {
                 None => self.run_due(stack, &queues),
                 Some(Slept::Interrupted) => return Some(Woken::Interrupted),
                 Some(Slept::Ready) => {
-                    self.serve(stack, &queues, &fds[..devices]);
+                    *strayed |= self.serve_loan(loan, stack, &queues, &fds[..devices]);
                     if extra.iter().any(|p| p.revents() != 0) {
                         return Some(Woken::Event);
                     }
@@ -123,10 +147,11 @@ impl Shard {
         while !stop.load(Ordering::SeqCst) {
             let Some(strong) = stack.upgrade() else { break };
             me.take_nudge();
-            if !self.state.lock().parked.is_empty() {
+            if self.is_wanted() {
                 break;
             }
             let mut fds = PollSet::new();
+            queues.clear();
             let full = gather(&strong, i, shards, &mut queues, &mut fds);
             let devices = fds.len();
             let Some(timeout) = self.plan(&strong, None, full) else {
@@ -208,8 +233,19 @@ impl Shard {
     /// Receives from the queues whose descriptors are ready, as many packets as the last bursts had; more would be
     /// found by the next wait, and a further read often finds the queue empty.
     fn serve(&self, stack: &Arc<Stack>, queues: &Queues, fds: &[PollFd]) {
-        let fd_queues = queues.iter().filter(has_fd);
-        let ready: Queues = fd_queues.zip(fds).filter(|(_, p)| p.revents() != 0).map(|(q, _)| q.clone()).collect();
+        self.serve_ready(stack, ready(queues, fds), fds);
+    }
+
+    /// The same of its own queues and of those that it still has on loan; returns whether one of the latter was ready.
+    fn serve_loan(&self, loan: &Loan<'_>, stack: &Arc<Stack>, queues: &Queues, fds: &[PollFd]) -> bool {
+        let mut ready = ready(queues, fds);
+        ready.retain(|(_, queue)| loan.has(*queue));
+        let foreign = ready.iter().any(|(_, queue)| loan.is_foreign(*queue));
+        self.serve_ready(stack, ready, fds);
+        foreign
+    }
+
+    fn serve_ready(&self, stack: &Arc<Stack>, ready: Queues, fds: &[PollFd]) {
         if ready.is_empty() {
             return;
         }
@@ -273,11 +309,16 @@ pub(super) fn has_fd((dev, queue): &&(Arc<NetDev>, u16)) -> bool {
     dev.device().poll_fd(*queue).is_some()
 }
 
-/// Lists the queues of lease `i` of `n`, and the descriptors of those that have one, in the same order. Not those that
+/// Those of `queues` whose descriptors are ready.
+fn ready(queues: &Queues, fds: &[PollFd]) -> Queues {
+    let fd_queues = queues.iter().filter(has_fd);
+    fd_queues.zip(fds).filter(|(_, p)| p.revents() != 0).map(|(q, _)| q.clone()).collect()
+}
+
+/// Adds the queues of lease `i` of `n`, and the descriptors of those that have one, in the same order. Not those that
 /// are each a thread's: a thread receives what it sends. Returns [`Stack::tx_full`] of before.
 pub(super) fn gather(stack: &Stack, i: usize, n: usize, queues: &mut Queues, fds: &mut PollSet) -> u64 {
     let full = stack.tx_full();
-    queues.clear();
     for dev in stack.netdevs.iter().filter(|d| d.is_up() && !d.is_per_thread()) {
         let device = dev.device();
         let out = if dev.tx_backlog() > 0 { libc::POLLOUT } else { 0 };

@@ -543,7 +543,9 @@ fn busy_polling_reads_without_a_wait_and_ends_with_a_descriptor_of_the_kernel() 
     s.add_device(bell.clone()).unwrap();
     let (shard, w, e) = (Shard::new(), Arc::new(Waiter::new()), EventFd::new().unwrap());
     assert!(shard.acquire(&w));
-    let hold = |deadline, extra: &mut [PollFd]| shard.hold(&s, 0, 1, &w, deadline, extra, &mut true);
+    let hold = |deadline, extra: &mut [PollFd]| {
+        shard.hold(&s, 0, std::slice::from_ref(&shard), &w, deadline, extra, &mut true)
+    };
     s.sysctl.set("net.core.busy_poll", "5000").unwrap();
     assert_eq!(hold(Some(s.now() + Duration::from_millis(20)), &mut []), Some(Woken::TimedOut));
     assert!(bell.reads.load(Ordering::SeqCst) > 10);
@@ -577,6 +579,7 @@ fn after_super_packets_a_wait_looks_at_the_device_before_it_sleeps() {
     s.add_device(bell.clone()).unwrap();
     let (shard, w) = (Shard::new(), Arc::new(Waiter::new()));
     assert!(shard.acquire(&w));
+    let hold = |deadline| shard.hold(&s, 0, std::slice::from_ref(&shard), &w, deadline, &mut [], &mut true);
     // In the third case the device's other queues have received twenty of 1,500 bytes meanwhile: those are no
     // super-packet of this lease's.
     for (size, beside, want) in [(1500, 0, false), (65_000, 0, true), (100, 20, false)] {
@@ -585,7 +588,7 @@ fn after_super_packets_a_wait_looks_at_the_device_before_it_sleeps() {
         bell.beside.store(beside, Ordering::SeqCst);
         *bell.waiter.lock() = Some(w.clone());
         bell.fd.signal();
-        assert_eq!(shard.hold(&s, 0, 1, &w, None, &mut [], &mut true), Some(Woken::Event));
+        assert_eq!(hold(None), Some(Woken::Event));
         rung.recv().unwrap();
         *bell.waiter.lock() = None;
         assert_eq!(looks(&s, &shard, &w, &bell), want, "{size} {beside}");
@@ -714,4 +717,51 @@ impl TimerCall for Told {
         let name = std::thread::current().name().unwrap_or("?").to_owned();
         self.0.lock().send(name).unwrap();
     }
+}
+
+/// A device with two queues, each of which has a descriptor of its own.
+#[derive(Debug)]
+struct Bells([Arc<Bell>; 2]);
+
+impl Device for Bells {
+    fn name(&self) -> &str {
+        "bells0"
+    }
+    fn caps(&self) -> Caps {
+        Caps { queues: 2, ..Caps::ip(1500) }
+    }
+    fn recv(&self, q: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize> {
+        self.0[usize::from(q)].recv(0, now, budget, sink)
+    }
+    fn xmit(&self, _: u16, _: Instant, _: Skb) -> Xmit {
+        Xmit::Sent
+    }
+    fn poll_fd(&self, q: u16) -> Option<RawFd> {
+        self.0[usize::from(q)].poll_fd(0)
+    }
+    fn stats(&self) -> DevStats {
+        DevStats::default()
+    }
+}
+
+#[test]
+fn a_thread_receives_its_packets_of_a_queue_that_nobody_waits_in_by_itself() {
+    let s = stack(2);
+    let ((own, _), (other, rung)) = (Bell::new(1), Bell::new(1));
+    s.add_device(Arc::new(Bells([own, other.clone()]))).unwrap();
+    let thread = named("reader", move || {
+        thread::set_number(0);
+        for _ in 0..1000 {
+            let w = Waiter::current();
+            *other.waiter.lock() = Some(w.clone());
+            other.fd.signal();
+            assert_eq!(s.block(&w, None), Woken::Event);
+            *other.waiter.lock() = None;
+            if rung.recv().unwrap() == "reader" {
+                return;
+            }
+        }
+        panic!("the background thread received every packet");
+    });
+    thread.join().unwrap();
 }
