@@ -109,6 +109,17 @@ fn requests_are_answered_or_refused_in_a_line() {
     assert_eq!(Peer::new(&dir.socket()).ask("sysctl").unwrap().len(), stack.sysctl.list().len());
 }
 
+#[test]
+fn the_low_descriptors_are_left_to_the_program() {
+    let dir = Dir::new("numbers");
+    let (listener, _file) = file::listen(&dir.socket()).unwrap();
+    let _peer = UnixStream::connect(dir.socket()).unwrap();
+    let accepted = unix::accept(&listener).unwrap();
+    for fd in [&listener, &accepted] {
+        assert!(fd.raw() >= 128, "{}", fd.raw());
+    }
+}
+
 /// Hooks that do nothing.
 struct Named(&'static str);
 
