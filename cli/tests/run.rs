@@ -270,6 +270,12 @@ fn signals_reach_the_program_and_its_mask_is_the_caller_s() {
     assert_eq!(text(&out.stdout).trim_end(), own);
 }
 
+/// Whether a process is in a network namespace.
+fn held(namespace: &str) -> bool {
+    let links = fs::read_dir("/proc").unwrap().flatten();
+    links.filter_map(|e| fs::read_link(e.path().join("ns/net")).ok()).any(|link| link.as_os_str() == namespace.trim())
+}
+
 #[test]
 fn who_kills_the_launcher_kills_the_program_and_nothing_is_left() {
     let name = "killed";
@@ -285,11 +291,7 @@ fn who_kills_the_launcher_kills_the_program_and_nothing_is_left() {
         child.kill().unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(9));
         until("the instance is gone", || left(user, name).is_empty());
-        let held = || {
-            let links = fs::read_dir("/proc").unwrap().flatten();
-            links.filter_map(|e| fs::read_link(e.path().join("ns/net")).ok()).any(|l| l.as_os_str() == namespace.trim())
-        };
-        until("no process is in the namespace", || !held());
+        until("no process is in the namespace", || !held(&namespace));
     }
 }
 
@@ -325,8 +327,10 @@ fn ps_lists_what_runs_and_removes_what_was_killed() {
         return;
     }
     for user in users() {
-        let (mut child, _out) =
-            ready(user, name, &["run", "--in-process", "--instance", "one"], "echo ready; exec sleep 60");
+        let script = "setsid sleep 61 & echo ready; readlink /proc/$$/ns/net; exec sleep 60";
+        let (mut child, mut out) = ready(user, name, &["run", "--in-process", "--instance", "one"], script);
+        let mut namespace = String::new();
+        out.read_line(&mut namespace).unwrap();
         let again = usersock(user, name, &["run", "--in-process", "--instance", "one", "--", "true"]);
         assert_eq!(again.status.code(), Some(2));
         assert!(text(&again.stderr).contains("--instance one: there is one already"), "{}", text(&again.stderr));
@@ -341,13 +345,14 @@ fn ps_lists_what_runs_and_removes_what_was_killed() {
         let none = usersock(user, name, &["exec", "two", "--", "true"]);
         assert_eq!(none.status.code(), Some(2));
         assert!(text(&none.stderr).contains("two: no such instance; there is one"), "{}", text(&none.stderr));
-        // The keeper is killed: the program goes with it, the directory stays until somebody looks.
+        // The keeper is killed: the program goes with it, and its child; the directory stays until somebody looks.
         let info = bin().join("i").join(format!("{name}-{user:?}")).join("one/info");
         let info = fs::read_to_string(info).unwrap();
         let keeper = info.lines().find_map(|line| line.strip_prefix("keeper=")).unwrap().parse().unwrap();
         signal(keeper, nix::sys::signal::Signal::SIGKILL);
         let status = child.wait().unwrap();
         assert_eq!(status.code(), Some(125));
+        assert!(!held(&namespace), "a process is in the namespace");
         assert_eq!(left(user, name), ["one"]);
         assert_eq!(text(&usersock(user, name, &["ps"]).stdout).lines().count(), 1);
         assert_eq!(left(user, name), [""; 0]);
@@ -669,6 +674,8 @@ fn a_daemon_on_the_stack_server_goes_on_until_its_last_process_ends() {
             seen.extend(text(&out.stdout).trim().parse::<i32>().ok());
             seen.len() == 2
         });
+        let listed = text(&usersock(user, name, &["ps", "-j"]).stdout);
+        assert!(seen.iter().any(|pid| listed.contains(&format!("\"pid\":{pid},"))), "{seen:?}: {listed}");
         for pid in seen {
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
         }
