@@ -170,6 +170,26 @@ fn the_list_has_each_socket_with_what_tcp_knows_of_it_and_kill_ends_one() {
 }
 
 #[test]
+fn a_fin_that_waits_to_be_read_is_in_the_queue() {
+    let dir = Dir::new("fin");
+    let stack = dir.stack();
+    let listener = TcpListener::bind_on(&stack, "127.0.0.1:80").unwrap();
+    let mut client = TcpStream::connect_on(&stack, "127.0.0.1:80").unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    client.write_all(b"hello").unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut peer = Peer::new(&dir.socket());
+    for (queue, take) in [(6, 5), (1, 1), (0, 0)] {
+        let lines = peer.ask("sockets").unwrap();
+        let line = lines.iter().find(|line| line.contains("\"state\":\"CLOSE-WAIT\"")).unwrap();
+        assert!(line.contains(&format!("\"recv_q\":{queue},\"send_q\":0,")), "{line}");
+        // The bytes, then the end.
+        let n = server.read(&mut vec![0; take]).unwrap();
+        assert_eq!(n, take.min(5) * usize::from(queue == 6));
+    }
+}
+
+#[test]
 fn a_closed_connection_is_listed_with_its_time_and_can_be_forgotten() {
     let dir = Dir::new("timewait");
     let stack = dir.stack();
