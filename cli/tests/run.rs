@@ -369,7 +369,9 @@ fn the_directory_of_all_instances_goes_with_the_last() {
     }
     let crowd = r#"
         set -e
-        for i in 1 2 3 4; do usersock run -- true && usersock ps >/dev/null && usersock run -- true & all="$all $!"; done
+        for i in 1 2 3 4; do
+            usersock run -- true && usersock ps >/dev/null && usersock run -- true & all="$all $!"
+        done
         for i in $all; do wait $i; done
         ls "$XDG_RUNTIME_DIR"
         usersock shell --root --instance rooted -- sh -c 'echo ready; cat' <fifo >ready & rooted=$!

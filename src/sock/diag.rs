@@ -38,7 +38,8 @@ pub struct SockDiag {
     pub local: SocketAddr,
     /// The peer.
     pub peer: Option<SocketAddr>,
-    /// Bytes to read, and a FIN; of a listener, connections to accept; of datagram sockets, memory of the receive queue.
+    /// Bytes to read, and a FIN; of a listener, connections to accept; of datagram sockets, memory of the receive
+    /// queue.
     pub rqueue: u32,
     /// Bytes sent and not acknowledged, or not sent, a SYN and a FIN; of a listener, the backlog's limit.
     pub wqueue: u32,

@@ -91,8 +91,8 @@ impl Unmodified<'_> {
         let mut nginx = self.start("slow", &["run", "--in-process"], "usersock", &["--link", LINK])?;
         let url = format!("http://{STACK}");
         self.wait_for(&mut nginx, "slow", &format!("{url}/small"))?;
-        // The picture is of one connection: begun once there is one, it ends with it. The one that has just asked whether
-        // nginx answers goes first, some round trips of this link later.
+        // The picture is of one connection: begun once there is one, it ends with it. The one that has just asked
+        // whether nginx answers goes first, some round trips of this link later.
         let connections = ["ss", "-N", "slow", "-tnH", "sport", "=", ":80"];
         if !self.until(&connections, |text| text.trim().is_empty())? {
             println!("demo: nginx does not close a connection");
