@@ -6,7 +6,7 @@ no_files() { "$USERSOCK" ps > /dev/null; [ -z "$(ls $USERSOCK_DIR)" ]; }
 child() { ps -eo pid=,ppid=,comm= | awk -v parent="$1" -v name=$2 '$2 == parent && $3 ~ name { print $1; exit }'; }
 for who in program stack keeper launcher; do
     for moment in $(moments 4 ${WHOLE:+1}3 0.8); do
-        "$USERSOCK" run --instance x -- python3 "$LADDER/busy.py" > run.said 2>&1 & L=$!
+        "$USERSOCK" run --instance x -- python3 "$LADDER/busy.py" $who > run.said 2>&1 & L=$!
         sleep $moment
         keeper=$(child $L usersock)
         case $who in

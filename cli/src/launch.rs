@@ -15,7 +15,8 @@
 //! | `server` | the stack server |
 //! | `strict` | the seccomp filter |
 //!
-//! When the launcher is killed the keeper kills the program: for whoever killed it they are one.
+//! When the launcher is killed the keeper kills the program: for whoever killed it they are one. When the keeper is
+//! killed the kernel does that, and the launcher, whose children they are then, kills those whom the program forked.
 
 pub(crate) mod elf;
 pub(crate) mod instance;
@@ -29,6 +30,7 @@ mod strict;
 
 use crate::{Failure, sys};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -161,6 +163,9 @@ pub(crate) fn launch(job: Job) -> Result<u8, Refusal> {
     let (here, there) = sockets.map_err(|e| system("socketpair", e.into()))?;
     let signals = passed_on();
     let mask = signals.thread_swap_mask(SigmaskHow::SIG_BLOCK).map_err(|e| system("sigprocmask", e.into()))?;
+    prctl::set_child_subreaper(true).map_err(|e| system("PR_SET_CHILD_SUBREAPER", e.into()))?;
+    // Of what this process was before it executed the command.
+    let others = keeper::children();
     match sys::fork() {
         Ok(sys::Side::Child) => {
             drop(here);
@@ -170,7 +175,7 @@ pub(crate) fn launch(job: Job) -> Result<u8, Refusal> {
             drop(there);
             // Dropping it would unlock it for the keeper as well.
             std::mem::forget(job.instance);
-            attend(keeper, &here, &signals)
+            attend(keeper, &here, &signals, &others)
         }
         Err(e) => {
             job.instance.remove();
@@ -179,8 +184,21 @@ pub(crate) fn launch(job: Job) -> Result<u8, Refusal> {
     }
 }
 
-/// The launcher's life from here on.
-fn attend(keeper: Pid, socket: &OwnedFd, signals: &SigSet) -> Result<u8, Refusal> {
+/// Kills the children of a keeper that was killed, and theirs, which are this process's children when their parent has
+/// ended.
+fn kill_orphans(others: &[i32]) {
+    loop {
+        let all = keeper::children();
+        let Some(orphan) = all.into_iter().find(|pid| !others.contains(pid)).map(Pid::from_raw) else { return };
+        sys::kill(orphan, libc::SIGKILL);
+        if waitpid(orphan, None).is_err() {
+            return;
+        }
+    }
+}
+
+/// The launcher's life from here on. `others`: children that are none of the instance's.
+fn attend(keeper: Pid, socket: &OwnedFd, signals: &SigSet, others: &[i32]) -> Result<u8, Refusal> {
     let caught = SignalFd::with_flags(signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
     let caught = caught.map_err(|e| Refusal::broken(format!("signalfd: {e}")))?;
     let (mut started, mut refused) = (false, None);
@@ -208,6 +226,7 @@ fn attend(keeper: Pid, socket: &OwnedFd, signals: &SigSet) -> Result<u8, Refusal
             }
             None => {
                 let _ = waitpid(keeper, None);
+                kill_orphans(others);
                 let killed = || Refusal::broken(format!("process {keeper}, which kept the instance, was killed"));
                 return Err(refused.unwrap_or_else(killed));
             }

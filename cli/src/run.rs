@@ -267,8 +267,10 @@ pub(crate) struct Exec {
 pub(crate) fn exec(args: &Exec) -> Result<(), Failure> {
     let info = instance::named(&args.name)?;
     let program = elf::find(&args.command[0])?;
+    // Asked before the namespaces are entered, where this user may be another one.
+    let instances = instance::existing()?.unwrap_or_default();
     let user = launch::join::enter(&args.name, info.keeper)?;
-    Err(launch::join::become_command(user, &args.name, &info, &program, &args.command)?.into())
+    Err(launch::join::become_command(user, &args.name, (&info, &instances), &program, &args.command)?.into())
 }
 
 /// `usersock ps`.

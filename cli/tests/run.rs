@@ -2,6 +2,7 @@
 //! pair, in namespaces that the commands make themselves. Each test has its own directory of instances. What cannot be
 //! tried here is skipped, and said.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -65,6 +66,11 @@ fn is_root() -> bool {
 
 /// The command's invocation by a user; `name` is the test's, whose instances are its own.
 fn command(user: User, name: &str) -> Command {
+    program(user, name, bin().join("usersock").as_os_str())
+}
+
+/// The same of another program.
+fn program(user: User, name: &str, program: &OsStr) -> Command {
     let instances = bin().join("i").join(format!("{name}-{user:?}"));
     if !instances.exists() {
         fs::create_dir(&instances).unwrap();
@@ -74,10 +80,10 @@ fn command(user: User, name: &str) -> Command {
         }
     }
     let mut c = match user {
-        User::Own => Command::new(bin().join("usersock")),
+        User::Own => Command::new(program),
         User::Nobody => {
             let mut c = Command::new("setpriv");
-            c.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]).arg(bin().join("usersock"));
+            c.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]).arg(program);
             c
         }
     };
@@ -110,11 +116,10 @@ fn possible(name: &str) -> bool {
     true
 }
 
-/// The instances' directory of a test, without its lock: what is left behind.
+/// The instances' directory of a test: what is left behind.
 fn left(user: User, name: &str) -> Vec<String> {
     let dir = bin().join("i").join(format!("{name}-{user:?}"));
-    let names = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
-    names.filter(|name| name != ".lock").collect()
+    fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 /// Waits for something that comes at once where nothing else runs; else, after two minutes, the test has failed.
@@ -265,6 +270,12 @@ fn signals_reach_the_program_and_its_mask_is_the_caller_s() {
     assert_eq!(text(&out.stdout).trim_end(), own);
 }
 
+/// Whether a process is in a network namespace.
+fn held(namespace: &str) -> bool {
+    let links = fs::read_dir("/proc").unwrap().flatten();
+    links.filter_map(|e| fs::read_link(e.path().join("ns/net")).ok()).any(|link| link.as_os_str() == namespace.trim())
+}
+
 #[test]
 fn who_kills_the_launcher_kills_the_program_and_nothing_is_left() {
     let name = "killed";
@@ -280,11 +291,7 @@ fn who_kills_the_launcher_kills_the_program_and_nothing_is_left() {
         child.kill().unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(9));
         until("the instance is gone", || left(user, name).is_empty());
-        let held = || {
-            let links = fs::read_dir("/proc").unwrap().flatten();
-            links.filter_map(|e| fs::read_link(e.path().join("ns/net")).ok()).any(|l| l.as_os_str() == namespace.trim())
-        };
-        until("no process is in the namespace", || !held());
+        until("no process is in the namespace", || !held(&namespace));
     }
 }
 
@@ -320,8 +327,10 @@ fn ps_lists_what_runs_and_removes_what_was_killed() {
         return;
     }
     for user in users() {
-        let (mut child, _out) =
-            ready(user, name, &["run", "--in-process", "--instance", "one"], "echo ready; exec sleep 60");
+        let script = "setsid sleep 61 & echo ready; readlink /proc/$$/ns/net; exec sleep 60";
+        let (mut child, mut out) = ready(user, name, &["run", "--in-process", "--instance", "one"], script);
+        let mut namespace = String::new();
+        out.read_line(&mut namespace).unwrap();
         let again = usersock(user, name, &["run", "--in-process", "--instance", "one", "--", "true"]);
         assert_eq!(again.status.code(), Some(2));
         assert!(text(&again.stderr).contains("--instance one: there is one already"), "{}", text(&again.stderr));
@@ -336,16 +345,52 @@ fn ps_lists_what_runs_and_removes_what_was_killed() {
         let none = usersock(user, name, &["exec", "two", "--", "true"]);
         assert_eq!(none.status.code(), Some(2));
         assert!(text(&none.stderr).contains("two: no such instance; there is one"), "{}", text(&none.stderr));
-        // The keeper is killed: the program goes with it, the directory stays until somebody looks.
+        // The keeper is killed: the program goes with it, and its child; the directory stays until somebody looks.
         let info = bin().join("i").join(format!("{name}-{user:?}")).join("one/info");
         let info = fs::read_to_string(info).unwrap();
         let keeper = info.lines().find_map(|line| line.strip_prefix("keeper=")).unwrap().parse().unwrap();
         signal(keeper, nix::sys::signal::Signal::SIGKILL);
         let status = child.wait().unwrap();
         assert_eq!(status.code(), Some(125));
+        assert!(!held(&namespace), "a process is in the namespace");
         assert_eq!(left(user, name), ["one"]);
         assert_eq!(text(&usersock(user, name, &["ps"]).stdout).lines().count(), 1);
         assert_eq!(left(user, name), [""; 0]);
+    }
+}
+
+/// Where no place for the instances is named they are in a directory of the run-time directory, which comes with the
+/// first and goes with the last, however many come and go at a time.
+#[test]
+fn the_directory_of_all_instances_goes_with_the_last() {
+    let name = "place";
+    if !possible(name) {
+        return;
+    }
+    let crowd = r#"
+        set -e
+        for i in 1 2 3 4; do
+            usersock run -- true && usersock ps >/dev/null && usersock run -- true & all="$all $!"
+        done
+        for i in $all; do wait $i; done
+        ls "$XDG_RUNTIME_DIR"
+        usersock shell --root --instance rooted -- sh -c 'echo ready; cat' <fifo >ready & rooted=$!
+        exec 3>fifo
+        until grep -q ready ready; do sleep 0.05; done
+        usersock exec rooted -- sh -c 'echo $(id -u) $USERSOCK_DIR'
+        exec 3>&-
+        wait $rooted
+        ls "$XDG_RUNTIME_DIR"
+    "#;
+    for user in users() {
+        let mut c = program(user, name, "sh".as_ref());
+        let dir = bin().join("i").join(format!("{name}-{user:?}"));
+        c.arg("-c").arg(format!("umask 077; mkdir run; mkfifo fifo; {crowd}")).env_remove("USERSOCK_DIR");
+        let runtime = dir.join("run");
+        c.env("XDG_RUNTIME_DIR", &runtime).current_dir(&dir);
+        let out = c.output().unwrap();
+        let uid = format!("0 {}/usersock\n", runtime.display());
+        assert_eq!((text(&out.stdout), out.status.code()), (uid, Some(0)), "{user:?}: {}", text(&out.stderr));
     }
 }
 
@@ -563,6 +608,41 @@ fn where_no_user_namespace_may_be_made_the_setting_is_named() {
     assert!(said.contains("user.max_user_namespaces is 0") && said.contains("sudo sysctl -w"), "{said}");
 }
 
+/// An accepted connection that stays as the handshake left it, until its peer closes.
+const ACCEPTED: &str = "
+import socket, sys
+a = socket.create_server(('10.0.0.2', 7000))
+print('ready', flush=True)
+c, _ = a.accept()
+print('accepted', flush=True)
+c.recv(1)
+";
+
+#[test]
+fn the_handshake_of_an_accepted_connection_measures_the_round_trip() {
+    let name = "rtt";
+    if !possible(name) {
+        return;
+    }
+    for device in devices(User::Own) {
+        let mut c = command(User::Own, name);
+        c.args(["run", device, "--instance", "rtt", "--", "python3", "-c", ACCEPTED]).stdout(Stdio::piped());
+        let mut server = c.spawn().unwrap();
+        let mut said = BufReader::new(server.stdout.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        let wait = "import socket, sys; c = socket.create_connection(('10.0.0.2', 7000)); sys.stdin.read(1)";
+        let mut c = command(User::Own, name);
+        let mut client = c.args(["exec", "rtt", "--", "python3", "-c", wait]).stdin(Stdio::piped()).spawn().unwrap();
+        said.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\naccepted\n");
+        let shown = text(&usersock(User::Own, name, &["ss", "-N", "rtt", "-tin", "state", "established"]).stdout);
+        drop(client.stdin.take());
+        assert!(client.wait().unwrap().success() && server.wait().unwrap().success());
+        assert!(shown.contains(" rtt:"), "{device}: {shown}");
+    }
+}
+
 /// A daemon that serves from two processes, and a program that outlives the one that was started.
 const DAEMON: &str = r#"
 cat > serve.py <<'END'
@@ -596,6 +676,8 @@ fn a_daemon_on_the_stack_server_goes_on_until_its_last_process_ends() {
             seen.extend(text(&out.stdout).trim().parse::<i32>().ok());
             seen.len() == 2
         });
+        let listed = text(&usersock(user, name, &["ps", "-j"]).stdout);
+        assert!(seen.iter().any(|pid| listed.contains(&format!("\"pid\":{pid},"))), "{seen:?}: {listed}");
         for pid in seen {
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
         }

@@ -109,6 +109,17 @@ fn requests_are_answered_or_refused_in_a_line() {
     assert_eq!(Peer::new(&dir.socket()).ask("sysctl").unwrap().len(), stack.sysctl.list().len());
 }
 
+#[test]
+fn the_low_descriptors_are_left_to_the_program() {
+    let dir = Dir::new("numbers");
+    let (listener, _file) = file::listen(&dir.socket()).unwrap();
+    let _peer = UnixStream::connect(dir.socket()).unwrap();
+    let accepted = unix::accept(&listener).unwrap();
+    for fd in [&listener, &accepted] {
+        assert!(fd.raw() >= 128, "{}", fd.raw());
+    }
+}
+
 /// Hooks that do nothing.
 struct Named(&'static str);
 
@@ -156,6 +167,24 @@ fn the_list_has_each_socket_with_what_tcp_knows_of_it_and_kill_ends_one() {
     // The listener too; then there is nothing.
     assert_eq!(peer.ask(&format!("kill {} 127.0.0.1:80 -", id(&lines[0]))).unwrap().len(), 1);
     assert_eq!(peer.ask("sockets"), Ok(vec![]));
+}
+
+#[test]
+fn a_fin_that_waits_to_be_read_is_in_the_queue() {
+    let dir = Dir::new("fin");
+    let stack = dir.stack();
+    let listener = TcpListener::bind_on(&stack, "127.0.0.1:80").unwrap();
+    let mut client = TcpStream::connect_on(&stack, "127.0.0.1:80").unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    client.write_all(b"hello").unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut peer = Peer::new(&dir.socket());
+    for queue in [6, 0] {
+        let lines = peer.ask("sockets").unwrap();
+        let line = lines.iter().find(|line| line.contains("\"state\":\"CLOSE-WAIT\"")).unwrap();
+        assert!(line.contains(&format!("\"recv_q\":{queue},\"send_q\":0,")), "{line}");
+        server.read_to_end(&mut Vec::new()).unwrap();
+    }
 }
 
 #[test]

@@ -29,9 +29,10 @@ pub struct SockDiag {
     pub local: SocketAddr,
     /// The peer.
     pub peer: Option<SocketAddr>,
-    /// Bytes to read; of a listener, connections to accept; of datagram sockets, memory of the receive queue.
+    /// Bytes to read, and a FIN; of a listener, connections to accept; of datagram sockets, memory of the receive
+    /// queue.
     pub rqueue: u32,
-    /// Bytes sent and not acknowledged, or not sent; of a listener, the backlog's limit.
+    /// Bytes sent and not acknowledged, or not sent, a SYN and a FIN; of a listener, the backlog's limit.
     pub wqueue: u32,
     /// Number of the sock, which no other one of the process has while it lives; 0: there is no sock.
     pub id: u64,
@@ -39,7 +40,8 @@ pub struct SockDiag {
 
 fn of_sock(stack: &Arc<Stack>, sock: &Arc<Sock>) -> SockDiag {
     let (state, stream) = (sock.state(), sock.proto().is_stream());
-    let g = sock.lock(stack);
+    let mut g = sock.lock(stack);
+    let queues = if stream && state != State::Listen { sock.proto().diag_queues(&mut g) } else { None };
     let c = &g.common;
     let ip = if c.saddr.is_unspecified() { c.rcv_saddr } else { c.saddr };
     // A connected raw socket has a peer without a port.
@@ -49,6 +51,8 @@ fn of_sock(stack: &Arc<Stack>, sock: &Arc<Sock>) -> SockDiag {
     let memory = |n: i32| u32::try_from(n).unwrap_or(0);
     let (rqueue, wqueue) = if state == State::Listen {
         backlog
+    } else if let Some(queues) = queues {
+        queues
     } else if stream {
         let ask = |request| sock.proto().ioctl(SockRef { stack, sock }, request).map_or(0, memory);
         (ask(SIOCINQ), ask(SIOCOUTQ))

@@ -415,6 +415,12 @@ pub trait Proto: Any + Send + Sync {
         None
     }
 
+    /// What waits to be read and to be acknowledged, of a stream's sock, in numbers of the sequence space: SYN and FIN
+    /// too (`diag->idiag_get_info`). The sock is owned. Default: what SIOCINQ and SIOCOUTQ answer.
+    fn diag_queues(&self, sk: &mut SockGuard<'_>) -> Option<(u32, u32)> {
+        None
+    }
+
     /// What the protocol shows of a sock in lists, beside what all socks have: names and values
     /// (`diag->idiag_get_info`, `get_aux`). The sock is owned, and nothing may sleep. Default: nothing.
     fn diag_show(&self, sk: &mut SockGuard<'_>, column: &mut dyn FnMut(&str, &str)) {

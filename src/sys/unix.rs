@@ -49,7 +49,7 @@ pub(crate) fn listen(path: &Path) -> io::Result<Fd> {
     check(unsafe { syscall!(libc::SYS_bind, fd.raw(), &raw const addr, len) })?;
     // SAFETY: listen takes two numbers.
     check(unsafe { syscall!(libc::SYS_listen, fd.raw(), BACKLOG) })?;
-    Ok(fd)
+    Ok(fd.out_of_the_way())
 }
 
 /// A connection to a listener. ECONNREFUSED: nobody listens there.
@@ -67,7 +67,7 @@ pub(crate) fn accept(listener: &Fd) -> io::Result<Fd> {
     let none = std::ptr::null_mut::<libc::sockaddr>();
     // SAFETY: a null address means that it is not asked for.
     let fd = retry(|| unsafe { syscall!(libc::SYS_accept4, listener.raw(), none, none, flags) })?;
-    Fd::own(fd as RawFd)
+    Ok(Fd::own(fd as RawFd)?.out_of_the_way())
 }
 
 /// The effective user who connected (SO_PEERCRED), as this process's user namespace numbers users.

@@ -168,7 +168,7 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, by: &OpenedBy
     (tp.snd_una, tp.snd_nxt, tp.snd_sml) = (snd, snd, snd);
     (tp.write_seq, tp.pushed_seq, tp.snt_isn) = (snd, snd, req.snt_isn);
     tp.snd_wl1 = req.rcv_isn;
-    (tp.rcv_tstamp_ms, tp.lsndtime_ms) = (now_ms, now_ms);
+    (tp.rcv_tstamp_ms, tp.lsndtime_ms, tp.ack.lrcvtime_ms) = (now_ms, now_ms, now_ms);
     if req.num_retrans > 0 {
         tp.cold_mut().total_retrans = u32::from(req.num_retrans);
     }

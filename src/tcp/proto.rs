@@ -381,6 +381,12 @@ impl Proto for Tcp {
         close::abort(sk, err)
     }
 
+    fn diag_queues(&self, sk: &mut SockGuard<'_>) -> Option<(u32, u32)> {
+        let cx = Cx::untimed(sk)?;
+        let waits = cx.tp.rcv_nxt.since(cx.tp.copied_seq) as i32;
+        Some((waits.max(0) as u32, cx.tp.write_seq.since(cx.tp.snd_una)))
+    }
+
     fn diag_dump(&self, each: &mut dyn FnMut(Dumped)) -> Option<(u16, u16)> {
         let end = |addr: u128, port| {
             let v6 = IpAddr::V6(addr.into());

@@ -62,66 +62,126 @@ impl Info {
     }
 }
 
-/// Where the instances of this user are: the directories that only this user may enter, the last of which is meant, and
-/// the variable that names another place. It is as USERSOCK_DIR has it, which the programs of an instance find in their
-/// environment, since they may be another user to themselves; else in XDG_RUNTIME_DIR, /run/user/UID, or
-/// /tmp/usersock-UID.
-fn place() -> Result<(Vec<PathBuf>, &'static str), Refusal> {
-    if let Some(dir) = std::env::var_os("USERSOCK_DIR").map(PathBuf::from).filter(|dir| !dir.as_os_str().is_empty()) {
+/// Where the instances of this user are.
+#[derive(Debug)]
+struct Place {
+    /// The directories that only this user may enter, the last of which is meant.
+    dirs: Vec<PathBuf>,
+    /// They go with the last instance. Not one that USERSOCK_DIR names, which is its maker's.
+    ours: bool,
+    /// The variable that names another place.
+    variable: &'static str,
+}
+
+impl Place {
+    /// As USERSOCK_DIR has it, which the programs of an instance find in their environment, since they may be another
+    /// user to themselves; else in XDG_RUNTIME_DIR, /run/user/UID, or /tmp/usersock-UID.
+    fn find() -> Result<Place, Refusal> {
+        let usual = Place::usual();
+        let given = std::env::var_os("USERSOCK_DIR").map(PathBuf::from).filter(|dir| !dir.as_os_str().is_empty());
+        let Some(dir) = given else { return Ok(Place { dirs: usual, ours: true, variable: "XDG_RUNTIME_DIR" }) };
         if !dir.is_absolute() {
             return Err(Refusal::usage(format!("USERSOCK_DIR={}: no absolute path", dir.display())));
         }
-        return Ok((vec![dir], "USERSOCK_DIR"));
+        let ours = usual.last() == Some(&dir);
+        Ok(Place { dirs: if ours { usual } else { vec![dir] }, ours, variable: "USERSOCK_DIR" })
     }
-    let user = nix::unistd::geteuid().as_raw();
-    // One that is not absolute is to be ignored (XDG Base Directory Specification).
-    let given = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute() && dir.is_dir());
-    let system = PathBuf::from(format!("/run/user/{user}"));
-    let dirs = match given.or_else(|| system.is_dir().then_some(system)) {
-        Some(parent) => vec![parent.join("usersock")],
-        None => {
-            let parent = PathBuf::from(format!("/tmp/usersock-{user}"));
-            vec![parent.clone(), parent.join("usersock")]
-        }
-    };
-    Ok((dirs, "XDG_RUNTIME_DIR"))
-}
 
-/// The directory of all instances of this user, which is made. Refused when another user could change what stands in
-/// it.
-pub(crate) fn base() -> Result<PathBuf, Refusal> {
-    let (dirs, variable) = place()?;
-    let mut last = PathBuf::new();
-    for dir in dirs {
-        match DirBuilder::new().mode(0o700).create(&dir) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                let why = format!("{}: cannot be made: {e}; {variable} names another place", dir.display());
-                return Err(Refusal::broken(why));
+    fn usual() -> Vec<PathBuf> {
+        let user = nix::unistd::geteuid().as_raw();
+        // One that is not absolute is to be ignored (XDG Base Directory Specification).
+        let given =
+            std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute() && dir.is_dir());
+        let system = PathBuf::from(format!("/run/user/{user}"));
+        match given.or_else(|| system.is_dir().then_some(system)) {
+            Some(parent) => vec![parent.join("usersock")],
+            None => {
+                let parent = PathBuf::from(format!("/tmp/usersock-{user}"));
+                vec![parent.clone(), parent.join("usersock")]
             }
-            _ => private(&dir, variable)?,
         }
-        last = dir;
     }
-    Ok(last)
+
+    fn base(&self) -> &Path {
+        self.dirs.last().map_or(Path::new(""), PathBuf::as_path)
+    }
+
+    /// Makes the directories. Refused when another user could change what stands in them. False: somebody who ended
+    /// the last instance has removed one meanwhile.
+    fn make(&self) -> Result<bool, Refusal> {
+        for (nth, dir) in self.dirs.iter().enumerate() {
+            match DirBuilder::new().mode(0o700).create(dir) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound && nth > 0 => return Ok(false),
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                    let why = format!("{}: cannot be made: {e}; {} names another place", dir.display(), self.variable);
+                    return Err(Refusal::broken(why));
+                }
+                _ if !private(dir, self.variable)? => return Ok(false),
+                _ => {}
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether they are there; refused when another user could enter them.
+    fn exists(&self) -> Result<bool, Refusal> {
+        for dir in &self.dirs {
+            if !private(dir, self.variable)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits for the lock of all, the directory's own, held while directories come and go, so that one that is being
+    /// made is not taken for a stale one. None: the directory is another one by now, or none.
+    fn lock(&self) -> Result<Option<Flock<File>>, Refusal> {
+        let base = self.base();
+        let broken = |e: io::Error| Refusal::broken(format!("{}: {e}", base.display()));
+        let file = match File::open(base) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(broken)?,
+        };
+        let id = |meta: fs::Metadata| (meta.dev(), meta.ino());
+        let locked = id(file.metadata().map_err(broken)?);
+        let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| broken(e.into()))?;
+        let there = fs::symlink_metadata(base).is_ok_and(|meta| id(meta) == locked);
+        Ok(there.then_some(lock))
+    }
+
+    /// Makes the directories and locks them.
+    fn locked(&self) -> Result<Flock<File>, Refusal> {
+        loop {
+            if self.make()?
+                && let Some(lock) = self.lock()?
+            {
+                return Ok(lock);
+            }
+        }
+    }
+
+    /// Removes the directories, if nothing is in them and they are this module's. The caller holds the lock.
+    fn tidy(&self) {
+        if self.ours {
+            let _ = self.dirs.iter().rev().try_for_each(fs::remove_dir);
+        }
+    }
 }
 
-/// The same for who only looks: None when there is no directory, and so no instance.
+/// The directory of all instances of this user; None when there is none, and so no instance.
 pub(crate) fn existing() -> Result<Option<PathBuf>, Refusal> {
-    let (dirs, variable) = place()?;
-    for dir in &dirs {
-        if fs::symlink_metadata(dir).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
-            return Ok(None);
-        }
-        private(dir, variable)?;
-    }
-    Ok(dirs.into_iter().next_back())
+    let place = Place::find()?;
+    Ok(place.exists()?.then(|| place.base().to_path_buf()))
 }
 
-/// Refuses a directory that another user could enter.
-fn private(dir: &Path, variable: &str) -> Result<(), Refusal> {
+/// Refuses a directory that another user could enter. False: there is none.
+fn private(dir: &Path, variable: &str) -> Result<bool, Refusal> {
     let refuse = |why: String| Refusal::broken(format!("{}: {why}; {variable} names another place", dir.display()));
     // Not what a link leads to.
-    let meta = fs::symlink_metadata(dir).map_err(|e| refuse(e.to_string()))?;
+    let meta = match fs::symlink_metadata(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        meta => meta.map_err(|e| refuse(e.to_string()))?,
+    };
     if !meta.is_dir() {
         return Err(refuse("is no directory".to_owned()));
     }
@@ -129,20 +189,13 @@ fn private(dir: &Path, variable: &str) -> Result<(), Refusal> {
         return Err(refuse(format!("belongs to user {}", meta.uid())));
     }
     match meta.mode() & 0o077 {
-        0 => Ok(()),
+        0 => Ok(true),
         _ => Err(refuse(format!("may be entered by others (mode {:o}) and must be of mode 700", meta.mode() & 0o777))),
     }
 }
 
 fn lock_file(path: &Path) -> io::Result<File> {
     File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
-}
-
-/// Held while directories come and go, so that one that is being made is not taken for a stale one.
-fn lock_all(base: &Path) -> Result<Flock<File>, Refusal> {
-    let broken = |e: io::Error| Refusal::broken(format!("{}: {e}", base.join(".lock").display()));
-    let file = lock_file(&base.join(".lock")).map_err(broken)?;
-    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| broken(e.into()))
 }
 
 /// What this process's network namespace is called, as `net:[4026531840]`; of another process it may not be asked.
@@ -164,15 +217,15 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
 pub(crate) struct Instance {
     pub(crate) name: String,
     pub(crate) dir: PathBuf,
-    base: PathBuf,
+    place: Place,
     lock: Flock<File>,
 }
 
 impl Instance {
     /// Registers `name`. Refused while another instance of this name lives.
     pub(crate) fn register(name: &str) -> Result<Instance, Refusal> {
-        let base = base()?;
-        let dir = base.join(name);
+        let place = Place::find()?;
+        let dir = place.base().join(name);
         // It is a part of a configuration.
         let plain = dir.to_str().is_some_and(|text| !text.contains(','));
         if dir.join("control").as_os_str().len() > SUN_PATH || !plain {
@@ -180,8 +233,8 @@ impl Instance {
                        shortens it";
             return Err(Refusal::broken(format!("{}: {why}", dir.display())));
         }
-        let _all = lock_all(&base)?;
-        if let Some(info) = look(&base, name) {
+        let _all = place.locked()?;
+        if let Some(info) = look(place.base(), name) {
             let by = format!("process {}, {}", info.pid, info.program);
             return Err(Refusal::usage(format!("--instance {name}: there is one already ({by}); take another name")));
         }
@@ -189,7 +242,7 @@ impl Instance {
         DirBuilder::new().mode(0o700).create(&dir).map_err(broken)?;
         let lock = Flock::lock(lock_file(&dir.join("lock")).map_err(broken)?, FlockArg::LockExclusiveNonblock);
         let lock = lock.map_err(|(_, e)| broken(e.into()))?;
-        Ok(Instance { name: name.to_owned(), dir, base, lock })
+        Ok(Instance { name: name.to_owned(), dir, place, lock })
     }
 
     /// What `usersock ps` and `usersock exec` read, replaced as a whole.
@@ -199,17 +252,20 @@ impl Instance {
         fs::rename(new, self.dir.join("info"))
     }
 
-    /// Removes what the instance has in the file system.
+    /// Removes what the instance has in the file system, and if it was the last one, what all have.
     pub(crate) fn remove(self) {
-        let all = lock_all(&self.base);
+        let all = self.place.lock();
         let _ = fs::remove_dir_all(&self.dir);
+        if matches!(all, Ok(Some(_))) {
+            self.place.tidy();
+        }
         drop(self.lock);
         drop(all);
     }
 
     /// The directory of all instances.
     pub(crate) fn base(&self) -> &Path {
-        &self.base
+        self.place.base()
     }
 
     /// The lock's descriptor, which the keeper keeps.
@@ -233,15 +289,25 @@ fn look(base: &Path, name: &str) -> Option<Info> {
 
 /// The instances that live, by name.
 pub(crate) fn all() -> Result<Vec<(String, Info)>, Refusal> {
-    let Some(base) = existing()? else { return Ok(Vec::new()) };
-    let _all = lock_all(&base)?;
-    let entries = fs::read_dir(&base).map_err(|e| Refusal::broken(format!("{}: {e}", base.display())))?;
+    let place = Place::find()?;
+    let _all = loop {
+        if !place.exists()? {
+            return Ok(Vec::new());
+        }
+        if let Some(lock) = place.lock()? {
+            break lock;
+        }
+    };
+    let base = place.base();
+    let entries = fs::read_dir(base).map_err(|e| Refusal::broken(format!("{}: {e}", base.display())))?;
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let mut names: Vec<String> = names.filter(|name| check_name(name).is_ok()).collect();
     names.sort_unstable();
-    let living = names.into_iter().filter_map(|name| look(&base, &name).map(|info| (name, info)));
+    let living = names.into_iter().filter_map(|name| look(base, &name).map(|info| (name, info)));
     // One that is still being made has told nothing of itself.
-    Ok(living.filter(|(_, info)| info.keeper != 0).collect())
+    let living = living.filter(|(_, info)| info.keeper != 0).collect();
+    place.tidy();
+    Ok(living)
 }
 
 /// The instance of this name. Refused when there is none, with the names that there are.

@@ -49,7 +49,7 @@ pub(crate) fn enter(name: &str, keeper: i32) -> Result<bool, Refusal> {
 pub(crate) fn become_command(
     user: bool,
     name: &str,
-    info: &Info,
+    (info, instances): (&Info, &Path),
     program: &Path,
     argv: &[OsString],
 ) -> Result<Refusal, Refusal> {
@@ -57,10 +57,9 @@ pub(crate) fn become_command(
         let caps = [sys::CAP_NET_BIND_SERVICE, sys::CAP_NET_ADMIN, sys::CAP_NET_RAW];
         sys::keep_capabilities(&caps).map_err(|e| Refusal::broken(format!("capabilities: {e}")))?;
     }
-    let dir = super::instance::base()?;
     let mut command = Command::new(program);
     let [called, args @ ..] = argv else { return Err(Refusal::usage("no command".to_owned())) };
-    command.arg0(called).args(args).env("USERSOCK_INSTANCE", name).env("USERSOCK_DIR", dir);
+    command.arg0(called).args(args).env("USERSOCK_INSTANCE", name).env("USERSOCK_DIR", instances);
     command.env_remove("USERSOCK_OWNER");
     if info.mode == "shell" {
         command.env("USERSOCK_CONFIG", &info.config);

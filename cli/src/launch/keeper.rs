@@ -120,7 +120,7 @@ impl Keeper {
             {
                 Report::Ended(status, false).send(socket);
                 launcher = None;
-                self.info.pid = children().first().copied().unwrap_or(self.info.keeper);
+                self.info.pid = self.left_behind().unwrap_or(self.info.keeper);
                 let _ = instance.publish(&self.info);
             } else if !left {
                 self.end_helpers();
@@ -172,15 +172,20 @@ impl Keeper {
                 Ok(Some((pid, _))) if Some(pid) == self.outside => self.outside = None,
                 Ok(Some((pid, _))) if self.server.as_ref().is_some_and(|s| s.pid == pid) => self.server = None,
                 Ok(Some(_)) => {}
-                Ok(None) => return (self.status, children().len() > self.helpers()),
+                Ok(None) => return (self.status, self.left_behind().is_some()),
                 Err(_) => return (self.status, false),
             }
         }
     }
 
-    /// How many of this process's children are none of the instance's.
-    fn helpers(&self) -> usize {
-        usize::from(self.outside.is_some()) + usize::from(self.server.is_some())
+    /// This process's children that are none of the instance's.
+    fn helpers(&self) -> impl Iterator<Item = i32> {
+        self.outside.into_iter().chain(self.server.as_ref().map(|server| server.pid)).map(Pid::as_raw)
+    }
+
+    /// A process of the instance.
+    fn left_behind(&self) -> Option<i32> {
+        children().into_iter().find(|pid| self.helpers().all(|helper| helper != *pid))
     }
 
     /// Kills every process of the instance that is this one's child; their children are it next.
@@ -220,7 +225,7 @@ impl Keeper {
 }
 
 /// The children of this process, which has one thread.
-fn children() -> Vec<i32> {
+pub(super) fn children() -> Vec<i32> {
     let text = fs::read_to_string(format!("/proc/self/task/{}/children", getpid())).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }

@@ -185,6 +185,7 @@ impl Sock {
         }
         if self.state() == "LISTEN" {
             words.push(format!("cwnd:{}", self.tcpi("snd_cwnd")));
+            self.some(&mut words, &[("unacked", "unacked")]);
             return Some(words.join(" "));
         }
         self.timing(&mut words);
