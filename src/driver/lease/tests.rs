@@ -569,7 +569,7 @@ fn looks(s: &Arc<Stack>, shard: &Shard, w: &Arc<Waiter>, bell: &Bell) -> bool {
     e.signal();
     let before = bell.reads.load(Ordering::SeqCst);
     let mut extra = [PollFd::new(e.raw(), libc::POLLIN)];
-    assert_eq!(shard.hold(s, 0, 1, w, None, &mut extra, &mut true), Some(Woken::Event));
+    assert_eq!(shard.hold(s, 0, std::slice::from_ref(shard), w, None, &mut extra, &mut true), Some(Woken::Event));
     bell.reads.load(Ordering::SeqCst) > before
 }
 

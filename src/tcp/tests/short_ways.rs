@@ -1,5 +1,5 @@
 //! What comes later than the decision that a short way remembers: keys, filters, addresses and routes that change under
-//! a connection or a listener. Each was asked of Linux 6.18.
+//! a connection or a listener. What a key, a removed address and sums of a raw socket do was asked of Linux 6.18.
 
 use super::super::peer_test::{ACK, HERE, Host, ISS, PORT, RST, SYN, Seg, THERE};
 use super::*;
