@@ -4,7 +4,8 @@
 measure() { # OPTIONS
     for _ in $(seq 200); do
         if timeout 100 $UC iperf3 -c $S -t 1 $1 > iperf.said 2>&1; then echo "$1: done" >> results; return; fi
-        grep -qE 'server is busy|control socket has closed|unable to connect' iperf.said || { cat iperf.said; return 1; }
+        grep -qE 'server is busy|control socket has closed|unable to connect|control message: Connection reset' \
+            iperf.said || { cat iperf.said; return 1; }
     done
     return 1
 }
