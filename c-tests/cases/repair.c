@@ -240,11 +240,22 @@ static void listens_in_repair(int family)
 }
 
 /* A FIN leaves in repair mode, too; with the send queue chosen it only counts as sent. */
+/* What leaves a short way open that a connection which has sent nothing does not have. */
+static void exchange_a_byte(const int fd[2])
+{
+    char b = 7;
+    for (int i = 0; i < 2; i++) {
+        EQ(usk_send(fd[i], &b, 1, 0), 1);
+        EQ(usk_recv(fd[1 - i], &b, 1, MSG_WAITALL), 1);
+    }
+}
+
 static void shuts_down_in_repair(int family)
 {
     int fd[2];
     char b;
     tcp_pair(family, fd);
+    exchange_a_byte(fd);
     OK(repair(fd[0], 1));
     OK(queue(fd[0], TCP_SEND_QUEUE));
     OK(usk_shutdown(fd[0], SHUT_WR));
@@ -252,6 +263,7 @@ static void shuts_down_in_repair(int family)
     ERR(usk_recv(fd[1], &b, 1, MSG_DONTWAIT), EAGAIN);
     close_pair(fd);
     tcp_pair(family, fd);
+    exchange_a_byte(fd);
     OK(repair(fd[0], 1));
     OK(usk_shutdown(fd[0], SHUT_WR));
     EXPECT_EOF(fd[1]);

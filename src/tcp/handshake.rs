@@ -731,9 +731,12 @@ fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, opt: &TcpOptions, tsval: O
     let by = OpenedBy::of(&skb, opt);
     let mut over = None;
     let child = syn_recv_sock(cx, key, &mut Some(req), &by, mine, |c, req| {
-        // A batch of packets has one time; this one may answer what went out since it began.
+        // A batch of packets has one time; this one may answer what went out since it began. What follows in the batch
+        // must not come before it.
+        let batch = c.now;
         c.refresh_clock();
         rtt::synack_rtt_meas(c, req.snt_synack().filter(|_| req.num_retrans == 0));
+        c.now = batch;
         over = Some(req);
         first_segment(c, skb);
     });

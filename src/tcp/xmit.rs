@@ -561,6 +561,7 @@ pub(super) fn xmit_alone(cx: &mut Cx<'_>, mut skb: Skb, mss: u32, nonagle: u8) -
         && !paces_itself(cx)
         && tp.tfb_slots == 0
         && tp.gso_max_size != 0
+        && !repair::sends_nothing(tp)
         && tp.mtu_probing().is_none()
         && !asks_segs(tp);
     if !leaves {

@@ -93,6 +93,7 @@ pub(super) fn send(cx: &mut Cx<'_>, mut out: Skb, ack: u32) -> Result<()> {
     out.looped = if Way::Known.is_open() { Looped::Segment } else { Looped::Headers };
     (out.l3, out.nh_len) = (L3::V4, ip::HEADER_LEN as u16);
     // What its receiver reads in the header.
+    debug_assert_eq!(end_seq, seq + (payload as u32 + u32::from(flags & FIN != 0)), "as its receiver would count");
     let (ack_seq, ip_dsfield) = (SeqNum(ack), tos);
     out.tcp = TcpCb { seq, end_seq, ack_seq, flag_word: word, flags, ip_dsfield, ttl, ..TcpCb::default() };
     (out.gso_size, out.gso_type) = (0, GsoType::None);
