@@ -64,7 +64,16 @@ pub fn enter(how: How) -> Result<(), Failure> {
         .map_err(|error| broken(format!("cannot make mounts private: {error}")))?;
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none)
         .map_err(|error| broken(format!("cannot mount a private /run: {error}")))?;
+    linux_buffers();
     ip(&["link set lo up"])
+}
+
+/// A namespace begins with the sizes of TCP's buffers that the machine has, which may have been tuned; tests compare
+/// with Linux's own. Where /proc/sys is mounted read-only, they stay.
+fn linux_buffers() {
+    for (name, sizes) in [("tcp_rmem", "4096 131072 6291456"), ("tcp_wmem", "4096 16384 4194304")] {
+        let _ = fs::write(format!("/proc/sys/net/ipv4/{name}"), sizes);
+    }
 }
 
 /// The reason why there is no namespace, with a hint what to check: user_namespaces(7), unshare(2).
