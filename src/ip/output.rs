@@ -76,7 +76,7 @@ pub(crate) fn is_looped(dst: &Dst, skb: &Skb) -> bool {
         && ip::HEADER_LEN + skb.len() <= most
 }
 
-/// As [`xmit`], of a segment of a connection whose two ends are in this stack, by a device that loops it: the packet
+/// As [`xmit`], of what a socket of this stack or TCP for it sends to this stack, by a device that loops it: the packet
 /// says so ([`SkbInner::looped`](crate::sock::skb::SkbInner)). `sock`: whom it is charged to, if it has no owner yet.
 #[inline(always)]
 pub(crate) fn xmit_looped(

@@ -63,12 +63,12 @@
 use super::crowd::Crowd;
 use super::msg::{RecvMsg, SendMsg};
 use super::reuseport::Membership;
-use super::skb::{HEAD, Skb};
+use super::skb::{HEAD, Looped, Skb};
 use super::state::State;
 use super::wait::Events;
 use super::{Sock, SockGuard, SockState};
 use crate::base::error::{Error, Result};
-use crate::counters::PercpuCounter;
+use crate::counters::{DropReason, PercpuCounter};
 use crate::sock::offload::Offload;
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::stack::Stack;
@@ -461,9 +461,12 @@ pub trait IpHandler: Send + Sync + 'static {
     /// A datagram whose IP header is already pulled; `skb` begins with the transport header.
     fn rcv(&self, stack: &Arc<Stack>, skb: Skb, info: &PacketInfo);
     /// As `rcv`, with the header fields in `skb.rx`, where they are in any packet that IP hands up. Default: `rcv`.
-    fn rcv_noted(&self, stack: &Arc<Stack>, skb: Skb) {
-        if let Some(info) = skb.rx {
-            self.rcv(stack, skb, &info);
+    fn rcv_noted(&self, stack: &Arc<Stack>, mut skb: Skb) {
+        // Only a handler that knows the mark may pass the packet on.
+        skb.looped = Looped::No;
+        match skb.rx {
+            Some(info) => self.rcv(stack, skb, &info),
+            None => stack.mib.drop(DropReason::PktTooSmall),
         }
     }
     /// Whether datagrams of one flow that come together are handed to `rcv_several`. Default: no.

@@ -134,7 +134,8 @@ pub struct Listing {
     pub request_size: usize,
     /// See [`Proto::slab_flags`].
     pub slab_flags: u32,
-    /// Name and build-id of the shared object that its code comes from ([`Module`]); None: the program's own.
+    /// Name and build-id of the shared object that its code comes from ([`Module`](super::proto::Module)); None: the
+    /// program's own.
     pub module: Option<(String, String)>,
     /// See [`Proto::alternatives`].
     pub alternatives: Vec<(String, usize)>,

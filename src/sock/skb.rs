@@ -77,7 +77,7 @@ pub(crate) enum Looped {
     /// Nothing.
     #[default]
     No,
-    /// IPv4, of a socket of this stack, with the headers that its protocol and IP have just made: they are good.
+    /// IPv4, of this stack, with the headers that its protocol and IP have just made: they are good.
     Headers,
     /// The same, TCP, and `tcp` has what its receiver reads in the header, but for the time.
     Segment,

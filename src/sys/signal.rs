@@ -104,7 +104,7 @@ pub fn sleep_mask() -> Option<Set> {
 /// A call that a signal handler always ends with EINTR, while it exists (signal(7)); with a mask it replaces the signal
 /// mask of this thread's sleeps. The kernel swaps the masks and sleeps atomically, so that a signal which is unblocked
 /// only in the sleep ends it, whenever it arrived. A call may sleep several times and receive packets in between: where
-/// there are handlers the thread's own mask has all signals blocked from the first sleep on ([`only_in_sleep`]).
+/// there are handlers the thread's own mask has all signals blocked from the first sleep on (`only_in_sleep`).
 #[derive(Debug)]
 pub struct SleepMask(Option<Option<Set>>);
 

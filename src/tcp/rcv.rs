@@ -324,7 +324,7 @@ pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketI
 
 /// The same with `skb.rx` for the header fields (IpHandler::rcv_noted).
 pub(crate) fn rcv_noted(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb) {
-    let Some(info) = &skb.rx else { return };
+    let Some(info) = &skb.rx else { return bad(stack, DropReason::PktTooSmall) };
     if skb.looped != Looped::Segment {
         let info = *info;
         return rcv(net, stack, skb, &info);
@@ -345,7 +345,7 @@ pub(crate) fn rcv_noted(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb) {
     }
 }
 
-/// `looped`: of a connection of this stack, whose header was made here.
+/// `looped`: TCP made the header here.
 #[inline(never)]
 fn rcv_any(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo, looped: bool) {
     // TCP is unicast only: a segment to a group is dropped without an answer (RFC 9293 §3.9.2.3, RFC 1122 §4.2.3.10).

@@ -242,7 +242,7 @@ impl Stage {
 
     fn peer(&mut self, port: u16, what: Peers) {
         let numbers = self.peers.entry(port).or_insert(Numbers { seq: ISS, ack: 0 });
-        let stamps = self.side.host.bench.stack.sysctl.tcp_timestamps() != 0 && port % 3 != 0;
+        let stamps = self.side.host.bench.stack.sysctl.tcp_timestamps() != 0 && !port.is_multiple_of(3);
         let now = self.side.host.bench.stack.now().as_millis() as u32;
         let mut options = Vec::new();
         if stamps {
@@ -335,7 +335,7 @@ impl Stage {
             Step::Sysctl(name, value) => format!("{:?}", stack.sysctl.set(name, value)),
             Step::Open(what) => {
                 self.last += 1;
-                self.peer(self.last, if self.last % 4 == 0 { Peers::SynEcn } else { Peers::Syn });
+                self.peer(self.last, if self.last.is_multiple_of(4) { Peers::SynEcn } else { Peers::Syn });
                 self.peer(self.last, what);
                 String::new()
             }
