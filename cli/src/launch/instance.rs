@@ -211,7 +211,7 @@ pub(crate) fn network_namespace() -> Option<String> {
     fs::read_link("/proc/self/ns/net").ok()?.into_os_string().into_string().ok()
 }
 
-/// The same of another process, which the caller must be allowed to trace. NotFound: it is ending, with all its threads.
+/// The same of another process, which the caller must be allowed to trace. NotFound: it is ending, all its threads are.
 pub(crate) fn network_namespace_of(pid: i32) -> io::Result<String> {
     let mut error = io::Error::from(io::ErrorKind::NotFound);
     // A first thread that has ended is in none while others go on.
