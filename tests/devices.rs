@@ -294,6 +294,61 @@ fn the_answer_to_a_flows_first_packet_comes_by_the_queue_that_this_was_sent_by()
     }
 }
 
+/// Gives up this thread's capabilities for bpf(2).
+fn drop_cap_bpf() {
+    let (mut header, mut sets) = ([0x2008_0522u32, 0], [0u32; 6]);
+    // SAFETY: capget of version 3 reads a header of two words and writes six.
+    assert_eq!(unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr()) }, 0);
+    // CAP_SYS_ADMIN and CAP_BPF, of the effective ones.
+    sets[0] &= !(1 << 21);
+    sets[3] &= !(1 << (39 - 32));
+    // SAFETY: capset of version 3 reads a header of two words and six.
+    assert_eq!(unsafe { libc::syscall(libc::SYS_capset, header.as_mut_ptr(), sets.as_ptr()) }, 0);
+}
+
+/// A device that lasts, whose last process was killed: nobody writes in its table of queues any more.
+#[test]
+fn a_process_without_cap_bpf_inherits_no_choice_of_queues() {
+    let name = "a_process_without_cap_bpf_inherits_no_choice_of_queues";
+    if !in_namespace(name, Needs::Tun) {
+        return;
+    }
+    if !has_cap_bpf() {
+        println!("SKIP {name}: no CAP_BPF");
+        return;
+    }
+    let ports = 1024..1084u16;
+    const FIRST: &str = "USERSOCK_TEST_FIRST_PROCESS";
+    if std::env::var_os(FIRST).is_some() {
+        let t = Tun::open("last0", 3, true).unwrap();
+        for port in ports {
+            assert!(matches!(t.xmit(port % 3, Instant::ZERO, syn(port)), Xmit::Sent));
+        }
+        // Nothing is dropped.
+        std::process::exit(0);
+    }
+    ip("tuntap add dev last0 mode tun multi_queue");
+    ip("addr add 10.9.0.1/24 dev last0");
+    let mut first = Command::new(std::env::current_exe().unwrap());
+    assert!(first.args(["--exact", name]).env(FIRST, "1").status().unwrap().success());
+    drop_cap_bpf();
+    let t = Tun::open("last0", 3, true).unwrap();
+    for port in ports {
+        let q = (port + 1) % 3;
+        let resets = || {
+            assert!(matches!(t.xmit(q, Instant::ZERO, syn(port)), Xmit::Sent));
+            let mut by = Vec::new();
+            for of in 0..3 {
+                t.recv(of, Instant::ZERO, 100, &mut |s| by.extend((s.to_vec()[9] == 6).then_some(of))).unwrap();
+            }
+            by
+        };
+        // The kernel notes a flow's queue behind its first packet.
+        assert_eq!(resets().len(), 1, "{port}");
+        assert_eq!(resets(), [q], "{port}");
+    }
+}
+
 #[test]
 fn opening_what_is_no_tun_device_or_is_taken_says_why() {
     if !in_namespace("opening_what_is_no_tun_device_or_is_taken_says_why", Needs::Tun) {

@@ -101,8 +101,8 @@ pub(crate) enum Place {
 /// What the keeper tells the launcher, in a message each.
 #[derive(Debug, PartialEq, Eq)]
 enum Report {
-    /// The program's process exists: signals of the terminal reach it.
-    Started,
+    /// The program's process exists, in this network namespace: signals of the terminal reach it.
+    Started(String),
     /// It could not be started.
     Refused(u8, String),
     /// It has ended, with this status; whether it was the last of the instance.
@@ -112,7 +112,7 @@ enum Report {
 impl Report {
     fn send(&self, to: &impl AsFd) {
         let bytes = match self {
-            Report::Started => vec![b'S'],
+            Report::Started(network) => [b"S", network.as_bytes()].concat(),
             Report::Refused(status, message) => [&[b'E', *status], message.as_bytes()].concat(),
             Report::Ended(status, last) => vec![b'D', *status, u8::from(*last)],
         };
@@ -125,7 +125,7 @@ impl Report {
         let mut bytes = vec![0; 4096];
         let n = nix::unistd::read(from, &mut bytes).unwrap_or(0);
         match *bytes.get(..n)? {
-            [b'S'] => Some(Report::Started),
+            [b'S', ref text @ ..] => Some(Report::Started(String::from_utf8_lossy(text).into_owned())),
             [b'E', status, ref text @ ..] => Some(Report::Refused(status, String::from_utf8_lossy(text).into_owned())),
             [b'D', status, last] => Some(Report::Ended(status, last != 0)),
             _ => None,
@@ -158,14 +158,24 @@ fn passed_on() -> SigSet {
 
 /// Runs the program to its end. Its exit status, 128 and the signal's number if one ended it.
 pub(crate) fn launch(job: Job) -> Result<u8, Refusal> {
-    let system = |what: &str, e: io::Error| Refusal::broken(format!("{what}: {e}"));
-    let sockets = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
-    let (here, there) = sockets.map_err(|e| system("socketpair", e.into()))?;
     let signals = passed_on();
-    let mask = signals.thread_swap_mask(SigmaskHow::SIG_BLOCK).map_err(|e| system("sigprocmask", e.into()))?;
-    prctl::set_child_subreaper(true).map_err(|e| system("PR_SET_CHILD_SUBREAPER", e.into()))?;
+    let refuse = |job: Job, what: &str, e: io::Error| {
+        job.instance.remove();
+        Err(Refusal::broken(format!("{what}: {e}")))
+    };
+    let (here, there) = match socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC) {
+        Ok(sockets) => sockets,
+        Err(e) => return refuse(job, "socketpair", e.into()),
+    };
+    if let Err(e) = prctl::set_child_subreaper(true) {
+        return refuse(job, "PR_SET_CHILD_SUBREAPER", e.into());
+    }
     // Of what this process was before it executed the command.
     let others = keeper::children();
+    let mask = match signals.thread_swap_mask(SigmaskHow::SIG_BLOCK) {
+        Ok(mask) => mask,
+        Err(e) => return refuse(job, "sigprocmask", e.into()),
+    };
     match sys::fork() {
         Ok(sys::Side::Child) => {
             drop(here);
@@ -175,40 +185,47 @@ pub(crate) fn launch(job: Job) -> Result<u8, Refusal> {
             drop(there);
             // Dropping it would unlock it for the keeper as well.
             std::mem::forget(job.instance);
-            attend(keeper, &here, &signals, &others)
+            attend(keeper, &here, &signals, others)
         }
         Err(e) => {
-            job.instance.remove();
-            Err(system("fork", e))
+            let _ = mask.thread_set_mask();
+            refuse(job, "fork", e)
         }
     }
 }
 
 /// Kills the children of a keeper that was killed, and theirs, which are this process's children when their parent has
-/// ended.
-fn kill_orphans(others: &[i32]) {
-    loop {
-        let all = keeper::children();
-        let Some(orphan) = all.into_iter().find(|pid| !others.contains(pid)).map(Pid::from_raw) else { return };
-        sys::kill(orphan, libc::SIGKILL);
-        if waitpid(orphan, None).is_err() {
-            return;
+/// ended. Not `others`, nor what those leave behind: it is in no network namespace of the instance's.
+fn kill_orphans(network: &str, others: Vec<i32>) {
+    let mut passed = others;
+    while let Some(pid) = keeper::children().into_iter().find(|pid| !passed.contains(pid)) {
+        let orphan = Pid::from_raw(pid);
+        let ends = match instance::network_namespace_of(pid) {
+            Ok(theirs) => theirs == network && sys::kill(orphan, libc::SIGKILL).is_ok(),
+            // It is about to end, and its children will be this process's then.
+            Err(e) => e.kind() == io::ErrorKind::NotFound,
+        };
+        if ends {
+            // Whatever this says: who is left is found again.
+            let _ = waitpid(orphan, None);
+        } else {
+            passed.push(pid);
         }
     }
 }
 
 /// The launcher's life from here on. `others`: children that are none of the instance's.
-fn attend(keeper: Pid, socket: &OwnedFd, signals: &SigSet, others: &[i32]) -> Result<u8, Refusal> {
+fn attend(keeper: Pid, socket: &OwnedFd, signals: &SigSet, others: Vec<i32>) -> Result<u8, Refusal> {
     let caught = SignalFd::with_flags(signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
     let caught = caught.map_err(|e| Refusal::broken(format!("signalfd: {e}")))?;
-    let (mut started, mut refused) = (false, None);
+    let (mut network, mut refused) = (None, None);
     loop {
         let mut fds = [PollFd::new(caught.as_fd(), PollFlags::POLLIN), PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
         // EINTR: a signal that stopped and continued this process.
         let _ = poll(&mut fds, PollTimeout::NONE);
         while let Ok(Some(signal)) = caught.read_signal() {
             // What the terminal sends, it sends to the program as well: they are of one process group.
-            if !started || signal.ssi_code != libc::SI_KERNEL {
+            if network.is_none() || signal.ssi_code != libc::SI_KERNEL {
                 let _ = nix::unistd::write(socket, &[signal.ssi_signo as u8]);
             }
         }
@@ -216,7 +233,7 @@ fn attend(keeper: Pid, socket: &OwnedFd, signals: &SigSet, others: &[i32]) -> Re
             continue;
         }
         match Report::receive(socket) {
-            Some(Report::Started) => started = true,
+            Some(Report::Started(theirs)) => network = Some(theirs),
             Some(Report::Refused(status, message)) => refused = Some(Refusal { status, message }),
             Some(Report::Ended(status, last)) => {
                 if last {
@@ -226,7 +243,8 @@ fn attend(keeper: Pid, socket: &OwnedFd, signals: &SigSet, others: &[i32]) -> Re
             }
             None => {
                 let _ = waitpid(keeper, None);
-                kill_orphans(others);
+                // Before it has started the program all its children end with it.
+                kill_orphans(&network.unwrap_or_default(), others);
                 let killed = || Refusal::broken(format!("process {keeper}, which kept the instance, was killed"));
                 return Err(refused.unwrap_or_else(killed));
             }
@@ -241,7 +259,8 @@ mod tests {
     #[test]
     fn reports_arrive_as_they_were_sent() {
         let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
-        let all = [Report::Started, Report::Refused(126, "no ELF file".to_owned()), Report::Ended(137, false)];
+        let started = Report::Started("net:[4026531840]".to_owned());
+        let all = [started, Report::Refused(126, "no ELF file".to_owned()), Report::Ended(137, false)];
         all.iter().for_each(|report| report.send(&a));
         drop(a);
         for report in all {

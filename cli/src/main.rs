@@ -248,6 +248,7 @@ Examples:
 
 fn main() -> ExitCode {
     usersock_ffi::loader::enable();
+    sys::hear_of_children();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {

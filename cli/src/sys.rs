@@ -56,10 +56,10 @@ pub(crate) fn reap() -> io::Result<Option<(Pid, i32)>> {
     }
 }
 
-/// kill(2), of any signal's number. A process that has ended is no failure.
-pub(crate) fn kill(pid: Pid, signal: i32) {
+/// kill(2), of any signal's number. EPERM: the process is another user's. One that has ended is no failure.
+pub(crate) fn kill(pid: Pid, signal: i32) -> io::Result<()> {
     // SAFETY: kill takes numbers.
-    unsafe { libc::kill(pid.as_raw(), signal) };
+    check(unsafe { libc::kill(pid.as_raw(), signal) }.into()).map(drop)
 }
 
 /// Makes a TUN device that stays until its network namespace ends, and that processes of user `owner` may open without
@@ -142,6 +142,13 @@ pub(crate) fn close_inherited(first: RawFd, last: RawFd) {
 pub(crate) fn signal_thread(tid: Pid, signal: Signal) {
     // SAFETY: tgkill takes numbers; a thread that has ended is an error, which does not matter.
     unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid.as_raw(), signal as i32) };
+}
+
+/// Ends of children are told, even to a process that was started with SIGCHLD ignored: wait(2) would find none.
+pub(crate) fn hear_of_children() {
+    let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: no handler is installed.
+    let _ = unsafe { sigaction(Signal::SIGCHLD, &action) };
 }
 
 /// Has a signal handled by a function that does nothing: with or without SA_RESTART.

@@ -359,6 +359,49 @@ fn ps_lists_what_runs_and_removes_what_was_killed() {
     }
 }
 
+/// The launcher is the next parent of the instance's processes, and of those that its own children from before leave.
+#[test]
+fn when_the_keeper_is_killed_only_processes_of_the_instance_die() {
+    let name = "orphans";
+    if !possible(name) {
+        return;
+    }
+    for user in users() {
+        let dir = bin().join("i").join(format!("{name}-{user:?}"));
+        let script = r#"
+            sh -c 'sleep 63 >/dev/null & echo $! $$; wait' &
+            exec env --ignore-signal=CHLD usersock run --in-process --instance one -- sh -c '
+                setsid sleep 61 & setsid sleep 62 & echo; readlink /proc/$$/ns/net; exec sleep 60'
+        "#;
+        let mut c = program(user, name, "sh".as_ref());
+        let mut launcher = c.args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut out = BufReader::new(launcher.stdout.take().unwrap());
+        let mut lines: Vec<String> = Vec::new();
+        while lines.iter().filter(|line| !line.is_empty()).count() < 2 {
+            let mut line = String::new();
+            assert!(out.read_line(&mut line).unwrap() > 0, "{lines:?}");
+            lines.push(line.trim().to_owned());
+        }
+        let namespace = lines.iter().find(|line| line.starts_with("net:")).unwrap();
+        let pids = lines.iter().find(|line| line.contains(' ')).unwrap();
+        let pids: Vec<u32> = pids.split(' ').map(|pid| pid.parse().unwrap()).collect();
+        let [other, parent] = pids[..] else { panic!("{pids:?}") };
+        let kill = nix::sys::signal::Signal::SIGKILL;
+        let status = |pid: u32| fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        signal(parent, kill);
+        until("no new parent", || status(other).contains(&format!("PPid:\t{}\n", launcher.id())));
+        let info = fs::read_to_string(dir.join("one/info")).unwrap();
+        let keeper = info.lines().find_map(|line| line.strip_prefix("keeper=")).unwrap().parse().unwrap();
+        signal(keeper, kill);
+        assert_eq!(launcher.wait().unwrap().code(), Some(125));
+        assert!(!held(&format!("{namespace}\n")), "a process is in the namespace");
+        assert!(status(other).contains("State:\tS"), "{}", status(other));
+        signal(other, kill);
+        assert_eq!(text(&usersock(user, name, &["ps"]).stdout).lines().count(), 1);
+        assert_eq!(left(user, name), [""; 0]);
+    }
+}
+
 /// Where no place for the instances is named they are in a directory of the run-time directory, which comes with the
 /// first and goes with the last, however many come and go at a time.
 #[test]

@@ -3,7 +3,7 @@
 
 use crate::sys::fd::EventFd;
 use crate::sys::poll::{PollFd, poll};
-use crate::sys::signal::{Hold, only_in_sleep, sleep_mask};
+use crate::sys::signal::{Hold, let_in, only_in_sleep, sleep_mask};
 use crate::sys::{fork, futex};
 use smallvec::SmallVec;
 use std::cell::RefCell;
@@ -158,22 +158,23 @@ impl Waiter {
         }
         fds.extend(hold.as_ref().map(|hold| PollFd::new(hold.raw(), libc::POLLIN)));
         self.sleep.store(POLLING, Ordering::SeqCst);
-        let polled = match self.bits.load(Ordering::SeqCst) {
-            0 => poll(fds, timeout),
-            _ => poll(fds, Some(Duration::ZERO)),
-        };
+        if self.bits.load(Ordering::SeqCst) != 0 {
+            timeout = Some(Duration::ZERO);
+        }
+        let polled = poll(fds, timeout);
         self.sleep.store(RUNNING, Ordering::SeqCst);
         match polled {
-            Ok(0) if eventfd.is_some() => Slept::TimedOut,
-            Ok(_) => {
+            Ok(n) => {
                 let ready = |p: &PollFd| p.revents() != 0;
                 if let Some(e) = eventfd.as_ref().filter(|_| ready(&fds[own])) {
                     e.drain();
                 }
-                let signal = hold.as_ref().filter(|_| fds.last().is_some_and(ready)).is_some_and(Hold::look);
-                match fds[..own].iter().any(ready) {
-                    _ if signal => Slept::Interrupted,
-                    true => Slept::Ready,
+                let let_none_in = n > 0 || timeout == Some(Duration::ZERO);
+                match hold.as_ref().filter(|_| fds.last().is_some_and(ready)).is_some_and(Hold::look) {
+                    true => Slept::Interrupted,
+                    false if let_none_in && let_in() => Slept::Interrupted,
+                    false if n == 0 && eventfd.is_some() => Slept::TimedOut,
+                    false if fds[..own].iter().any(ready) => Slept::Ready,
                     false => Slept::Look,
                 }
             }

@@ -21,8 +21,12 @@ const SPREAD: u32 = 0x9e37_79b1;
 pub(super) struct Steering(Table<LEN>);
 
 impl Steering {
-    /// Has the kernel ask for the queues of the device whose queue `fd` is. EPERM, EINVAL (Linux before 5.5), EMFILE.
+    /// Has the kernel ask for the queues of the device whose queue `fd` is. EPERM: no CAP_BPF; EINVAL (Linux
+    /// before 5.5), EMFILE.
     pub(super) fn attach(fd: &Fd, queues: usize) -> io::Result<Steering> {
+        if !bpf::may_load() {
+            return Err(io::Error::from_raw_os_error(libc::EPERM));
+        }
         let (table, map) = Table::new()?;
         // Flows whose first packet is the kernel's go to all queues.
         for (i, queue) in table.bytes().iter().enumerate() {

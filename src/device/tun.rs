@@ -58,9 +58,16 @@ impl Tun {
         let queue = |q: netdev::TunQueue| Queue { fd: q.fd, rx: Mutex::new(RxBuf::new(true)), stats: Stats::default() };
         let ifindex = netdev::index(&name)?;
         let queues: Vec<Queue> = list.into_iter().map(queue).collect();
-        // Refused to who has no CAP_BPF.
         let steering = match &queues[..] {
-            [first, _, ..] => Steering::attach(&first.fd, queues.len()).ok(),
+            [first, _, ..] => {
+                let steering = Steering::attach(&first.fd, queues.len()).ok();
+                if steering.is_none() {
+                    // A process that was killed has left its own to a device that lasts, with a table that nobody
+                    // writes any more. This takes no capability.
+                    let _ = netdev::set_steering(&first.fd, None);
+                }
+                steering
+            }
             _ => None,
         };
         Ok(Tun { name, ifindex, mtu, uso, queues, steering })

@@ -30,7 +30,7 @@ use crate::device::netdev::NetDev;
 use crate::stack::Stack;
 use crate::stack::runner::{PollFd, Runner};
 use crate::sys::fd::TimerFd;
-use crate::sys::lock::Mutex;
+use crate::sys::lock::{Mutex, MutexGuard};
 use crate::sys::thread;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -107,8 +107,8 @@ struct State {
     parked: VecDeque<Parked>,
     /// The holder is a thread that has another lease of its own (`loan`).
     lent: bool,
-    /// One would borrow the lease from the background thread.
-    wanted: bool,
+    /// The thread that would borrow the lease from the background thread; of several, the one that asked last.
+    wanted: Option<Arc<Waiter>>,
     /// The parked thread that the holder is to pass the lease to.
     heir: Option<Arc<Waiter>>,
     /// How often others began to wait during this hold, and `Shard::packets` when that was first counted.
@@ -341,6 +341,10 @@ impl State {
         self.holder.is_some() && !self.lent
     }
 
+    fn is_held_by(&self, waiter: &Arc<Waiter>) -> bool {
+        self.holder.as_ref().is_some_and(|h| Arc::ptr_eq(h, waiter))
+    }
+
     /// The parked thread that is offered the lease after a release. Where releases are frequent, only one that began to
     /// wait lately: to wake a thread whose packets are rare, for each request of another, would cost more than the
     /// request, and should a packet for it come, the background thread's next check offers it the lease.
@@ -376,7 +380,7 @@ impl Shard {
     /// A thread waits for a lease that the background thread holds.
     fn is_wanted(&self) -> bool {
         let s = self.state.lock();
-        s.wanted || !s.parked.is_empty()
+        s.wanted.is_some() || !s.parked.is_empty()
     }
 
     /// Takes the lease for a thread of the program, or queues the thread for it.
@@ -442,9 +446,20 @@ impl Shard {
     /// `urgent` if every thread that sends serves all devices: timers can then wait for the background thread's next
     /// check, and waking another thread for them would cost two context switches in each exchange between two threads.
     fn release(&self, urgent: bool, clock: &dyn Clock) {
-        let mut s = self.state.lock();
-        (s.holder, s.heir) = (None, None);
-        (s.lent, s.wanted) = (false, false);
+        self.release_held(self.state.lock(), urgent, clock);
+    }
+
+    /// The same, if `waiter` holds it.
+    fn release_if(&self, waiter: &Arc<Waiter>, clock: &dyn Clock) {
+        let s = self.state.lock();
+        if s.is_held_by(waiter) {
+            self.release_held(s, true, clock);
+        }
+    }
+
+    fn release_held(&self, mut s: MutexGuard<'_, State>, urgent: bool, clock: &dyn Clock) {
+        (s.holder, s.heir, s.lent) = (None, None, false);
+        let borrower = s.wanted.take();
         s.releases += 1;
         let next = if urgent && s.vain < VAIN { s.next(clock) } else { None };
         let rested = !std::mem::replace(&mut s.checked, true);
@@ -452,7 +467,8 @@ impl Shard {
         if rested {
             self.end_rest();
         }
-        if let Some(next) = next {
+        // A borrower is told as well: it borrows when it next gathers what to wait in.
+        if let Some(next) = next.or(borrower) {
             next.nudge();
         }
     }
@@ -461,10 +477,9 @@ impl Shard {
     fn leave(&self, waiter: &Arc<Waiter>, clock: &dyn Clock) {
         let mut s = self.state.lock();
         s.parked.retain(|p| !Arc::ptr_eq(&p.waiter, waiter));
-        if s.holder.as_ref().is_some_and(|h| Arc::ptr_eq(h, waiter)) {
-            drop(s);
+        if s.is_held_by(waiter) {
             waiter.take_nudge();
-            return self.release(true, clock);
+            return self.release_held(s, true, clock);
         }
         let next = if waiter.take_nudge() && s.holder.is_none() { s.latest() } else { None };
         drop(s);

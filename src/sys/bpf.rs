@@ -1,6 +1,6 @@
 //! bpf(2): a program for the kernel to run on packets, and a table that it reads, which is memory of this process too.
 //! Above: `device::steering`. Linux: kernel/bpf/syscall.c, arraymap.c (BPF_F_MMAPABLE). Both need CAP_BPF of the
-//! machine, or kernel.unprivileged_bpf_disabled=0; root in a user namespace gets EPERM.
+//! machine; root in a user namespace gets EPERM.
 
 use super::fd::Fd;
 use super::raw::syscall;
@@ -15,6 +15,21 @@ const BPF_PROG_LOAD: u32 = 5;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_F_MMAPABLE: u32 = 1 << 10;
 const BPF_PROG_TYPE_SOCKET_FILTER: u32 = 1;
+
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_BPF: u32 = 39;
+
+/// Whether this thread has a capability for bpf(2), in the machine's first user namespace. Who has none does not try: a
+/// seccomp filter may kill a process for the call. (With kernel.unprivileged_bpf_disabled=0 it might succeed.)
+pub(crate) fn may_load() -> bool {
+    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
+    // A namespace that maps all users.
+    let first = read("/proc/self/uid_map").trim_end().ends_with(" 4294967295");
+    let status = read("/proc/thread-self/status");
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
+    first && effective & (1 << CAP_BPF | 1 << CAP_SYS_ADMIN) != 0
+}
 
 /// struct bpf_insn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

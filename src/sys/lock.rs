@@ -95,7 +95,7 @@ impl Word {
 pub struct Mutex<T: ?Sized>(lock_api::Mutex<Word, T>);
 
 /// The value, until it is dropped; then the mutex is free again.
-type MutexGuard<'a, T> = lock_api::MutexGuard<'a, Word, T>;
+pub(crate) type MutexGuard<'a, T> = lock_api::MutexGuard<'a, Word, T>;
 
 impl<T: ?Sized> UnwindSafe for Mutex<T> {}
 impl<T: ?Sized> RefUnwindSafe for Mutex<T> {}

@@ -7,11 +7,12 @@
 use super::fd::Fd;
 use super::near::here;
 use super::raw::syscall;
-use super::retry;
+use super::{check, retry};
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// One past the last signal (_NSIG).
 const SIGNALS: i32 = 65;
@@ -39,12 +40,17 @@ thread_local! {
     static SLEEP_MASK: Cell<Option<Option<Set>>> = const { Cell::new(None) };
     /// Within such a call that has slept: the thread's own mask, since its signals are blocked but for the sleeps.
     static OWN_MASK: Cell<Option<Set>> = const { Cell::new(None) };
+    /// Sleeps of such a call since signals could last come in.
+    static SHUT: Cell<u32> = const { Cell::new(0) };
     /// Sleeps of such calls until the handlers are read again, while none are known.
     static UNTIL_LOOK: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Of so many sleeps one reads the handlers, of which a library is not told.
 const SLEEPS_PER_LOOK: u32 = 1024;
+
+/// After so many sleeps of a call that let no signal in it looks for one.
+const SHUT_SLEEPS: u32 = 8;
 
 /// Handlers that ran in a thread, as far as it is told ([`note_handler`]): bits of `Block::handled`.
 mod handled {
@@ -139,7 +145,22 @@ pub(crate) fn only_in_sleep() {
     let faults = FAULTS.iter().fold(0, |set, signal| set | 1 << (signal - 1));
     let Some(own) = change_mask(libc::SIG_BLOCK, ALL & !faults) else { return };
     let _ = OWN_MASK.try_with(|m| m.set(Some(own)));
+    let _ = SHUT.try_with(|n| n.set(0));
     let _ = SLEEP_MASK.try_with(|m| m.set(Some(mask.or(Some(own)))));
+}
+
+/// A sleep has ended that let no signal in: where a descriptor is ready ppoll(2) returns without a look at signals, and
+/// one of zero time has no mask. A thread that serves a busy device sleeps in no other way. True: a handler has run,
+/// after one of so many of these sleeps.
+pub(crate) fn let_in() -> bool {
+    if OWN_MASK.try_with(Cell::get).unwrap_or(None).is_none() {
+        return false;
+    }
+    let shut = SHUT.try_with(|n| n.replace((n.get() + 1) % SHUT_SLEEPS)).unwrap_or(0) + 1;
+    let Some(mask) = sleep_mask().filter(|_| shut == SHUT_SLEEPS) else { return false };
+    let (none, zero) = (std::ptr::null_mut::<libc::pollfd>(), super::fd::timespec(Duration::ZERO));
+    // SAFETY: no descriptors; the time and the mask outlive the call, and the mask has the given size.
+    check(unsafe { syscall!(libc::SYS_ppoll, none, 0usize, &raw const zero, &raw const mask, SET_BYTES) }).is_err()
 }
 
 /// Whether a handler is known, or is found now.
@@ -295,10 +316,14 @@ impl Drop for Hold {
 mod tests {
     use super::*;
     use crate::base::waiter::{PollSet, Slept, Waiter};
+    use crate::sys::fd::EventFd;
     use crate::sys::poll::{PollFd, poll};
-    use std::time::Duration;
+    use std::sync::atomic::AtomicUsize;
 
-    extern "C" fn nothing(_: i32) {}
+    static HANDLED_BY_TEST: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn count(_: i32) {
+        HANDLED_BY_TEST.fetch_add(1, Ordering::SeqCst);
+    }
 
     /// Runs the test `name` of this module in a process whose handlers are its own, and a handler of SIGUSR1 without
     /// SA_RESTART one of them: true inside.
@@ -312,10 +337,10 @@ mod tests {
             assert!(out.status.success() && said.contains("1 passed"), "{said}");
             return false;
         }
-        // SAFETY: an all-zero sigaction is valid, and the handler does nothing.
+        // SAFETY: an all-zero sigaction is valid, and the handler adds to a number.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = nothing as *const () as usize;
+            action.sa_sigaction = count as *const () as usize;
             assert_eq!(libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()), 0);
         }
         true
@@ -328,7 +353,7 @@ mod tests {
         }
         let own = || change_mask(libc::SIG_BLOCK, 0).unwrap();
         let raise = |signal| {
-            // SAFETY: to this thread; the handler does nothing.
+            // SAFETY: to this thread; the handler adds to a number.
             assert_eq!(unsafe { libc::raise(signal) }, 0);
         };
         let (before, waiter) = (own(), Waiter::new());
@@ -351,6 +376,36 @@ mod tests {
         waiter.nudge();
         assert_ne!(waiter.sleep(&mut PollSet::new(), long), Slept::Interrupted);
         assert_eq!(own(), before);
+    }
+
+    #[test]
+    fn a_signal_ends_a_call_whose_sleeps_are_all_over_at_once() {
+        if !in_own_process("a_signal_ends_a_call_whose_sleeps_are_all_over_at_once") {
+            return;
+        }
+        let (waiter, busy) = (Waiter::new(), EventFd::new().unwrap());
+        busy.signal();
+        let by_descriptor = || waiter.sleep(&mut PollSet::from_elem(PollFd::new(busy.raw(), libc::POLLIN), 1), None);
+        let by_nudge = || {
+            waiter.nudge();
+            let slept = waiter.sleep(&mut PollSet::new(), None);
+            waiter.take_nudge();
+            slept
+        };
+        let by_no_time = || waiter.sleep(&mut PollSet::new(), Some(Duration::ZERO));
+        let ways: [&dyn Fn() -> Slept; 3] = [&by_descriptor, &by_nudge, &by_no_time];
+        for (way, sleep) in ways.iter().enumerate() {
+            for mask in [None, Some(0)] {
+                let _call = SleepMask::new(mask);
+                assert_ne!(sleep(), Slept::Interrupted);
+                let before = HANDLED_BY_TEST.load(Ordering::SeqCst);
+                // SAFETY: to this thread; the handler adds to a number.
+                assert_eq!(unsafe { libc::raise(libc::SIGUSR1) }, 0);
+                let interrupted = (0..2 * SHUT_SLEEPS).filter(|_| sleep() == Slept::Interrupted);
+                assert_eq!(interrupted.count(), 1, "{way}, {mask:?}");
+                assert_eq!(HANDLED_BY_TEST.load(Ordering::SeqCst), before + 1, "{way}, {mask:?}");
+            }
+        }
     }
 
     #[test]

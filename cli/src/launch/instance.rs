@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// Bytes of sockaddr_un's path without its NUL: the control socket's path must fit.
 const SUN_PATH: usize = 107;
+/// The file in the directory of all instances that is locked; no instance's name.
+const LOCK_OF_ALL: &str = ".lock";
 /// Letters of an instance's name.
 const LONGEST_NAME: usize = 64;
 
@@ -133,20 +135,24 @@ impl Place {
         Ok(true)
     }
 
-    /// Waits for the lock of all, the directory's own, held while directories come and go, so that one that is being
-    /// made is not taken for a stale one. None: the directory is another one by now, or none.
+    /// Waits for the lock of all, held while directories come and go, so that one that is being made is not taken for a
+    /// stale one. It is a file: NFS locks nothing that is not open for writing. None: there is no directory.
     fn lock(&self) -> Result<Option<Flock<File>>, Refusal> {
-        let base = self.base();
-        let broken = |e: io::Error| Refusal::broken(format!("{}: {e}", base.display()));
-        let file = match File::open(base) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file.map_err(broken)?,
-        };
+        let path = self.base().join(LOCK_OF_ALL);
+        let broken = |e: io::Error| Refusal::broken(format!("{}: {e}", path.display()));
         let id = |meta: fs::Metadata| (meta.dev(), meta.ino());
-        let locked = id(file.metadata().map_err(broken)?);
-        let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| broken(e.into()))?;
-        let there = fs::symlink_metadata(base).is_ok_and(|meta| id(meta) == locked);
-        Ok(there.then_some(lock))
+        loop {
+            let file = match lock_file(&path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+                file => file.map_err(broken)?,
+            };
+            let locked = id(file.metadata().map_err(broken)?);
+            let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| broken(e.into()))?;
+            // Who held it before may have removed it.
+            if fs::symlink_metadata(&path).is_ok_and(|meta| id(meta) == locked) {
+                return Ok(Some(lock));
+            }
+        }
     }
 
     /// Makes the directories and locks them.
@@ -160,8 +166,10 @@ impl Place {
         }
     }
 
-    /// Removes the directories, if nothing is in them and they are this module's. The caller holds the lock.
+    /// Removes the directories, if no instance is in them and they are this module's. The caller holds the lock, and
+    /// does nothing else with it: whoever waits for it looks for another from now on.
     fn tidy(&self) {
+        let _ = fs::remove_file(self.base().join(LOCK_OF_ALL));
         if self.ours {
             let _ = self.dirs.iter().rev().try_for_each(fs::remove_dir);
         }
@@ -201,6 +209,20 @@ fn lock_file(path: &Path) -> io::Result<File> {
 /// What this process's network namespace is called, as `net:[4026531840]`; of another process it may not be asked.
 pub(crate) fn network_namespace() -> Option<String> {
     fs::read_link("/proc/self/ns/net").ok()?.into_os_string().into_string().ok()
+}
+
+/// The same of another process, which the caller must be allowed to trace. NotFound: it is ending, all its threads are.
+pub(crate) fn network_namespace_of(pid: i32) -> io::Result<String> {
+    let mut error = io::Error::from(io::ErrorKind::NotFound);
+    // A first thread that has ended is in none while others go on.
+    for task in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
+        match fs::read_link(task.path().join("ns/net")) {
+            Ok(name) => return Ok(name.to_string_lossy().into_owned()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => error = e,
+        }
+    }
+    Err(error)
 }
 
 /// Whether a name can be an instance's: a file's name, and a part of a configuration string.

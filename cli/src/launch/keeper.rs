@@ -100,7 +100,7 @@ impl Keeper {
     fn keep(mut self, instance: Instance, launcher: OwnedFd) -> ! {
         // The terminal's signals are for the program's process group, which this was of until now.
         let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
-        Report::Started.send(&launcher);
+        Report::Started(self.info.network.clone()).send(&launcher);
         self.info.pid = self.program.as_raw();
         let published = instance.publish(&self.info);
         self.let_go_of_the_caller(&instance, &launcher);
@@ -151,7 +151,7 @@ impl Keeper {
         let mut signal = [0];
         match nix::unistd::read(socket, &mut signal) {
             Ok(1) => {
-                sys::kill(self.program, signal[0].into());
+                let _ = sys::kill(self.program, signal[0].into());
                 true
             }
             Err(nix::Error::EINTR | nix::Error::EAGAIN) => true,
@@ -191,7 +191,7 @@ impl Keeper {
     /// Kills every process of the instance that is this one's child; their children are it next.
     fn kill_all(&self) {
         if kill_children() == 0 && self.status.is_none() {
-            sys::kill(self.program, libc::SIGKILL);
+            let _ = sys::kill(self.program, libc::SIGKILL);
         }
     }
 
@@ -200,7 +200,7 @@ impl Keeper {
             server.end();
         }
         if let Some(pid) = self.outside.take() {
-            sys::kill(pid, libc::SIGKILL);
+            let _ = sys::kill(pid, libc::SIGKILL);
             let _ = nix::sys::wait::waitpid(pid, None);
         }
     }
@@ -233,7 +233,9 @@ pub(super) fn children() -> Vec<i32> {
 /// Kills them, and says how many there were.
 fn kill_children() -> usize {
     let all = children();
-    all.iter().for_each(|pid| sys::kill(Pid::from_raw(*pid), libc::SIGKILL));
+    for pid in &all {
+        let _ = sys::kill(Pid::from_raw(*pid), libc::SIGKILL);
+    }
     all.len()
 }
 

@@ -54,7 +54,7 @@ impl Server {
 
     /// Ends it. Connections that programs have closed get a little time for their last bytes.
     pub(super) fn end(self) {
-        sys::kill(self.pid, libc::SIGTERM);
+        let _ = sys::kill(self.pid, libc::SIGTERM);
         let _ = nix::sys::wait::waitpid(self.pid, None);
     }
 }

@@ -34,9 +34,11 @@ impl Shard {
         let (before, mut strayed) = (self.packets.load(Ordering::Relaxed), false);
         let woken = self.hold_with(&mut loan, stack, deadline, extra, urgent, &mut strayed);
         if all.len() > 1 && woken.is_some() {
-            // What a program's own thread received of what it waits for, or it itself, was by its own queue.
-            let none = woken == Some(Woken::Event) && self.packets.load(Ordering::Relaxed) == before;
-            self.strays.waited(strayed || none);
+            // What it waited for came by no queue of its own and by no descriptor of the kernel.
+            let none = woken == Some(Woken::Event)
+                && self.packets.load(Ordering::Relaxed) == before
+                && extra.iter().all(|p| p.revents() == 0);
+            self.strays.waited(strayed || none && self.strays.others_received(all, i));
         }
         woken
     }

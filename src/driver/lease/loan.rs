@@ -9,29 +9,43 @@ use crate::base::waiter::{PollSet, Waiter};
 use crate::stack::Stack;
 use smallvec::SmallVec;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// After a wait whose packets came by other queues, so many waits borrow, and more if they find packets there.
 const WAITS: u32 = 64;
 
 /// Whether the waits of a lease borrow others.
 #[derive(Debug, Default)]
-pub(super) struct Strays(AtomicU32);
+pub(super) struct Strays {
+    /// So many more do.
+    waits: AtomicU32,
+    /// What [`Strays::others_received`] found last.
+    packets: AtomicU64,
+}
 
 impl Strays {
     #[inline]
     pub(super) fn borrows(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 0
+        self.waits.load(Ordering::Relaxed) > 0
     }
+
     /// A wait of the lease's holder has ended. `strayed`: another thread received what it waited for, or it did so
     /// itself from a queue on loan.
     #[inline]
     pub(super) fn waited(&self, strayed: bool) {
-        let left = self.0.load(Ordering::Relaxed);
+        let left = self.waits.load(Ordering::Relaxed);
         let waits = if strayed { WAITS } else { left.saturating_sub(1) };
         if waits != left {
-            self.0.store(waits, Ordering::Relaxed);
+            self.waits.store(waits, Ordering::Relaxed);
         }
+    }
+
+    /// A wait ended without a packet of its own: whether holders of leases other than `own` have received some since
+    /// this was last asked. Not only during the wait: they count a packet after they have woken whom it is for.
+    pub(super) fn others_received(&self, all: &[Shard], own: usize) -> bool {
+        let others = all.iter().enumerate().filter(|(j, _)| *j != own);
+        let packets = others.fold(0u64, |sum, (_, s)| sum.wrapping_add(s.packets.load(Ordering::Relaxed)));
+        self.packets.swap(packets, Ordering::Relaxed) != packets
     }
 }
 
@@ -93,13 +107,14 @@ impl<'a> Loan<'a> {
 impl Drop for Loan<'_> {
     fn drop(&mut self) {
         for &j in &self.borrowed {
-            self.all[j].give_back(self.waiter, self.clock);
+            self.all[j].release_if(self.waiter, self.clock);
         }
     }
 }
 
 impl Shard {
-    /// Takes a lease that nobody holds, on loan. The background thread is asked to leave one that it holds.
+    /// Takes a lease that nobody holds, on loan. The background thread is asked to leave one that it holds; `waiter` is
+    /// nudged when it has.
     fn borrow(&self, waiter: &Arc<Waiter>) -> bool {
         let mut s = self.state.lock();
         match &s.holder {
@@ -108,10 +123,13 @@ impl Shard {
                 (s.heir, s.foreign) = (None, 0);
                 true
             }
-            Some(holder) if Arc::ptr_eq(holder, &self.background) && !s.wanted => {
-                s.wanted = true;
+            Some(holder) if Arc::ptr_eq(holder, &self.background) => {
+                // The one that asked before may wait no longer.
+                let asked = s.wanted.replace(waiter.clone());
                 drop(s);
-                self.background.nudge();
+                if asked.is_none() {
+                    self.background.nudge();
+                }
                 false
             }
             Some(holder) => Arc::ptr_eq(holder, waiter),
@@ -119,13 +137,7 @@ impl Shard {
     }
 
     fn is_held_by(&self, waiter: &Arc<Waiter>) -> bool {
-        self.state.lock().holder.as_ref().is_some_and(|h| Arc::ptr_eq(h, waiter))
-    }
-
-    fn give_back(&self, waiter: &Arc<Waiter>, clock: &dyn Clock) {
-        if self.is_held_by(waiter) {
-            self.release(true, clock);
-        }
+        self.state.lock().is_held_by(waiter)
     }
 }
 
@@ -168,8 +180,9 @@ mod tests {
         let mut loan = Loan::new(&all, 0, &one, &clock);
         loan.renew();
         assert!(loan.leases().is_empty() && all[1].background.is_called() && all[1].is_wanted());
+        assert!(!one.is_called());
         all[1].release(true, &clock);
-        assert!(!all[1].is_wanted());
+        assert!(!all[1].is_wanted() && one.take_nudge(), "it is told");
         loan.renew();
         assert_eq!(loan.leases(), [1]);
         assert!(matches!(all[1].check(&mut checks), Check::Later(_)));
@@ -179,6 +192,28 @@ mod tests {
         let timer = all[1].timer.as_ref().unwrap();
         let mut armed = [crate::sys::poll::PollFd::new(timer.raw(), libc::POLLIN)];
         assert_eq!(crate::sys::poll::poll(&mut armed, None).unwrap(), 1);
+    }
+
+    #[test]
+    fn an_owner_that_takes_its_lease_from_a_borrower_keeps_it_when_this_one_gives_back() {
+        let (all, clock) = ([Shard::new(), Shard::new()], VirtualClock::new());
+        let (one, two) = (Arc::new(Waiter::new()), Arc::new(Waiter::new()));
+        let (rounds, done) = (100_000, AtomicU32::new(0));
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                while done.load(Ordering::Relaxed) == 0 {
+                    let mut loan = Loan::new(&all, 0, &one, &clock);
+                    loan.renew();
+                }
+            });
+            let lost = (0..rounds).find(|_| {
+                let lost = !all[1].acquire(&two) || (0..20).any(|_| !all[1].is_held_by(&two));
+                all[1].release(true, &clock);
+                lost
+            });
+            done.store(1, Ordering::Relaxed);
+            assert_eq!(lost, None);
+        });
     }
 
     #[test]
