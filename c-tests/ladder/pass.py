@@ -56,8 +56,9 @@ class Handler(socketserver.BaseRequestHandler):
     def handle(self):
         with open("file", "rb") as file:
             data = file.read()
-        # TCP ignores a descriptor that comes with a byte, alone and beside control data of another level.
-        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", 0))
+        # TCP ignores a descriptor that comes with a byte, alone and beside control data of another level; one that is
+        # not open would be EBADF if it were looked at.
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", 1 << 20))
         ttl = (socket.IPPROTO_IP, socket.IP_TTL, struct.pack("i", 64))
         socket.send_fds(self.request, [data[:1]], [0])
         self.request.sendmsg([data[1:2]], [rights, ttl])
