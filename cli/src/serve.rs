@@ -13,6 +13,9 @@ use usersock_spliced::instance::{Instance, VARIABLE};
 use usersock_spliced::server::Server;
 use usersock_spliced::sys;
 
+/// Whether the server may ask the kernel for a ring.
+const IO_URING: &str = "USERSOCK_IO_URING";
+
 /// Which stack, and for whom.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -22,7 +25,8 @@ Examples:
 
 The server prints a line NAME=VALUE for the environment of its programs as soon as they can be started. If the variable
 USERSOCK_SERVER is set already, it is for those. Programs must be in the same network namespace. `usersock run` does all
-this, with a namespace and a device.")]
+this, with a namespace and a device. USERSOCK_IO_URING=off: the server does without io_uring, for a seccomp filter that
+kills who asks for it.")]
 pub struct Args {
     #[command(flatten)]
     on: On,
@@ -39,6 +43,12 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
 /// The server, until SIGINT or SIGTERM. `ready` is called as soon as programs can be started.
 pub fn serve(config: &str, instance: Instance, ready: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    let io_uring = match std::env::var_os(IO_URING) {
+        None => true,
+        Some(value) if value == "on" => true,
+        Some(value) if value == "off" => false,
+        Some(_) => return Err(Failure::Usage(format!("{IO_URING}: it is on or off"))),
+    };
     // Before any thread: those that follow inherit it.
     let signals = sys::Signals::hold(&[libc::SIGINT, libc::SIGTERM]);
     let driver = EventLoop::new().map_err(|e| Failure::Broken(format!("eventfd: {e}")))?;
@@ -47,7 +57,7 @@ pub fn serve(config: &str, instance: Instance, ready: impl FnOnce() -> Result<()
     let mut dropped = Ok(());
     let stack = Config::parse(config)?.build_opened(driver.clone(), || dropped = drop_capabilities())?;
     dropped.map_err(|e| Failure::Broken(format!("capabilities: {e}")))?;
-    let mut server = Server::new(stack, driver.clone(), instance).map_err(broken("server"))?;
+    let mut server = Server::new(stack, driver.clone(), instance, io_uring).map_err(broken("server"))?;
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = stop.clone();
     let wait = move || {

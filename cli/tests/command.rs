@@ -80,6 +80,36 @@ fn the_stack_server_gives_up_its_privileges_in_every_thread() {
 }
 
 #[test]
+fn the_stack_server_asks_for_no_ring_where_it_is_told_not_to() {
+    let serve = |value: &str| {
+        let mut serve = Command::new(env!("CARGO_BIN_EXE_usersock"));
+        serve.args(["serve", "--config", ""]).env_remove("USERSOCK_SERVER").env("USERSOCK_IO_URING", value);
+        serve.stdout(Stdio::piped()).stderr(Stdio::piped());
+        serve.spawn().unwrap()
+    };
+    let refused = serve("no").wait_with_output().unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!((refused.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.contains("USERSOCK_IO_URING: it is on or off"), "{said}");
+    let rings = ["on", "off"].map(|value| {
+        let mut server = serve(value);
+        let mut line = String::new();
+        BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with("USERSOCK_SERVER="), "{line}");
+        let open = fs::read_dir(format!("/proc/{}/fd", server.id())).unwrap();
+        let is_ring =
+            |fd: &fs::DirEntry| fs::read_link(fd.path()).is_ok_and(|to| to.ends_with("anon_inode:[io_uring]"));
+        let rings = open.filter_map(Result::ok).filter(is_ring).count();
+        let pid = nix::unistd::Pid::from_raw(server.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        assert!(server.wait().unwrap().success());
+        rings
+    });
+    // The kernel may have none.
+    assert!(rings[0] <= 1 && rings[1] == 0, "{rings:?}");
+}
+
+#[test]
 fn a_right_configuration_is_silent() {
     assert_eq!(stdout(&["check-config", "tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1,sysctl.net.ipv4.tcp_sack=1"]), "");
 }

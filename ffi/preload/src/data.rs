@@ -118,11 +118,15 @@ interpose! {
 
     /// sendmmsg(2).
     fn sendmmsg(fd: c_int, vec: *mut libc::mmsghdr, count: c_uint, flags: c_int) -> c_int,
-    ours ours(fd) || any_with_control(vec, count) => {
-        let n = usk_sendmmsg(fd, vec, count, flags);
-        // The first message is the one that was refused.
-        said(&raw const (*vec).msg_hdr, n as isize);
-        n
+    ours ours(fd) || any_with_control(vec, count) || spliced::any_is_special(fd, vec, count) =>
+    match spliced::any_is_special(fd, vec, count) {
+        true => spliced::sendmmsg(fd, vec, count, flags),
+        false => {
+            let n = usk_sendmmsg(fd, vec, count, flags);
+            // The first message is the one that was refused.
+            said(&raw const (*vec).msg_hdr, n as isize);
+            n
+        }
     },
     else kernel!(SYS_sendmmsg, fd, vec, count, flags);
 

@@ -5,11 +5,11 @@
 use crate::real::kernel;
 use crate::role::{Role, role};
 use crate::{control, data, ready};
-use std::ffi::{c_int, c_ulong, c_void};
+use std::ffi::{c_int, c_uint, c_ulong, c_void};
 use std::sync::OnceLock;
 use usersock::env::OsEntropy;
 use usersock::error::{Error, Result};
-use usersock_ffi::boundary::{boundary, set_errno};
+use usersock_ffi::boundary::{boundary, errno, set_errno};
 use usersock_ffi::{flowlabel, ptr};
 use usersock_spliced::client::{self, Connect, Ours};
 use usersock_spliced::instance::{Instance, VARIABLE};
@@ -246,29 +246,55 @@ pub(crate) unsafe fn sendmsg(fd: c_int, hdr: *const libc::msghdr, flags: c_int) 
     let mut plain = unsafe { *hdr };
     plain.msg_name = std::ptr::null_mut();
     plain.msg_namelen = 0;
-    // SAFETY: the program vouches for the control data.
-    if unsafe { passes_alone(&plain) } {
+    // SAFETY: the program vouches for the control data. What cannot be read is left: the kernel says so.
+    if unsafe { ptr::bytes(plain.msg_control, plain.msg_controllen) }.is_ok_and(client::tcp_ignores) {
         (plain.msg_control, plain.msg_controllen) = (std::ptr::null_mut(), 0);
     }
     // SAFETY: the program's message without its name.
     unsafe { data::real::sendmsg(fd, &plain, flags) }
 }
 
-/// Whether control data has nothing but what TCP ignores and AF_UNIX passes on: descriptors and credentials.
+/// Messages of one sendmmsg(2), at most (UIO_MAXIOV).
+const MAX_MESSAGES: c_uint = 1024;
+/// Bytes that the kernel takes of one, at most (MAX_RW_COUNT).
+const MAX_BYTES: usize = 0x7fff_f000;
+
+/// sendmmsg(2), of which one has a name or control data: one by one, as the kernel does. It ends at the first that is
+/// refused or was not taken wholly, so that no bytes are left out of the stream.
 /// # Safety
-/// The control data of `hdr` is readable.
-unsafe fn passes_alone(hdr: &libc::msghdr) -> bool {
-    // SAFETY: the macros stay within the control data, which the caller vouches for.
-    let mut next = unsafe { libc::CMSG_FIRSTHDR(hdr) };
-    // SAFETY: not null, so a cmsghdr of the control data.
-    while let Some(c) = unsafe { next.as_ref() } {
-        if c.cmsg_level != libc::SOL_SOCKET || !matches!(c.cmsg_type, libc::SCM_RIGHTS | libc::SCM_CREDENTIALS) {
-            return false;
+/// As sendmmsg(2).
+pub(crate) unsafe fn sendmmsg(fd: c_int, vec: *mut libc::mmsghdr, count: c_uint, flags: c_int) -> c_int {
+    let mut sent = 0;
+    let before = errno();
+    // An error is told of the first alone.
+    let ended = |sent| match sent {
+        0 => -1,
+        n => {
+            set_errno(before);
+            n
         }
-        // SAFETY: as above.
-        next = unsafe { libc::CMSG_NXTHDR(hdr, c) };
+    };
+    for i in 0..count.min(MAX_MESSAGES) as usize {
+        // SAFETY: the program vouches for `count` of them.
+        let Ok(m) = (unsafe { ptr::value_mut(vec.wrapping_add(i)) }) else {
+            set_errno(libc::EFAULT);
+            return ended(sent);
+        };
+        // SAFETY: it can be read.
+        let n = unsafe { sendmsg(fd, &m.msg_hdr, flags) };
+        if n == -1 {
+            return ended(sent);
+        }
+        m.msg_len = n as c_uint;
+        sent += 1;
+        let parts = 0..m.msg_hdr.msg_iovlen;
+        // SAFETY: the kernel has just read them.
+        let len = parts.map(|i| unsafe { (*m.msg_hdr.msg_iov.add(i)).iov_len }).fold(0, usize::wrapping_add);
+        if (n as usize) < len.min(MAX_BYTES) {
+            break;
+        }
     }
-    true
+    sent
 }
 
 /// recvmsg(2) that asks for a name.
@@ -291,10 +317,28 @@ pub(crate) unsafe fn recvmsg(fd: c_int, hdr: *mut libc::msghdr, flags: c_int) ->
 /// # Safety
 /// `hdr` is null or a msghdr.
 pub(crate) unsafe fn is_special(fd: c_int, hdr: *const libc::msghdr) -> bool {
-    role() == Role::Spliced
-        && usersock_ffi::probe::readable(hdr as usize, size_of::<libc::msghdr>())
+    // SAFETY: as the caller says.
+    role() == Role::Spliced && unsafe { is_more(hdr) } && has(fd)
+}
+
+/// Whether a message has more than bytes.
+/// # Safety
+/// `hdr` is null or a msghdr.
+unsafe fn is_more(hdr: *const libc::msghdr) -> bool {
+    usersock_ffi::probe::readable(hdr as usize, size_of::<libc::msghdr>())
         // SAFETY: it can be read.
         && unsafe { !(*hdr).msg_name.is_null() || (*hdr).msg_controllen > 0 }
+}
+
+/// As [`is_special`], of any of `count` messages.
+/// # Safety
+/// `vec` is `count` mmsghdrs.
+pub(crate) unsafe fn any_is_special(fd: c_int, vec: *const libc::mmsghdr, count: c_uint) -> bool {
+    role() == Role::Spliced
+        && (0..count.min(MAX_MESSAGES) as usize).any(|i| {
+            // SAFETY: as the caller says.
+            unsafe { is_more(&raw const (*vec.wrapping_add(i)).msg_hdr) }
+        })
         && has(fd)
 }
 

@@ -47,6 +47,24 @@ pub fn ours(instance: &Instance, fd: RawFd) -> Option<Ours> {
     }
 }
 
+/// Whether control data has nothing but what TCP ignores: descriptors, credentials, what is of another level. AF_UNIX
+/// passes on the first two, so all of it is to be left out. With anything else, and where it is not well formed,
+/// AF_UNIX refuses the message (EINVAL), and so passes nothing on.
+pub fn tcp_ignores(mut control: &[u8]) -> bool {
+    const HEADER: usize = size_of::<libc::cmsghdr>();
+    while let Some((head, _)) = control.split_at_checked(HEADER) {
+        // SAFETY: as many bytes as it has, of integers alone.
+        let c = unsafe { head.as_ptr().cast::<libc::cmsghdr>().read_unaligned() };
+        let other =
+            c.cmsg_level == libc::SOL_SOCKET && !matches!(c.cmsg_type, libc::SCM_RIGHTS | libc::SCM_CREDENTIALS);
+        if other || !(HEADER..=control.len()).contains(&c.cmsg_len) {
+            return false;
+        }
+        control = control.get(c.cmsg_len.next_multiple_of(size_of::<usize>())..).unwrap_or_default();
+    }
+    true
+}
+
 /// socket(2) of SOCK_STREAM and TCP: `flags` SOCK_CLOEXEC, SOCK_NONBLOCK. Errors: EMFILE, ENFILE, ENOMEM.
 pub fn socket(instance: &Instance, family: u16, flags: c_int) -> Result<RawFd> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -294,4 +312,38 @@ pub const SIOCATMARK: u64 = 0x8905;
 /// ioctl(2) of SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK. What the server has not read counts as not sent.
 pub fn ioctl(instance: &Instance, socket: &Ours, request: u64) -> Result<c_int> {
     ask(instance, socket, Request::Ioctl(request), |answer| Ok(answer.value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A control message whose data has so many bytes.
+    fn control(level: c_int, ty: c_int, len: usize) -> Vec<u8> {
+        let head = [&(16 + len).to_ne_bytes()[..], &level.to_ne_bytes(), &ty.to_ne_bytes()].concat();
+        let mut bytes = [head, vec![0; len]].concat();
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        bytes
+    }
+
+    #[test]
+    fn descriptors_are_found_among_other_control_data() {
+        let rights = control(libc::SOL_SOCKET, libc::SCM_RIGHTS, 4);
+        let credentials = control(libc::SOL_SOCKET, libc::SCM_CREDENTIALS, 12);
+        let ttl = control(libc::IPPROTO_IP, libc::IP_TTL, 4);
+        let stamps = control(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, 4);
+        for ignored in [&[&rights[..]][..], &[&rights, &ttl], &[&ttl, &rights], &[&credentials, &rights, &ttl]] {
+            assert!(tcp_ignores(&ignored.concat()), "{ignored:?}");
+            // The last need not be padded, and less than a head is none.
+            let bytes = ignored.concat();
+            assert!(tcp_ignores(&[&bytes[..], &[0; 15]].concat()));
+        }
+        assert!(tcp_ignores(&rights[..20]) && tcp_ignores(&[]));
+        for refused in [&[&stamps[..]][..], &[&rights, &stamps], &[&stamps, &rights], &[&ttl, &stamps, &rights]] {
+            assert!(!tcp_ignores(&refused.concat()), "{refused:?}");
+        }
+        // Not well formed: too long by one, too short for a head.
+        assert!(!tcp_ignores(&rights[..19]));
+        assert!(!tcp_ignores(&[&rights[..], &15usize.to_ne_bytes(), &[0; 8]].concat()));
+    }
 }

@@ -60,7 +60,7 @@ fn no_call_of_a_program_allocates() {
     let (up, is_up) = std::sync::mpsc::channel();
     let server = thread::spawn(move || {
         let stack = Config::parse("").unwrap().build_driven_by(d.clone()).unwrap();
-        let mut server = Server::new(stack, d, instance).unwrap();
+        let mut server = Server::new(stack, d, instance, true).unwrap();
         up.send(()).unwrap();
         server.run(&s).unwrap();
     });

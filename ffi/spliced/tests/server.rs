@@ -42,6 +42,35 @@ fn bytes_go_both_ways_at_once_and_half_a_close_is_half_a_close() {
 }
 
 #[test]
+fn many_connections_have_their_bytes_with_io_uring_and_without() {
+    for io_uring in [true, false] {
+        let server = Running::with(io_uring);
+        let pairs: Vec<_> = (0..40).map(|_| server.pair()).collect();
+        // One whose program reads nothing for a while.
+        let idle = &pairs[3];
+        let flood = pattern(100_000);
+        thread::scope(|s| {
+            s.spawn(|| (0..20).for_each(|_| (&idle.0.file).write_all(&flood).unwrap()));
+            for round in 0..50u8 {
+                let others = || pairs.iter().enumerate().filter(|(i, _)| *i != 3);
+                let bytes = |i: usize| pattern(1 + 7 * i).into_iter().map(|b| b ^ round).collect::<Vec<u8>>();
+                others().for_each(|(i, (c, _))| (&c.file).write_all(&bytes(i)).unwrap());
+                for (i, (_, a)) in others() {
+                    let mut got = vec![0; 1 + 7 * i];
+                    (&a.file).read_exact(&mut got).unwrap();
+                    assert!(got == bytes(i), "connection {i}, round {round}, io_uring {io_uring}");
+                }
+            }
+            for _ in 0..20 {
+                let mut got = vec![0; flood.len()];
+                (&idle.1.file).read_exact(&mut got).unwrap();
+                assert!(got == flood, "io_uring {io_uring}");
+            }
+        });
+    }
+}
+
+#[test]
 fn the_end_of_a_stream_polls_as_a_tcp_sockets() {
     let server = Running::new();
     let (c, a) = server.pair();

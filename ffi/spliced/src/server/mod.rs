@@ -132,12 +132,12 @@ pub struct Server {
     watched: Vec<(RawFd, i16)>,
     /// Memory for short reads.
     few: Box<[u8]>,
-    /// Sends to many programs at once; None: the kernel has none for us.
+    /// Sends to many programs at once; None: the kernel has none for us, or is not to be asked.
     ring: Option<Ring>,
     /// Connections whose bytes wait for it.
     staged: Vec<u64>,
     /// Its answers.
-    sent: Vec<Result<usize>>,
+    sent: Vec<Option<Result<usize>>>,
     sweep_at: Option<Instant>,
     /// When to remove what was read, and from which descriptors.
     tidy_at: Option<Instant>,
@@ -150,9 +150,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server for `instance`, on a stack that `driver` drives. To be called in the thread that runs it. EADDRINUSE:
-    /// there is one.
-    pub fn new(stack: Arc<Stack>, driver: Arc<EventLoop>, instance: Instance) -> Result<Server> {
+    /// A server for `instance`, on a stack that `driver` drives; without `io_uring` it does not ask the kernel for a
+    /// ring. To be called in the thread that runs it. EADDRINUSE: there is one.
+    pub fn new(stack: Arc<Stack>, driver: Arc<EventLoop>, instance: Instance, io_uring: bool) -> Result<Server> {
         let listener = |ty: i32, name: Name| -> Result<Owned> {
             let fd = sys::socket(ty | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC)?;
             sys::bind(fd.raw(), &name.encode(&instance))?;
@@ -181,7 +181,7 @@ impl Server {
             failed: VecDeque::new(),
             watched: Vec::new(),
             few: vec![0; LOOK].into_boxed_slice(),
-            ring: Ring::new().ok(),
+            ring: if io_uring { Ring::new().ok() } else { None },
             staged: Vec::new(),
             sent: Vec::new(),
             sweep_at: None,
@@ -244,7 +244,7 @@ impl Server {
         Ok(())
     }
 
-    /// Looks at the sockets in which something happened, once each.
+    /// Looks at the sockets in which something happened.
     fn work(&mut self, ids: &mut Vec<u64>) {
         self.stack.run_pending();
         ids.clear();
@@ -262,6 +262,9 @@ impl Server {
     /// Sends the bytes that wait, those of all connections by one call.
     fn send_staged(&mut self) {
         let mut ids = std::mem::take(&mut self.staged);
+        // What happened before a look may be told after it: then there is a second in the same turn.
+        ids.sort_unstable();
+        ids.dedup();
         let mut sends = Vec::with_capacity(ids.len());
         ids.retain(|id| match self.conns.get(id) {
             Some(Conn { role: Role::Stream(stream), .. }) => stream.staged().map(|send| sends.push(send)).is_some(),
@@ -270,19 +273,19 @@ impl Server {
         if let Some(ring) = &mut self.ring {
             ring.send(&sends, &mut self.sent);
         }
-        if self.sent.len() < sends.len() {
+        self.sent.resize(sends.len(), None);
+        if self.sent.contains(&None) {
             self.ring = None;
         }
         drop(sends);
         let mut sent = std::mem::take(&mut self.sent);
-        let mut answers = sent.drain(..);
-        for id in ids.drain(..) {
+        for (id, answer) in ids.drain(..).zip(sent.drain(..)) {
+            // A look at another may have removed it.
             let Some(Conn { role: Role::Stream(stream), .. }) = self.conns.get_mut(&id) else { continue };
-            if !stream.sent(answers.next()) {
+            if !stream.sent(answer) {
                 self.look(id);
             }
         }
-        drop(answers);
         (self.staged, self.sent) = (ids, sent);
     }
 
@@ -553,5 +556,69 @@ fn kind(token: u64) -> u64 {
     match token {
         _ if token & ACCEPTED != 0 => 0,
         _ => token & (LINE | DEVICE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{IoSlice, Read};
+    use std::net::Ipv4Addr;
+    use std::os::fd::IntoRawFd;
+    use std::os::unix::net::UnixStream;
+    use usersock::config::Config;
+    use usersock::internal::sock::AF_INET;
+    use usersock::sock::msg::SendMsg;
+
+    /// A connection of `server`: the program's descriptor.
+    fn connection(server: &mut Server, id: u64, socket: Socket) -> UnixStream {
+        let (program, end) = UnixStream::pair().unwrap();
+        let mut stream = Stream::accepted(End::new(Owned::new(end.into_raw_fd())).unwrap(), &server.instance);
+        stream.epoll(libc::EPOLLIN as u32);
+        let conn = Conn::new(id, AF_INET, socket, Role::Stream(Box::new(stream)), &server.ready);
+        server.conns.insert(id, conn);
+        program
+    }
+
+    #[test]
+    fn a_connection_that_is_looked_at_twice_in_a_turn_has_its_bytes_once() {
+        let stack = Config::parse("").unwrap().build().unwrap();
+        let socket = || Socket::new(&stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
+        let listener = socket();
+        listener.listen(3).unwrap();
+        let (driver, instance) = (Arc::new(EventLoop::new().unwrap()), Instance::new(sys::random().unwrap()));
+        let mut server = Server::new(stack.clone(), driver, instance, true).unwrap();
+        let mut programs = Vec::new();
+        for id in [ACCEPTED + 3, ACCEPTED + 2, ACCEPTED + 1] {
+            let c = socket();
+            c.connect(Some((Ipv4Addr::LOCALHOST, listener.local_addr().unwrap().port()).into())).unwrap();
+            let (peer, _) = listener.accept().unwrap();
+            programs.push((connection(&mut server, id, c), peer, id as u8));
+        }
+        for with_ring in [true, false] {
+            if !with_ring {
+                server.ring = None;
+            } else if server.ring.is_none() {
+                println!("SKIP a_connection_that_is_looked_at_twice_in_a_turn_has_its_bytes_once: io_uring");
+                continue;
+            }
+            for bytes in [b"one", b"two"] {
+                for (_, peer, id) in &programs {
+                    let parts = [IoSlice::new(bytes), IoSlice::new(std::slice::from_ref(id))];
+                    peer.sendmsg(&mut SendMsg::new(&parts, 0)).unwrap();
+                    server.look_at(ACCEPTED + u64::from(*id), true);
+                }
+            }
+            assert_eq!(server.staged.len(), 6);
+            server.send_staged();
+            assert_eq!((server.staged.len(), server.sent.len(), server.ring.is_some()), (0, 0, with_ring));
+            for (program, _, id) in &mut programs {
+                program.set_nonblocking(true).unwrap();
+                let mut got = [0; 64];
+                let n = program.read(&mut got).unwrap();
+                assert_eq!(got[..n], [b'o', b'n', b'e', *id, b't', b'w', b'o', *id]);
+                assert!(program.read(&mut got).is_err());
+            }
+        }
     }
 }

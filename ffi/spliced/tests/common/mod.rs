@@ -32,6 +32,11 @@ pub struct Running {
 
 impl Running {
     pub fn new() -> Running {
+        Running::with(true)
+    }
+
+    /// Without `io_uring`, a request for a ring ends this process.
+    pub fn with(io_uring: bool) -> Running {
         let instance = Instance::new(sys::random().unwrap());
         let driver = Arc::new(EventLoop::new().unwrap());
         let stop = Arc::new(AtomicBool::new(false));
@@ -40,7 +45,10 @@ impl Running {
         let (d, s) = (driver.clone(), stop.clone());
         let thread = thread::spawn(move || {
             let stack = Config::parse("").unwrap().build_driven_by(d.clone()).unwrap();
-            let mut server = Server::new(stack, d, instance).unwrap();
+            if !io_uring {
+                refuse_rings();
+            }
+            let mut server = Server::new(stack, d, instance, io_uring).unwrap();
             up.send(()).unwrap();
             loop {
                 server.run(&s).unwrap();
@@ -104,6 +112,24 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
         self.driver.wake();
+    }
+}
+
+/// From now on io_uring_setup(2) in this thread ends the process, as under a filter that kills.
+fn refuse_rings() {
+    let code = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let mut filter = [
+        // The number of the system call.
+        code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, libc::SYS_io_uring_setup as u32),
+        code(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_KILL_PROCESS),
+        code(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: numbers, and a program of this frame, which the kernel copies.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
     }
 }
 
