@@ -1,6 +1,6 @@
-//! The few rtnetlink messages that prepare a network namespace: a link up, its MTU, an address, a veth pair; and the one
-//! of sock_diag that tells the listeners there. Above: `namespace`, `server`. So nothing has to be installed for it.
-//! Linux: rtnetlink(7), netlink(7), sock_diag(7); veth(4).
+//! The few rtnetlink messages that prepare a network namespace: a link up, its MTU, an address, a veth pair; and the
+//! one of sock_diag that tells the listeners there. Above: `namespace`, `server`. So nothing has to be installed for
+//! it. Linux: rtnetlink(7), netlink(7), sock_diag(7); veth(4).
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use std::io;

@@ -1,6 +1,6 @@
 //! The calls of a program, as the preload shim makes them. Whatever is not here (read, write, poll, epoll, close, dup,
-//! shutdown, sendfile ...) the program does with the kernel. Nothing is kept between calls but a hint that the server is
-//! gone, and nothing is allocated: each request is a connection of its own.
+//! shutdown, sendfile ...) the program does with the kernel. Nothing is kept between calls but a hint that the server
+//! is gone, and nothing is allocated: each request is a connection of its own.
 
 use crate::inband;
 use crate::instance::Instance;
@@ -24,8 +24,7 @@ pub(crate) const FILLER: usize = 60_000;
 /// full of filler until the connection is there.
 const ROOM: c_int = 1 << 20;
 
-/// An accept of this process has found no server: the next ones ask before they wait. Others that wait are not told
-/// twice.
+/// An accept of this process has found no server: the next ones ask before they wait, for they are not woken again.
 static GONE: AtomicBool = AtomicBool::new(false);
 
 /// A descriptor of ours.
