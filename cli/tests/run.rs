@@ -727,3 +727,17 @@ fn a_daemon_on_the_stack_server_goes_on_until_its_last_process_ends() {
         until("the instance is gone", || left(user, name).is_empty());
     }
 }
+
+#[test]
+fn who_waits_for_a_connection_is_told_that_the_stack_server_was_killed() {
+    let name = "stackless";
+    if !possible(name) {
+        return;
+    }
+    for user in users() {
+        let out = usersock(user, name, &["run", "--", "python3", "-c", include_str!("run/server_killed.py")]);
+        // Who does not wait, and was told, waits by other calls then.
+        let said = "accept ENETDOWN ENETDOWN\npoll ENETDOWN ENETDOWN\nepoll ENETDOWN EAGAIN\n";
+        assert_eq!(text(&out.stdout), said, "{user:?}: {}", text(&out.stderr));
+    }
+}

@@ -170,7 +170,10 @@ impl Keeper {
                     self.status = Some(status.code().unwrap_or_else(signal) as u8);
                 }
                 Ok(Some((pid, _))) if Some(pid) == self.outside => self.outside = None,
-                Ok(Some((pid, _))) if self.server.as_ref().is_some_and(|s| s.pid == pid) => self.server = None,
+                Ok(Some((pid, _))) if self.server.as_ref().is_some_and(|s| s.pid == pid) => {
+                    // Errors: the kernel has no unix_diag, and nobody can be told.
+                    let _ = self.server.take().map(|server| server.wake_listeners());
+                }
                 Ok(Some(_)) => {}
                 Ok(None) => return (self.status, self.left_behind().is_some()),
                 Err(_) => return (self.status, false),

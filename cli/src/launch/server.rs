@@ -1,7 +1,7 @@
 //! The stack server of an instance: a child of the keeper, in the namespaces that it has made. Above: `keeper`. Below:
-//! `serve`.
+//! `serve`, `netlink`.
 
-use super::Refusal;
+use super::{Refusal, netlink};
 use crate::serve;
 use crate::sys::{self, Side};
 use nix::fcntl::OFlag;
@@ -12,6 +12,8 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::process::exit;
 use usersock_spliced::instance::{Instance, VARIABLE};
+use usersock_spliced::name::Name;
+use usersock_spliced::sys::{connect, socket};
 
 /// A server that runs.
 #[derive(Debug)]
@@ -50,6 +52,19 @@ impl Server {
     /// What its programs have in their environment.
     pub(super) fn variable(&self) -> (&'static str, String) {
         (VARIABLE, self.instance.to_string())
+    }
+
+    /// Wakes the programs that wait for a connection, when it has ended: each of their listeners gets a connection that
+    /// is none of a server's, and their accept says ENETDOWN then.
+    pub(super) fn wake_listeners(&self) -> std::io::Result<()> {
+        for name in netlink::unix_listeners()? {
+            if let Some(name @ Name::Socket { .. }) = Name::decode(&name, &self.instance) {
+                // EAGAIN: its queue is full, and nobody waits.
+                let _ = socket(libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)
+                    .and_then(|fd| connect(fd.raw(), &name.encode(&self.instance)));
+            }
+        }
+        Ok(())
     }
 
     /// Ends it. Connections that programs have closed get a little time for their last bytes.

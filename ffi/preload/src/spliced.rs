@@ -88,6 +88,9 @@ pub(crate) fn listen(fd: c_int, backlog: c_int) -> c_int {
 /// # Safety
 /// As accept4(2).
 pub(crate) unsafe fn accept4(fd: c_int, addr: *mut libc::sockaddr, len: *mut libc::socklen_t, flags: c_int) -> c_int {
+    if boundary(|| SERVER.get().map_or(Ok(0), |server| client::may_wait(server, fd).map(|()| 0))) == -1 {
+        return -1;
+    }
     // SAFETY: no name is asked for.
     let new = unsafe { control::real::accept4(fd, std::ptr::null_mut(), std::ptr::null_mut(), flags) };
     if new == -1 {

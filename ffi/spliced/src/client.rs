@@ -1,6 +1,6 @@
 //! The calls of a program, as the preload shim makes them. Whatever is not here (read, write, poll, epoll, close, dup,
-//! shutdown, sendfile ...) the program does with the kernel. Nothing is kept between calls, and nothing is allocated:
-//! each request is a connection of its own.
+//! shutdown, sendfile ...) the program does with the kernel. Nothing is kept between calls but a hint that the server
+//! is gone, and nothing is allocated: each request is a connection of its own.
 
 use crate::inband;
 use crate::instance::Instance;
@@ -10,7 +10,7 @@ use crate::sys::{self, Result};
 use std::ffi::c_int;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use usersock::error::Error;
 use usersock_ffi::ptr;
 
@@ -23,6 +23,9 @@ pub(crate) const FILLER: usize = 60_000;
 /// processor, which costs the server more than the bytes do. Not of one that connects without waiting, which must be
 /// full of filler until the connection is there.
 const ROOM: c_int = 1 << 20;
+
+/// An accept of this process has found no server: the next ones ask before they wait, for they are not woken again.
+static GONE: AtomicBool = AtomicBool::new(false);
 
 /// A descriptor of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,15 +130,36 @@ pub fn listen(instance: &Instance, fd: RawFd, socket: &Ours, backlog: c_int) -> 
 
 /// accept4(2): the descriptor and the peer's address.
 pub fn accept(instance: &Instance, fd: RawFd, flags: c_int) -> Result<(RawFd, SocketAddr)> {
+    may_wait(instance, fd)?;
     let new = sys::accept(fd, flags)?;
     let peer = accepted(instance, new.raw())?;
     Ok((new.into_raw(), peer))
 }
 
+/// Whether accept on `fd` may wait for a connection. ENETDOWN: it would, and there is no server that brings one.
+pub fn may_wait(instance: &Instance, fd: RawFd) -> Result<()> {
+    if !GONE.load(Ordering::Relaxed) || sys::nonblocking(fd)? || sys::readable(fd) {
+        return Ok(());
+    }
+    if is_gone(instance) { Err(Error::NetDown) } else { Ok(()) }
+}
+
+/// Asks whether there is a server, and remembers it.
+fn is_gone(instance: &Instance) -> bool {
+    let line = sys::socket(libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC);
+    let line = line.and_then(|line| sys::connect(line.raw(), &Name::Requests.encode(instance)));
+    let gone = line == Err(Error::ConnRefused);
+    GONE.store(gone, Ordering::Relaxed);
+    gone
+}
+
 /// What remains to be done for a descriptor that was accepted: the peer's address. A connection that was reset before
-/// is accepted, and its reads say so.
+/// is accepted, and its reads say so. ENETDOWN: it is the keeper's, who says in this way that the server has ended;
+/// ECONNABORTED: a stranger's.
 pub fn accepted(instance: &Instance, new: RawFd) -> Result<SocketAddr> {
-    let (_, peer) = ours(instance, new).and_then(|o| o.accepted).ok_or(Error::ConnAborted)?;
+    let Some((_, peer)) = ours(instance, new).and_then(|o| o.accepted) else {
+        return Err(if is_gone(instance) { Error::NetDown } else { Error::ConnAborted });
+    };
     let _ = sys::set_option(new, libc::SO_SNDBUF, ROOM);
     // EPIPE: reset already.
     let _ = sys::send(new, &instance.greeting(), libc::MSG_DONTWAIT);

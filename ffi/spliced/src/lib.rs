@@ -13,8 +13,8 @@
 //! | `ring` | sends on many sockets by one system call |
 //! | `sys` | system calls |
 //!
-//! A client keeps no state: it asks the kernel for a descriptor's names, and so survives fork, exec, dup and the
-//! passing of descriptors to other processes.
+//! A client keeps no state that matters: it asks the kernel for a descriptor's names, and so survives fork, exec, dup
+//! and the passing of descriptors to other processes.
 
 pub mod client;
 mod inband;

@@ -309,13 +309,23 @@ pub fn wait(fd: RawFd, events: i16) -> Result<i16> {
     Ok(poll.revents)
 }
 
-/// Whether the other end is closed, or shut down both ways (POLLHUP). It does not wait.
-pub fn hung_up(fd: RawFd) -> bool {
-    let mut poll = libc::pollfd { fd, events: 0, revents: 0 };
+/// What poll(2) says of `fd` without waiting.
+fn events_now(fd: RawFd, events: i16) -> i16 {
+    let mut poll = libc::pollfd { fd, events, revents: 0 };
     let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: one pollfd and a time; no mask.
     let n = unsafe { call(libc::SYS_ppoll, [&raw mut poll as c_long, 1, &raw const now as c_long, 0, 8]) };
-    n.is_ok() && poll.revents & libc::POLLHUP != 0
+    if n.is_ok() { poll.revents } else { 0 }
+}
+
+/// Whether the other end is closed, or shut down both ways (POLLHUP). It does not wait.
+pub fn hung_up(fd: RawFd) -> bool {
+    events_now(fd, 0) & libc::POLLHUP != 0
+}
+
+/// Whether a read, or accept, returns at once. It does not wait.
+pub fn readable(fd: RawFd) -> bool {
+    events_now(fd, libc::POLLIN) != 0
 }
 
 /// This process and the time: what makes identifiers differ.
