@@ -1,8 +1,8 @@
 //! The stack server and the shim, built with a sanitizer. Stable Rust has none: the nightly toolchain builds them. The
 //! server has the sanitizer's run-time library in it. The shim, which is loaded into programs that have none, needs a
-//! shared one in front of it in LD_PRELOAD.
+//! shared one beside it in LD_PRELOAD.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -31,14 +31,14 @@ impl Sanitizer {
 pub struct Built {
     /// Where the command and the shim are.
     dir: PathBuf,
-    /// The shared run-time library, as LD_PRELOAD has it.
-    runtime: OsString,
+    /// The shim and the shared run-time library, as LD_PRELOAD has them.
+    preload: OsString,
 }
 
 impl Built {
     /// Tells the ladder what to run.
     pub fn set(&self, command: &mut Command) {
-        command.env("USERSOCK_LADDER_BIN", &self.dir).env("USERSOCK_LADDER_RUNTIME", &self.runtime);
+        command.env("USERSOCK_LADDER_BIN", &self.dir).env("USERSOCK_LADDER_PRELOAD", &self.preload);
     }
 }
 
@@ -66,11 +66,18 @@ pub fn build(sanitizer: Sanitizer) -> Result<Built, Failure> {
     if !as_outside(&mut command).status()?.success() {
         return Err(broken("the build failed; it needs: rustup toolchain install nightly --component rust-src"));
     }
-    let runtime = match sanitizer {
-        Sanitizer::Address => shared(Path::new(library.trim()), &folder)?.into_os_string(),
-        Sanitizer::Thread => of_clang(&folder)?,
+    let dir = folder.join(host).join("debug");
+    let shim = dir.join("libusersock_preload.so");
+    let preload = match sanitizer {
+        // It ends programs in which it is not the first.
+        Sanitizer::Address => vec![shared(Path::new(library.trim()), &folder)?, shim],
+        // Calls come to the first one. Were it the sanitizer, then its read(2), and all else that may block, would call
+        // the shim's as they would the kernel, with atomics unseen but not memory (tsan_interceptors_posix.cpp,
+        // BlockingCall): what our locks had ordered there would be reported as a race later.
+        Sanitizer::Thread => [vec![shim], of_clang(&folder)?].concat(),
     };
-    Ok(Built { dir: folder.join(host).join("debug"), runtime })
+    let preload = preload.iter().map(|library| library.as_os_str()).collect::<Vec<_>>().join(OsStr::new(":"));
+    Ok(Built { dir, preload })
 }
 
 /// Without what the cargo that runs this, of another toolchain, has set.
@@ -112,7 +119,7 @@ fn shared(library: &Path, folder: &Path) -> Result<PathBuf, Failure> {
 
 /// The toolchain's archive of the thread sanitizer cannot become a shared library; clang's package has one, in front of
 /// which come the ladder's options. gcc's would not do: curl waits for ever under it even without the shim.
-fn of_clang(folder: &Path) -> Result<OsString, Failure> {
+fn of_clang(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     let name = format!("libclang_rt.tsan-{}.so", std::env::consts::ARCH);
     let of = |dir: PathBuf| {
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
@@ -133,8 +140,5 @@ fn of_clang(folder: &Path) -> Result<OsString, Failure> {
     if !cc.status()?.success() {
         return Err(broken("c-tests/ladder/tsan.c does not compile"));
     }
-    let mut runtime = options.into_os_string();
-    runtime.push(":");
-    runtime.push(library);
-    Ok(runtime)
+    Ok(vec![options, library])
 }

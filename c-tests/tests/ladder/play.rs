@@ -152,13 +152,13 @@ fn command(dir: &Path, words: &[&str]) -> Command {
     let (usersock, shim) = programs();
     let mut command = Command::new("timeout");
     command.args(["-s", "KILL", &LIMIT.as_secs().to_string()]).args(words);
-    // A sanitizer's run-time library must be loaded before the shim that was built for it.
     let mut shim = shim.display().to_string();
-    if let Ok(runtime) = std::env::var("USERSOCK_LADDER_RUNTIME") {
-        shim = format!("{runtime}:{shim}");
+    // Built with a sanitizer it is loaded beside the run-time library, in the order that this one wants.
+    if let Ok(preload) = std::env::var("USERSOCK_LADDER_PRELOAD") {
+        shim = preload;
         // Programs were not built for it: what they leave allocated, or free by another name, is not asked.
         command.env("ASAN_OPTIONS", "detect_leaks=0:alloc_dealloc_mismatch=0:exitcode=99:log_path=/run/report");
-        // Its handlers of signals would be set by the shim's sigaction, before the sanitizer is there to serve it.
+        // A program's faults end it as they do elsewhere.
         let signals = ["segv", "sigbus", "abort", "sigill", "sigfpe"].map(|signal| format!(":handle_{signal}=0"));
         let options = "exitcode=99:ignore_noninstrumented_modules=1:log_path=/run/report".to_owned();
         command.env("TSAN_OPTIONS", options + &signals.concat());
