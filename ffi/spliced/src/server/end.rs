@@ -142,11 +142,12 @@ impl End {
         // as that does.
         let n = sys::recv(self.fd.raw(), room, libc::MSG_PEEK | libc::MSG_DONTWAIT)?;
         let like = n > 0 && inband::option(room[n - 1]).is_some();
-        let marked = like && self.is_mark(n)?;
+        // A byte alone may have come with a descriptor by a call that the shim does not see.
+        let stopped = (like || n == 1) && self.is_mark(n)?;
         // A short read has emptied the queue: what comes later is another edge, but not the end that is there.
-        self.readable = n == room.len() || marked || self.ends;
+        self.readable = n == room.len() || stopped || self.ends;
         self.kept += n;
-        Ok((n, marked))
+        Ok((n, stopped && like))
     }
 
     /// Whether the last of `n` bytes that were looked at is a mark.
