@@ -71,7 +71,7 @@ pub fn enter(how: How) -> Result<(), Failure> {
 /// A namespace begins with the sizes of TCP's buffers that the machine has, which may have been tuned; tests compare
 /// with Linux's own. Where /proc/sys is mounted read-only, they stay.
 fn linux_buffers() {
-    for (name, sizes) in [("tcp_rmem", "4096 131072 6291456"), ("tcp_wmem", "4096 16384 4194304")] {
+    for (name, sizes) in [("tcp_rmem", "4096 131072 33554432"), ("tcp_wmem", "4096 16384 4194304")] {
         let _ = fs::write(format!("/proc/sys/net/ipv4/{name}"), sizes);
     }
 }

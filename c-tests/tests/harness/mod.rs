@@ -138,7 +138,7 @@ pub fn namespace() -> Option<&'static [&'static str]> {
     // It begins with the sizes of TCP's buffers that the machine has, which may have been tuned, and keeps them where
     // /proc/sys is mounted read-only.
     const SCRIPT: &str = "ip link set lo up || exit; (cd /proc/sys/net/ipv4; \
-        echo 4096 131072 6291456 > tcp_rmem; echo 4096 16384 4194304 > tcp_wmem) 2> /dev/null; exec \"$@\"";
+        echo 4096 131072 33554432 > tcp_rmem; echo 4096 16384 4194304 > tcp_wmem) 2> /dev/null; exec \"$@\"";
     const AS_ROOT: &[&str] = &["unshare", "-n", "sh", "-c", SCRIPT, "sh"];
     const ROOTLESS: &[&str] = &["unshare", "-Urn", "sh", "-c", SCRIPT, "sh"];
     static FOUND: OnceLock<Option<&'static [&'static str]>> = OnceLock::new();
