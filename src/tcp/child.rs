@@ -3,13 +3,14 @@
 //! listener is owned; a child is owned inside it. Linux: tcp_v4_syn_recv_sock, tcp_create_openreq_child, sk_clone_lock.
 
 use super::auth;
+use super::bhash::Holder;
 use super::close;
 use super::connect;
 use super::ecn;
 use super::handshake::mss_for;
 use super::input::{self, Verdict};
 use super::listener::{ReqKey, Request};
-use super::lookup::{Entry, Holder};
+use super::lookup::Entry;
 use super::tcb::{Cx, TcpSock};
 use super::{cong, mtu, rcv, rcvbuf, set_state, sock_ops, timer, ulp, window};
 use crate::counters::Mib;
@@ -76,7 +77,7 @@ pub(super) fn syn_recv_sock(
             close::destroy(c);
             return None;
         }
-        let bound = c.tp.net.hashinfo.bind_again(c.sk.sport, child_holder(c.sk));
+        let bound = c.tp.net.hashinfo.bhash.bind_again(c.sk.sport, child_holder(c.sk));
         connect::hold(c, bound);
         c.tp.not_accepted = true;
         ulp::clone_to(g, parent.tp);

@@ -3,7 +3,8 @@
 //! in process context with the sock owned. RFC 9293 §3.10.1; RFC 6056 §3.3.4 (ports), RFC 6528 (ISN), RFC 6191
 //! (time-wait ports). Linux: tcp_v4_connect, __inet_hash_connect, inet_csk_get_port, tcp_twsk_unique.
 
-use super::lookup::{Bound, Entry, Holder, hash_of_sock, tuple_of_sock};
+use super::bhash::{Bound, Holder};
+use super::lookup::{Entry, hash_of_sock, tuple_of_sock};
 use super::tcb::{Cx, MSS_DEFAULT};
 use super::timewait::{self, TimeWait};
 use super::{close, control, fastopen, listener, metrics, segment, set_state};
@@ -147,14 +148,14 @@ fn hash_connect(cx: &mut Cx<'_>) -> Result<()> {
     let left = cx.sk.sport;
     let (range, every) = (port_range(stack, cx.sk), has_port_range(cx.sk));
     let free = |port| {
-        let Some(bound) = cx.tp.net.hashinfo.bind_for_connect(port, holder) else { return false };
+        let Some(bound) = cx.tp.net.hashinfo.bhash.bind_for_connect(port, holder) else { return false };
         cx.sk.sport = port;
         if try_tuple(cx, false) {
             hold(cx, bound);
             return true;
         }
         cx.sk.sport = left;
-        cx.tp.net.hashinfo.unbind(&bound);
+        cx.tp.net.hashinfo.bhash.unbind(&bound);
         false
     };
     ip::ports::for_connect(stack, secret, range, every, free).map(|_| ()).ok_or(Error::AddrNotAvail)
@@ -190,15 +191,15 @@ pub fn get_port(cx: &mut Cx<'_>, port: u16) -> Result<()> {
     let holder = Holder::of(cx.sk, false, false);
     let bound = match port {
         0 => open_port(cx, holder),
-        p => cx.tp.net.hashinfo.bind(p, holder),
+        p => cx.tp.net.hashinfo.bhash.bind(p, holder),
     };
     hold(cx, bound.ok_or(Error::AddrInUse)?);
     Ok(())
 }
 
 /// The sock has a port.
-pub(super) fn hold(cx: &mut Cx<'_>, bound: Arc<Bound>) {
-    cx.sk.sport = bound.port;
+pub(super) fn hold(cx: &mut Cx<'_>, bound: Bound) {
+    cx.sk.sport = bound.port();
     cx.sk.ip_flags &= !ip_flag::PORT_LEFT;
     cx.tp.bound = Some(bound);
 }
@@ -207,10 +208,11 @@ pub(super) fn hold(cx: &mut Cx<'_>, bound: Arc<Bound>) {
 /// Once in a SO_REUSEPORT group it stays there, as in Linux.
 pub(super) fn rehold(cx: &mut Cx<'_>) {
     let Some(bound) = &cx.tp.bound else { return };
-    let mut holder = Holder::of(cx.sk, cx.state() == State::Listen, bound.holder().by_connect);
-    holder.reuseport |= bound.holder().reuseport;
-    if holder != bound.holder() {
-        cx.tp.bound = Some(cx.tp.net.hashinfo.rehold(bound, holder));
+    let old = cx.tp.net.hashinfo.bhash.holder(bound);
+    let mut holder = Holder::of(cx.sk, cx.state() == State::Listen, old.by_connect);
+    holder.reuseport |= old.reuseport;
+    if holder != old {
+        cx.tp.bound = Some(cx.tp.net.hashinfo.bhash.rehold(bound, holder));
     }
 }
 
@@ -225,7 +227,7 @@ pub(super) fn reset_saddr(cx: &mut Cx<'_>) {
 
 /// Any free port (inet_csk_find_open_port); with SO_REUSEADDR the lower half of the range is searched first, which
 /// leaves the upper one to socks that need a port of their own.
-fn open_port(cx: &Cx<'_>, holder: Holder) -> Option<Arc<Bound>> {
+fn open_port(cx: &Cx<'_>, holder: Holder) -> Option<Bound> {
     let stack = cx.stack;
     let (low, high) = port_range(stack, cx.sk);
     let width = u32::from(high.saturating_sub(low)) + 1;
@@ -233,8 +235,8 @@ fn open_port(cx: &Cx<'_>, holder: Holder) -> Option<Arc<Bound>> {
     let halves = holder.reuse && width >= 4;
     let last = if halves { (half, high) } else { (low, high) };
     let lower = halves.then_some((low, half - 1));
-    let ports = &cx.tp.net.hashinfo;
-    let find = |range, take: &dyn Fn(u16) -> Option<Arc<Bound>>| {
+    let ports = &cx.tp.net.hashinfo.bhash;
+    let find = |range, take: &dyn Fn(u16) -> Option<Bound>| {
         let mut bound = None;
         ip::ports::for_bind(stack, range, |p| {
             bound = take(p);
@@ -254,7 +256,7 @@ fn open_port(cx: &Cx<'_>, holder: Holder) -> Option<Arc<Bound>> {
 /// Gives the local port back (inet_put_port). The number stays in the sock for getsockname and for a last RST.
 pub fn put_port(cx: &mut Cx<'_>) {
     if let Some(b) = cx.tp.bound.take() {
-        cx.tp.net.hashinfo.unbind(&b);
+        cx.tp.net.hashinfo.bhash.unbind(&b);
         cx.sk.ip_flags |= ip_flag::PORT_LEFT;
     }
 }

@@ -78,7 +78,7 @@ pub fn check(sock: &Sock, st: &SockState, tp: &TcpSock) {
     assert!(!tp.snd_una.after(tp.snd_nxt), "acknowledged beyond what was sent");
     assert!(tp.snd_cwnd > 0, "no congestion window");
     assert!(sk.forward_alloc >= 0, "forward_alloc {}", sk.forward_alloc);
-    assert_eq!(tp.bound.as_ref().map_or(0, |b| b.port), sk.num(), "the port that is held");
+    assert_eq!(tp.bound.as_ref().map_or(0, |b| b.port()), sk.num(), "the port that is held");
     assert!(tp.listener.is_some() || !sk.flag(flag::DEAD) || sk.ack_backlog == 0);
     let (rmem, queued) = (sock.rmem_alloc.load(Ordering::Relaxed), sk.wmem_queued);
     assert!(rmem >= 0 && queued >= 0, "more memory freed than charged: received {rmem}, to send {queued}");

@@ -3,10 +3,11 @@
 //! and never the other way. RFC 9293 §3.10.1. Linux: inet_connection_sock.c, request_sock.c.
 
 use super::auth::RequestAuth;
+use super::bhash::Holder;
 use super::challenge::ChallengeBudget;
 use super::connect::{self};
 use super::ecn::EcnRequest;
-use super::lookup::{Entry, Holder, tuple_of};
+use super::lookup::{Entry, tuple_of};
 use super::syncookies::Overflow;
 use super::tcb::{Cx, TcpSock};
 use super::{close, deferred, fastopen, migrate, set_state, sock_ops, ulp};
@@ -365,7 +366,8 @@ pub fn listen(cx: &mut Cx<'_>, backlog: u32) -> Result<()> {
         connect::get_port(cx, 0)?;
     }
     let holder = Holder::of(cx.sk, true, false);
-    let bound = cx.tp.bound.as_ref().and_then(|b| cx.tp.net.hashinfo.rebind(b, holder)).ok_or(Error::AddrInUse)?;
+    let bound =
+        cx.tp.bound.as_ref().and_then(|b| cx.tp.net.hashinfo.bhash.rebind(b, holder)).ok_or(Error::AddrInUse)?;
     cx.tp.bound = Some(bound);
     cx.sk.cold_mut().ack_backlog = 0;
     cx.sk.dst = None;

@@ -1,13 +1,14 @@
-//! Where TCP's socks are found: connections by 4-tuple (ehash), listeners by port (lhash), bound ports (bhash). Above:
+//! Where TCP's socks are found: connections by 4-tuple (ehash), listeners by port (lhash), and the
+//! ports that are held (`bhash`). Above:
 //! `rcv` (segments), `bind`, `listen`, `connect`. Sharded: no lock is shared by all connections. Linux:
 //! net/ipv4/inet_hashtables.c.
 
+use super::bhash::BindTable;
 use super::timewait::TimeWait;
 use super::tw_timer::TwTimers;
 use crate::base::hash::{PlainMap, Tuple, addr128};
 use crate::base::padded::Padded;
 use crate::base::probing::Probing;
-use crate::ip::ports::rcv_saddr_equal;
 use crate::sock::filter::Packet;
 use crate::sock::packet::PacketInfo;
 use crate::sock::reuseport::{self, Membership, ReuseGroup};
@@ -21,7 +22,7 @@ use std::sync::atomic::AtomicI64;
 
 /// Shards of the established table; a power of two.
 const ESHARDS: usize = 256;
-/// Shards of the port tables.
+/// Shards of the table of listeners.
 const PSHARDS: usize = 64;
 
 /// What a 4-tuple leads to.
@@ -64,172 +65,12 @@ struct Listening {
     group: Option<Arc<ReuseGroup>>,
 }
 
-/// What conflicts over a port depend on. Equal holders are one entry with a count, so that a listener with a million
-/// connections costs one entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Holder {
-    /// Bound address.
-    pub addr: IpAddr,
-    /// IPV6_V6ONLY.
-    pub v6only: bool,
-    /// SO_BINDTODEVICE.
-    pub ifindex: u32,
-    /// SO_REUSEADDR.
-    pub reuse: bool,
-    /// It binds whatever others hold: it is in repair mode (SK_FORCE_REUSE).
-    pub force: bool,
-    /// SO_REUSEPORT.
-    pub reuseport: bool,
-    /// It listens.
-    pub listening: bool,
-    /// The port was chosen by connect, not bound: other connections to other peers may share it.
-    pub by_connect: bool,
-}
-
-impl Holder {
-    /// Of an owned sock.
-    pub fn of(sk: &SockCommon, listening: bool, by_connect: bool) -> Holder {
-        Holder {
-            addr: sk.rcv_saddr,
-            v6only: sk.flag(flag::V6ONLY),
-            ifindex: sk.bound_dev_if,
-            reuse: sk.flag(flag::REUSE) || sk.force_reuse,
-            force: sk.force_reuse,
-            reuseport: sk.flag(flag::REUSEPORT),
-            listening,
-            by_connect,
-        }
-    }
-
-    /// Whether both can receive the same packet.
-    fn overlaps(&self, o: &Holder) -> bool {
-        let same_link = self.ifindex == 0 || o.ifindex == 0 || self.ifindex == o.ifindex;
-        same_link && rcv_saddr_equal((self.addr, self.v6only), (o.addr, o.v6only))
-    }
-
-    /// Whether `self` may not join `o` on a port (inet_csk_bind_conflict). With SO_REUSEADDR a listener joins what does
-    /// not listen, such as the connections of one that is closed.
-    fn conflicts(&self, o: &Holder) -> bool {
-        if self.force || !self.overlaps(o) {
-            return false;
-        }
-        let shared = (self.reuse && o.reuse && !o.listening) || (self.reuseport && o.reuseport);
-        !shared
-    }
-}
-
-/// A hold on a port, shared by all equal ones: those of a listener's accepted children, for example
-/// (inet_bind2_bucket).
-#[derive(Debug, PartialEq, Eq)]
-pub struct Bound {
-    /// The port.
-    pub port: u16,
-    addr: IpAddr,
-    ifindex: u32,
-    /// The holder's other members, a bit each.
-    flags: u8,
-}
-
-// With the counts of its Arc and malloc's header 48 bytes.
-const _: () = assert!(size_of::<Bound>() <= 24);
-
-impl Bound {
-    fn new(port: u16, h: &Holder) -> Bound {
-        let all = [h.v6only, h.reuse, h.force, h.reuseport, h.listening, h.by_connect];
-        let flags = (0_u8..).zip(all).fold(0, |flags, (bit, on)| flags | u8::from(on) << bit);
-        Bound { port, addr: h.addr, ifindex: h.ifindex, flags }
-    }
-
-    /// As it was entered.
-    pub fn holder(&self) -> Holder {
-        let [v6only, reuse, force, reuseport, listening, by_connect] =
-            std::array::from_fn(|bit| self.flags >> bit & 1 != 0);
-        let (addr, ifindex) = (self.addr, self.ifindex);
-        Holder { addr, v6only, ifindex, reuse, force, reuseport, listening, by_connect }
-    }
-}
-
-/// The different holds on a port, and how many socks have each. Mostly there is one: of 60,000 ports that connections
-/// chose, each costs these two words.
-#[derive(Default)]
-enum Holds {
-    #[default]
-    None,
-    One(Arc<Bound>, u32),
-    #[expect(clippy::box_collection, reason = "in place it would make every hold larger")]
-    More(Box<Vec<(Arc<Bound>, u32)>>),
-}
-
-const _: () = assert!(size_of::<Holds>() == 16);
-
-impl Holds {
-    fn iter(&self) -> impl Iterator<Item = &Bound> {
-        let (one, more) = match self {
-            Holds::None => (None, None),
-            Holds::One(bound, _) => (Some(bound), None),
-            Holds::More(all) => (None, Some(&**all)),
-        };
-        one.into_iter().chain(more.into_iter().flatten().map(|(bound, _)| bound)).map(|bound| &**bound)
-    }
-
-    /// One more of this kind.
-    fn count(&mut self, port: u16, holder: Holder) -> Arc<Bound> {
-        let new = Bound::new(port, &holder);
-        let same = match self {
-            Holds::One(bound, n) if **bound == new => Some((bound, n)),
-            Holds::More(all) => all.iter_mut().find(|(b, _)| **b == new).map(|(b, n)| (b, n)),
-            _ => None,
-        };
-        if let Some((bound, n)) = same {
-            *n += 1;
-            return bound.clone();
-        }
-        let bound = Arc::new(new);
-        *self = match std::mem::take(self) {
-            Holds::None => Holds::One(bound.clone(), 1),
-            Holds::One(first, n) => Holds::More(Box::new(vec![(first, n), (bound.clone(), 1)])),
-            Holds::More(mut all) => {
-                all.push((bound.clone(), 1));
-                Holds::More(all)
-            }
-        };
-        bound
-    }
-
-    /// One less. True: there is none left of any kind.
-    fn uncount(&mut self, bound: &Bound) -> bool {
-        match self {
-            Holds::One(b, n) if **b == *bound => {
-                *n -= 1;
-                if *n == 0 {
-                    *self = Holds::None;
-                }
-            }
-            Holds::More(all) => {
-                if let Some(i) = all.iter().position(|(b, _)| **b == *bound) {
-                    all[i].1 -= 1;
-                    if all[i].1 == 0 {
-                        all.swap_remove(i);
-                    }
-                }
-                if let [(b, n)] = &all[..] {
-                    *self = Holds::One(b.clone(), *n);
-                }
-            }
-            _ => {}
-        }
-        matches!(self, Holds::None)
-    }
-}
-
-#[derive(Default)]
-struct Ports(PlainMap<u16, Holds>);
-
 /// TCP's tables.
 pub struct TcpTables {
     ehash: Vec<Padded<Mutex<Map>>>,
     lhash: Vec<RwLock<PlainMap<u16, Vec<Listening>>>>,
-    bhash: Vec<Padded<Mutex<Ports>>>,
+    /// Ports that are held.
+    pub(super) bhash: BindTable,
     /// Time-wait records that exist (tw_refcount).
     pub(super) tw_count: Padded<AtomicI64>,
     /// When they end.
@@ -261,7 +102,7 @@ impl Default for TcpTables {
         TcpTables {
             ehash: (0..ESHARDS).map(|_| Padded::default()).collect(),
             lhash: (0..PSHARDS).map(|_| RwLock::default()).collect(),
-            bhash: (0..PSHARDS).map(|_| Padded::default()).collect(),
+            bhash: BindTable::default(),
             tw_count: Padded::default(),
             tw_timers: TwTimers::default(),
             mtu_news: Mutex::default(),
@@ -492,45 +333,6 @@ impl TcpTables {
         self.lhash.iter().flat_map(all).collect()
     }
 
-    fn bshard(&self, port: u16) -> &Mutex<Ports> {
-        &self.bhash[port as usize % PSHARDS]
-    }
-
-    /// Takes a port for a binding sock unless a holder conflicts.
-    pub fn bind(&self, port: u16, holder: Holder) -> Option<Arc<Bound>> {
-        let mut shard = self.bshard(port).lock();
-        let list = shard.0.entry(port).or_default();
-        if list.iter().any(|b| holder.conflicts(&b.holder())) {
-            return None;
-        }
-        Some(list.count(port, holder))
-    }
-
-    /// As `bind` for a port that the stack chooses: SO_REUSEADDR and SO_REUSEPORT do not count
-    /// (inet_csk_find_open_port).
-    pub fn bind_unshared(&self, port: u16, holder: Holder) -> Option<Arc<Bound>> {
-        let mut shard = self.bshard(port).lock();
-        let list = shard.0.entry(port).or_default();
-        if list.iter().any(|b| holder.overlaps(&b.holder())) {
-            return None;
-        }
-        Some(list.count(port, holder))
-    }
-
-    /// As `bind_unshared`, but SO_REUSEADDR of both counts, unless SO_REUSEPORT of both could (ip_autobind_reuse).
-    pub fn bind_reused(&self, port: u16, holder: Holder) -> Option<Arc<Bound>> {
-        let refuses = |o: &Holder| {
-            let reusable = holder.reuse && o.reuse && !o.listening && !(holder.reuseport && o.reuseport);
-            holder.overlaps(o) && !reusable
-        };
-        let mut shard = self.bshard(port).lock();
-        let list = shard.0.entry(port).or_default();
-        if list.iter().any(|b| refuses(&b.holder())) {
-            return None;
-        }
-        Some(list.count(port, holder))
-    }
-
     /// Keeps what ICMP said about the path of an owned sock (mtu_info).
     pub(super) fn note_mtu(&self, sock: &Arc<Sock>, seq: crate::wire::seq::SeqNum, mtu: u32) {
         let mut news = self.mtu_news.lock();
@@ -551,108 +353,12 @@ impl TcpTables {
         });
         mine
     }
-
-    /// Takes a port for a connecting sock: only one that nobody bound, or that other connections chose. The caller then
-    /// sees whether its 4-tuple is free.
-    pub fn bind_for_connect(&self, port: u16, holder: Holder) -> Option<Arc<Bound>> {
-        let holder = Holder { by_connect: true, ..holder };
-        let mut shard = self.bshard(port).lock();
-        let list = shard.0.entry(port).or_default();
-        if list.iter().any(|b| !b.holder().by_connect) {
-            return None;
-        }
-        Some(list.count(port, holder))
-    }
-
-    /// The same hold with what it now depends on: an option, the address or the state of the sock has changed. Nothing
-    /// is refused: conflicts are the concern of those who bind later.
-    pub fn rehold(&self, bound: &Bound, holder: Holder) -> Arc<Bound> {
-        let mut shard = self.bshard(bound.port).lock();
-        let list = shard.0.entry(bound.port).or_default();
-        list.uncount(bound);
-        list.count(bound.port, holder)
-    }
-
-    /// One more sock on a port that is held: an accepted child.
-    pub fn bind_again(&self, port: u16, holder: Holder) -> Arc<Bound> {
-        let mut shard = self.bshard(port).lock();
-        shard.0.entry(port).or_default().count(port, holder)
-    }
-
-    /// The same hold under other flags: a bound sock begins to listen. None when that conflicts; the old hold stays.
-    pub fn rebind(&self, bound: &Bound, holder: Holder) -> Option<Arc<Bound>> {
-        self.unbind(bound);
-        match self.bind(bound.port, holder) {
-            Some(b) => Some(b),
-            None => {
-                self.bind_again(bound.port, bound.holder());
-                None
-            }
-        }
-    }
-
-    /// Gives a hold back.
-    pub fn unbind(&self, bound: &Bound) {
-        let mut shard = self.bshard(bound.port).lock();
-        if shard.0.get_mut(&bound.port).is_some_and(|list| list.uncount(bound)) {
-            shard.0.remove(&bound.port);
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::{Read, Write};
-    use std::net::{Ipv4Addr, Ipv6Addr};
-
-    fn holder(addr: IpAddr) -> Holder {
-        let no = false;
-        Holder { addr, v6only: no, ifindex: 0, reuse: no, force: no, reuseport: no, listening: no, by_connect: no }
-    }
-
-    #[test]
-    fn ports_conflict_as_bind_in_linux_says() {
-        let any4 = holder(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let any6 = holder(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-        let one = holder(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let two = holder(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)));
-        let reuse = |h: Holder| Holder { reuse: true, ..h };
-        let listen = |h: Holder| Holder { listening: true, ..h };
-        let port = |h: Holder| Holder { reuseport: true, ..h };
-        for (case, a, b, free) in [
-            ("same address", one, one, false),
-            ("other address", one, two, true),
-            ("wildcard against one", any4, one, false),
-            ("IPv6 wildcard takes IPv4", any6, one, false),
-            ("IPv6 only does not", Holder { v6only: true, ..any6 }, one, true),
-            ("both reuse", reuse(one), reuse(one), true),
-            ("one reuses", reuse(one), one, false),
-            ("repair against a listener", listen(one), Holder { force: true, ..one }, true),
-            ("reuse against a listener", listen(reuse(one)), reuse(one), false),
-            ("reuseport both, listening", listen(port(one)), port(one), true),
-            ("other devices", Holder { ifindex: 1, ..one }, Holder { ifindex: 2, ..one }, true),
-        ] {
-            let t = TcpTables::default();
-            let first = t.bind(80, a).expect(case);
-            assert_eq!(t.bind(80, b).is_some(), free, "{case}");
-            t.unbind(&first);
-            assert!(t.bind(81, b).is_some(), "{case}");
-        }
-    }
-
-    #[test]
-    fn a_connecting_sock_shares_ports_only_with_other_connecting_ones() {
-        let t = TcpTables::default();
-        let h = holder(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let a = t.bind_for_connect(4000, h).unwrap();
-        let b = t.bind_for_connect(4000, h).unwrap();
-        assert!(t.bind(4000, h).is_none());
-        t.unbind(&a);
-        t.unbind(&b);
-        t.bind(4000, h).unwrap();
-        assert!(t.bind_for_connect(4000, h).is_none());
-    }
 
     #[test]
     fn among_many_connections_the_receiver_of_a_segment_to_this_machine_is_foreseen() {

@@ -5,7 +5,7 @@
 //! | file | what |
 //! |---|---|
 //! | `proto` | the table of operations; `release_cb`; a segment to the sock by its state |
-//! | `net`, `lookup` | what TCP keeps for a stack; the tables of connections, listeners and ports |
+//! | `net`, `lookup`, `bhash` | what TCP keeps for a stack; the tables of connections, listeners and ports |
 //! | `tcb`, `state`, `queue` | the variables of a connection; the arrows of RFC 9293 Figure 5; queues of segments |
 //! | `cold` | the variables that few connections have |
 //! | `rtx`, `shift` | the retransmit queue, in order of sending too; what was SACKed joins its neighbour there |
@@ -47,6 +47,7 @@ pub(crate) mod ack;
 #[cfg(test)]
 mod any_segment_test;
 mod auth;
+mod bhash;
 pub(crate) mod challenge;
 mod child;
 pub(crate) mod chrono;

@@ -512,7 +512,7 @@ zero {
     pub(crate) dupack_at_nxt: bool,
 
     /// Reference to the local port.
-    pub(crate) bound: Option<Arc<super::lookup::Bound>>,
+    pub(crate) bound: Option<super::bhash::Bound>,
     /// Rarely used state.
     pub(crate) cold: Option<Box<Cold>>,
 }

@@ -3,9 +3,10 @@
 //! but for `time_wait`. RFC 9293 §3.6.1, RFC 1337, RFC 6191. Linux: net/ipv4/tcp_minisocks.c, inet_timewait_sock.c.
 
 use super::auth::{self, Kept, NoKey};
+use super::bhash::Bound;
 use super::challenge::oow_rate_limited;
 use super::input::paws_accepts;
-use super::lookup::{Bound, Entry, hash_of_sock};
+use super::lookup::{Entry, hash_of_sock};
 use super::net::TcpNet;
 use super::tcb::Cx;
 use super::tw_timer::Place;
@@ -23,7 +24,7 @@ use crate::sys::lock::Mutex;
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{TcpFlags, TcpRepr};
 use crate::wire::tcp_options::TcpOptions;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -63,19 +64,41 @@ pub struct TimeWait {
     inner: Mutex<Inner>,
     /// Where it is among those that end (tw_timer).
     pub(super) place: Place,
-    bound: Option<Arc<Bound>>,
-    /// The connection's keys, which sign its acknowledgements and resets (tw_md5_key, ao_info).
-    auth: Option<Box<Kept>>,
-    /// IPv4 addresses as v4-mapped.
-    saddr: Ipv6Addr,
-    daddr: Ipv6Addr,
+    bound: Option<Bound>,
+    /// What few records have.
+    rare: Option<Box<Rare>>,
+    /// The addresses, unless `rare` has those of IPv6.
+    saddr: Ipv4Addr,
+    daddr: Ipv4Addr,
     sport: u16,
     dport: u16,
     snd_nxt: SeqNum,
     ts_offset: u32,
+    txhash: u32,
+}
+
+/// What a record has over IPv6, of a connection that was bound to a device, or of one that was signed.
+#[derive(Debug, Default)]
+struct Rare {
+    /// Source and destination.
+    v6: Option<(Ipv6Addr, Ipv6Addr)>,
+    /// The connection's keys, which sign its acknowledgements and resets (tw_md5_key, ao_info).
+    auth: Option<Kept>,
     oif: u32,
     flow_label: u32,
-    txhash: u32,
+}
+
+impl Rare {
+    fn of(cx: &Cx<'_>) -> Option<Box<Rare>> {
+        let v6 = match (cx.sk.saddr, cx.sk.daddr) {
+            (IpAddr::V4(_), IpAddr::V4(_)) => None,
+            (saddr, daddr) => Some((addr128(saddr).into(), addr128(daddr).into())),
+        };
+        let auth = auth::time_wait(cx);
+        let (oif, flow_label) = (cx.sk.bound_dev_if, cx.sk.flow_label);
+        let any = v6.is_some() || auth.is_some() || oif != 0 || flow_label != 0;
+        any.then(|| Box::new(Rare { v6, auth, oif, flow_label }))
+    }
 }
 
 /// A time rounded up to milliseconds, in which a record keeps it.
@@ -150,7 +173,7 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
     // The hold on the port moves to the record; a sock that the program bound and still holds keeps its own.
     let keeps = cx.sk.flag(flag::BINDPORT_LOCK) && !cx.sk.flag(flag::DEAD);
     let bound = match keeps {
-        true => cx.tp.bound.as_ref().map(|b| cx.tp.net.hashinfo.bind_again(b.port, b.holder())),
+        true => cx.tp.bound.as_ref().map(|b| cx.tp.net.hashinfo.bhash.bind_also(b)),
         false => {
             cx.sk.ip_flags |= ip_flag::PORT_LEFT;
             cx.tp.bound.take()
@@ -158,18 +181,20 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
     };
     let tos = if cx.sk.daddr.is_ipv4() { cx.sk.tos } else { cx.sk.tclass };
     let at = whole_ms(cx.now + timeo);
+    let v4 = |addr| match addr {
+        IpAddr::V4(addr) => addr,
+        IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
+    };
     let tw = Arc::new(TimeWait {
-        saddr: addr128(cx.sk.saddr).into(),
-        daddr: addr128(cx.sk.daddr).into(),
+        saddr: v4(cx.sk.saddr),
+        daddr: v4(cx.sk.daddr),
         sport: cx.sk.sport,
         dport: cx.sk.dport,
         snd_nxt: cx.tp.snd_nxt,
         ts_offset: cx.tp.tsoffset,
-        oif: cx.sk.bound_dev_if,
-        flow_label: cx.sk.flow_label,
         txhash: cx.tp.txhash,
         bound,
-        auth: auth::time_wait(cx).map(Box::new),
+        rare: Rare::of(cx),
         place: Place::default(),
         inner: Mutex::new(Inner {
             substate: state,
@@ -198,7 +223,7 @@ pub(super) fn forget(net: &TcpNet, tw: &Arc<TimeWait>) {
     }
     net.hashinfo.tw_timers.cancel(tw);
     if let Some(b) = &tw.bound {
-        net.hashinfo.unbind(b);
+        net.hashinfo.bhash.unbind(b);
     }
     net.hashinfo.tw_count.fetch_sub(1, Ordering::Relaxed);
 }
@@ -229,7 +254,7 @@ impl TimeWait {
     /// A record of a port, for tests of where records are.
     #[cfg(test)]
     pub(super) fn of_port(dport: u16, expires: Instant) -> Arc<TimeWait> {
-        let any = Ipv6Addr::UNSPECIFIED;
+        let any = Ipv4Addr::UNSPECIFIED;
         let inner = Inner {
             expires_ms: expires.as_millis() as u32,
             entered_ms: 0,
@@ -247,22 +272,36 @@ impl TimeWait {
             inner: Mutex::new(inner),
             place: Place::default(),
             bound: None,
-            auth: None,
+            rare: None,
             saddr: any,
             daddr: any,
             sport: 0,
             dport,
             snd_nxt: SeqNum(0),
             ts_offset: 0,
-            oif: 0,
-            flow_label: 0,
             txhash: 0,
         })
     }
 
     /// The device that the connection was bound to; 0: any.
     pub(super) fn oif(&self) -> u32 {
-        self.oif
+        self.rare.as_ref().map_or(0, |rare| rare.oif)
+    }
+
+    fn flow_label(&self) -> u32 {
+        self.rare.as_ref().map_or(0, |rare| rare.flow_label)
+    }
+
+    fn auth(&self) -> Option<&Kept> {
+        self.rare.as_ref()?.auth.as_ref()
+    }
+
+    /// Source and destination; those of IPv4 mapped to IPv6 where `rare` has them.
+    fn addresses(&self) -> (IpAddr, IpAddr) {
+        match self.rare.as_ref().and_then(|rare| rare.v6) {
+            Some((saddr, daddr)) => (saddr.into(), daddr.into()),
+            None => (self.saddr.into(), self.daddr.into()),
+        }
     }
 
     /// TIME_WAIT or FIN_WAIT2 (listings).
@@ -277,8 +316,8 @@ impl TimeWait {
 
     /// The connection's 4-tuple.
     pub fn tuple(&self) -> Tuple {
-        let (saddr, daddr) = (self.saddr.to_bits(), self.daddr.to_bits());
-        Tuple { saddr, sport: self.sport, daddr, dport: self.dport }
+        let (saddr, daddr) = self.addresses();
+        Tuple { saddr: addr128(saddr), sport: self.sport, daddr: addr128(daddr), dport: self.dport }
     }
 
     /// The peer's port.
@@ -402,18 +441,18 @@ impl TimeWait {
 
     /// An ICMP error, which changes nothing.
     pub(super) fn icmp(&self, stack: &Stack, icmp: &IcmpError<'_>) {
-        if self.auth.as_ref().is_some_and(|a| a.ignores_icmp(icmp.src.is_ipv4(), icmp.ty, icmp.code)) {
+        if self.auth().is_some_and(|a| a.ignores_icmp(icmp.src.is_ipv4(), icmp.ty, icmp.code)) {
             stack.mib.inc(Mib::TcpExtTCPAODroppedIcmps);
         }
     }
 
     /// Resets the sender of a segment.
     fn reset(&self, net: &TcpNet, stack: &Arc<Stack>, skb: &Skb, (sport, dport): (u16, u16), info: &PacketInfo) {
-        match self.auth.as_ref().and_then(|a| a.reset_key(skb)) {
-            None => rcv::reset_of_nobody(net, stack, skb, (sport, dport), info, self.flow_label),
+        match self.auth().and_then(|a| a.reset_key(skb)) {
+            None => rcv::reset_of_nobody(net, stack, skb, (sport, dport), info, self.flow_label()),
             Some(Ok(s)) => {
                 let ip_options = ip::options::of_segment(skb.saved_header.as_deref());
-                let said = rcv::Said { signer: Some(&s), flow_label: self.flow_label, ip_options: &ip_options };
+                let said = rcv::Said { signer: Some(&s), flow_label: self.flow_label(), ip_options: &ip_options };
                 rcv::send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info, said);
             }
             Some(Err(NoKey)) => {}
@@ -426,13 +465,14 @@ impl TimeWait {
     }
 
     fn ack(&self, stack: &Arc<Stack>, skb: &Skb, now: Instant, in_window: bool) {
-        let signer = self.auth.as_ref().and_then(|a| a.ack_key(skb));
+        let signer = self.auth().and_then(|a| a.ack_key(skb));
         let ip_options = ip::options::of_segment(skb.saved_header.as_deref());
         let i = self.inner.lock();
         let ts = (i.ts_recent_stamp != 0).then(|| ((now.as_millis() as u32).wrapping_add(self.ts_offset), i.ts_recent));
+        let (src, dst) = self.addresses();
         let reply = rcv::Reply {
-            src: IpAddr::V6(self.saddr).to_canonical(),
-            dst: IpAddr::V6(self.daddr).to_canonical(),
+            src: src.to_canonical(),
+            dst: dst.to_canonical(),
             repr: TcpRepr {
                 src_port: self.sport,
                 dst_port: self.dport,
@@ -448,8 +488,8 @@ impl TimeWait {
             signer: signer.as_ref(),
             tos: if in_window { i.tos } else { ecn::with_codepoint(i.tos, 0) },
             ttl: -1,
-            oif: self.oif,
-            flow_label: self.flow_label,
+            oif: self.oif(),
+            flow_label: self.flow_label(),
             ip_options: &ip_options,
             txhash: self.txhash,
         };
@@ -486,8 +526,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_takes_120_bytes() {
-        assert_eq!(size_of::<TimeWait>(), 120);
+    fn a_record_takes_88_bytes() {
+        assert_eq!(size_of::<TimeWait>(), 88);
     }
 
     #[test]
