@@ -1,26 +1,26 @@
 //! Packet buffers. An [`Skb`] is a small linear head, where headers are built in front of data, and payload in shared
 //! page fragments. Above: the protocols' queues. Below: devices, which send `slices()` and make received ones. A
 //! received datagram starts with an empty head and everything in its first fragments; `pull` walks over the headers.
-//! One `Skb` may stand for many segments (`gso_size`), up to 64 KiB. Linux: struct sk_buff, skb_shared_info,
-//! tcp_skb_cb.
+//! One `Skb` may stand for many segments (`gso_size`), up to 64 KiB. In `alloc`: where it comes from; in `tcp_cb`: what
+//! TCP keeps with it. Linux: struct sk_buff, skb_shared_info.
 
 use super::page::{CLASSES, Frag, Page, PageRef};
-use super::pool::{Local, Shared};
 use crate::base::env::Instant;
 use crate::sock::Sock;
 use crate::sock::offload::Pieces;
 use crate::sock::tstamp::TxStamp;
 use crate::sock::zerocopy::ZeroCopy;
-use crate::sys::kept::{Keep, Kept};
-use crate::sys::near::near_local;
+use crate::sys::kept::Kept;
 use crate::sys::one_of::pointer;
 use crate::wire::checksum::{self, Checksum};
-use crate::wire::seq::{RawWindow, SeqNum};
-use crate::wire::tcp::TcpFlags;
 use smallvec::SmallVec;
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+mod alloc;
+mod tcp_cb;
+
+pub(crate) use tcp_cb::{TcpCb, sacked};
 
 /// Bytes of linear head: Ethernet 14, IPv6 40, a fragment header 8, TCP with all options 60, rounded up.
 /// `Proto::max_header` returns it.
@@ -93,105 +93,6 @@ pub enum L3 {
     V6,
 }
 
-/// Scoreboard bits of a segment in the retransmit queue, Linux's TCPCB_*.
-pub(crate) mod sacked {
-    /// Selectively acknowledged.
-    pub(crate) const SACKED_ACKED: u8 = 0x01;
-    /// Retransmitted, and that copy is thought to be in flight.
-    pub(crate) const SACKED_RETRANS: u8 = 0x02;
-    /// Marked lost.
-    pub(crate) const LOST: u8 = 0x04;
-    /// Sent by repair mode without the network.
-    pub(crate) const REPAIRED: u8 = 0x10;
-    /// Was ever retransmitted (Karn: no RTT sample).
-    pub(crate) const EVER_RETRANS: u8 = 0x80;
-    /// Retransmitted at some time.
-    pub(crate) const RETRANS: u8 = SACKED_RETRANS | EVER_RETRANS | REPAIRED;
-}
-
-/// TCP's control block of a packet (tcp_skb_cb). Sequence numbers count SYN and FIN.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct TcpCb {
-    /// First sequence number.
-    pub seq: SeqNum,
-    /// One past the last sequence number.
-    pub end_seq: SeqNum,
-    /// Received: the acknowledgement number of the segment.
-    pub ack_seq: SeqNum,
-    /// Received: bytes 12 to 15 of the header, data offset, flags and window (tcp_flag_word).
-    pub flag_word: u32,
-    /// Header flags, as in the wire format (FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32, ECE 64, CWR 128, AE 256).
-    pub flags: u16,
-    /// Bits of [`sacked`].
-    pub sacked: u8,
-    /// Sent: how often it was sent again; no further than 255.
-    pub retrans: u8,
-    /// Received: TOS or traffic class of the IP header (ECN in the low two bits).
-    pub ip_dsfield: u8,
-    /// MSG_EOR ended this skb: nothing may be appended to it or merged with it.
-    pub eor: bool,
-    /// The connection was application limited when this skb was sent (rate sample).
-    pub app_limited: bool,
-    /// Received: TTL or hop limit of the IP header (IP_MINTTL).
-    pub ttl: u8,
-    /// Received: flow label of the IPv6 header.
-    pub flow_label: u32,
-    /// Received: some program wanted to know by then when packets come (SO_TIMESTAMP, SO_TIMESTAMPNS).
-    pub has_rxtstamp: bool,
-    /// Segment count when sent: payload over `gso_size`, rounded up; 1 for an empty or small one. 0: not yet computed.
-    pub gso_segs: u16,
-    /// Payload bytes a segment when sent.
-    pub gso_size: u16,
-    /// Time it was last sent (skb_mstamp_ns), or received.
-    pub mstamp: Instant,
-    /// `tp.delivered` when sent.
-    pub delivered: u32,
-    /// `tp.delivered_ce` when sent.
-    pub delivered_ce: u32,
-    /// Bytes in flight when sent. For a received SYN that replaces a time-wait record: the ISN of the SYN-ACK; 0: none.
-    pub in_flight: u32,
-    /// Start of the send phase of the rate sample.
-    pub first_tx_mstamp: Instant,
-    /// Time at which `delivered` was reached.
-    pub delivered_mstamp: Instant,
-    /// Sent: whether it is in the list in order of sending; TCP's `rtx` has the list.
-    pub in_sent_list: bool,
-    /// Sequence number of the packet sent before it; its own: none.
-    pub sent_prev: SeqNum,
-    /// Sequence number of the packet sent after it; its own: none.
-    pub sent_next: SeqNum,
-}
-
-impl TcpCb {
-    /// Received: length of the TCP header in bytes.
-    #[inline]
-    pub(crate) fn header_len(&self) -> usize {
-        (self.flag_word >> 28) as usize * 4
-    }
-
-    /// Received: all nine flags.
-    #[inline]
-    pub(crate) fn all_flags(&self) -> TcpFlags {
-        TcpFlags::from_bits((self.flag_word >> 16) as u16 & 0x1ff)
-    }
-
-    /// Received: the reserved bits between data offset and flags.
-    pub(crate) fn reserved(&self) -> u8 {
-        (self.flag_word >> 25 & 7) as u8
-    }
-
-    /// Received: the window field.
-    #[inline]
-    pub(crate) fn window(&self) -> RawWindow {
-        RawWindow(self.flag_word as u16)
-    }
-
-    /// Sequence numbers it occupies, and whether SYN is among them.
-    pub(crate) fn span(&self) -> (u32, bool) {
-        (self.end_seq.since(self.seq), self.flags & TcpFlags::SYN.bits() != 0)
-    }
-}
-
 /// Charges a sock for bytes in a device's queue. Dropping it is the transmit completion (Linux: tcp_wfree, sock_wfree).
 #[derive(Debug)]
 pub struct TxOwner {
@@ -226,41 +127,6 @@ pointer! {
     /// A packet; see the module's text. A pointer, so cheap to move.
     #[derive(Debug)]
     pub struct Skb(SkbInner);
-}
-
-static SHARED: Shared<Box<SkbInner>> = Shared::new(4096);
-
-near_local! {
-    static LOCAL at Packets: RefCell<Local<Box<SkbInner>>> = RefCell::new(Local::new(128, &SHARED));
-}
-
-/// A packet whose fragment vector is larger than this frees it on release, so that many small segments of a peer do not
-/// occupy memory for good.
-const MAX_KEPT_FRAGS: usize = 32;
-
-impl Keep for Box<SkbInner> {
-    /// Drops what the packet refers to now; the other fields are reset when it is taken from the pool again.
-    #[inline]
-    fn keep(mut self) {
-        if self.owner.is_some() {
-            self.owner = None;
-        }
-        if self.zerocopy.is_some() || self.tx_stamp.is_some() || self.saved_header.is_some() || self.pieces.is_some() {
-            (self.zerocopy, self.tx_stamp) = (None, None);
-            (self.saved_header, self.pieces) = (None, None);
-        }
-        match self.frags.pop() {
-            // Most packets have one.
-            Some(one) if self.frags.is_empty() => drop(one),
-            None => {}
-            Some(_) => self.frags.clear(),
-        }
-        if self.frags.capacity() > MAX_KEPT_FRAGS {
-            self.frags = SmallVec::new();
-        }
-        // A thread that is ending has no pool any more: the packet is freed.
-        let _ = LOCAL.try_with(|l| l.borrow_mut().put(self));
-    }
 }
 
 /// The fields of an [`Skb`].
@@ -351,18 +217,6 @@ impl Default for Skb {
 }
 
 impl Skb {
-    /// An empty packet with the whole head as header room.
-    pub fn new() -> Skb {
-        let kept = LOCAL.try_with(|l| l.borrow_mut().take()).flatten();
-        Skb(Kept::new(kept.map_or_else(|| Box::new(SkbInner::empty()), SkbInner::renewed)))
-    }
-
-    /// A packet whose fields are to be set: those without [`Keep`]'s care are what they were last.
-    fn stale() -> Skb {
-        let kept = LOCAL.try_with(|l| l.borrow_mut().take()).flatten();
-        Skb(Kept::new(kept.unwrap_or_else(|| Box::new(SkbInner::empty()))))
-    }
-
     /// The packet as a raw box, for a queue that only handles pointers (the C API). [`Skb::from_box`] reverses it.
     pub fn into_box(self) -> Box<SkbInner> {
         self.0.into_inner()
@@ -418,154 +272,6 @@ impl Skb {
 }
 
 impl SkbInner {
-    fn empty() -> SkbInner {
-        SkbInner {
-            head: [0; HEAD],
-            head_start: HEAD as u16,
-            head_end: HEAD as u16,
-            frags: SmallVec::new(),
-            len: 0,
-            truesize: SKB_OVERHEAD,
-            ifindex: 0,
-            l3: L3::V4,
-            link_multicast: false,
-            csum: Csum::None,
-            gso_size: 0,
-            gso_type: GsoType::None,
-            pieces: None,
-            tx_ready: false,
-            every_cwr: false,
-            looped: Looped::No,
-            rx_segs: 1,
-            nh_len: 0,
-            tstamp: Instant::ZERO,
-            tx_time: Instant::ZERO,
-            hash: 0,
-            mark: 0,
-            priority: 0,
-            frag_max_size: 0,
-            tcp: TcpCb::default(),
-            cb: [0; CB_WORDS],
-            rx: None,
-            owner: None,
-            zerocopy: None,
-            tx_stamp: None,
-            saved_header: None,
-        }
-    }
-
-    /// A packet from the pool, reset, except for the capacity of its fragment vector. The head is zeroed too: bytes
-    /// that `unpull` exposes must be this packet's.
-    fn renewed(mut kept: Box<SkbInner>) -> Box<SkbInner> {
-        let SkbInner {
-            head,
-            head_start,
-            head_end,
-            frags: _,
-            len,
-            truesize,
-            ifindex,
-            l3,
-            link_multicast,
-            csum,
-            gso_size,
-            gso_type,
-            pieces: _,
-            tx_ready,
-            every_cwr,
-            looped,
-            rx_segs,
-            nh_len,
-            tstamp,
-            tx_time,
-            hash,
-            mark,
-            priority,
-            frag_max_size,
-            tcp,
-            cb,
-            rx,
-            owner: _,
-            zerocopy: _,
-            tx_stamp: _,
-            saved_header: _,
-        } = &mut *kept;
-        *head = [0; HEAD];
-        (*head_start, *head_end) = (HEAD as u16, HEAD as u16);
-        (*len, *truesize, *ifindex, *l3, *link_multicast) = (0, SKB_OVERHEAD, 0, L3::V4, false);
-        (*csum, *gso_size, *gso_type, *rx_segs, *nh_len) = (Csum::None, 0, GsoType::None, 1, 0);
-        (*every_cwr, *tx_ready, *looped) = (false, false, Looped::No);
-        (*tstamp, *tx_time, *hash) = (Instant::ZERO, Instant::ZERO, 0);
-        (*mark, *priority, *frag_max_size) = (0, 0, 0);
-        (*tcp, *cb, *rx) = (TcpCb::default(), [0; CB_WORDS], None);
-        kept
-    }
-
-    /// Shares this packet's payload and copies its head: the copy goes to the device while the original waits for its
-    /// acknowledgement (skb_clone). The owner is not inherited.
-    pub fn share(&self) -> Skb {
-        let mut s = Skb::stale();
-        let SkbInner {
-            head,
-            head_start,
-            head_end,
-            frags,
-            len,
-            truesize,
-            ifindex,
-            l3,
-            link_multicast,
-            csum,
-            gso_size,
-            gso_type,
-            pieces,
-            tx_ready,
-            every_cwr,
-            looped,
-            rx_segs,
-            nh_len,
-            tstamp,
-            tx_time,
-            hash,
-            mark,
-            priority,
-            frag_max_size,
-            tcp,
-            cb,
-            rx,
-            owner: _,
-            zerocopy: _,
-            tx_stamp,
-            saved_header,
-        } = &mut **s.0;
-        // The rest of the head is zero as that of a new packet.
-        *head = [0; HEAD];
-        if self.head_start < self.head_end {
-            let used = self.head_start as usize..self.head_end as usize;
-            head[used.clone()].copy_from_slice(&self.head[used]);
-        }
-        (*head_start, *head_end) = (self.head_start, self.head_end);
-        match &self.frags[..] {
-            [one] => frags.push(one.clone()),
-            more => frags.extend(more.iter().cloned()),
-        }
-        (*len, *truesize, *ifindex, *l3, *link_multicast) =
-            (self.len, self.truesize, self.ifindex, self.l3, self.link_multicast);
-        (*csum, *gso_size, *gso_type, *tx_ready) = (self.csum, self.gso_size, self.gso_type, self.tx_ready);
-        (*every_cwr, *looped) = (self.every_cwr, Looped::No);
-        (*rx_segs, *nh_len) = (self.rx_segs, self.nh_len);
-        (*tstamp, *tx_time, *hash) = (self.tstamp, self.tx_time, self.hash);
-        (*mark, *priority, *frag_max_size) = (self.mark, self.priority, self.frag_max_size);
-        (*tcp, *cb, *rx) = (self.tcp, [0; CB_WORDS], self.rx);
-        // Few packets have these.
-        if self.pieces.is_some() || self.tx_stamp.is_some() || self.saved_header.is_some() {
-            *pieces = self.pieces.clone();
-            *tx_stamp = self.tx_stamp.clone();
-            *saved_header = self.saved_header.clone();
-        }
-        s
-    }
-
     /// Whether the payload's first page has another holder: of a packet over loopback, the sender, until it is
     /// acknowledged (skb_cloned).
     pub(crate) fn is_cloned(&self) -> bool {

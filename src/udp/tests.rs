@@ -9,12 +9,16 @@ use crate::sock::msg::Control;
 use crate::sock::pages::Pages;
 use crate::trace::Event;
 use crate::wire::ip::{Ipv4Header, Ipv4Repr};
-use crate::wire::ipv6::Ipv6Header;
+use crate::wire::proto;
 use crate::wire::udp::{self, UdpHeader};
-use crate::wire::{icmp, proto};
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::Ordering;
+
+mod errors;
+mod groups;
+
+pub(super) use errors::frag_needed;
 
 const DONTWAIT: i32 = libc::MSG_DONTWAIT;
 const IP_CHECKSUM: i32 = 23;
@@ -194,81 +198,6 @@ fn a_connected_socket_gets_its_peers_datagrams_and_others_get_the_rest() {
 }
 
 #[test]
-fn an_unbound_port_is_answered_with_port_unreachable_and_the_sender_learns_it() {
-    let b = Bench::on_ip();
-    let sent = b.inject(&datagram_v4("10.0.0.9:1000", "10.0.0.1:5000", b"anybody?"));
-    let h = Ipv4Header::parse(&sent[0]).unwrap();
-    let m = icmp::IcmpHeader::parse(h.payload()).unwrap();
-    assert!(m.checksum_ok());
-    let icmp::Message::Unreachable { code: icmp::unreachable::PORT, quoted, .. } = m.message() else { panic!("{m:?}") };
-    assert_eq!(quoted, datagram_v4("10.0.0.9:1000", "10.0.0.1:5000", b"anybody?"), "quoted to the byte");
-    assert_eq!(b.stack.mib.get(Mib::UdpNoPorts), 1);
-    // In the other direction a connected socket gets the error once, as ECONNREFUSED.
-    let c = bound(&b, "127.0.0.1:0");
-    c.connect(Some(at("127.0.0.1:9"))).unwrap();
-    send_to(&c, b"x", None, 0, vec![]).unwrap();
-    assert_eq!(recv_from(&c, 10, 0).err(), Some(Error::ConnRefused));
-    assert_eq!(recv_from(&c, 10, 0).err(), Some(Error::Again));
-    // An unconnected one gets none, unless it enables IP_RECVERR.
-    let u = bound(&b, "127.0.0.1:0");
-    send_to(&u, b"x", Some("127.0.0.1:9"), 0, vec![]).unwrap();
-    assert_eq!(recv_from(&u, 10, 0).err(), Some(Error::Again));
-    u.setsockopt(libc::SOL_IP, libc::IP_RECVERR, &1i32.to_ne_bytes()).unwrap();
-    send_to(&u, b"lost", Some("127.0.0.1:9"), 0, vec![]).unwrap();
-    assert_eq!(recv_from(&u, 10, 0).err(), Some(Error::ConnRefused));
-    let e = recv_from(&u, 10, libc::MSG_ERRQUEUE).unwrap();
-    assert_eq!((&e.data[..], e.name), (&b"lost"[..], Some(at("127.0.0.1:9"))));
-    let [Control::RecvErr(err)] = &e.control[..] else { panic!("{:?}", e.control) };
-    assert_eq!((err.errno, err.origin, err.ty, err.code), (libc::ECONNREFUSED as u32, 2, 3, 3));
-}
-
-/// An ICMP message as received from the wire.
-fn icmp_v4(src: &str, dst: &str, msg: &icmp::Message<'_>) -> Vec<u8> {
-    let mut m = vec![0; msg.len()];
-    msg.emit(&mut m);
-    let mut p = vec![0; 20];
-    let repr = Ipv4Repr {
-        src: src.parse().unwrap(),
-        dst: dst.parse().unwrap(),
-        protocol: proto::ICMP,
-        ttl: 64,
-        tos: 0,
-        id: 0,
-        dont_fragment: false,
-        more_fragments: false,
-        frag_offset: 0,
-        payload_len: m.len(),
-    };
-    repr.emit(&mut p);
-    p.extend(m);
-    p
-}
-
-#[test]
-fn an_error_about_a_broadcast_is_taken_or_logged_and_dropped() {
-    for (ignored, taken) in [("1", true), ("0", false)] {
-        let b = Bench::on_ip();
-        b.stack.sysctl.set("net.ipv4.icmp_ignore_bogus_error_responses", ignored).unwrap();
-        let s = bound(&b, "10.0.0.1:5000");
-        for (level, name) in [(libc::SOL_SOCKET, libc::SO_BROADCAST), (libc::SOL_IP, libc::IP_RECVERR)] {
-            s.setsockopt(level, name, &1i32.to_ne_bytes()).unwrap();
-        }
-        send_to(&s, b"anybody?", Some("10.0.0.255:7"), 0, vec![]).unwrap();
-        let sent = b.wire.take().remove(0);
-        let lines = b.stack.mib.trace.listen(b.stack.clock.clone(), || ());
-        let about = icmp::Message::Unreachable { code: 3, mtu: 0, quoted: &sent };
-        b.inject(&icmp_v4("10.0.0.9", "10.0.0.1", &about));
-        assert_eq!(recv_from(&s, 10, libc::MSG_ERRQUEUE).is_ok(), taken, "ignored: {ignored}");
-        let logged = std::iter::from_fn(|| lines.next()).find_map(|(_, e)| match e {
-            Event::Log { text, .. } => Some(text),
-            _ => None,
-        });
-        let line = "10.0.0.9 sent an invalid ICMP type 3, code 3 error to a broadcast: 10.0.0.255";
-        assert_eq!(logged.as_deref(), (!taken).then_some(line));
-    }
-}
-
-#[test]
 fn ports_below_the_first_unprivileged_one_are_for_the_owner_of_the_stack() {
     let b = Bench::on_ip();
     let bind = |family, addr: &str| {
@@ -334,63 +263,6 @@ fn ip_checksum_tells_the_sum_of_a_short_datagram_that_was_summed_when_it_came() 
         assert!(got.control.iter().any(sum), "{:?}", got.control);
         s.setsockopt(libc::SOL_IP, libc::IP_RECVERR, &0i32.to_ne_bytes()).unwrap();
     }
-}
-
-/// What Linux says of the ICMP message itself; the port is made of the third and the fourth byte that it quotes.
-#[test]
-fn a_queued_error_has_the_original_destination_where_the_socket_asks_for_it() {
-    let b = Bench::on_ip();
-    for (own, level, options, want) in [
-        ("127.0.0.1:0", libc::SOL_IP, [libc::IP_RECVERR, libc::IP_RECVTOS, 20], vec![1, 20]),
-        ("[::1]:0", libc::SOL_IPV6, [libc::IPV6_RECVERR, libc::IPV6_RECVTCLASS, 74], vec![67, 74]),
-    ] {
-        let s = bound(&b, own);
-        for name in options {
-            s.setsockopt(level, name, &1i32.to_ne_bytes()).unwrap();
-        }
-        send_to(&s, b"abcdefgh", Some(&own.replace(":0", ":9")), 0, vec![]).unwrap();
-        let got = recv_from(&s, 99, libc::MSG_ERRQUEUE).unwrap();
-        let kinds: Vec<i32> = got
-            .control
-            .iter()
-            .filter_map(|c| match c {
-                Control::Tos(_) => Some(libc::IP_TOS),
-                Control::Tclass(_) => Some(libc::IPV6_TCLASS),
-                Control::Other { ty, .. } => Some(*ty),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(kinds, want);
-        let Some(Control::Other { data, .. }) = got.control.get(1) else { panic!("{:?}", got.control) };
-        assert_eq!(data[2..4], *b"cd");
-        // Of less than four bytes there is no port to tell.
-        send_to(&s, b"abc", Some(&own.replace(":0", ":9")), 0, vec![]).unwrap();
-        let got = recv_from(&s, 99, libc::MSG_ERRQUEUE).unwrap();
-        assert!(!got.control.iter().any(|c| matches!(c, Control::Other { .. })), "{:?}", got.control);
-    }
-}
-
-/// Linux queues errors without owning the sock (__udp4_lib_err): the one that meets a call is not lost to the queue.
-#[test]
-fn an_icmp_error_that_meets_a_call_is_queued() {
-    let b = Bench::on_ip();
-    let u = bound(&b, "10.0.0.1:4000");
-    u.setsockopt(libc::SOL_IP, libc::IP_RECVERR, &1i32.to_ne_bytes()).unwrap();
-    send_to(&u, b"lost", Some("10.0.0.9:9"), 0, vec![]).unwrap();
-    let quoted = b.wire.take().remove(0);
-    let msg = icmp::Message::Unreachable { code: icmp::unreachable::PORT, mtu: 0, quoted: &quoted };
-    let error = icmp_v4("10.0.0.9", "10.0.0.1", &msg);
-    let owned = u.sock().lock(&b.stack);
-    for _ in 0..65 {
-        b.inject(&error);
-    }
-    assert_eq!(b.stack.mib.drops(DropReason::SocketBacklog), 1, "of what waits for an owner there is a limit");
-    drop(owned);
-    for _ in 0..64 {
-        let e = recv_from(&u, 10, libc::MSG_ERRQUEUE).unwrap();
-        assert_eq!((&e.data[..], e.name), (&b"lost"[..], Some(at("10.0.0.9:9"))));
-    }
-    assert_eq!(recv_from(&u, 10, libc::MSG_ERRQUEUE).err(), Some(Error::Again));
 }
 
 #[test]
@@ -711,169 +583,6 @@ fn a_long_datagrams_checksum_is_verified_when_it_is_read_or_asked_for() {
     assert!(!s.poll().intersects(Events::IN), "a read would wait");
     counted(5, "poll, where reads wait");
     assert_eq!(recv_from(&s, 200, 0).err(), Some(Error::Again));
-}
-
-#[test]
-fn a_multicast_datagram_reaches_the_members_and_loops_back_unless_disabled() {
-    let b = Bench::on_ip();
-    let s = bound(&b, "0.0.0.0:5000");
-    let mut mreq = [0u8; 8];
-    mreq[..4].copy_from_slice(&[239, 1, 1, 1]);
-    mreq[4..].copy_from_slice(&[10, 0, 0, 1]);
-    b.inject(&datagram_v4("10.0.0.9:1000", "239.1.1.1:5000", b"early"));
-    assert_eq!(recv_from(&s, 9, 0).err(), Some(Error::Again));
-    s.setsockopt(libc::SOL_IP, libc::IP_ADD_MEMBERSHIP, &mreq).unwrap();
-    assert_eq!(s.setsockopt(libc::SOL_IP, libc::IP_ADD_MEMBERSHIP, &mreq), Err(Error::AddrInUse));
-    b.inject(&datagram_v4("10.0.0.9:1000", "239.1.1.1:5000", b"now"));
-    assert_eq!(recv_from(&s, 9, 0).unwrap().data, b"now");
-    let c = bound(&b, "10.0.0.1:0");
-    c.setsockopt(libc::SOL_IP, libc::IP_MULTICAST_IF, &[10, 0, 0, 1]).unwrap();
-    send_to(&c, b"loop", Some("239.1.1.1:5000"), 0, vec![]).unwrap();
-    let sent = b.wire.take();
-    assert_eq!(Ipv4Header::parse(&sent[0]).unwrap().ttl(), 1);
-    assert_eq!(recv_from(&s, 9, 0).unwrap().data, b"loop");
-    c.setsockopt(libc::SOL_IP, libc::IP_MULTICAST_LOOP, &[0]).unwrap();
-    send_to(&c, b"out", Some("239.1.1.1:5000"), 0, vec![]).unwrap();
-    assert_eq!(recv_from(&s, 9, 0).err(), Some(Error::Again));
-    s.setsockopt(libc::SOL_IP, libc::IP_DROP_MEMBERSHIP, &mreq).unwrap();
-    b.inject(&datagram_v4("10.0.0.9:1000", "239.1.1.1:5000", b"late"));
-    assert_eq!(recv_from(&s, 9, 0).err(), Some(Error::Again));
-}
-
-#[test]
-fn groups_of_ipv6_are_joined_sent_to_and_left_by_option() {
-    let b = Bench::on_ip();
-    let (r, s) = (bound(&b, "[::]:5000"), socket(&b, libc::AF_INET6));
-    let set = |s: &Socket, name, n: i32| s.setsockopt(libc::SOL_IPV6, name, &n.to_ne_bytes()).unwrap();
-    let group: std::net::Ipv6Addr = "ff05::77".parse().unwrap();
-    let mreq = [&group.octets()[..], &b.dev.ifindex.to_ne_bytes()].concat();
-    set(&r, libc::IPV6_RECVHOPLIMIT, 1);
-    r.setsockopt(libc::SOL_IPV6, libc::IPV6_ADD_MEMBERSHIP, &mreq).unwrap();
-    set(&s, libc::IPV6_MULTICAST_IF, b.dev.ifindex as i32);
-    set(&s, libc::IPV6_MULTICAST_HOPS, 7);
-    send_to(&s, b"in", Some("[ff05::77]:5000"), 0, vec![]).unwrap();
-    assert_eq!(Ipv6Header::parse(&b.wire.take()[0]).unwrap().hop_limit(), 7);
-    b.poll();
-    let got = recv_from(&r, 9, 0).unwrap();
-    assert_eq!((&got.data[..], &got.control[..]), (&b"in"[..], &[Control::HopLimit(7)][..]));
-    set(&s, libc::IPV6_MULTICAST_LOOP, 0);
-    send_to(&s, b"out", Some("[ff05::77]:5000"), 0, vec![]).unwrap();
-    b.poll();
-    assert_eq!(recv_from(&r, 9, 0).err(), Some(Error::Again));
-    r.setsockopt(libc::SOL_IPV6, libc::IPV6_DROP_MEMBERSHIP, &mreq).unwrap();
-    set(&s, libc::IPV6_MULTICAST_LOOP, 1);
-    send_to(&s, b"late", Some("[ff05::77]:5000"), 0, vec![]).unwrap();
-    b.poll();
-    assert_eq!(recv_from(&r, 9, 0).err(), Some(Error::Again));
-}
-
-/// A socket of IPv6 has interface, TTL and loop of both families (inet_sk, inet6_sk).
-#[test]
-fn options_for_groups_are_each_familys_own() {
-    let b = Bench::on_ip();
-    let s = socket(&b, libc::AF_INET6);
-    let set = |level, name, n: i32| s.setsockopt(level, name, &n.to_ne_bytes()).unwrap();
-    let get = |level, name| {
-        let mut out = [0; 4];
-        s.getsockopt(level, name, &mut out).unwrap();
-        i32::from_ne_bytes(out)
-    };
-    let (four, six, own) = (libc::SOL_IP, libc::SOL_IPV6, i32::from_ne_bytes([10, 0, 0, 1]));
-    set(six, libc::IPV6_MULTICAST_IF, 1);
-    set(six, libc::IPV6_MULTICAST_HOPS, 7);
-    set(six, libc::IPV6_MULTICAST_LOOP, 0);
-    let of_v4 = || [libc::IP_MULTICAST_IF, libc::IP_MULTICAST_TTL, libc::IP_MULTICAST_LOOP].map(|name| get(four, name));
-    assert_eq!(of_v4(), [0, 1, 1]);
-    set(four, libc::IP_MULTICAST_IF, own);
-    set(four, libc::IP_MULTICAST_TTL, 9);
-    assert_eq!(of_v4(), [own, 9, 1]);
-    let of_v6 = [libc::IPV6_MULTICAST_IF, libc::IPV6_MULTICAST_HOPS, libc::IPV6_MULTICAST_LOOP];
-    assert_eq!(of_v6.map(|name| get(six, name)), [1, 7, 0]);
-    send_to(&s, b"x", Some("[::ffff:239.1.1.1]:5000"), 0, vec![]).unwrap();
-    assert_eq!(Ipv4Header::parse(&b.wire.take()[0]).unwrap().ttl(), 9, "by the interface of IPv4's option");
-}
-
-#[test]
-fn without_ip_multicast_all_a_socket_hears_only_groups_of_its_own() {
-    let b = Bench::on_ip();
-    let (member, other) = (bound(&b, "239.1.1.1:5000"), socket(&b, libc::AF_INET));
-    for s in [&member, &other] {
-        s.setsockopt(libc::SOL_SOCKET, libc::SO_REUSEADDR, &1i32.to_ne_bytes()).unwrap();
-    }
-    other.bind(at("0.0.0.0:5000")).unwrap();
-    let mreq = [239, 1, 1, 1, 10, 0, 0, 1];
-    member.setsockopt(libc::SOL_IP, libc::IP_ADD_MEMBERSHIP, &mreq).unwrap();
-    let sender = bound(&b, "10.0.0.1:0");
-    sender.setsockopt(libc::SOL_IP, libc::IP_MULTICAST_TTL, &9i32.to_ne_bytes()).unwrap();
-    sender.setsockopt(libc::SOL_IP, libc::IP_MULTICAST_IF, &[10, 0, 0, 1]).unwrap();
-    for all in [true, false] {
-        other.setsockopt(libc::SOL_IP, libc::IP_MULTICAST_ALL, &i32::from(all).to_ne_bytes()).unwrap();
-        send_to(&sender, b"x", Some("239.1.1.1:5000"), 0, vec![]).unwrap();
-        assert_eq!(Ipv4Header::parse(&b.wire.take()[0]).unwrap().ttl(), 9);
-        b.poll();
-        assert_eq!(recv_from(&member, 9, 0).unwrap().data, b"x");
-        assert_eq!(recv_from(&other, 9, 0).is_ok(), all);
-    }
-    // The group has a member still, and the port a socket, which wants none of it: nobody was there (seen on 6.18).
-    let keeps = bound(&b, "0.0.0.0:5001");
-    keeps.setsockopt(libc::SOL_IP, libc::IP_ADD_MEMBERSHIP, &mreq).unwrap();
-    drop(member);
-    send_to(&sender, b"x", Some("239.1.1.1:5000"), 0, vec![]).unwrap();
-    b.poll();
-    assert_eq!(recv_from(&other, 9, 0).err(), Some(Error::Again));
-    assert_eq!(b.stack.mib.get(Mib::UdpIgnoredMulti), 1);
-}
-
-#[test]
-fn a_looped_copy_is_of_the_interface_that_it_left_by() {
-    let b = Bench::on_ip();
-    for (own, group, level, all) in
-        [("10.0.0.1", "239.1.1.1", libc::SOL_IP, libc::IP_MULTICAST_ALL), ("fd00::1", "ff15::1", libc::SOL_IPV6, 29)]
-    {
-        let host = |h: &str| if h.contains(':') { format!("[{h}]") } else { h.to_string() };
-        let any = if own.contains(':') { "[::]:5000" } else { "0.0.0.0:5000" };
-        let to = format!("{}:5000", host(group));
-        let (s, member, c) =
-            (bound(&b, any), bound(&b, &format!("{}:0", host(own))), bound(&b, &any.replace("5000", "0")));
-        let by = b.dev.ifindex.to_ne_bytes();
-        let mreq = match (own.parse().unwrap(), group.parse().unwrap()) {
-            (IpAddr::V4(_), IpAddr::V4(g)) => [&g.octets()[..], &[0; 4], &by].concat(),
-            (_, IpAddr::V6(g)) => [&g.octets()[..], &by].concat(),
-            _ => unreachable!(),
-        };
-        let (add, out) = match level {
-            libc::SOL_IP => (libc::IP_ADD_MEMBERSHIP, libc::IP_MULTICAST_IF),
-            _ => (libc::IPV6_ADD_MEMBERSHIP, libc::IPV6_MULTICAST_IF),
-        };
-        c.setsockopt(level, out, if level == libc::SOL_IP { &mreq } else { &by }).unwrap();
-        member.setsockopt(level, add, &mreq).unwrap();
-        send_to(&c, b"all", Some(&to), 0, vec![]).unwrap();
-        assert_eq!(recv_from(&s, 9, 0).unwrap().data, b"all", "another socket's membership is enough");
-        s.setsockopt(level, all, &0i32.to_ne_bytes()).unwrap();
-        send_to(&c, b"own", Some(&to), 0, vec![]).unwrap();
-        assert_eq!(recv_from(&s, 9, 0).err(), Some(Error::Again));
-        s.setsockopt(level, add, &mreq).unwrap();
-        send_to(&c, b"own", Some(&to), 0, vec![]).unwrap();
-        assert_eq!(recv_from(&s, 9, 0).unwrap().data, b"own");
-    }
-}
-
-/// A router's "fragmentation needed" to 10.0.0.1.
-pub(super) fn frag_needed(mtu: u16, quoted: &[u8]) -> Vec<u8> {
-    icmp_v4("10.0.0.254", "10.0.0.1", &icmp::Message::Unreachable { code: icmp::unreachable::FRAG_NEEDED, mtu, quoted })
-}
-
-#[test]
-fn a_forged_fragmentation_needed_lowers_the_path_only_to_the_floor() {
-    let b = Bench::on_ip();
-    let c = bound(&b, "10.0.0.1:4000");
-    c.connect(Some(at("10.0.0.9:9"))).unwrap();
-    send_to(&c, b"x", None, 0, vec![]).unwrap();
-    let quoted = b.wire.take().remove(0);
-    b.inject(&frag_needed(68, &quoted));
-    assert_eq!(recv_from(&c, 9, 0).err(), Some(Error::MsgSize));
-    let d = crate::ip::route::lookup(&b.stack, "10.0.0.9".parse().unwrap(), None, 0).unwrap();
-    assert_eq!((d.mtu, d.mtu_locked), (552, true));
 }
 
 #[test]

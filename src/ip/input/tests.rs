@@ -4,7 +4,7 @@ use crate::device::capture_test::{Bench, Capture};
 use crate::ip::net;
 use crate::wire::checksum;
 use crate::wire::ip::Ipv4Repr;
-use crate::wire::ipv6::Ipv6Repr;
+use crate::wire::ipv6::{Ipv6Header, Ipv6Repr};
 use crate::wire::{icmp as wire4, icmpv6 as wire6};
 use proptest::prelude::*;
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::wire::seq::SeqNum;
 
 fn bytes(n: usize) -> Vec<u8> {
     (0..n).map(|i| (i * 7) as u8).collect()
