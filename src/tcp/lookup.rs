@@ -236,6 +236,9 @@ pub struct TcpTables {
     pub(super) tw_timers: TwTimers,
     /// What ICMP said of the path MTU to socks that were owned at the time: sequence number quoted, MTU.
     mtu_news: Mutex<Vec<(Arc<Sock>, crate::wire::seq::SeqNum, u32)>>,
+    /// Calls of [`TcpTables::bind_for_connect`].
+    #[cfg(test)]
+    pub(super) binds_for_connect: AtomicI64,
 }
 
 /// Path MTUs that wait for the owner of their sock, at most; more are dropped.
@@ -265,6 +268,8 @@ impl Default for TcpTables {
             tw_count: Padded::default(),
             tw_timers: TwTimers::default(),
             mtu_news: Mutex::default(),
+            #[cfg(test)]
+            binds_for_connect: AtomicI64::new(0),
         }
     }
 }
@@ -334,6 +339,14 @@ impl TcpTables {
             sock.bring_in();
             sender.note_peer(sock);
         }
+    }
+
+    /// Whether a tuple, of which this is the hash, has an entry that `replace` refuses to replace: that [`insert`] would
+    /// fail now.
+    ///
+    /// [`insert`]: TcpTables::insert
+    pub(super) fn is_taken(&self, key: u64, replace: impl FnOnce(&Entry) -> bool) -> bool {
+        self.eshard(key).lock().get(key).is_some_and(|old| !replace(old))
     }
 
     /// Enters a tuple by its hash ([`Keys::ehash64`](crate::base::hash::Keys::ehash64)); false, and no change, when it
@@ -556,6 +569,8 @@ impl TcpTables {
     /// sees whether its 4-tuple is free.
     pub fn bind_for_connect(&self, port: u16, holder: Holder) -> Option<Arc<Bound>> {
         let holder = Holder { by_connect: true, ..holder };
+        #[cfg(test)]
+        self.binds_for_connect.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let mut shard = self.bshard(port).lock();
         let list = shard.0.entry(port).or_default();
         if list.iter().any(|b| !b.holder().by_connect) {
