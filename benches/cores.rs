@@ -8,6 +8,7 @@ use crate::figure::Panel;
 use crate::measure::{Bench, cpu_time};
 use crate::net::{Kernel, Net, Ours};
 use crate::report::{Report, Row, Target, Unit};
+use crate::rpc::{self, First};
 use crate::space::{self, Peer};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -148,7 +149,8 @@ impl<A: Datagrams, B: Datagrams> Ends<'_, A, B> {
         })
     }
 
-    /// A connection: connect, one byte each way, close, the server first.
+    /// A connection: connect, one byte each way, close, the server first, so that no port of the client's is in
+    /// TIME-WAIT.
     fn connect_close(&self) -> Op {
         let (listener, addr) = self.far(|stack, ip| stack.listen(ip));
         let (near, far) = (self.near.0.clone(), self.far.0.clone());
@@ -160,6 +162,7 @@ impl<A: Datagrams, B: Datagrams> Ends<'_, A, B> {
             server.read_exact(&mut byte).expect("read");
             server.write_all(&byte).expect("write");
             client.read_exact(&mut byte).expect("read");
+            rpc::close(client, server, First::Server);
         })
     }
 }

@@ -21,6 +21,7 @@ mod report;
 mod requests;
 mod rpc;
 mod scale;
+mod search;
 mod smol;
 mod space;
 mod tables;
@@ -59,6 +60,7 @@ fn main() {
     }
     memory::idle(&mut bench, &mut report);
     scale::run(&mut bench, &mut report);
+    search::run(&mut bench, &mut report);
     locks::lock(&mut bench, &mut report);
     locks::timers(&mut bench, &mut report);
     tables::run(&mut bench, &mut report);

@@ -61,7 +61,7 @@ impl Pollable {
     pub(crate) fn stack(&self) -> Option<Arc<Stack>> {
         match self {
             Pollable::Socket(s) => Some(s.stack().clone()),
-            Pollable::Epoll(e) => e.stack(),
+            Pollable::Epoll(e) => e.stack().cloned(),
         }
     }
 }
@@ -196,7 +196,7 @@ pub struct Epoll {
     /// with a small array neither kind starves the other.
     kernels_first: AtomicBool,
     /// The stack of the first of our sockets that was added: its driver runs in a waiting thread.
-    stack: Mutex<Option<Arc<Stack>>>,
+    stack: OnceLock<Arc<Stack>>,
 }
 
 impl Drop for Epoll {
@@ -220,7 +220,7 @@ impl Epoll {
             me: me.clone(),
             has_kernels: AtomicBool::new(false),
             kernels_first: AtomicBool::new(false),
-            stack: Mutex::default(),
+            stack: OnceLock::new(),
         })
     }
 
@@ -229,8 +229,8 @@ impl Epoll {
         self.kernel.raw()
     }
     /// The stack of its sockets.
-    pub fn stack(&self) -> Option<Arc<Stack>> {
-        self.stack.lock().clone()
+    pub fn stack(&self) -> Option<&Arc<Stack>> {
+        self.stack.get()
     }
 
     /// A descriptor of the kernel was added to its epoll.
@@ -294,7 +294,7 @@ impl Epoll {
         let mut nesting = None;
         match what {
             Pollable::Socket(s) => {
-                self.stack.lock().get_or_insert_with(|| s.stack().clone());
+                self.stack.get_or_init(|| s.stack().clone());
             }
             Pollable::Epoll(e) => {
                 if exclusive || std::ptr::eq(&**e, self) {
@@ -305,7 +305,7 @@ impl Epoll {
                     return Err(Error::Loop);
                 }
                 if let Some(s) = e.stack() {
-                    self.stack.lock().get_or_insert(s);
+                    self.stack.get_or_init(|| s.clone());
                 }
             }
         }
@@ -424,7 +424,13 @@ impl Epoll {
     /// Ready items of ours into `out`; level-triggered ones stay queued.
     fn collect(&self, out: &mut [libc::epoll_event]) -> usize {
         let mut n = 0;
-        let mut batch = std::mem::take(&mut *self.ready.lock());
+        let mut batch = {
+            let mut ready = self.ready.lock();
+            if ready.is_empty() {
+                return 0;
+            }
+            std::mem::take(&mut *ready)
+        };
         let mut left = batch.len();
         while n < out.len() && left > 0 {
             let Some(item) = batch.pop_front() else { break };
@@ -460,6 +466,7 @@ impl Epoll {
     }
 
     fn wait_for_any(&self, out: &mut [libc::epoll_event], timeout: Option<Duration>) -> Result<usize> {
+        let default;
         let stack = match self.stack() {
             Some(stack) => stack,
             // The set has no socket of ours yet, but one may be added while we wait: with a default stack, wait on
@@ -467,10 +474,13 @@ impl Epoll {
             None if self.nested.get().is_none() && usersock::config::default_stack_if_any().is_none() => {
                 return kernel::epoll_wait(self.kernel_fd(), out, timeout);
             }
-            None => default_stack()?,
+            None => {
+                default = default_stack()?;
+                &default
+            }
         };
         stack.run_pending();
-        let r = self.wait_on(&stack, out, timeout);
+        let r = self.wait_on(stack, out, timeout);
         // A look that owned a sock has processed its backlog, which may have sent.
         stack.run_pending();
         r

@@ -210,17 +210,26 @@ impl Ports {
 }
 
 /// The ports of a stack.
-pub(crate) struct BindTable(Vec<Padded<Mutex<Ports>>>);
+pub(crate) struct BindTable {
+    shards: Vec<Padded<Mutex<Ports>>>,
+    /// Calls of [`BindTable::bind_for_connect`].
+    #[cfg(test)]
+    pub(super) binds_for_connect: std::sync::atomic::AtomicU32,
+}
 
 impl Default for BindTable {
     fn default() -> BindTable {
-        BindTable((0..SHARDS).map(|_| Padded::default()).collect())
+        BindTable {
+            shards: (0..SHARDS).map(|_| Padded::default()).collect(),
+            #[cfg(test)]
+            binds_for_connect: Default::default(),
+        }
     }
 }
 
 impl BindTable {
     fn shard(&self, port: u16) -> MutexGuard<'_, Ports> {
-        self.0[usize::from(port) % SHARDS].lock()
+        self.shards[usize::from(port) % SHARDS].lock()
     }
 
     fn bind_unless(&self, port: u16, holder: Holder, refuses: impl Fn(&Holder) -> bool) -> Option<Bound> {
@@ -251,6 +260,8 @@ impl BindTable {
     /// Takes a port for a connecting sock: only one that nobody bound, or that other connections chose. The caller then
     /// sees whether its 4-tuple is free.
     pub(crate) fn bind_for_connect(&self, port: u16, holder: Holder) -> Option<Bound> {
+        #[cfg(test)]
+        self.binds_for_connect.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.bind_unless(port, Holder { by_connect: true, ..holder }, |o| !o.by_connect)
     }
 

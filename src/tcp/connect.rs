@@ -6,7 +6,7 @@
 use super::bhash::{Bound, Holder};
 use super::lookup::{Entry, hash_of_sock, tuple_of_sock};
 use super::tcb::{Cx, MSS_DEFAULT};
-use super::timewait::{self, TimeWait};
+use super::timewait::{self, Taken, TimeWait};
 use super::{close, control, fastopen, listener, metrics, segment, set_state};
 use crate::base::error::{Error, Result};
 use crate::base::hash::addr128;
@@ -148,12 +148,17 @@ fn hash_connect(cx: &mut Cx<'_>) -> Result<()> {
     let left = cx.sk.sport;
     let (range, every) = (port_range(stack, cx.sk), has_port_range(cx.sk));
     let free = |port| {
+        // A search may pass over thousands of ports: one whose 4-tuple is taken costs a look-up and no hold.
+        if is_taken(cx, port) {
+            return false;
+        }
         let Some(bound) = cx.tp.net.hashinfo.bhash.bind_for_connect(port, holder) else { return false };
         cx.sk.sport = port;
         if try_tuple(cx, false) {
             hold(cx, bound);
             return true;
         }
+        // Another thread was faster.
         cx.sk.sport = left;
         cx.tp.net.hashinfo.bhash.unbind(&bound);
         false
@@ -161,27 +166,38 @@ fn hash_connect(cx: &mut Cx<'_>) -> Result<()> {
     ip::ports::for_connect(stack, secret, range, every, free).map(|_| ()).ok_or(Error::AddrNotAvail)
 }
 
+/// The time-wait record whose place the sock's 4-tuple may take, and what it takes over. `bound`: the program chose the
+/// port.
+fn replaceable<'e>(cx: &Cx<'_>, entry: &'e Entry, bound: bool) -> Option<(&'e Arc<TimeWait>, Taken)> {
+    let Entry::TimeWait(tw) = entry else { return None };
+    let loopback = cx.sk.saddr.is_loopback() || cx.sk.daddr.is_loopback();
+    Some((tw, tw.reusable(cx.stack, cx.now, loopback, bound)?))
+}
+
+/// Whether the sock's 4-tuple with this port is taken (__inet_check_established with rcu_lookup).
+fn is_taken(cx: &Cx<'_>, port: u16) -> bool {
+    let hash = cx.stack.keys.ehash64_of((cx.sk.saddr, port), (cx.sk.daddr, cx.sk.dport));
+    cx.tp.net.hashinfo.is_taken(hash, |e| replaceable(cx, e, false).is_some())
+}
+
 /// Enters the sock's 4-tuple, taking a time-wait record's place where that is safe. `bound`: the program chose the
 /// port.
 fn try_tuple(cx: &mut Cx<'_>, bound: bool) -> bool {
-    let mut old: Option<Arc<TimeWait>> = None;
-    let (stack, tp, now) = (cx.stack, &mut *cx.tp, cx.now);
-    let loopback = cx.sk.saddr.is_loopback() || cx.sk.daddr.is_loopback();
-    let hash = hash_of_sock(stack, cx.sk);
-    let done = tp.net.hashinfo.insert(hash, Entry::Sock(cx.sock.clone(), cx.sk.bound_dev_if), |e| {
-        let Entry::TimeWait(tw) = e else { return false };
-        let Some(taken) = tw.reusable(stack, now, loopback, bound) else { return false };
-        if !tp.repair {
-            tp.write_seq = taken.write_seq;
-            tp.rx_opt.ts_recent = taken.ts_recent;
-            tp.rx_opt.ts_recent_stamp = taken.ts_recent_stamp;
-        }
-        old = Some(tw.clone());
-        true
+    let mut old = None;
+    let hash = hash_of_sock(cx.stack, cx.sk);
+    let entry = Entry::Sock(cx.sock.clone(), cx.sk.bound_dev_if);
+    let done = cx.tp.net.hashinfo.insert(hash, entry, |e| {
+        old = replaceable(cx, e, bound).map(|(tw, taken)| (tw.clone(), taken));
+        old.is_some()
     });
-    if let Some(tw) = old {
-        stack.mib.inc(Mib::TcpExtTWRecycled);
-        timewait::forget(&tp.net, &tw);
+    if let Some((tw, taken)) = old {
+        if !cx.tp.repair {
+            cx.tp.write_seq = taken.write_seq;
+            cx.tp.rx_opt.ts_recent = taken.ts_recent;
+            cx.tp.rx_opt.ts_recent_stamp = taken.ts_recent_stamp;
+        }
+        cx.stack.mib.inc(Mib::TcpExtTWRecycled);
+        timewait::forget(&cx.tp.net, &tw);
     }
     done
 }

@@ -177,6 +177,14 @@ impl TcpTables {
         }
     }
 
+    /// Whether a tuple, of which this is the hash, has an entry that `replace` refuses to replace: that [`insert`] would
+    /// fail now.
+    ///
+    /// [`insert`]: TcpTables::insert
+    pub(super) fn is_taken(&self, key: u64, replace: impl FnOnce(&Entry) -> bool) -> bool {
+        self.eshard(key).lock().get(key).is_some_and(|old| !replace(old))
+    }
+
     /// Enters a tuple by its hash ([`Keys::ehash64`](crate::base::hash::Keys::ehash64)); false, and no change, when it
     /// is taken and `replace` refuses to replace the present entry.
     pub fn insert(&self, key: u64, entry: Entry, replace: impl FnOnce(&Entry) -> bool) -> bool {

@@ -1,5 +1,5 @@
-//! Whole connections over the loopback device, in virtual time and one thread. Below: `short_ways`, which changes
-//! things under them.
+//! Whole connections over the loopback device, in virtual time and one thread. Below: `ports`, and `short_ways`, which
+//! changes things under them.
 
 use crate::base::env::{Clock, Duration, SeededEntropy, VirtualClock};
 use crate::base::error::Error;
@@ -20,6 +20,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+mod ports;
 mod short_ways;
 
 const SEED: u64 = 0x7ab1e;

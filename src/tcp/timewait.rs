@@ -338,18 +338,22 @@ impl TimeWait {
     /// connection's segments could not be told from the new one's. For a port that the program chose `tcp_tw_reuse` is
     /// not asked.
     pub(super) fn reusable(&self, stack: &Stack, now: Instant, loopback: bool, bound: bool) -> Option<Taken> {
-        let i = self.inner.lock();
-        if i.ts_recent_stamp == 0 {
-            return None;
-        }
         let allowed = match stack.sysctl.tcp_tw_reuse() {
             0 => false,
             2 => loopback,
             _ => true,
-        } && i.substate != State::FinWait2;
+        };
+        if !(bound || allowed) {
+            // A search for a port asks thousands of records, whose lines are in no cache.
+            return None;
+        }
+        let i = self.inner.lock();
+        if i.ts_recent_stamp == 0 {
+            return None;
+        }
         let age = (now.as_millis() as u32).wrapping_sub(i.entered_ms);
         let old_enough = Duration::from_millis(age.into()) >= stack.sysctl.tcp_tw_reuse_delay();
-        if !(bound || allowed && old_enough) {
+        if !(bound || old_enough && i.substate != State::FinWait2) {
             return None;
         }
         let seq = self.snd_nxt + 65_537;

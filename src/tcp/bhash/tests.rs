@@ -52,7 +52,7 @@ fn a_connecting_sock_shares_ports_only_with_other_connecting_ones() {
 
 /// Kinds that exist in all shards, and ports that are held.
 fn sizes(t: &BindTable) -> (usize, usize) {
-    t.0.iter().map(|s| s.lock()).fold((0, 0), |(kinds, ports), s| {
+    t.shards.iter().map(|s| s.lock()).fold((0, 0), |(kinds, ports), s| {
         assert!(s.more.keys().all(|port| s.first.contains_key(port)), "the others are beside a first");
         assert_eq!(s.kinds.iter().map(|(_, kind)| kind.ports as usize).sum::<usize>(), {
             s.first.len() + s.more.values().map(Vec::len).sum::<usize>()
