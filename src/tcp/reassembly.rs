@@ -199,6 +199,16 @@ fn out_of_window(cx: &mut Cx<'_>, skb: Skb, reason: DropReason) {
     drop_skb(cx, skb, reason);
 }
 
+/// The same of a FIN without data that is next in order, with nothing queued behind it.
+pub(super) fn queue_fin(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
+    charge(cx, &mut skb);
+    if !skb.pull(seg.header_len) {
+        return drop_skb(cx, skb, DropReason::PktTooSmall);
+    }
+    sack::dsack_clear(cx.tp);
+    queue_and_out(cx, seg, skb);
+}
+
 fn queue_and_out(cx: &mut Cx<'_>, seg: &Seg, skb: Skb) {
     if !try_rmem_schedule(cx, &skb) {
         cx.tp.ack.out_of_memory();

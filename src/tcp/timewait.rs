@@ -20,6 +20,7 @@ use crate::sock::state::State;
 use crate::sock::{flag, ip_flag};
 use crate::stack::Stack;
 use crate::sys::lock::Mutex;
+use crate::sys::place::arc_with;
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{TcpFlags, TcpRepr};
 use crate::wire::tcp_options::TcpOptions;
@@ -158,7 +159,9 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
     };
     let tos = if cx.sk.daddr.is_ipv4() { cx.sk.tos } else { cx.sk.tclass };
     let at = whole_ms(cx.now + timeo);
-    let tw = Arc::new(TimeWait {
+    let auth = auth::time_wait(cx).map(Box::new);
+    // In place: it is not copied there.
+    let tw = arc_with(|| TimeWait {
         saddr: addr128(cx.sk.saddr).into(),
         daddr: addr128(cx.sk.daddr).into(),
         sport: cx.sk.sport,
@@ -169,7 +172,7 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
         flow_label: cx.sk.flow_label,
         txhash: cx.tp.txhash,
         bound,
-        auth: auth::time_wait(cx).map(Box::new),
+        auth,
         place: Place::default(),
         inner: Mutex::new(Inner {
             substate: state,
