@@ -126,8 +126,10 @@ fn give_back(sock: &Sock, sk: &mut SockCommon) {
 /// The sock is freed: returns everything still charged.
 pub(super) fn release_all(sk: &mut SockCommon, acc: &ProtoAccounts) {
     let queued = sk.wmem_queued + sk.receive_queue.iter().map(|s| s.truesize as i32).sum::<i32>();
-    let total = sk.forward_alloc + queued;
-    acc.pages.add(-i64::from(total / QUANTUM));
+    let pages = (sk.forward_alloc + queued) / QUANTUM;
+    if pages != 0 {
+        acc.pages.add(-i64::from(pages));
+    }
     sk.forward_alloc = 0;
     sk.wmem_queued = 0;
 }

@@ -566,9 +566,11 @@ impl SkbInner {
     /// page is free again (copybreak). No effect when it would not at least halve the memory.
     #[inline]
     pub fn shrink(&mut self) {
-        // A page of the smallest class is not too large for anything.
-        if !matches!(&self.frags[..], [one] if one.page.size() == CLASSES[0]) {
-            self.shrink_to_fit();
+        match &self.frags[..] {
+            [] => {}
+            // A page of the smallest class is not too large for anything.
+            [one] if one.page.size() == CLASSES[0] => {}
+            _ => self.shrink_to_fit(),
         }
     }
 

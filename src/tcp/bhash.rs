@@ -214,7 +214,7 @@ pub(crate) struct BindTable {
     shards: Vec<Padded<Mutex<Ports>>>,
     /// Calls of [`BindTable::bind_for_connect`].
     #[cfg(test)]
-    pub(super) binds_for_connect: std::sync::atomic::AtomicU32,
+    pub(super) binds_for_connect: std::sync::atomic::AtomicI64,
 }
 
 impl Default for BindTable {

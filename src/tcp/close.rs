@@ -47,31 +47,38 @@ pub(crate) fn close(sk: SockRef<'_>) {
     let mut g = sk.lock();
     sk.sock.shutdown.store(RCV_SHUTDOWN | SEND_SHUTDOWN, Ordering::Relaxed);
     let linger = (g.common.flag(flag::LINGER) && sk.stack.lingers()).then_some(g.common.linger);
-    let mut wait = false;
-    if let Some(mut cx) = Cx::new(&mut g) {
-        wait = begin_close(&mut cx);
-    }
+    let Some(mut cx) = Cx::new(&mut g) else { return };
+    let wait = begin_close(&mut cx);
     if let Some(time) = linger.map(WaitLimit::get).filter(|t| wait && *t != Some(Duration::ZERO)) {
-        let deadline = time.map(|t| g.now() + t);
-        while sk.sock.state().is_one_of(&[State::FinWait1, State::Closing, State::LastAck]) {
-            // The timeout is over, or a signal arrived: the connection closes in the background.
-            if g.sleep(Events::ALL, false, deadline).is_err() {
-                break;
-            }
+        linger_for(&mut g, time);
+        match Cx::new(&mut g) {
+            Some(again) => cx = again,
+            None => return,
         }
     }
-    let before = sk.sock.state();
-    {
-        let Some(mut cx) = Cx::new(&mut g) else { return };
-        orphan(&mut cx);
-    }
-    g.flush_backlog();
-    if before != State::Close && sk.sock.state() == State::Close {
-        // A segment of the backlog ended it, and that destroyed the sock.
-        return;
+    orphan(&mut cx);
+    if g.has_backlog() {
+        let before = sk.sock.state();
+        g.flush_backlog();
+        if before != State::Close && sk.sock.state() == State::Close {
+            // A segment of the backlog ended it, and that destroyed the sock.
+            return;
+        }
     }
     let Some(mut cx) = Cx::new(&mut g) else { return };
     settle_orphan(&mut cx);
+}
+
+/// Waits so long for the connection to close. None: for ever.
+#[cold]
+fn linger_for(g: &mut SockGuard<'_>, time: Option<Duration>) {
+    let deadline = time.map(|t| g.now() + t);
+    while g.sock.state().is_one_of(&[State::FinWait1, State::Closing, State::LastAck]) {
+        // The timeout is over, or a signal arrived: the connection closes in the background.
+        if g.sleep(Events::ALL, false, deadline).is_err() {
+            break;
+        }
+    }
 }
 
 /// The first half of close; whether there is something to wait for.
@@ -175,8 +182,8 @@ pub(crate) fn fin_time(cx: &Cx<'_>) -> Duration {
 pub(crate) fn check_oom(cx: &Cx<'_>, shift: u32) -> bool {
     let acc = cx.sock.accounts();
     let too_many = acc.orphans.exceeds(i64::from(cx.stack.sysctl.tcp_max_orphans()) >> shift.min(8));
-    let high = cx.stack.sysctl.tcp_mem()[2].min(i64::MAX as u64) as i64;
-    too_many || (cx.sk.wmem_queued > SOCK_MIN_SNDBUF && acc.pages.exceeds(high))
+    let high = || cx.stack.sysctl.tcp_mem()[2].min(i64::MAX as u64) as i64;
+    too_many || (cx.sk.wmem_queued > SOCK_MIN_SNDBUF && acc.pages.exceeds(high()))
 }
 
 /// shutdown(2) of our half: a FIN behind what is queued. Linux: tcp_shutdown.
@@ -237,13 +244,21 @@ pub(crate) fn destroy(cx: &mut Cx<'_>) {
     purge_receive(cx);
     purge_ooo(cx);
     cx.sock.purge_errors();
-    tfb::cleanup(cx);
+    if cx.tp.cold.is_some() {
+        tfb::cleanup(cx);
+    }
     release_ca(cx);
-    ulp::cleanup(cx);
+    if cx.tp.cold.is_some() {
+        ulp::cleanup(cx);
+    }
     connect::put_port(cx);
-    flowlabel::release_all(cx.stack, cx.sk, cx.now);
+    if cx.sk.ip_more.is_some() {
+        flowlabel::release_all(cx.stack, cx.sk, cx.now);
+    }
     cx.sk.dst = None;
-    cx.tp.cold = None;
+    if cx.tp.cold.is_some() {
+        cx.tp.cold = None;
+    }
     cx.tp.sock_ops_flags = 0;
     mem::reclaim(cx.sock, cx.sk);
     if cx.sk.flag(flag::DEAD) {
@@ -252,8 +267,11 @@ pub(crate) fn destroy(cx: &mut Cx<'_>) {
 }
 
 fn release_ca(cx: &mut Cx<'_>) {
-    cx.with_ca(|a, cx| a.release(cx));
-    cx.tp.ca.algo = None;
+    if let Some(mut algo) = cx.tp.ca.algo.take() {
+        algo.release(cx);
+        // Whatever it has chosen meanwhile does not begin.
+        cx.tp.ca.algo = None;
+    }
 }
 
 /// The options a program set, which outlive a connection and pass to a listener's children.

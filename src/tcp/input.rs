@@ -1,11 +1,13 @@
 //! Input: every segment of a connection, in the order of RFC 9293 §3.10.7: sequence, RST, SYN, ACK, URG, text, FIN;
-//! before them header prediction, the fast path, in `predict`, and what makes a child, in `third`. Above: `rcv`, which
-//! found the sock. Below: `ack`, `reassembly`, `challenge`, `urgent`, `synsent`. RFC 7323 §5 (PAWS), RFC 5961. Linux:
-//! tcp_rcv_established, tcp_rcv_state_process.
+//! before them header prediction, the fast path, in `predict`, what makes a child, in `third`, and what ends a
+//! connection, in `closing`. Above: `rcv`, which found the sock. Below: `ack`, `reassembly`, `challenge`, `urgent`,
+//! `synsent`. RFC 7323 §5 (PAWS), RFC 5961. Linux: tcp_rcv_established, tcp_rcv_state_process.
 
+mod closing;
 mod predict;
 mod third;
 
+pub(super) use closing::rcv_last;
 pub use predict::{fast_path_check, fast_path_on};
 use predict::{predicted, rcv_predicted};
 pub(super) use third::rcv_third;
@@ -396,9 +398,12 @@ pub fn rcv_established(cx: &mut Cx<'_>, skb: Skb) {
         && let Some((seg, timestamps)) = Seg::plain(&skb)
     {
         Way::Read.taken();
-        return match predicted(cx, &seg, timestamps, false) {
-            Some(store_ts) => rcv_predicted(cx, &seg, skb, store_ts),
-            None => validated(cx, seg, &TcpOptions { timestamps, ..TcpOptions::default() }, skb),
+        if let Some(store_ts) = predicted(cx, &seg, timestamps, false) {
+            return rcv_predicted(cx, &seg, skb, store_ts);
+        }
+        return match closing::rcv_fin(cx, &seg, timestamps, skb) {
+            Ok(()) => {}
+            Err(skb) => validated(cx, seg, &TcpOptions { timestamps, ..TcpOptions::default() }, skb),
         };
     }
     rcv_any(cx, skb);

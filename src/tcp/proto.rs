@@ -476,7 +476,7 @@ fn do_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
     let (seen, end_seq) = (pktoptions::seen(cx.sk, &mut skb), skb.tcp.end_seq);
     if state == State::Established {
         input::rcv_established(cx, skb);
-    } else {
+    } else if let Err(skb) = input::rcv_last(cx, skb, state) {
         let cb = skb.tcp;
         let signed = auth::ao_header(cx.tp, &skb);
         if let input::Verdict::Reset(reason) = input::rcv_state_process(cx, skb) {

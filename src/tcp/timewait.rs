@@ -21,6 +21,7 @@ use crate::sock::state::State;
 use crate::sock::{flag, ip_flag};
 use crate::stack::Stack;
 use crate::sys::lock::Mutex;
+use crate::sys::place::arc_with;
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{TcpFlags, TcpRepr};
 use crate::wire::tcp_options::TcpOptions;
@@ -185,7 +186,9 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
         IpAddr::V4(addr) => addr,
         IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
     };
-    let tw = Arc::new(TimeWait {
+    let rare = Rare::of(cx);
+    // In place: it is not copied there.
+    let tw = arc_with(|| TimeWait {
         saddr: v4(cx.sk.saddr),
         daddr: v4(cx.sk.daddr),
         sport: cx.sk.sport,
@@ -194,7 +197,7 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
         ts_offset: cx.tp.tsoffset,
         txhash: cx.tp.txhash,
         bound,
-        rare: Rare::of(cx),
+        rare,
         place: Place::default(),
         inner: Mutex::new(Inner {
             substate: state,
