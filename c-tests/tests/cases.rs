@@ -70,7 +70,7 @@ macro_rules! plain_cases {
 preload!(preload_signals, Functions, [cancel, jumps, restart, signal_masks]);
 preload!(preload_signals_by_number, Numbers, [jumps]);
 // A library does not see the program's handlers before they run; a shim does.
-runs!(kernel_oracle_jumps, run_on_kernel, Sanitizer::None, [jumps]);
+runs!(kernel_oracle_jumps, super::run_on_kernel, super::Sanitizer::None, [jumps]);
 // Those with reads and polls. poll_select has sets beyond FD_SETSIZE, which the checks refuse.
 preload!(preload_checked, Checked, [bulk, echo, errno_io, mmsg, positioned, queue_sizes, timeouts, udp, urgent]);
 

@@ -40,7 +40,7 @@ pub(crate) fn enable() {
 pub(crate) fn blocking<T: CValue>(f: impl FnOnce() -> Result<T>) -> T {
     // Also if the call would not wait: a loop that always finds data must be cancellable. SAFETY: as for pthread_exit
     // below; `f` borrows its arguments from that frame and is not yet called.
-    unsafe { pthread_testcancel() };
+    signal::postponed::outside(|| unsafe { pthread_testcancel() });
     signal::begin_call();
     let r = boundary(f);
     if cancel::take() {

@@ -352,16 +352,22 @@ mod tests {
         HANDLED_BY_TEST.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Runs the test `name` of this module in a process whose handlers are its own, and a handler of SIGUSR1 without
-    /// SA_RESTART one of them: true inside.
-    fn in_own_process(name: &str) -> bool {
+    /// Runs the test `name` of the module `of` in a process whose handlers are its own: true inside.
+    pub(super) fn in_process_of(of: &str, name: &str) -> bool {
         const INNER: &str = "USERSOCK_TEST_SIGNAL";
-        if std::env::var_os(INNER).is_none() {
-            let mut again = std::process::Command::new(std::env::current_exe().unwrap());
-            let name = format!("sys::signal::tests::{name}");
-            let out = again.args(["--exact", &name]).env(INNER, "1").output().unwrap();
-            let said = String::from_utf8_lossy(&out.stdout);
-            assert!(out.status.success() && said.contains("1 passed"), "{said}");
+        if std::env::var_os(INNER).is_some() {
+            return true;
+        }
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        let out = again.args(["--exact", &format!("sys::signal::{of}::{name}")]).env(INNER, "1").output().unwrap();
+        let said = String::from_utf8_lossy(&out.stdout);
+        assert!(out.status.success() && said.contains("1 passed"), "{said}");
+        false
+    }
+
+    /// Runs the test `name` of this module in such a process, with a handler of SIGUSR1 without SA_RESTART: true inside.
+    fn in_own_process(name: &str) -> bool {
+        if !in_process_of("tests", name) {
             return false;
         }
         // SAFETY: an all-zero sigaction is valid, and the handler adds to a number.

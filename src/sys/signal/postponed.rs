@@ -74,10 +74,14 @@ pub fn depth() -> u32 {
 }
 
 /// Runs what may not return, or may wait for long by the kernel's rules, as if outside of all calls: handlers run at
-/// once, also those that were to run at the end.
+/// once, also those that were to run at the end. Has nothing to drop.
+#[inline]
 pub fn outside<R>(f: impl FnOnce() -> R) -> R {
     let block = here();
     let depth = block.call.depth.replace(0);
+    if depth == 0 {
+        return f();
+    }
     compiler_fence(Ordering::SeqCst);
     if block.handled.get() & handled::POSTPONED != 0 {
         run_them();
@@ -227,4 +231,115 @@ pub(super) fn again() -> bool {
         noted.set(noted.get() | handled::AGAIN);
     }
     again
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::waiter::{PollSet, Slept, Waiter};
+    use crate::sys::signal::{SleepMask, begin_call, handlers_are_told, restarts, take_handled};
+    use crate::sys::{fd::EventFd, poll::PollFd, poll::poll};
+    use std::sync::atomic::AtomicUsize;
+    use std::time::Duration;
+
+    static RAN: AtomicUsize = AtomicUsize::new(0);
+    static RESTART: AtomicUsize = AtomicUsize::new(0);
+
+    /// As the shim's, with SA_RESTART where `RESTART` is not 0.
+    extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
+        // SAFETY: the arguments of a handler with SA_SIGINFO.
+        if !unsafe { postpone(signal, info, context, RESTART.load(Ordering::SeqCst) != 0) } {
+            // SAFETY: `info` is the signal's, sent by kill(2) or its kin.
+            assert_eq!(unsafe { (*info).si_pid() }, std::process::id() as i32);
+            RAN.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn ran() -> usize {
+        RAN.swap(0, Ordering::SeqCst)
+    }
+
+    fn raise(signal: i32) {
+        // SAFETY: to this thread; the handler is the one above.
+        assert_eq!(unsafe { libc::raise(signal) }, 0);
+    }
+
+    fn install(signal: i32, flags: i32) {
+        // SAFETY: an all-zero sigaction is valid.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = handler as *const () as usize;
+        action.sa_flags = flags | libc::SA_SIGINFO;
+        // SAFETY: the handler makes system calls and adds to a number.
+        assert_eq!(unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) }, 0);
+    }
+
+    fn own_mask() -> Set {
+        change_mask(libc::SIG_BLOCK, 0).unwrap()
+    }
+
+    /// Handlers and numbers are the process's: one test.
+    #[test]
+    fn a_handler_runs_at_the_end_of_the_call_and_ends_its_sleeps() {
+        let name = "a_handler_runs_at_the_end_of_the_call_and_ends_its_sleeps";
+        if !crate::sys::signal::tests::in_process_of("postponed::tests", name) {
+            return;
+        }
+        handlers_are_told();
+        let (usr1, usr2) = (libc::SIGUSR1, libc::SIGUSR2);
+        install(usr1, libc::SA_NODEFER);
+        install(usr2, 0);
+        let mask = own_mask();
+        raise(usr1);
+        assert_eq!(ran(), 1, "not in a call");
+
+        let (waiter, busy) = (Waiter::new(), EventFd::new().unwrap());
+        busy.signal();
+        for restart in [false, true] {
+            RESTART.store(usize::from(restart), Ordering::SeqCst);
+            enter();
+            enter();
+            raise(usr1);
+            // All others wait in the kernel until then.
+            raise(usr2);
+            begin_call();
+            assert_eq!(ran(), 0);
+            // By futex and by poll(2), again and again (signal_pending).
+            for _ in 0..2 {
+                assert_eq!(waiter.sleep(&mut PollSet::new(), None), Slept::Interrupted);
+                let mut fds = PollSet::from_elem(PollFd::new(busy.raw(), libc::POLLIN), 1);
+                assert_eq!(waiter.sleep(&mut fds, None), Slept::Interrupted);
+            }
+            assert!(!restarts(), "at the edge alone");
+            assert!(!leave() && ran() == 0);
+            assert_eq!((leave(), ran(), own_mask()), (restart, 2, mask));
+            assert!(!take_handled());
+        }
+
+        // A call that is never restarted, and a signal that only its sleep lets in.
+        enter();
+        change_mask(libc::SIG_BLOCK, 1 << (usr1 - 1));
+        let call = SleepMask::new(Some(0));
+        raise(usr1);
+        assert_eq!(waiter.sleep(&mut PollSet::new(), Some(Duration::from_secs(3600))), Slept::Interrupted);
+        assert!(due());
+        drop(call);
+        assert_eq!((leave(), ran(), own_mask()), (false, 1, mask | 1 << (usr1 - 1)));
+        change_mask(libc::SIG_SETMASK, mask);
+
+        // A signal after the last look and before the sleep.
+        enter();
+        let word = AtomicU32::new(0);
+        let eventfd = EventFd::new().unwrap();
+        let asleep = Asleep::new(&word, Some(eventfd.raw()));
+        raise(usr1);
+        assert_eq!(word.load(Ordering::SeqCst), SIGNALLED);
+        assert_eq!(poll(&mut [PollFd::new(eventfd.raw(), libc::POLLIN)], Some(Duration::ZERO)).unwrap(), 1);
+        assert!(asleep.ended() && word.load(Ordering::SeqCst) == 0);
+        // What is outside of the call does not wait for its end.
+        assert!(due());
+        assert_eq!(outside(ran), 1);
+        raise(usr2);
+        assert_eq!((depth(), ran()), (1, 0));
+        assert_eq!((leave(), ran()), (false, 1));
+    }
 }
