@@ -44,8 +44,9 @@ pub(crate) fn blocking<T: CValue>(f: impl FnOnce() -> Result<T>) -> T {
     signal::begin_call();
     let r = boundary(f);
     if cancel::take() {
-        // Its clean-up handlers run outside of the call. SAFETY: ends this thread as the cancellation asked. What unwinds is the export's frame, declared for it and
-        // without anything to drop, and the program's.
+        // Its clean-up handlers run outside of the call. SAFETY: ends this thread as the cancellation asked. What
+        // unwinds is `outside`'s frame and the export's, declared for it, both without anything to drop, and the
+        // program's.
         signal::postponed::outside(|| unsafe { pthread_exit(CANCELED) });
     }
     r

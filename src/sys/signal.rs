@@ -118,7 +118,7 @@ pub fn sleep_mask() -> Option<Set> {
     SLEEP_MASK.try_with(Cell::get).unwrap_or(None).flatten()
 }
 
-/// Runs a handler of the program's: what it calls is not in the call that it interrupts, nor is what follows if it jumps.
+/// Runs a handler of the program's: what it calls is not in the call that it interrupts, nor is what follows a jump.
 pub fn in_handler<R>(handler: impl FnOnce() -> R) -> R {
     let mask = SLEEP_MASK.try_with(Cell::take).unwrap_or(None);
     let r = handler();
@@ -365,7 +365,7 @@ mod tests {
         false
     }
 
-    /// Runs the test `name` of this module in such a process, with a handler of SIGUSR1 without SA_RESTART: true inside.
+    /// The same for this module, with a handler of SIGUSR1 without SA_RESTART.
     fn in_own_process(name: &str) -> bool {
         if !in_process_of("tests", name) {
             return false;

@@ -21,8 +21,8 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 /// How long it waits for their ends of connections that are otherwise over.
 const HALF_CLOSED: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_millis(1);
-/// The process ends after this many seconds in any case, and after one where the handler of a fault (SIGSEGV) ends it in
-/// the middle of a call of ours: the call may hold what closing needs.
+/// The process ends after this many seconds in any case, and after one where the handler of a fault (SIGSEGV) ends it
+/// in the middle of a call of ours: the call may hold what closing needs.
 const AT_MOST: libc::time_t = 8;
 
 /// What exit(3) was called with.

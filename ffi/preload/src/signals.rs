@@ -1,8 +1,9 @@
 //! Handlers of signals. A system call that is to wait is interrupted by a signal from its first moment on, and the
-//! handler runs when nothing of it is left: it may jump (siglongjmp(3)), and call what it likes. A call of ours computes
-//! in the program's own context, where a handler would leave no trace before a sleep, and what the call holds after a
-//! jump. So handlers are called by one of ours, which within a call has the signal wait for the call's end
-//! (`sys::signal::postponed`). The program does not see it: what sigaction(2) and signal(2) return are its own handlers.
+//! handler runs when nothing of it is left: it may jump (siglongjmp(3)), and call what it likes. A call of ours
+//! computes in the program's own context, where a handler would leave no trace before a sleep, and what the call holds
+//! after a jump. So handlers are called by one of ours, which within a call has the signal wait for the call's end
+//! (`sys::signal::postponed`). The program does not see it: what sigaction(2) and signal(2) return are its own
+//! handlers.
 //!
 //! Signals that the program's instructions cause (SIGSEGV and its kin) are left alone: no call of ours waits for them.
 
