@@ -32,7 +32,7 @@ pub mod sys {
     pub mod signal {
         //! Signal masks of sleeps.
         pub use crate::sys::signal::{
-            SET_BYTES, Set, SleepMask, begin_call, handlers_are_told, has_restart, note_handler, sleep_mask,
+            SET_BYTES, Set, SleepMask, begin_call, handlers_are_told, in_handler, note_handler, postponed, sleep_mask,
         };
     }
     pub mod netdev {

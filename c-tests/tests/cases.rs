@@ -67,7 +67,10 @@ macro_rules! plain_cases {
     };
 }
 
-preload!(preload_signals, Functions, [cancel, restart, signal_masks]);
+preload!(preload_signals, Functions, [cancel, jumps, restart, signal_masks]);
+preload!(preload_signals_by_number, Numbers, [jumps]);
+// A library does not see the program's handlers before they run; a shim does.
+runs!(kernel_oracle_jumps, super::run_on_kernel, super::Sanitizer::None, [jumps]);
 // Those with reads and polls. poll_select has sets beyond FD_SETSIZE, which the checks refuse.
 preload!(preload_checked, Checked, [bulk, echo, errno_io, mmsg, positioned, queue_sizes, timeouts, udp, urgent]);
 
@@ -143,6 +146,9 @@ cases! {
 
 /// Programs that are not cases: they take arguments and talk to another process.
 const PROGRAMS: &[&str] = &["download", "echo_client", "echo_server", "webserver"];
+
+/// Cases for programs that know nothing of usersock.
+const UNMODIFIED_ONLY: &[&str] = &["jumps"];
 
 /// Cases about features that only usersock has (set-up calls; a stack is not shared by fork), so there is no oracle for
 /// them.
@@ -224,7 +230,7 @@ fn every_c_file_is_registered() {
         .map(|path| path.file_stem().expect("stem").to_string_lossy().into_owned())
         .collect();
     let mut known: Vec<String> =
-        [CASES, PLAIN_CASES, PROGRAMS, OURS_ONLY].concat().into_iter().map(String::from).collect();
+        [CASES, PLAIN_CASES, PROGRAMS, UNMODIFIED_ONLY, OURS_ONLY].concat().into_iter().map(String::from).collect();
     found.sort();
     known.sort();
     assert_eq!(found, known);

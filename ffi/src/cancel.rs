@@ -40,13 +40,14 @@ pub(crate) fn enable() {
 pub(crate) fn blocking<T: CValue>(f: impl FnOnce() -> Result<T>) -> T {
     // Also if the call would not wait: a loop that always finds data must be cancellable. SAFETY: as for pthread_exit
     // below; `f` borrows its arguments from that frame and is not yet called.
-    unsafe { pthread_testcancel() };
+    signal::postponed::outside(|| unsafe { pthread_testcancel() });
     signal::begin_call();
     let r = boundary(f);
     if cancel::take() {
-        // SAFETY: ends this thread as the cancellation asked. What unwinds is the export's frame, declared for it and
-        // without anything to drop, and the program's.
-        unsafe { pthread_exit(CANCELED) };
+        // Its clean-up handlers run outside of the call. SAFETY: ends this thread as the cancellation asked. What
+        // unwinds is `outside`'s frame and the export's, declared for it, both without anything to drop, and the
+        // program's.
+        signal::postponed::outside(|| unsafe { pthread_exit(CANCELED) });
     }
     r
 }

@@ -1,14 +1,27 @@
 //! fopencookie(3): a FILE whose reads and writes are `io`'s. Above: `stdio`.
 
-use crate::boundary::set_errno;
+use crate::boundary::{errno, set_errno};
 use crate::io::{usk_read, usk_write};
 use crate::socket::usk_close;
 use std::ffi::{CStr, c_char, c_int, c_void};
+use usersock::internal::sys::signal::postponed::{enter, leave};
+
+/// A call of the C library's on our descriptor, at whose end handlers of signals run that came in it, as the preload
+/// library has them.
+fn called(mut call: impl FnMut() -> isize) -> isize {
+    loop {
+        enter();
+        let n = call();
+        if !(leave() && n == -1 && errno() == libc::EINTR) {
+            return n;
+        }
+    }
+}
 
 /// The cookie is the descriptor.
 unsafe extern "C-unwind" fn read(cookie: *mut c_void, buf: *mut c_char, len: usize) -> isize {
     // SAFETY: the C library's buffer.
-    unsafe { usk_read(cookie as usize as c_int, buf.cast(), len) }
+    called(|| unsafe { usk_read(cookie as usize as c_int, buf.cast(), len) })
 }
 
 /// Writes all of it, as the C library does to a descriptor: what is not written is an error.
@@ -16,7 +29,7 @@ unsafe extern "C-unwind" fn write(cookie: *mut c_void, buf: *const c_char, len: 
     let mut done = 0;
     while done < len {
         // SAFETY: the C library's buffer, of which `done` bytes are written.
-        match unsafe { usk_write(cookie as usize as c_int, buf.add(done).cast(), len - done) } {
+        match called(|| unsafe { usk_write(cookie as usize as c_int, buf.add(done).cast(), len - done) }) {
             n if n > 0 => done += n as usize,
             _ => break,
         }

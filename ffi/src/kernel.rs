@@ -7,9 +7,9 @@ use crate::cancel;
 use std::ffi::{c_int, c_long};
 use std::os::fd::RawFd;
 use std::time::Duration;
-use usersock::error::Result;
+use usersock::error::{Error, Result};
 use usersock::internal::sys::raw;
-use usersock::internal::sys::signal::{SET_BYTES, Set, sleep_mask};
+use usersock::internal::sys::signal::{SET_BYTES, Set, postponed, sleep_mask};
 
 /// Arguments of a system call, which has six.
 fn six<const N: usize>(args: [c_long; N]) -> [c_long; 6] {
@@ -26,12 +26,16 @@ pub(crate) unsafe fn call<const N: usize>(number: c_long, args: [c_long; N]) -> 
     os(unsafe { raw::call(number, six(args)) } as isize)
 }
 
-/// A system call that may wait: a cancellation point, and so only for exports that use `cancel::blocking`.
+/// A system call that may wait: a cancellation point, and so only for exports that use `cancel::blocking`. The kernel
+/// alone can restart it, so handlers run as soon as it does: one that jumps leaves the call's references behind.
 /// # Safety
 /// As the system call with these arguments.
 pub(crate) unsafe fn wait<const N: usize>(number: c_long, args: [c_long; N]) -> Result<isize> {
+    if postponed::due() {
+        return Err(Error::Intr);
+    }
     // SAFETY: passed on.
-    unsafe { cancel::kernel(number, six(args)) }
+    postponed::outside(|| unsafe { cancel::kernel(number, six(args)) })
 }
 
 /// socket(2).

@@ -3,7 +3,8 @@
 
 use crate::sys::fd::EventFd;
 use crate::sys::poll::{PollFd, poll};
-use crate::sys::signal::{Hold, let_in, only_in_sleep, sleep_mask};
+use crate::sys::signal::postponed::Asleep;
+use crate::sys::signal::{Hold, let_in, only_in_sleep, sleep_mask, take_handled};
 use crate::sys::{fork, futex};
 use smallvec::SmallVec;
 use std::cell::RefCell;
@@ -156,6 +157,7 @@ impl Waiter {
             // No descriptor for an eventfd: no other thread can end the poll, so it checks by itself every 10 ms.
             None => timeout = Some(timeout.unwrap_or(Duration::MAX).min(Duration::from_millis(10))),
         }
+        let asleep = Asleep::new(&self.bits, eventfd.as_ref().map(EventFd::raw));
         fds.extend(hold.as_ref().map(|hold| PollFd::new(hold.raw(), libc::POLLIN)));
         self.sleep.store(POLLING, Ordering::SeqCst);
         if self.bits.load(Ordering::SeqCst) != 0 {
@@ -163,6 +165,9 @@ impl Waiter {
         }
         let polled = poll(fds, timeout);
         self.sleep.store(RUNNING, Ordering::SeqCst);
+        if asleep.ended() && take_handled() {
+            return Slept::Interrupted;
+        }
         match polled {
             Ok(n) => {
                 let ready = |p: &PollFd| p.revents() != 0;
@@ -189,6 +194,7 @@ impl Waiter {
 
     /// Sleeps on the futex of `bits`.
     fn park(&self, timeout: Option<Duration>) -> Slept {
+        let asleep = Asleep::new(&self.bits, None);
         self.sleep.store(PARKED, Ordering::SeqCst);
         let slept = match self.bits.load(Ordering::SeqCst) {
             0 => match futex::wait(&self.bits, 0, timeout) {
@@ -199,7 +205,7 @@ impl Waiter {
             _ => Slept::Look,
         };
         self.sleep.store(RUNNING, Ordering::SeqCst);
-        slept
+        if asleep.ended() && take_handled() { Slept::Interrupted } else { slept }
     }
 }
 

@@ -32,11 +32,13 @@ pub(crate) struct Block {
     /// The stack for which this thread has sent packets that it receives itself before it leaves the stack; null: none;
     /// 1: more than one.
     pub(crate) raised: Cell<usize>,
+    /// What handlers of signals look at, which interrupt it.
+    pub(super) call: super::signal::InCall,
     /// The address of each value that the thread has used; null: not used yet, or destroyed.
     values: [Cell<*const ()>; VALUES],
 }
 
-const VALUES: usize = 12;
+const VALUES: usize = 8;
 const BYTES: usize = 128;
 const ALIGN: usize = 64;
 const _: () = assert!(size_of::<Block>() == BYTES && align_of::<Block>() == ALIGN);
@@ -69,7 +71,7 @@ pub(crate) mod places {
     }
     places! { Packets = 0, Pages = 1, Rings = 2, RoutesIn = 3, Locals = 4 }
     #[cfg(test)]
-    places! { Test = 11 }
+    places! { Test = 7 }
 }
 
 /// A thread-local that `near_local!` declares.
@@ -196,6 +198,7 @@ mod place {
                 number: Cell::new(0),
                 softirq: Cell::new(0),
                 raised: Cell::new(0),
+                call: crate::sys::signal::InCall::NONE,
                 values: [const { Cell::new(std::ptr::null()) }; VALUES],
             }
         };

@@ -1,8 +1,13 @@
 //! Whether a call that a signal interrupted is restarted (SA_RESTART, signal(7)). The kernel decides that for its own
 //! system calls; a wait of ours is a poll(2), which is never restarted and does not report which handler ran. If all
 //! handlers of a process agree, as they usually do, reading them gives the answer. If they do not, or a handler is to
-//! end calls, waits that may be restarted block the signals ([`Hold`]) until it is known which ones arrived. Above:
-//! `inet` (restarts), `base::waiter` (waits).
+//! end calls, waits that may be restarted block the signals ([`Hold`]) until it is known which ones arrived. Under a
+//! shim, which sees handlers first, they wait for the end of the call ([`postponed`]). Above: `inet` (restarts),
+//! `base::waiter` (waits).
+
+pub mod postponed;
+
+pub(crate) use postponed::InCall;
 
 use super::fd::Fd;
 use super::near::here;
@@ -58,6 +63,10 @@ mod handled {
     pub(super) const ANY: u8 = 1;
     /// One of those lacks SA_RESTART.
     pub(super) const NO_RESTART: u8 = 2;
+    /// They did not run: they will at the end of the call (`postponed`), which is not to sleep until then.
+    pub(super) const POSTPONED: u8 = 4;
+    /// Once they have, the call is made again.
+    pub(super) const AGAIN: u8 = 8;
 }
 
 /// A handler has run in this thread: told by a shim in front of sigaction(2), from the handler. What it interrupted may
@@ -73,24 +82,26 @@ pub fn handlers_are_told() {
     TOLD.store(true, Ordering::Relaxed);
 }
 
-/// Whether a signal's handler has SA_RESTART: for [`note_handler`], before the handler runs, which may be the last time
-/// it does.
-pub fn has_restart(signal: i32) -> bool {
-    restarts_after(signal).unwrap_or(true)
-}
-
 /// A call begins: handlers that ran before are none of its business.
 #[inline]
 pub fn begin_call() {
-    here().handled.set(0);
+    let noted = &here().handled;
+    if noted.get() & handled::POSTPONED == 0 {
+        noted.set(0);
+    }
 }
 
-/// Whether a handler has run since the call began, once: the call is then interrupted, as a sleep would be.
+/// Whether a handler has run since the call began, once: the call is then interrupted, as a sleep would be. Where it is
+/// still to run, that is so until the end of the call (signal_pending).
 #[inline]
 pub(crate) fn take_handled() -> bool {
-    let handled = here().handled.replace(0);
+    let noted = &here().handled;
+    let handled = noted.get();
     if handled & handled::ANY == 0 {
         return false;
+    }
+    if handled & handled::POSTPONED == 0 {
+        noted.set(0);
     }
     let _ = FOUND.try_with(|f| f.set(Some(handled & handled::NO_RESTART == 0)));
     true
@@ -105,6 +116,19 @@ pub const SET_BYTES: usize = size_of::<Set>();
 /// The mask that replaces the thread's own in each sleep; None if there is none.
 pub fn sleep_mask() -> Option<Set> {
     SLEEP_MASK.try_with(Cell::get).unwrap_or(None).flatten()
+}
+
+/// Runs a handler of the program's: what it calls is not in the call that it interrupts, nor is what follows a jump.
+pub fn in_handler<R>(handler: impl FnOnce() -> R) -> R {
+    let mask = SLEEP_MASK.try_with(Cell::take).unwrap_or(None);
+    let r = handler();
+    let _ = SLEEP_MASK.try_with(|m| m.set(mask));
+    r
+}
+
+/// Whether this thread is in a call that is never restarted.
+fn never_restarted() -> bool {
+    SLEEP_MASK.try_with(Cell::get).unwrap_or(None).is_some()
 }
 
 /// A call that a signal handler always ends with EINTR, while it exists (signal(7)); with a mask it replaces the signal
@@ -195,7 +219,11 @@ pub(crate) fn restarts() -> bool {
     if super::cancel::cancelled() {
         return false;
     }
-    if let Some(found) = FOUND.try_with(Cell::take).unwrap_or(None) {
+    let found = FOUND.try_with(Cell::take).unwrap_or(None);
+    if found == Some(true) && postponed::again() {
+        return false;
+    }
+    if let Some(found) = found {
         return found;
     }
     // If handlers of both kinds were installed since the last check, it is unknown which kind ran, and the call is not
@@ -260,9 +288,8 @@ impl Hold {
         if !LOOKED.load(Ordering::Relaxed) && !LOOKED.swap(true, Ordering::Relaxed) {
             look_at_handlers();
         }
-        let restartable = SLEEP_MASK.try_with(Cell::get).unwrap_or(None).is_none();
-        let ends = ENDING.load(Ordering::Relaxed) && !TOLD.load(Ordering::Relaxed);
-        if !(MIXED.load(Ordering::Relaxed) || ends) || !restartable {
+        let matters = MIXED.load(Ordering::Relaxed) || ENDING.load(Ordering::Relaxed);
+        if !matters || never_restarted() || TOLD.load(Ordering::Relaxed) {
             return None;
         }
         let _ = FOUND.try_with(Cell::take);
@@ -325,16 +352,22 @@ mod tests {
         HANDLED_BY_TEST.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Runs the test `name` of this module in a process whose handlers are its own, and a handler of SIGUSR1 without
-    /// SA_RESTART one of them: true inside.
-    fn in_own_process(name: &str) -> bool {
+    /// Runs the test `name` of the module `of` in a process whose handlers are its own: true inside.
+    pub(super) fn in_process_of(of: &str, name: &str) -> bool {
         const INNER: &str = "USERSOCK_TEST_SIGNAL";
-        if std::env::var_os(INNER).is_none() {
-            let mut again = std::process::Command::new(std::env::current_exe().unwrap());
-            let name = format!("sys::signal::tests::{name}");
-            let out = again.args(["--exact", &name]).env(INNER, "1").output().unwrap();
-            let said = String::from_utf8_lossy(&out.stdout);
-            assert!(out.status.success() && said.contains("1 passed"), "{said}");
+        if std::env::var_os(INNER).is_some() {
+            return true;
+        }
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        let out = again.args(["--exact", &format!("sys::signal::{of}::{name}")]).env(INNER, "1").output().unwrap();
+        let said = String::from_utf8_lossy(&out.stdout);
+        assert!(out.status.success() && said.contains("1 passed"), "{said}");
+        false
+    }
+
+    /// The same for this module, with a handler of SIGUSR1 without SA_RESTART.
+    fn in_own_process(name: &str) -> bool {
+        if !in_process_of("tests", name) {
             return false;
         }
         // SAFETY: an all-zero sigaction is valid, and the handler adds to a number.

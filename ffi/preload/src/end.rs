@@ -2,12 +2,14 @@
 //! queued; a stack in the process ends with it. So its sockets are closed before, and what they still have to send is
 //! waited for. A process that a signal ends without a handler sends nothing. Above: `process` (_exit), exit(3).
 
-use crate::role::{self, Role, depth, role};
+use crate::role::{self, Role, role};
+use crate::signals;
 use std::ffi::{c_int, c_long, c_void};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 use usersock::internal::sys::raw;
+use usersock::internal::sys::signal::postponed::depth;
 use usersock::stack::Stack;
 use usersock_ffi::admin::usk_pcap_stop;
 use usersock_ffi::fdtable::numbers;
@@ -19,8 +21,8 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 /// How long it waits for their ends of connections that are otherwise over.
 const HALF_CLOSED: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_millis(1);
-/// The process ends after this many seconds in any case, and after one where a signal handler ends it in the middle of
-/// a call of ours: the call may hold what closing needs.
+/// The process ends after this many seconds in any case, and after one where the handler of a fault (SIGSEGV) ends it
+/// in the middle of a call of ours: the call may hold what closing needs.
 const AT_MOST: libc::time_t = 8;
 
 /// What exit(3) was called with.
@@ -110,8 +112,8 @@ fn end_within(seconds: libc::time_t, status: c_int) {
     // SAFETY: an all-zero sigaction is valid: no flags, an empty mask.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = end as *const () as usize;
-    // SAFETY: `action` is complete, and its handler makes one system call.
-    unsafe { libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut()) };
+    // Not postponed to the end of a call. SAFETY: `action` is complete, and its handler makes one system call.
+    unsafe { signals::real::sigaction(libc::SIGALRM, &action, std::ptr::null_mut()) };
     let zero = libc::timeval { tv_sec: 0, tv_usec: 0 };
     let timer = libc::itimerval { it_interval: zero, it_value: libc::timeval { tv_sec: seconds, tv_usec: 0 } };
     let alarm = 1u64 << (libc::SIGALRM - 1);

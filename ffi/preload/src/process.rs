@@ -10,6 +10,7 @@ use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use usersock::internal::sys::raw;
+use usersock::internal::sys::signal::postponed::outside;
 use usersock_ffi::boundary::{errno, set_errno};
 use usersock_ffi::fdtable::numbers;
 
@@ -108,7 +109,8 @@ unsafe fn prepared(file: Option<*const c_char>, envp: Strings, exec: impl FnOnce
         // SAFETY: an environment by the caller's word.
         return unsafe { complete(envp, exec) };
     }
-    let exec = || exec(envp);
+    // The mask of this thread is the new program's.
+    let exec = || outside(|| exec(envp));
     let program = match file {
         Some(file) if file.is_null() => return exec(),
         // SAFETY: a string by the caller's word.

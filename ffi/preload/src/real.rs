@@ -64,12 +64,18 @@ macro_rules! interpose {
                 /// As the C library's.
                 #[inline(never)]
                 pub(super) unsafe extern "C-unwind" fn $name($($arg: $ty),*) -> $ret {
-                    crate::role::enter();
-                    // SAFETY: all arguments are the program's own, passed on.
-                    #[allow(unused_unsafe)]
-                    let r = crate::role::noticed(unsafe { $call });
-                    crate::role::leave();
-                    r
+                    use crate::role::Returned;
+                    loop {
+                        usersock::internal::sys::signal::postponed::enter();
+                        // SAFETY: all arguments are the program's own, passed on.
+                        #[allow(unused_unsafe)]
+                        let r = crate::role::noticed(unsafe { $call });
+                        // Handlers run here, and may jump: nothing of the call is left.
+                        let again = usersock::internal::sys::signal::postponed::leave();
+                        if !(again && r.failed() && usersock_ffi::boundary::errno() == libc::EINTR) {
+                            return r;
+                        }
+                    }
                 }
             )*
         }

@@ -1,6 +1,5 @@
 //! What this process is to the stack. Above: `load`, which decides it, and all that makes or uses a socket.
 
-use std::cell::Cell;
 use std::ffi::{CStr, c_int, c_long};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 use usersock::internal::sys::raw;
@@ -136,28 +135,6 @@ pub(crate) fn say_whose() {
         "{program}[{me}]: no sockets here, the stack is that of process {owner}; for programs of several processes \
          there is: usersock run -- PROGRAM"
     ));
-}
-
-thread_local! {
-    static DEPTH: Cell<u32> = const { Cell::new(0) };
-}
-
-/// This thread enters a call on one of ours. Not a guard: a cancelled thread is unwound through the call, and may not
-/// meet anything to drop.
-#[inline]
-pub(crate) fn enter() {
-    let _ = DEPTH.try_with(|d| d.set(d.get() + 1));
-}
-
-/// It leaves the call.
-#[inline]
-pub(crate) fn leave() {
-    let _ = DEPTH.try_with(|d| d.set(d.get().saturating_sub(1)));
-}
-
-/// How many calls this thread is in: in a signal handler that interrupted one, or after a jump out of one, it is not 0.
-pub(crate) fn depth() -> u32 {
-    DEPTH.try_with(Cell::get).unwrap_or(0)
 }
 
 /// What a failed call returns.

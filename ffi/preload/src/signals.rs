@@ -1,16 +1,17 @@
-//! Handlers of signals. A system call that is to wait is interrupted by a signal from its first moment on. A call of
-//! ours computes before it sleeps, in the program's own context, where a handler runs and leaves no trace: a server
-//! whose handler sets a flag would sleep on until the next event. So handlers are called by one of ours, which notes
-//! that it ran (`sys::signal`), and a call that finds the note does not fall asleep. The program does not see it: what
-//! sigaction(2) and signal(2) return are its own handlers.
+//! Handlers of signals. A system call that is to wait is interrupted by a signal from its first moment on, and the
+//! handler runs when nothing of it is left: it may jump (siglongjmp(3)), and call what it likes. A call of ours
+//! computes in the program's own context, where a handler would leave no trace before a sleep, and what the call holds
+//! after a jump. So handlers are called by one of ours, which within a call has the signal wait for the call's end
+//! (`sys::signal::postponed`). The program does not see it: what sigaction(2) and signal(2) return are its own
+//! handlers.
 //!
 //! Signals that the program's instructions cause (SIGSEGV and its kin) are left alone: no call of ours waits for them.
 
 use crate::real::{find, interpose};
 use crate::role::{Role, borrowed, role};
 use std::ffi::{CStr, c_int, c_void};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use usersock::internal::sys::signal::{has_restart, note_handler};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use usersock::internal::sys::signal::{in_handler, note_handler, postponed};
 
 type Handler = libc::sighandler_t;
 type Action = *const libc::sigaction;
@@ -19,6 +20,8 @@ type Action = *const libc::sigaction;
 const SIGNALS: usize = 65;
 /// The program's handlers.
 static HANDLERS: [AtomicUsize; SIGNALS] = [const { AtomicUsize::new(0) }; SIGNALS];
+/// Which of them the program has with SA_SIGINFO. Ours always has it.
+static INFORMED: [AtomicBool; SIGNALS] = [const { AtomicBool::new(false) }; SIGNALS];
 
 interpose! {
     /// sigaction(2).
@@ -83,17 +86,41 @@ fn handles(signal: c_int) -> bool {
     role() == Role::Owner && (1..SIGNALS as c_int).contains(&signal) && !caused.contains(&signal)
 }
 
-/// Calls the program's handler. It may leave by longjmp(3), or never return.
+/// Calls the program's handler, if not at the end of a call. It may leave by longjmp(3), or never return.
 extern "C-unwind" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
-    let restart = has_restart(signal);
+    let action = installed(signal);
+    let has = |flag| action.is_some_and(|action| action.sa_flags & flag != 0);
+    let restart = has(libc::SA_RESTART);
+    // SAFETY: the arguments of a handler with SA_SIGINFO.
+    if has(libc::SA_SIGINFO) && unsafe { postponed::postpone(signal, info, context, restart) } {
+        if let Some(mut action) = action.filter(|action| action.sa_sigaction == libc::SIG_DFL) {
+            // SA_RESETHAND, which the kernel obeys at each of the two times.
+            action.sa_sigaction = ours();
+            install(signal, &action);
+        }
+        return;
+    }
     let handler = HANDLERS[signal as usize % SIGNALS].load(Ordering::Acquire);
     type Full = unsafe extern "C-unwind" fn(c_int, *mut libc::siginfo_t, *mut c_void);
     if handler > libc::SIG_IGN {
         // SAFETY: a handler of the program's, of three arguments or of one, which leaves the others alone.
-        unsafe { std::mem::transmute::<usize, Full>(handler)(signal, info, context) };
+        in_handler(|| unsafe { std::mem::transmute::<usize, Full>(handler)(signal, info, context) });
     }
     // Afterwards: calls that the handler itself makes begin and end on their own.
     note_handler(restart);
+}
+
+/// What the kernel has of a signal.
+fn installed(signal: c_int) -> Option<libc::sigaction> {
+    // SAFETY: an all-zero sigaction is valid.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: changes nothing; `action` is writable.
+    (unsafe { real::sigaction(signal, std::ptr::null(), &mut action) } == 0).then_some(action)
+}
+
+fn install(signal: c_int, action: &libc::sigaction) {
+    // SAFETY: a complete action, which the kernel had but for its handler or a flag.
+    unsafe { real::sigaction(signal, action, std::ptr::null_mut()) };
 }
 
 fn ours() -> Handler {
@@ -125,19 +152,28 @@ unsafe fn change(
     old: *mut libc::sigaction,
     real: impl FnOnce(Action, *mut libc::sigaction) -> c_int,
 ) -> c_int {
-    let kept = HANDLERS[signal as usize].load(Ordering::Acquire);
+    let (handler, informed) = (&HANDLERS[signal as usize], &INFORMED[signal as usize]);
+    let kept = (handler.load(Ordering::Acquire), informed.load(Ordering::Relaxed));
     // SAFETY: as the caller says.
     let changed = unsafe { new.as_ref() }.map(|new| {
         let mut action = *new;
         action.sa_sigaction = instead(signal, new.sa_sigaction);
+        if action.sa_sigaction == ours() {
+            informed.store(new.sa_flags & libc::SA_SIGINFO != 0, Ordering::Relaxed);
+            action.sa_flags |= libc::SA_SIGINFO;
+        }
         action
     });
     let r = real(changed.as_ref().map_or(std::ptr::null(), |action| action), old);
+    if r != 0 {
+        handler.store(kept.0, Ordering::Release);
+        informed.store(kept.1, Ordering::Relaxed);
     // SAFETY: as the caller says.
-    match unsafe { old.as_mut() } {
-        Some(old) if r == 0 => old.sa_sigaction = program(kept, old.sa_sigaction),
-        _ if r != 0 => HANDLERS[signal as usize].store(kept, Ordering::Release),
-        _ => {}
+    } else if let Some(old) = unsafe { old.as_mut() }
+        && old.sa_sigaction == ours()
+    {
+        old.sa_sigaction = kept.0;
+        old.sa_flags &= if kept.1 { !0 } else { !libc::SA_SIGINFO };
     }
     r
 }
@@ -148,6 +184,10 @@ fn set(signal: c_int, handler: Handler, real: impl FnOnce(Handler) -> Handler) -
     let before = real(instead(signal, handler));
     if before == libc::SIG_ERR {
         HANDLERS[signal as usize].store(kept, Ordering::Release);
+    } else if let Some(mut action) = installed(signal).filter(|action| action.sa_sigaction == ours()) {
+        INFORMED[signal as usize].store(false, Ordering::Relaxed);
+        action.sa_flags |= libc::SA_SIGINFO;
+        install(signal, &action);
     }
     program(kept, before)
 }
