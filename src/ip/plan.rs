@@ -110,7 +110,7 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
             return Err(Error::NetUnreach);
         }
     }
-    let of_socket = if c.bound_dev_if == 0 && !v4 { sockopt::sticky_if(c) } else { c.bound_dev_if };
+    let of_socket = if c.bound_dev_if == 0 && !v4 { txcontrol::sticky_if(c) } else { c.bound_dev_if };
     let (src, mut oif) = (asked.src.or(own), if asked.oif != 0 { asked.oif } else { of_socket });
     match scope_of(to) {
         0 => {}
