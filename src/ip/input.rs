@@ -453,4 +453,6 @@ fn hand_up(stack: &Arc<Stack>, handler: &dyn IpHandler, skb: Skb, info: &PacketI
 }
 
 #[cfg(test)]
+mod looped_test;
+#[cfg(test)]
 mod tests;
