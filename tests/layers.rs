@@ -45,8 +45,8 @@ const LAYERS: &[(&str, &str, &str)] = &[
 /// Layers whose files are one large circle: all of the core names the sock, and the sock holds all; TCP is as Linux's.
 const WHOLE: &[&str] = &["core", "tcp"];
 
-/// In the others, files that name each other in a circle. Linux's do too: a neighbour is asked for by a packet, and what
-/// it answers is ICMP.
+/// In the others, files that name each other in a circle. Linux's do too: a neighbour is asked for by a packet, and
+/// what it answers is ICMP.
 const CIRCLES: &[&[&str]] = &[&["ip/autoconf", "ip/icmp", "ip/icmpv6", "ip/neigh", "ip/output"]];
 
 /// The layer of a module at the root, and the layers that it may name.

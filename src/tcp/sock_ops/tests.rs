@@ -1,4 +1,5 @@
-//! Hooks on whole connections: between two stacks over a lossy link, and against a peer with hand-made segments.
+//! Hooks on whole connections: between two stacks over a lossy link, and against a peer with hand-made segments. In
+//! `settings`: what a hook sets.
 
 use super::*;
 use crate::base::error::Error;
