@@ -207,7 +207,7 @@ fn names(name: &str, text: &str, files: &BTreeMap<String, String>) -> BTreeSet<S
     }
     let file = |path: &String| {
         let ends = path.match_indices('/').map(|(i, _)| i).chain([path.len()]);
-        ends.filter_map(|end| files.get_key_value(&path[..end])).last().map(|(file, _)| file.clone())
+        ends.filter_map(|end| files.get_key_value(&path[..end])).next_back().map(|(file, _)| file.clone())
     };
     found.iter().filter_map(file).filter(|file| file != name).collect()
 }
