@@ -1,9 +1,10 @@
 //! Each layer names only what stands below it: the map is in src/lib.rs. Reads the paths that begin with `crate` or
 //! `super` in `use` and in code under src/ and ffi/src/, test code left out, and holds them against `LAYERS`. A layer's
 //! own files may name each other, as Linux's tcp_*.c do; src/lib.rs and ffi/src/lib.rs name all, and ffi may name all
-//! of the library.
+//! of the library. Within the layers that have an order of their own, files that name each other in a circle are
+//! `CIRCLES`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// A layer, the modules at the crate's root that are it, and the layers that it may name.
@@ -40,6 +41,13 @@ const LAYERS: &[(&str, &str, &str)] = &[
     ("ffi-sim", "sim_link sim_thread sim_world", "ffi-edge"),
     ("ffi-plugin", "plugin", "ffi-edge"),
 ];
+
+/// Layers whose files are one large circle: all of the core names the sock, and the sock holds all; TCP is as Linux's.
+const WHOLE: &[&str] = &["core", "tcp"];
+
+/// In the others, files that name each other in a circle. Linux's do too: a neighbour is asked for by a packet, and
+/// what it answers is ICMP.
+const CIRCLES: &[&[&str]] = &[&["ip/autoconf", "ip/icmp", "ip/icmpv6", "ip/neigh", "ip/output"]];
 
 /// The layer of a module at the root, and the layers that it may name.
 fn layer(module: &str) -> Option<(&'static str, &'static str)> {
@@ -91,6 +99,34 @@ fn roots(path: &str, at: &[&str], out: &mut BTreeSet<String>) {
     }
 }
 
+/// The names that `path` leads to, each as a path from the crate's root: `a::{b, c::{d, e}}` is a/b, a/c/d and a/c/e.
+/// Returns how much of `path` it has read.
+fn leaves(path: &str, at: &[&str], out: &mut BTreeSet<String>) -> usize {
+    let name = path.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("");
+    let (inner, rest) = (&[at, &[name]].concat()[..], &path[name.len()..]);
+    if let Some(more) = rest.strip_prefix("::") {
+        return name.len() + 2 + leaves(more, inner, out);
+    }
+    if !name.is_empty() || !path.starts_with('{') {
+        out.insert(if matches!(name, "" | "self") { at.join("/") } else { inner.join("/") });
+        return name.len();
+    }
+    let mut read = 1;
+    loop {
+        read += path[read..].len() - path[read..].trim_start_matches([' ', ',']).len();
+        match &path[read..] {
+            "" => return read,
+            list if list.starts_with('}') => return read + 1,
+            list => read += leaves(list, at, out).max(1),
+        }
+    }
+}
+
+/// Whether it has only test code.
+fn is_test(modules: &[&str]) -> bool {
+    modules.iter().any(|m| ["tests", "testing", "lib"].contains(m) || m.ends_with("_test"))
+}
+
 /// Adds to `found` what `dir` names upward, as (file, layer).
 fn walk(root: &Path, dir: &Path, found: &mut BTreeSet<(String, String)>) {
     for entry in std::fs::read_dir(dir).unwrap() {
@@ -98,7 +134,7 @@ fn walk(root: &Path, dir: &Path, found: &mut BTreeSet<(String, String)>) {
         let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_string();
         let modules = name.split_once("src/").unwrap().1.trim_end_matches(".rs").trim_end_matches("/mod");
         let modules: Vec<&str> = modules.split('/').collect();
-        if modules.iter().any(|m| ["tests", "testing", "lib"].contains(m) || m.ends_with("_test")) {
+        if is_test(&modules) {
             continue;
         }
         if path.is_dir() {
@@ -137,6 +173,71 @@ fn every_layer_names_only_what_stands_below_it() {
     assert!(upward.is_empty(), "a layer names one that does not stand below it:\n{}", upward.join("\n"));
 }
 
+/// Adds the files of `dir` with their code: by their path from src/, without its ending.
+fn files(src: &Path, dir: &Path, found: &mut BTreeMap<String, String>) {
+    for path in std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = path.strip_prefix(src).unwrap().to_str().unwrap().trim_end_matches(".rs").trim_end_matches("/mod");
+        if is_test(&name.split('/').collect::<Vec<_>>()) {
+            continue;
+        }
+        if path.is_dir() {
+            files(src, &path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.insert(name.to_string(), code(&std::fs::read_to_string(&path).unwrap()));
+        }
+    }
+}
+
+/// Which files the file `name` names: by `crate::`, or by `super::` once or more.
+fn names(name: &str, text: &str, files: &BTreeMap<String, String>) -> BTreeSet<String> {
+    let modules: Vec<&str> = name.split('/').collect();
+    let mut found = BTreeSet::new();
+    for head in ["crate::", "super::"] {
+        for (i, _) in text.match_indices(head) {
+            if text[..i].ends_with(|c: char| c.is_alphanumeric() || "_:".contains(c)) {
+                continue;
+            }
+            let (mut at, mut path) = (if head == "crate::" { &[][..] } else { &modules[..] }, &text[i..]);
+            path = path.strip_prefix("crate::").unwrap_or(path);
+            while let Some(rest) = path.strip_prefix("super::") {
+                (at, path) = (&at[..at.len().saturating_sub(1)], rest);
+            }
+            leaves(path, at, &mut found);
+        }
+    }
+    let file = |path: &String| {
+        let ends = path.match_indices('/').map(|(i, _)| i).chain([path.len()]);
+        ends.filter_map(|end| files.get_key_value(&path[..end])).next_back().map(|(file, _)| file.clone())
+    };
+    found.iter().filter_map(file).filter(|file| file != name).collect()
+}
+
+/// The files that `from` leads to.
+fn reach(from: &str, graph: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<String> {
+    let (mut seen, mut left) = (BTreeSet::new(), vec![from.to_string()]);
+    while let Some(file) = left.pop() {
+        left.extend(graph[&file].iter().filter(|to| seen.insert(to.to_string())).cloned());
+    }
+    seen
+}
+
+#[test]
+fn within_a_layer_the_only_circles_of_files_are_the_known_ones() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut texts = BTreeMap::new();
+    files(&src, &src, &mut texts);
+    let graph: BTreeMap<_, _> = texts.iter().map(|(f, text)| (f.clone(), names(f, text, &texts))).collect();
+    let reached: BTreeMap<_, _> = graph.keys().map(|f| (f.clone(), reach(f, &graph))).collect();
+    let mut circles = BTreeSet::new();
+    for (file, all) in reached.iter().filter(|(file, all)| all.contains(*file)) {
+        let (layer, _) = layer(file.split('/').next().unwrap()).unwrap();
+        if !WHOLE.contains(&layer) {
+            circles.insert(all.iter().filter(|to| reached[*to].contains(file)).map(String::as_str).collect::<Vec<_>>());
+        }
+    }
+    assert_eq!(circles.into_iter().collect::<Vec<_>>(), CIRCLES);
+}
+
 #[test]
 fn paths_are_read_through_braces_and_super_and_test_code_is_not() {
     let test = "#[cfg(test)]\nmod tests {\n    use crate::g;\n}\n";
@@ -147,5 +248,8 @@ fn paths_are_read_through_braces_and_super_and_test_code_is_not() {
     roots("super::x::Y", &["m"], &mut named);
     roots("super::z", &["m", "n"], &mut named);
     assert_eq!(named.into_iter().collect::<Vec<_>>(), ["a", "e", "super_d", "x"]);
+    let mut named = BTreeSet::new();
+    leaves("a::{self, b, c::{d, E}}, rest", &["m"], &mut named);
+    assert_eq!(named.into_iter().collect::<Vec<_>>(), ["m/a", "m/a/b", "m/a/c/E", "m/a/c/d"]);
     assert!(code.contains("fn f()") && !code.contains("crate::g") && !code.contains("crate::h"));
 }

@@ -2,7 +2,7 @@
 //! header. Below: the views of `wire::ipv6`. A header that does not fit in its packet is dropped without an answer.
 //! Linux: net/ipv6/exthdrs.c, and ipv6_frag_rcv. RFC 8200 §4, RFC 5095, RFC 8754. Not here: Mobile IPv6.
 
-use super::icmp::Problem;
+use super::problem::Problem;
 use super::route::Addressee;
 use crate::counters::{DropReason, Mib};
 use crate::sock::skb::SkbInner;

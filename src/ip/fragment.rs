@@ -7,8 +7,8 @@
 //! dropped; any other overlap drops the whole datagram. When memory is full, Linux refuses new datagrams; here the
 //! oldest are evicted, so that a flood of incomplete datagrams (FragmentSmack, CVE-2018-5391) does not block others.
 
-use super::icmp::{self, Problem};
-use super::{exthdrs, net};
+use super::problem::Problem;
+use super::{exthdrs, icmp, net};
 use crate::base::env::Instant;
 use crate::counters::{DropReason, Mib};
 use crate::device::netdev::NetDev;

@@ -5,6 +5,7 @@
 //! one gateway needs none, and any host on the link can forge them (accept_redirects is 0).
 
 use super::output::{IpTx, default_ttl, xmit_with_options};
+use super::problem::Problem;
 use super::{exthdrs, icmpv6, net, options, rfc8335, route};
 use crate::base::contain::contain;
 use crate::base::env::{Duration, Instant};
@@ -30,41 +31,6 @@ const MAX_HOSTS: usize = 4096;
 const BURST: u32 = 6;
 /// The highest type Linux knows (NR_ICMP_TYPES), but for those of RFC 8335.
 const MAX_KIND: u8 = 18;
-
-/// Why a packet that arrived is answered with an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Problem {
-    /// A malformed header: at this offset of the datagram.
-    Parameter {
-        /// Offset of the offending byte.
-        pointer: u32,
-    },
-    /// An IPv6 option that must be understood and is not.
-    Option {
-        /// Offset of its kind byte.
-        pointer: u32,
-    },
-    /// No protocol of this number; IPv6: the byte that names it.
-    NoProtocol {
-        /// Offset of the next-header byte.
-        pointer: u32,
-    },
-    /// No socket on this port.
-    NoPort,
-    /// No route to the destination; IPv6 alone.
-    NoRoute,
-    /// A first fragment without the upper-layer header (RFC 7112); IPv6 alone.
-    Incomplete,
-    /// The other fragments did not come in time.
-    Reassembly,
-    /// A filter of this host refuses it.
-    Prohibited,
-    /// It is larger than the next hop carries.
-    TooBig {
-        /// What that carries, bytes.
-        mtu: u32,
-    },
-}
 
 /// Rate limits of the messages a stack sends.
 #[derive(Default)]

@@ -1,8 +1,9 @@
 //! ICMPv6. Neighbour discovery goes to `neigh`, router advertisements to `autoconf`; the rest is as in [`super::icmp`],
 //! which has the rate limits. Linux: net/ipv6/icmp.c. RFC 4443, RFC 4861, RFC 8201.
 
-use super::icmp::{Problem, deliver_error};
+use super::icmp::deliver_error;
 use super::output::{IpTx, default_ttl, xmit};
+use super::problem::Problem;
 use super::{autoconf, exthdrs, flowlabel, multicast, neigh, net, rfc8335, route};
 use crate::base::error::Error;
 use crate::counters::{DropReason, Mib};

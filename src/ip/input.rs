@@ -4,9 +4,9 @@
 //! ip_route_input_slow; ip6_rcv_core, ip6_protocol_deliver_rcu, exthdrs.c. RFC 1122 §3.2.1, RFC 8200 §4. In `v6`: what
 //! is done for IPv6; in `run`: datagrams of one flow.
 
-use super::icmp::{self, Problem};
+use super::problem::Problem;
 use super::route::Addressee;
-use super::{Ip, fragment, neigh, options};
+use super::{Ip, fragment, icmp, neigh, options};
 use crate::base::contain::contain;
 use crate::base::env::Instant;
 use crate::counters::{self, DropReason, Mib};
@@ -452,5 +452,7 @@ fn hand_up(stack: &Arc<Stack>, handler: &dyn IpHandler, skb: Skb, info: &PacketI
     }
 }
 
+#[cfg(test)]
+mod looped_test;
 #[cfg(test)]
 mod tests;

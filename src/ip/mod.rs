@@ -26,6 +26,7 @@
 //! | `plan` | how a datagram leaves |
 //! | `port_table` | sockets by port, for UDP and what is plugged in |
 //! | `ports` | choice of local ports |
+//! | `problem` | why a packet is answered with an ICMP error |
 //! | `rfc4884` | extensions of ICMP errors |
 //! | `rfc8335` | PROBE: extended echo |
 //! | `route` | routes, addresses, choice of the source |
@@ -59,6 +60,7 @@ pub(crate) mod pktoptions;
 pub mod plan;
 pub mod port_table;
 pub(crate) mod ports;
+pub(crate) mod problem;
 pub(crate) mod rfc4884;
 pub(crate) mod rfc8335;
 pub mod route;

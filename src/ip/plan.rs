@@ -15,7 +15,7 @@ use crate::sock::msg::Control;
 use crate::sock::skb::{Skb, TxOwner};
 use crate::sock::state::State;
 use crate::sock::tstamp::Cookie;
-use crate::sock::{SockGuard, flag, ip_flag};
+use crate::sock::{SockCommon, SockGuard, flag, ip_flag};
 use crate::wire::ip::Ipv4Repr;
 use crate::wire::proto;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -110,26 +110,8 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
             return Err(Error::NetUnreach);
         }
     }
-    let of_socket = if c.bound_dev_if == 0 && !v4 { sockopt::sticky_if(c) } else { c.bound_dev_if };
-    let (src, mut oif) = (asked.src.or(own), if asked.oif != 0 { asked.oif } else { of_socket });
-    match scope_of(to) {
-        0 => {}
-        // The name's goes before the socket's, but not with ping sockets.
-        scope if asked.oif != 0 && asked.oif != scope => return Err(Error::Inval),
-        scope if ping && c.bound_dev_if != 0 && c.bound_dev_if != scope => return Err(Error::Inval),
-        scope => oif = scope,
-    }
-    let group = to.ip().is_multicast();
-    if group && oif == 0 {
-        oif = match to {
-            SocketAddr::V6(a) if a.scope_id() != 0 => a.scope_id(),
-            SocketAddr::V6(_) => c.mcast_oif,
-            SocketAddr::V4(_) => c.mc_index,
-        };
-    }
-    if oif == 0 {
-        oif = c.ip_more.as_ref().map_or(0, |m| if v4 { m.unicast_if.0 } else { m.unicast_if.1 });
-    }
+    let (src, group) = (asked.src.or(own), to.ip().is_multicast());
+    let oif = interface(c, (v4, ping), to, asked.oif)?;
     to.set_ip(route::this_host(g.stack, to.ip(), src, oif));
     let sticky = || c.ip_more.as_ref().and_then(|m| m.headers.clone());
     // Ping sockets send none (ping_v6_sendmsg).
@@ -156,13 +138,7 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
     if flags & libc::MSG_CONFIRM != 0 {
         super::neigh::confirm(g.stack, &dst.dev, dst.gateway.unwrap_or(to.ip()), g.now());
     }
-    let socket_ttl = match (group, v4) {
-        (true, true) => c.mc_ttl.into(),
-        (true, false) => c.mcast_hops.into(),
-        (false, true) => c.ttl,
-        (false, false) => c.hops,
-    };
-    let ttl = asked.ttl.or_else(|| u8::try_from(socket_ttl).ok());
+    let ttl = asked.ttl.or_else(|| u8::try_from(socket_ttl(c, group, v4)).ok());
     let ttl = ttl.unwrap_or_else(|| super::output::default_ttl(g.stack, &dst, v4));
     let tos = asked.tos.unwrap_or(if v4 { c.tos } else { c.tclass });
     let dont_frag = asked.dont_frag.unwrap_or(c.flag(flag::DONTFRAG));
@@ -187,6 +163,40 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
         priority: asked.priority,
         options: asked.options,
     })
+}
+
+/// The interface by which a datagram to `to` leaves; 0: the route's. `asked`: of the call's control messages.
+fn interface(c: &SockCommon, (v4, ping): (bool, bool), to: SocketAddr, asked: u32) -> Result<u32> {
+    let of_socket = if c.bound_dev_if == 0 && !v4 { txcontrol::sticky_if(c) } else { c.bound_dev_if };
+    let mut oif = if asked != 0 { asked } else { of_socket };
+    match scope_of(to) {
+        0 => {}
+        // The name's goes before the socket's, but not with ping sockets.
+        scope if asked != 0 && asked != scope => return Err(Error::Inval),
+        scope if ping && c.bound_dev_if != 0 && c.bound_dev_if != scope => return Err(Error::Inval),
+        scope => oif = scope,
+    }
+    if to.ip().is_multicast() && oif == 0 {
+        oif = match to {
+            SocketAddr::V6(a) if a.scope_id() != 0 => a.scope_id(),
+            SocketAddr::V6(_) => c.mcast_oif,
+            SocketAddr::V4(_) => c.mc_index,
+        };
+    }
+    if oif == 0 {
+        oif = c.ip_more.as_ref().map_or(0, |m| if v4 { m.unicast_if.0 } else { m.unicast_if.1 });
+    }
+    Ok(oif)
+}
+
+/// TTL or hop limit that the socket sets, for a group or a host; negative: none.
+fn socket_ttl(c: &SockCommon, group: bool, v4: bool) -> i16 {
+    match (group, v4) {
+        (true, true) => c.mc_ttl.into(),
+        (true, false) => c.mcast_hops.into(),
+        (false, true) => c.ttl,
+        (false, false) => c.hops,
+    }
 }
 
 /// Whether an IP_MTU_DISCOVER looks at the device's MTU alone (ip_sk_use_pmtu).

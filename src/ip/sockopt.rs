@@ -11,7 +11,7 @@ pub(crate) mod own;
 
 use super::multicast::{options, publish};
 use super::socket_headers::{self, IPV6_2292PKTOPTIONS};
-use super::{flowlabel, pktoptions};
+use super::{flowlabel, pktoptions, txcontrol};
 use crate::base::error::{Error, Result};
 use crate::sock::dst::Dst;
 use crate::sock::sockopt::{int, put};
@@ -84,15 +84,9 @@ fn set_tos(g: &mut SockGuard<'_>, val: i32) {
     }
     if g.common.tos != tos {
         g.common.tos = tos;
-        g.common.cold_mut().priority = tos_priority(tos);
+        g.common.cold_mut().priority = txcontrol::tos_priority(tos);
         g.common.dst = None;
     }
-}
-
-/// The priority that goes with a TOS (rt_tos2priority; the table is that of tc-prio(8)).
-pub(super) fn tos_priority(tos: u8) -> u32 {
-    const BAND: [u32; 16] = [0, 0, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4];
-    BAND[usize::from(tos >> 1 & 15)]
 }
 
 /// Sets IP_RECVERR; off also empties the error queue.
@@ -132,12 +126,6 @@ fn set_pktinfo(g: &mut SockGuard<'_>, value: &[u8]) -> Result<()> {
     }
     g.common.ip_more_mut().sticky_pktinfo = Some((ifindex, Ipv6Addr::from(*addr)));
     Ok(())
-}
-
-/// The interface that IPV6_PKTINFO has set for what is sent over IPv6; 0: none. The address that it has set chooses no
-/// source on Linux, and is only told by IPV6_2292PKTOPTIONS.
-pub(super) fn sticky_if(c: &SockCommon) -> u32 {
-    c.ip_more.as_ref().and_then(|m| m.sticky_pktinfo).map_or(0, |p| p.0)
 }
 
 /// IPV6_MULTICAST_IF: the interface index, 0 for the route's.

@@ -2,17 +2,29 @@
 //! ip6_datagram_send_ctl, udp_cmsg_send, sock_cmsg_send.
 
 use super::kind::{any_source, is_udp, scope_of};
-use super::{bind, options, route, rxcontrol, socket_headers, sockopt};
+use super::{bind, options, route, rxcontrol, socket_headers};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
-use crate::sock::SockGuard;
 use crate::sock::addr::AF_INET;
 use crate::sock::ip_more::TxHeaders;
 use crate::sock::msg::Control;
 use crate::sock::tstamp::Cookie;
+use crate::sock::{SockCommon, SockGuard};
 use crate::wire::ipv6::FLOWINFO;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+
+/// The priority that goes with a TOS (rt_tos2priority; the table is that of tc-prio(8)).
+pub(super) fn tos_priority(tos: u8) -> u32 {
+    const BAND: [u32; 16] = [0, 0, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4];
+    BAND[usize::from(tos >> 1 & 15)]
+}
+
+/// The interface that IPV6_PKTINFO has set for what is sent over IPv6; 0: none. The address that it has set chooses no
+/// source on Linux, and is only told by IPV6_2292PKTOPTIONS.
+pub(super) fn sticky_if(c: &SockCommon) -> u32 {
+    c.ip_more.as_ref().and_then(|m| m.sticky_pktinfo).map_or(0, |p| p.0)
+}
 
 /// What control messages ask of one datagram.
 pub(super) struct Asked {
@@ -37,7 +49,7 @@ impl Asked {
     /// name says the interface `scope`.
     fn leave_from(&mut self, g: &SockGuard<'_>, v4: bool, scope: u32, (ifindex, addr): (u32, IpAddr)) -> Result<()> {
         let (stack, c) = (g.stack, &g.common);
-        let of_socket = || if c.bound_dev_if != 0 { c.bound_dev_if } else { sockopt::sticky_if(c) };
+        let of_socket = || if c.bound_dev_if != 0 { c.bound_dev_if } else { sticky_if(c) };
         if ifindex != 0 {
             // What the destination names comes before what the socket does.
             let known = if scope != 0 { scope } else { of_socket() };
@@ -110,7 +122,7 @@ pub(super) fn asked_for(
             Control::Ttl(n) if v4 && (1..=255).contains(n) => asked.ttl = Some(*n as u8),
             Control::HopLimit(n) if !v4 && (-1..=255).contains(n) => asked.ttl = u8::try_from(*n).ok(),
             Control::Tos(n) if v4 && (0..=255).contains(n) => {
-                (asked.tos, asked.priority) = (Some(*n as u8), sockopt::tos_priority(*n as u8));
+                (asked.tos, asked.priority) = (Some(*n as u8), tos_priority(*n as u8));
             }
             Control::Tclass(n) if !v4 && (-1..=255).contains(n) => asked.tos = u8::try_from(*n).ok(),
             Control::DontFrag(on) if !v4 => asked.dont_frag = Some(*on),

@@ -66,4 +66,12 @@ mod tests {
             assert!(!many || super::many());
         }
     }
+
+    #[test]
+    fn accounts_that_end_while_they_have_many_do_not_count_on() {
+        // More than all that other tests have meanwhile.
+        const ENDED: u32 = 100_000;
+        (0..ENDED).for_each(|_| Crowd::default().follow(MANY + 1));
+        assert!(CROWDS.load(Ordering::Relaxed) < ENDED);
+    }
 }

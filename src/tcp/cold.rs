@@ -353,3 +353,36 @@ impl TcpSock {
         &mut self.cold_mut().ooo_queue
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tcp::testing::Bench;
+
+    /// More than half of the sequence space may be acknowledged after the last SACK block or urgent byte.
+    #[test]
+    fn what_snd_una_has_passed_stays_with_it_and_what_is_ahead_stays_where_it_is() {
+        Bench::established().with(|cx| {
+            let first = cx.tp.snd_una;
+            let (sacked, urgent) = (cx.tp.highest_sack, cx.tp.snd_up);
+            let cold = cx.tp.cold_mut();
+            (cold.highest_sack, cold.snd_up) = (first, first);
+            for _ in 0..5 {
+                let prior = cx.tp.snd_una;
+                cx.tp.snd_una = prior + 0x3000_0000;
+                cx.tp.follow_una(prior);
+                assert_eq!((cx.tp.highest_sack, cx.tp.snd_up), (cx.tp.snd_una, cx.tp.snd_una));
+            }
+            let prior = cx.tp.snd_una;
+            let ahead = prior + 100;
+            let cold = cx.tp.cold_mut();
+            (cold.highest_sack, cold.snd_up) = (ahead, ahead);
+            cx.tp.snd_una = prior + 50;
+            cx.tp.follow_una(prior);
+            assert_eq!((cx.tp.highest_sack, cx.tp.snd_up), (ahead, ahead));
+            // As the sock was.
+            cx.tp.snd_una = first;
+            let cold = cx.tp.cold_mut();
+            (cold.highest_sack, cold.snd_up) = (sacked, urgent);
+        });
+    }
+}

@@ -1,3 +1,5 @@
+//! Sockets of UDP on a device and on loopback. In `errors`: what ICMP says of them; in `groups`: multicast.
+
 use super::*;
 use crate::base::env::Instant;
 use crate::counters::{DropReason, Mib};

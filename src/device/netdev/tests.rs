@@ -1,12 +1,14 @@
 //! Queues that are each a thread's own: the loopback device.
 
 use super::*;
+use crate::counters::SHARDS;
 use crate::net::{TcpListener, TcpStream, UdpSocket};
 use crate::sock::skb::TxOwner;
 use crate::wire::ip::Ipv4Repr;
 use crate::wire::{proto, udp};
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 

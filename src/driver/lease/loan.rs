@@ -172,6 +172,21 @@ mod tests {
     }
 
     #[test]
+    fn packets_of_other_leases_are_seen_once_and_those_of_its_own_never() {
+        let all = [Shard::new(), Shard::new(), Shard::new()];
+        let received = |n: usize| all[n].packets.fetch_add(1, Ordering::Relaxed);
+        let strays = Strays::default();
+        assert!(!strays.others_received(&all, 0));
+        received(0);
+        assert!(!strays.others_received(&all, 0), "its own");
+        for other in [1, 2] {
+            received(other);
+            assert!(strays.others_received(&all, 0));
+            assert!(!strays.others_received(&all, 0), "no more since");
+        }
+    }
+
+    #[test]
     fn the_background_thread_leaves_a_lease_that_is_to_be_borrowed_and_does_not_take_one_on_loan() {
         let (all, clock) = ([Shard::new(), Shard::new()], VirtualClock::new());
         let one = Arc::new(Waiter::new());

@@ -3,8 +3,12 @@
 
 use super::super::peer_test::{ACK, HERE, Host, ISS, PORT, RST, SYN, Seg, THERE};
 use super::*;
+use crate::base::ways::Way;
+use crate::base::ways::testing::count;
+use crate::counters::DropReason;
 use crate::device::capture_test::Capture;
 use crate::ip::route::{add_address, del_address};
+use crate::tcp::sockopt::opt;
 use crate::wire::addr::Cidr;
 
 const TCP_MD5SIG: i32 = 14;
@@ -115,4 +119,35 @@ fn a_request_ends_with_its_listener_and_the_next_one_on_the_port_refuses_it() {
     let refused = h.put(&Seg::new(1000, ACK, ISS.wrapping_add(1), answer[0].seq.wrapping_add(1)));
     assert_eq!(refused.iter().map(|o| o.flags).collect::<Vec<_>>(), [RST]);
     assert_eq!(next.accept().err(), Some(Error::Again));
+}
+
+/// An end that repair mode has taken away: nobody says so to its peer.
+#[test]
+fn a_segment_that_finds_its_socket_gone_is_answered_with_a_reset() {
+    let n = net();
+    let (l, c, s) = warm(&n, LO);
+    l.close();
+    s.setsockopt(libc::IPPROTO_TCP, opt::REPAIR, &1i32.to_ne_bytes()).unwrap();
+    s.close();
+    let known = count(Way::Known);
+    assert_eq!(send(&c, b"nobody"), Ok(6));
+    assert!(count(Way::Known) > known);
+    assert_eq!(recv(&c, &mut [0; 8]), Err(Error::ConnReset));
+    assert_eq!((n.mib(Mib::TcpOutRsts), n.stack.mib.drops(DropReason::NoSocket)), (1, 1));
+}
+
+/// The interface by which a segment came is lo, whoever says what is in it.
+#[test]
+fn sockets_of_the_loopback_device_alone_get_what_it_loops() {
+    let n = net();
+    let (_l, c, s) = warm(&n, LO);
+    for end in [&c, &s] {
+        end.setsockopt(libc::SOL_SOCKET, libc::SO_BINDTODEVICE, b"lo\0").unwrap();
+    }
+    let known = count(Way::Known);
+    for (from, to) in [(&c, &s), (&s, &c)] {
+        assert_eq!(send(from, b"by lo"), Ok(5));
+        assert_eq!(recv(to, &mut [0; 8]), Ok(5));
+    }
+    assert!(count(Way::Known) >= known + 2);
 }
