@@ -546,6 +546,7 @@ impl SkbInner {
         }
         (*head_start, *head_end) = (self.head_start, self.head_end);
         match &self.frags[..] {
+            [] => {}
             [one] => frags.push(one.clone()),
             more => frags.extend(more.iter().cloned()),
         }

@@ -199,14 +199,14 @@ impl Holds {
     /// One less. True: there is none left of any kind.
     fn uncount(&mut self, bound: &Bound) -> bool {
         match self {
-            Holds::One(b, n) if **b == *bound => {
+            Holds::One(b, n) if is_same(b, bound) => {
                 *n -= 1;
                 if *n == 0 {
                     *self = Holds::None;
                 }
             }
             Holds::More(all) => {
-                if let Some(i) = all.iter().position(|(b, _)| **b == *bound) {
+                if let Some(i) = all.iter().position(|(b, _)| is_same(b, bound)) {
                     all[i].1 -= 1;
                     if all[i].1 == 0 {
                         all.swap_remove(i);
@@ -220,6 +220,11 @@ impl Holds {
         }
         matches!(self, Holds::None)
     }
+}
+
+/// Whether a hold is of this kind. Mostly it is this one.
+fn is_same(held: &Arc<Bound>, bound: &Bound) -> bool {
+    std::ptr::eq(&**held, bound) || **held == *bound
 }
 
 #[derive(Default)]

@@ -9,7 +9,7 @@ use super::queue::Pos;
 use super::recvmsg::data_ready;
 use super::segment::rethink_txhash;
 use super::tcb::{CaState, Cx};
-use super::{close, control, ecn, rcvbuf, sack, timewait, window};
+use super::{close, control, ecn, prune, rcvbuf, sack, timewait, window};
 use crate::base::env::Duration;
 use crate::counters::{DropReason, Mib};
 use crate::sock::dst::DstKind;
@@ -207,6 +207,24 @@ pub(super) fn queue_fin(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
     }
     sack::dsack_clear(cx.tp);
     queue_and_out(cx, seg, skb);
+}
+
+/// The same on an orphan in FIN-WAIT-2, which enters TIME-WAIT, and whose queue is emptied then: the packet only counts
+/// as queued while its acknowledgement leaves, whose window depends on that.
+pub(super) fn last_fin(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
+    charge(cx, &mut skb);
+    let size = skb.truesize;
+    if !prune::has_room(cx, size) {
+        return queue_fin(cx, seg, skb);
+    }
+    sack::dsack_clear(cx.tp);
+    rcv_nxt_update(cx, seg.end_seq);
+    mem::charge_rmem(cx.sock, cx.sk, size);
+    cx.tp.ack.schedule();
+    cx.sk.set_flag(flag::DONE, true);
+    control::send_ack(cx);
+    mem::uncharge_rmem(cx.sock, cx.sk, size);
+    timewait::time_wait(cx, State::TimeWait, Duration::ZERO);
 }
 
 fn queue_and_out(cx: &mut Cx<'_>, seg: &Seg, skb: Skb) {
