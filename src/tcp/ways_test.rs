@@ -1,9 +1,10 @@
 //! Each short way beside the general one: the same calls and segments on two stacks in virtual time, of which one has
 //! short ways closed ([`Way`]). After each step all that a program, a peer or a counter can see must be the same. A
 //! failure names the ways that differ when they alone are closed. In `acts`: what is done with a connection; in
-//! `openings`: how connections begin and end.
+//! `openings`: how connections begin and end; in `endings`: their last segments.
 
 mod acts;
+mod endings;
 mod openings;
 
 use super::peer_test::{Conn, Host, SYN_OPTIONS, Seg, THERE};

@@ -1,7 +1,7 @@
 //! The short way of the segments that end a connection: a FIN without data that is next in order, and the
 //! acknowledgement of ours, of a peer that has acknowledged all that was sent. They do what
-//! [`rcv_established`](super::rcv_established) and [`rcv_state_process`](super::rcv_state_process) do then; a test plays
-//! both. Above: `input`, `proto`. Below: `ack`, `reassembly`, `close`.
+//! [`rcv_established`](super::rcv_established) and [`rcv_state_process`](super::rcv_state_process) do then; a test
+//! plays both. Above: `input`, `proto`. Below: `ack`, `reassembly`, `close`.
 
 use super::{Seg, data_snd_check};
 use crate::base::ways::Way;
