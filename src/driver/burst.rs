@@ -28,6 +28,11 @@ impl Burst {
         (if self.until == 0 { 2 * self.size } else { self.size }).min(limit)
     }
 
+    /// Whether a wait serves so many packets that it costs little of each.
+    pub(super) fn is_long(&self) -> bool {
+        self.size > 2
+    }
+
     /// Of `asked` packets there were `got`.
     pub(super) fn note(&mut self, asked: usize, got: usize) {
         if got > self.size {

@@ -1,8 +1,9 @@
-//! Whether the holder of a lease looks at the devices for a moment before it sleeps. In bulk it waits once for every
-//! few super-packets, each time for less than a wake-up costs: the sender pays for an interrupt to the other processor,
-//! and the receiver for the way out of idle. Elsewhere a wait gathers requests, and other threads use its processor, so
-//! it sleeps at once. Looks that find nothing become rare. Above: `lease`. Linux: halt_poll_ns, which grows and shrinks
-//! in the same way.
+//! Whether the holder of a lease looks at the devices before it sleeps: once, or for a moment. Where the kernel has the
+//! other end it often answers within our write, and the packet is there before we wait for it: to read it at once saves
+//! the ppoll(2). In bulk a thread waits once for every few super-packets, each time for less than a wake-up costs: the
+//! sender pays for an interrupt to the other processor, and the receiver for the way out of idle, so it looks for a
+//! moment. Elsewhere a wait gathers requests, and other threads use its processor, so it sleeps at once. Looks of both
+//! kinds that find nothing become rare. Above: `lease`. Linux: halt_poll_ns, which grows and shrinks in the same way.
 
 use crate::base::env::Duration;
 
@@ -13,36 +14,20 @@ const BULK: u64 = 4 << 10;
 /// After fruitless looks the next so many waits have none, at most.
 const PAUSE_MAX: u32 = 64;
 
-/// Of one lease.
-#[derive(Debug)]
-pub(super) struct Eager {
-    /// There is another processor, on which packets can be sent meanwhile.
-    parallel: bool,
-    /// Bytes of a packet, on average; the latest count most.
-    size: u64,
-    /// Waits until the next look, and how many follow a fruitless one.
+/// How often something is worth trying that is cheap if it succeeds.
+#[derive(Debug, Default)]
+struct Trial {
+    /// Waits until the next, and how many follow a fruitless one.
     until: u32,
     pause: u32,
 }
 
-impl Eager {
-    /// For threads that have so many processors.
-    pub(super) fn new(processors: usize) -> Eager {
-        Eager { parallel: processors > 1, size: 0, until: 0, pause: 0 }
-    }
+impl Trial {
+    /// One that nothing speaks for yet.
+    const RARE: Trial = Trial { until: PAUSE_MAX, pause: PAUSE_MAX };
 
-    /// Packets were received.
-    pub(super) fn received(&mut self, packets: usize, bytes: u64) {
-        if packets > 0 {
-            self.size = (3 * self.size + bytes / packets as u64) / 4;
-        }
-    }
-
-    /// Whether the wait that begins is to look first; then [`Eager::looked`] follows.
-    pub(super) fn looks(&mut self) -> bool {
-        if self.size < BULK || !self.parallel {
-            return false;
-        }
+    /// Whether it is due; then [`Trial::tried`] follows.
+    fn is_due(&mut self) -> bool {
         match self.until {
             0 => true,
             n => {
@@ -52,10 +37,56 @@ impl Eager {
         }
     }
 
-    /// Whether there were packets.
-    pub(super) fn looked(&mut self, found: bool) {
+    fn tried(&mut self, found: bool) {
         self.pause = if found { 0 } else { (2 * self.pause).clamp(1, PAUSE_MAX) };
         self.until = self.pause;
+    }
+}
+
+/// Of one lease.
+#[derive(Debug)]
+pub(super) struct Eager {
+    /// There is another processor, on which packets can be sent meanwhile.
+    parallel: bool,
+    /// Bytes of a packet, on average; the latest count most.
+    size: u64,
+    /// Looks for a moment.
+    moment: Trial,
+    /// Single ones.
+    once: Trial,
+}
+
+impl Eager {
+    /// For threads that have so many processors.
+    pub(super) fn new(processors: usize) -> Eager {
+        Eager { parallel: processors > 1, size: 0, moment: Trial::default(), once: Trial::RARE }
+    }
+
+    /// Packets were received.
+    pub(super) fn received(&mut self, packets: usize, bytes: u64) {
+        if packets > 0 {
+            self.size = (3 * self.size + bytes / packets as u64) / 4;
+        }
+    }
+
+    /// Whether the wait that begins is to read once first; then [`Eager::read`] follows.
+    pub(super) fn reads(&mut self) -> bool {
+        self.once.is_due()
+    }
+
+    /// Whether there were packets.
+    pub(super) fn read(&mut self, found: bool) {
+        self.once.tried(found);
+    }
+
+    /// Whether the wait that begins is to look for a moment; then [`Eager::looked`] follows.
+    pub(super) fn looks(&mut self) -> bool {
+        self.size >= BULK && self.parallel && self.moment.is_due()
+    }
+
+    /// Whether there were packets.
+    pub(super) fn looked(&mut self, found: bool) {
+        self.moment.tried(found);
     }
 }
 
@@ -104,5 +135,25 @@ mod tests {
         assert_eq!(looks(&mut e, 650, false), 10);
         assert_eq!(looks(&mut e, 65, true), 1);
         assert_eq!(looks(&mut e, 65, true), 65);
+    }
+
+    #[test]
+    fn a_wait_reads_at_once_where_packets_are_there_and_rarely_elsewhere() {
+        let mut e = Eager::new(1);
+        let mut reads = |waits: u32, found: bool| {
+            let waits = (0..waits).filter(|_| {
+                let reads = e.reads();
+                if reads {
+                    e.read(found);
+                }
+                reads
+            });
+            waits.count()
+        };
+        assert_eq!((reads(64, true), reads(100, true)), (0, 100));
+        assert_eq!(reads(7 + 63, false), 7);
+        assert_eq!(reads(650, false), 10);
+        assert_eq!(reads(65, true), 1);
+        assert_eq!(reads(65, true), 65);
     }
 }

@@ -13,6 +13,8 @@ use crate::stack::{Stack, WEIGHT};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
+/// So many packets a wait reads without having slept, at most: in a sleep it sees signals and other descriptors.
+const READS_AT_ONCE: u32 = 8;
 /// So many times a thread that busy-polls reads from the devices before it looks at its other descriptors.
 const SPINS_PER_LOOK: u32 = 16;
 
@@ -56,6 +58,7 @@ impl Shard {
         let busy_poll = Duration::from_micros(stack.sysctl.busy_poll() as u64);
         let mut queues = Queues::new();
         let waiter = loan.waiter();
+        let mut reads = 0;
         loop {
             let nudged = waiter.take_nudge();
             if waiter.take() {
@@ -73,6 +76,11 @@ impl Shard {
             let full = loan.gather(self.strays.borrows(), stack, &mut queues, &mut fds);
             let devices = fds.len();
             *urgent = devices > 0 || stack.netdevs.next_event().is_some();
+            if reads < READS_AT_ONCE && self.read_at_once(stack, &queues, devices) {
+                reads += 1;
+                continue;
+            }
+            reads = READS_AT_ONCE;
             let looks = devices > 0 && self.eager.lock().looks();
             let time = if looks { busy_poll.max(LOOK) } else { busy_poll };
             if !time.is_zero() && devices > 0 {
@@ -104,6 +112,17 @@ impl Shard {
                 Some(Slept::Look | Slept::TimedOut) => {}
             }
         }
+    }
+
+    /// Reads a packet from the only queue, which has a descriptor, without waiting for it, where one is likely to be
+    /// there. Only one: a second read would often find the queue empty, and what is behind it the next one finds.
+    fn read_at_once(&self, stack: &Arc<Stack>, queues: &Queues, devices: usize) -> bool {
+        if (queues.len(), devices) != (1, 1) || self.burst.lock().is_long() || !self.eager.lock().reads() {
+            return false;
+        }
+        let found = self.poll_queues(stack, queues, 1) > 0;
+        self.eager.lock().read(found);
+        found
     }
 
     /// Busy polling: reads from the queues, once at least, until the waiter is woken or nudged, or `until`. True: a

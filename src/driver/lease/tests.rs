@@ -28,6 +28,8 @@ struct Bell {
     /// Packets and bytes received.
     packets: AtomicU64,
     bytes: AtomicU64,
+    /// Behind each packet there is another.
+    endless: AtomicBool,
 }
 
 impl Bell {
@@ -37,7 +39,8 @@ impl Bell {
         let (size, beside) = (AtomicU64::new(1500), AtomicU64::new(0));
         let (packets, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
         let (rung, waiter) = (Mutex::new(tx), Mutex::default());
-        let bell = Bell { fd, rung, waiter, queues, reads, size, beside, packets, bytes };
+        let endless = AtomicBool::new(false);
+        let bell = Bell { fd, rung, waiter, queues, reads, size, beside, packets, bytes, endless };
         (Arc::new(bell), rx)
     }
 }
@@ -53,6 +56,9 @@ impl Device for Bell {
         self.reads.fetch_add(1, Ordering::SeqCst);
         if !self.fd.drain() {
             return Ok(0);
+        }
+        if self.endless.load(Ordering::SeqCst) {
+            self.fd.signal();
         }
         let beside = self.beside.load(Ordering::SeqCst);
         self.packets.fetch_add(1 + beside, Ordering::SeqCst);
@@ -563,6 +569,42 @@ fn busy_polling_reads_without_a_wait_and_ends_with_a_descriptor_of_the_kernel() 
     assert_eq!(extra[0].revents(), libc::POLLIN);
 }
 
+#[test]
+fn packets_that_are_there_are_read_without_a_wait_and_a_stream_of_them_hides_no_descriptor() {
+    let (s, (bell, rung)) = (without_threads(), Bell::new(1));
+    s.add_device(bell.clone()).unwrap();
+    let (shard, w, e) = (Shard::new(), Arc::new(Waiter::new()), EventFd::new().unwrap());
+    assert!(shard.acquire(&w));
+    *bell.waiter.lock() = Some(w.clone());
+    let hold = |deadline| {
+        let mut extra = [PollFd::new(e.raw(), libc::POLLIN)];
+        let woken = shard.hold(&s, 0, std::slice::from_ref(&shard), &w, deadline, &mut extra, &mut true);
+        (woken, extra[0].is_polled())
+    };
+    let waits = |holds: u32| {
+        let waits = (0..holds).filter(|_| {
+            bell.fd.signal();
+            let (woken, waited) = hold(None);
+            assert_eq!(woken, Some(Woken::Event));
+            rung.recv().unwrap();
+            waited
+        });
+        waits.count()
+    };
+    assert_eq!((waits(64), waits(100)), (64, 0));
+    let read = || bell.reads.load(Ordering::SeqCst);
+    let before = read();
+    assert_eq!(hold(Some(s.now() + Duration::from_millis(1))), (Some(Woken::TimedOut), true));
+    assert_eq!(read() - before, 1, "in vain");
+    assert_eq!((waits(1), waits(100)), (1, 0));
+    // They are for others, and the wait is for the descriptor.
+    *bell.waiter.lock() = None;
+    bell.endless.store(true, Ordering::SeqCst);
+    bell.fd.signal();
+    e.signal();
+    assert_eq!(hold(None), (Some(Woken::Event), true));
+}
+
 /// Whether a wait looks at the device: one that is over at once, by a descriptor of the program's.
 fn looks(s: &Arc<Stack>, shard: &Shard, w: &Arc<Waiter>, bell: &Bell) -> bool {
     let e = EventFd::new().unwrap();
@@ -605,7 +647,8 @@ fn looks_of_a_wait_that_find_nothing_become_rare() {
     shard.eager.lock().received(1, 65_000);
     assert!(shard.acquire(&w));
     let at: Vec<_> = (0..130).filter(|_| looks(&s, &shard, &w, &bell)).collect();
-    assert_eq!(at, [0, 2, 5, 10, 19, 36, 69]);
+    // The reads of waits 64 and 129 are single ones, of which nothing has spoken for any.
+    assert_eq!(at, [0, 2, 5, 10, 19, 36, 64, 69, 129]);
 }
 
 #[test]
