@@ -177,10 +177,8 @@ impl TcpTables {
         }
     }
 
-    /// Whether a tuple, of which this is the hash, has an entry that `replace` refuses to replace: that [`insert`] would
-    /// fail now.
-    ///
-    /// [`insert`]: TcpTables::insert
+    /// Whether a tuple, of which this is the hash, has an entry that `replace` refuses to replace: `insert` would fail
+    /// now.
     pub(super) fn is_taken(&self, key: u64, replace: impl FnOnce(&Entry) -> bool) -> bool {
         self.eshard(key).lock().get(key).is_some_and(|old| !replace(old))
     }
