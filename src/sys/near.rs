@@ -198,7 +198,7 @@ mod place {
                 number: Cell::new(0),
                 softirq: Cell::new(0),
                 raised: Cell::new(0),
-                call: crate::sys::signal::InCall::NONE,
+                call: crate::sys::signal::InCall::new(),
                 values: [const { Cell::new(std::ptr::null()) }; VALUES],
             }
         };

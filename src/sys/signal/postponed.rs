@@ -28,15 +28,17 @@ pub(crate) struct InCall {
 }
 
 impl InCall {
-    /// Of a thread that has made no call.
-    #[cfg_attr(all(target_arch = "x86_64", target_env = "gnu", not(miri)), allow(dead_code))]
-    pub(crate) const NONE: InCall = InCall {
-        depth: Cell::new(0),
-        wakes: Cell::new(0),
-        word: Cell::new(ptr::null()),
-        own: Cell::new(0),
-        window: Cell::new(0),
-    };
+    /// Of a thread that has made no call; where the block is no `thread_local!` its memory is zero at first.
+    #[cfg_attr(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu", not(miri)), allow(dead_code))]
+    pub(crate) const fn new() -> InCall {
+        InCall {
+            depth: Cell::new(0),
+            wakes: Cell::new(0),
+            word: Cell::new(ptr::null()),
+            own: Cell::new(0),
+            window: Cell::new(0),
+        }
+    }
 }
 
 /// The bit of a word that a thread sleeps by which says that a signal came.
