@@ -7,7 +7,7 @@ use crate::inet::Socket;
 use crate::sock::msg::SendMsg;
 use crate::sock::{COUNTS, Sock, crowd};
 use crate::stack::Stack;
-use crate::sys::mem::{At, Near, prefetch};
+use crate::sys::mem::{At, prefetch};
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
@@ -66,66 +66,26 @@ pub struct TcpStream(Held);
 /// ```
 pub struct TcpListener(Arc<Socket>);
 
-/// A socket, and where its sock is and the one that its packets go to: of many, all are asked for at once, where one
-/// would be found in the other. Each by its distance from the handle, as this value moves.
+/// A socket, and where its sock is: of many, both are asked for at once.
+#[derive(Clone)]
 struct Held {
     socket: Arc<Socket>,
-    sock: Near,
-    peer: Near,
+    sock: At,
 }
 
 impl Held {
     fn new(socket: Arc<Socket>) -> Held {
-        let held = Held { socket, sock: Near::default(), peer: Near::default() };
-        held.sock.note_at(held.base(), held.socket.sock().at());
-        held
-    }
-
-    #[inline]
-    fn base(&self) -> At {
-        At::of(&*self.socket)
+        let sock = socket.sock().at();
+        Held { socket, sock }
     }
 
     /// A call is about to use it.
     #[inline]
     fn bring_in(&self) {
         if crowd::many() {
-            self.bring_in_own();
+            prefetch(&*self.socket, COUNTS);
+            self.sock.prefetch::<Sock>(COUNTS);
         }
-    }
-
-    #[inline]
-    fn bring_in_own(&self) {
-        prefetch(&*self.socket, COUNTS);
-        if let Some(sock) = self.sock.at_from(self.base()) {
-            sock.prefetch::<Sock>(COUNTS);
-        }
-    }
-
-    /// Makes a call that sends.
-    #[inline]
-    fn sending<R>(&self, call: impl FnOnce(&Socket) -> R) -> R {
-        if !crowd::many() {
-            return call(&self.socket);
-        }
-        let peer = self.peer.at_from(self.base());
-        self.bring_in_own();
-        if let Some(peer) = peer {
-            peer.prefetch::<Sock>(COUNTS);
-        }
-        let r = call(&self.socket);
-        if peer.is_none()
-            && let Some(at) = self.socket.sock().peer_at()
-        {
-            self.peer.note_at(self.base(), at);
-        }
-        r
-    }
-}
-
-impl Clone for Held {
-    fn clone(&self) -> Held {
-        Held::new(self.socket.clone())
     }
 }
 
@@ -248,10 +208,12 @@ impl Read for &TcpStream {
 
 impl Write for &TcpStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0.sending(|socket| super::send(socket, &[IoSlice::new(buf)], None))
+        self.0.bring_in();
+        super::send(&self.0, &[IoSlice::new(buf)], None)
     }
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.sending(|socket| super::send(socket, bufs, None))
+        self.0.bring_in();
+        super::send(&self.0, bufs, None)
     }
     /// Does nothing: TCP decides when to send.
     fn flush(&mut self) -> io::Result<()> {
@@ -358,32 +320,5 @@ impl fmt::Debug for TcpListener {
             d.field("addr", &addr);
         }
         d.finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn among_many_a_stream_knows_where_its_sock_is_and_from_its_first_send_on_its_peer_s() {
-        let stack = crate::config::build("").unwrap();
-        let listener = TcpListener::bind_on(&stack, "127.0.0.1:0").unwrap();
-        let a = TcpStream::connect_on(&stack, listener.local_addr().unwrap()).unwrap();
-        let (b, _) = listener.accept().unwrap();
-        let idle: Vec<_> = (0..600).map(|_| Socket::new(&stack, libc::AF_INET, libc::SOCK_STREAM, 0)).collect();
-        assert!(idle.iter().all(Result::is_ok) && crowd::many());
-        let (of_a, of_b) = (a.socket().sock().clone(), b.socket().sock().clone());
-        let is =
-            |stream: &TcpStream, near: &Near, sock: &Sock| near.at_from(stream.0.base()).is_some_and(|at| at.is(sock));
-        assert!(is(&a, &a.0.sock, &of_a) && is(&b, &b.0.sock, &of_b) && !a.0.peer.is_known());
-        (&a).write_all(b"x").unwrap();
-        // Also where it has moved.
-        let a = Box::new(a);
-        assert!(is(&a, &a.0.sock, &of_a) && is(&a, &a.0.peer, &of_b));
-        (&*a).write_all(b"y").unwrap();
-        assert!(is(&a, &a.0.peer, &of_b) && !b.0.peer.is_known());
-        let clone = a.try_clone().unwrap();
-        assert!(is(&clone, &clone.0.sock, &of_a) && !clone.0.peer.is_known());
     }
 }

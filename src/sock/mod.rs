@@ -570,12 +570,6 @@ impl Sock {
         self.peer.is_known()
     }
 
-    /// Where that sock was.
-    #[inline]
-    pub(crate) fn peer_at(&self) -> Option<At> {
-        self.peer.at()
-    }
-
     /// Its packets go to this sock.
     pub(crate) fn note_peer(&self, peer: &Sock) {
         self.peer.note(peer);

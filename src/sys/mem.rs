@@ -58,19 +58,6 @@ impl At {
         At((&raw const *value).cast())
     }
 
-    /// In steps; 0: too far.
-    #[inline]
-    fn distance(self, to: At) -> i32 {
-        let step = |at: At| (at.0.addr() / STEP) as isize;
-        i32::try_from(step(to) - step(self)).unwrap_or(0)
-    }
-
-    /// Whether it is this value's, within a step.
-    #[cfg(test)]
-    pub(crate) fn is<T>(self, value: &T) -> bool {
-        self.0.addr() / STEP == (&raw const *value).addr() / STEP
-    }
-
     /// As [`prefetch`], of a value of this type that was there.
     #[inline]
     pub(crate) fn prefetch<T>(self, before: usize) {
@@ -95,48 +82,36 @@ impl Near {
     /// Notes where a value is. It writes only what changes.
     #[inline]
     pub(crate) fn note<T>(&self, value: &T) {
-        self.note_at(self.here(), At::of(value));
+        self.note_at((&raw const *value).addr());
     }
 
-    /// The same by the distance from `base`, for who moves and knows what does not.
     #[inline]
-    pub(crate) fn note_at(&self, base: At, value: At) {
-        let distance = base.distance(value);
+    fn note_at(&self, address: usize) {
+        let distance = self.distance(address);
         if self.0.load(Ordering::Relaxed) != distance {
             self.0.store(distance, Ordering::Relaxed);
         }
     }
 
-    /// Where the noted value was.
     #[inline]
-    pub(crate) fn at(&self) -> Option<At> {
-        self.at_from(self.here())
-    }
-
-    /// The same of one that was noted by its distance from `base`.
-    #[inline]
-    pub(crate) fn at_from(&self, base: At) -> Option<At> {
-        let distance = self.0.load(Ordering::Relaxed);
-        let at = || base.0.map_addr(|at| at / STEP * STEP).wrapping_offset(distance as isize * STEP as isize);
-        (distance != 0).then(|| At(at()))
-    }
-
-    #[inline]
-    fn here(&self) -> At {
-        At::of(self)
+    fn distance(&self, address: usize) -> i32 {
+        let step = |at: usize| (at / STEP) as isize;
+        i32::try_from(step(address) - step((&raw const *self).addr())).unwrap_or(0)
     }
 
     /// Whether it is this value that was noted last.
     #[cfg(test)]
     pub(crate) fn is<T>(&self, value: &T) -> bool {
-        self.is_known() && self.0.load(Ordering::Relaxed) == self.here().distance(At::of(value))
+        self.is_known() && self.0.load(Ordering::Relaxed) == self.distance((&raw const *value).addr())
     }
 
     /// As [`prefetch`], of the value that was noted.
     #[inline]
     pub(crate) fn prefetch<T>(&self, before: usize) {
-        if let Some(at) = self.at() {
-            at.prefetch::<T>(before);
+        let distance = self.0.load(Ordering::Relaxed);
+        if distance != 0 {
+            let here = (&raw const *self).cast::<u8>().map_addr(|at| at / STEP * STEP);
+            prefetch_at::<T>(here.wrapping_offset(distance as isize * STEP as isize), before);
         }
     }
 }
@@ -169,11 +144,8 @@ mod tests {
             assert!(near.is(value) && !near.is(another));
             near.prefetch::<u64>(16);
         }
-        let (base, far) = (At::of(&all), At((&raw const all).cast::<u8>().wrapping_add(1 << 40)));
-        near.note_at(base, At::of(other));
-        assert!(near.at_from(base).is_some_and(|at| at.is(other) && !at.is(one)));
-        near.note_at(base, far);
-        assert!(!near.is_known() && near.at_from(base).is_none());
+        near.note_at((&raw const all).addr() + (1 << 40));
+        assert!(!near.is_known());
         At::of(one).prefetch::<u64>(0);
     }
 
