@@ -116,12 +116,6 @@ impl Near {
     }
 }
 
-/// The same for the first line of what is small and boxed.
-#[inline]
-pub(crate) fn prefetch_first<T: ?Sized>(value: &T) {
-    prefetch_line((&raw const *value).cast());
-}
-
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[inline]
 fn prefetch_line(at: *const u8) {

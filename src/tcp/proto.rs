@@ -269,7 +269,6 @@ impl Proto for Tcp {
 
     fn backlog_rcv(&self, sk: &mut SockGuard<'_>, skb: Skb) {
         let Ok(mut cx) = Tcp::cx(sk) else { return };
-        cx.tp.ca.bring_in();
         do_rcv(&mut cx, skb);
     }
 

@@ -171,7 +171,7 @@ impl Borrowed {
         }
         ack::set_initial_cwnd(&mut cx);
         let ops = cx.tp.ca.ops.clone();
-        let algo = ops.start(&mut cx);
+        let algo = super::Algo::start(&ops, &mut cx);
         super::run(&mut cx, algo);
         if ops.needs_ecn() {
             set_ecn_capable(cx.sk, true);

@@ -39,7 +39,7 @@ pub(crate) struct CubicOps;
 
 /// Times are those of the stack's clock: milliseconds and microseconds modulo 2^32.
 #[derive(Debug, Default)]
-struct Cubic {
+pub(crate) struct Cubic {
     /// Minimum RTT seen, microseconds; 0: none.
     delay_min_us: u32,
     /// HyStart: start of the round, and the sequence number that ends it.
@@ -50,9 +50,6 @@ struct Cubic {
     /// What a connection that has sent little has no use for.
     more: Option<Box<More>>,
 }
-
-// With malloc's header 32 bytes.
-const _: () = assert!(size_of::<Cubic>() <= 24);
 
 #[derive(Debug, Default)]
 struct More {
@@ -106,8 +103,13 @@ impl CongOps for CubicOps {
         true
     }
     fn start(&self, cx: &mut Cx<'_>) -> Box<dyn CongAlgo> {
-        Box::new(Cubic::new(cx.now, cx.tp.snd_nxt))
+        Box::new(start(cx))
     }
+}
+
+/// As [`CongOps::start`].
+pub(super) fn start(cx: &Cx<'_>) -> Cubic {
+    Cubic::new(cx.now, cx.tp.snd_nxt)
 }
 
 /// Greatest r with r^3 <= a.

@@ -77,11 +77,11 @@ use crate::sock::skb::{TcpCb, sacked};
 use crate::sock::state::State;
 use crate::stack::Stack;
 use crate::sys::lock::{Mutex, RwLock};
-use crate::sys::mem::prefetch_first;
 use crate::wire::seq::SeqNum;
 use smallvec::SmallVec;
 use std::any::Any;
 use std::fmt::Debug;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -273,15 +273,44 @@ pub(crate) struct CongState {
     /// The selected algorithm.
     pub ops: Arc<dyn CongOps>,
     /// Its state; None before the connection is established and while a method runs.
-    pub algo: Option<Box<dyn CongAlgo>>,
+    pub algo: Option<Algo>,
 }
 
-impl CongState {
-    /// Asks the processor for the algorithm's state: a segment that may have an acknowledgement has come.
+/// An algorithm's state of a connection. CUBIC's, which most have, lies in the sock: no allocation of its own, and of
+/// many connections no cache line more to wait for.
+pub(crate) enum Algo {
+    Cubic(cubic::Cubic),
+    Boxed(Box<dyn CongAlgo>),
+}
+
+// CUBIC's alone.
+const _: () = assert!(size_of::<Option<Algo>>() <= 24);
+
+impl Algo {
+    /// A connection starts.
+    fn start(ops: &Arc<dyn CongOps>, cx: &mut Cx<'_>) -> Algo {
+        let any: &dyn Any = &**ops;
+        if any.is::<cubic::CubicOps>() { Algo::Cubic(cubic::start(cx)) } else { Algo::Boxed(ops.start(cx)) }
+    }
+}
+
+impl Deref for Algo {
+    type Target = dyn CongAlgo;
     #[inline]
-    pub(super) fn bring_in(&self) {
-        if let Some(algo) = &self.algo {
-            prefetch_first(&**algo);
+    fn deref(&self) -> &(dyn CongAlgo + 'static) {
+        match self {
+            Algo::Cubic(cubic) => cubic,
+            Algo::Boxed(algo) => &**algo,
+        }
+    }
+}
+
+impl DerefMut for Algo {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut (dyn CongAlgo + 'static) {
+        match self {
+            Algo::Cubic(cubic) => cubic,
+            Algo::Boxed(algo) => &mut **algo,
         }
     }
 }
@@ -564,7 +593,7 @@ pub(super) fn dst_init(cx: &mut Cx<'_>) -> bool {
 }
 
 /// From now on `algo` is the connection's.
-fn run(cx: &mut Cx<'_>, algo: Box<dyn CongAlgo>) {
+fn run(cx: &mut Cx<'_>, algo: Algo) {
     cx.tp.ca_slots = algo.slots() as u8;
     cx.tp.ca.algo = Some(algo);
 }
@@ -578,7 +607,7 @@ pub(crate) fn init_congestion_control(cx: &mut Cx<'_>) {
         cx.tp.ca.ops = ops;
     }
     let ops = cx.tp.ca.ops.clone();
-    let algo = ops.start(cx);
+    let algo = Algo::start(&ops, cx);
     run(cx, algo);
     ecn::init_echo(cx);
     // If the peer did not agree to ECN, it ignores marks, so packets must not say that they are ECN-capable.

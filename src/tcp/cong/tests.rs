@@ -8,7 +8,7 @@ use crate::sock::skb::Skb;
 use crate::sys::lock::Mutex;
 use crate::tcp::ecn::{EcnMode, EcnState};
 use crate::tcp::peer_test::{Host, SYN_OPTIONS, THERE};
-use crate::tcp::tcb::{CaState, Cx};
+use crate::tcp::tcb::{CaState, Cx, TcpSock};
 use crate::tcp::testing::{Bench, ISS};
 use crate::tcp::{ack, input, output};
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
@@ -129,6 +129,19 @@ fn with_own(own: &Own) -> Bench {
     super::register(&b.stack, Arc::new(own.clone())).unwrap();
     b.with(|cx| super::set_congestion_control(cx, "own")).unwrap();
     b
+}
+
+#[test]
+fn the_state_of_cubic_lies_in_the_sock_and_that_of_others_in_a_box() {
+    let b = with_own(&Own::default());
+    for name in ["cubic", "own", "reno", "cubic", "bbr"] {
+        b.with(|cx| {
+            super::set_congestion_control(cx, name).unwrap();
+            let algo = cx.tp.ca.algo.as_ref().unwrap();
+            let (at, sock) = ((&raw const **algo).addr(), (&raw const *cx.tp).addr());
+            assert_eq!((sock..sock + size_of::<TcpSock>()).contains(&at), name == "cubic", "{name}");
+        });
+    }
 }
 
 #[test]
