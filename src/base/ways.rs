@@ -34,6 +34,8 @@ pub(crate) enum Way {
     Idle,
     /// The segment that makes a child (`tcp::input::third`).
     Third,
+    /// A SYN or SYN-ACK to this stack itself with the options of most (`tcp::segment::plain`).
+    Syn,
 }
 
 impl Way {
@@ -60,7 +62,7 @@ pub(crate) mod testing {
     use std::cell::Cell;
 
     /// All of them.
-    pub(crate) const ALL: [Way; 14] = [
+    pub(crate) const ALL: [Way; 15] = [
         Way::Send,
         Way::Recv,
         Way::Ack,
@@ -75,6 +77,7 @@ pub(crate) mod testing {
         Way::Delay,
         Way::Idle,
         Way::Third,
+        Way::Syn,
     ];
 
     thread_local! {
