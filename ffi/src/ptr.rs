@@ -277,6 +277,17 @@ pub unsafe fn connect_name(
     addr: *const libc::sockaddr,
     len: libc::socklen_t,
 ) -> Result<std::result::Result<Option<SocketAddr>, OddName>> {
+    // As most are: of IPv4, for a socket of it.
+    const SIN_LEN: usize = size_of::<libc::sockaddr_in>();
+    if i32::from(s.sock().family) == libc::AF_INET
+        && (SIN_LEN..=size_of::<libc::sockaddr_storage>()).contains(&(len as usize))
+        // SAFETY: the caller vouches for `addr` and `len`.
+        && let Ok([f0, f1, p0, p1, a, b, c, d, ..]) = unsafe { bytes(addr.cast(), len as usize) }
+        && i32::from(u16::from_ne_bytes([*f0, *f1])) == libc::AF_INET
+    {
+        let (ip, port) = (Ipv4Addr::new(*a, *b, *c, *d), u16::from_be_bytes([*p0, *p1]));
+        return Ok(Ok(Some(SocketAddrV4::new(ip, port).into())));
+    }
     // SAFETY: the caller vouches for `addr` and `len`.
     Ok(match unsafe { name(addr, len, SIN6_LEN_RFC2133) }? {
         _ if len < 2 => return Err(Error::Inval),

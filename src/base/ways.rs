@@ -36,6 +36,8 @@ pub(crate) enum Way {
     Third,
     /// A FIN without data, and the acknowledgement of one (`tcp::input::closing`).
     Closing,
+    /// A SYN or SYN-ACK to this stack itself with the options of most (`tcp::segment::plain`).
+    Syn,
 }
 
 impl Way {
@@ -78,6 +80,7 @@ pub(crate) mod testing {
         Way::Idle,
         Way::Third,
         Way::Closing,
+        Way::Syn,
     ];
 
     thread_local! {

@@ -78,7 +78,8 @@ fn search(
     None
 }
 
-/// A port for a connection whose [`crate::base::hash::Keys::port_offset`] is `offset`. `every`: the range is the
+/// A port for a connection whose [`crate::base::hash::Keys::port_offset`] is `offset`, of which bits 16 to 31 are not
+/// used ([`Dst::port_offset`](crate::sock::dst::Dst)). `every`: the range is the
 /// socket's own, and each port of it is tried in turn. None: every port is taken (EADDRNOTAVAIL).
 pub(crate) fn for_connect(
     stack: &Stack,
@@ -122,8 +123,11 @@ pub(crate) fn for_datagrams(stack: &Stack, range: (u16, u16), mut free: impl FnM
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::hash::addr128;
     use crate::device::capture_test::Bench;
+    use crate::ip::route::lookup;
     use std::collections::HashSet;
+    use std::net::IpAddr;
 
     /// The ports that a search finds while it finds any.
     fn all_of(mut choose: impl FnMut(&HashSet<u16>) -> Option<u16>) -> HashSet<u16> {
@@ -203,5 +207,20 @@ mod tests {
         assert!(distinct.len() >= 7 && a != c, "{a:?} {c:?}");
         let starts: HashSet<u16> = (10..110).map(port).collect();
         assert!(starts.len() > 95, "{} distinct of 100", starts.len());
+    }
+
+    #[test]
+    fn a_route_remembers_the_offset_of_one_port_between_its_own_addresses() {
+        let b = Bench::on_ip();
+        let (here, host) = ("10.0.0.1".parse().unwrap(), |n| IpAddr::from([10, 0, 0, n]));
+        let (keys, dst) = (&b.stack.keys, lookup(&b.stack, host(9), None, 0).unwrap());
+        let asked = [(9, 0), (9, 80), (9, 80), (9, 81), (9, 80), (8, 80), (9, 80), (9, 0), (9, 0)];
+        for (n, port) in asked {
+            for saddr in [here, host(2), here] {
+                let whole = keys.port_offset(addr128(saddr), addr128(host(n)), port);
+                let got = dst.port_offset(keys, saddr, host(n), port);
+                assert_eq!(got, whole & !0xffff_0000, "{saddr} {n} {port}");
+            }
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::base::hash::PlainMap;
 use crate::base::padded::Padded;
 use crate::counters::{Mib, SHARDS, shard_index};
 use crate::device::netdev::NetDev;
-use crate::sock::dst::{Dst, DstKind, PairHashes, RouteMetrics};
+use crate::sock::dst::{Dst, DstKind, LastPort, PairHashes, RouteMetrics};
 use crate::stack::{Stack, TimerSlot};
 use crate::sys::lock::{Mutex, RwLock};
 use crate::sys::near::near_local;
@@ -220,16 +220,29 @@ impl Inner {
 
 /// What is looked up: the destination, our address if it is given, and the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct CacheKey {
-    hash: u32,
+struct Asked {
     dst: IpAddr,
     src: Option<IpAddr>,
     oif: u32,
 }
 
+impl Asked {
+    /// Its place in [`DstCache::few`].
+    fn place(&self) -> usize {
+        (low_bits(self.dst) as usize * 2 + usize::from(self.src.is_some())) % FEW
+    }
+}
+
+/// The same with its hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct CacheKey {
+    hash: u32,
+    asked: Asked,
+}
+
 impl CacheKey {
-    fn new(stack: &Stack, dst: IpAddr, src: Option<IpAddr>, oif: u32) -> CacheKey {
-        CacheKey { hash: stack.keys.route_hash(dst, src, oif), dst, src, oif }
+    fn new(stack: &Stack, asked: Asked) -> CacheKey {
+        CacheKey { hash: stack.keys.route_hash(asked.dst, asked.src, asked.oif), asked }
     }
 }
 
@@ -239,7 +252,16 @@ impl Hash for CacheKey {
     }
 }
 
-type DstCache = PlainMap<CacheKey, Arc<Dst>>;
+/// Destinations by what was looked up.
+#[derive(Default)]
+struct DstCache {
+    map: PlainMap<CacheKey, Arc<Dst>>,
+    /// Some of them by a few bits, those that were found last: for who has few destinations.
+    few: [Option<(Asked, Arc<Dst>)>; FEW],
+}
+
+/// A power of two.
+const FEW: usize = 4;
 
 /// The routes of a stack.
 pub struct Routes {
@@ -419,19 +441,24 @@ pub fn lookup(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32) ->
 pub(crate) fn lookup_for_answer(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32) -> Result<Arc<Dst>> {
     let routes = &net(stack).routes;
     let src = src.filter(|s| !s.is_unspecified());
-    let key = CacheKey::new(stack, dst, src, oif);
+    let asked = Asked { dst, src, oif };
     let generation = stack.rt_genid();
-    if let Some(d) = routes.shard().lock().get(&key)
-        && d.generation == generation
     {
-        return Ok(d.clone());
+        let cache = routes.shard().lock();
+        let few = cache.few[asked.place()].as_ref().filter(|(of, _)| *of == asked).map(|(_, d)| d);
+        if let Some(d) = few.or_else(|| cache.map.get(&CacheKey::new(stack, asked)))
+            && d.generation == generation
+        {
+            return Ok(d.clone());
+        }
     }
     let found = Arc::new(resolve(stack, dst, src, oif, generation)?);
     let mut cache = routes.shard().lock();
-    if cache.len() >= SHARD_MAX {
-        cache.clear();
+    if cache.map.len() >= SHARD_MAX {
+        *cache = DstCache::default();
     }
-    cache.insert(key, found.clone());
+    cache.map.insert(CacheKey::new(stack, asked), found.clone());
+    cache.few[asked.place()] = Some((asked, found.clone()));
     Ok(found)
 }
 
@@ -587,6 +614,7 @@ fn make(
         congctl: r.congctl.clone(),
         metrics: r.metrics,
         pair: PairHashes::new(&stack.keys, src, dst),
+        last_port: LastPort::default(),
     }
 }
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::device::netdev::NetDev;
 use crate::stack::Stack;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Kind of a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +47,21 @@ pub struct Dst {
     pub metrics: RouteMetrics,
     /// Of `src` and the destination that was looked up.
     pub(crate) pair: PairHashes,
+    pub(crate) last_port: LastPort,
 }
+
+/// The last port that somebody connected to, and its [`Dst::port_offset`]: most go to the same. 0: none.
+#[derive(Debug, Default)]
+pub(crate) struct LastPort(AtomicU64);
+
+impl Clone for LastPort {
+    fn clone(&self) -> LastPort {
+        LastPort(self.0.load(Ordering::Relaxed).into())
+    }
+}
+
+/// Bits of a [`Keys::port_offset`] that nobody uses.
+const UNUSED: u64 = 0xffff_0000;
 
 /// What the stack's keys make of a pair of addresses, ours and the peer's: each connection between the two needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +98,20 @@ impl Dst {
     #[inline]
     pub(crate) fn hashes_of(&self, keys: &Keys, saddr: IpAddr, daddr: IpAddr) -> PairHashes {
         if self.is_between(saddr, daddr) { self.pair } else { PairHashes::new(keys, saddr, daddr) }
+    }
+
+    /// The [`Keys::port_offset`] of a connection by this route, without the bits that the choice of a port does not use.
+    pub(crate) fn port_offset(&self, keys: &Keys, saddr: IpAddr, daddr: IpAddr, dport: u16) -> u64 {
+        let last = self.last_port.0.load(Ordering::Relaxed);
+        let known = dport != 0 && self.is_between(saddr, daddr);
+        if known && (last >> 16) as u16 == dport {
+            return last & !UNUSED;
+        }
+        let offset = keys.port_offset(addr128(saddr), addr128(daddr), dport) & !UNUSED;
+        if known {
+            self.last_port.0.store(offset | u64::from(dport) << 16, Ordering::Relaxed);
+        }
+        offset
     }
 }
 

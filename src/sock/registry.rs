@@ -246,8 +246,8 @@ impl Handlers {
 struct Inner {
     by_name: BTreeMap<String, Registered>,
     by_key: PlainMap<(i32, i32, i32), Selected>,
-    /// (family, type) -> the protocol selected for 0.
-    defaults: PlainMap<(i32, i32), i32>,
+    /// (family, type) -> the protocol selected for 0, which `by_key` has, too.
+    defaults: PlainMap<(i32, i32), (i32, Arc<Shared>)>,
 }
 
 /// What socket(2) takes of a protocol, whose name is beside it.
@@ -282,8 +282,8 @@ impl Registry {
             if twice || inner.by_key.contains_key(&key) {
                 return Err(RegisterError::KeyTaken(k.family, k.ty, k.protocol));
             }
-            if let Some(&taken) = inner.defaults.get(&(k.family, k.ty)).filter(|_| k.default) {
-                let holder = inner.by_key.get(&(k.family, k.ty, taken)).map(|s| s.name.clone()).unwrap_or_default();
+            if let Some((taken, _)) = inner.defaults.get(&(k.family, k.ty)).filter(|_| k.default) {
+                let holder = inner.by_key.get(&(k.family, k.ty, *taken)).map(|s| s.name.clone()).unwrap_or_default();
                 return Err(RegisterError::DefaultTaken(k.family, k.ty, holder));
             }
         }
@@ -302,10 +302,10 @@ impl Registry {
         let shared = Arc::new(Shared { proto, accounts: accounts.clone(), stack });
         for k in keys {
             let (name, shared) = (name.clone(), shared.clone());
-            inner.by_key.insert((k.family, k.ty, k.protocol), Selected { name, shared });
             if k.default {
-                inner.defaults.insert((k.family, k.ty), k.protocol);
+                inner.defaults.insert((k.family, k.ty), (k.protocol, shared.clone()));
             }
+            inner.by_key.insert((k.family, k.ty, k.protocol), Selected { name, shared });
         }
         inner.by_name.insert(
             name,
@@ -326,7 +326,8 @@ impl Registry {
         // Exact, as the sum over processors is not: with no reference left nobody can clone one, and the lock keeps
         // `find` out.
         let shared = r.keys.first().and_then(|k| inner.by_key.get(&(k.0, k.1, k.2))).map(|s| &s.shared);
-        let users = shared.map_or(0, Arc::strong_count).saturating_sub(r.keys.len());
+        let entries = r.keys.len() + r.keys.iter().filter(|k| k.3).count();
+        let users = shared.map_or(0, Arc::strong_count).saturating_sub(entries);
         if users > 0 {
             return Err(RegisterError::InUse(users));
         }
@@ -362,14 +363,15 @@ impl Registry {
     pub fn find(&self, family: i32, ty: i32, protocol: i32) -> Result<(ProtoUse, i32)> {
         let inner = self.inner.read();
         let in_range = (0..=libc::IPPROTO_MPTCP).contains(&protocol);
-        let number = match protocol {
-            0 => inner.defaults.get(&(family, ty)).copied().unwrap_or(0),
-            p => p,
-        };
-        let exact = if protocol == 0 && number == 0 { None } else { inner.by_key.get(&(family, ty, number)) };
+        if protocol == 0
+            && let Some((number, shared)) = inner.defaults.get(&(family, ty)).filter(|(number, _)| *number != 0)
+        {
+            return Ok((ProtoUse::new(shared), *number));
+        }
+        let exact = if protocol == 0 { None } else { inner.by_key.get(&(family, ty, protocol)) };
         let wild = || if protocol == 0 || !in_range { None } else { inner.by_key.get(&(family, ty, 0)) };
         if let Some(s) = exact.or_else(wild) {
-            return Ok((ProtoUse::new(&s.shared), number));
+            return Ok((ProtoUse::new(&s.shared), protocol));
         }
         let any = |f: &dyn Fn(&(i32, i32, i32)) -> bool| inner.by_key.keys().any(f);
         if !any(&|k| k.0 == family) {

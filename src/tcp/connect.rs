@@ -9,7 +9,6 @@ use super::tcb::{Cx, MSS_DEFAULT};
 use super::timewait::{self, Taken, TimeWait};
 use super::{close, control, fastopen, listener, metrics, segment, set_state};
 use crate::base::error::{Error, Result};
-use crate::base::hash::addr128;
 use crate::counters::Mib;
 use crate::ip;
 use crate::ip::sockopt::own::{has_port_range, port_range};
@@ -143,7 +142,8 @@ fn hash_connect(cx: &mut Cx<'_>) -> Result<()> {
         return if try_tuple(cx, true) { Ok(()) } else { Err(Error::AddrNotAvail) };
     }
     let stack = cx.stack;
-    let secret = stack.keys.port_offset(addr128(cx.sk.saddr), addr128(cx.sk.daddr), cx.sk.dport);
+    let Some(dst) = &cx.sk.dst else { return Err(Error::NetUnreach) };
+    let secret = dst.port_offset(&stack.keys, cx.sk.saddr, cx.sk.daddr, cx.sk.dport);
     let holder = Holder::of(cx.sk, false, true);
     let left = cx.sk.sport;
     let (range, every) = (port_range(stack, cx.sk), has_port_range(cx.sk));

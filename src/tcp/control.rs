@@ -7,7 +7,7 @@ use super::mtu::{current_mss, default_advmss, sync_mss};
 use super::output::{
     ACK, FIN, RST, SYN, add_write_queue_tail, charge_wmem, push_pending_frames, wnd_end, write_queue_purge,
 };
-use super::segment::{route, transmit_ack, transmit_bare, transmit_skb};
+use super::segment::{route, transmit_ack, transmit_bare, transmit_skb, transmit_syn};
 use super::tcb::{Cx, XmitTimer, nagle};
 use super::timer::{micros, reset_xmit_timer};
 use super::xmit::xmit_alone;
@@ -151,7 +151,7 @@ pub fn connect(cx: &mut Cx<'_>, data: Option<&mut SendMsg<'_>>) -> Result<()> {
     let sent = if cx.tp.has_fastopen_request() {
         fastopen::client::send_syn_data(cx, skb, data)
     } else {
-        let sent = transmit_skb(cx, &mut skb);
+        let sent = transmit_syn(cx, &mut skb);
         // The handshake is not counted as busy time: no chrono starts.
         cx.tp.rtx_queue.push_back(skb);
         sent

@@ -157,6 +157,7 @@ struct Agreed {
 }
 
 /// A request with these numbers, which nobody knows yet.
+#[inline(always)]
 fn new_request(cx: &mut Cx<'_>, key: &ReqKey, info: &PacketInfo, dst: Arc<Dst>, agreed: Agreed) -> Box<Request> {
     let ends = Ends { saddr: info.dst, daddr: info.src, sport: key.tuple.sport, dport: key.tuple.dport };
     let timeout_us = sock_ops::timeout_init(cx, Some(ends));
@@ -305,7 +306,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
     if let Some(l) = cx.tp.listener_mut() {
         l.insert(*key, req, at);
     }
-    listener::arm(cx);
+    listener::arm_for(cx, at);
 }
 
 /// Answers a SYN with a cookie; the request is forgotten (cookie_init_sequence).

@@ -338,6 +338,13 @@ pub(super) fn arm(cx: &mut Cx<'_>) {
     }
 }
 
+/// The same for a request that is to be sent again at `at`: mostly the timer is armed for an earlier one.
+pub(super) fn arm_for(cx: &mut Cx<'_>, at: Instant) {
+    if cx.tp.listener.as_ref().is_none_or(|l| l.timer.at().is_none_or(|armed| at < armed)) {
+        arm(cx);
+    }
+}
+
 /// The timer fired, now or while the listener was owned.
 pub(super) fn timer_fired(cx: &mut Cx<'_>) {
     if let Some(l) = cx.tp.listener_mut()

@@ -166,17 +166,18 @@ impl TcpMetrics {
     }
 
     /// Reads or changes the block of a peer, if there is one (tcp_get_metrics without `create`).
+    #[inline]
     fn with<R>(
         &self,
-        pair: PairHashes,
+        pair: &PairHashes,
         route: &RouteMetrics,
         now: Instant,
         f: impl FnOnce(&mut Block) -> R,
     ) -> Option<R> {
         // Nothing was ever remembered: no table is made to find that out.
         self.0.get()?;
-        let mut bucket = self.bucket(&pair).lock();
-        let block = bucket.iter_mut().find(|b| b.pair == pair)?;
+        let mut bucket = self.bucket(pair).lock();
+        let block = bucket.iter_mut().find(|b| b.pair == *pair)?;
         block.check_stamp(route, now);
         Some(f(block))
     }
@@ -202,7 +203,7 @@ impl TcpMetrics {
 
     /// What Fast Open remembers of the peer (tcp_fastopen_cache_get).
     pub(super) fn fastopen(&self, cx: &Cx<'_>) -> Option<FastOpenMetrics> {
-        self.with(pair_of(cx), route_of(cx), cx.now, |b| b.fastopen)
+        self.with(&pair_of(cx), route_of(cx), cx.now, |b| b.fastopen)
     }
 
     /// Changes that.
@@ -228,7 +229,7 @@ pub(super) fn update(cx: &Cx<'_>) {
     }
     let (metrics, pair, route, now) = (&cx.tp.net.metrics, pair_of(cx), route_of(cx), cx.now);
     if cx.tp.backoff != 0 || cx.tp.srtt_us == 0 {
-        metrics.with(pair, route, now, |b| {
+        metrics.with(&pair, route, now, |b| {
             if !b.path.locked(rtax::RTT) {
                 b.path.rtt = 0;
             }
@@ -250,7 +251,15 @@ pub(crate) fn init(cx: &mut Cx<'_>) {
     cx.tp.dst_pending_confirm = true;
     // A handshake that lost a SYN says nothing about how much the path carries.
     cx.tp.snd_ssthresh = INFINITE_SSTHRESH;
-    let known = cx.tp.net.metrics.with(pair_of(cx), route_of(cx), cx.now, |b| b.path);
+    let own;
+    let pair = match &cx.sk.dst {
+        Some(dst) if dst.is_between(cx.sk.saddr, cx.sk.daddr) => &dst.pair,
+        _ => {
+            own = pair_of(cx);
+            &own
+        }
+    };
+    let known = cx.tp.net.metrics.with(pair, route_of(cx), cx.now, |b| b.path);
     let known = known.filter(|_| cx.sk.dst.is_some()).unwrap_or_default();
     if known.locked(rtax::CWND) {
         cx.tp.cold_mut().snd_cwnd_clamp = known.cwnd;
@@ -276,7 +285,7 @@ pub(crate) fn init(cx: &mut Cx<'_>) {
 
 /// Whether a connection with the peer has ended well before: its RTT is known (tcp_peer_is_proven).
 pub(super) fn peer_is_proven(net: &TcpNet, pair: PairHashes, dst: &Dst, now: Instant) -> bool {
-    net.metrics.with(pair, &dst.metrics, now, |b| b.path.rtt != 0).unwrap_or(false)
+    net.metrics.with(&pair, &dst.metrics, now, |b| b.path.rtt != 0).unwrap_or(false)
 }
 
 /// Forgets all peers (`ip tcp_metrics flush all`).

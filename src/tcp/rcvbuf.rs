@@ -3,6 +3,7 @@
 //! tcp_init_buffer_space, tcp_grow_window, tcp_rcv_space_adjust, tcp_check_space.
 
 use super::chrono::{Chrono, chrono_stop};
+use super::cong::ca_slot;
 use super::input::Seg;
 use super::rtt::rtt_tsopt_us;
 use super::tcb::{Cx, INIT_CWND, MSS_DEFAULT, TcpSock};
@@ -51,7 +52,7 @@ fn sndbuf_expand(cx: &mut Cx<'_>) {
     let per_mss = (tp.rx_opt.mss_clamp as u32).max(tp.mss_cache).min(1 << 20) + SEG_OVERHEAD;
     let per_mss = per_mss.next_power_of_two() + SKB_STRUCT;
     let segs = INIT_CWND.max(tp.snd_cwnd).max(tp.reordering.saturating_add(1));
-    let factor = cx.with_ca(|ca, cx| ca.sndbuf_expand(cx)).flatten().unwrap_or(2);
+    let factor = cx.with_ca_slot(ca_slot::SNDBUF_EXPAND, |ca, cx| ca.sndbuf_expand(cx)).flatten().unwrap_or(2);
     let want = factor as u64 * segs as u64 * per_mss as u64;
     let want = want.min(cx.stack.sysctl.tcp_wmem()[2].max(0) as u64) as i32;
     if cx.sock.sndbuf.load(Ordering::Relaxed) < want {

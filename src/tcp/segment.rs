@@ -33,6 +33,8 @@ use crate::wire::tcp_options::{
 use std::net::IpAddr;
 use std::sync::Arc;
 
+pub(super) use plain::{Headers, send_synack};
+
 /// Options of a segment, of either kind.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Options {
@@ -311,14 +313,41 @@ pub(crate) fn ip_tx(cx: &Cx<'_>, dst: &Dst, codepoint: u8) -> IpTx {
 /// Stamps it and takes the rate sample when the device took it. Errors: ENOBUFS: local congestion (the window was
 /// reduced for it); otherwise the route's or IP's.
 pub(crate) fn transmit_skb(cx: &mut Cx<'_>, skb: &mut Skb) -> Result<()> {
+    let prior = stamp(cx, skb);
+    let out = skb.share();
+    send(cx, out, cx.tp.rcv_nxt)?;
+    sent(cx, skb, prior);
+    Ok(())
+}
+
+/// The same of the first SYN: mostly it has nothing to be copied.
+pub(super) fn transmit_syn(cx: &mut Cx<'_>, skb: &mut Skb) -> Result<()> {
+    let prior = stamp(cx, skb);
+    if plain::applies_to_syn(cx, skb)
+        && let Some(options) = syn_options(cx, skb.tcp.mstamp, false, None).usual()
+    {
+        plain::send_syn(cx, &skb.tcp, options)?;
+    } else {
+        send_any(cx, skb.share(), cx.tp.rcv_nxt)?;
+    }
+    sent(cx, skb, prior);
+    Ok(())
+}
+
+/// A segment of a queue is about to leave. Returns the earliest departure time before.
+#[inline(always)]
+fn stamp(cx: &mut Cx<'_>, skb: &mut Skb) -> Instant {
     let prior = advance_wstamp(cx);
     skb.tcp.mstamp = cx.tp.wstamp;
     skb.tcp.in_flight = skb.tcp.end_seq.since(cx.tp.snd_una);
-    let out = skb.share();
-    send(cx, out, cx.tp.rcv_nxt)?;
+    prior
+}
+
+/// It has left.
+#[inline(always)]
+fn sent(cx: &mut Cx<'_>, skb: &mut Skb, prior: Instant) {
     pace(cx, skb.len() as u64, prior);
     rate::rate_skb_sent(cx.tp, &mut skb.tcp);
-    Ok(())
 }
 
 /// Sends a segment that need not be kept: an acknowledgement, a reset, a probe.

@@ -6,18 +6,20 @@ use super::ecn;
 use super::handshake::{mss_for, unlink, with_request};
 use super::listener::{self, ReqKey, Request};
 use super::rcv::{self, Reply};
-use super::segment::{self, Options};
+use super::segment::{self, Headers, Options};
 use super::sock_ops::{self, Ends, HdrSeg, cb};
 use super::syncookies::{self, Remembered};
 use super::tcb::Cx;
+use crate::base::ways::Way;
 use crate::counters::Mib;
+use crate::ip::output::default_ttl;
 use crate::ip::{flowlabel, pktoptions, socket_headers};
 use crate::sock::state::State;
 use crate::trace::{Event, Resend};
 use crate::wire::seq::{RawWindow, WindowShift};
 use crate::wire::tcp::{MAX_OPTIONS_LEN, TcpFlags, TcpRepr};
 use crate::wire::tcp_options::{FastOpenCookie, SynOptions};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// A SYN-ACK (enum tcp_synack_type).
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +76,22 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
     };
     syn_options.fastopen = fastopen.filter(|cookie| syn_options.len() + cookie.option_len() <= MAX_OPTIONS_LEN);
     ecn::request_option(cx, &req.ecn, again, &mut syn_options);
+    // Never scaled in a SYN-ACK (RFC 7323 §2.2).
+    let window = RawWindow::from_bytes(req.rcv_wnd, WindowShift::NONE);
+    let tos = ecn::with_codepoint(tos, codepoint);
+    if Way::Syn.is_open()
+        && let (IpAddr::V4(src), IpAddr::V4(to)) = (req.saddr, req.daddr)
+        && signer.is_none()
+        && cx.tp.sock_ops_flags & cb::WRITE_HDR_OPT == 0
+        && req.cold.is_none()
+    {
+        let ttl = if cx.sk.ttl >= 0 { cx.sk.ttl as u8 } else { default_ttl(stack, &req.dst, true) };
+        let (ports, flags) = ((req.sport, req.dport), flags.bits());
+        let h = Headers { src, to, ports, seq: req.snt_isn, ack: req.rcv_nxt, flags, window, tos, ttl };
+        if let Some(sent) = segment::send_synack(stack, &req.dst, &h, &syn_options, req.txhash) {
+            return sent;
+        }
+    }
     let options = Options::Syn(syn_options);
     let repr = TcpRepr {
         src_port: req.sport,
@@ -81,8 +99,7 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
         seq: req.snt_isn,
         ack: req.rcv_nxt,
         flags,
-        // Never scaled in a SYN-ACK (RFC 7323 §2.2).
-        window: RawWindow::from_bytes(req.rcv_wnd, WindowShift::NONE),
+        window,
         urgent: 0,
         options_len: 0,
     };
@@ -93,7 +110,7 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
         options,
         more: &[],
         signer: signer.as_ref(),
-        tos: ecn::with_codepoint(tos, codepoint),
+        tos,
         ttl: if v6 { cx.sk.hops } else { cx.sk.ttl },
         oif: req.oif,
         flow_label: 0,

@@ -14,7 +14,8 @@ use crate::sock::wait::Events;
 use crate::stack::{Stack, StackConfig};
 use crate::standard;
 use crate::sys::lock::Mutex;
-use crate::wire::tcp::TcpFlags;
+use crate::tcp::peer_test::{Host, ISS, SYN, Seg};
+use crate::wire::tcp::{TcpFlags, TcpHeader};
 use pcap_file::pcap::PcapReader;
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -586,6 +587,21 @@ fn so_dontroute_reaches_only_hosts_on_the_link_over_ipv4() {
         let refused = u64::from(want == Err(Error::NetUnreach));
         assert_eq!(b.stack.mib.get(Mib::IpOutNoRoutes) - before, refused, "{kind} {to}");
     }
+}
+
+/// The listener's timer is armed for the SYN-ACK that is due first, though that of an older request is due later.
+#[test]
+fn the_syn_ack_of_a_younger_request_is_sent_again_in_its_time() {
+    let h = Host::new(5);
+    let sent_again = |ms| {
+        let packets = h.bench.advance(Duration::from_millis(ms));
+        packets.iter().map(|p| TcpHeader::parse(&p[20..]).unwrap().dst_port()).collect::<Vec<_>>()
+    };
+    h.put(&Seg::new(4000, SYN, ISS, 0));
+    assert_eq!(sent_again(1500), [4000], "after a second, and next after two more");
+    h.put(&Seg::new(4001, SYN, ISS, 0));
+    assert_eq!(sent_again(1300), [4001]);
+    assert_eq!(sent_again(1000), [4000]);
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! Each short way beside the general one: the same calls and segments on two stacks in virtual time, of which one has
 //! short ways closed ([`Way`]). After each step all that a program, a peer or a counter can see must be the same. A
 //! failure names the ways that differ when they alone are closed. In `acts`: what is done with a connection; in
-//! `openings`: how connections begin and end; in `endings`: their last segments.
+//! `openings`: how connections begin and end; in `endings`: their last segments; in `syns`: which SYNs go a short way.
 
 mod acts;
 mod endings;
 mod openings;
+mod syns;
 
 use super::peer_test::{Conn, Host, SYN_OPTIONS, Seg, THERE};
 use super::sockopt::opt;
@@ -547,7 +548,7 @@ fn each_short_way_is_taken_by_an_exchange() {
     }
     for (way, before) in ALL.into_iter().zip(before) {
         let taken = count(way) - before;
-        let few = matches!(way, Way::Delay | Way::Idle | Way::Third | Way::Closing);
+        let few = matches!(way, Way::Delay | Way::Idle | Way::Third | Way::Closing | Way::Syn);
         assert!(taken >= if few { 1 } else { 20 }, "{way:?}: {taken}");
     }
 }

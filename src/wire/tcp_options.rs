@@ -69,7 +69,7 @@ pub(crate) const SACK_BLOCK_LEN: usize = 8;
 const ACCECN_FIELD_LEN: usize = 3;
 
 /// Bytes of the options of a SYN that offers MSS, SACK, timestamps and window scaling.
-const USUAL_SYN_LEN: usize = 20;
+pub(crate) const USUAL_SYN_LEN: usize = 20;
 
 /// NOP NOP TS 10, the first word of the options of nearly every segment.
 pub(crate) const NOP_NOP_TS: u32 = 0x0101_080a;
@@ -317,21 +317,23 @@ impl TcpOptions {
     /// Parses all options. Never fails: any bytes give a value.
     #[inline]
     pub fn parse(options: &[u8]) -> TcpOptions {
-        let mut t = TcpOptions::default();
         if options.is_empty() {
-            return t;
+            return TcpOptions::default();
         }
+        // Each made where it is returned.
         if let Some(ts) = parse_timestamp_only(options) {
-            t.timestamps = Some(ts);
-            return t;
+            return TcpOptions { timestamps: Some(ts), ..TcpOptions::default() };
         }
         if is_usual_syn(options) {
-            t.mss = Some(be16(options, 2)).filter(|mss| *mss != 0);
-            t.sack_permitted = true;
-            t.timestamps = Some((be32(options, 8), be32(options, 12)));
-            t.window_scale = Some(options[19]);
-            return t;
+            return TcpOptions {
+                mss: Some(be16(options, 2)).filter(|mss| *mss != 0),
+                sack_permitted: true,
+                timestamps: Some((be32(options, 8), be32(options, 12))),
+                window_scale: Some(options[19]),
+                ..TcpOptions::default()
+            };
         }
+        let mut t = TcpOptions::default();
         t.read(options);
         t
     }

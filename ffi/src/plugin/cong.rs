@@ -402,6 +402,7 @@ impl CongAlgo for Algo {
             | bit(t.in_ack_event.is_some(), ca_slot::IN_ACK_EVENT)
             | bit(t.pkts_acked.is_some(), ca_slot::PKTS_ACKED)
             | bit(t.min_tso_segs.is_some(), ca_slot::MIN_TSO_SEGS)
+            | bit(t.sndbuf_expand.is_some(), ca_slot::SNDBUF_EXPAND)
     }
 
     fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32 {

@@ -312,3 +312,29 @@ fn with_ipv6_off_no_address_of_it_is_here_and_nothing_of_it_comes_or_goes() {
     }
     assert_eq!(b.stack.mib.get(Mib::Ip6InDiscards), 1);
 }
+
+/// What is remembered by a few bits is not taken for another of the same bits.
+#[test]
+fn each_of_many_destinations_has_a_route_of_its_own() {
+    let (b, second) = two_links();
+    let asked: Vec<_> = (1..40)
+        .map(|n| ip(&format!("10.1.0.{n}")))
+        .flat_map(|dst| {
+            [(None, 0), (Some(ip("10.0.0.1")), 0), (Some(ip("10.1.0.1")), 0), (None, second.ifindex)]
+                .map(|(src, oif)| (dst, src, oif))
+        })
+        .collect();
+    let own = |(dst, src, oif): (IpAddr, Option<IpAddr>, u32)| {
+        let found = lookup(&b.stack, dst, src, oif).unwrap();
+        assert_eq!(
+            (found.is_between(src.unwrap_or(ip("10.1.0.1")), dst), found.generation),
+            (true, b.stack.rt_genid())
+        );
+        Arc::as_ptr(&found)
+    };
+    let first: Vec<_> = asked.iter().map(|a| own(*a)).collect();
+    let again: Vec<_> = asked.iter().rev().map(|a| own(*a)).collect();
+    assert!(first.iter().eq(again.iter().rev()), "each is the one that was found first");
+    b.stack.rt_genid_bump();
+    asked.iter().for_each(|a| assert_eq!(own(*a), own(*a)));
+}

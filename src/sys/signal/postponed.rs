@@ -189,6 +189,8 @@ impl<'a> Asleep<'a> {
     pub(crate) fn new(word: &'a AtomicU32, eventfd: Option<RawFd>) -> Asleep<'a> {
         let call = &here().call;
         call.wakes.set(eventfd.map_or(0, |fd| fd + 1));
+        // A handler that finds the word finds the descriptor of this sleep with it.
+        compiler_fence(Ordering::SeqCst);
         call.word.set(word);
         compiler_fence(Ordering::SeqCst);
         Asleep { word }

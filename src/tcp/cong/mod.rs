@@ -237,8 +237,10 @@ pub mod ca_slot {
     pub const PKTS_ACKED: u32 = 8;
     /// `CongAlgo::min_tso_segs`.
     pub const MIN_TSO_SEGS: u32 = 16;
+    /// `CongAlgo::sndbuf_expand`.
+    pub const SNDBUF_EXPAND: u32 = 32;
     /// Each of them.
-    pub const ALL: u32 = 31;
+    pub const ALL: u32 = 63;
     const _: () = assert!(ALL <= u8::MAX as u32);
 }
 

@@ -8,7 +8,7 @@ fn plain() -> RouteMetrics {
 }
 
 fn known(cx: &Cx<'_>) -> Option<PathMetrics> {
-    cx.tp.net.metrics.with(PairHashes::new(&cx.stack.keys, HERE, THERE), route_of(cx), cx.now, |b| b.path)
+    cx.tp.net.metrics.with(&PairHashes::new(&cx.stack.keys, HERE, THERE), route_of(cx), cx.now, |b| b.path)
 }
 
 fn set_known(cx: &Cx<'_>, path: PathMetrics) {
@@ -34,7 +34,7 @@ fn a_bucket_forgets_the_oldest_and_the_table_does_not_grow_beyond_its_bound() {
     assert!(all().all(|len| len <= DEPTH + 1), "{:?}", all().max());
     assert!(all().sum::<usize>() > BUCKETS * DEPTH, "buckets are filled evenly");
     let end = Instant::from_nanos(u64::from(MANY));
-    let known = |n| metrics.with(pair(n), &plain(), end, |b| b.fastopen.mss);
+    let known = |n| metrics.with(&pair(n), &plain(), end, |b| b.fastopen.mss);
     assert_eq!(known(MANY - 1), Some((MANY - 1) as u16), "the last is remembered");
     assert_eq!((0..100).filter(|n| known(*n).is_some()).count(), 0, "the first are forgotten");
     metrics.clear();

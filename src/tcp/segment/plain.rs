@@ -1,38 +1,57 @@
 //! The short way of most segments to an end in this same stack: data that fits one segment, a FIN, or an
-//! acknowledgement, over IPv4 and without options but timestamps. It does what [`send`](super::send) does then; both
-//! headers are written in one go. A test plays both. Above: `segment`. Below: `device::netdev`.
+//! acknowledgement, over IPv4 and without options but timestamps; and a SYN, or a listener's SYN-ACK, with the options
+//! of most. It does what [`send`](super::send) does then, or `rcv::send_reply_by`; both headers are written in one go. A
+//! test plays both. Above: `segment`, `synack`. Below: `device::netdev`.
 
 use super::{event_data_sent, has_more_options, ts_at};
 use crate::base::error::{Error, Result};
 use crate::base::ways::Way;
-use crate::counters::Mib;
+use crate::counters::{Here, Mib};
 use crate::device::netdev::NetXmit;
 use crate::ip::output::default_ttl;
-use crate::sock::dst::DstKind;
+use crate::sock::dst::{Dst, DstKind};
 use crate::sock::skb::{Csum, GsoType, L3, Looped, Skb, TcpCb};
-use crate::tcp::output::{ACK, FIN, PSH};
+use crate::stack::Stack;
+use crate::tcp::output::{ACK, FIN, PSH, SYN};
+use crate::tcp::sock_ops::cb;
 use crate::tcp::tcb::Cx;
 use crate::tcp::{delack, ecn, prr, window};
 use crate::wire::checksum::{self, pseudo_header_v4};
-use crate::wire::seq::SeqNum;
+use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::CHECKSUM_OFFSET;
-use crate::wire::tcp_options::{NOP_NOP_TS, TIMESTAMP_ALIGNED_LEN};
+use crate::wire::tcp_options::{NOP_NOP_TS, SynOptions, TIMESTAMP_ALIGNED_LEN, USUAL_SYN_LEN};
 use crate::wire::{ip, proto, tcp};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-/// Bytes of both headers, with timestamps.
-const MOST: usize = ip::HEADER_LEN + tcp::HEADER_LEN + TIMESTAMP_ALIGNED_LEN;
+/// Bytes of both headers, without options.
+const HEADERS: usize = ip::HEADER_LEN + tcp::HEADER_LEN;
 
 /// Whether it is such a segment. `out`: without its headers.
 #[inline]
 pub(super) fn applies(cx: &Cx<'_>, out: &Skb) -> bool {
-    let (tp, sk) = (&*cx.tp, &*cx.sk);
-    let Some(dst) = &sk.dst else { return false };
     Way::Plain.is_open()
         && out.tcp.flags & !(PSH | FIN) == ACK
-        && out.tcp.gso_segs <= 1
-        && out.tx_stamp.is_none()
         && !has_more_options(cx)
+        && is_ordinary(cx, out, TIMESTAMP_ALIGNED_LEN)
+}
+
+/// Whether `syn`, which has no data, goes this way. Its options are to be those of most, too.
+#[inline]
+pub(super) fn applies_to_syn(cx: &Cx<'_>, syn: &Skb) -> bool {
+    Way::Syn.is_open()
+        && syn.tcp.flags == SYN
+        && cx.tp.auth.is_none()
+        && cx.tp.sock_ops_flags & cb::WRITE_HDR_OPT == 0
+        && is_ordinary(cx, syn, USUAL_SYN_LEN)
+}
+
+/// Whether nothing but its kind stands in the way. `options_len`: bytes of its options, at most.
+#[inline(always)]
+fn is_ordinary(cx: &Cx<'_>, out: &Skb, options_len: usize) -> bool {
+    let (tp, sk) = (&*cx.tp, &*cx.sk);
+    let Some(dst) = &sk.dst else { return false };
+    out.tcp.gso_segs <= 1
+        && out.tx_stamp.is_none()
         && !tp.urg_mode
         && !tp.departure_times
         && tp.ecn.is_off()
@@ -43,7 +62,74 @@ pub(super) fn applies(cx: &Cx<'_>, out: &Skb) -> bool {
         && super::dont_fragment(sk.pmtudisc, dst.mtu_locked)
         && dst.dev.loops_as_is()
         && dst.dev.takes_as_is(out)
-        && MOST + out.len() <= ip::MAX_DATAGRAM.min(dst.mtu as usize)
+        && HEADERS + options_len + out.len() <= ip::MAX_DATAGRAM.min(dst.mtu as usize)
+}
+
+/// What the headers say.
+pub(in crate::tcp) struct Headers {
+    pub src: Ipv4Addr,
+    pub to: Ipv4Addr,
+    pub ports: (u16, u16),
+    pub seq: SeqNum,
+    pub ack: SeqNum,
+    pub flags: u16,
+    pub window: RawWindow,
+    pub tos: u8,
+    pub ttl: u8,
+}
+
+/// Puts both headers in front, with `options_len` bytes of options that `options` writes, and notes for the receiver
+/// what they say; `end_seq`: as it will count. Returns the length of the packet. None: there is no room.
+#[inline(always)]
+fn put_headers(
+    out: &mut Skb,
+    h: &Headers,
+    end_seq: SeqNum,
+    options_len: usize,
+    options: impl FnOnce(&mut [u8]),
+) -> Option<u32> {
+    let Headers { src, to, ports: (sport, dport), seq, ack, flags, window, tos, ttl } = *h;
+    let header_len = tcp::HEADER_LEN + options_len;
+    let segment_len = (header_len + out.len()) as u32;
+    let len = ip::HEADER_LEN as u32 + segment_len;
+    let first = 0x4500 << 16 | u32::from(tos) << 16 | len;
+    let fragment = u32::from(ip::DF);
+    let ttl_word = u32::from(ttl) << 24 | u32::from(proto::TCP) << 16;
+    let (src32, to32) = (u32::from(src), u32::from(to));
+    let sum = [first, fragment, ttl_word, src32, to32].into_iter().fold(0, |sum, word| sum + u64::from(word));
+    let pseudo = u32::from(checksum::fold(pseudo_header_v4(src, to, proto::TCP, segment_len)));
+    let word = (header_len as u32 / 4) << 28 | u32::from(flags) << 16 | u32::from(window.0);
+    let ports = u32::from(sport) << 16 | u32::from(dport);
+    let pairs = [
+        pair(first, fragment),
+        pair(ttl_word | u32::from(!checksum::fold64(sum)), src32),
+        pair(to32, ports),
+        pair(seq.0, ack.0),
+        pair(word, pseudo << 16),
+    ];
+    let head = out.push_stale(ip::HEADER_LEN + header_len)?;
+    let (fixed, rest) = head.split_first_chunk_mut::<HEADERS>()?;
+    fixed.copy_from_slice(pairs.as_flattened());
+    options(rest);
+    out.csum = Csum::Partial { start: ip::HEADER_LEN as u16, offset: CHECKSUM_OFFSET as u16 };
+    out.looped = if Way::Known.is_open() { Looped::Segment } else { Looped::Headers };
+    (out.l3, out.nh_len) = (L3::V4, ip::HEADER_LEN as u16);
+    // What its receiver reads in the header.
+    out.tcp = TcpCb { seq, end_seq, ack_seq: ack, flag_word: word, flags, ip_dsfield: tos, ttl, ..TcpCb::default() };
+    (out.gso_size, out.gso_type) = (0, GsoType::None);
+    Some(len)
+}
+
+/// Two words of a header. By pairs: the compiler turns single words by vectors, which costs more.
+#[inline(always)]
+fn pair(a: u32, b: u32) -> [u8; 8] {
+    (u64::from(a) << 32 | u64::from(b)).to_be_bytes()
+}
+
+/// The TTL of an owned sock's packets.
+#[inline]
+fn ttl_of(cx: &Cx<'_>, dst: &Dst) -> u8 {
+    if cx.sk.ttl > 0 { cx.sk.ttl.min(255) as u8 } else { default_ttl(cx.stack, dst, true) }
 }
 
 /// Sends it; `ack`: what it acknowledges.
@@ -58,45 +144,17 @@ pub(super) fn send(cx: &mut Cx<'_>, mut out: Skb, ack: u32) -> Result<()> {
     let Some(dst) = &cx.sk.dst else { return Err(Error::HostUnreach) };
     let sk = &*cx.sk;
 
-    let header_len = if stamps { tcp::HEADER_LEN + TIMESTAMP_ALIGNED_LEN } else { tcp::HEADER_LEN };
-    let segment_len = (header_len + payload) as u32;
-    let len = ip::HEADER_LEN as u32 + segment_len;
-    let ttl = if sk.ttl > 0 { sk.ttl.min(255) as u8 } else { default_ttl(cx.stack, dst, true) };
-    let tos = ecn::with_codepoint(sk.tos, 0);
-    let first = 0x4500 << 16 | u32::from(tos) << 16 | len;
-    let fragment = u32::from(ip::DF);
-    let ttl_word = u32::from(ttl) << 24 | u32::from(proto::TCP) << 16;
-    let (src32, to32) = (u32::from(src), u32::from(to));
-    let sum = [first, fragment, ttl_word, src32, to32].into_iter().fold(0, |sum, word| sum + u64::from(word));
-    let pseudo = u32::from(checksum::fold(pseudo_header_v4(src, to, proto::TCP, segment_len)));
-    let word = (header_len as u32 / 4) << 28 | u32::from(flags) << 16 | u32::from(window.0);
-    let ports = u32::from(sk.sport) << 16 | u32::from(sk.dport);
-    // By pairs: the compiler turns single words by vectors, which costs more.
-    let pair = |a: u32, b: u32| (u64::from(a) << 32 | u64::from(b)).to_be_bytes();
-    let pairs = [
-        pair(first, fragment),
-        pair(ttl_word | u32::from(!checksum::fold64(sum)), src32),
-        pair(to32, ports),
-        pair(seq.0, ack),
-        pair(word, pseudo << 16),
-    ];
-    let Some(head) = out.push_stale(ip::HEADER_LEN + header_len) else { return Err(Error::NoBufs) };
-    let Some((fixed, options)) = head.split_first_chunk_mut::<{ ip::HEADER_LEN + tcp::HEADER_LEN }>() else {
-        return Err(Error::NoBufs);
-    };
-    fixed.copy_from_slice(pairs.as_flattened());
-    if let Some((stamp, echo)) = options.split_first_chunk_mut::<8>() {
-        *stamp = pair(NOP_NOP_TS, ts_at(cx, mstamp));
-        echo.copy_from_slice(&cx.tp.rx_opt.ts_recent.to_be_bytes());
-    }
-    out.csum = Csum::Partial { start: ip::HEADER_LEN as u16, offset: CHECKSUM_OFFSET as u16 };
-    out.looped = if Way::Known.is_open() { Looped::Segment } else { Looped::Headers };
-    (out.l3, out.nh_len) = (L3::V4, ip::HEADER_LEN as u16);
-    // What its receiver reads in the header.
+    let (ttl, tos) = (ttl_of(cx, dst), ecn::with_codepoint(sk.tos, 0));
+    let h = Headers { src, to, ports: (sk.sport, sk.dport), seq, ack: SeqNum(ack), flags, window, tos, ttl };
     debug_assert_eq!(end_seq, seq + (payload as u32 + u32::from(flags & FIN != 0)), "as its receiver would count");
-    let (ack_seq, ip_dsfield) = (SeqNum(ack), tos);
-    out.tcp = TcpCb { seq, end_seq, ack_seq, flag_word: word, flags, ip_dsfield, ttl, ..TcpCb::default() };
-    (out.gso_size, out.gso_type) = (0, GsoType::None);
+    let write = |options: &mut [u8]| {
+        if let Some((stamp, echo)) = options.split_first_chunk_mut::<8>() {
+            *stamp = pair(NOP_NOP_TS, ts_at(cx, mstamp));
+            echo.copy_from_slice(&cx.tp.rx_opt.ts_recent.to_be_bytes());
+        }
+    };
+    let options_len = if stamps { TIMESTAMP_ALIGNED_LEN } else { 0 };
+    let Some(len) = put_headers(&mut out, &h, end_seq, options_len, write) else { return Err(Error::NoBufs) };
     (out.hash, out.mark, out.priority) = (cx.tp.txhash, sk.mark, sk.priority);
 
     if ack == cx.tp.rcv_nxt.0 {
@@ -107,6 +165,32 @@ pub(super) fn send(cx: &mut Cx<'_>, mut out: Skb, ack: u32) -> Result<()> {
         cx.tp.data_segs_out = cx.tp.data_segs_out.wrapping_add(1);
         cx.tp.bytes_sent += payload as u64;
     }
+    let charged = payload > 0 || flags & FIN != 0;
+    leave(cx, out, (seq, end_seq), len, charged)
+}
+
+/// Sends a SYN that `syn` is of, with the options `bytes`.
+pub(super) fn send_syn(cx: &mut Cx<'_>, syn: &TcpCb, bytes: [u8; USUAL_SYN_LEN]) -> Result<()> {
+    Way::Syn.taken();
+    let TcpCb { seq, end_seq, flags, .. } = *syn;
+    debug_assert!(flags == SYN && end_seq == seq + 1, "without data, and not asking for ECN");
+    let mut out = Skb::new();
+    let (IpAddr::V4(src), IpAddr::V4(to)) = (cx.sk.saddr, cx.sk.daddr) else { return Err(Error::AfNoSupport) };
+    let Some(dst) = &cx.sk.dst else { return Err(Error::HostUnreach) };
+    let sk = &*cx.sk;
+    // The window of a SYN is never scaled, and the codepoint is the sock's own.
+    let window = RawWindow::from_bytes(cx.tp.rcv_wnd, WindowShift::NONE);
+    let (ttl, tos, ports) = (ttl_of(cx, dst), sk.tos, (sk.sport, sk.dport));
+    let h = Headers { src, to, ports, seq, ack: SeqNum(0), flags, window, tos, ttl };
+    let put = put_headers(&mut out, &h, end_seq, USUAL_SYN_LEN, |options| options.copy_from_slice(&bytes));
+    let Some(len) = put else { return Err(Error::NoBufs) };
+    (out.hash, out.mark, out.priority) = (cx.tp.txhash, sk.mark, sk.priority);
+    leave(cx, out, (seq, end_seq), len, true)
+}
+
+/// Hands a packet of `len` bytes to the device, and counts it.
+#[inline(always)]
+fn leave(cx: &mut Cx<'_>, out: Skb, (seq, end_seq): (SeqNum, SeqNum), len: u32, charged: bool) -> Result<()> {
     let mib = cx.stack.mib.here();
     if end_seq.after(cx.tp.snd_nxt) || seq == end_seq {
         mib.inc(Mib::TcpOutSegs);
@@ -114,16 +198,51 @@ pub(super) fn send(cx: &mut Cx<'_>, mut out: Skb, ack: u32) -> Result<()> {
     cx.tp.segs_out = cx.tp.segs_out.wrapping_add(1);
     // What loops has no neighbour to be confirmed.
     cx.tp.dst_pending_confirm = false;
-    mib.inc(Mib::IpOutRequests);
-    mib.add(Mib::IpExtOutOctets, u64::from(len));
-    mib.inc(Mib::IpOutTransmits);
+    count_out(mib, len);
     let Some(dst) = &cx.sk.dst else { return Err(Error::HostUnreach) };
-    let charged = payload > 0 || flags & FIN != 0;
     let sent = dst.dev.xmit_looped(cx.stack, cx.now, out, charged.then_some(cx.sock));
     if !matches!(sent, Ok(NetXmit::Success)) {
         refused(cx, &sent);
     }
     sent.map(drop)
+}
+
+/// IP's counters of a packet that leaves.
+#[inline(always)]
+fn count_out(mib: Here<'_>, len: u32) {
+    mib.inc(Mib::IpOutRequests);
+    mib.add(Mib::IpExtOutOctets, u64::from(len));
+    mib.inc(Mib::IpOutTransmits);
+}
+
+/// Sends a listener's SYN-ACK by a route, if it is such a segment. Some: whether it was sent.
+pub(in crate::tcp) fn send_synack(
+    stack: &Stack,
+    dst: &Dst,
+    h: &Headers,
+    options: &SynOptions,
+    txhash: u32,
+) -> Option<bool> {
+    if dst.kind != DstKind::Local || !dst.check(stack) || !dst.dev.loops_as_is() {
+        return None;
+    }
+    let bytes = options.usual()?;
+    let mut skb = Skb::new();
+    if !dst.dev.takes_as_is(&skb) || HEADERS + USUAL_SYN_LEN > dst.mtu as usize {
+        return None;
+    }
+    Way::Syn.taken();
+    let put = put_headers(&mut skb, h, h.seq + 1, USUAL_SYN_LEN, |options| options.copy_from_slice(&bytes));
+    let Some(len) = put else { return Some(false) };
+    skb.hash = txhash;
+    let mib = stack.mib.here();
+    mib.inc(Mib::TcpOutSegs);
+    count_out(mib, len);
+    let sent = dst.dev.xmit_looped(stack, stack.now(), skb, None);
+    if sent.is_err() {
+        mib.inc(Mib::IpOutDiscards);
+    }
+    Some(sent.is_ok())
 }
 
 #[cold]

@@ -403,7 +403,7 @@ impl Bbr {
 
 impl CongAlgo for Bbr {
     fn slots(&self) -> u32 {
-        ca_slot::CONG_CONTROL | ca_slot::CWND_EVENT | ca_slot::MIN_TSO_SEGS
+        ca_slot::CONG_CONTROL | ca_slot::CWND_EVENT | ca_slot::MIN_TSO_SEGS | ca_slot::SNDBUF_EXPAND
     }
 
     fn has_cong_control(&self) -> bool {
