@@ -11,6 +11,7 @@ use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use usersock::internal::sys::fork::PerProcess;
 use usersock::internal::sys::lock::Mutex;
+use usersock::internal::sys::signal::postponed::outside;
 use usersock_ffi::boundary::{errno, set_errno};
 use usersock_ffi::fdtable::{self, Desc};
 use usersock_ffi::stdio::usk_fdopen;
@@ -39,7 +40,8 @@ interpose! {
 
     /// fclose(3).
     fn fclose(file: File) -> c_int,
-    ours any() => real::fclose(forgotten(file)), else early(c"fclose", |f| of_file(f)(file));
+    // What it flushes are calls of their own, with handlers at their ends.
+    ours any() => outside(|| real::fclose(forgotten(file))), else early(c"fclose", |f| of_file(f)(file));
 }
 
 unsafe extern "C" {
@@ -73,7 +75,7 @@ fn variable(fd: usize) -> *mut File {
 pub(crate) fn flush(fd: c_int, to: c_int) {
     if (1..=2).contains(&to) && ours(fd) {
         // SAFETY: a stream of the program's.
-        unsafe { libc::fflush(*variable(to as usize)) };
+        outside(|| unsafe { libc::fflush(*variable(to as usize)) });
     }
 }
 
@@ -108,7 +110,7 @@ pub(crate) fn follow(fd: c_int) -> c_int {
         _ if !kept.is_null() => {
             // As with one stream: what is in its buffer goes to the new descriptor.
             // SAFETY: our stream, which is not closed while it is the program's.
-            unsafe { libc::fflush(standard.ours.load(Ordering::Acquire)) };
+            outside(|| unsafe { libc::fflush(standard.ours.load(Ordering::Acquire)) });
             // SAFETY: as above.
             unsafe { *variable = kept };
             standard.kept.store(std::ptr::null_mut(), Ordering::Release);
