@@ -64,7 +64,7 @@ pub(crate) mod testing {
     use std::cell::Cell;
 
     /// All of them.
-    pub(crate) const ALL: [Way; 15] = [
+    pub(crate) const ALL: [Way; 16] = [
         Way::Send,
         Way::Recv,
         Way::Ack,
