@@ -100,7 +100,8 @@ impl Dst {
         if self.is_between(saddr, daddr) { self.pair } else { PairHashes::new(keys, saddr, daddr) }
     }
 
-    /// The [`Keys::port_offset`] of a connection by this route, without the bits that the choice of a port does not use.
+    /// The [`Keys::port_offset`] of a connection by this route, without the bits that the choice of a port does not
+    /// use.
     pub(crate) fn port_offset(&self, keys: &Keys, saddr: IpAddr, daddr: IpAddr, dport: u16) -> u64 {
         let last = self.last_port.0.load(Ordering::Relaxed);
         let known = dport != 0 && self.is_between(saddr, daddr);

@@ -1,7 +1,13 @@
 //! Each short way beside the general one: the same calls and segments on two stacks in virtual time, of which one has
 //! short ways closed ([`Way`]). After each step all that a program, a peer or a counter can see must be the same. A
-//! failure names the ways that differ when they alone are closed. In `acts`: what is done with a connection; in
-//! `openings`: how connections begin and end; in `endings`: their last segments; in `syns`: which SYNs go a short way.
+//! failure names the ways that differ when they alone are closed.
+//!
+//! | file | what |
+//! |---|---|
+//! | `acts` | what is done with a connection |
+//! | `openings` | how connections begin and end |
+//! | `endings` | their last segments |
+//! | `syns` | which SYNs go a short way |
 
 mod acts;
 mod endings;

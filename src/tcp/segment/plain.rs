@@ -1,7 +1,7 @@
 //! The short way of most segments to an end in this same stack: data that fits one segment, a FIN, or an
 //! acknowledgement, over IPv4 and without options but timestamps; and a SYN, or a listener's SYN-ACK, with the options
-//! of most. It does what [`send`](super::send) does then, or `rcv::send_reply_by`; both headers are written in one go. A
-//! test plays both. Above: `segment`, `synack`. Below: `device::netdev`.
+//! of most. It does what [`send`](super::send) does then, or `rcv::send_reply_by`; both headers are written in one go.
+//! A test plays both. Above: `segment`, `synack`. Below: `device::netdev`.
 
 use super::{event_data_sent, has_more_options, ts_at};
 use crate::base::error::{Error, Result};

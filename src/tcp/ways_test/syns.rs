@@ -73,18 +73,20 @@ fn a_syn_and_its_answer_go_the_short_way_unless_something_is_special_about_them(
         }
     }
     type SetUp = fn(&Ends);
-    let cases: [(&str, SetUp, u32); 11] = [
+    let cases: [(&str, SetUp, u32); 12] = [
         ("nothing", |_| {}, 2),
         ("a TOS", |e| option(&e.client, libc::SOL_IP, libc::IP_TOS, 8), 2),
         ("no timestamps", |e| sysctl(e, "net.ipv4.tcp_timestamps", "0"), 0),
         ("no SACK", |e| sysctl(e, "net.ipv4.tcp_sack", "0"), 0),
         // The SYN-ACK's header says more, and nothing else is special about it.
         ("ECN", |e| sysctl(e, "net.ipv4.tcp_ecn", "1"), 1),
+        // There the SYN-ACK has an option of it.
+        ("accurate ECN", |e| sysctl(e, "net.ipv4.tcp_ecn", "3"), 0),
         ("keys", keys, 0),
         ("a hook of the client's", |e| tcb(&e.client, |tp| tp.sock_ops_flags |= cb::WRITE_HDR_OPT), 1),
         ("a hook of the listener's", |e| tcb(&e.listener, |tp| tp.sock_ops_flags |= cb::WRITE_HDR_OPT), 1),
         ("the SYN is kept", |e| option(&e.listener, libc::IPPROTO_TCP, opt::SAVE_SYN, 1), 1),
-        // The answer has them, too.
+        // The answer has room for them, too.
         (
             "options of IP",
             |e| e.client.setsockopt(libc::SOL_IP, libc::IP_OPTIONS, &[7, 7, 4, 0, 0, 0, 0, 0]).unwrap(),
