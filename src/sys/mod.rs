@@ -13,7 +13,7 @@
 //! | `futex`, `lock`, `thread` | waiting on a word; mutexes; per-thread settings |
 //! | `group` | the groups of this process |
 //! | `mem` | advice about memory |
-//! | `near` | thread-locals that each packet uses |
+//! | `near`, `in_call` | thread-locals that each packet uses; of those, what a handler of signals looks at |
 //! | `netdev` | opening TUN devices and raw sockets |
 //! | `numbers` | a set of descriptor numbers without a lock |
 //! | `once_box`, `one_of` | a box that is made on first use; two pointers in one word |
@@ -28,6 +28,7 @@ pub(crate) mod fd;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod group;
+mod in_call;
 pub(crate) mod kept;
 pub(crate) mod lock;
 pub(crate) mod mem;

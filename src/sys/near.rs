@@ -33,7 +33,7 @@ pub(crate) struct Block {
     /// 1: more than one.
     pub(crate) raised: Cell<usize>,
     /// What handlers of signals look at, which interrupt it.
-    pub(super) call: super::signal::InCall,
+    pub(super) call: super::in_call::InCall,
     /// The address of each value that the thread has used; null: not used yet, or destroyed.
     values: [Cell<*const ()>; VALUES],
 }
@@ -198,7 +198,7 @@ mod place {
                 number: Cell::new(0),
                 softirq: Cell::new(0),
                 raised: Cell::new(0),
-                call: crate::sys::signal::InCall::new(),
+                call: crate::sys::in_call::InCall::new(),
                 values: [const { Cell::new(std::ptr::null()) }; VALUES],
             }
         };

@@ -7,8 +7,6 @@
 
 pub mod postponed;
 
-pub(crate) use postponed::InCall;
-
 use super::fd::Fd;
 use super::near::here;
 use super::raw::syscall;

@@ -1,7 +1,12 @@
-//! Input: every segment of a connection, in the order of RFC 9293 §3.10.7: sequence, RST, SYN, ACK, URG, text, FIN;
-//! before them header prediction, the fast path, in `predict`, what makes a child, in `third`, and what ends a
-//! connection, in `closing`. Above: `rcv`, which found the sock. Below: `ack`, `reassembly`, `challenge`, `urgent`,
+//! Input: every segment of a connection, in the order of RFC 9293 §3.10.7: sequence, RST, SYN, ACK, URG, text, FIN; and
+//! before that the short ways. Above: `rcv`, which found the sock. Below: `ack`, `reassembly`, `challenge`, `urgent`,
 //! `synsent`. RFC 7323 §5 (PAWS), RFC 5961. Linux: tcp_rcv_established, tcp_rcv_state_process.
+//!
+//! | file | what |
+//! |---|---|
+//! | `predict` | header prediction, the fast path |
+//! | `third` | what makes a child |
+//! | `closing` | what ends a connection |
 
 mod closing;
 mod predict;

@@ -7,39 +7,10 @@
 use super::{ALL, FAULTS, Set, change_mask, handled, note_handler, sleep_mask};
 use crate::sys::near::here;
 use crate::sys::raw::syscall;
-use std::cell::Cell;
 use std::ffi::c_void;
 use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering, compiler_fence};
-
-/// What a handler finds of the call that it interrupts; of the thread's `Block`. All zero at first.
-pub(crate) struct InCall {
-    /// How many calls the thread is in, one within the other.
-    depth: Cell<u32>,
-    /// The descriptor that ends its sleep, plus one; 0: the word does.
-    wakes: Cell<i32>,
-    /// The word that it sleeps by; null: it is awake.
-    word: Cell<*const AtomicU32>,
-    /// The thread's own mask, from the first signal on.
-    own: Cell<Set>,
-    /// The mask of the sleep that the signal ended, where the thread's own blocks it; else the thread's own.
-    window: Cell<Set>,
-}
-
-impl InCall {
-    /// Of a thread that has made no call; where the block is no `thread_local!` its memory is zero at first.
-    #[cfg_attr(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu", not(miri)), allow(dead_code))]
-    pub(crate) const fn new() -> InCall {
-        InCall {
-            depth: Cell::new(0),
-            wakes: Cell::new(0),
-            word: Cell::new(ptr::null()),
-            own: Cell::new(0),
-            window: Cell::new(0),
-        }
-    }
-}
 
 /// The bit of a word that a thread sleeps by which says that a signal came.
 pub(crate) const SIGNALLED: u32 = 1 << 31;

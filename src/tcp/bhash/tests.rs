@@ -96,7 +96,9 @@ fn a_sock_that_begins_to_listen_does_not_conflict_with_itself() {
 proptest! {
     /// Beside a plain list of holders, for three ports of one shard and some kinds.
     #[test]
-    fn the_table_is_as_a_list_of_holders(steps in prop::collection::vec((0u8..6, 0u8..3, 0u8..12, any::<u8>()), 1..200)) {
+    fn the_table_is_as_a_list_of_holders(
+        steps in prop::collection::vec((0u8..6, 0u8..3, 0u8..12, any::<u8>()), 1..200),
+    ) {
         let t = BindTable::default();
         let mut model: Vec<(Bound, Holder)> = Vec::new();
         for (what, port, kind, which) in steps {
