@@ -129,6 +129,7 @@ fn setting(l: &Listing) -> String {
         Support::Live => "live",
         Support::Planned => "planned",
         Support::Legacy => "legacy",
+        Support::Moot => "moot",
     };
     let o = Object::new().text("name", &l.name).text("value", &l.value).text("default", &l.default);
     o.text("support", support).plain("read_only", l.mode == Mode::Ro).text("help", &l.help).end()
