@@ -70,6 +70,9 @@ pub enum Support {
     Planned,
     /// Linux keeps the name but ignores the value, always or on a host such as this stack, and so does this stack.
     Legacy,
+    /// It has an effect on Linux, but nothing here that it could change: any value can be set, and the description says
+    /// why none makes a difference.
+    Moot,
 }
 
 /// Who may write.

@@ -74,6 +74,44 @@ runs!(kernel_oracle_jumps, super::run_on_kernel, super::Sanitizer::None, [jumps]
 // Those with reads and polls. poll_select has sets beyond FD_SETSIZE, which the checks refuse.
 preload!(preload_checked, Checked, [bulk, echo, errno_io, mmsg, positioned, queue_sizes, timeouts, udp, urgent]);
 
+// Those of which nothing is among the differences of docs/server.md.
+runs!(
+    #[cfg(has_usersock)]
+    server,
+    crate::harness::server::run_on_server,
+    (),
+    [
+        accept4,
+        any_descriptor,
+        bulk,
+        cancel,
+        descriptor_limit,
+        dup_share,
+        echo,
+        epoll_nested,
+        extension_headers,
+        fdopen,
+        iovec,
+        many_connections,
+        md5sig,
+        migrate_req,
+        names,
+        options_ip6,
+        poll_select,
+        posix_events,
+        posix_server,
+        raw,
+        reuse,
+        signal_masks,
+        small_stack,
+        source_filters,
+        stream_calls,
+        stream_names,
+        threads_share,
+        udp
+    ]
+);
+
 plain_cases! {
     cancel,
     restart,
@@ -133,6 +171,8 @@ cases! {
     socket_filter,
     sockopt,
     source_filters,
+    stream_calls,
+    stream_names,
     tcp_ao,
     tcp_info,
     threads_share,

@@ -10,7 +10,7 @@
 //! | `join` | entering an instance's namespaces |
 //! | `keeper` | the second process, and how it becomes the third |
 //! | `namespace` | user, network and mount namespaces, the device in them |
-//! | `netlink` | rtnetlink messages, and sock_diag's of listeners |
+//! | `netlink` | rtnetlink messages |
 //! | `outside` | the way out of the namespace, by pasta |
 //! | `server` | the stack server |
 //! | `strict` | the seccomp filter |

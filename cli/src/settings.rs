@@ -90,6 +90,7 @@ impl Shown<'_> {
         let support = match text("support") {
             "planned" => Support::Planned,
             "legacy" => Support::Legacy,
+            "moot" => Support::Moot,
             _ => Support::Live,
         };
         let (name, value, default, help) = (text("name"), text("value"), text("default"), text("help"));
@@ -118,6 +119,7 @@ fn print(out: &mut impl Write, l: &Shown<'_>, describe: bool) -> io::Result<()> 
             Support::Live => "",
             Support::Planned => "; not implemented yet, takes its default alone",
             Support::Legacy => "; without effect, as on Linux",
+            Support::Moot => "; without effect here",
         };
         let mode = if l.read_only { "; read-only" } else { "" };
         writeln!(out, "    {} Default: {}{state}{mode}.", l.help, l.default)?;

@@ -9,6 +9,9 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// struct __user_cap_header_struct's version with 64 bits of capabilities.
 const LINUX_CAPABILITY_VERSION_3: u32 = 0x2008_0522;
@@ -144,11 +147,51 @@ pub(crate) fn signal_thread(tid: Pid, signal: Signal) {
     unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid.as_raw(), signal as i32) };
 }
 
+/// SIGCHLD and SIGPIPE were ignored when this process was executed.
+static CHILD_IGNORED: AtomicBool = AtomicBool::new(false);
+static PIPE_IGNORED: AtomicBool = AtomicBool::new(false);
+
+/// Looks at SIGPIPE before Rust's runtime ignores it, which is before `main`.
+#[used]
+// SAFETY: the C library calls what stands in this section once, in the only thread, before `main`.
+#[unsafe(link_section = ".init_array")]
+static LOOK: extern "C" fn() = {
+    extern "C" fn look() {
+        // SAFETY: an all-zero sigaction is valid; the call writes one, and sets nothing.
+        let handler = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(libc::SIGPIPE, std::ptr::null(), &raw mut action);
+            action.sa_sigaction
+        };
+        PIPE_IGNORED.store(handler == libc::SIG_IGN, Ordering::Relaxed);
+    }
+    look
+};
+
 /// Ends of children are told, even to a process that was started with SIGCHLD ignored: wait(2) would find none.
 pub(crate) fn hear_of_children() {
     let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     // SAFETY: no handler is installed.
-    let _ = unsafe { sigaction(Signal::SIGCHLD, &action) };
+    let before = unsafe { sigaction(Signal::SIGCHLD, &action) };
+    let ignored = before.is_ok_and(|before| before.handler() == SigHandler::SigIgn);
+    CHILD_IGNORED.store(ignored, Ordering::Relaxed);
+}
+
+/// The program that is executed finds the signals ignored that its caller ignored, as execve(2) has it: not SIGCHLD and
+/// SIGPIPE as they are in this process.
+pub(crate) fn with_the_callers_signals(command: &mut Command) {
+    let ignore = |ignored: &AtomicBool, signal| {
+        let handler = if ignored.load(Ordering::Relaxed) { SigHandler::SigIgn } else { SigHandler::SigDfl };
+        // SAFETY: no handler is installed.
+        unsafe { sigaction(signal, &SigAction::new(handler, SaFlags::empty(), SigSet::empty())) }
+    };
+    let ignore_all = move || {
+        ignore(&CHILD_IGNORED, Signal::SIGCHLD)?;
+        ignore(&PIPE_IGNORED, Signal::SIGPIPE)?;
+        Ok(())
+    };
+    // SAFETY: two system calls, which a child of fork may make, and nothing that allocates or locks.
+    unsafe { command.pre_exec(ignore_all) };
 }
 
 /// Has a signal handled by a function that does nothing: with or without SA_RESTART.

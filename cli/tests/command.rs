@@ -166,7 +166,7 @@ fn bad_input_is_one_line_that_names_it_and_status_2() {
         (&["check-config", "pcap=/no/such/folder/a.pcap"], "pcap=/no/such/folder/a.pcap: cannot be written: No such"),
         (&["check-config", "plugin=/no/such.so"], "plugin=/no/such.so: no such file"),
         (&["protocols", "--config", "addr=10.0.0.2/8,addr=10.0.0.2/8"], "addr=10.0.0.2/8: given twice"),
-        (&["protocols", "--config", "sysctl.net.ipv4.tcp_early_demux=2"], "not there yet: it takes its default, 0"),
+        (&["protocols", "--config", "sysctl.net.ipv4.tcp_early_demux=256"], "0 to 255"),
         (&["connect", "10.0.0.1"], "10.0.0.1"),
         (&["connect", "localhost"], "there is no port"),
         (&["listen", "localhost:http"], "the port is a number"),

@@ -402,6 +402,39 @@ fn when_the_keeper_is_killed_only_processes_of_the_instance_die() {
     }
 }
 
+/// A shell that ignores SIGCHLD, SIGPIPE or SIGHUP starts programs that ignore them, with usersock between or not.
+#[test]
+fn signals_that_the_caller_ignores_stay_ignored() {
+    let name = "ignored";
+    if !possible(name) {
+        return;
+    }
+    let show = ["grep", "^SigIgn", "/proc/self/status"];
+    for user in users() {
+        let mut holder = command(user, name);
+        let held = ["run", "--in-process", "--instance", "held", "--", "cat"];
+        let mut holder = holder.args(held).stdin(Stdio::piped()).spawn().unwrap();
+        until("no instance", || text(&usersock(user, name, &["ps"]).stdout).contains("held"));
+        for ignored in ["CHLD", "PIPE", "CHLD,PIPE,HUP", ""] {
+            let said = |before: &[&str]| {
+                let mut c = program(user, name, "env".as_ref());
+                let how = if ignored.is_empty() { "--default-signal" } else { "--ignore-signal" };
+                let signals = if ignored.is_empty() { "CHLD,PIPE,HUP" } else { ignored };
+                let out = c.arg(format!("{how}={signals}")).args(before).args(show).output().unwrap();
+                assert!(out.status.success(), "{before:?}: {}", text(&out.stderr));
+                text(&out.stdout)
+            };
+            let plain = said(&[]);
+            for way in [&["run", "--in-process", "--"][..], &["run", "--"], &["exec", "held", "--"]] {
+                let way: Vec<&str> = ["usersock"].iter().chain(way).copied().collect();
+                assert_eq!(said(&way), plain, "{user:?}: {ignored}: {way:?}");
+            }
+        }
+        drop(holder.stdin.take());
+        assert!(holder.wait().unwrap().success());
+    }
+}
+
 /// Where no place for the instances is named they are in a directory of the run-time directory, which comes with the
 /// first and goes with the last, however many come and go at a time.
 #[test]
@@ -736,8 +769,48 @@ fn who_waits_for_a_connection_is_told_that_the_stack_server_was_killed() {
     }
     for user in users() {
         let out = usersock(user, name, &["run", "--", "python3", "-c", include_str!("run/server_killed.py")]);
-        // Who does not wait, and was told, waits by other calls then.
-        let said = "accept ENETDOWN ENETDOWN\npoll ENETDOWN ENETDOWN\nepoll ENETDOWN EAGAIN\n";
+        let said = "accept ENETDOWN ENETDOWN\npoll ENETDOWN ENETDOWN\nepoll ENETDOWN ENETDOWN\n".to_owned()
+            + &"crowd ENETDOWN ENETDOWN ENETDOWN ENETDOWN\n".repeat(3);
         assert_eq!(text(&out.stdout), said, "{user:?}: {}", text(&out.stderr));
+    }
+}
+
+/// A listener and a duplicate of it, which a child has, too; then the numbers of both processes and the descriptors.
+const SHARED: &str = r#"
+import os, socket
+a = socket.create_server(("10.0.0.2", 7000)); b = os.dup(a.fileno())
+r, w = os.pipe()
+child = os.fork()
+if not child: os.close(w); os.read(r, 1); os._exit(0)
+print(os.getpid(), child, a.fileno(), b, os.fstat(b).st_ino, flush=True)
+input()
+"#;
+
+#[test]
+fn ss_names_every_program_that_holds_a_socket_of_the_stack_server() {
+    let name = "holders";
+    if !possible(name) {
+        return;
+    }
+    for user in users() {
+        let mut c = command(user, name);
+        let run = c.args(["run", "--", "python3", "-c", SHARED]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut run = run.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(run.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [parent, child, a, b, inode] = words[..] else { panic!("{line:?}") };
+        let one = |pid: &str, fd: &str| format!("(\"python3\",pid={pid},fd={fd})");
+        let mut pids = [parent, child];
+        pids.sort_by_key(|pid| pid.parse::<u32>().unwrap());
+        let all: Vec<String> = pids.iter().flat_map(|pid| [one(pid, a), one(pid, b)]).collect();
+        let shown = text(&usersock(user, name, &["ss", "-tlnpeH"]).stdout);
+        assert!(shown.contains(&format!("users:({}) ", all.join(","))), "{user:?}: {line}{shown}");
+        assert!(shown.contains(&format!(" ino:{inode} ")), "{user:?}: {line}{shown}");
+        let json: serde_json::Value = serde_json::from_slice(&usersock(user, name, &["ss", "-tlj"]).stdout).unwrap();
+        assert_eq!(json[0]["users"].as_array().unwrap().len(), 4, "{json}");
+        assert_eq!(json[0]["inode"].to_string(), inode);
+        drop(run.stdin.take());
+        assert!(run.wait().unwrap().code().is_some());
     }
 }

@@ -454,8 +454,6 @@ unsafe fn recvmsg_one(
     if !hdr.msg_name.is_null() {
         // SAFETY: the caller vouches for the name and its length.
         unsafe { ptr::put_sockaddr(msg.name, hdr.msg_name.cast(), &mut hdr.msg_namelen) }?;
-    } else {
-        hdr.msg_namelen = 0;
     }
     let v6 = s.sock().family == AF_INET6;
     // SAFETY: the caller vouches for the control buffer.

@@ -49,6 +49,14 @@ fn slot<T>(number: usize, with: impl FnOnce(&Cell<usize>) -> T) -> Option<T> {
 /// The kernel knows MADV_POPULATE_*.
 static POPULATES: AtomicBool = AtomicBool::new(true);
 
+/// Pages that were looked at are remembered, in memory that is allocated for it.
+static REMEMBERS: AtomicBool = AtomicBool::new(true);
+
+/// From now on each look is a system call, and allocates nothing: for calls that signal handlers make.
+pub fn remember_nothing() {
+    REMEMBERS.store(false, Ordering::Relaxed);
+}
+
 /// Whether the range lies, wholly or in part, outside user space: such an address is refused before any other check
 /// (access_ok).
 pub fn foreign(at: usize, len: usize) -> bool {
@@ -124,6 +132,9 @@ fn look(from: usize, end: usize, write: bool) -> usize {
         }
         (from..end).find(|page| !populate(*page, page + 1, write)).unwrap_or(end)
     };
+    if !REMEMBERS.load(Ordering::Relaxed) {
+        return bad;
+    }
     // A thread that is ending has no cache any more.
     let _ = MEMORY.try_with(|memory| {
         // By way of the heap: a small stack has no room for them.

@@ -46,6 +46,19 @@ pub unsafe fn bytes_mut<'a>(buf: *mut c_void, len: usize) -> Result<&'a mut [u8]
     Ok(unsafe { std::slice::from_raw_parts_mut(buf.cast(), len) })
 }
 
+/// An option's value, as much of `len` bytes as can be read, but at least an int: what no option needs the kernel does
+/// not read. EFAULT.
+/// # Safety
+/// `value` is null or readable for `len` bytes while `'a` lasts, as far as `probe` says so.
+pub unsafe fn option_value<'a>(value: *const c_void, len: usize) -> Result<&'a [u8]> {
+    let there = probe::readable_bytes(value as usize, len);
+    if there < len.min(size_of::<i32>()) {
+        return Err(Error::Fault);
+    }
+    // SAFETY: readable for so many.
+    unsafe { bytes(value, there) }
+}
+
 /// A value behind a pointer.
 /// # Safety
 /// `p` is null or points to a `T` that lives for `'a`.

@@ -381,7 +381,8 @@ pub unsafe extern "C-unwind" fn usk_setsockopt(
             return Err(Error::Inval);
         }
         // SAFETY: the caller vouches for `value` and `len`.
-        let mut v = unsafe { ptr::bytes(value, len as usize) }?;
+        let mut v = unsafe { ptr::option_value(value, len as usize) }?;
+        let cut = v.len() < len as usize;
         let program = matches!(name, libc::SO_ATTACH_FILTER | libc::SO_ATTACH_REUSEPORT_CBPF);
         if level == libc::SOL_SOCKET && program {
             // SAFETY: the caller vouches for the program that the value points to.
@@ -393,8 +394,11 @@ pub unsafe extern "C-unwind" fn usk_setsockopt(
             unsafe { flowlabel::tell(value, len, label) };
             return Ok(0);
         }
-        s.setsockopt(level, name, v)?;
-        Ok(0)
+        match s.setsockopt(level, name, v) {
+            // It needs more of the value than can be read.
+            Err(Error::Inval) if cut => Err(Error::Fault),
+            r => r.map(|()| 0),
+        }
     })
 }
 

@@ -15,6 +15,7 @@
 //! | request | reply |
 //! |---|---|
 //! | `sockets` | a line each; with `tcp_info`, `cong_info` (TCP_CC_INFO), `hooks`, a plug-in's `columns`, if it has |
+//! | `inodes` | of a stack server, for each socket's `id` the `inode` of the descriptor that programs have |
 //! | `sockets ID` | only the one with this `id`, if it is still there |
 //! | `kill ID LOCAL PEER` | ends the socket with these values of `sockets` (`-` for no peer), as SOCK_DESTROY |
 //! | `counters` | `counters` by nstat's names, `drops` by reason, `history`: the counters that `mark` has kept |
@@ -91,6 +92,18 @@ static DESCRIPTORS: OnceLock<Descriptors> = OnceLock::new();
 /// Sets how the descriptors that name sockets are found. The C ABI calls it. Only the first call counts.
 pub fn set_descriptors(list: Descriptors) {
     DESCRIPTORS.get_or_init(|| list);
+}
+
+/// What programs in other processes have of this process's sockets: [`SockDiag::id`](crate::sock::diag::SockDiag::id)
+/// and the inode of the kernel's socket.
+pub type Inodes = Box<dyn Fn() -> Vec<(u64, u32)> + Send + Sync>;
+
+static INODES: OnceLock<Inodes> = OnceLock::new();
+
+/// Sets how they are found: the sockets are then those of other processes, not this one's. A stack server calls it.
+/// Only the first call counts.
+pub fn set_inodes(list: Inodes) {
+    INODES.get_or_init(|| list);
 }
 
 /// What the serving thread and the stack share.

@@ -53,6 +53,7 @@ pub(super) fn answer(line: &str, shared: &Shared, stack: &Weak<Stack>) -> Reply 
             Ok(id) => Ok(Box::new(sockets::lines(&stack, Some(id))) as Lines),
             Err(_) => refused(Error::Inval, format!("sockets {id}: not the number of a socket")),
         },
+        ("inodes", "") => Ok(Box::new(sockets::inodes()) as Lines),
         ("kill", which) => kill(&stack, which),
         ("counters", "") => Ok(counters(&stack, shared, false)),
         ("mark", "") => Ok(counters(&stack, shared, true)),
@@ -128,6 +129,7 @@ fn setting(l: &Listing) -> String {
         Support::Live => "live",
         Support::Planned => "planned",
         Support::Legacy => "legacy",
+        Support::Moot => "moot",
     };
     let o = Object::new().text("name", &l.name).text("value", &l.value).text("default", &l.default);
     o.text("support", support).plain("read_only", l.mode == Mode::Ro).text("help", &l.help).end()

@@ -2,7 +2,7 @@
 //! `tcp::diag`. What Linux's inet_diag returns, by the names of its structures.
 
 use super::json::Object;
-use super::{DESCRIPTORS, Descriptors};
+use super::{DESCRIPTORS, Descriptors, INODES};
 use crate::base::env::Duration;
 use crate::sock::diag::SockDiag;
 use crate::sock::state::State;
@@ -52,6 +52,8 @@ fn netid(d: &SockDiag) -> String {
 
 /// Who holds sockets in this process.
 struct Holders {
+    /// Nobody: programs in other processes do.
+    none: bool,
     program: String,
     fds: HashMap<u64, Vec<RawFd>>,
 }
@@ -64,7 +66,7 @@ impl Holders {
         }
         fds.values_mut().for_each(|list| list.sort_unstable());
         let program = std::fs::read_to_string("/proc/self/comm").unwrap_or_default();
-        Holders { program: program.trim_end().to_owned(), fds }
+        Holders { none: INODES.get().is_some(), program: program.trim_end().to_owned(), fds }
     }
 
     /// The holders of a sock that a program holds; without a descriptor, the process alone.
@@ -75,6 +77,12 @@ impl Holders {
             None => vec![process()],
         }
     }
+}
+
+/// What programs in other processes have of the sockets.
+pub(super) fn inodes() -> impl Iterator<Item = String> + Send {
+    let list = INODES.get().map(|list| list()).unwrap_or_default();
+    list.into_iter().map(|(id, inode)| Object::new().plain("id", id).plain("inode", inode).end())
 }
 
 /// The lines of all sockets, or of the one with a number. The list is taken now; what is in a line is looked up when it
@@ -137,8 +145,9 @@ fn full(stack: &Arc<Stack>, d: &SockDiag, sock: &Arc<Sock>, holders: &Holders) -
         Some(name) => o.text("device", &name),
         None => o,
     };
-    let o = match orphan {
-        true => o.plain("orphan", true),
+    let o = match orphan || holders.none {
+        true if orphan => o.plain("orphan", true),
+        true => o,
         false => o.array("users", holders.of(d.id).into_iter()),
     };
     let words = SKMEM.iter().zip(mem);

@@ -3,7 +3,7 @@
 //! (ranges as observed in a new network namespace). Linux: sysctl_net_ipv4.c, sysctl_net_core.c, sysctl_net_ipv6.c.
 //!
 //! When the feature of a `Planned` row is implemented, change the word to `Live`: until then only the default can be
-//! set.
+//! set. A `Moot` row says in its meaning why there is nothing to implement.
 
 use super::{Def, Kind, Mode, Support, Sysctls};
 use crate::base::env::Duration;
@@ -317,8 +317,8 @@ sysctls! {
         "TCPs that TCP_STACK may choose, which Linux lacks; answered by a reader hook.",
     tcp_child_ehash_entries "net.ipv4.tcp_child_ehash_entries" uint(0, 16777216) "0" Legacy Rw
         "Hash table size of child namespaces, which a stack cannot have; 0: share.",
-    tcp_early_demux "net.ipv4.tcp_early_demux" flag(0, 255) "0" Planned Rw
-        "Find the socket before routing. Linux: 1; here a packet is routed first, by a cache.",
+    tcp_early_demux "net.ipv4.tcp_early_demux" flag(0, 255) "1" Moot Rw
+        "Find the socket before routing, which saves Linux a look-up. Here the route to this host is remembered.",
     tcp_ehash_entries "net.ipv4.tcp_ehash_entries" int(I32_MIN, I32_MAX) "-262144" Live Ro
         "Slots of the established table; negative: shared by namespaces.",
     tcp_fack "net.ipv4.tcp_fack" int(0, 255) "0" Legacy Rw
@@ -350,10 +350,10 @@ sysctls! {
         "bind to port 0 may reuse SO_REUSEADDR ports.",
     ip_default_ttl "net.ipv4.ip_default_ttl" int(1, 255) "64" Live Rw
         "TTL of what we send.",
-    ip_dynaddr "net.ipv4.ip_dynaddr" int(0, 255) "0" Planned Rw
-        "Rewrite the source of a SYN when the address changes.",
-    ip_early_demux "net.ipv4.ip_early_demux" flag(0, 255) "0" Planned Rw
-        "Find the socket before routing. Linux: 1; here a packet is routed first, by a cache.",
+    ip_dynaddr "net.ipv4.ip_dynaddr" int(0, 255) "0" Live Rw
+        "A SYN that is sent again after its source was removed has the new one. Linux logs with 2; here as 1.",
+    ip_early_demux "net.ipv4.ip_early_demux" flag(0, 255) "1" Moot Rw
+        "Find the socket before routing, which saves Linux a look-up. Here the route to this host is remembered.",
     ip_forward "net.ipv4.ip_forward" int(0, 0) "0" Live Rw
         "Always 0: a stack is a host and does not forward. Linux takes other values; here they are EINVAL.",
     ip_local_port_range "net.ipv4.ip_local_port_range" ports(0, 65535) "32768\t60999" Live Rw
@@ -406,8 +406,8 @@ sysctls! {
     // UDP.
     udp_child_hash_entries "net.ipv4.udp_child_hash_entries" uint(0, 65536) "0" Legacy Rw
         "Hash table size of child namespaces, which a stack cannot have; 0: share.",
-    udp_early_demux "net.ipv4.udp_early_demux" flag(0, 255) "0" Planned Rw
-        "Find the socket before routing. Linux: 1; here a packet is routed first, by a cache.",
+    udp_early_demux "net.ipv4.udp_early_demux" flag(0, 255) "1" Moot Rw
+        "Find the socket before routing, which saves Linux a look-up. Here the route to this host is remembered.",
     udp_hash_entries "net.ipv4.udp_hash_entries" int(I32_MIN, I32_MAX) "-16384" Live Ro
         "Slots of the UDP table; negative: shared by namespaces.",
     udp_l3mdev_accept "net.ipv4.udp_l3mdev_accept" flag(0, 1) "0" Legacy Rw
@@ -423,10 +423,12 @@ sysctls! {
         "Busy polling in poll and select, microseconds.",
     busy_read "net.core.busy_read" int(0, I32_MAX) "0" Live Rw
         "First `SO_BUSY_POLL` of a socket, microseconds.",
-    netdev_budget "net.core.netdev_budget" int(I32_MIN, I32_MAX) "300" Planned Rw
-        "Packets a round of softirq takes.",
-    netdev_max_backlog "net.core.netdev_max_backlog" int(I32_MIN, I32_MAX) "1000" Planned Rw
-        "Packets waiting between a device and the stack.",
+    netdev_budget "net.core.netdev_budget" int(I32_MIN, I32_MAX) "300" Moot Rw
+        "Packets a round of softirq takes before it gives way. Here calls and threads do that work, which the kernel's \
+         scheduler shares out, 64 packets of each queue in turn.",
+    netdev_max_backlog "net.core.netdev_max_backlog" int(I32_MIN, I32_MAX) "1000" Moot Rw
+        "Packets that wait between a device and the stack. Here they wait in the device, and on the loopback until the \
+         call that sent them ends, so that none is dropped.",
     optmem_max "net.core.optmem_max" int(0, I32_MAX) "131072" Live Rw
         "Ancillary memory of a socket, bytes: completions of `MSG_ZEROCOPY`.",
     rmem_default "net.core.rmem_default" int(2304, I32_MAX) "212992" Live Rw
@@ -498,8 +500,8 @@ sysctls! {
         "The upper half of the labels is for those of hashes, and cannot be leased.",
     icmp6_echo_ignore_all "net.ipv6.icmp.echo_ignore_all" flag(0, 255) "0" Live Rw
         "Do not answer echo requests.",
-    icmp6_echo_ignore_anycast "net.ipv6.icmp.echo_ignore_anycast" flag(0, 255) "0" Planned Rw
-        "Do not answer anycast echo requests.",
+    icmp6_echo_ignore_anycast "net.ipv6.icmp.echo_ignore_anycast" flag(0, 255) "0" Moot Rw
+        "Do not answer anycast echo requests. No address of this stack is anycast, and such a request is not its own.",
     icmp6_echo_ignore_multicast "net.ipv6.icmp.echo_ignore_multicast" flag(0, 255) "0" Live Rw
         "Do not answer multicast echo requests.",
     icmp6_ratelimit "net.ipv6.icmp.ratelimit" msecs(0, I32_MAX) "100" Live Rw

@@ -113,6 +113,37 @@ pub(super) fn unconnect(cx: &mut Cx<'_>) {
     cx.sk.dst = None;
 }
 
+/// A SYN is not sent again from an address that this host does not have any more (ip_route_output_key). Where
+/// `ip_dynaddr` says so it takes the one that it has now, if the program did not bind it (inet_sk_reselect_saddr).
+/// Errors: ENETUNREACH, and those of [`segment::route_to`].
+pub(super) fn reselect_saddr(cx: &mut Cx<'_>) -> Result<()> {
+    let old = cx.sk.saddr;
+    if !old.is_ipv4() || ip::kind::any_source(cx.sk) || ip::route::is_local(cx.stack, old) {
+        return Ok(());
+    }
+    if cx.stack.sysctl.ip_dynaddr() == 0 || cx.sk.flag(flag::BINDADDR_LOCK) {
+        return Err(Error::NetUnreach);
+    }
+    let dst = segment::route_to(cx, cx.sk.daddr, None)?;
+    let move_to = |cx: &mut Cx<'_>, own: IpAddr| {
+        let sock = cx.sock.clone();
+        let mine = |e: &Entry| matches!(e, Entry::Sock(s, _) if Arc::ptr_eq(s, &sock));
+        drop(cx.tp.net.hashinfo.remove(hash_of_sock(cx.stack, cx.sk), mine));
+        (cx.sk.saddr, cx.sk.rcv_saddr) = (own, own);
+        let entry = Entry::Sock(cx.sock.clone(), cx.sk.bound_dev_if);
+        cx.tp.net.hashinfo.insert(hash_of_sock(cx.stack, cx.sk), entry, |_| false)
+    };
+    // Linux does not look whether another connection has the 4-tuple, and counts on luck.
+    if !move_to(cx, dst.src) {
+        move_to(cx, old);
+        return Err(Error::NetUnreach);
+    }
+    segment::reset_dst(cx);
+    cx.sk.dst = Some(dst);
+    rehold(cx);
+    Ok(())
+}
+
 /// A link-local peer is meaningful on a link only (RFC 4007 §6).
 fn scope(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
     let SocketAddr::V6(v6) = addr else { return Ok(()) };

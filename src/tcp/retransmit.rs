@@ -10,7 +10,7 @@ use super::segment::{route, transmit_skb};
 use super::tcb::{CaState, Cx, XmitTimer};
 use super::timer::{micros, reset_xmit_timer};
 use super::xmit::{adjust_pcount, fragment, pacing_check, set_tso_segs, small_queue_check, tso_segs};
-use super::{ecn, mtu_probe, sock_ops, tfb};
+use super::{connect, ecn, mtu_probe, sock_ops, tfb};
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
 use crate::sock::skb::{MAX_SKB_FRAGS, Skb, sacked};
@@ -129,6 +129,9 @@ pub(crate) fn retransmit_skb_quiet(cx: &mut Cx<'_>, at: &mut Pos, segs: u32, why
         }
         let n = una.since(skb.tcp.seq).min(skb.len() as u32);
         trim_acked(cx, i, n);
+    }
+    if cx.state() == State::SynSent {
+        connect::reselect_saddr(cx).map_err(|_| Error::HostUnreach)?;
     }
     route(cx).map_err(|_| Error::HostUnreach)?;
     let mss = current_mss(cx);

@@ -6,6 +6,8 @@
 pub mod ours;
 #[cfg(has_usersock)]
 pub mod preload;
+#[cfg(has_usersock)]
+pub mod server;
 
 use std::collections::BTreeSet;
 use std::io::Write;

@@ -64,6 +64,7 @@ pub(crate) fn become_command(
     if info.mode == "shell" {
         command.env("USERSOCK_CONFIG", &info.config);
     }
+    sys::with_the_callers_signals(&mut command);
     let e = command.exec();
     Ok(Refusal { status: 126, message: format!("{}: {e}", program.display()) })
 }

@@ -288,6 +288,7 @@ fn become_program(
         return Refusal::broken(format!("--strict: the kernel takes no seccomp filter: {e}"));
     }
     let _ = mask.thread_set_mask();
+    sys::with_the_callers_signals(&mut command);
     let e = command.exec();
     let status = if e.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
     Refusal { status, message: format!("{}: {e}", job.program.display()) }

@@ -1,6 +1,5 @@
-//! The few rtnetlink messages that prepare a network namespace: a link up, its MTU, an address, a veth pair; and the
-//! one of sock_diag that tells the listeners there. Above: `namespace`, `server`. So nothing has to be installed for
-//! it. Linux: rtnetlink(7), netlink(7), sock_diag(7); veth(4).
+//! The few rtnetlink messages that prepare a network namespace: a link up, its MTU, an address, a veth pair. Above:
+//! `namespace`. So nothing has to be installed for it. Linux: rtnetlink(7), netlink(7); veth(4).
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use std::io;
@@ -17,14 +16,6 @@ const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 /// IFA_F_NODAD of linux/if_addr.h: the address is used without duplicate address detection.
 const IFA_F_NODAD: u32 = 2;
-/// SOCK_DIAG_BY_FAMILY of linux/sock_diag.h.
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
-/// UDIAG_SHOW_NAME, UNIX_DIAG_NAME of linux/unix_diag.h, and bytes of struct unix_diag_msg there.
-const UDIAG_SHOW_NAME: u32 = 1;
-const UNIX_DIAG_NAME: u16 = 0;
-const UNIX_DIAG_MSG_LEN: usize = 16;
-/// TCP_LISTEN of net/tcp_states.h, the state of any family's listener.
-const TCP_LISTEN: u32 = 10;
 
 /// A message in the making: header, fixed part, attributes.
 struct Message(Vec<u8>);
@@ -159,78 +150,9 @@ impl Netlink {
     }
 }
 
-/// The names of all AF_UNIX sockets that listen in this thread's network namespace, without sun_family: they are exact,
-/// where proc_net_unix has one sign for two bytes. ENOENT: this kernel has no unix_diag.
-pub(crate) fn unix_listeners() -> io::Result<Vec<Vec<u8>>> {
-    let protocol = SockProtocol::NetlinkSockDiag;
-    let netlink = Netlink(socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?);
-    // struct unix_diag_req: family, protocol, padding; states, inode, what to show, cookie.
-    let mut fixed = [0; 24];
-    fixed[0] = libc::AF_UNIX as u8;
-    fixed[4..8].copy_from_slice(&(1u32 << TCP_LISTEN).to_ne_bytes());
-    fixed[12..16].copy_from_slice(&UDIAG_SHOW_NAME.to_ne_bytes());
-    netlink.send(Message::new(SOCK_DIAG_BY_FAMILY, libc::NLM_F_DUMP, &fixed))?;
-    let mut names = Vec::new();
-    // The kernel fills at most 32 KiB.
-    let mut answer = vec![0; 1 << 16];
-    loop {
-        let n = nix::unistd::read(&netlink.0, &mut answer)?;
-        let mut rest = &answer[..n];
-        while let Some((kind, body)) = next_message(&mut rest) {
-            match (i32::from(kind), body.first_chunk()) {
-                (libc::NLMSG_DONE, _) => return Ok(names),
-                (libc::NLMSG_ERROR, Some(&error)) => {
-                    return Err(io::Error::from_raw_os_error(-i32::from_ne_bytes(error)));
-                }
-                _ => {}
-            }
-            let mut attrs = body.get(UNIX_DIAG_MSG_LEN..).unwrap_or_default();
-            while let Some((kind, value)) = next_attr(&mut attrs) {
-                if kind == UNIX_DIAG_NAME {
-                    names.push(value.to_vec());
-                }
-            }
-        }
-    }
-}
-
-/// Takes a message off `rest`: its type, and what comes after the header.
-fn next_message<'a>(rest: &mut &'a [u8]) -> Option<(u16, &'a [u8])> {
-    let (len, kind) = (u32::from_ne_bytes(*rest.first_chunk()?), u16::from_ne_bytes([*rest.get(4)?, *rest.get(5)?]));
-    Some((kind, take(rest, HEADER_LEN, len as usize)?))
-}
-
-/// The same of a struct rtattr.
-fn next_attr<'a>(rest: &mut &'a [u8]) -> Option<(u16, &'a [u8])> {
-    let &[a, b, c, d] = rest.first_chunk()?;
-    Some((u16::from_ne_bytes([c, d]), take(rest, 4, u16::from_ne_bytes([a, b]).into())?))
-}
-
-/// Takes `len` bytes and their padding off `rest`, and returns them without their header.
-fn take<'a>(rest: &mut &'a [u8], header: usize, len: usize) -> Option<&'a [u8]> {
-    let body = rest.get(header..len)?;
-    *rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
-    Some(body)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn listeners_are_told_by_their_names() {
-        use std::os::linux::net::SocketAddrExt;
-        use std::os::unix::net::{SocketAddr, UnixListener};
-        let name = format!("usk-test-\0@{}", std::process::id());
-        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
-        let others: Vec<_> = (0..600)
-            .map(|i| UnixListener::bind_addr(&SocketAddr::from_abstract_name(format!("{name}{i}")).unwrap()).unwrap())
-            .collect();
-        let told = |name: &str| unix_listeners().unwrap().contains(&[b"\0", name.as_bytes()].concat());
-        assert!(told(&name) && told(&format!("{name}599")), "more than one message holds");
-        drop((listener, others));
-        assert!(!told(&name));
-    }
 
     #[test]
     fn attributes_are_padded_and_nested_lengths_counted() {

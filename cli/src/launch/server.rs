@@ -1,7 +1,7 @@
 //! The stack server of an instance: a child of the keeper, in the namespaces that it has made. Above: `keeper`. Below:
-//! `serve`, `netlink`.
+//! `serve`, `usersock_spliced::diag`.
 
-use super::{Refusal, netlink};
+use super::Refusal;
 use crate::serve;
 use crate::sys::{self, Side};
 use nix::fcntl::OFlag;
@@ -11,6 +11,8 @@ use nix::unistd::{Pid, getppid, setpgid};
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::process::exit;
+use usersock::error::Error;
+use usersock_spliced::diag;
 use usersock_spliced::instance::{Instance, VARIABLE};
 use usersock_spliced::name::Name;
 use usersock_spliced::sys::{connect, socket};
@@ -55,11 +57,11 @@ impl Server {
     }
 
     /// Wakes the programs that wait for a connection, when it has ended: each of their listeners gets a connection that
-    /// is none of a server's, and their accept says ENETDOWN then.
-    pub(super) fn wake_listeners(&self) -> std::io::Result<()> {
-        for name in netlink::unix_listeners()? {
-            if let Some(name @ Name::Socket { .. }) = Name::decode(&name, &self.instance) {
-                // EAGAIN: its queue is full, and nobody waits.
+    /// is none of a server's, and the accept that takes it tells all the others.
+    pub(super) fn wake_listeners(&self) -> Result<(), Error> {
+        for listener in diag::sockets(true)? {
+            if let Some(name @ Name::Socket { .. }) = Name::decode(&listener.name, &self.instance) {
+                // EAGAIN: its queue is full, and nobody waits: who takes what is there finds that the server has ended.
                 let _ = socket(libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)
                     .and_then(|fd| connect(fd.raw(), &name.encode(&self.instance)));
             }

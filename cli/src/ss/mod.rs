@@ -1,15 +1,17 @@
 //! `usersock ss` and `usersock kill`: the sockets of a running stack, as ss(8) prints the kernel's. Above: the command.
-//! Below: `filter` chooses, `sock` has the words, `cong` those of algorithms, `figure` the
-//! numbers, `instance` asks.
+//! Below: `filter` chooses, `sock` has the words, `cong` those of algorithms, `figure` the numbers, `holders` the
+//! programs, `instance` asks.
 
 mod cong;
 mod figure;
 mod filter;
+mod holders;
 mod sock;
 
 use crate::instance::{Peer, Which};
 use crate::{Failure, out};
 use filter::{Filter, States};
+use holders::Holders;
 pub(crate) use sock::Sock;
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -40,7 +42,7 @@ pub(crate) struct Args {
     /// Ports as numbers, not as /etc/services names them
     #[arg(short, long)]
     numeric: bool,
-    /// The process, and the descriptors that name the socket
+    /// The processes, and the descriptors that name the socket
     #[arg(short, long)]
     processes: bool,
     /// The timer that runs, and the options that the ends have agreed on
@@ -206,11 +208,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let states = filter.states.unwrap_or(usual);
     let chosen = |s: &Sock| states.has(s.state()) && args.kinds.has(s) && filter.accepts(s);
     let mut socks: Vec<Sock> = list(&mut peer)?.into_iter().filter(chosen).collect();
+    if args.processes || args.extended || args.json {
+        let holders = Holders::find(&mut peer)?;
+        socks.iter_mut().for_each(|s| s.hold(&holders));
+    }
     if args.kill {
         socks = end(&mut peer, socks)?;
     }
     if args.json {
-        let lines: Vec<&str> = socks.iter().map(|s| s.line.as_str()).collect();
+        let lines: Vec<String> = socks.iter().map(Sock::json).collect();
         return out::print(|out| writeln!(out, "[{}]", lines.join(",\n")));
     }
     let table = Table { args, services, netid: !args.kinds.is_single(), state: !states.is_single() };

@@ -3,6 +3,7 @@
 
 use super::cong;
 use super::figure::{short, time};
+use super::holders::Holders;
 use serde_json::Value;
 use std::net::IpAddr;
 
@@ -14,14 +15,14 @@ const NO_SSTHRESH: u64 = 0xffff;
 /// One line of the list.
 #[derive(Debug)]
 pub(crate) struct Sock {
-    /// The line itself.
-    pub(super) line: String,
+    /// The line itself; None: it was added to.
+    line: Option<String>,
     v: Value,
 }
 
 impl Sock {
     pub(crate) fn new(line: String, v: Value) -> Sock {
-        Sock { line, v }
+        Sock { line: Some(line), v }
     }
 
     pub(crate) fn text(&self, key: &str) -> &str {
@@ -56,6 +57,20 @@ impl Sock {
     fn end(&self, key: &str) -> Option<(IpAddr, u16)> {
         let port = self.v[format!("{key}_port")].as_u64()?;
         Some((self.text(key).parse().ok()?, port as u16))
+    }
+
+    /// Of a stack server's socket: adds the programs that have it, and the inode of their descriptor.
+    pub(super) fn hold(&mut self, holders: &Holders) {
+        let id = self.number("id");
+        if let (Some(inode), Some(users)) = (holders.inode(id), holders.of(id)) {
+            (self.v["inode"], self.v["users"]) = (inode.into(), users);
+            self.line = None;
+        }
+    }
+
+    /// The whole of it, as JSON.
+    pub(super) fn json(&self) -> String {
+        self.line.clone().unwrap_or_else(|| self.v.to_string())
     }
 
     pub(crate) fn local(&self) -> Option<(IpAddr, u16)> {
@@ -109,7 +124,7 @@ impl Sock {
 
     /// -p
     pub(super) fn users(&self) -> Option<String> {
-        let users = self.v["users"].as_array()?;
+        let users = self.v["users"].as_array().filter(|users| !users.is_empty())?;
         let one = |u: &Value| {
             let fd = u["fd"].as_i64().map_or_else(String::new, |fd| format!(",fd={fd}"));
             format!("(\"{}\",pid={}{fd})", u["name"].as_str().unwrap_or_default(), u["pid"])
@@ -124,13 +139,13 @@ impl Sock {
         Some(format!("timer:({name},{},{})", time(t["ms"].as_u64().unwrap_or_default()), t["retrans"]))
     }
 
-    /// -e. A socket of ours has no inode.
+    /// -e. A socket in the program's own process has no inode.
     pub(super) fn extended(&self) -> Vec<String> {
         let mut words = Vec::new();
         if self.number("uid") != 0 {
             words.push(format!("uid:{}", self.number("uid")));
         }
-        words.push("ino:0".to_owned());
+        words.push(format!("ino:{}", self.number("inode")));
         if self.is_mini() {
             return words;
         }

@@ -104,7 +104,7 @@ interpose! {
               alen: libc::socklen_t) -> isize,
     ours ours(fd) || !addr.is_null() && spliced::has(fd) => match ours(fd) {
         true => usk_sendto(fd, buf, len, flags, addr, alen),
-        false => spliced::sendto(fd, buf, len, flags),
+        false => spliced::sendto(fd, buf, len, flags, addr, alen),
     },
     else kernel!(SYS_sendto, fd, buf, len, flags, addr, alen);
 
@@ -132,34 +132,44 @@ interpose! {
 
     /// recv(2).
     fn recv(fd: c_int, buf: *mut c_void, len: usize, flags: c_int) -> isize,
-    ours ours(fd) => usk_recv(fd, buf, len, flags), else kernel!(SYS_recvfrom, fd, buf, len, flags, 0, 0);
+    ours ours(fd) || spliced::asks_for_errors(fd, flags) => match ours(fd) {
+        true => usk_recv(fd, buf, len, flags),
+        false => spliced::no_errors() as isize,
+    },
+    else kernel!(SYS_recvfrom, fd, buf, len, flags, 0, 0);
 
     /// recv(2) with the size of the buffer.
     fn __recv_chk(fd: c_int, buf: *mut c_void, len: usize, room: usize, flags: c_int) -> isize,
-    ours ours(fd) => usk_recv(fd, buf, fits(len, room), flags),
+    ours ours(fd) || spliced::asks_for_errors(fd, flags) => match ours(fd) {
+        true => usk_recv(fd, buf, fits(len, room), flags),
+        false => spliced::no_errors() as isize,
+    },
     else kernel!(SYS_recvfrom, fd, buf, fits(len, room), flags, 0, 0);
 
     /// recvfrom(2).
     fn recvfrom(fd: c_int, buf: *mut c_void, len: usize, flags: c_int, addr: Addr, alen: Len) -> isize,
-    ours ours(fd) || !addr.is_null() && spliced::has(fd) => match ours(fd) {
+    ours ours(fd) || spliced::asks_for_errors(fd, flags) || !addr.is_null() && spliced::has(fd) => match ours(fd) {
         true => usk_recvfrom(fd, buf, len, flags, addr, alen),
-        false => spliced::recvfrom(fd, buf, len, flags, alen),
+        false if spliced::asks_for_errors(fd, flags) => spliced::no_errors() as isize,
+        false => spliced::recvfrom(fd, buf, len, flags, addr, alen),
     },
     else kernel!(SYS_recvfrom, fd, buf, len, flags, addr, alen);
 
     /// recvfrom(2) with the size of the buffer.
     fn __recvfrom_chk(fd: c_int, buf: *mut c_void, len: usize, room: usize, flags: c_int, addr: Addr,
                       alen: Len) -> isize,
-    ours ours(fd) || !addr.is_null() && spliced::has(fd) => match ours(fd) {
+    ours ours(fd) || spliced::asks_for_errors(fd, flags) || !addr.is_null() && spliced::has(fd) => match ours(fd) {
         true => usk_recvfrom(fd, buf, fits(len, room), flags, addr, alen),
-        false => spliced::recvfrom(fd, buf, fits(len, room), flags, alen),
+        false if spliced::asks_for_errors(fd, flags) => spliced::no_errors() as isize,
+        false => spliced::recvfrom(fd, buf, fits(len, room), flags, addr, alen),
     },
     else kernel!(SYS_recvfrom, fd, buf, fits(len, room), flags, addr, alen);
 
     /// recvmsg(2).
     fn recvmsg(fd: c_int, hdr: *mut libc::msghdr, flags: c_int) -> isize,
-    ours ours(fd) || spliced::is_named(fd, hdr) => match ours(fd) {
+    ours ours(fd) || spliced::asks_for_errors(fd, flags) || spliced::is_named(fd, hdr) => match ours(fd) {
         true => usk_recvmsg(fd, hdr, flags),
+        false if spliced::asks_for_errors(fd, flags) => spliced::no_errors() as isize,
         false => spliced::recvmsg(fd, hdr, flags),
     },
     else kernel!(SYS_recvmsg, fd, hdr, flags);
@@ -167,7 +177,11 @@ interpose! {
     /// recvmmsg(2).
     fn recvmmsg(fd: c_int, vec: *mut libc::mmsghdr, count: c_uint, flags: c_int,
                 timeout: *mut libc::timespec) -> c_int,
-    ours ours(fd) => usk_recvmmsg(fd, vec, count, flags, timeout),
+    ours ours(fd) || spliced::asks_for_errors(fd, flags) || spliced::any_is_named(fd, vec, count) => match ours(fd) {
+        true => usk_recvmmsg(fd, vec, count, flags, timeout),
+        false if spliced::asks_for_errors(fd, flags) => spliced::no_errors(),
+        false => spliced::recvmmsg(fd, vec, count, flags, timeout),
+    },
     else kernel!(SYS_recvmmsg, fd, vec, count, flags, timeout);
 
     /// pread(2).

@@ -21,6 +21,8 @@ pub(crate) fn from_environment() -> Option<std::result::Result<(), String>> {
     let text = std::env::var_os(VARIABLE)?;
     Some(match text.to_str().and_then(|text| text.parse().ok()) {
         Some(instance) => {
+            // Signal handlers and children of vfork may make our calls, which so do not allocate.
+            usersock_ffi::probe::remember_nothing();
             SERVER.get_or_init(|| instance);
             Ok(())
         }
@@ -62,7 +64,7 @@ unsafe fn name<'a>(addr: *const libc::sockaddr, len: libc::socklen_t) -> Result<
         return Err(Error::Inval);
     }
     // SAFETY: the caller vouches for it.
-    unsafe { ptr::to_read(addr.cast(), len as usize) }
+    unsafe { ptr::bytes(addr.cast(), len as usize) }
 }
 
 /// bind(2).
@@ -88,17 +90,16 @@ pub(crate) fn listen(fd: c_int, backlog: c_int) -> c_int {
 /// # Safety
 /// As accept4(2).
 pub(crate) unsafe fn accept4(fd: c_int, addr: *mut libc::sockaddr, len: *mut libc::socklen_t, flags: c_int) -> c_int {
-    if boundary(|| SERVER.get().map_or(Ok(0), |server| client::may_wait(server, fd).map(|()| 0))) == -1 {
-        return -1;
-    }
     // SAFETY: no name is asked for.
     let new = unsafe { control::real::accept4(fd, std::ptr::null_mut(), std::ptr::null_mut(), flags) };
     if new == -1 {
-        return -1;
+        let Some(error @ (Error::Inval | Error::Again)) = Error::try_from_errno(errno()) else { return -1 };
+        let why = |server| client::not_accepted(server, fd, error);
+        return boundary(|| Err(SERVER.get().map_or(error, why)));
     }
     let named = boundary(|| {
         let server = SERVER.get().ok_or(Error::NetDown)?;
-        let peer = client::accepted(server, new)?;
+        let peer = client::accepted(server, fd, new)?;
         // SAFETY: the program vouches for both.
         unsafe { ptr::put_sockaddr(Some(peer), addr, len) }.map(|()| 0)
     });
@@ -175,8 +176,9 @@ pub(crate) unsafe fn setsockopt(
         if (len as c_int) < 0 {
             return Err(Error::Inval);
         }
+        let len = len.min(client::MAX_VALUE as u32);
         // SAFETY: the program vouches for it.
-        let bytes = unsafe { ptr::to_read(value, len as usize) }?;
+        let bytes = unsafe { ptr::option_value(value, len as usize) }?;
         let set = |bytes: &[u8]| client::set_option(server, fd, &ours, level, name, bytes);
         if flowlabel::wants_any(level, name, bytes) {
             let label = flowlabel::lease_any(&OsEntropy::new()?, bytes, set)?;
@@ -184,7 +186,11 @@ pub(crate) unsafe fn setsockopt(
             unsafe { flowlabel::tell(value, len, label) };
             return Ok(0);
         }
-        set(bytes).map(|()| 0)
+        match set(bytes) {
+            // It needs more of the value than can be read.
+            Err(Error::Inval) if bytes.len() < len as usize => Err(Error::Fault),
+            r => r.map(|()| 0),
+        }
     })
 }
 
@@ -210,33 +216,81 @@ pub(crate) unsafe fn getsockopt(
             return Err(Error::Inval);
         }
         client::option(server, fd, &ours, (level, name), *len as usize, |bytes| {
+            if usersock_ffi::probe::writable_bytes(value as usize, bytes.len()) < bytes.len() {
+                return Err(Error::Fault);
+            }
             // SAFETY: the program vouches for `value`.
-            unsafe { ptr::to_write(value, bytes.len()) }?.copy_from_slice(bytes);
+            unsafe { ptr::bytes_mut(value, bytes.len()) }?.copy_from_slice(bytes);
             *len = bytes.len() as libc::socklen_t;
             Ok(0)
         })
     })
 }
 
+/// MSG_FASTOPEN with a name: connects. The SYN has no data, as one for which there is no cookie.
+/// # Safety
+/// `addr` is readable for `len` bytes.
+unsafe fn connects(fd: c_int, addr: *const libc::sockaddr, len: libc::socklen_t) -> bool {
+    // SAFETY: as the caller says.
+    let family = unsafe { name(addr, len) }.ok().and_then(|bytes| bytes.first_chunk().copied());
+    if family.map(u16::from_ne_bytes) == Some(libc::AF_UNSPEC as u16) {
+        set_errno(libc::EOPNOTSUPP);
+        return false;
+    }
+    // SAFETY: as the caller says.
+    unsafe { connect(fd, addr, len) == 0 }
+}
+
 /// sendto(2) with a name, which a stream ignores.
 /// # Safety
-/// `buf` is readable for `len` bytes.
-pub(crate) unsafe fn sendto(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> isize {
+/// `buf` is readable for `len` bytes, `addr` for `alen`.
+pub(crate) unsafe fn sendto(
+    fd: c_int,
+    buf: *const c_void,
+    len: usize,
+    flags: c_int,
+    addr: *const libc::sockaddr,
+    alen: libc::socklen_t,
+) -> isize {
+    // SAFETY: the program vouches for it.
+    if flags & libc::MSG_FASTOPEN != 0 && !unsafe { connects(fd, addr, alen) } {
+        return -1;
+    }
     // SAFETY: passed on.
-    unsafe { data::real::send(fd, buf, len, flags) }
+    unsafe { data::real::send(fd, buf, len, flags & !libc::MSG_FASTOPEN) }
+}
+
+/// Whether the error queue is asked for: AF_UNIX does not know it, and would take the stream's bytes.
+pub(crate) fn asks_for_errors(fd: c_int, flags: c_int) -> bool {
+    flags & libc::MSG_ERRQUEUE != 0 && has(fd)
+}
+
+/// What is said then: nothing comes there, since options that bring something are refused.
+pub(crate) fn no_errors() -> c_int {
+    set_errno(libc::EAGAIN);
+    -1
 }
 
 /// recvfrom(2) that asks for a name, of which a stream has none.
 /// # Safety
-/// `buf` is writable for `len` bytes; `alen` is null or a socklen_t.
-pub(crate) unsafe fn recvfrom(fd: c_int, buf: *mut c_void, len: usize, flags: c_int, alen: *mut u32) -> isize {
+/// `buf` is writable for `len` bytes; `addr` and `alen` are as recvfrom(2) has them.
+pub(crate) unsafe fn recvfrom(
+    fd: c_int,
+    buf: *mut c_void,
+    len: usize,
+    flags: c_int,
+    addr: *mut libc::sockaddr,
+    alen: *mut libc::socklen_t,
+) -> isize {
+    // SAFETY: the program vouches for it. What the kernel refuses, it refuses of a name of AF_UNIX, too.
+    let Some(given) = unsafe { ptr::value_mut(alen) }.ok().filter(|given| **given as c_int >= 0) else {
+        // SAFETY: passed on.
+        return unsafe { data::real::recvfrom(fd, buf, len, flags, addr, alen) };
+    };
     // SAFETY: passed on.
     let n = unsafe { data::real::recv(fd, buf, len, flags) };
-    // SAFETY: the program vouches for it.
-    if n >= 0
-        && let Ok(alen) = unsafe { ptr::value_mut(alen) }
-    {
-        *alen = 0;
+    if n >= 0 {
+        *given = 0;
     }
     n
 }
@@ -247,6 +301,14 @@ pub(crate) unsafe fn recvfrom(fd: c_int, buf: *mut c_void, len: usize, flags: c_
 pub(crate) unsafe fn sendmsg(fd: c_int, hdr: *const libc::msghdr, flags: c_int) -> isize {
     // SAFETY: `is_special` has read it.
     let mut plain = unsafe { *hdr };
+    if flags & libc::MSG_FASTOPEN != 0
+        && !plain.msg_name.is_null()
+        // SAFETY: the program vouches for the name.
+        && !unsafe { connects(fd, plain.msg_name.cast(), plain.msg_namelen) }
+    {
+        return -1;
+    }
+    let flags = flags & !libc::MSG_FASTOPEN;
     plain.msg_name = std::ptr::null_mut();
     plain.msg_namelen = 0;
     // SAFETY: the program vouches for the control data. What cannot be read is left: the kernel says so.
@@ -300,18 +362,59 @@ pub(crate) unsafe fn sendmmsg(fd: c_int, vec: *mut libc::mmsghdr, count: c_uint,
     sent
 }
 
+/// Takes the room for a name out of a message, so that the kernel writes none; gives what it was. What the kernel
+/// refuses (less than 0) stays.
+fn take_room(hdr: &mut libc::msghdr) -> libc::socklen_t {
+    let room = hdr.msg_namelen;
+    if !hdr.msg_name.is_null() {
+        hdr.msg_namelen = (room as c_int).min(0) as libc::socklen_t;
+    }
+    room
+}
+
+/// Afterwards: a message of a stream has a name of no bytes, one that was not received its room.
+fn give_room(hdr: &mut libc::msghdr, room: libc::socklen_t, received: bool) {
+    hdr.msg_namelen = if received && !hdr.msg_name.is_null() { 0 } else { room };
+}
+
 /// recvmsg(2) that asks for a name.
 /// # Safety
 /// As recvmsg(2).
 pub(crate) unsafe fn recvmsg(fd: c_int, hdr: *mut libc::msghdr, flags: c_int) -> isize {
     // SAFETY: `is_named` has read it, and the program vouches that it can be written.
     let hdr = unsafe { &mut *hdr };
-    let name = std::mem::replace(&mut hdr.msg_name, std::ptr::null_mut());
-    // SAFETY: the program's message without its name.
+    let room = take_room(hdr);
+    // SAFETY: the program's message.
     let n = unsafe { data::real::recvmsg(fd, hdr, flags) };
-    hdr.msg_name = name;
-    if n >= 0 {
-        hdr.msg_namelen = 0;
+    give_room(hdr, room, n >= 0);
+    n
+}
+
+/// recvmmsg(2) of which a message asks for a name.
+/// # Safety
+/// As recvmmsg(2).
+pub(crate) unsafe fn recvmmsg(
+    fd: c_int,
+    vec: *mut libc::mmsghdr,
+    count: c_uint,
+    flags: c_int,
+    timeout: *mut libc::timespec,
+) -> c_int {
+    let mut rooms = [0; MAX_MESSAGES as usize];
+    // SAFETY: the program vouches for `count` of them; the kernel says so of one that cannot be written.
+    let message = |i| unsafe { ptr::value_mut(vec.wrapping_add(i)) };
+    let mut known = 0;
+    for room in rooms.iter_mut().take(count as usize) {
+        let Ok(m) = message(known) else { break };
+        *room = take_room(&mut m.msg_hdr);
+        known += 1;
+    }
+    // SAFETY: the program's messages.
+    let n = unsafe { data::real::recvmmsg(fd, vec, count, flags, timeout) };
+    for (i, room) in rooms.iter().enumerate().take(known) {
+        if let Ok(m) = message(i) {
+            give_room(&mut m.msg_hdr, *room, (i as c_int) < n);
+        }
     }
     n
 }
@@ -354,6 +457,18 @@ pub(crate) unsafe fn is_named(fd: c_int, hdr: *const libc::msghdr) -> bool {
         // SAFETY: it can be read.
         && !unsafe { (*hdr).msg_name }.is_null()
         && has(fd)
+}
+
+/// As [`is_named`], of any of `count` messages.
+/// # Safety
+/// `vec` is `count` mmsghdrs.
+pub(crate) unsafe fn any_is_named(fd: c_int, vec: *const libc::mmsghdr, count: c_uint) -> bool {
+    let named = |i: usize| {
+        // SAFETY: as the caller says, where it can be read.
+        usersock_ffi::probe::readable(vec.wrapping_add(i) as usize, size_of::<libc::mmsghdr>())
+            && unsafe { !(*vec.wrapping_add(i)).msg_hdr.msg_name.is_null() }
+    };
+    role() == Role::Spliced && (0..count.min(MAX_MESSAGES) as usize).any(named) && has(fd)
 }
 
 /// Requests of ioctl(2) that are about the connection; the rest is the kernel's.

@@ -1,11 +1,12 @@
 //! The calls of a program, as the preload shim makes them. Whatever is not here (read, write, poll, epoll, close, dup,
-//! shutdown, sendfile ...) the program does with the kernel. Nothing is kept between calls but a hint that the server
-//! is gone, and nothing is allocated: each request is a connection of its own.
+//! shutdown, sendfile ...) the program does with the kernel. Nothing is kept between calls, and nothing is allocated:
+//! each request is a connection of its own.
 
 use crate::inband;
 use crate::instance::Instance;
 use crate::name::Name;
-use crate::rpc::{AGAIN, Answer, Call, MAX_VALUE, Request, decode_answer};
+pub use crate::rpc::MAX_VALUE;
+use crate::rpc::{AGAIN, Answer, Call, Request, decode_answer};
 use crate::sys::{self, Result};
 use std::ffi::c_int;
 use std::net::SocketAddr;
@@ -24,8 +25,9 @@ pub(crate) const FILLER: usize = 60_000;
 /// full of filler until the connection is there.
 const ROOM: c_int = 1 << 20;
 
-/// An accept of this process has found no server: the next ones ask before they wait, for they are not woken again.
-static GONE: AtomicBool = AtomicBool::new(false);
+/// How long an accept of this process waits before it says once more that there is no server, in milliseconds: the
+/// listener stays readable, and a program that logs each failure would do nothing else.
+const PACE: u32 = 100;
 
 /// A descriptor of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,39 +132,58 @@ pub fn listen(instance: &Instance, fd: RawFd, socket: &Ours, backlog: c_int) -> 
 
 /// accept4(2): the descriptor and the peer's address.
 pub fn accept(instance: &Instance, fd: RawFd, flags: c_int) -> Result<(RawFd, SocketAddr)> {
-    may_wait(instance, fd)?;
-    let new = sys::accept(fd, flags)?;
-    let peer = accepted(instance, new.raw())?;
+    let new = sys::accept(fd, flags).map_err(|e| not_accepted(instance, fd, e))?;
+    let peer = accepted(instance, fd, new.raw())?;
     Ok((new.into_raw(), peer))
 }
 
-/// Whether accept on `fd` may wait for a connection. ENETDOWN: it would, and there is no server that brings one.
-pub fn may_wait(instance: &Instance, fd: RawFd) -> Result<()> {
-    if !GONE.load(Ordering::Relaxed) || sys::nonblocking(fd)? || sys::readable(fd) {
-        return Ok(());
-    }
-    if is_gone(instance) { Err(Error::NetDown) } else { Ok(()) }
+/// Whether there is no server. Not told in another network namespace than the listener's, where its names are not.
+fn is_gone(instance: &Instance, listener: RawFd) -> bool {
+    sys::socket(libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC).is_ok_and(|line| {
+        sys::connect(line.raw(), &Name::Requests.encode(instance)) == Err(Error::ConnRefused)
+            && sys::network(line.raw()) == sys::network(listener)
+    })
 }
 
-/// Asks whether there is a server, and remembers it.
-fn is_gone(instance: &Instance) -> bool {
-    let line = sys::socket(libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC);
-    let line = line.and_then(|line| sys::connect(line.raw(), &Name::Requests.encode(instance)));
-    let gone = line == Err(Error::ConnRefused);
-    GONE.store(gone, Ordering::Relaxed);
-    gone
+/// What accept says, where the kernel says `error`. The listener may be shut down, by the program (EINVAL), or because
+/// the server has ended (ENETDOWN): of that AF_UNIX tells only those who wait.
+pub fn not_accepted(instance: &Instance, listener: RawFd, error: Error) -> Error {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    let shut = error == Error::Inval || error == Error::Again && sys::ended(listener);
+    if !shut {
+        return error;
+    }
+    if !is_gone(instance, listener) {
+        return Error::Inval;
+    }
+    if SAID.swap(true, Ordering::Relaxed) {
+        sys::pause(PACE);
+    }
+    Error::NetDown
+}
+
+/// Nobody will bring a connection to a listener any more: all who wait on it, in whatever process, are told, and those
+/// who come later.
+fn end_listener(listener: RawFd) {
+    let _ = sys::shutdown(listener, libc::SHUT_RD);
 }
 
 /// What remains to be done for a descriptor that was accepted: the peer's address. A connection that was reset before
 /// is accepted, and its reads say so. ENETDOWN: it is the keeper's, who says in this way that the server has ended;
 /// ECONNABORTED: a stranger's.
-pub fn accepted(instance: &Instance, new: RawFd) -> Result<SocketAddr> {
+pub fn accepted(instance: &Instance, listener: RawFd, new: RawFd) -> Result<SocketAddr> {
     let Some((_, peer)) = ours(instance, new).and_then(|o| o.accepted) else {
-        return Err(if is_gone(instance) { Error::NetDown } else { Error::ConnAborted });
+        if !is_gone(instance, listener) {
+            return Err(Error::ConnAborted);
+        }
+        end_listener(listener);
+        return Err(Error::NetDown);
     };
     let _ = sys::set_option(new, libc::SO_SNDBUF, ROOM);
-    // EPIPE: reset already.
-    let _ = sys::send(new, &instance.greeting(), libc::MSG_DONTWAIT);
+    // EPIPE: reset already, or one of many that a server left in the queue when it ended.
+    if sys::send(new, &instance.greeting(), libc::MSG_DONTWAIT) == Err(Error::Pipe) && is_gone(instance, listener) {
+        end_listener(listener);
+    }
     Ok(peer)
 }
 
@@ -293,6 +314,9 @@ pub fn set_option(
     name: c_int,
     value: &[u8],
 ) -> Result<()> {
+    if shows_in_control_data(level, name) && value.iter().any(|byte| *byte != 0) {
+        return Err(Error::NoProtoOpt);
+    }
     // Of accepted connections alone: a connecting one has the filler in front. A full queue has no room for it.
     if socket.accepted.is_some()
         && let Some(code) = inband::code(level, name, value)
@@ -305,10 +329,25 @@ pub fn set_option(
     ask(instance, socket, Request::SetOption(level, name, value), done)
 }
 
+/// Options whose effect is in what recvmsg(2) tells beside the bytes, or on the error queue: the server's end has no
+/// way to tell it. Refused, as by a kernel without them.
+fn shows_in_control_data(level: c_int, name: c_int) -> bool {
+    // SO_TIMESTAMP, _TIMESTAMPNS and _TIMESTAMPING of asm-generic/socket.h, old and new.
+    const STAMPS: [c_int; 6] = [29, 35, 37, 63, 64, 65];
+    match level {
+        libc::SOL_SOCKET => name == libc::SO_ZEROCOPY || STAMPS.contains(&name),
+        libc::IPPROTO_TCP => name == libc::TCP_CM_INQ,
+        _ => false,
+    }
+}
+
 /// Whether an option belongs to the descriptor, and so to the kernel: how its calls wait.
 pub fn is_kernels(level: c_int, name: c_int) -> bool {
     level == libc::SOL_SOCKET
-        && matches!(name, libc::SO_RCVTIMEO | libc::SO_SNDTIMEO | libc::SO_TYPE | libc::SO_ACCEPTCONN)
+        && matches!(
+            name,
+            libc::SO_RCVTIMEO | libc::SO_SNDTIMEO | libc::SO_TYPE | libc::SO_ACCEPTCONN | libc::SO_PEEK_OFF
+        )
 }
 
 /// getsockopt(2): passes the value's bytes, at most `room`, to `f`.

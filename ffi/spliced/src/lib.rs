@@ -10,6 +10,7 @@
 //! | `inband` | options that need neither |
 //! | `client` | the calls of a program: what the preload shim makes of socket, bind, connect, accept ... |
 //! | `server` | the server: one thread, one epoll |
+//! | `diag` | which descriptors of programs there are, by the kernel's list |
 //! | `ring` | sends on many sockets by one system call |
 //! | `sys` | system calls |
 //!
@@ -17,6 +18,7 @@
 //! and the passing of descriptors to other processes.
 
 pub mod client;
+pub mod diag;
 mod inband;
 pub mod instance;
 pub mod name;

@@ -7,7 +7,7 @@ use usersock::error::Error;
 
 /// Longest value of an option and longest name. No option of TCP is as long; messages are on the stacks of programs,
 /// which are small where signals are handled.
-pub(crate) const MAX_VALUE: usize = 1024;
+pub const MAX_VALUE: usize = 1024;
 /// Longest message.
 pub(crate) const MAX_MESSAGE: usize = MAX_VALUE + 64;
 

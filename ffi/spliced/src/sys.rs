@@ -75,6 +75,14 @@ pub fn socket(ty: c_int) -> Result<Owned> {
     unsafe { call(libc::SYS_socket, [libc::AF_UNIX as c_long, ty as c_long, 0]) }.map(|fd| Owned(fd as RawFd))
 }
 
+/// A socket to the kernel's lists of sockets (sock_diag(7)).
+pub(crate) fn netlink_diag() -> Result<Owned> {
+    let ty = (libc::SOCK_RAW | libc::SOCK_CLOEXEC) as c_long;
+    // SAFETY: three numbers.
+    unsafe { call(libc::SYS_socket, [libc::AF_NETLINK as c_long, ty, libc::NETLINK_SOCK_DIAG as c_long]) }
+        .map(|fd| Owned(fd as RawFd))
+}
+
 /// bind(2).
 pub fn bind(fd: RawFd, name: &Encoded) -> Result<()> {
     let (un, len) = un(name);
@@ -323,9 +331,25 @@ pub fn hung_up(fd: RawFd) -> bool {
     events_now(fd, 0) & libc::POLLHUP != 0
 }
 
-/// Whether a read, or accept, returns at once. It does not wait.
-pub fn readable(fd: RawFd) -> bool {
-    events_now(fd, libc::POLLIN) != 0
+/// Whether nothing more will be read, or accepted (POLLRDHUP). It does not wait.
+pub fn ended(fd: RawFd) -> bool {
+    events_now(fd, libc::POLLRDHUP) & libc::POLLRDHUP != 0
+}
+
+/// Sleeps, at most until a signal's handler has run.
+pub fn pause(ms: u32) {
+    let time = libc::timespec { tv_sec: (ms / 1000).into(), tv_nsec: (ms % 1000 * 1_000_000).into() };
+    // SAFETY: no descriptors, a time, no mask.
+    let _ = unsafe { call(libc::SYS_ppoll, [0, 0, &raw const time as c_long, 0, 8]) };
+}
+
+/// Which network namespace a socket is of (SO_NETNS_COOKIE). ENOPROTOOPT: before Linux 5.14.
+pub fn network(fd: RawFd) -> Result<u64> {
+    let (mut value, mut len) = (0u64, size_of::<u64>() as libc::socklen_t);
+    let (level, name) = (libc::SOL_SOCKET as c_long, libc::SO_NETNS_COOKIE as c_long);
+    let args = [fd as c_long, level, name, &raw mut value as c_long, &raw mut len as c_long];
+    // SAFETY: `value` and `len` are writable.
+    unsafe { call(libc::SYS_getsockopt, args) }.map(|_| value)
 }
 
 /// This process and the time: what makes identifiers differ.

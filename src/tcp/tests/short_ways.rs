@@ -92,6 +92,47 @@ fn an_address_that_is_removed_is_no_source_of_its_connections_until_it_is_back()
     }
 }
 
+/// Asked of Linux 6.18, as the row of a bound sock, which has no other.
+#[test]
+fn a_syn_has_the_new_address_where_its_own_is_gone_and_ip_dynaddr_says_so() {
+    for (dynaddr, bound, sources) in [(0, false, ""), (1, false, "22"), (2, false, "22"), (1, true, "")] {
+        let n = net();
+        let wire = Capture::ip("other0", 1500);
+        n.stack.add_device(wire.clone()).unwrap();
+        n.stack.sysctl.set("net.ipv4.ip_dynaddr", &dynaddr.to_string()).unwrap();
+        let dev = n.stack.netdevs.by_name("other0").unwrap();
+        let own = |host: u8| Ipv4Addr::new(10, 7, 0, host);
+        let with_net = |host| Cidr::new(own(host).into(), 24).unwrap();
+        add_address(&n.stack, &dev, with_net(1)).unwrap();
+        let c = n.socket(libc::AF_INET);
+        if bound {
+            c.bind((own(1), 0).into()).unwrap();
+        }
+        assert_eq!(c.connect(Some((own(9), 80).into())), Err(Error::InProgress));
+        let first = wire.take();
+        let port = c.local_addr().unwrap().port();
+        del_address(&n.stack, &dev, with_net(1)).unwrap();
+        add_address(&n.stack, &dev, with_net(2)).unwrap();
+        n.run(Duration::from_millis(2500));
+        let again = wire.take();
+        let said: String = again.iter().map(|p| p[15].to_string()).collect();
+        assert_eq!(said, sources, "ip_dynaddr {dynaddr}, bound {bound}");
+        // The port, the peer's, the sequence number.
+        assert!(again.iter().all(|p| p[20..28] == first[0][20..28]));
+        assert_eq!(c.local_addr().unwrap(), (own(if sources.is_empty() { 1 } else { 2 }), port).into());
+        if sources.is_empty() {
+            continue;
+        }
+        let iss = u32::from_be_bytes(first[0][24..28].try_into().unwrap());
+        let mut answer = Seg::new(80, SYN | ACK, ISS, iss.wrapping_add(1));
+        (answer.src, answer.dst, answer.dport) = (own(9), own(2), port);
+        wire.feed(&answer.bytes());
+        n.run(Duration::from_millis(10));
+        assert_eq!(c.peer_addr(), Ok((own(9), 80).into()));
+        assert_eq!(send(&c, b"x"), Ok(1));
+    }
+}
+
 /// The SYN-ACK goes where the route is now, not where it was for the last SYN.
 #[test]
 fn a_route_that_a_listener_remembers_ends_with_a_better_one() {

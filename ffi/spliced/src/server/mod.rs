@@ -6,6 +6,7 @@
 //! | `requests` | what a program asks for, answered |
 //! | `stream` | a connection's bytes |
 //! | `end` | the server's end of a program's descriptor |
+//! | `known` | which socket of the stack is which of the programs', for the control socket |
 //! | `ready` | sockets of the stack in which something happened |
 //!
 //! A socket's life: a request (bind, setsockopt, connect) makes it; connect gives it the server's end of the descriptor
@@ -13,6 +14,7 @@
 //! which the kernel frees with the last descriptor: such sockets are swept, a few times a second.
 
 mod end;
+mod known;
 mod ready;
 mod requests;
 mod stream;
@@ -23,6 +25,7 @@ use crate::ring::Ring;
 use crate::rpc::{Call, MAX_MESSAGE, MAX_VALUE, encode_answer};
 use crate::sys::{self, Epoll, Owned, Result};
 use end::{EVENTS, End, LOOK};
+use known::Known;
 use ready::{Ready, Signal};
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::RawFd;
@@ -123,6 +126,7 @@ pub struct Server {
     data: Owned,
     ready: Arc<Ready>,
     conns: HashMap<u64, Conn>,
+    known: Arc<Known>,
     /// Connections of requests whose message has not come yet, the oldest first.
     lines: VecDeque<Owned>,
     next_id: u64,
@@ -176,6 +180,7 @@ impl Server {
             requests,
             data,
             conns: HashMap::new(),
+            known: Arc::new(Known::new(instance)),
             lines: VecDeque::new(),
             next_id: ACCEPTED,
             failed: VecDeque::new(),
@@ -196,6 +201,12 @@ impl Server {
     /// How many sockets programs have.
     pub fn sockets(&self) -> usize {
         self.conns.len()
+    }
+
+    /// Has the control socket of this process tell which descriptors programs have of the sockets.
+    pub fn tell_inodes(&self) {
+        let known = self.known.clone();
+        usersock::control::set_inodes(Box::new(move || known.inodes()));
     }
 
     /// Serves until `stop` is set and the driver woken.
@@ -363,6 +374,7 @@ impl Server {
 
     fn remove(&mut self, id: u64, reset: bool) {
         if let Some(conn) = self.conns.remove(&id) {
+            self.known.remove(id);
             conn.close(reset);
         }
     }
@@ -371,6 +383,7 @@ impl Server {
         if conn.lacks_end() {
             self.sweep_later();
         }
+        self.known.insert(id, &conn.socket);
         self.conns.insert(id, conn);
     }
 
@@ -492,7 +505,7 @@ impl Server {
                         let conn = Conn::new(new.id, family, new.socket, role, &self.ready);
                         // Data may have come before it was watched.
                         conn.signal.raise();
-                        self.conns.insert(new.id, conn);
+                        self.insert(new.id, conn);
                     }
                 }
                 Err(Error::Again) => {

@@ -118,6 +118,8 @@ impl Server {
         // SAFETY: the pointer and length are a slice's.
         let addr = unsafe { ptr::connect_name(&conn.socket, addr.as_ptr().cast(), addr.len() as u32) }?;
         let unspecified = addr == Ok(None);
+        // A connection that waits for the first bytes would never be there: the program writes when it is.
+        let _ = conn.socket.setsockopt(libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, &0i32.to_ne_bytes());
         match conn.socket.connect_to(addr) {
             Ok(()) if unspecified => return Ok(0),
             Ok(()) | Err(Error::InProgress) => {}

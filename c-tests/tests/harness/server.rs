@@ -1,0 +1,47 @@
+//! Runs a case, built without a line of ours, on a stack server: its TCP sockets are AF_UNIX descriptors of that, its
+//! UDP sockets the kernel's. In a namespace whose loopback is up for these; that the kernel's TCP made no connection
+//! there is looked at afterwards. Beside: `mod.rs`, `preload.rs`.
+
+use super::ours::build;
+use super::preload::shim;
+use super::{cases_dir, cc_of, compile, judge, namespace, out_dir, skip};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+/// The command, built once into the folder of the tests.
+fn command() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| build("usersock-cli").join("usersock"))
+}
+
+/// Starts a server, runs the rest of the arguments as its program, and ends it. `$1` is the command, `$2` the shim.
+const SCRIPT: &str = r#"
+    command=$1 shim=$2; shift 2
+    dir=$(mktemp -d) || exit; trap 'rm -r "$dir"' EXIT
+    mkfifo "$dir/up"; "$command" serve > "$dir/up" & server=$!
+    read -r variable < "$dir/up" || exit
+    env "$variable" LD_PRELOAD="$shim" "$@"; status=$?
+    kill $server; wait $server || { echo "the server: $?" >&2; exit 1; }
+    awk '$1 == "Tcp:" && $6 ~ /[0-9]/ && $6 + $7 > 0 { exit 1 }' /proc/net/snmp ||
+        { echo "a connection of the kernel's" >&2; exit 1; }
+    exit $status
+"#;
+
+/// Runs case `name` as a program of a stack server.
+pub fn run_on_server(name: &str, _: ()) {
+    let Some(prefix) = namespace() else {
+        return skip(&format!("server {name}"), "no network namespace can be made");
+    };
+    let exe = out_dir().join(format!("server-{name}"));
+    let mut cc = cc_of(&cases_dir().join(format!("{name}.c")), super::Sanitizer::None, &exe);
+    // The C library's headers warn of the bad arguments that cases pass on purpose.
+    cc.args(["-DPRELOADED", "-DLIBC_SOCKETS", "-w"]);
+    compile(cc, name, &exe);
+    let mut run = Command::new(prefix[0]);
+    run.args(&prefix[1..]).args(["sh", "-c", SCRIPT, "sh"]).args([command(), shim(), &exe]);
+    for variable in ["USERSOCK_CONFIG", "USERSOCK_OWNER", "USERSOCK_SERVER", "LD_PRELOAD"] {
+        run.env_remove(variable);
+    }
+    judge(name, run.stdin(Stdio::null()).output());
+}

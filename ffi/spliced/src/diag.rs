@@ -1,0 +1,187 @@
+//! The kernel's list of AF_UNIX sockets, and which of them are a server's programs'. Above: `server`, and the keeper of
+//! an instance. Linux: sock_diag(7).
+
+use crate::instance::Instance;
+use crate::name::Name;
+use crate::sys::{self, Result};
+use std::collections::{HashMap, HashSet};
+use usersock::error::Error;
+
+/// Bytes of struct nlmsghdr, struct unix_diag_req and struct unix_diag_msg.
+const HEADER: usize = 16;
+const REQUEST: usize = 24;
+const MESSAGE: usize = 16;
+/// SOCK_DIAG_BY_FAMILY of linux/sock_diag.h.
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// Of linux/unix_diag.h: what to show, and the attributes of that.
+const UDIAG_SHOW_NAME: u32 = 1;
+const UDIAG_SHOW_PEER: u32 = 4;
+const UNIX_DIAG_NAME: u16 = 0;
+const UNIX_DIAG_PEER: u16 = 2;
+/// TCP_LISTEN of net/tcp_states.h, the state of any family's listener.
+const TCP_LISTEN: u8 = 10;
+
+/// A socket of the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unix {
+    /// It listens.
+    pub listens: bool,
+    /// Its inode; 0: nobody has a descriptor of it yet.
+    pub inode: u32,
+    /// The inode of the other end.
+    pub peer: Option<u32>,
+    /// Its name without sun_family, exact, where proc_net_unix has one sign for two bytes.
+    pub name: Vec<u8>,
+}
+
+/// All AF_UNIX sockets with a name in this thread's network namespace, or those that listen. ENOENT: this kernel has no
+/// unix_diag.
+pub fn sockets(listeners: bool) -> Result<Vec<Unix>> {
+    let states = if listeners { 1 << TCP_LISTEN } else { u32::MAX };
+    let netlink = sys::netlink_diag()?;
+    // struct nlmsghdr: length, type, flags, number, port; struct unix_diag_req: family, protocol, padding; states,
+    // inode, what to show, cookie.
+    let mut request = [0; HEADER + REQUEST];
+    let mut put = |at: usize, bytes: &[u8]| request[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &((HEADER + REQUEST) as u32).to_ne_bytes());
+    put(4, &SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    put(6, &((libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16).to_ne_bytes());
+    put(HEADER, &[libc::AF_UNIX as u8]);
+    put(HEADER + 4, &states.to_ne_bytes());
+    put(HEADER + 12, &(UDIAG_SHOW_NAME | UDIAG_SHOW_PEER).to_ne_bytes());
+    sys::send(netlink.raw(), &request, 0)?;
+    let mut all = Vec::new();
+    // The kernel fills at most 32 KiB.
+    let mut answer = vec![0; 1 << 16];
+    loop {
+        let n = sys::recv(netlink.raw(), &mut answer, 0)?;
+        let mut rest = &answer[..n];
+        while let Some((kind, body)) = next_message(&mut rest) {
+            match (i32::from(kind), body.first_chunk()) {
+                (libc::NLMSG_DONE, _) => return Ok(all),
+                (libc::NLMSG_ERROR, Some(&error)) => {
+                    return Err(Error::try_from_errno(-i32::from_ne_bytes(error)).unwrap_or(Error::Io));
+                }
+                _ => all.extend(socket(body)),
+            }
+        }
+    }
+}
+
+/// One of the list, from struct unix_diag_msg (family, type, state, padding; inode; cookie) and its attributes.
+fn socket(body: &[u8]) -> Option<Unix> {
+    let number = |bytes: &[u8]| Some(u32::from_ne_bytes(*bytes.first_chunk()?));
+    let (listens, inode) = (*body.get(2)? == TCP_LISTEN, number(body.get(4..)?)?);
+    let (mut name, mut peer) = (None, None);
+    let mut attrs = body.get(MESSAGE..)?;
+    while let Some((kind, value)) = next_attr(&mut attrs) {
+        match kind {
+            UNIX_DIAG_NAME => name = Some(value.to_vec()),
+            UNIX_DIAG_PEER => peer = number(value),
+            _ => {}
+        }
+    }
+    Some(Unix { listens, inode, peer, name: name? })
+}
+
+/// Takes a message off `rest`: its type, and what comes after the header.
+fn next_message<'a>(rest: &mut &'a [u8]) -> Option<(u16, &'a [u8])> {
+    let (len, kind) = (u32::from_ne_bytes(*rest.first_chunk()?), u16::from_ne_bytes([*rest.get(4)?, *rest.get(5)?]));
+    Some((kind, take(rest, HEADER, len as usize)?))
+}
+
+/// The same of a struct rtattr.
+fn next_attr<'a>(rest: &mut &'a [u8]) -> Option<(u16, &'a [u8])> {
+    let &[a, b, c, d] = rest.first_chunk()?;
+    Some((u16::from_ne_bytes([c, d]), take(rest, 4, u16::from_ne_bytes([a, b]).into())?))
+}
+
+/// Takes `len` bytes and their padding off `rest`, and returns them without their header.
+fn take<'a>(rest: &mut &'a [u8], header: usize, len: usize) -> Option<&'a [u8]> {
+    let body = rest.get(header..len)?;
+    *rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+    Some(body)
+}
+
+/// The inodes that programs have of an instance's sockets, by the numbers that the server knows those by. A connection
+/// that is not accepted yet has none.
+pub fn of_programs(all: &[Unix], instance: &Instance) -> HashMap<u64, u32> {
+    let named: Vec<(Name, &Unix)> = all.iter().filter_map(|u| Some((Name::decode(&u.name, instance)?, u))).collect();
+    // An accepted one has its listener's name: the server's end tells whose it is.
+    let accepted = named.iter().filter_map(|(name, u)| match name {
+        Name::Accepted { id, .. } => u.peer.filter(|inode| *inode != 0).map(|inode| (*id, inode)),
+        _ => None,
+    });
+    let mut inodes: HashMap<u64, u32> = accepted.collect();
+    let taken: HashSet<u32> = inodes.values().copied().collect();
+    for (name, u) in named {
+        if let Name::Socket { id, .. } = name
+            && u.inode != 0
+            && !taken.contains(&u.inode)
+            && (u.listens || !inodes.contains_key(&id))
+        {
+            inodes.insert(id, u.inode);
+        }
+    }
+    inodes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::{AsRawFd, RawFd};
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+
+    fn inode(fd: RawFd) -> u32 {
+        let link = std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap();
+        link.to_str().unwrap().trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap()
+    }
+
+    #[test]
+    fn listeners_are_told_by_their_names() {
+        let name = format!("usk-test-\0@{}", std::process::id());
+        let bind = |name: String| UnixListener::bind_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap();
+        let listener = bind(name.clone());
+        let others: Vec<_> = (0..600).map(|i| bind(format!("{name}{i}"))).collect();
+        let told = |name: &str| {
+            let all = sockets(true).unwrap();
+            all.iter().any(|u| u.listens && u.name == [b"\0", name.as_bytes()].concat())
+        };
+        assert!(told(&name) && told(&format!("{name}599")), "more than one message holds");
+        drop((listener, others));
+        assert!(!told(&name));
+    }
+
+    #[test]
+    fn programs_have_a_listener_what_it_accepted_and_what_connects() {
+        let instance = Instance::new(sys::random().unwrap());
+        let family = libc::AF_INET as u16;
+        let named = |name: Name| {
+            let fd = sys::socket(libc::SOCK_STREAM | libc::SOCK_CLOEXEC).unwrap();
+            sys::bind(fd.raw(), &name.encode(&instance)).unwrap();
+            fd
+        };
+        let of = |id| Name::Accepted { id, family, local: ([1; 4], 1).into(), peer: ([2; 4], 2).into() };
+        let (data, listener) = (named(Name::Data), named(Name::Socket { id: 1, family }));
+        let (connecting, plain) = (named(Name::Socket { id: 2, family }), named(Name::Socket { id: 3, family }));
+        let ends: Vec<_> = (10..13).map(|id| named(of(id))).collect();
+        sys::listen(data.raw(), 1).unwrap();
+        sys::listen(listener.raw(), 4).unwrap();
+        sys::connect(connecting.raw(), &Name::Data.encode(&instance)).unwrap();
+        for end in &ends {
+            sys::connect(end.raw(), &Name::Socket { id: 1, family }.encode(&instance)).unwrap();
+        }
+        let [first, second] = [(); 2].map(|()| sys::accept(listener.raw(), libc::SOCK_CLOEXEC).unwrap());
+        let mut ends = ends.into_iter();
+        // The server closes the first; its program has the descriptor still.
+        drop(ends.next());
+        let expected = [(1, &listener), (2, &connecting), (3, &plain), (11, &second)];
+        let expected: HashMap<u64, u32> = expected.map(|(id, fd)| (id, inode(fd.raw()))).into();
+        let all = sockets(false).unwrap();
+        assert_eq!(of_programs(&all, &instance), expected);
+        assert_eq!(of_programs(&all, &Instance::new([1; 24])), HashMap::new());
+        assert!(UnixStream::pair().is_ok_and(|(a, _)| !all.iter().any(|u| u.inode == inode(a.as_raw_fd()))));
+        drop(first);
+    }
+}
