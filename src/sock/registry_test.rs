@@ -87,3 +87,22 @@ fn nobody_has_a_protocol_any_more_when_it_is_unregistered_among_threads_that_fin
         over.store(true, Ordering::Relaxed);
     });
 }
+
+#[test]
+fn the_default_of_a_family_and_type_is_found_by_zero_and_is_no_user() {
+    let r = Registry::default();
+    let proto: Arc<dyn Proto> = Arc::new(Guest);
+    let [(inet, ty, number), (inet6, ..)] = KEYS;
+    let key = |family, number| ProtoSwitch { default: true, ..ProtoSwitch::new(family, ty, number, proto.clone()) };
+    r.register(&[key(inet, number), key(inet6, 0)], None).unwrap();
+    let (used, found) = r.find(inet, ty, 0).unwrap();
+    assert_eq!((found, r.unregister(NAME)), (number, Err(RegisterError::InUse(1))));
+    // A protocol of number 0 is for any number but 0.
+    assert_eq!(r.find(inet6, ty, 0).map(|found| found.1), Err(Error::ProtoNoSupport));
+    assert_eq!(r.find(inet6, ty, 9).map(|found| found.1), Ok(9));
+    drop(used);
+    let (weak, unregistered) = (Arc::downgrade(&proto), r.unregister(NAME));
+    drop(proto);
+    assert_eq!((unregistered, weak.strong_count()), (Ok(()), 0));
+    assert!(r.find(inet, ty, 0).is_err());
+}

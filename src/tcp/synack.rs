@@ -81,7 +81,6 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
     let tos = ecn::with_codepoint(tos, codepoint);
     if Way::Syn.is_open()
         && let (IpAddr::V4(src), IpAddr::V4(to)) = (req.saddr, req.daddr)
-        && signer.is_none()
         && cx.tp.sock_ops_flags & cb::WRITE_HDR_OPT == 0
         && req.cold.is_none()
     {

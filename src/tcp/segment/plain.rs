@@ -215,7 +215,8 @@ fn count_out(mib: Here<'_>, len: u32) {
     mib.inc(Mib::IpOutTransmits);
 }
 
-/// Sends a listener's SYN-ACK by a route, if it is such a segment. Some: whether it was sent.
+/// Sends a listener's SYN-ACK by a route, if it is such a segment, which one with a signature is not. Some: whether it
+/// was sent.
 pub(in crate::tcp) fn send_synack(
     stack: &Stack,
     dst: &Dst,

@@ -31,6 +31,7 @@ impl Ends {
         let host = Host::on(Bench::on_ip(), 1);
         let [listener, client] =
             [(); 2].map(|()| Socket::new(&host.bench.stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap());
+        listener.set_nonblocking(true);
         client.set_nonblocking(true);
         listener.bind(AT).unwrap();
         listener.listen(5).unwrap();
@@ -138,4 +139,6 @@ fn a_syn_ack_goes_the_short_way_by_a_route_of_its_own_stack_that_is_valid_and_ha
     ] {
         assert_eq!(segment::send_synack(stack, &dst, &h, &options, 1), sent, "{case}");
     }
+    route.dev.replace_device(|device| device);
+    assert_eq!(segment::send_synack(stack, &route, &h, &usual, 1), None, "by one that may be wrapped");
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::tcp::testing::Bench;
+use std::sync::atomic::Ordering;
 
 /// The draft's 4.2: 2/ln 2 = 2.885 and its inverse, in 1/256, rounded so that Startup doubles at least.
 #[test]
@@ -164,4 +165,20 @@ fn cc_info_is_struct_tcp_bbr_info() {
         assert_eq!((kind, words.len()), (INET_DIAG_BBRINFO, 5));
         assert_eq!(words[3..], [HIGH_GAIN, HIGH_GAIN]);
     });
+}
+
+/// bbr_sndbuf_expand: three times the window, where others take two.
+#[test]
+fn the_send_buffer_has_room_for_three_windows() {
+    let b = Bench::established();
+    let [cubic, bbr] = ["cubic", "bbr"].map(|name| {
+        b.with(|cx| {
+            crate::tcp::cong::set_congestion_control(cx, name).unwrap();
+            cx.tp.snd_cwnd = INIT_CWND;
+            cx.sock.sndbuf.store(0, Ordering::Relaxed);
+            crate::tcp::rcvbuf::init_buffer_space(cx);
+            cx.sock.sndbuf.load(Ordering::Relaxed)
+        })
+    });
+    assert!(cubic > 0 && 2 * bbr == 3 * cubic, "{cubic} {bbr}");
 }
