@@ -73,9 +73,8 @@
 //! statics anew (`sys::fork`). Locks are those of `sys::lock`, which keep no table of the process's waiting threads.
 //!
 //! # Not implemented
-//! Linux features that this version lacks behave as in a kernel built without them. A sysctl of a missing feature
-//! accepts only its default and the value that disables the feature (`sysctl`, `Support::Planned`);
-//! `usersock sysctl -ad` lists these.
+//! Linux features that this version lacks behave as in a kernel built without them: `docs/limits.md` names them. A sysctl
+//! that makes no difference here says so, and why (`usersock sysctl -ad`).
 #![warn(unreachable_pub)]
 
 pub(crate) mod base;

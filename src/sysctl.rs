@@ -2,8 +2,7 @@
 //! in /proc/sys; the data path reads them through getters, one relaxed load each. Linux: /proc/sys/net,
 //! kernel/sysctl.c.
 //!
-//! A sysctl whose feature is not implemented ([`Support::Planned`]) accepts only its default; any other value is
-//! EOPNOTSUPP. One that Linux itself ignores, or ignores on a host without what it is about, which a stack never has
+//! A sysctl that Linux itself ignores, or ignores on a host without what it is about, which a stack never has
 //! ([`Support::Legacy`]), is stored without effect, as there.
 //!
 //! | file | what |
@@ -66,8 +65,6 @@ pub enum Kind {
 pub enum Support {
     /// Its feature is implemented.
     Live,
-    /// Its feature is not implemented: only the default can be set.
-    Planned,
     /// Linux keeps the name but ignores the value, always or on a host such as this stack, and so does this stack.
     Legacy,
     /// It has an effect on Linux, but nothing here that it could change: any value can be set, and the description says
@@ -425,8 +422,7 @@ impl Sysctls {
     }
 
     /// Sets a value from text, as a write to /proc/sys: ENOENT for an unknown name, EACCES for a read-only one, EINVAL
-    /// for an invalid value, an error of the validator, EOPNOTSUPP for a planned one and any value that cannot be set
-    /// yet.
+    /// for an invalid value, an error of the validator.
     pub fn set(&self, name: &str, text: &str) -> Result<()> {
         let id = self.id(name)?;
         self.write(id, text, false)
@@ -449,9 +445,6 @@ impl Sysctls {
             })
             .map(|takes| format!("this sysctl does not take the value {value:?}{takes}")),
             Error::Acces => Ok("this sysctl is read-only".to_owned()),
-            Error::OpNotSupp => described(|def| {
-                format!("what this sysctl governs is not there yet: it takes its default, {}", def.default)
-            }),
             e => Err(e),
         };
         known.unwrap_or_else(|e| e.to_string())
@@ -480,12 +473,8 @@ impl Sysctls {
             }
             let mut parsed = def.kind.parse(text, value.numbers(&def.kind))?;
             self.check_row(id, &mut parsed)?;
-            let canonical = parsed.canonical();
             if let Some(validator) = &validator {
-                validator(&canonical)?;
-            }
-            if def.support == Support::Planned && canonical != *def.default {
-                return Err(Error::OpNotSupp);
+                validator(&parsed.canonical())?;
             }
             value.store(&def.kind, &parsed);
             if let Parsed::Ports(set) = &parsed {

@@ -88,7 +88,6 @@ impl Shown<'_> {
     fn from_json(v: &Value) -> Shown<'_> {
         let text = |key: &str| v[key].as_str().unwrap_or_default();
         let support = match text("support") {
-            "planned" => Support::Planned,
             "legacy" => Support::Legacy,
             "moot" => Support::Moot,
             _ => Support::Live,
@@ -117,7 +116,6 @@ fn print(out: &mut impl Write, l: &Shown<'_>, describe: bool) -> io::Result<()> 
     if describe {
         let state = match l.support {
             Support::Live => "",
-            Support::Planned => "; not implemented yet, takes its default alone",
             Support::Legacy => "; without effect, as on Linux",
             Support::Moot => "; without effect here",
         };

@@ -127,7 +127,6 @@ fn counters(stack: &Stack, shared: &Shared, mark: bool) -> Lines {
 fn setting(l: &Listing) -> String {
     let support = match l.support {
         Support::Live => "live",
-        Support::Planned => "planned",
         Support::Legacy => "legacy",
         Support::Moot => "moot",
     };

@@ -2,8 +2,7 @@
 //! table for get, set and list, and the getters of the data path. Names, ranges and defaults are those of Linux 6.18
 //! (ranges as observed in a new network namespace). Linux: sysctl_net_ipv4.c, sysctl_net_core.c, sysctl_net_ipv6.c.
 //!
-//! When the feature of a `Planned` row is implemented, change the word to `Live`: until then only the default can be
-//! set. A `Moot` row says in its meaning why there is nothing to implement.
+//! A `Moot` row says in its meaning why there is nothing to implement.
 
 use super::{Def, Kind, Mode, Support, Sysctls};
 use crate::base::env::Duration;
