@@ -119,7 +119,7 @@ pub fn recv(
         g.sleep(Events::IN, true, deadline)?;
     };
     let n = f(g, &skb, from, msg);
-    rxcontrol::control(g, &skb, msg);
+    rxcontrol::control(g, &skb, from, msg);
     let truesize = skb.truesize;
     if peek {
         skb.cb[CB_PEEKED] = 1;

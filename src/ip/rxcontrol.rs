@@ -9,11 +9,11 @@ use crate::base::env::Instant;
 use crate::sock::errqueue::{ErrEntry, IpPacket, origin};
 use crate::sock::msg::{Control, RecvMsg};
 use crate::sock::packet::PacketInfo;
-use crate::sock::skb::{Skb, SkbInner};
+use crate::sock::skb::{Csum, Skb, SkbInner};
 use crate::sock::sockopt::name_bytes;
 use crate::sock::tstamp;
-use crate::sock::{SockCommon, SockGuard, flag, ip_flag, more};
-use crate::wire::{checksum, ip, proto, udp};
+use crate::sock::{Sock, SockCommon, SockGuard, flag, ip_flag, more};
+use crate::wire::{checksum, ip, udp};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::Ordering;
 
@@ -82,18 +82,18 @@ fn pktinfo(g: &SockGuard<'_>, rx: &PacketInfo) -> Option<u64> {
 }
 
 /// Adds the control messages that the socket asks for, of a packet that [`arrived`] has noted.
-pub(super) fn control(g: &SockGuard<'_>, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
-    control_with(g, skb, (skb.cb[CB_PKTINFO], skb.cb[CB_DROPS] as u32), msg);
+pub(super) fn control(g: &SockGuard<'_>, skb: &Skb, from: usize, msg: &mut RecvMsg<'_, '_>) {
+    control_with(g, skb, from, (skb.cb[CB_PKTINFO], skb.cb[CB_DROPS] as u32), msg);
 }
 
 /// Adds the control messages that the socket asks for, of a received packet whose control block is its protocol's own:
 /// what SO_RXQ_OVFL and ipi_spec_dst say is found now, not when the packet was queued.
 pub fn control_of(g: &SockGuard<'_>, skb: &SkbInner, msg: &mut RecvMsg<'_, '_>) {
     let noted = skb.rx.and_then(|rx| pktinfo(g, &rx)).unwrap_or_default();
-    control_with(g, skb, (noted, g.sock.drops.load(Ordering::Relaxed)), msg);
+    control_with(g, skb, 0, (noted, g.sock.drops.load(Ordering::Relaxed)), msg);
 }
 
-fn control_with(g: &SockGuard<'_>, skb: &SkbInner, (noted, drops): (u64, u32), msg: &mut RecvMsg<'_, '_>) {
+fn control_with(g: &SockGuard<'_>, skb: &SkbInner, from: usize, (noted, drops): (u64, u32), msg: &mut RecvMsg<'_, '_>) {
     let c = &g.common;
     tstamp::received(g, skb.tstamp, false, &mut msg.control);
     // Of SOL_SOCKET a ping socket tells the time alone (ping_recvmsg).
@@ -106,9 +106,7 @@ fn control_with(g: &SockGuard<'_>, skb: &SkbInner, (noted, drops): (u64, u32), m
             IpAddr::V6(_) => (rx.ifindex, Ipv4Addr::UNSPECIFIED),
         };
         ip_control(c, rx.dst, info, (rx.ttl, rx.tos), &mut msg.control);
-        // A part of a datagram is not copied before all of it is summed.
-        let is_part = msg.flags & libc::MSG_PEEK != 0 || msg.out_flags & libc::MSG_TRUNC != 0;
-        add(g, skb, &rx, is_part, &mut msg.control);
+        add(g, skb, &rx, from, &mut msg.control);
     }
 }
 
@@ -163,13 +161,13 @@ pub(super) fn ip_control(
 
 /// Adds what the socket asked for beyond the common options.
 #[inline]
-fn add(g: &SockGuard<'_>, skb: &SkbInner, rx: &PacketInfo, is_part: bool, to: &mut Vec<Control>) {
+fn add(g: &SockGuard<'_>, skb: &SkbInner, rx: &PacketInfo, from: usize, to: &mut Vec<Control>) {
     let c = &g.common;
     if c.ip_flags & (OF_V4 | OF_V6) == 0 {
         return;
     }
     match rx.dst {
-        IpAddr::V4(_) => add_v4(g, skb, rx, is_part, to),
+        IpAddr::V4(_) => add_v4(g, skb, rx, from, to),
         IpAddr::V6(dst) => {
             let port = destination_port(skb, 0);
             add_v6(c, skb.saved_header.as_deref(), rx, (dst, port), skb.frag_max_size, to);
@@ -177,7 +175,7 @@ fn add(g: &SockGuard<'_>, skb: &SkbInner, rx: &PacketInfo, is_part: bool, to: &m
     }
 }
 
-fn add_v4(g: &SockGuard<'_>, skb: &SkbInner, rx: &PacketInfo, is_part: bool, to: &mut Vec<Control>) {
+fn add_v4(g: &SockGuard<'_>, skb: &SkbInner, rx: &PacketInfo, from: usize, to: &mut Vec<Control>) {
     let flags = g.common.ip_flags;
     let mut push = |ty, data| to.push(Control::Other { level: libc::SOL_IP, ty, data });
     let header = skb.saved_header.as_deref();
@@ -201,7 +199,7 @@ fn add_v4(g: &SockGuard<'_>, skb: &SkbInner, rx: &PacketInfo, is_part: bool, to:
         push(IP_ORIGDSTADDR, name_bytes(name_of(rx.dst, port, 0)));
     }
     if flags & ip_flag::CHECKSUM != 0
-        && let Some(sum) = summed(g, skb, rx, is_part)
+        && let Some(sum) = summed(g.sock, skb, from)
     {
         push(IP_CHECKSUM, sum.to_ne_bytes().to_vec());
     }
@@ -210,26 +208,26 @@ fn add_v4(g: &SockGuard<'_>, skb: &SkbInner, rx: &PacketInfo, is_part: bool, to:
     }
 }
 
-/// The sum that IP_CHECKSUM tells: of a datagram's payload, where it was summed before it is read, or of a ping
-/// socket's message with its header. Nothing was summed of what came from this host, and a long datagram is while it
-/// is copied (ip_cmsg_recv_checksum).
-fn summed(g: &SockGuard<'_>, skb: &SkbInner, rx: &PacketInfo, is_part: bool) -> Option<u32> {
-    let bytes = |n: usize| {
-        let mut bytes = vec![0; n];
-        skb.copy_out(0, &mut bytes);
-        bytes
+/// The sum that IP_CHECKSUM tells: of a datagram's payload from a byte on (SO_PEEK_OFF), where this host has summed it
+/// before the call reads it, or of a ping socket's message with its header (ip_cmsg_recv_checksum).
+fn summed(sock: &Sock, skb: &SkbInner, from: usize) -> Option<u32> {
+    let mut all = vec![0; skb.len()];
+    skb.copy_out(0, &mut all);
+    if is_ping(sock) {
+        return Some(checksum::unfolded(&all, 0));
+    }
+    let (header, payload) = all.split_at_checked(udp::HEADER_LEN).filter(|_| skb.csum == Csum::Complete)?;
+    let sum = match all.len() <= udp::CHECKSUM_BREAK {
+        // Summed when it came, and the header was taken out again (skb_postpull_rcsum).
+        true => checksum::unfolded(header, checksum::unfolded(&all, 0).wrapping_neg()).wrapping_neg(),
+        false => checksum::unfolded(payload, 0),
     };
-    if is_ping(g.sock) {
-        return Some(checksum::unfolded(&bytes(skb.len()), 0));
-    }
-    let before = g.sock.protocol == u16::from(proto::UDP) && (is_part || skb.len() <= udp::CHECKSUM_BREAK);
-    if !before || g.stack.netdevs.by_index(rx.ifindex).is_none_or(|d| d.caps().loopback) {
-        return None;
-    }
-    let all = bytes(skb.len());
-    let header = all.get(..udp::HEADER_LEN).filter(|h| h[udp::CHECKSUM_OFFSET..] != [0, 0])?;
-    // The header is taken out again (skb_postpull_rcsum).
-    Some(checksum::unfolded(header, checksum::unfolded(&all, 0).wrapping_neg()).wrapping_neg())
+    // csum_sub, which is not done for nothing: it changes 0 to its other form.
+    let (sum, carry) = match from {
+        0 => (sum, false),
+        _ => sum.overflowing_add(!checksum::unfolded(payload.get(..from)?, 0)),
+    };
+    Some(sum + u32::from(carry))
 }
 
 /// Adds what the socket asked for beyond the common options of the packet that a queued error is about, an ICMP message

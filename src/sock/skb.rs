@@ -43,6 +43,8 @@ pub enum Csum {
     None,
     /// Verified by the device, or the packet never left this machine (CHECKSUM_UNNECESSARY).
     Unnecessary,
+    /// This host has summed all bytes, and they are right (CHECKSUM_COMPLETE).
+    Complete,
     /// The field holds the sum of the pseudo-header; the device that puts the packet on a real wire completes it
     /// (CHECKSUM_PARTIAL). `start` is where summing begins and `offset` the field's distance from there, both in bytes;
     /// `start` counts from the first byte of the network header.
@@ -462,7 +464,7 @@ impl SkbInner {
     pub fn checksum_ok(&self, pseudo: impl FnOnce() -> u32) -> bool {
         match self.csum {
             // Partial: made by this machine, and was never on a wire.
-            Csum::Unnecessary | Csum::Partial { .. } => true,
+            Csum::Unnecessary | Csum::Complete | Csum::Partial { .. } => true,
             Csum::None => checksum::is_valid(self.checksum(pseudo())),
         }
     }

@@ -155,7 +155,7 @@ fn check(stack: &Stack, skb: &mut Skb, info: &PacketInfo) -> Option<Checked> {
             bad_checksum(stack, v4);
             return None;
         }
-        skb.csum = Csum::Unnecessary;
+        summed(skb);
     }
     Some(Checked { no_checksum, ports })
 }
@@ -198,6 +198,13 @@ fn unchecked(skb: &Skb, v4: bool) -> bool {
     !v4 && skb.csum == Csum::None && skb.linear().get(6..8) == Some(&[0, 0])
 }
 
+/// All bytes of a datagram were summed, unless it was known to be right.
+fn summed(skb: &mut Skb) {
+    if skb.csum == Csum::None {
+        skb.csum = Csum::Complete;
+    }
+}
+
 /// Whether the checksum of a datagram with its addresses in `Skb::rx` is right. It is summed once
 /// (udp_lib_checksum_complete).
 fn is_right(skb: &mut Skb) -> bool {
@@ -208,18 +215,30 @@ fn is_right(skb: &mut Skb) -> bool {
     let mut head = [0; HEADER];
     skb.copy_out(0, &mut head);
     let len = skb.len() as u32;
-    let right = head[6..8] == [0, 0] || skb.checksum_ok(|| checksum::pseudo_header(rx.src, rx.dst, proto::UDP, len));
-    if right {
+    if head[6..8] == [0, 0] {
         skb.csum = Csum::Unnecessary;
+        return true;
+    }
+    let right = skb.checksum_ok(|| checksum::pseudo_header(rx.src, rx.dst, proto::UDP, len));
+    if right {
+        summed(skb);
     }
     right
 }
 
-/// The same of one in the receive queue, which a wrong one leaves: it is counted.
-pub(super) fn verified(g: &SockGuard<'_>, skb: &mut Skb) -> bool {
+/// The same of one in the receive queue that a call reads with `room` for its bytes. A wrong one leaves the queue, and
+/// is counted.
+fn verified(g: &SockGuard<'_>, skb: &mut Skb, peek: bool, room: usize) -> bool {
+    let before = skb.csum;
     let right = is_right(skb);
     if !right {
         bad_checksum(g.stack, skb.rx.is_none_or(|rx| rx.dst.is_ipv4()));
+    } else if peek {
+        // Of a packet that stays in the queue Linux remembers nothing.
+        skb.csum = before;
+    } else if before == Csum::None && room >= skb.len() - HEADER {
+        // Linux sums it while it is copied, and tells nobody the sum.
+        skb.csum = Csum::Unnecessary;
     }
     right
 }
@@ -302,7 +321,9 @@ pub(super) fn recv_several(sk: SockRef<'_>, all: &mut RecvSeveral<'_>) {
 
 /// recvmsg(2).
 pub(super) fn recvmsg(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
-    datagram::recv(g, msg, HEADER, verified, |g, skb, from, msg| {
+    let (peek, room) = (msg.flags & libc::MSG_PEEK != 0, msg.remaining());
+    let good = |g: &SockGuard<'_>, skb: &mut Skb| verified(g, skb, peek, room);
+    datagram::recv(g, msg, HEADER, good, |g, skb, from, msg| {
         let mut head = [0; HEADER];
         skb.copy_out(0, &mut head);
         let n = datagram::copy_behind(skb, HEADER, skb.len() - HEADER, from, msg);

@@ -1,4 +1,5 @@
-//! Sockets of UDP on a device and on loopback. In `errors`: what ICMP says of them; in `groups`: multicast.
+//! Sockets of UDP on a device and on loopback. In `checksum`: when datagrams are summed; in `errors`:
+//! what ICMP says of them; in `groups`: multicast.
 
 use super::*;
 use crate::base::env::Instant;
@@ -17,13 +18,13 @@ use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::Ordering;
 
+mod checksum;
 mod errors;
 mod groups;
 
 pub(super) use errors::frag_needed;
 
 const DONTWAIT: i32 = libc::MSG_DONTWAIT;
-const IP_CHECKSUM: i32 = 23;
 
 pub(super) fn at(s: &str) -> SocketAddr {
     s.parse().unwrap()
@@ -220,51 +221,6 @@ fn ports_below_the_first_unprivileged_one_are_for_the_owner_of_the_stack() {
     }
     b.stack.sysctl.set("net.ipv4.ip_unprivileged_port_start", "0").unwrap();
     assert_eq!(bind(libc::AF_INET, "10.0.0.1:53"), Err(Error::Inval));
-}
-
-/// What is expected is what Linux 6.18 told of the same datagrams over TUN and by loopback.
-#[test]
-fn ip_checksum_tells_the_sum_of_a_short_datagram_that_was_summed_when_it_came() {
-    let b = Bench::on_ip();
-    for any in ["0.0.0.0:5000", "[::]:6000"] {
-        let s = bound(&b, any);
-        s.setsockopt(libc::SOL_IP, IP_CHECKSUM, &1i32.to_ne_bytes()).unwrap();
-        let to = format!("10.0.0.1:{}", at(any).port());
-        let told_of = |payload: &[u8], room, flags| {
-            let got = recv_from(&s, room, flags).unwrap();
-            assert_eq!(got.data, payload);
-            match &got.control[..] {
-                [] => None,
-                [Control::Other { level: libc::SOL_IP, ty: IP_CHECKSUM, data }] => Some(data.clone()),
-                other => panic!("{other:?}"),
-            }
-        };
-        let told = |payload: &[u8]| told_of(payload, 300, 0);
-        for payload in [&b""[..], b"x", b"hello", &[0xf1; 68]] {
-            b.inject(&datagram_v4("10.0.0.9:7", &to, payload));
-            let told = told(payload).unwrap();
-            let folded = |n: &[u8]| crate::wire::checksum::fold(crate::wire::checksum::sum(n, 0)) % 0xffff;
-            assert_eq!(folded(&told), folded(payload), "{payload:x?}");
-        }
-        // Summed before a part of it is read, while all of it is, by nobody, and never.
-        b.inject(&datagram_v4("10.0.0.9:7", &to, &[1; 69]));
-        assert_eq!(told_of(&[1; 10], 10, 0).unwrap().len(), 4);
-        b.inject(&datagram_v4("10.0.0.9:7", &to, &[1; 69]));
-        assert_eq!(told(&[1; 69]), None);
-        let mut unsummed = datagram_v4("10.0.0.9:7", &to, b"hello");
-        unsummed[26..28].fill(0);
-        b.inject(&unsummed);
-        assert_eq!(told(b"hello"), None);
-        send_to(&bound(&b, "127.0.0.1:0"), b"hello", Some(&to), 0, vec![]).unwrap();
-        assert_eq!(told(b"hello"), None);
-        // An ICMP message was, or it would not be here.
-        s.setsockopt(libc::SOL_IP, libc::IP_RECVERR, &1i32.to_ne_bytes()).unwrap();
-        send_to(&s, b"lost", Some("127.0.0.1:9"), 0, vec![]).unwrap();
-        let got = recv_from(&s, 10, libc::MSG_ERRQUEUE).unwrap();
-        let sum = |c: &Control| matches!(c, Control::Other { ty: IP_CHECKSUM, data, .. } if *data == [0xff; 4]);
-        assert!(got.control.iter().any(sum), "{:?}", got.control);
-        s.setsockopt(libc::SOL_IP, libc::IP_RECVERR, &0i32.to_ne_bytes()).unwrap();
-    }
 }
 
 #[test]
@@ -548,43 +504,6 @@ fn damaged_datagrams_are_counted_and_not_delivered() {
     none[26..28].fill(0);
     b.inject(&none);
     assert_eq!(recv_from(&s, 9, 0).unwrap().data, b"hello", "no checksum is right over IPv4");
-}
-
-#[test]
-fn a_long_datagrams_checksum_is_verified_when_it_is_read_or_asked_for() {
-    let b = Bench::on_ip();
-    let mut wrong = datagram_v4("10.0.0.9:1000", "10.0.0.1:5000", &[7; 100]);
-    wrong[40] ^= 1;
-    let counted = |n: u64, why: &str| {
-        let got = [Mib::UdpInCsumErrors, Mib::UdpInErrors].map(|m| b.stack.mib.get(m));
-        assert_eq!(got, [n; 2], "{why}");
-    };
-    // One that nobody reads, and short ones, are verified at once.
-    b.inject(&wrong);
-    counted(1, "no socket");
-    assert_eq!(b.stack.mib.get(Mib::UdpNoPorts), 0);
-    let s = bound(&b, "10.0.0.1:5000");
-    let mut short = datagram_v4("10.0.0.9:1000", "10.0.0.1:5000", &[7; 68]);
-    short[40] ^= 1;
-    b.inject(&short);
-    counted(2, "short");
-    s.set_nonblocking(true);
-    b.inject(&wrong);
-    b.inject(&datagram_v4("10.0.0.9:1000", "10.0.0.1:5000", &[8; 100]));
-    counted(2, "nobody has looked");
-    assert!(s.poll().intersects(Events::IN), "a read will not wait");
-    counted(2, "nor poll, where reads do not wait");
-    assert_eq!(recv_from(&s, 200, libc::MSG_PEEK).unwrap().data, [8; 100]);
-    counted(3, "read");
-    assert_eq!(recv_from(&s, 200, 0).unwrap().data, [8; 100]);
-    b.inject(&wrong);
-    assert_eq!(s.ioctl(libc::FIONREAD), Ok(0));
-    counted(4, "FIONREAD");
-    b.inject(&wrong);
-    s.set_nonblocking(false);
-    assert!(!s.poll().intersects(Events::IN), "a read would wait");
-    counted(5, "poll, where reads wait");
-    assert_eq!(recv_from(&s, 200, 0).err(), Some(Error::Again));
 }
 
 #[test]
