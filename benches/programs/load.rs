@@ -50,7 +50,7 @@ pub struct Load {
 }
 
 /// All rows.
-pub const LOADS: [Load; 7] = [
+pub const LOADS: [Load; 8] = [
     Load {
         name: "iperf3, receiving",
         unit: Unit::Bits,
@@ -68,6 +68,15 @@ pub const LOADS: [Load; 7] = [
         server: |_| words("iperf3 -s"),
         client: |here| words(&format!("iperf3 -c {} -t 2 -J -R", here.address)),
         number: iperf3,
+    },
+    Load {
+        name: "redis, 1 connection, `redis-benchmark -P 1`",
+        unit: Unit::Requests,
+        programs: &[("redis-server", "redis-server"), ("redis-benchmark", "redis-tools")],
+        port: 6379,
+        server: redis,
+        client: |here| words(&format!("redis-benchmark -h {} -t get -c 1 -n 20000 -P 1 --csv", here.address)),
+        number: redis_benchmark,
     },
     Load {
         name: "redis, 50 connections, `redis-benchmark -P 1`",

@@ -4,8 +4,8 @@
 //! The three ways take turns within one run, so that what else the machine does meets all of them.
 //!
 //! `cargo bench --bench programs` prints the table; `-- FILTER` only the rows that have FILTER in their name; `--
-//! --turns N` takes more turns; `-- --readme` also puts the table into README.md. Everything is in network namespaces
-//! of its own.
+//! --turns N` takes more turns; `-- --sysctl NAME=VALUE` sets it in the stacks, as `net.core.busy_poll=50`; `--
+//! --readme` also puts the table into README.md. Everything is in network namespaces of its own.
 
 mod load;
 mod memcached;
@@ -27,19 +27,21 @@ const LIMIT: Duration = Duration::from_secs(1200);
 /// Lines between which the README keeps the table.
 const MARKS: (&str, &str) = ("<!-- cargo bench programs: begin -->", "<!-- cargo bench programs: end -->");
 /// The arguments, for those who give wrong ones.
-const USAGE: &str = "usage: cargo bench --bench programs -- [--readme] [--turns N] [FILTER]";
+const USAGE: &str = "usage: cargo bench --bench programs -- [--readme] [--turns N] [--sysctl NAME=VALUE]... [FILTER]";
 
 /// What was asked for.
 struct Args {
     readme: bool,
     turns: usize,
+    /// What `usersock run` has beside the program.
+    settings: Vec<String>,
     filter: String,
 }
 
 impl Args {
     /// Anything unknown ends the program with status 2.
     fn parse() -> Args {
-        let mut args = Args { readme: false, turns: 3, filter: String::new() };
+        let mut args = Args { readme: false, turns: 3, settings: Vec::new(), filter: String::new() };
         let wrong = |word: &str| -> ! {
             eprintln!("{word}: unknown; {USAGE}");
             exit(2)
@@ -53,6 +55,10 @@ impl Args {
                 "--turns" => match words.next().and_then(|n| n.parse().ok()).filter(|n| (1..=99).contains(n)) {
                     Some(n) => args.turns = n,
                     None => wrong("--turns without a number from 1 to 99"),
+                },
+                "--sysctl" => match words.next().filter(|setting| setting.contains('=')) {
+                    Some(setting) => args.settings.extend([word.clone(), setting]),
+                    None => wrong("--sysctl without NAME=VALUE"),
                 },
                 w if w.starts_with('-') || !args.filter.is_empty() => wrong(w),
                 w => w.clone_into(&mut args.filter),
@@ -89,7 +95,7 @@ fn measure(args: &Args, loads: &[&Load]) -> Result<(), String> {
         eprintln!("given up after {} s", LIMIT.as_secs());
         exit(1);
     });
-    let site = Site::new(usersock)?;
+    let site = Site::new(usersock, args.settings.clone())?;
     let (begin, before) = (Instant::now(), load_average());
     let mut results: Vec<Turns> = loads.iter().map(|_| Turns::new()).collect();
     let mut failures = Vec::new();

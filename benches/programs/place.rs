@@ -108,6 +108,7 @@ pub struct Site {
     dir: PathBuf,
     far: Peer,
     path: std::ffi::OsString,
+    settings: Vec<String>,
     /// Servers that were started: each has an instance of its own, since that of the last may still be ending.
     started: Cell<u32>,
 }
@@ -119,14 +120,14 @@ impl Drop for Site {
 }
 
 impl Site {
-    /// Makes both. This process is in a namespace of its own already.
-    pub fn new(usersock: PathBuf) -> Result<Site, String> {
+    /// Makes both. This process is in a namespace of its own already. `settings`: arguments of `usersock run`.
+    pub fn new(usersock: PathBuf, settings: Vec<String>) -> Result<Site, String> {
         let dir = std::env::temp_dir().join(format!("usersock-bench-{}", std::process::id()));
         fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
         let myself = std::env::current_exe().map_err(|e| e.to_string())?;
         let mut path = std::env::var_os("PATH").unwrap_or_default();
         path.push(":/usr/sbin:/sbin");
-        Ok(Site { usersock, myself, dir, far: Peer::new()?, path, started: Cell::new(0) })
+        Ok(Site { usersock, myself, dir, far: Peer::new()?, path, settings, started: Cell::new(0) })
     }
 
     /// The name of the newest instance.
@@ -162,9 +163,12 @@ impl Site {
         let name = self.instance();
         let mut command = match place {
             Place::Kernel => Command::new("env"),
-            Place::Server => self.usersock(&["run", "--instance", &name, "--"]),
-            Place::InProcess => self.usersock(&["run", "--in-process", "--instance", &name, "--"]),
+            Place::Server => self.usersock(&["run", "--instance", &name]),
+            Place::InProcess => self.usersock(&["run", "--in-process", "--instance", &name]),
         };
+        if place != Place::Kernel {
+            command.args(&self.settings).arg("--");
+        }
         let said = File::create(self.dir.join("server.out")).map_err(|e| e.to_string())?;
         command.args(words).env("PATH", &self.path).current_dir(&self.dir).stdin(Stdio::null());
         command.stdout(said.try_clone().map_err(|e| e.to_string())?).stderr(said);
