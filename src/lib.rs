@@ -73,8 +73,8 @@
 //! statics anew (`sys::fork`). Locks are those of `sys::lock`, which keep no table of the process's waiting threads.
 //!
 //! # Not implemented
-//! Linux features that this version lacks behave as in a kernel built without them: `docs/limits.md` names them. A sysctl
-//! that makes no difference here says so, and why (`usersock sysctl -ad`).
+//! Linux features that this version lacks behave as in a kernel built without them: `docs/limits.md` names them. A
+//! sysctl that makes no difference here says so, and why (`usersock sysctl -ad`).
 #![warn(unreachable_pub)]
 
 pub(crate) mod base;
