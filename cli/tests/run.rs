@@ -148,7 +148,7 @@ fn the_program_has_a_network_of_its_own_and_is_the_user_it_was() {
     }
     for user in users() {
         for device in devices(user) {
-            let script = "id -u; ip -o address; echo $USERSOCK_CONFIG";
+            let script = "id -u; ip -o address; ip -o link show dev tun0 2>/dev/null; echo $USERSOCK_CONFIG";
             let out = usersock(user, name, &["run", "--in-process", device, "--mtu", "1400", "--", "sh", "-c", script]);
             let said = text(&out.stdout);
             assert!(out.status.success(), "{user:?} {device}: {}", text(&out.stderr));
@@ -158,6 +158,8 @@ fn the_program_has_a_network_of_its_own_and_is_the_user_it_was() {
             for want in ["127.0.0.1/8", "10.0.0.1/24", "fd75:7365:7273::1/64", kernel] {
                 assert!(said.contains(want), "{user:?} {device} {want}: {said}");
             }
+            // What many connections send at once is not lost in front of the stack.
+            assert_eq!(said.contains(" qlen 5000"), device == "--tun", "{said}");
             assert!(!said.contains("veth1 "), "the stack's end has no address of the kernel's: {said}");
             let stack = if device == "--tun" { "tun=tun0" } else { "packet=veth1,mac=02:75:73:65:72:73" };
             let want = format!("{stack},addr=10.0.0.2/24,gw=10.0.0.1,addr=fd75:7365:7273::2/64");
