@@ -821,3 +821,50 @@ fn ss_names_every_program_that_holds_a_socket_of_the_stack_server() {
         assert!(run.wait().unwrap().code().is_some());
     }
 }
+
+/// Connects to the kernel's side until something refuses, and once more when all is closed.
+const MANY: &str = r#"
+import errno, socket
+held, code = [], None
+while code is None and len(held) < 200:
+    try:
+        held.append(socket.socket())
+        held[-1].connect(("10.0.0.1", 7100))
+    except OSError as e:
+        code = errno.errorcode[e.errno]
+print(code, flush=True)
+for s in held:
+    s.close()
+while True:
+    try:
+        print(socket.create_connection(("10.0.0.1", 7100)).recv(2).decode(), flush=True)
+        break
+    except OSError as e:
+        assert e.errno == errno.ENOBUFS, e
+"#;
+
+/// With few descriptors a program of the stack server finds its own limit, not the server's, where the server may raise
+/// that; where it may not, the program is refused and does not wait.
+#[test]
+fn few_descriptors_are_an_error_and_no_hang() {
+    let name = "few";
+    if !possible(name) {
+        return;
+    }
+    let serve = "import socket\na = socket.create_server(('10.0.0.1', 7100), backlog=300)\nheld = []\n\
+                 while True:\n held.append(a.accept()[0])\n held[-1].send(b'ok')\n";
+    // CAP_SYS_RESOURCE, number 24.
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let caps = status.lines().find_map(|l| l.strip_prefix("CapEff:\t")).unwrap();
+    let may_raise = u64::from_str_radix(caps, 16).unwrap() >> 24 & 1 == 1;
+    for user in users() {
+        for (limit, own) in [("-S", true), ("-SH", may_raise && user == User::Own)] {
+            let script = "python3 -c \"$0\" & until ss -Htln | grep -q :7100; do sleep 0.05; done; \
+                          (ulimit $2 -n 64; timeout 60 usersock run -- python3 -c \"$1\"); kill $!; wait";
+            let out = usersock(user, name, &["shell", "--", "bash", "-c", script, serve, MANY, limit]);
+            let want = if own { "EMFILE\nok\n" } else { "ENOBUFS\nok\n" };
+            assert_eq!(text(&out.stdout), want, "{user:?} {limit}: {}", text(&out.stderr));
+            assert_eq!(left(user, name), [""; 0]);
+        }
+    }
+}
