@@ -30,6 +30,9 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let (link, seed) =
         usersock::config::link(&args.settings.replace(',', " ")).map_err(|e| Failure::Usage(e.message))?;
+    if args.first == args.second {
+        return Err(Failure::Usage(format!("{} is both ends: a link joins two devices", args.first)));
+    }
     let open = |name: &str| {
         let broken = |e: io::Error| Failure::Broken(format!("{name}: {e}"));
         Tun::open(name, 1, true).map(Arc::new).map_err(broken)

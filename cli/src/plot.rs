@@ -140,7 +140,10 @@ fn write(path: &Path, text: &str, end: bool) -> Result<(), Failure> {
 
 /// Draws a table.
 fn draw_table(file: &Path, output: &Path) -> Result<(), Failure> {
-    let text = fs::read_to_string(file).map_err(|e| Failure::Broken(format!("{}: {e}", file.display())))?;
+    let text = fs::read_to_string(file).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => Failure::Usage(format!("{}: {e}", file.display())),
+        _ => Failure::Broken(format!("{}: {e}", file.display())),
+    })?;
     let table = table::read(&text).map_err(|e| Failure::Usage(format!("{}: {e}", file.display())))?;
     let title = table.title.unwrap_or_else(|| file.display().to_string());
     write(output, &svg::draw(&title, &table.panels), true)?;

@@ -114,6 +114,9 @@ impl StackOptions {
             text += &absolute("pcap", file)?;
         }
         if let Some(link) = &self.link {
+            if link.split([',', ' ']).all(str::is_empty) {
+                return Err(Refusal::usage("--link: nothing is said of the link".to_owned()));
+            }
             text += &format!(",link={}", link.replace(',', " "));
         }
         Ok(text)
@@ -426,6 +429,8 @@ mod tests {
         };
         let text = options("net/ipv4/tcp_sack=1", Some("delay=1ms,loss=1%")).text().unwrap();
         assert_eq!(text, ",plugin=/p.so,sysctl.net.ipv4.tcp_sack=1,link=delay=1ms loss=1%");
+        let empty = options("a=1", Some(" ,")).text().unwrap_err();
+        assert!(empty.status == 2 && empty.message.contains("nothing is said"), "{empty:?}");
         for (setting, want) in [("a", "not NAME=VALUE"), ("a=", "not NAME=VALUE"), ("a=1,2", "with a comma")] {
             assert!(options(setting, None).text().unwrap_err().message.contains(want), "{setting}");
         }

@@ -1,6 +1,6 @@
 //! `usersock serve`: the stack server. Below: `usersock_spliced::server`.
 
-use crate::sys::drop_capabilities;
+use crate::sys::{drop_capabilities, raise_descriptor_limit};
 use crate::{Failure, On, out};
 use std::io::Write;
 use std::sync::Arc;
@@ -49,6 +49,8 @@ pub fn serve(config: &str, instance: Instance, ready: impl FnOnce() -> Result<()
         Some(value) if value == "off" => false,
         Some(_) => return Err(Failure::Usage(format!("{IO_URING}: it is on or off"))),
     };
+    // A descriptor for each connection of all programs, each of which has a limit of its own.
+    raise_descriptor_limit();
     // Before any thread: those that follow inherit it.
     let signals = sys::Signals::hold(&[libc::SIGINT, libc::SIGTERM]);
     let driver = EventLoop::new().map_err(|e| Failure::Broken(format!("eventfd: {e}")))?;

@@ -115,6 +115,24 @@ pub(crate) fn drop_capabilities() -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_capset, header.as_mut_ptr(), sets.as_ptr()) }).map(drop)
 }
 
+/// Raises this process's limit of descriptors as far as it may: to all that the kernel has for a process, or to its
+/// hard limit.
+pub(crate) fn raise_descriptor_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: getrlimit writes a struct rlimit.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return;
+    }
+    let most = std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
+    for most in [most.unwrap_or(0).max(limit.rlim_max), limit.rlim_max] {
+        let raised = libc::rlimit { rlim_cur: most, rlim_max: most };
+        // SAFETY: setrlimit reads a struct rlimit.
+        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } == 0 {
+            return;
+        }
+    }
+}
+
 /// Puts this process, and what it executes, under a seccomp filter. EACCES without PR_SET_NO_NEW_PRIVS.
 pub(crate) fn seccomp(program: &mut [libc::sock_filter]) -> io::Result<()> {
     let fprog = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
@@ -147,13 +165,15 @@ pub(crate) fn signal_thread(tid: Pid, signal: Signal) {
     unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid.as_raw(), signal as i32) };
 }
 
-/// SIGCHLD and SIGPIPE were ignored when this process was executed.
+/// SIGCHLD, and SIGPIPE, were ignored when this process was executed.
 static CHILD_IGNORED: AtomicBool = AtomicBool::new(false);
 static PIPE_IGNORED: AtomicBool = AtomicBool::new(false);
 
 /// Looks at SIGPIPE before Rust's runtime ignores it, which is before `main`.
 #[used]
-// SAFETY: the C library calls what stands in this section once, in the only thread, before `main`.
+// SAFETY: the C library calls what stands in this section once, before `main`. The function needs nothing of Rust's
+// runtime, which is not there yet: one system call and a store. Whether a preloaded library has started threads, and the
+// arguments that the C library passes, are nothing to it.
 #[unsafe(link_section = ".init_array")]
 static LOOK: extern "C" fn() = {
     extern "C" fn look() {

@@ -183,6 +183,8 @@ fn bad_input_is_one_line_that_names_it_and_status_2() {
         (&["new-plugin", "src", "--kind", "proto"], "./src exists already"),
         (&["new-plugin", "tiny", "--kind", "proto", "--usersock", "/no/such"], "--usersock /no/such: there is no"),
         (&["connect", "--socket", "tcp", "127.0.0.1:9"], "the type is stream"),
+        (&["link", "tun7", "tun7"], "tun7 is both ends"),
+        (&["plot", "--csv", "/no/such.csv"], "/no/such.csv: No such file"),
         (&["connect", "--socket", "seqpacket:253", "127.0.0.1:9"], "--socket: "),
     ] {
         let out = usersock(args);

@@ -148,7 +148,7 @@ fn the_program_has_a_network_of_its_own_and_is_the_user_it_was() {
     }
     for user in users() {
         for device in devices(user) {
-            let script = "id -u; ip -o address; echo $USERSOCK_CONFIG";
+            let script = "id -u; ip -o address; ip -o link show dev tun0 2>/dev/null; echo $USERSOCK_CONFIG";
             let out = usersock(user, name, &["run", "--in-process", device, "--mtu", "1400", "--", "sh", "-c", script]);
             let said = text(&out.stdout);
             assert!(out.status.success(), "{user:?} {device}: {}", text(&out.stderr));
@@ -158,6 +158,8 @@ fn the_program_has_a_network_of_its_own_and_is_the_user_it_was() {
             for want in ["127.0.0.1/8", "10.0.0.1/24", "fd75:7365:7273::1/64", kernel] {
                 assert!(said.contains(want), "{user:?} {device} {want}: {said}");
             }
+            // What many connections send at once is not lost in front of the stack.
+            assert_eq!(said.contains(" qlen 5000"), device == "--tun", "{said}");
             assert!(!said.contains("veth1 "), "the stack's end has no address of the kernel's: {said}");
             let stack = if device == "--tun" { "tun=tun0" } else { "packet=veth1,mac=02:75:73:65:72:73" };
             let want = format!("{stack},addr=10.0.0.2/24,gw=10.0.0.1,addr=fd75:7365:7273::2/64");
@@ -551,15 +553,20 @@ fn wrong_arguments_are_one_line_and_status_2() {
         (&["run", "--in-process", "--addr", "10.0.0.2", "--", "true"], "--addr 10.0.0.2: not ADDRESS/LENGTH"),
         (&["run", "--in-process", "--addr", "10.0.0.2/32", "--", "true"], "no room for the kernel's end"),
         (&["run", "--in-process", "--addr", "224.0.0.2/24", "--", "true"], "not an address that a host can have"),
+        (&["run", "--in-process", "--addr", "10.0.0.255/24", "--", "true"], "--addr 10.0.0.255/24: the network's own"),
+        (&["run", "--in-process", "--addr", "::1/64", "--", "true"], "--addr ::1/64: not an address that"),
         (&["run", "--in-process", "--gw", "10.0.1.1", "--", "true"], "--gw 10.0.1.1: not in the network"),
+        (&["run", "--in-process", "--gw", "10.0.0.0", "--", "true"], "--gw 10.0.0.0: the network's own"),
         (&["run", "--in-process", "--gw", "nowhere", "--", "true"], "nowhere"),
         (&["run", "--in-process", "--mtu", "60", "--", "true"], "60"),
+        (&["run", "--mtu", "1279", "--addr", "fd00::2/64", "--", "true"], "--mtu 1279: IPv6 needs 1280"),
         (&["run", "--in-process", "--sysctl", "net.ipv4.tcp_sack", "--", "true"], "not NAME=VALUE"),
         (&["run", "--in-process", "--sysctl", "net.ipv4.tcp_sakc=1", "--", "true"], "the nearest is net.ipv4.tcp_sack"),
         (&["run", "--in-process", "--pcap", "/no/such/x.pcap", "--", "true"], "pcap=/no/such/x.pcap: cannot be"),
         (&["run", "--in-process", "--pcap", "/tmp/a,b", "--", "true"], "a value with a comma"),
         (&["run", "--in-process", "--link", "loss=200%", "--", "true"], "loss=200%: a share as 1%"),
         (&["run", "--in-process", "--link", "lag=1ms", "--", "true"], "known are delay"),
+        (&["run", "--in-process", "--link", "", "--", "true"], "--link: nothing is said"),
         (&["run", "--in-process", "--plugin", "/no/such.so", "--", "true"], "/no/such.so: no such file"),
         (&["run", "--in-process", "--instance", "a/b", "--", "true"], "a name has 1 to 64 letters"),
         (&["shell", "--addr", "10.0.0.2/33"], "--addr 10.0.0.2/33: not ADDRESS/LENGTH"),
@@ -812,5 +819,52 @@ fn ss_names_every_program_that_holds_a_socket_of_the_stack_server() {
         assert_eq!(json[0]["inode"].to_string(), inode);
         drop(run.stdin.take());
         assert!(run.wait().unwrap().code().is_some());
+    }
+}
+
+/// Connects to the kernel's side until something refuses, and once more when all is closed.
+const MANY: &str = r#"
+import errno, socket
+held, code = [], None
+while code is None and len(held) < 200:
+    try:
+        held.append(socket.socket())
+        held[-1].connect(("10.0.0.1", 7100))
+    except OSError as e:
+        code = errno.errorcode[e.errno]
+print(code, flush=True)
+for s in held:
+    s.close()
+while True:
+    try:
+        print(socket.create_connection(("10.0.0.1", 7100)).recv(2).decode(), flush=True)
+        break
+    except OSError as e:
+        assert e.errno == errno.ENOBUFS, e
+"#;
+
+/// With few descriptors a program of the stack server finds its own limit, not the server's, where the server may raise
+/// that; where it may not, the program is refused and does not wait.
+#[test]
+fn few_descriptors_are_an_error_and_no_hang() {
+    let name = "few";
+    if !possible(name) {
+        return;
+    }
+    let serve = "import socket\na = socket.create_server(('10.0.0.1', 7100), backlog=300)\nheld = []\n\
+                 while True:\n held.append(a.accept()[0])\n held[-1].send(b'ok')\n";
+    // CAP_SYS_RESOURCE, number 24.
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let caps = status.lines().find_map(|l| l.strip_prefix("CapEff:\t")).unwrap();
+    let may_raise = u64::from_str_radix(caps, 16).unwrap() >> 24 & 1 == 1;
+    for user in users() {
+        for (limit, own) in [("-S", true), ("-SH", may_raise && user == User::Own)] {
+            let script = "python3 -c \"$0\" & until ss -Htln | grep -q :7100; do sleep 0.05; done; \
+                          (ulimit $2 -n 64; timeout 60 usersock run -- python3 -c \"$1\"); kill $!; wait";
+            let out = usersock(user, name, &["shell", "--", "bash", "-c", script, serve, MANY, limit]);
+            let want = if own { "EMFILE\nok\n" } else { "ENOBUFS\nok\n" };
+            assert_eq!(text(&out.stdout), want, "{user:?} {limit}: {}", text(&out.stderr));
+            assert_eq!(left(user, name), [""; 0]);
+        }
     }
 }

@@ -16,6 +16,9 @@ use usersock::wire::addr::Cidr;
 /// The kernel's interface, of each kind of device; the stack is on the TUN device itself, or on the other end of the
 /// veth pair.
 const TUN: &str = "tun0";
+/// Packets that wait for the stack on a TUN device. With the kernel's 500 most of what thousands of connections send at
+/// once, as at a crowd's end, would be lost, and sent again by timers that go off at once: for minutes.
+const TUN_QUEUE: u32 = 5000;
 const VETH: [&str; 2] = ["veth0", "veth1"];
 /// The stack's hardware address on the latter, the same in each program, so that the kernel's neighbour entry outlives
 /// one: locally administered, "users" in ASCII.
@@ -176,6 +179,8 @@ fn device(plan: &Plan, netlink: &Netlink) -> Result<bool, Refusal> {
     };
     let no_tun = match tun {
         Some(Ok(())) => {
+            // Without it the device is as good as one that ip(8) makes.
+            let _ = netlink.queue(TUN, TUN_QUEUE);
             netlink.up(TUN, plan.mtu).map_err(|e| broken(&with_mtu(TUN, plan.mtu), &e))?;
             return Ok(false);
         }

@@ -1,5 +1,5 @@
-//! The few rtnetlink messages that prepare a network namespace: a link up, its MTU, an address, a veth pair. Above:
-//! `namespace`. So nothing has to be installed for it. Linux: rtnetlink(7), netlink(7); veth(4).
+//! The few rtnetlink messages that prepare a network namespace: a link up, its MTU and queue, an address, a veth pair.
+//! Above: `namespace`. So nothing has to be installed for it. Linux: rtnetlink(7), netlink(7); veth(4).
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use std::io;
@@ -111,6 +111,12 @@ impl Netlink {
             self.request(message.attr(libc::IFLA_MTU, &mtu.to_ne_bytes()))?;
         }
         self.request(named(Message::new(libc::RTM_NEWLINK, 0, &ifinfomsg(up, up))))
+    }
+
+    /// Sets how many packets may wait for a link's driver (txqueuelen).
+    pub(crate) fn queue(&self, name: &str, packets: u32) -> io::Result<()> {
+        let message = Message::new(libc::RTM_NEWLINK, 0, &ifinfomsg(0, 0)).attr(libc::IFLA_IFNAME, &with_nul(name));
+        self.request(message.attr(libc::IFLA_TXQLEN, &packets.to_ne_bytes()))
     }
 
     /// Makes two Ethernet interfaces joined by a wire. EPERM; EOPNOTSUPP: this kernel has no veth.

@@ -11,6 +11,9 @@ use usersock::wire::addr::Cidr;
 const DEFAULT_V4: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 0, 0, 2), 24);
 const DEFAULT_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0xfd75, 0x7365, 0x7273, 0, 0, 0, 0, 2), 64);
 
+/// IPV6_MIN_MTU.
+const IPV6_MIN_MTU: u32 = 1280;
+
 #[derive(clap::Args)]
 pub(super) struct Network {
     /// A TUN device, and nothing else
@@ -26,7 +29,7 @@ pub(super) struct Network {
     /// The kernel's address, the stack's gateway [the first other address of the network]
     #[arg(long, value_name = "ADDRESS")]
     gw: Vec<IpAddr>,
-    /// MTU of the device, bytes [1500]
+    /// MTU of the device, bytes [1500]; below 1280 there is no IPv6
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(68..=65535))]
     mtu: Option<u32>,
     /// Let the program be the user that it is outside (the default)
@@ -67,7 +70,14 @@ impl Network {
             (_, true) => Wanted::Packet,
             _ => Wanted::Either,
         };
-        Ok(Plan { device, ends: self.ends()?, mtu: self.mtu, root: self.root, outside: self.outside })
+        let ends = self.ends()?;
+        // With less the kernel has no IPv6 on the device (RFC 8200 §5), which only matters where it was asked for.
+        if let Some(mtu) = self.mtu.filter(|mtu| *mtu < IPV6_MIN_MTU)
+            && ends.iter().any(|end| end.kernel.is_ipv6() && !end.default)
+        {
+            return Err(Refusal::usage(format!("--mtu {mtu}: IPv6 needs {IPV6_MIN_MTU} (--addr, --gw)")));
+        }
+        Ok(Plan { device, ends, mtu: self.mtu, root: self.root, outside: self.outside })
     }
 
     /// The addresses of both ends, IPv4's first.
@@ -96,11 +106,26 @@ impl Network {
                 Cidr::new(DEFAULT_V6.0.into(), DEFAULT_V6.1)
             };
             if let Some(stack) = stack.or(usual) {
+                host(&format!("--addr {stack}"), stack.addr(), stack)?;
+                if let Some(gw) = gateway {
+                    host(&format!("--gw {gw}"), gw, stack)?;
+                }
                 ends.push(Ends { stack, kernel: kernel(stack, gateway)?, default });
             }
         }
         Ok(ends)
     }
+}
+
+/// Refuses an address of `network` that no host can have on a link. What is left, the configuration's check knows.
+fn host(option: &str, address: IpAddr, network: Cidr) -> Result<(), Refusal> {
+    let own = network.broadcast().is_some_and(|all| address == all || address == network.network());
+    let why = match address {
+        _ if own => "the network's own address, or its broadcast address",
+        IpAddr::V6(a) if a.is_loopback() || a.to_ipv4_mapped().is_some() => "not an address that a host can have",
+        _ => return Ok(()),
+    };
+    Err(Refusal::usage(format!("{option}: {why}")))
 }
 
 /// The kernel's address, beside `stack`.
@@ -178,6 +203,11 @@ mod tests {
             (&["10.0.0.2/24", "10.0.1.2/24"], &[], "there is one of this family already"),
             (&["10.0.0.2/24"], &["10.0.1.1"], "--gw 10.0.1.1: not in the network of 10.0.0.2/24"),
             (&["10.0.0.2/24"], &["10.0.0.2"], "the stack's own address"),
+            (&["10.0.0.0/24"], &[], "--addr 10.0.0.0/24: the network's own address, or its broadcast address"),
+            (&["10.0.0.3/30"], &[], "--addr 10.0.0.3/30: the network's own"),
+            (&["10.0.0.2/24"], &["10.0.0.255"], "--gw 10.0.0.255: the network's own"),
+            (&["::1/64"], &[], "--addr ::1/64: not an address that a host can have"),
+            (&["::ffff:10.0.0.2/120"], &[], "not an address that a host can have"),
             (&[], &["10.0.0.1", "10.0.0.3"], "there is one of this family already"),
         ] {
             let said = network(addr, gw).plan().unwrap_err();

@@ -3,11 +3,11 @@
 //! ```text
 //! FILTER     = [ state STATE | exclude STATE ]... [ EXPRESSION ]
 //! EXPRESSION = TERM [ [or] TERM ]...   TERM = FACTOR [ [and] FACTOR ]...   FACTOR = not FACTOR | ( EXPRESSION ) | TEST
-//! TEST       = src HOST | dst HOST | sport OP PORT | dport OP PORT | src = HOST | dst = HOST
+//! TEST       = src [=] HOST | dst [=] HOST | sport OP PORT | dport OP PORT | dev [= | !=] NAME
 //! ```
 
 use super::sock::Sock;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// States by ss's words, with the names they have in a list.
 const STATES: [(&str, &str); 11] = [
@@ -82,6 +82,9 @@ impl States {
     }
 }
 
+/// What a filter is made of.
+const WORDS: &str = "there is state, exclude, src, dst, sport, dport, dev, and, or, not";
+
 /// Compares ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Op {
@@ -111,6 +114,8 @@ enum Expr {
     /// An address in a network, and a port if one is named.
     Host(End, Option<Net>, Option<u16>),
     Port(End, Op, u16),
+    /// The device that it is bound to (SO_BINDTODEVICE).
+    Device(String),
 }
 
 /// A whole filter.
@@ -118,6 +123,8 @@ enum Expr {
 pub(super) struct Filter {
     /// The states that it names, if it names any.
     pub(super) states: Option<States>,
+    /// Only sockets of IPv4, only those of IPv6: `inet:` or `inet6:` stands before an address of it, wherever.
+    families: [bool; 2],
     expr: Option<Expr>,
 }
 
@@ -135,19 +142,23 @@ fn in_network(addr: IpAddr, net: IpAddr, len: u8) -> bool {
 
 impl Expr {
     fn accepts(&self, s: &Sock) -> bool {
+        // One that it does not have yet is any, port 0.
+        let any = (if s.is_v6() { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) }, 0);
         let end = |which: &End| match which {
-            End::Local => s.local(),
-            End::Peer => s.peer(),
+            End::Local => s.local().unwrap_or(any),
+            End::Peer => s.peer().unwrap_or(any),
         };
         match self {
             Expr::And(a, b) => a.accepts(s) && b.accepts(s),
             Expr::Or(a, b) => a.accepts(s) || b.accepts(s),
             Expr::Not(e) => !e.accepts(s),
-            Expr::Host(which, net, port) => end(which).is_some_and(|(ip, p)| {
+            Expr::Host(which, net, port) => {
+                let (ip, p) = end(which);
                 net.is_none_or(|(net, len)| in_network(ip, net, len)) && port.is_none_or(|port| port == p)
-            }),
+            }
+            Expr::Device(name) => s.text("device") == name,
             Expr::Port(which, op, port) => {
-                let have = end(which).map_or(0, |(_, p)| p);
+                let (_, have) = end(which);
                 match op {
                     Op::Eq => have == *port,
                     Op::Ne => have != *port,
@@ -163,7 +174,8 @@ impl Expr {
 
 impl Filter {
     pub(super) fn accepts(&self, s: &Sock) -> bool {
-        self.expr.as_ref().is_none_or(|e| e.accepts(s))
+        let family = self.families == [false; 2] || self.families[usize::from(s.is_v6())];
+        family && self.expr.as_ref().is_none_or(|e| e.accepts(s))
     }
 
     /// Whether it names nothing: all sockets.
@@ -174,7 +186,7 @@ impl Filter {
     /// Reads a filter from the command's words; `service` finds a port by its name.
     pub(super) fn parse(words: &[String], service: &dyn Fn(&str) -> Option<u16>) -> Result<Filter, String> {
         let text = words.join(" ").replace('(', " ( ").replace(')', " ) ");
-        let mut p = Parser { words: text.split_whitespace().collect(), at: 0, service };
+        let mut p = Parser { words: text.split_whitespace().collect(), at: 0, families: [false; 2], service };
         let mut states: Option<States> = None;
         while let Some(word @ ("state" | "exclude")) = p.peek() {
             p.at += 1;
@@ -188,7 +200,7 @@ impl Filter {
         }
         let expr = if p.peek().is_some() { Some(p.or()?) } else { None };
         match p.peek() {
-            None => Ok(Filter { states, expr }),
+            None => Ok(Filter { states, families: p.families, expr }),
             Some(word) => Err(format!("{word:?} does not belong there")),
         }
     }
@@ -197,6 +209,7 @@ impl Filter {
 struct Parser<'a> {
     words: Vec<&'a str>,
     at: usize,
+    families: [bool; 2],
     service: &'a dyn Fn(&str) -> Option<u16>,
 }
 
@@ -246,7 +259,12 @@ impl<'a> Parser<'a> {
         match self.next("the filter ends too early")? {
             word @ ("src" | "dst") => {
                 self.take(&["=", "==", "eq"]);
-                let host = self.next(&format!("{word} what?"))?;
+                let mut host = self.next(&format!("{word} what?"))?;
+                for (family, prefix) in ["inet:", "inet6:"].into_iter().enumerate() {
+                    if let Some(rest) = host.strip_prefix(prefix) {
+                        (host, self.families[family]) = (rest, true);
+                    }
+                }
                 let (net, port) = self.host(host)?;
                 Ok(Expr::Host(end(word == "src"), net, port))
             }
@@ -267,9 +285,13 @@ impl<'a> Parser<'a> {
                 let port = self.next(&format!("{word} which?"))?;
                 Ok(Expr::Port(end(word == "sport"), op, self.port(port.strip_prefix(':').unwrap_or(port))?))
             }
-            word => {
-                Err(format!("{word:?} is no filter; there is state, exclude, src, dst, sport, dport, and, or, not"))
+            "dev" => {
+                let not = self.take(&["!=", "ne", "neq"]);
+                let _ = not || self.take(&["=", "==", "eq"]);
+                let device = Expr::Device(self.next("dev which?")?.to_owned());
+                Ok(if not { Expr::Not(Box::new(device)) } else { device })
             }
+            word => Err(format!("{word:?} is no filter; {WORDS}")),
         }
     }
 
@@ -314,7 +336,10 @@ mod tests {
             let (ip, port) = a.rsplit_once(' ').unwrap();
             format!("\"{key}\":\"{ip}\",\"{key}_port\":{port}")
         };
-        let text = format!("{{\"state\":\"ESTAB\",{},{}}}", end(local, "local"), end(peer, "peer"));
+        let (family, device) = if local.contains(':') { (10, "") } else { (2, "tun0") };
+        let peer = if peer.is_empty() { "\"peer_port\":null".to_owned() } else { end(peer, "peer") };
+        let local = end(local, "local");
+        let text = format!("{{\"family\":{family},\"state\":\"ESTAB\",\"device\":\"{device}\",{local},{peer}}}");
         Sock::new(String::new(), serde_json::from_str(&text).unwrap())
     }
 
@@ -350,9 +375,28 @@ mod tests {
             ("dst 2001:db8::1", false, true),
             ("src 127.0.0.1", false, true),
             ("dst 0.0.0.0/0", true, false),
+            ("dst inet:10.0.0.1", true, false),
+            ("dst inet6:[2001:db8::1]:22", false, true),
+            ("dst inet6:*", false, true),
+            ("not dst inet:10.0.0.9", true, false),
+            ("sport = :9090 or src inet:*", true, false),
+            ("dst inet:* or dst inet6:*", true, true),
+            ("dev tun0", true, false),
+            ("not dev = tun0", false, true),
+            ("dev != tun0", false, true),
         ] {
             let f = Filter::parse(&words(text), &|n| (n == "http").then_some(80)).unwrap();
             assert_eq!((f.accepts(&s), f.accepts(&six)), (v4, v6), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_listener_s_peer_is_any_of_its_family() {
+        let matches = |local: &str, text: &str| {
+            Filter::parse(&words(text), &|_| None).unwrap().accepts(&sock(local, ""))
+        };
+        for (text, v4, v6) in [("dst 0.0.0.0/0", true, false), ("dst [::]", false, true), ("dst :0", true, true)] {
+            assert_eq!((matches("10.0.0.2 80", text), matches(":: 80", text)), (v4, v6), "{text}");
         }
     }
 
@@ -364,6 +408,7 @@ mod tests {
         assert_eq!(states("state all exclude bucket"), states("state big"));
         assert_eq!(states("exclude listen exclude closed"), states("state connected"));
         for (text, want) in [
+            ("dev", "dev which?"),
             ("state foo", "wrong state name: foo"),
             ("state", "state what?"),
             ("sport", "sport what?"),
@@ -374,7 +419,10 @@ mod tests {
             ("( sport = :1", "there is no )"),
             ("sport = :1 )", "\")\" does not belong there"),
             ("sport = :1 or", "the filter ends too early"),
-            ("colour = red", "\"colour\" is no filter; there is state, exclude, src, dst, sport, dport, and, or, not"),
+            (
+                "colour = red",
+                "\"colour\" is no filter; there is state, exclude, src, dst, sport, dport, dev, and, or, not",
+            ),
         ] {
             assert_eq!(Filter::parse(&words(text), &|_| None).unwrap_err(), want, "{text}");
         }

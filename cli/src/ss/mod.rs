@@ -27,17 +27,18 @@ Examples:
 
 FILTER: `state STATE` or `exclude STATE` (established, syn-sent, syn-recv, fin-wait-1, fin-wait-2, time-wait, closed,
 close-wait, last-ack, listening, closing; all, connected, synchronized, bucket, big), then src or dst ADDRESS[/LENGTH]
-[:PORT], sport or dport [= != < <= > >=] :PORT, with and, or, not and parentheses. Without it, -a or -l: connections.")]
+[:PORT], sport or dport [= != < <= > >=] :PORT, dev [= !=] NAME, with and, or, not and parentheses; inet: or inet6: in
+front of an address chooses that family alone. Without it, -a or -l: connections.")]
 pub(crate) struct Args {
     #[command(flatten)]
     which: Which,
     #[command(flatten)]
     kinds: Kinds,
-    /// Sockets of all states
-    #[arg(short, long)]
+    /// Sockets of all states; of this and -l the later counts
+    #[arg(short, long, overrides_with = "listening")]
     all: bool,
     /// Listening sockets only
-    #[arg(short, long, conflicts_with = "all")]
+    #[arg(short, long, overrides_with = "all")]
     listening: bool,
     /// Ports as numbers, not as /etc/services names them
     #[arg(short, long)]

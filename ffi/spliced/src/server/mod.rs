@@ -151,6 +151,10 @@ pub struct Server {
     full: Vec<u64>,
     /// The server's own listeners are not watched: it has no descriptors left (EMFILE).
     paused: bool,
+    /// Whose place a request has where there are no others: it is answered, be it that there is no room.
+    spare: Option<Owned>,
+    /// The request that is answered has it: no connection can be begun.
+    scarce: bool,
 }
 
 impl Server {
@@ -195,6 +199,8 @@ impl Server {
             retry_at: None,
             full: Vec::new(),
             paused: false,
+            spare: None,
+            scarce: false,
         })
     }
 
@@ -424,10 +430,18 @@ impl Server {
         let _ = self.epoll.modify(self.data.raw(), events, DATA);
     }
 
-    /// Takes a connection of one of the server's own listeners. Where there are no descriptors left, programs wait in
-    /// the kernel until there are, and the loop does not run in circles.
+    /// Takes a connection of one of the server's own listeners. Where there are no descriptors left, not even the spare
+    /// one, programs wait in the kernel until there are, and the loop does not run in circles.
     fn take(&mut self, listener: RawFd) -> Option<Owned> {
-        match sys::accept(listener, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) {
+        let accept = || sys::accept(listener, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC);
+        let mut taken = accept();
+        self.scarce = matches!(taken, Err(Error::MFile | Error::NFile))
+            && listener == self.requests.raw()
+            && self.spare.take().is_some();
+        if self.scarce {
+            taken = accept();
+        }
+        match taken {
             Ok(end) => Some(end),
             Err(Error::MFile | Error::NFile | Error::NoMem | Error::NoBufs) => {
                 self.watch_listeners(0);
@@ -524,7 +538,9 @@ impl Server {
 
     /// Takes connections of requests, and answers those whose message is there.
     fn accept_lines(&mut self) {
-        while let Some(line) = self.take(self.requests.raw()) {
+        loop {
+            self.spare = self.spare.take().or_else(|| sys::socket(libc::SOCK_STREAM | libc::SOCK_CLOEXEC).ok());
+            let Some(line) = self.take(self.requests.raw()) else { return };
             let fd = line.raw();
             if self.answer(fd) && self.epoll.add(fd, libc::EPOLLIN as u32, LINE | fd as u64).is_ok() {
                 self.lines.push_back(line);

@@ -114,7 +114,11 @@ impl Server {
 
     /// Begins; what the program is to do about the descriptor: nothing (0), or rpc's values.
     fn connect(&mut self, id: u64, addr: &[u8], waits: bool) -> Result<i32> {
+        let scarce = self.scarce;
         let conn = self.conn(id)?;
+        if scarce && matches!(conn.role, Role::Plain) {
+            return Err(Error::NoBufs);
+        }
         // SAFETY: the pointer and length are a slice's.
         let addr = unsafe { ptr::connect_name(&conn.socket, addr.as_ptr().cast(), addr.len() as u32) }?;
         let unspecified = addr == Ok(None);
