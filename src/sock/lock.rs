@@ -113,13 +113,14 @@ pub struct SockGuard<'a> {
     /// See `now`.
     now: Cell<Option<Instant>>,
     /// None only while `unlocked` runs its closure and once the sock has been released.
-    state: Option<Owner<'a, SockState>>,
-    /// As `state`. Dropped after it, so that a woken thread finds the sock free.
-    owning: Option<Owning>,
+    state: Option<Held<'a>>,
     softirq: bool,
     /// `sleep` has run softirq instead of sleeping; the next call sleeps.
     pub(super) looked: bool,
 }
+
+/// An owned inside. The second is dropped once the first was released, so that a woken thread finds the sock free.
+type Held<'a> = (Owner<'a, SockState>, Owning);
 
 impl SockLock {
     // As what it calls: else the state would be copied.
@@ -172,8 +173,8 @@ impl Sock {
     #[inline]
     fn process<'a>(self: &'a Arc<Sock>, stack: &'a Arc<Stack>, state: Owner<'a, SockState>) -> SockGuard<'a> {
         self.not_idle();
-        let (state, owning) = (Some(state), Some(Owning::begin()));
-        SockGuard { stack, sock: self, now: Cell::new(None), state, owning, softirq: false, looked: false }
+        let state = Some((state, Owning::begin()));
+        SockGuard { stack, sock: self, now: Cell::new(None), state, softirq: false, looked: false }
     }
 
     #[inline]
@@ -184,8 +185,8 @@ impl Sock {
         state: Owner<'a, SockState>,
     ) -> SockGuard<'a> {
         self.not_idle();
-        let (now, state) = (Cell::new(Some(now)), Some(state));
-        SockGuard { stack, sock: self, now, state, owning: Some(Owning::begin()), softirq: true, looked: false }
+        let (now, state) = (Cell::new(Some(now)), Some((state, Owning::begin())));
+        SockGuard { stack, sock: self, now, state, softirq: true, looked: false }
     }
 
     /// Softirq context: runs the packet now, or leaves it in the owner's bounded backlog. Never sleeps.
@@ -232,7 +233,7 @@ impl Sock {
 
     /// Runs packet or timer work of the sock's protocol. After a panic, dropping the guard has marked the sock broken
     /// (`SockGuard::abandon`); this wakes the threads that wait for it.
-    #[inline]
+    #[inline(always)]
     fn contained(self: &Arc<Sock>, f: impl FnOnce(&dyn Proto)) {
         let proto = self.proto();
         if contain(|| proto.contained(), || f(&**proto)) {
@@ -308,7 +309,7 @@ impl<'a> SockGuard<'a> {
         let any = self.drain_backlog();
         if any {
             self.sock.lock.0.flushed();
-            let bits = self.state.as_ref().map_or(0, |owner| self.sock.lock.0.take_deferred(owner));
+            let bits = self.state.as_ref().map_or(0, |(owner, _)| self.sock.lock.0.take_deferred(owner));
             if bits != 0 {
                 self.sock.proto().release_cb(self, bits);
             }
@@ -319,13 +320,13 @@ impl<'a> SockGuard<'a> {
     /// Whether something waits for the release of the sock. May miss what comes meanwhile; the release misses nothing.
     #[inline]
     pub(crate) fn has_backlog(&self) -> bool {
-        self.state.as_ref().is_some_and(Owner::is_marked)
+        self.state.as_ref().is_some_and(|(owner, _)| owner.is_marked())
     }
 
     #[inline]
     fn drain_backlog(&mut self) -> bool {
         let mut any = false;
-        while let Some(batch) = self.state.as_ref().and_then(|owner| self.sock.lock.0.take_backlog(owner)) {
+        while let Some(batch) = self.state.as_ref().and_then(|(owner, _)| self.sock.lock.0.take_backlog(owner)) {
             any = true;
             let proto = self.sock.proto();
             for skb in batch {
@@ -344,9 +345,9 @@ impl<'a> SockGuard<'a> {
         }
         self.settle();
         let r = f();
-        self.state = Some(self.sock.lock.0.own());
+        let owner = self.sock.lock.0.own();
         self.sock.not_idle();
-        self.owning = Some(Owning::begin());
+        self.state = Some((owner, Owning::begin()));
         // Time has passed.
         self.now.set(None);
         Ok(r)
@@ -364,7 +365,7 @@ impl<'a> SockGuard<'a> {
     /// There is no lock poisoning: a panic while owning marks the sock broken instead, and frees its waiters.
     #[cold]
     fn abandon(&mut self) {
-        if let Some(owner) = self.state.take() {
+        if let Some((owner, _owning)) = self.state.take() {
             self.sock.broken.store(true, Ordering::Relaxed);
             self.sock.err.store(libc::EIO, Ordering::Relaxed);
             self.sock.lock.0.abandon(owner);
@@ -382,8 +383,8 @@ impl<'a> SockGuard<'a> {
         self.check();
         match self.release_free() {
             Ok(()) => true,
-            Err(owner) => {
-                self.state = Some(owner);
+            Err(held) => {
+                self.state = Some(held);
                 false
             }
         }
@@ -391,12 +392,11 @@ impl<'a> SockGuard<'a> {
 
     /// Err: something has to be done first.
     #[inline]
-    fn release_free(&mut self) -> Result<(), Owner<'a, SockState>> {
-        if let Some(owner) = self.state.take() {
-            owner.try_release()?;
-            self.owning = None;
+    fn release_free(&mut self) -> Result<(), Held<'a>> {
+        match self.state.take() {
+            Some((owner, owning)) => owner.try_release().map_err(|owner| (owner, owning)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// With debug assertions, each release checks the protocol's invariants.
@@ -416,29 +416,29 @@ impl<'a> SockGuard<'a> {
     /// Runs the backlog, then the work that was left, then deferred bits, until there is none, and releases the sock.
     #[inline]
     fn settle(&mut self) {
-        if let Err(owner) = self.release_free() {
-            self.settle_marked(owner);
+        if let Err(held) = self.release_free() {
+            self.settle_marked(held);
         }
     }
 
     #[cold]
-    fn settle_marked(&mut self, owner: Owner<'a, SockState>) {
-        let mut left = Some(owner);
-        while let Some(owner) = left {
+    fn settle_marked(&mut self, held: Held<'a>) {
+        let mut left = Some(held);
+        while let Some((owner, owning)) = left {
             match self.sock.lock.0.settle(owner) {
-                Settle::Released => self.owning = None,
+                Settle::Released => drop(owning),
                 Settle::Deferred(owner, bits) => {
-                    self.state = Some(owner);
+                    self.state = Some((owner, owning));
                     self.sock.proto().release_cb(self, bits);
                 }
                 Settle::Late(owner) => {
-                    self.state = Some(owner);
+                    self.state = Some((owner, owning));
                     for work in self.sock.lock.0.monitor().take_late() {
                         work(self);
                     }
                 }
                 Settle::Backlog(owner) => {
-                    self.state = Some(owner);
+                    self.state = Some((owner, owning));
                     self.refresh_clock();
                     self.drain_backlog();
                 }
@@ -465,7 +465,7 @@ impl Deref for SockGuard<'_> {
     #[inline]
     fn deref(&self) -> &SockState {
         match &self.state {
-            Some(state) => state,
+            Some((state, _)) => state,
             None => gone(),
         }
     }
@@ -475,7 +475,7 @@ impl DerefMut for SockGuard<'_> {
     #[inline]
     fn deref_mut(&mut self) -> &mut SockState {
         match &mut self.state {
-            Some(state) => state,
+            Some((state, _)) => state,
             None => gone(),
         }
     }

@@ -164,14 +164,23 @@ mod place {
     pub(super) fn block() -> &'static Block {
         let at: *const Block;
         // SAFETY: computes an address, the same one at any time in a thread. A descriptor's function preserves all
-        // registers but rax; that of glibc before 2.39 may not where it allocates, so it is taken for any C function.
+        // registers but rax. That of glibc before 2.39 does so with the general ones, but may not with the others
+        // where it allocates (bug 31372): they are taken to be lost.
         unsafe {
             std::arch::asm!(
                 "leaq usersock_near@tlsdesc(%rip), %rax",
                 "call *usersock_near@tlscall(%rax)",
                 "addq %fs:0, %rax",
                 out("rax") at,
-                clobber_abi("sysv64"),
+                out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _, out("xmm4") _, out("xmm5") _,
+                out("xmm6") _, out("xmm7") _, out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+                out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _, out("xmm16") _, out("xmm17") _,
+                out("xmm18") _, out("xmm19") _, out("xmm20") _, out("xmm21") _, out("xmm22") _, out("xmm23") _,
+                out("xmm24") _, out("xmm25") _, out("xmm26") _, out("xmm27") _, out("xmm28") _, out("xmm29") _,
+                out("xmm30") _, out("xmm31") _, out("k0") _, out("k1") _, out("k2") _, out("k3") _, out("k4") _,
+                out("k5") _, out("k6") _, out("k7") _, out("st(0)") _, out("st(1)") _, out("st(2)") _, out("st(3)") _,
+                out("st(4)") _, out("st(5)") _, out("st(6)") _, out("st(7)") _, out("mm0") _, out("mm1") _,
+                out("mm2") _, out("mm3") _, out("mm4") _, out("mm5") _, out("mm6") _, out("mm7") _,
                 options(att_syntax, pure, nomem),
             );
         }
