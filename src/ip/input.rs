@@ -118,7 +118,7 @@ fn network_input(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, 
     match std::mem::take(&mut skb.looped) {
         Looped::No => {}
         looped if dev.loops_as_is() => return receive_looped(net, stack, skb, looped, now, run),
-        _ => {}
+        _ => skb.cb = [0; CB_WORDS],
     }
     match skb.l3 {
         L3::V4 => receive_v4(net, stack, dev, skb, now, run),
