@@ -136,7 +136,7 @@ impl Loopback {
     }
 
     /// The same of a packet that is charged to nobody, has no bytes of MSG_ZEROCOPY, and no transmit timestamp.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_bare(&self, queue: u16, mut skb: Skb) -> Xmit {
         let Some(q) = self.queues.get(usize::from(queue)) else {
             return Xmit::Dropped(io::Error::from_raw_os_error(libc::ENODEV));

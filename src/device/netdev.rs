@@ -156,17 +156,19 @@ impl NetDev {
 
     #[inline(always)]
     fn has_pending(&self, queue: u16) -> bool {
-        match (self.own(), self.device.read()) {
-            (Some(own), _) => own.is_pending(queue),
-            (_, Read::First(device)) => device.has_pending(queue),
-            (_, Read::Later(device)) => device.has_pending(queue),
+        match self.own() {
+            Some(own) => own.is_pending(queue),
+            None => self.device.read().has_pending(queue),
         }
     }
 
     /// The stack's own loopback device, if nothing has ever wrapped it.
     #[inline(always)]
     fn own(&self) -> Option<&Loopback> {
-        self.own.as_deref().filter(|_| matches!(self.device.read(), Read::First(_)))
+        match &self.own {
+            Some(own) if matches!(self.device.read(), Read::First(_)) => Some(own),
+            _ => None,
+        }
     }
 
     /// Packets that wait for a full device, at most (txqueuelen).
@@ -421,9 +423,10 @@ impl NetDev {
     ) -> Result<NetXmit> {
         let (q, debtor) = self.pick_tx(skb.hash, sock);
         let free = |queue: &Queue| queue.tx_len.load(Ordering::Acquire) == 0;
-        let free = self.is_up() && self.queues.get(usize::from(q)).is_some_and(free);
-        let Some(own) = self.own().filter(|_| free && debtor.is_none()) else {
-            return self.xmit_charged(stack, now, skb, sock);
+        let free = debtor.is_none() && self.is_up() && self.queues.get(usize::from(q)).is_some_and(free);
+        let own = match self.own() {
+            Some(own) if free => own,
+            _ => return self.xmit_charged(stack, now, skb, sock),
         };
         stack.raise();
         let sent = own.take_bare(q, skb);
@@ -577,7 +580,7 @@ impl NetDev {
     }
 
     /// The packet of a thread's queue that has no other, unless it has to go through GRO.
-    #[inline]
+    #[inline(always)]
     fn recv_only(&self, queue: u16) -> Option<Skb> {
         if !self.per_thread || self.gro.load(Ordering::Relaxed) {
             return None;

@@ -14,7 +14,7 @@ use crate::device::LinkType;
 use crate::device::netdev::{NetDev, PacketType};
 use crate::sock::packet::PacketInfo;
 use crate::sock::proto::IpHandler;
-use crate::sock::skb::{L3, Looped, Skb, TcpCb};
+use crate::sock::skb::{CB_WORDS, L3, Looped, Skb};
 use crate::stack::Stack;
 use crate::wire::addr::{Martian, martian_v4};
 use crate::wire::ether::{self, EtherHeader, ethertype};
@@ -40,6 +40,7 @@ impl PacketType for Ip {
     fn rcv_only(&self, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) {
         skb.tstamp = now;
         if skb.looped == Looped::Segment
+            && skb.rx.is_some()
             && dev.loops_as_is()
             && let Some(handler) = stack.registry.handler(proto::TCP)
         {
@@ -117,7 +118,7 @@ fn network_input(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, 
     match std::mem::take(&mut skb.looped) {
         Looped::No => {}
         looped if dev.loops_as_is() => return receive_looped(net, stack, skb, looped, now, run),
-        _ => {}
+        _ => skb.cb = [0; CB_WORDS],
     }
     match skb.l3 {
         L3::V4 => receive_v4(net, stack, dev, skb, now, run),
@@ -203,8 +204,11 @@ fn receive_looped(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, looped: Looped, no
     mib.inc(Mib::IpInDelivers);
     skb.pull(ip::HEADER_LEN);
     // TCP need not look, either, and takes the mark off; a plug-in in its place does not know it.
-    if protocol == proto::TCP && !handler.contained() {
-        skb.looped = looped;
+    if protocol == proto::TCP {
+        match handler.contained() {
+            true => skb.cb = [0; CB_WORDS],
+            false => skb.looped = looped,
+        }
     }
     run.hand_up(stack, &**handler, skb, &info);
 }
@@ -214,33 +218,21 @@ fn receive_looped(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, looped: Looped, no
 fn receive_segment(net: &Ip, stack: &Arc<Stack>, dev: &NetDev, handler: &dyn IpHandler, mut skb: Skb, now: Instant) {
     dev.note_arrival(&mut skb);
     let ifindex = skb.ifindex;
-    let Some([.., s0, s1, s2, s3, d0, d1, d2, d3]) = skb.linear().first_chunk::<{ ip::HEADER_LEN }>().copied() else {
-        return bad_header_v4(stack, DropReason::HdrTrunc);
-    };
+    let Some(noted) = &mut skb.rx else { return bad_header_v4(stack, DropReason::HdrTrunc) };
+    (noted.ifindex, noted.now) = (ifindex, now);
     let mib = stack.mib.here();
     mib.inc(Mib::IpInReceives);
     mib.add(Mib::IpExtInOctets, skb.len() as u64);
-    let TcpCb { ip_dsfield, ttl, .. } = skb.tcp;
-    count_ecn(mib, Ecn::from_tos(ip_dsfield), true, u64::from(skb.rx_segs.max(1)));
-    let noted = skb.rx.insert(PacketInfo {
-        src: IpAddr::V4(Ipv4Addr::new(s0, s1, s2, s3)),
-        dst: IpAddr::V4(Ipv4Addr::new(d0, d1, d2, d3)),
-        protocol: proto::TCP,
-        tos: ip_dsfield,
-        ttl,
-        ifindex,
-        not_unicast: false,
-        flow_label: 0,
-        now,
-    });
-    if net.raw.has_socks() {
-        let info = *noted;
+    count_ecn(mib, Ecn::from_tos(skb.tcp.ip_dsfield), true, u64::from(skb.rx_segs.max(1)));
+    if net.raw.has_socks()
+        && let Some(info) = skb.rx
+    {
         net.raw.deliver(stack, &skb, &info);
     }
     mib.inc(Mib::IpInDelivers);
     skb.pull(ip::HEADER_LEN);
     if handler.contained() {
-        skb.looped = Looped::No;
+        (skb.looped, skb.cb) = (Looped::No, [0; CB_WORDS]);
     }
     if contain(|| handler.contained(), || handler.rcv_noted(stack, skb)) {
         stack.mib.drop(DropReason::PluginRefused);

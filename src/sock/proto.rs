@@ -63,7 +63,7 @@
 use super::crowd::Crowd;
 use super::msg::{RecvMsg, SendMsg};
 use super::reuseport::Membership;
-use super::skb::{HEAD, Looped, Skb};
+use super::skb::{CB_WORDS, HEAD, Looped, Skb};
 use super::state::State;
 use super::wait::Events;
 use super::{Sock, SockGuard, SockState};
@@ -462,8 +462,10 @@ pub trait IpHandler: Send + Sync + 'static {
     fn rcv(&self, stack: &Arc<Stack>, skb: Skb, info: &PacketInfo);
     /// As `rcv`, with the header fields in `skb.rx`, where they are in any packet that IP hands up. Default: `rcv`.
     fn rcv_noted(&self, stack: &Arc<Stack>, mut skb: Skb) {
-        // Only a handler that knows the mark may pass the packet on.
-        skb.looped = Looped::No;
+        // Only a handler that knows the mark, and what TCP has noted, may pass the packet on.
+        if std::mem::take(&mut skb.looped) == Looped::Segment {
+            skb.cb = [0; CB_WORDS];
+        }
         match skb.rx {
             Some(info) => self.rcv(stack, skb, &info),
             None => stack.mib.drop(DropReason::PktTooSmall),

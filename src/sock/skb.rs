@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 mod alloc;
 mod tcp_cb;
 
-pub(crate) use tcp_cb::{TcpCb, sacked};
+pub(crate) use tcp_cb::{CB_FLOW, CB_STAMPS, Known, TcpCb, sacked};
 
 /// Bytes of linear head: Ethernet 14, IPv6 40, a fragment header 8, TCP with all options 60, rounded up.
 /// `Proto::max_header` returns it.
@@ -81,7 +81,7 @@ pub(crate) enum Looped {
     No,
     /// IPv4, of this stack, with the headers that its protocol and IP have just made: they are good.
     Headers,
-    /// The same, TCP, and `tcp` has what its receiver reads in the header, but for the time.
+    /// The same, TCP, and `tcp` and `rx` have what its receiver reads in the headers, but for time and interface.
     Segment,
 }
 
@@ -183,7 +183,7 @@ pub struct SkbInner {
     /// TCP's control block.
     pub(crate) tcp: TcpCb,
     /// Control block for any other protocol that has the packet in its queues (sk_buff.cb); zero in a new packet and in
-    /// one made by `share`.
+    /// one made by `share`. Of a segment to this stack: see [`Known`].
     pub cb: [u64; CB_WORDS],
     /// Received: header fields of the datagram.
     pub rx: Option<super::packet::PacketInfo>,
@@ -336,6 +336,11 @@ impl SkbInner {
     /// Removes the first `n` bytes, head first. False, with nothing done, when there are fewer.
     #[inline]
     pub fn pull(&mut self, n: usize) -> bool {
+        // As of most headers.
+        if n <= self.head_len() {
+            (self.head_start, self.len) = (self.head_start + n as u16, self.len - n as u32);
+            return true;
+        }
         if n > self.len as usize {
             return false;
         }

@@ -11,8 +11,9 @@ use super::raw::syscall;
 use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
+/// One more than [`generation`]; 0: nobody has asked for it yet.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 /// The library's own descriptors, which a child closes: if two processes read a TUN queue, each loses packets to the
 /// other, and the queue stays attached until both have closed it.
@@ -43,14 +44,21 @@ extern "C" fn in_child() {
 /// the child. Costs one load; a system call for the process id in every wait would cost a hundred times that.
 #[inline]
 pub fn generation() -> u32 {
-    static HOOKED: AtomicBool = AtomicBool::new(false);
+    match GENERATION.load(Ordering::Relaxed) {
+        0 => hook(),
+        next => next - 1,
+    }
+}
+
+#[cold]
+fn hook() -> u32 {
     // Not a `Once`: after a fork in the middle of it the child would wait for a thread that does not exist.
-    if !HOOKED.load(Ordering::Relaxed) && !HOOKED.swap(true, Ordering::SeqCst) {
+    if GENERATION.compare_exchange(0, 1, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
         // SAFETY: `in_child` takes no lock and allocates nothing, which is safe in a child of a process with many
         // threads. It fails only for want of memory, and then forks go unnoticed, as without this module.
         let _ = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
     }
-    GENERATION.load(Ordering::Relaxed)
+    GENERATION.load(Ordering::Relaxed) - 1
 }
 
 /// Whether a descriptor is one of the library's own, which the program has not opened.

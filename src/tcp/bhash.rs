@@ -132,6 +132,7 @@ impl Ports {
     }
 
     /// The holders of a port, but for one sock of kind `but`.
+    #[inline]
     fn holders(&self, port: u16, but: Option<Kind>) -> impl Iterator<Item = &Holder> {
         let more = self.more.get(&port).into_iter().flatten();
         let holds = self.first.get(&port).into_iter().chain(more);
@@ -167,18 +168,23 @@ impl Ports {
 
     /// One more of this kind.
     fn count(&mut self, port: u16, holder: Holder) -> Bound {
-        let (kinds, others) = (&self.kinds, self.more.get_mut(&port).into_iter().flatten());
-        let mut holds = self.first.get_mut(&port).into_iter().chain(others);
+        let Some(first) = self.first.get_mut(&port) else { return self.count_first(port, holder) };
+        let kinds = &self.kinds;
+        let others = self.more.get_mut(&port).into_iter().flatten();
+        let mut holds = std::iter::once(first).chain(others);
         if let Some(hold) = holds.find(|hold| kinds[hold.kind.place()].holder == holder) {
             hold.socks += 1;
             return Bound { port, kind: hold.kind };
         }
         let kind = self.share(holder);
-        let hold = Hold { kind, socks: 1 };
-        match self.first.entry(port) {
-            std::collections::hash_map::Entry::Vacant(free) => _ = free.insert(hold),
-            std::collections::hash_map::Entry::Occupied(_) => self.more.entry(port).or_default().push(hold),
-        }
+        self.more.entry(port).or_default().push(Hold { kind, socks: 1 });
+        Bound { port, kind }
+    }
+
+    /// The same on a port that nobody holds.
+    fn count_first(&mut self, port: u16, holder: Holder) -> Bound {
+        let kind = self.share(holder);
+        self.first.insert(port, Hold { kind, socks: 1 });
         Bound { port, kind }
     }
 
@@ -234,6 +240,9 @@ impl BindTable {
 
     fn bind_unless(&self, port: u16, holder: Holder, refuses: impl Fn(&Holder) -> bool) -> Option<Bound> {
         let mut shard = self.shard(port);
+        if !shard.first.contains_key(&port) {
+            return Some(shard.count_first(port, holder));
+        }
         if shard.holders(port, None).any(refuses) {
             return None;
         }

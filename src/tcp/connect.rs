@@ -170,7 +170,8 @@ pub(super) fn ts_offset(stack: &Stack, of_pair: impl FnOnce() -> u32) -> u32 {
 fn hash_connect(cx: &mut Cx<'_>) -> Result<()> {
     set_state(cx, State::SynSent);
     if cx.sk.num() != 0 {
-        return if try_tuple(cx, true) { Ok(()) } else { Err(Error::AddrNotAvail) };
+        let hash = hash_of_sock(cx.stack, cx.sk);
+        return if try_tuple(cx, hash, true) { Ok(()) } else { Err(Error::AddrNotAvail) };
     }
     let stack = cx.stack;
     let Some(dst) = &cx.sk.dst else { return Err(Error::NetUnreach) };
@@ -180,12 +181,13 @@ fn hash_connect(cx: &mut Cx<'_>) -> Result<()> {
     let (range, every) = (port_range(stack, cx.sk), has_port_range(cx.sk));
     let free = |port| {
         // A search may pass over thousands of ports: one whose 4-tuple is taken costs a look-up and no hold.
-        if is_taken(cx, port) {
+        let hash = cx.stack.keys.ehash64_of((cx.sk.saddr, port), (cx.sk.daddr, cx.sk.dport));
+        if is_taken(cx, hash) {
             return false;
         }
         let Some(bound) = cx.tp.net.hashinfo.bhash.bind_for_connect(port, holder) else { return false };
         cx.sk.sport = port;
-        if try_tuple(cx, false) {
+        if try_tuple(cx, hash, false) {
             hold(cx, bound);
             return true;
         }
@@ -205,17 +207,15 @@ fn replaceable<'e>(cx: &Cx<'_>, entry: &'e Entry, bound: bool) -> Option<(&'e Ar
     Some((tw, tw.reusable(cx.stack, cx.now, loopback, bound)?))
 }
 
-/// Whether the sock's 4-tuple with this port is taken (__inet_check_established with rcu_lookup).
-fn is_taken(cx: &Cx<'_>, port: u16) -> bool {
-    let hash = cx.stack.keys.ehash64_of((cx.sk.saddr, port), (cx.sk.daddr, cx.sk.dport));
+/// Whether the 4-tuple of this hash is taken (__inet_check_established with rcu_lookup).
+fn is_taken(cx: &Cx<'_>, hash: u64) -> bool {
     cx.tp.net.hashinfo.is_taken(hash, |e| replaceable(cx, e, false).is_some())
 }
 
-/// Enters the sock's 4-tuple, taking a time-wait record's place where that is safe. `bound`: the program chose the
-/// port.
-fn try_tuple(cx: &mut Cx<'_>, bound: bool) -> bool {
+/// Enters the sock's 4-tuple by its hash, taking a time-wait record's place where that is safe. `bound`: the program
+/// chose the port.
+fn try_tuple(cx: &mut Cx<'_>, hash: u64, bound: bool) -> bool {
     let mut old = None;
-    let hash = hash_of_sock(cx.stack, cx.sk);
     let entry = Entry::Sock(cx.sock.clone(), cx.sk.bound_dev_if);
     let done = cx.tp.net.hashinfo.insert(hash, entry, |e| {
         old = replaceable(cx, e, bound).map(|(tw, taken)| (tw.clone(), taken));

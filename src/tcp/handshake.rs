@@ -49,7 +49,7 @@ pub fn listen_rcv(cx: &mut Cx<'_>, skb: Skb) {
         cx.stack.mib.inc(Mib::TcpExtTCPMinTTLDrop);
         return drop_skb(cx, DropReason::TcpMinTtl);
     }
-    let key = ReqKey::of(cx.stack, &info, (sport, dport));
+    let key = ReqKey::of(cx.stack, &skb, &info, (sport, dport));
     let mut skb = skb;
     let requested = cx.tp.listener.as_ref().is_some_and(|l| l.has(&key));
     if !requested

@@ -33,7 +33,7 @@ use super::{
 use crate::base::env::{Duration, Instant};
 use crate::base::ways::Way;
 use crate::counters::{DropReason, Mib};
-use crate::sock::skb::Skb;
+use crate::sock::skb::{CB_STAMPS, Known, Skb};
 use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, flag as sflag};
@@ -109,9 +109,20 @@ impl Seg {
     /// The same of a segment with no options but timestamps, which are returned. None: it has others.
     #[inline(always)]
     fn plain(skb: &Skb) -> Option<(Seg, Option<(u32, u32)>)> {
-        let bytes = rcv::option_bytes(skb);
-        let timestamps = if bytes.is_empty() { None } else { Some(parse_timestamp_only(bytes)?) };
+        let timestamps = match skb.tcp.known {
+            Known::Stamps => Some(((skb.cb[CB_STAMPS] >> 32) as u32, skb.cb[CB_STAMPS] as u32)),
+            Known::Bare => None,
+            Known::Syn => return None,
+            Known::Nothing => Seg::read_plain(skb)?,
+        };
+        debug_assert_eq!(Some(timestamps), Seg::read_plain(skb), "as its sender said");
         Some((Seg::fixed(skb), timestamps))
+    }
+
+    #[inline(always)]
+    fn read_plain(skb: &Skb) -> Option<Option<(u32, u32)>> {
+        let bytes = rcv::option_bytes(skb);
+        if bytes.is_empty() { Some(None) } else { parse_timestamp_only(bytes).map(Some) }
     }
 
     /// What is not in options.

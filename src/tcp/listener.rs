@@ -7,7 +7,7 @@ use super::bhash::Holder;
 use super::challenge::ChallengeBudget;
 use super::connect::{self};
 use super::ecn::EcnRequest;
-use super::lookup::{Entry, tuple_of};
+use super::lookup::{Entry, flow_of, tuple_of};
 use super::syncookies::Overflow;
 use super::tcb::{Cx, TcpSock};
 use super::{close, deferred, fastopen, migrate, set_state, sock_ops, ulp};
@@ -20,6 +20,7 @@ use crate::sock::ip_more::PktOptions;
 use crate::sock::packet::PacketInfo;
 use crate::sock::proto::SockRef;
 use crate::sock::reuseport::ReuseGroup;
+use crate::sock::skb::{CB_FLOW, Known, Skb};
 use crate::sock::state::State;
 use crate::stack::{Stack, TimerSlot};
 use crate::wire::seq::{SeqNum, WindowShift};
@@ -41,9 +42,12 @@ impl ReqKey {
         ReqKey { hash: stack.keys.ehash64(&tuple), tuple }
     }
 
-    /// Of a segment.
-    pub(super) fn of(stack: &Stack, info: &PacketInfo, (sport, dport): (u16, u16)) -> ReqKey {
-        let hash = stack.keys.ehash64_of((info.dst, dport), (info.src, sport));
+    /// Of a received segment.
+    pub(super) fn of(stack: &Stack, skb: &Skb, info: &PacketInfo, (sport, dport): (u16, u16)) -> ReqKey {
+        let hash = match skb.tcp.known {
+            Known::Nothing => flow_of(stack, info, (sport, dport)),
+            _ => skb.cb[CB_FLOW],
+        };
         ReqKey { hash, tuple: tuple_of(info, sport, dport) }
     }
 }

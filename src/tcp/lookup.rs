@@ -87,6 +87,12 @@ pub fn tuple_of(info: &PacketInfo, src_port: u16, dst_port: u16) -> Tuple {
     Tuple { saddr: addr128(info.dst), sport: dst_port, daddr: addr128(info.src), dport: src_port }
 }
 
+/// Its hash ([`Keys::ehash64`](crate::base::hash::Keys::ehash64)).
+#[inline(always)]
+pub(super) fn flow_of(stack: &Stack, info: &PacketInfo, (sport, dport): (u16, u16)) -> u64 {
+    stack.keys.ehash64_of((info.dst, dport), (info.src, sport))
+}
+
 /// The tuple of a connected sock.
 pub fn tuple_of_sock(sk: &SockCommon) -> Tuple {
     Tuple { saddr: addr128(sk.saddr), sport: sk.sport, daddr: addr128(sk.daddr), dport: sk.dport }
@@ -127,14 +133,9 @@ impl TcpTables {
         self.by_hash(stack.keys.ehash64(tuple), ifindex)
     }
 
-    /// The same for a segment.
-    #[inline]
-    pub(super) fn of_segment(&self, stack: &Stack, info: &PacketInfo, (sport, dport): (u16, u16)) -> Option<Entry> {
-        self.by_hash(stack.keys.ehash64_of((info.dst, dport), (info.src, sport)), info.ifindex)
-    }
-
+    /// The same by the hash of the 4-tuple.
     #[inline(always)]
-    fn by_hash(&self, key: u64, ifindex: u32) -> Option<Entry> {
+    pub(super) fn by_hash(&self, key: u64, ifindex: u32) -> Option<Entry> {
         let shard = self.eshard(key).lock();
         let entry = shard.get(key).filter(|entry| entry.takes_from(ifindex))?;
         if let Entry::Sock(sock, _) = entry {

@@ -4,7 +4,7 @@
 //! tcp_v4_rcv, tcp_v4_send_reset, tcp_v4_err, and their IPv6 twins.
 
 use super::auth::{self, AoHeader, Signer};
-use super::lookup::Entry;
+use super::lookup::{Entry, flow_of};
 use super::net::TcpNet;
 use super::segment::{Options, put_header};
 use super::tcb::Cx;
@@ -21,7 +21,7 @@ use crate::ip::socket_headers::Chain;
 use crate::sock::addr::to_family;
 use crate::sock::dst::Dst;
 use crate::sock::packet::{IcmpError, PacketInfo};
-use crate::sock::skb::{GSO_MAX_SIZE, Looped, MAX_SKB_FRAGS, Skb, TcpCb};
+use crate::sock::skb::{CB_FLOW, GSO_MAX_SIZE, Looped, MAX_SKB_FRAGS, Skb, TcpCb};
 use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{Delivered, Sock, SockGuard, flag};
@@ -332,13 +332,15 @@ pub(crate) fn rcv_noted(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb) {
     // Of a connection of this stack, with `skb.tcp` filled in.
     Way::Known.taken();
     stack.mib.here().inc(Mib::TcpInSegs);
-    let (now, ports) = (info.now, ports(&skb));
-    let entry = net.hashinfo.of_segment(stack, info, ports);
+    let (now, flow) = (info.now, skb.cb[CB_FLOW]);
+    debug_assert_eq!(flow, flow_of(stack, info, ports(&skb)), "as its sender computed it");
+    let entry = net.hashinfo.by_hash(flow, info.ifindex);
     (skb.looped, skb.tcp.mstamp) = (Looped::No, now);
     match entry {
         Some(Entry::Sock(sock, _)) => add_backlog(stack, &sock, skb, now),
         entry => {
             if let Some(info) = skb.rx {
+                let ports = ports(&skb);
                 rcv_unconnected(net, stack, skb, ports, &info, entry);
             }
         }
@@ -374,7 +376,7 @@ fn rcv_any(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo, lo
     if !looped && nobody() {
         return stack.mib.drop(DropReason::IpInvalidSource);
     }
-    match net.hashinfo.of_segment(stack, info, (sport, dport)) {
+    match net.hashinfo.by_hash(flow_of(stack, info, (sport, dport)), info.ifindex) {
         Some(Entry::Sock(sock, _)) => add_backlog(stack, &sock, skb, info.now),
         entry => rcv_unconnected(net, stack, skb, (sport, dport), info, entry),
     }
@@ -411,7 +413,7 @@ fn rcv_unconnected(
 }
 
 /// The sock processes the segment now, or its owner does later. Linux: the end of tcp_v4_rcv, tcp_add_backlog.
-#[inline]
+#[inline(always)]
 pub(super) fn add_backlog(stack: &Arc<Stack>, sock: &Arc<Sock>, skb: Skb, now: Instant) {
     if let Delivered::Dropped(_) = sock.deliver(stack, skb, now) {
         stack.mib.inc(Mib::TcpExtTCPBacklogDrop);

@@ -87,7 +87,7 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
         let ttl = if cx.sk.ttl >= 0 { cx.sk.ttl as u8 } else { default_ttl(stack, &req.dst, true) };
         let (ports, flags) = ((req.sport, req.dport), flags.bits());
         let h = Headers { src, to, ports, seq: req.snt_isn, ack: req.rcv_nxt, flags, window, tos, ttl };
-        if let Some(sent) = segment::send_synack(stack, &req.dst, &h, &syn_options, req.txhash) {
+        if let Some(sent) = segment::send_synack(stack, &req.dst, &h, &syn_options, req.txhash, cx.now) {
             return sent;
         }
     }

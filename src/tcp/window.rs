@@ -159,6 +159,8 @@ fn memory_window(cx: &mut Cx<'_>, mss: i32, free: i32, full: i32, allowed: i32) 
 
 /// The window field of the segment about to leave; records the offer (`rcv_wnd`, `rcv_wup`). Linux:
 /// `tcp_select_window`.
+// A part of each segment.
+#[inline(always)]
 pub(crate) fn select_window(cx: &mut Cx<'_>) -> RawWindow {
     let old = cx.tp.rcv_wnd;
     if cx.tp.ack.is_out_of_memory() {

@@ -25,6 +25,12 @@ fn packet(protocol: u8, looped: Looped) -> Skb {
     let mut skb = Skb::from_slice(&[0; 20]);
     repr.emit(skb.push(ip::HEADER_LEN).unwrap());
     (skb.nh_len, skb.looped) = (ip::HEADER_LEN as u16, looped);
+    if looped == Looped::Segment {
+        let (src, dst) = (IpAddr::V4(repr.src), IpAddr::V4(repr.dst));
+        let (not_unicast, now) = (false, Instant::ZERO);
+        skb.rx = Some(PacketInfo { src, dst, protocol, tos: 0, ttl: 64, ifindex: 0, not_unicast, flow_label: 0, now });
+        skb.cb[0] = 7;
+    }
     skb
 }
 
@@ -54,11 +60,16 @@ fn what_waits_in_the_loopback_device_when_that_is_wrapped_is_looked_at() {
 /// What a handler was given.
 type Marks = Arc<Mutex<Vec<Looped>>>;
 
+fn mark(marks: &Marks, skb: &Skb) {
+    assert!(skb.looped == Looped::Segment || skb.cb == [0; CB_WORDS], "what TCP has noted is for TCP");
+    marks.lock().push(skb.looped);
+}
+
 /// In TCP's place, without a way of its own for packets that are noted. Contained or not.
 struct Plain(Marks, bool);
 impl IpHandler for Plain {
     fn rcv(&self, _: &Arc<Stack>, skb: Skb, _: &PacketInfo) {
-        self.0.lock().push(skb.looped);
+        mark(&self.0, &skb);
     }
     fn err(&self, _: &Arc<Stack>, _: &IcmpError<'_>) {}
     fn contained(&self) -> bool {
@@ -70,10 +81,10 @@ impl IpHandler for Plain {
 struct Noting(Marks, bool);
 impl IpHandler for Noting {
     fn rcv(&self, _: &Arc<Stack>, skb: Skb, _: &PacketInfo) {
-        self.0.lock().push(skb.looped);
+        mark(&self.0, &skb);
     }
     fn rcv_noted(&self, _: &Arc<Stack>, skb: Skb) {
-        self.0.lock().push(skb.looped);
+        mark(&self.0, &skb);
     }
     fn err(&self, _: &Arc<Stack>, _: &IcmpError<'_>) {}
     fn contained(&self) -> bool {

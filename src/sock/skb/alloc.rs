@@ -30,14 +30,11 @@ impl Keep for Box<SkbInner> {
             (self.zerocopy, self.tx_stamp) = (None, None);
             (self.saved_header, self.pieces) = (None, None);
         }
-        match self.frags.pop() {
-            // Most packets have one.
-            Some(one) if self.frags.is_empty() => drop(one),
-            None => {}
-            Some(_) => self.frags.clear(),
-        }
-        if self.frags.capacity() > MAX_KEPT_FRAGS {
-            self.frags = SmallVec::new();
+        // Most packets have one at most, in place.
+        if self.frags.spilled() || self.frags.len() > 1 {
+            self.drop_frags();
+        } else if let Some(one) = self.frags.pop() {
+            drop(one);
         }
         // A thread that is ending has no pool any more: the packet is freed.
         let _ = LOCAL.try_with(|l| l.borrow_mut().put(self));
@@ -59,6 +56,14 @@ impl Skb {
 }
 
 impl SkbInner {
+    #[cold]
+    fn drop_frags(&mut self) {
+        self.frags.clear();
+        if self.frags.capacity() > MAX_KEPT_FRAGS {
+            self.frags = SmallVec::new();
+        }
+    }
+
     pub(super) fn empty() -> SkbInner {
         SkbInner {
             head: [0; HEAD],

@@ -21,6 +21,24 @@ pub(crate) mod sacked {
     pub(crate) const RETRANS: u8 = SACKED_RETRANS | EVER_RETRANS | REPAIRED;
 }
 
+/// What TCP has said of a segment to this same stack, so that its receiver need not read it in the header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Known {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// It has no options. Of this and what follows, the packet's `cb[CB_FLOW]` is the receiver's hash of its 4-tuple.
+    Bare,
+    /// It has timestamps alone; `cb[CB_STAMPS]` are the two.
+    Stamps,
+    /// It has the options of most SYNs.
+    Syn,
+}
+
+/// See [`Known`].
+pub(crate) const CB_FLOW: usize = 0;
+pub(crate) const CB_STAMPS: usize = 1;
+
 /// TCP's control block of a packet (tcp_skb_cb). Sequence numbers count SYN and FIN.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct TcpCb {
@@ -72,6 +90,8 @@ pub(crate) struct TcpCb {
     pub sent_prev: SeqNum,
     /// Sequence number of the packet sent after it; its own: none.
     pub sent_next: SeqNum,
+    /// Received: what its sender said.
+    pub known: Known,
 }
 
 impl TcpCb {

@@ -7,7 +7,7 @@ use super::mac::Digest;
 use super::{Auth, Signer, context, is_established, same};
 use crate::counters::{DropReason, Mib};
 use crate::sock::packet::PacketInfo;
-use crate::sock::skb::Skb;
+use crate::sock::skb::{Known, Skb};
 use crate::sock::state::State;
 use crate::stack::Stack;
 use crate::tcp::net::TcpNet;
@@ -112,7 +112,7 @@ pub(in crate::tcp) fn inbound_hash(
     dst: IpAddr,
     req: impl FnOnce(&mut TcpSock) -> Option<RequestAuth>,
 ) -> Result<(), DropReason> {
-    if cx.tp.auth.is_none() && is_plain(option_bytes(skb)) {
+    if cx.tp.auth.is_none() && (skb.tcp.known != Known::Nothing || is_plain(option_bytes(skb))) {
         return Ok(());
     }
     let req = req(cx.tp);

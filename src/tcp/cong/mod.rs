@@ -539,6 +539,13 @@ impl Cx<'_> {
     /// Runs a method of the connection's algorithm; None before it has started.
     pub(crate) fn with_ca<R>(&mut self, f: impl FnOnce(&mut dyn CongAlgo, &mut Cx<'_>) -> R) -> Option<R> {
         let mut algo = self.tp.ca.algo.take()?;
+        // CUBIC selects no other.
+        if let Algo::Cubic(cubic) = &mut algo {
+            let r = f(cubic, self);
+            debug_assert!(self.tp.ca.algo.is_none());
+            self.tp.ca.algo = Some(algo);
+            return Some(r);
+        }
         let ops = Arc::as_ptr(&self.tp.ca.ops);
         let r = f(&mut *algo, self);
         if self.tp.ca.algo.is_none() && std::ptr::addr_eq(ops, Arc::as_ptr(&self.tp.ca.ops)) {

@@ -4,13 +4,15 @@
 //! A test plays both. Above: `segment`, `synack`. Below: `device::netdev`.
 
 use super::{event_data_sent, has_more_options, ts_at};
+use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::base::ways::Way;
 use crate::counters::{Here, Mib};
 use crate::device::netdev::NetXmit;
 use crate::ip::output::default_ttl;
 use crate::sock::dst::{Dst, DstKind};
-use crate::sock::skb::{Csum, GsoType, L3, Looped, Skb, TcpCb};
+use crate::sock::packet::PacketInfo;
+use crate::sock::skb::{CB_FLOW, CB_STAMPS, Csum, GsoType, Known, L3, Looped, Skb, TcpCb};
 use crate::stack::Stack;
 use crate::tcp::output::{ACK, FIN, PSH, SYN};
 use crate::tcp::sock_ops::cb;
@@ -65,6 +67,14 @@ fn is_ordinary(cx: &Cx<'_>, out: &Skb, options_len: usize) -> bool {
         && HEADERS + options_len + out.len() <= ip::MAX_DATAGRAM.min(dst.mtu as usize)
 }
 
+/// The options of a segment.
+#[derive(Clone, Copy)]
+enum Opts {
+    Bare,
+    Stamps(u32, u32),
+    Syn([u8; USUAL_SYN_LEN]),
+}
+
 /// What the headers say.
 pub(in crate::tcp) struct Headers {
     pub src: Ipv4Addr,
@@ -78,17 +88,17 @@ pub(in crate::tcp) struct Headers {
     pub ttl: u8,
 }
 
-/// Puts both headers in front, with `options_len` bytes of options that `options` writes, and notes for the receiver
-/// what they say; `end_seq`: as it will count. Returns the length of the packet. None: there is no room.
+/// Puts both headers in front, and notes for the receiver what they say; `end_seq`: as it will count. Returns the
+/// length of the packet. None: there is no room.
 #[inline(always)]
-fn put_headers(
-    out: &mut Skb,
-    h: &Headers,
-    end_seq: SeqNum,
-    options_len: usize,
-    options: impl FnOnce(&mut [u8]),
-) -> Option<u32> {
+fn put_headers(stack: &Stack, out: &mut Skb, h: &Headers, end_seq: SeqNum, options: Opts) -> Option<u32> {
     let Headers { src, to, ports: (sport, dport), seq, ack, flags, window, tos, ttl } = *h;
+    let (options_len, known) = match options {
+        Opts::Bare => (0, Known::Bare),
+        Opts::Stamps(..) => (TIMESTAMP_ALIGNED_LEN, Known::Stamps),
+        Opts::Syn(_) => (USUAL_SYN_LEN, Known::Syn),
+    };
+    out.cb[CB_FLOW] = stack.keys.ehash64_of((to.into(), dport), (src.into(), sport));
     let header_len = tcp::HEADER_LEN + options_len;
     let segment_len = (header_len + out.len()) as u32;
     let len = ip::HEADER_LEN as u32 + segment_len;
@@ -97,7 +107,8 @@ fn put_headers(
     let ttl_word = u32::from(ttl) << 24 | u32::from(proto::TCP) << 16;
     let (src32, to32) = (u32::from(src), u32::from(to));
     let sum = [first, fragment, ttl_word, src32, to32].into_iter().fold(0, |sum, word| sum + u64::from(word));
-    let pseudo = u32::from(checksum::fold(pseudo_header_v4(src, to, proto::TCP, segment_len)));
+    let pseudo = pseudo_header_v4(src, to, proto::TCP, segment_len);
+    debug_assert!(pseudo <= 0xffff, "folded");
     let word = (header_len as u32 / 4) << 28 | u32::from(flags) << 16 | u32::from(window.0);
     let ports = u32::from(sport) << 16 | u32::from(dport);
     let pairs = [
@@ -110,12 +121,34 @@ fn put_headers(
     let head = out.push_stale(ip::HEADER_LEN + header_len)?;
     let (fixed, rest) = head.split_first_chunk_mut::<HEADERS>()?;
     fixed.copy_from_slice(pairs.as_flattened());
-    options(rest);
+    match options {
+        Opts::Bare => {}
+        Opts::Stamps(val, ecr) => {
+            if let Some((stamp, echo)) = rest.split_first_chunk_mut::<8>() {
+                *stamp = pair(NOP_NOP_TS, val);
+                echo.copy_from_slice(&ecr.to_be_bytes());
+            }
+            out.cb[CB_STAMPS] = u64::from(val) << 32 | u64::from(ecr);
+        }
+        Opts::Syn(bytes) => rest.copy_from_slice(&bytes),
+    }
     out.csum = Csum::Partial { start: ip::HEADER_LEN as u16, offset: CHECKSUM_OFFSET as u16 };
     out.looped = if Way::Known.is_open() { Looped::Segment } else { Looped::Headers };
     (out.l3, out.nh_len) = (L3::V4, ip::HEADER_LEN as u16);
     // What its receiver reads in the header.
-    out.tcp = TcpCb { seq, end_seq, ack_seq: ack, flag_word: word, flags, ip_dsfield: tos, ttl, ..TcpCb::default() };
+    out.tcp =
+        TcpCb { seq, end_seq, ack_seq: ack, flag_word: word, flags, ip_dsfield: tos, ttl, known, ..TcpCb::default() };
+    out.rx = Some(PacketInfo {
+        src: IpAddr::V4(src),
+        dst: IpAddr::V4(to),
+        protocol: proto::TCP,
+        tos,
+        ttl,
+        ifindex: 0,
+        not_unicast: false,
+        flow_label: 0,
+        now: Instant::ZERO,
+    });
     (out.gso_size, out.gso_type) = (0, GsoType::None);
     Some(len)
 }
@@ -147,14 +180,8 @@ pub(super) fn send(cx: &mut Cx<'_>, mut out: Skb, ack: u32) -> Result<()> {
     let (ttl, tos) = (ttl_of(cx, dst), ecn::with_codepoint(sk.tos, 0));
     let h = Headers { src, to, ports: (sk.sport, sk.dport), seq, ack: SeqNum(ack), flags, window, tos, ttl };
     debug_assert_eq!(end_seq, seq + (payload as u32 + u32::from(flags & FIN != 0)), "as its receiver would count");
-    let write = |options: &mut [u8]| {
-        if let Some((stamp, echo)) = options.split_first_chunk_mut::<8>() {
-            *stamp = pair(NOP_NOP_TS, ts_at(cx, mstamp));
-            echo.copy_from_slice(&cx.tp.rx_opt.ts_recent.to_be_bytes());
-        }
-    };
-    let options_len = if stamps { TIMESTAMP_ALIGNED_LEN } else { 0 };
-    let Some(len) = put_headers(&mut out, &h, end_seq, options_len, write) else { return Err(Error::NoBufs) };
+    let options = if stamps { Opts::Stamps(ts_at(cx, mstamp), cx.tp.rx_opt.ts_recent) } else { Opts::Bare };
+    let Some(len) = put_headers(cx.stack, &mut out, &h, end_seq, options) else { return Err(Error::NoBufs) };
     (out.hash, out.mark, out.priority) = (cx.tp.txhash, sk.mark, sk.priority);
 
     if ack == cx.tp.rcv_nxt.0 {
@@ -182,7 +209,7 @@ pub(super) fn send_syn(cx: &mut Cx<'_>, syn: &TcpCb, bytes: [u8; USUAL_SYN_LEN])
     let window = RawWindow::from_bytes(cx.tp.rcv_wnd, WindowShift::NONE);
     let (ttl, tos, ports) = (ttl_of(cx, dst), sk.tos, (sk.sport, sk.dport));
     let h = Headers { src, to, ports, seq, ack: SeqNum(0), flags, window, tos, ttl };
-    let put = put_headers(&mut out, &h, end_seq, USUAL_SYN_LEN, |options| options.copy_from_slice(&bytes));
+    let put = put_headers(cx.stack, &mut out, &h, end_seq, Opts::Syn(bytes));
     let Some(len) = put else { return Err(Error::NoBufs) };
     (out.hash, out.mark, out.priority) = (cx.tp.txhash, sk.mark, sk.priority);
     leave(cx, out, (seq, end_seq), len, true)
@@ -223,6 +250,7 @@ pub(in crate::tcp) fn send_synack(
     h: &Headers,
     options: &SynOptions,
     txhash: u32,
+    now: Instant,
 ) -> Option<bool> {
     if dst.kind != DstKind::Local || !dst.check(stack) || !dst.dev.loops_as_is() {
         return None;
@@ -233,13 +261,13 @@ pub(in crate::tcp) fn send_synack(
         return None;
     }
     Way::Syn.taken();
-    let put = put_headers(&mut skb, h, h.seq + 1, USUAL_SYN_LEN, |options| options.copy_from_slice(&bytes));
+    let put = put_headers(stack, &mut skb, h, h.seq + 1, Opts::Syn(bytes));
     let Some(len) = put else { return Some(false) };
     skb.hash = txhash;
     let mib = stack.mib.here();
     mib.inc(Mib::TcpOutSegs);
     count_out(mib, len);
-    let sent = dst.dev.xmit_looped(stack, stack.now(), skb, None);
+    let sent = dst.dev.xmit_looped(stack, now, skb, None);
     if sent.is_err() {
         mib.inc(Mib::IpOutDiscards);
     }

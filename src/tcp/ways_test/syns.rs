@@ -137,8 +137,9 @@ fn a_syn_ack_goes_the_short_way_by_a_route_of_its_own_stack_that_is_valid_and_ha
         ("by another device", like(&|dst| dst.dev = outside.dev.clone()), usual, None),
         ("other options", like(&|_| {}), SynOptions { sack_permitted: false, ..usual }, None),
     ] {
-        assert_eq!(segment::send_synack(stack, &dst, &h, &options, 1), sent, "{case}");
+        assert_eq!(segment::send_synack(stack, &dst, &h, &options, 1, stack.now()), sent, "{case}");
     }
     route.dev.replace_device(|device| device);
-    assert_eq!(segment::send_synack(stack, &route, &h, &usual, 1), None, "by one that may be wrapped");
+    let sent = segment::send_synack(stack, &route, &h, &usual, 1, stack.now());
+    assert_eq!(sent, None, "by one that may be wrapped");
 }
