@@ -595,6 +595,7 @@ fn make(
 ) -> Dst {
     let max = if dst.is_ipv4() { MAX_MTU.0 } else { MAX_MTU.1 };
     let mut mtu = if r.mtu != 0 { r.mtu } else { dev.caps().mtu }.min(max);
+    let configured_mtu = mtu;
     let mut mtu_locked = r.mtu_lock;
     if !mtu_locked && let Some(e) = net(stack).routes.exceptions.lock().map.get(&dst) {
         mtu = mtu.min(e.mtu);
@@ -610,6 +611,7 @@ fn make(
         kind,
         generation,
         mtu,
+        configured_mtu,
         mtu_locked,
         congctl: r.congctl.clone(),
         metrics: r.metrics,

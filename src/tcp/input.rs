@@ -280,10 +280,9 @@ pub fn data_snd_check(cx: &mut Cx<'_>) {
 
 /// Why a segment does not lie in the window (RFC 9293 §3.10.7.4, first; tcp_sequence). The widest window that was ever
 /// offered counts, because the peer may not have seen it shrink (RFC 7323 §2.4). Otherwise two ends that shrank their
-/// windows at the same time would refuse each other's acknowledgements for ever. Departure, a guess that was not played
-/// on the kernel: Linux 6.18 looks at the window offered last, later versions at the widest. A FIN alone may lie beyond
-/// the window, because some peers do not count it. A segment that ends beyond the window is taken when the receive
-/// queue is empty.
+/// windows at the same time would refuse each other's acknowledgements for ever. Departure: Linux 6.18 looks at the
+/// window offered last, 7.1 at the widest. A FIN alone may lie beyond the window, because some peers do not count it.
+/// A segment that ends beyond the window is taken when the receive queue is empty.
 fn sequence(cx: &Cx<'_>, seg: &Seg) -> Option<DropReason> {
     if seg.end_seq.before(cx.tp.rcv_wup) {
         return Some(DropReason::TcpOldSequence);

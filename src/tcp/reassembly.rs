@@ -166,7 +166,9 @@ pub(crate) fn data_queue(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
         sack::dsack_set(cx, seg.seq, seg.end_seq);
         return out_of_window(cx, skb, DropReason::TcpOldData);
     }
-    if !seg.seq.before(cx.tp.rcv_nxt + window::max_receive_window(cx.tp)) {
+    if !seg.seq.before(cx.tp.rcv_nxt + rwnd) {
+        // Of a window that was taken back: only what is next in order is still taken.
+        cx.stack.mib.inc(Mib::TcpExtBeyondWindow);
         return out_of_window(cx, skb, DropReason::TcpOverWindow);
     }
     if seg.seq.before(cx.tp.rcv_nxt) {

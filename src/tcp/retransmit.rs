@@ -6,7 +6,7 @@
 use super::mtu::current_mss;
 use super::output::{self, SYN, adjust_wmem, in_cwnd_reduction, packets_in_flight, wnd_end};
 use super::queue::Pos;
-use super::segment::{route, transmit_skb};
+use super::segment::{route, transmit_skb, urg_mode};
 use super::tcb::{CaState, Cx, XmitTimer};
 use super::timer::{micros, reset_xmit_timer};
 use super::xmit::{adjust_pcount, fragment, pacing_check, set_tso_segs, small_queue_check, tso_segs};
@@ -111,6 +111,9 @@ fn try_collapse(cx: &mut Cx<'_>, at: Pos, space: u32) {
 /// ENOBUFS local congestion; ENOMEM. `why` is for the trace. Linux: __tcp_retransmit_skb.
 pub(crate) fn retransmit_skb_quiet(cx: &mut Cx<'_>, at: &mut Pos, segs: u32, why: Resend) -> Result<()> {
     mtu_probe::inconclusive(cx);
+    // Departure: each segment has its own distance to the urgent byte, which a super-packet that is cut later has not
+    // (Linux 6.18 sends one with the distance of its first segment).
+    let segs = if urg_mode(cx) { 1 } else { segs.max(1) };
     let i = *at;
     if still_in_host_queue(cx, i) {
         return Err(Error::Busy);
@@ -146,7 +149,7 @@ pub(crate) fn retransmit_skb_quiet(cx: &mut Cx<'_>, at: &mut Pos, segs: u32, why
         avail = mss as i32;
     }
     let avail = avail as u32;
-    let mut len = mss.saturating_mul(segs.max(1));
+    let mut len = mss.saturating_mul(segs);
     if len > avail {
         len = avail - avail % mss;
         if len == 0 {

@@ -421,6 +421,7 @@ fn send_bytes(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, zerocopy: Option<&Ze
             Err(e) => return Err(failed(cx!(g), e)),
         }
     }
+    let in_syn = copied;
     let mut timeo = Timeo::of(g, msg.dontwait());
     let cx = cx!(g);
     rate::check_app_limited(cx);
@@ -455,7 +456,9 @@ fn send_bytes(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, zerocopy: Option<&Ze
         }
     };
     if copied > 0 {
-        tstamp::tx_timestamp(cx, tsflags);
+        if copied > in_syn {
+            tstamp::tx_timestamp(cx, tsflags);
+        }
         if copied > CLOCK_EVERY {
             cx.refresh_clock();
         }

@@ -21,6 +21,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+mod later_kernels;
 mod ports;
 mod short_ways;
 

@@ -117,13 +117,13 @@ pub(super) fn tskey(g: &mut SockGuard<'_>, written: bool) -> Result<u32> {
     }
 }
 
-/// A call has queued its bytes: the last of them is the one that is reported (tcp_tx_timestamp). If it left already,
-/// there is nothing to report.
+/// A call has queued its bytes: the last of them is the one that is reported (tcp_tx_timestamp). It may have left
+/// already, where the call stops because the next byte finds no room.
 pub(super) fn tx_timestamp(cx: &mut Cx<'_>, tsflags: u32) {
     if tsflags & sof::TX_RECORD_MASK == 0 {
         return;
     }
-    let Some(skb) = cx.tp.write_queue.back_mut() else { return };
+    let Some(skb) = cx.tp.write_queue.back_mut().or_else(|| cx.tp.rtx_queue.back_mut()) else { return };
     let key = skb.tcp.seq.0.wrapping_add(skb.len() as u32).wrapping_sub(1);
     skb.tx_stamp = TxStamp::joined(skb.tx_stamp.take(), TxStamp::new(cx.sock, tsflags, key));
 }

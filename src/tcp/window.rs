@@ -132,8 +132,8 @@ pub(crate) fn new_window(cx: &mut Cx<'_>) -> u32 {
 }
 
 /// Whether the offer may shrink, so that what the peer may send never exceeds the buffer's memory: by sysctl, and only
-/// where windows are scaled. Departure: what the peer had sent into an offer that was taken back is still accepted
-/// (RFC 7323 §2.4); 6.18 drops it.
+/// where windows are scaled. Departure: what is next in order is still accepted where it lies within an offer that was
+/// taken back (RFC 7323 §2.4), as by 7.1; 6.18 drops it.
 fn may_shrink(cx: &Cx<'_>) -> bool {
     cx.tp.rx_opt.rcv_wscale != WindowShift::NONE && cx.stack.sysctl.tcp_shrink_window()
 }
