@@ -843,6 +843,20 @@ while True:
         assert e.errno == errno.ENOBUFS, e
 "#;
 
+/// More connections than the server has descriptors for: what the first and the last of them hear.
+const CROWD: &str = r#"
+import errno, socket, subprocess
+held = []
+while len(held) < 60:
+    held.append(socket.create_connection(("10.0.0.2", 7100)))
+print(held[0].recv(2).decode())
+try:
+    print(held[-1].recv(2))
+except OSError as e:
+    print(errno.errorcode[e.errno])
+print(subprocess.run(["usersock", "ss", "-Htn"], stdout=subprocess.PIPE).stdout.count(b"ESTAB"))
+"#;
+
 /// With few descriptors a program of the stack server finds its own limit, not the server's, where the server may raise
 /// that; where it may not, the program is refused and does not wait.
 #[test]
@@ -864,6 +878,21 @@ fn few_descriptors_are_an_error_and_no_hang() {
             let out = usersock(user, name, &["shell", "--", "bash", "-c", script, serve, MANY, limit]);
             let want = if own { "EMFILE\nok\n" } else { "ENOBUFS\nok\n" };
             assert_eq!(text(&out.stdout), want, "{user:?} {limit}: {}", text(&out.stderr));
+            assert_eq!(left(user, name), [""; 0]);
+            if own {
+                continue;
+            }
+            // What is one too many is reset, and who looks into the stack is answered.
+            let script = "(ulimit -SH -n 64; exec usersock run --instance full -- python3 -c \"$0\") & \
+                          until usersock ss -Htln 2>/dev/null | grep -q :7100; do sleep 0.05; done; \
+                          usersock exec full -- python3 -c \"$1\"; kill $!; wait";
+            let take = serve.replace("10.0.0.1", "10.0.0.2");
+            let out = program(user, name, "bash".as_ref()).args(["-c", script, &take, CROWD]).output().unwrap();
+            let said = text(&out.stdout);
+            let lines: Vec<&str> = said.lines().collect();
+            let [first, reset, left_over] = lines[..] else { panic!("{said}{}", text(&out.stderr)) };
+            assert_eq!((first, reset), ("ok", "ECONNRESET"), "{}", text(&out.stderr));
+            assert!((8..56).contains(&left_over.parse::<usize>().unwrap()), "{said}");
             assert_eq!(left(user, name), [""; 0]);
         }
     }

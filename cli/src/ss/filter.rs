@@ -392,9 +392,8 @@ mod tests {
 
     #[test]
     fn a_listener_s_peer_is_any_of_its_family() {
-        let matches = |local: &str, text: &str| {
-            Filter::parse(&words(text), &|_| None).unwrap().accepts(&sock(local, ""))
-        };
+        let matches =
+            |local: &str, text: &str| Filter::parse(&words(text), &|_| None).unwrap().accepts(&sock(local, ""));
         for (text, v4, v6) in [("dst 0.0.0.0/0", true, false), ("dst [::]", false, true), ("dst :0", true, true)] {
             assert_eq!((matches("10.0.0.2 80", text), matches(":: 80", text)), (v4, v6), "{text}");
         }

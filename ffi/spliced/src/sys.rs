@@ -358,6 +358,15 @@ pub fn process_id() -> u32 {
     unsafe { call(libc::SYS_getpid, []) }.unwrap_or(0) as u32
 }
 
+/// How many descriptors this process may have (RLIMIT_NOFILE).
+pub(crate) fn descriptor_limit() -> Result<RawFd> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: prlimit64 of this process, with no new limit, writes a struct rlimit64, which libc's rlimit is where
+    // numbers have 64 bits.
+    unsafe { call(libc::SYS_prlimit64, [0, libc::RLIMIT_NOFILE as c_long, 0, (&raw mut limit) as c_long]) }?;
+    Ok(RawFd::try_from(limit.rlim_cur).unwrap_or(RawFd::MAX))
+}
+
 /// Random bytes of the kernel.
 pub fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];

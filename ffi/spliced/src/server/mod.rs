@@ -57,6 +57,8 @@ const TIDY: Duration = Duration::from_millis(20);
 const RETRY: Duration = Duration::from_millis(2);
 /// Most requests that have connected and not come.
 const MAX_LINES: usize = 1024;
+/// Descriptors that are not for connections, at most; where there are few, an eighth of them.
+const RESERVE: RawFd = 32;
 /// Of the server's ends: what a sender is ahead of its reader. The kernel caps it (net.core.wmem_max).
 const END_BUFFER: i32 = 1 << 20;
 /// Most accepted connections that have failed and are kept for their programs to ask why (SO_ERROR, TCP_INFO): that the
@@ -109,11 +111,21 @@ impl Conn {
     fn close(self, reset: bool) {
         self.socket.sock().wait.remove(self.watch);
         if reset {
-            let linger = [1i32.to_ne_bytes(), 0i32.to_ne_bytes()].concat();
-            let _ = self.socket.setsockopt(libc::SOL_SOCKET, libc::SO_LINGER, &linger);
+            resets_when_closed(&self.socket);
         }
         self.socket.close();
     }
+}
+
+/// Has the peer see a reset, not an end.
+fn resets_when_closed(socket: &Socket) {
+    let linger = [1i32.to_ne_bytes(), 0i32.to_ne_bytes()].concat();
+    let _ = socket.setsockopt(libc::SOL_SOCKET, libc::SO_LINGER, &linger);
+}
+
+/// The first of the descriptors that are kept for other things than connections, of so many.
+fn reserved(limit: RawFd) -> RawFd {
+    limit - (limit / 8).min(RESERVE)
 }
 
 /// A stack server.
@@ -151,9 +163,10 @@ pub struct Server {
     full: Vec<u64>,
     /// The server's own listeners are not watched: it has no descriptors left (EMFILE).
     paused: bool,
-    /// Whose place a request has where there are no others: it is answered, be it that there is no room.
-    spare: Option<Owned>,
-    /// The request that is answered has it: no connection can be begun.
+    /// From this number on descriptors are not for connections: requests are to be heard still, and who looks into the
+    /// stack.
+    reserved: RawFd,
+    /// The request that is answered came by one of those: no connection can be begun.
     scarce: bool,
 }
 
@@ -199,7 +212,7 @@ impl Server {
             retry_at: None,
             full: Vec::new(),
             paused: false,
-            spare: None,
+            reserved: reserved(sys::descriptor_limit()?),
             scarce: false,
         })
     }
@@ -430,18 +443,10 @@ impl Server {
         let _ = self.epoll.modify(self.data.raw(), events, DATA);
     }
 
-    /// Takes a connection of one of the server's own listeners. Where there are no descriptors left, not even the spare
-    /// one, programs wait in the kernel until there are, and the loop does not run in circles.
+    /// Takes a connection of one of the server's own listeners. Where there are no descriptors left, programs wait in
+    /// the kernel until there are, and the loop does not run in circles.
     fn take(&mut self, listener: RawFd) -> Option<Owned> {
-        let accept = || sys::accept(listener, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC);
-        let mut taken = accept();
-        self.scarce = matches!(taken, Err(Error::MFile | Error::NFile))
-            && listener == self.requests.raw()
-            && self.spare.take().is_some();
-        if self.scarce {
-            taken = accept();
-        }
-        match taken {
+        match sys::accept(listener, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) {
             Ok(end) => Some(end),
             Err(Error::MFile | Error::NFile | Error::NoMem | Error::NoBufs) => {
                 self.watch_listeners(0);
@@ -502,13 +507,19 @@ impl Server {
                     self.next_id += 1;
                     let new = child.local_addr().and_then(|local| {
                         let end = sys::socket(libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC)?;
+                        if end.raw() >= self.reserved {
+                            return Err(Error::MFile);
+                        }
                         sys::set_option(end.raw(), libc::SO_SNDBUF, END_BUFFER)?;
                         let name = Name::Accepted { id: self.next_id, family, local, peer };
                         sys::bind(end.raw(), &name.encode(&self.instance))?;
                         End::new(end)
                     });
                     // EMFILE: the server's limit; the peer sees a reset.
-                    let Ok(end) = new else { continue };
+                    let Ok(end) = new else {
+                        resets_when_closed(&child);
+                        continue;
+                    };
                     Box::new(Waiting { socket: child, id: self.next_id, end })
                 }
             };
@@ -538,10 +549,10 @@ impl Server {
 
     /// Takes connections of requests, and answers those whose message is there.
     fn accept_lines(&mut self) {
-        loop {
-            self.spare = self.spare.take().or_else(|| sys::socket(libc::SOCK_STREAM | libc::SOCK_CLOEXEC).ok());
-            let Some(line) = self.take(self.requests.raw()) else { return };
+        while let Some(line) = self.take(self.requests.raw()) {
             let fd = line.raw();
+            // The kernel gives the lowest number that is free.
+            self.scarce = fd >= self.reserved;
             if self.answer(fd) && self.epoll.add(fd, libc::EPOLLIN as u32, LINE | fd as u64).is_ok() {
                 self.lines.push_back(line);
             }
