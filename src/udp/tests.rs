@@ -1,5 +1,10 @@
-//! Sockets of UDP on a device and on loopback. In `checksum`: when datagrams are summed; in `errors`:
-//! what ICMP says of them; in `groups`: multicast.
+//! Sockets of UDP on a device and on loopback.
+//!
+//! | file | what |
+//! |---|---|
+//! | `checksum` | when datagrams are summed, and what IP_CHECKSUM tells |
+//! | `errors` | what ICMP says of them |
+//! | `groups` | multicast |
 
 use super::*;
 use crate::base::env::Instant;
