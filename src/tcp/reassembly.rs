@@ -192,6 +192,7 @@ pub(super) fn rcv_spurious_retrans(cx: &mut Cx<'_>, seg: &Seg) {
         cx.stack.mib.inc(Mib::TcpExtTcpDuplicateDataRehash);
     }
     cx.tp.ack.lrcv_flowlabel = seg.flow_label;
+    ecn::arrives_again(cx.tp, seg.seq);
 }
 
 #[track_caller]

@@ -394,13 +394,11 @@ fn send_any(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
         Options::Stamp(stamp.map(|recent| (ts_at(cx, mstamp), recent)))
     } else {
         let o = established_options(cx, Some(mstamp));
+        ecn::option_sent(cx, o.accecn.is_some());
         if let Some(s) = sack::sack_if_any(cx.tp) {
             // A DSACK is sent once.
             s.duplicate_sack = None;
             cx.tp.rx_opt.dsack = false;
-        }
-        if o.accecn.is_some() {
-            ecn::option_sent(cx.tp, cx.now);
         }
         Options::Est(o)
     };

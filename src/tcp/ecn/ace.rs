@@ -21,6 +21,10 @@ const FIELD: u32 = 7;
 /// Marked segments that the peer was not told of at which an acknowledgement leaves at once (RFC 9768 §3.2.2.5.1
 /// allows 2 to 6).
 const MAX_PENDING: u8 = 6;
+/// Binary digits of the mean of segments that an acknowledgement delivers, and of the weight of the mean before.
+const MEAN_BITS: u32 = 6;
+/// With a greater mean than this, acknowledgements of many segments are usual.
+const THINNED: u16 = 4 << MEAN_BITS;
 /// Most marked segments that are noted as not yet told.
 const PENDING_LIMIT: u32 = 15;
 
@@ -89,6 +93,19 @@ impl Counters {
     }
 }
 
+impl Counters {
+    /// An acknowledgement has delivered `pkts` segments.
+    pub(super) fn count_acked(&mut self, pkts: u32) {
+        let (mean, new) = (u32::from(self.pkts_acked_ewma), pkts.min(u32::from(u16::MAX)) << MEAN_BITS);
+        let mean = match (mean, new) {
+            (mean, 0) => mean,
+            (0, new) => new,
+            (mean, new) => ((mean << MEAN_BITS) - mean + new) >> MEAN_BITS,
+        };
+        self.pkts_acked_ewma = mean.min(u32::from(u16::MAX)) as u16;
+    }
+}
+
 /// What an acknowledgement has delivered.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::tcp) struct Delivered {
@@ -119,7 +136,8 @@ pub(in crate::tcp) fn process(cx: &mut Cx<'_>, seg: &Seg, delivered: Delivered, 
 
 /// How far the peer's counter of marked segments has moved. Three bits tell it modulo 8. An acknowledgement of more
 /// segments than that may have wrapped it: then the greatest number that fits is taken, unless the bytes in the option
-/// contradict (RFC 9768 §3.2.2.5.2 and Appendix A.2).
+/// contradict, or such acknowledgements are usual and the option is missing (RFC 9768 §3.2.2.5.2 and Appendix A.2). The
+/// latter Linux has since 7.0; with 6.18 each of them would be congestion.
 fn ce_delta(cx: &mut Cx<'_>, seg: &Seg, delivered: Delivered, flags: u32) -> u32 {
     // An acknowledgement that was overtaken by a later one has an old counter. One that acknowledges nothing new, and
     // has no later timestamp, may be such a one.
@@ -128,6 +146,11 @@ fn ce_delta(cx: &mut Cx<'_>, seg: &Seg, delivered: Delivered, flags: u32) -> u32
     }
     let bytes_before = cx.tp.ecn_counters().delivered_bytes[CE];
     let bytes_known = option::process(cx, seg, delivered.bytes, flags);
+    // Departure: a client of Linux 7.0 takes its SYN for an acknowledgement of one segment, so that dozens of long ones
+    // must follow until they are usual.
+    if flags & flag::SYN_ACKED == 0 {
+        cx.tp.ecn_counters_mut().count_acked(delivered.pkts);
+    }
     // A predicted header has the expected field, and can only hide whole rounds of the counter.
     if flags & flag::SLOWPATH == 0 && delivered.pkts <= FIELD {
         return 0;
@@ -139,6 +162,9 @@ fn ce_delta(cx: &mut Cx<'_>, seg: &Seg, delivered: Delivered, flags: u32) -> u32
     if cx.tp.ecn_counters().received_ce_pending >= MAX_PENDING {
         cx.tp.ack.ack_now();
     }
+    if cx.tp.ecn_counters().deaf {
+        return 0;
+    }
     let counter = u32::from(of(seg.flags)).wrapping_sub(INIT);
     let delta = counter.wrapping_sub(cx.tp.delivered_ce) & FIELD;
     if delivered.pkts <= FIELD {
@@ -146,7 +172,7 @@ fn ce_delta(cx: &mut Cx<'_>, seg: &Seg, delivered: Delivered, flags: u32) -> u32
     }
     let safe = delivered.pkts - (delivered.pkts.wrapping_sub(delta) & FIELD);
     if !bytes_known {
-        return safe;
+        return if cx.tp.ecn_counters().pkts_acked_ewma > THINNED { delta } else { safe };
     }
     let ce_bytes = cx.tp.ecn_counters().delivered_bytes[CE].wrapping_sub(bytes_before);
     let in_order = sack::is_sack(cx.tp) || matches!(cx.tp.ca_state, CaState::Open | CaState::Cwr);

@@ -26,7 +26,7 @@ pub(super) use negotiation::{
     rcv_synack, reflector_flags, repeated_syn, request_option, send_syn, send_synack, syn_in_connection, syn_option,
     third_ack,
 };
-pub(super) use option::{established_option, sent as option_sent};
+pub(super) use option::{arrives_again, established_option, sent as option_sent};
 
 use super::cong;
 use super::control;
@@ -127,6 +127,12 @@ pub(super) struct Counters {
     pub(super) delivered_bytes: [u32; 3],
     /// When an option was last sent.
     opt_tstamp: Instant,
+    /// Start of the duplicate that the last segment told of (DSACK), where that had an option.
+    told_duplicate: Option<SeqNum>,
+    /// Mean of segments delivered by an acknowledgement, in 64ths; 0: none was yet.
+    pkts_acked_ewma: u16,
+    /// The handshake's last acknowledgement had its flags cleared: the peer's counters are not read.
+    deaf: bool,
 }
 
 impl Counters {
@@ -144,6 +150,9 @@ impl Counters {
         received_bytes: [0; 3],
         delivered_bytes: [0; 3],
         opt_tstamp: Instant::ZERO,
+        told_duplicate: None,
+        pkts_acked_ewma: 0,
+        deaf: false,
     };
 }
 

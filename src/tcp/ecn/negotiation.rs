@@ -169,10 +169,11 @@ pub(in crate::tcp) fn reflector_flags(tp: &TcpSock) -> TcpFlags {
 }
 
 /// A SYN or SYN-ACK arrives again on a connection. Returns the ACE field of the challenge ACK, which tells the
-/// codepoint of the handshake's SYN or SYN-ACK, not of this one, as in Linux 6.18 (RFC 9768 §3.2.2.1).
+/// codepoint of the latest one (RFC 9768 §3.1.5). Linux 6.18 tells that of the handshake's, 7.0 does as we do.
 pub(in crate::tcp) fn syn_in_connection(cx: &mut Cx<'_>, seg: &Seg) -> TcpFlags {
     if cx.tp.ecn.is_accurate() {
         let c = cx.tp.ecn_counters_mut();
+        c.syn_ect_rcv = seg.dsfield & MASK;
         if let Some(o) = seg.accecn.filter(|_| c.saw_opt < OptSeen::Counter) {
             c.see_option(first(&o));
             c.demand(1);
@@ -354,15 +355,22 @@ pub(in crate::tcp) fn openreq_child(c: &mut Cx<'_>, req: &EcnRequest, by: &Openi
 }
 
 /// The ACE field of the handshake's last acknowledgement tells the codepoint that our SYN-ACK arrived with (RFC 9768
-/// Table 3). 0 is not among its values: the flags were cleared. `bare`: it has nothing but an acknowledgement; of
-/// another the field may be a counter (tcp_accecn_third_ack).
+/// Table 3). 0 is not among its values: the flags were cleared, and will be, so that nothing that they or options say
+/// is to be acted on (Table 4; of the two Linux 7.0 leaves out the options, 6.18 neither). `bare`: it has nothing but
+/// an acknowledgement; of another the field may be a counter (tcp_accecn_third_ack).
 pub(in crate::tcp) fn third_ack(cx: &mut Cx<'_>, flags: TcpFlags, bare: bool) {
     if !cx.tp.ecn.is_accurate() {
         return;
     }
     let c = cx.tp.ecn_counters_mut();
     match ace::of(flags) {
-        0 => c.fail |= fail::ACE_RECV,
+        0 => {
+            c.fail |= fail::ACE_RECV;
+            if bare {
+                c.fail |= fail::OPT_RECV;
+                c.deaf = true;
+            }
+        }
         // Unused, and no error.
         1 | 5 | 7 => {}
         ace => {

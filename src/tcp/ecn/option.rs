@@ -9,6 +9,7 @@ use super::super::tcb::{Cx, TcpSock};
 use super::{Counters, OptSeen, fail};
 use crate::base::env::Instant;
 use crate::wire::ip::Ecn;
+use crate::wire::seq::SeqNum;
 use crate::wire::tcp_options::{AccEcn, EstablishedOptions};
 
 /// Places in arrays of counters: by codepoint, less one.
@@ -122,15 +123,32 @@ fn beacon(cx: &Cx<'_>, now: Instant) -> bool {
     per_round != 0 && since * per_round >= u64::from(cx.tp.srtt_us >> 3)
 }
 
-/// An option has left.
-pub(in crate::tcp) fn sent(tp: &mut TcpSock, at: Instant) {
-    let c = tp.ecn_counters_mut();
-    c.minlen = 0;
-    c.opt_tstamp = at;
-    c.opt_demand = c.opt_demand.saturating_sub(1);
+/// A segment leaves, `with` an option or without. To be called before the duplicate that it tells of is forgotten.
+pub(in crate::tcp) fn sent(cx: &mut Cx<'_>, with: bool) {
+    if !cx.tp.ecn.is_accurate() {
+        return;
+    }
+    let duplicate = cx.tp.sack.as_ref().and_then(|s| s.duplicate_sack).map(|d| d.start);
+    let now = cx.now;
+    let c = cx.tp.ecn_counters_mut();
+    c.told_duplicate = duplicate.filter(|_| with);
+    if with {
+        c.minlen = 0;
+        c.opt_tstamp = now;
+        c.opt_demand = c.opt_demand.saturating_sub(1);
+    }
 }
 
 // ---- What arrives.
+
+/// Data from `seq` on arrives that was received before. If the last segment said so already, and had an option, it was
+/// probably lost for that, on a path that drops options it does not know: then no more are sent (RFC 9768 §3.2.3.2.2;
+/// tcp_rcv_spurious_retrans of Linux 7.0, which 6.18 does not have).
+pub(in crate::tcp) fn arrives_again(tp: &mut TcpSock, seq: SeqNum) {
+    if tp.ecn.is_accurate() && tp.ecn_counters().told_duplicate == Some(seq) {
+        tp.ecn_counters_mut().fail |= fail::OPT_SEND;
+    }
+}
 
 /// Takes the counters of an acknowledgement that delivers `bytes`. True: `delivered_bytes` has grown by just these
 /// bytes, so that those marked are known. Without an option they are counted by the codepoint that alone arrived of

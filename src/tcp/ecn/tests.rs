@@ -136,8 +136,9 @@ fn the_last_acknowledgement_is_checked_against_what_was_sent() {
         // Of a segment with data the field may be a counter.
         (NOT, 6, false, true, 0, 0),
         // Cleared, and values that are unused.
-        (NOT, 0, true, true, fail::ACE_RECV, 0),
-        (NOT, 0, true, false, fail::ACE_RECV, 0),
+        (NOT, 0, true, true, fail::ACE_RECV | fail::OPT_RECV, 0),
+        (NOT, 0, true, false, fail::ACE_RECV | fail::OPT_RECV, 0),
+        (NOT, 0, false, true, fail::ACE_RECV, 0),
         (NOT, 1, true, true, 0, 0),
         (NOT, 5, true, true, 0, 0),
         (NOT, 7, true, true, 0, 0),
@@ -261,7 +262,8 @@ fn accurate() -> Bench {
     b
 }
 
-/// RFC 9768 §3.2.2.5 and Appendix A.2: how many marks an acknowledgement of so many segments reports.
+/// RFC 9768 §3.2.2.5 and Appendix A.2: how many marks an acknowledgement of so many segments reports, after ones of one
+/// segment.
 #[test]
 fn a_counter_that_may_have_wrapped_is_judged_by_segments_and_bytes() {
     // Segments acknowledged, marked segments before, field, marked bytes of the option, marks reported.
@@ -291,7 +293,7 @@ fn a_counter_that_may_have_wrapped_is_judged_by_segments_and_bytes() {
         b.with(|cx| {
             cx.tp.cold_mut().delivered_ce = before;
             let c = cx.tp.ecn_counters_mut();
-            (c.saw_opt, c.est_ecnfield) = (OptSeen::Counter, E0);
+            (c.saw_opt, c.est_ecnfield, c.pkts_acked_ewma) = (OptSeen::Counter, E0, 1 << 6);
         });
         let option = marked.map_or(vec![], |ce: u32| {
             let e0 = 1 + bytes - ce;
@@ -311,6 +313,32 @@ fn a_counter_that_may_have_wrapped_is_judged_by_segments_and_bytes() {
             assert_eq!(cx.stack.mib.get(Mib::TcpExtTCPDeliveredCE), u64::from(want), "{case}");
         });
     }
+}
+
+/// The mean of segments that an acknowledgement delivers begins with the first one and moves by a 64th.
+#[test]
+fn the_mean_of_segments_acknowledged_follows_slowly() {
+    let mut c = Counters::NONE;
+    for (pkts, want) in [
+        (0, 0),
+        (10, 640),
+        (0, 640),
+        // Floors: (63 * 640 + 64 * 1) / 64, and so on.
+        (1, 631),
+        (1, 622),
+        (20, 632),
+        (u32::MAX, u16::MAX),
+    ] {
+        c.count_acked(pkts);
+        assert_eq!(c.pkts_acked_ewma, want, "{pkts}");
+    }
+    // Two hundred short ones make long ones unusual.
+    let mut c = Counters::NONE;
+    c.count_acked(16);
+    for _ in 0..200 {
+        c.count_acked(2);
+    }
+    assert!(c.pkts_acked_ewma < 4 << 6, "{}", c.pkts_acked_ewma);
 }
 
 /// Counters of 24 bits go round, and go back where they were estimated too high.
