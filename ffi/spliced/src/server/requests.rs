@@ -34,11 +34,14 @@ impl Server {
                 self.look(id);
                 value(0)
             }
-            Request::GetOption(level, name, len) => {
+            Request::GetOption(level, name, len, asked) => {
                 self.catch_up(id);
                 let room = &mut room[..MAX_VALUE.min(len as usize)];
+                let n = asked.len().min(room.len());
+                room[..n].copy_from_slice(&asked[..n]);
                 self.option(id, level, name, room)
             }
+            Request::Shutdown => self.stop(id).and_then(|()| value(0)),
             Request::Ioctl(request) => {
                 let conn = self.conn(id)?;
                 let queued = conn.socket.ioctl(request)?;
@@ -112,6 +115,17 @@ impl Server {
         Ok(())
     }
 
+    /// shutdown(2) of a listener, which may listen again. Of any other ENOTCONN.
+    fn stop(&mut self, id: u64) -> Result<()> {
+        let conn = self.conn(id)?;
+        if !matches!(conn.role, Role::Listener(_)) {
+            return Err(Error::NotConn);
+        }
+        conn.socket.shutdown(libc::SHUT_RD)?;
+        conn.role = Role::Plain;
+        Ok(())
+    }
+
     /// Begins; what the program is to do about the descriptor: nothing (0), or rpc's values.
     fn connect(&mut self, id: u64, addr: &[u8], waits: bool) -> Result<i32> {
         let conn = self.conn(id)?;
@@ -121,7 +135,12 @@ impl Server {
         // A connection that waits for the first bytes would never be there: the program writes when it is.
         let _ = conn.socket.setsockopt(libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, &0i32.to_ne_bytes());
         match conn.socket.connect_to(addr) {
-            Ok(()) if unspecified => return Ok(0),
+            Ok(()) if unspecified => {
+                if matches!(conn.role, Role::Listener(_)) {
+                    conn.role = Role::Plain;
+                }
+                return Ok(0);
+            }
             Ok(()) | Err(Error::InProgress) => {}
             // Of the attempt that failed before, if nobody was told.
             Err(e) => match &mut conn.role {
