@@ -233,7 +233,7 @@ pub(crate) unsafe fn getsockopt(
             false => &[],
         };
         if (level, name) == (libc::SOL_TCP, socket::TCP_AO_GET_KEYS) && room > 0 {
-            let get = |v: &mut [u8]| client::answer(server, fd, &ours, (level, name), v);
+            let get = |v: &mut [u8]| client::keys(server, &ours, v);
             // SAFETY: as above, for as many structs as the first says, or as there are.
             return unsafe { socket::ao_keys(get, client::MAX_VALUE, value, len) }.map(|()| 0);
         }

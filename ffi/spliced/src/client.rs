@@ -14,6 +14,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use usersock::error::Error;
 use usersock_ffi::ptr;
+use usersock_ffi::socket::TCP_AO_GET_KEYS;
 
 /// Bytes that a connecting socket sends before its connection is there, and the server discards once it is: meanwhile
 /// the descriptor is not writable, as a TCP socket is not. Above a quarter of any buffer Linux gives AF_UNIX sockets by
@@ -246,7 +247,12 @@ pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Re
     match ask(instance, socket, Request::Connect(name_of(addr)?, waits), |a| Ok(a.value)) {
         // The first call of a blocking socket was interrupted.
         Err(Error::Already) if waits => {}
-        Err(e) => return Err(e),
+        Err(e @ (Error::Already | Error::InProgress)) => return Err(e),
+        Err(e) => {
+            // It is told now, and the descriptor is not to tell it once more.
+            let _ = sys::option(fd, libc::SO_ERROR);
+            return Err(e);
+        }
         Ok(0) => {
             if let Some(unspecified) = addr.first_chunk()
                 && u16::from_ne_bytes(*unspecified) == libc::AF_UNSPEC as u16
@@ -401,7 +407,12 @@ pub fn set_option(
     }
     // No option is as long; those that are lists end there.
     let value = &value[..value.len().min(MAX_VALUE)];
-    ask(instance, socket, Request::SetOption(level, name, value), done)
+    let mark = ask(instance, socket, Request::SetOption(level, name, value), |answer| Ok(answer.value))?;
+    if (level, name) == (libc::SOL_SOCKET, libc::SO_RCVLOWAT) {
+        // The descriptor's reads wait for so many, as the stack has limited it.
+        sys::set_option(fd, name, mark)?;
+    }
+    Ok(())
 }
 
 /// Options whose effect is in what recvmsg(2) tells beside the bytes, or on the error queue: the server's end has no
@@ -449,27 +460,26 @@ pub fn option<T>(
     asked: &[u8],
     f: impl FnOnce(&[u8]) -> Result<T>,
 ) -> Result<T> {
-    if level == libc::SOL_SOCKET && name == libc::SO_ERROR {
-        let bytes = take_error(instance, fd, socket)?.to_ne_bytes();
+    if level == libc::SOL_SOCKET && matches!(name, libc::SO_ERROR | libc::SO_RCVLOWAT) {
+        let value = match name {
+            libc::SO_ERROR => take_error(instance, fd, socket)?,
+            _ => sys::option(fd, name)?,
+        };
+        let bytes = value.to_ne_bytes();
         return f(&bytes[..room.min(bytes.len())]);
     }
     let room = room.min(MAX_VALUE) as u32;
     ask(instance, socket, Request::GetOption(level, name, room, asked), |a| f(a.bytes))
 }
 
-/// getsockopt(2) into `value`, which is read before; the length of the answer.
-pub fn answer(
-    instance: &Instance,
-    fd: RawFd,
-    socket: &Ours,
-    option: (c_int, c_int),
-    value: &mut [u8],
-) -> Result<usize> {
-    let asked = value.to_vec();
-    self::option(instance, fd, socket, option, value.len(), &asked, |bytes| {
-        let n = bytes.len().min(value.len());
-        value[..n].copy_from_slice(&bytes[..n]);
-        Ok(n)
+/// TCP_AO_GET_KEYS into an array of structs; the length of one.
+pub fn keys(instance: &Instance, socket: &Ours, array: &mut [u8]) -> Result<usize> {
+    let asked = array.to_vec();
+    let request = Request::GetOption(libc::IPPROTO_TCP, TCP_AO_GET_KEYS, array.len() as u32, &asked);
+    ask(instance, socket, request, |answer| {
+        let n = answer.bytes.len().min(array.len());
+        array[..n].copy_from_slice(&answer.bytes[..n]);
+        Ok(answer.value as usize)
     })
 }
 

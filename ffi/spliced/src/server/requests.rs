@@ -9,11 +9,17 @@ use usersock::error::Error;
 use usersock::internal::sock::{AF_INET, AF_INET6};
 use usersock::net::Socket;
 use usersock_ffi::ptr;
+use usersock_ffi::socket::TCP_AO_GET_KEYS;
 
 impl Server {
     /// Does what a program asks for. Never waits. `room` is for the bytes of the answer.
     pub(super) fn request<'a>(&mut self, call: &Call<'_>, room: &'a mut [u8; MAX_VALUE]) -> Result<Answer<'a>> {
         let id = call.id;
+        if matches!(call.request, Request::Connect(..)) {
+            // The end of the attempt before, and what has become of it.
+            self.accept_data();
+            self.catch_up(id);
+        }
         self.make(id, call.family)?;
         let value = |value| Ok(Answer { value, bytes: &[] });
         match call.request {
@@ -30,9 +36,16 @@ impl Server {
             }
             Request::SetOption(level, name, bytes) => {
                 self.catch_up(id);
-                self.conn(id)?.socket.setsockopt(level, name, bytes)?;
+                let socket = &self.conn(id)?.socket;
+                socket.setsockopt(level, name, bytes)?;
+                let mut mark = [0; 4];
+                if (level, name) == (libc::SOL_SOCKET, libc::SO_RCVLOWAT) {
+                    // The descriptor is to have it; what is below it goes there, too.
+                    socket.getsockopt(level, name, &mut mark)?;
+                    socket.setsockopt(level, name, &1i32.to_ne_bytes())?;
+                }
                 self.look(id);
-                value(0)
+                value(i32::from_ne_bytes(mark))
             }
             Request::GetOption(level, name, len, asked) => {
                 self.catch_up(id);
@@ -136,8 +149,10 @@ impl Server {
         let _ = conn.socket.setsockopt(libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, &0i32.to_ne_bytes());
         match conn.socket.connect_to(addr) {
             Ok(()) if unspecified => {
-                if matches!(conn.role, Role::Listener(_)) {
-                    conn.role = Role::Plain;
+                match conn.role {
+                    Role::Listener(_) => conn.role = Role::Plain,
+                    // The program may connect again at once.
+                    _ => self.look(id),
                 }
                 return Ok(0);
             }
@@ -172,6 +187,10 @@ impl Server {
             return Ok(put(told.into(), &error.errno().to_ne_bytes(), room));
         }
         let n = conn.socket.getsockopt(level, name, room)?;
+        if (level, name) == (libc::IPPROTO_TCP, TCP_AO_GET_KEYS) {
+            // The length of one, of the array that the question was.
+            return Ok(Answer { value: n as i32, bytes: room });
+        }
         Ok(Answer { value: 0, bytes: &room[..n] })
     }
 }
