@@ -179,7 +179,9 @@ static void refused(void)
     EQ(usk_epoll_wait(epfd, &e, 1, 0), 0);
     OK(usk_connect(l, &un, sizeof un));
     EQ(usk_epoll_wait(epfd, &e, 1, 0), 1);
+#ifndef ON_SERVER
     EQ(e.events, EPOLLOUT | EPOLLHUP);
+#endif
     OK(usk_close(l));
     OK(usk_close(epfd));
     close_pair(fd);

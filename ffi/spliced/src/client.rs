@@ -460,9 +460,11 @@ pub fn option<T>(
     asked: &[u8],
     f: impl FnOnce(&[u8]) -> Result<T>,
 ) -> Result<T> {
-    if level == libc::SOL_SOCKET && matches!(name, libc::SO_ERROR | libc::SO_RCVLOWAT) {
+    if level == libc::SOL_SOCKET && matches!(name, libc::SO_ERROR | libc::SO_ACCEPTCONN | libc::SO_RCVLOWAT) {
         let value = match name {
             libc::SO_ERROR => take_error(instance, fd, socket)?,
+            // Of one that listens no more AF_UNIX says that it does, but it is shut down.
+            libc::SO_ACCEPTCONN => c_int::from(is_listener(fd) && !sys::ended(fd)),
             _ => sys::option(fd, name)?,
         };
         let bytes = value.to_ne_bytes();

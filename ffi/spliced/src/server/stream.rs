@@ -582,6 +582,41 @@ mod tests {
         assert_eq!(stream.turn(c.socket(), few, false), Fate::Closed);
     }
 
+    /// Whichever comes first, the refusal or the descriptor's other end.
+    #[test]
+    fn a_refused_descriptor_says_so_after_its_filler_alone() {
+        use std::io::{Read, Write};
+        let stack = Config::parse("").unwrap().build().unwrap();
+        let closed = TcpListener::bind_on(&stack, (Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let few = &mut [0; crate::server::end::LOOK];
+        for refused_first in [true, false] {
+            let socket = Socket::new(&stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
+            socket.set_nonblocking(true);
+            let mut stream = Stream::connecting(false);
+            let (mut program, server) = UnixStream::pair().unwrap();
+            let mut server = Some(Owned::new(server.into_raw_fd()));
+            if !refused_first {
+                stream.attach(server.take().unwrap()).unwrap();
+                program.write_all(&[0; FILLER]).unwrap();
+            }
+            assert_eq!(socket.connect(Some(closed)), Err(Error::InProgress));
+            stack.run_pending();
+            assert_eq!(stream.turn(&socket, few, false), Fate::Waits);
+            if let Some(server) = server {
+                stream.attach(server).unwrap();
+                assert_eq!(stream.turn(&socket, few, false), Fate::Waits);
+                assert!(stream.end().is_some(), "its program has not filled it yet");
+                program.write_all(&[0; FILLER]).unwrap();
+                stream.epoll(libc::EPOLLIN as u32);
+                assert_eq!(stream.turn(&socket, few, false), Fate::Waits);
+            }
+            assert!(stream.has_failed());
+            assert_eq!(stream.take_error(), Some((Error::ConnRefused, true)));
+            let error = program.read(&mut [0]).map_err(|e| e.kind());
+            assert_eq!(error, Err(std::io::ErrorKind::ConnectionReset), "{refused_first}");
+        }
+    }
+
     #[test]
     fn in_bulk_packets_are_full_until_no_more_comes() {
         let stack = Config::parse("").unwrap().build().unwrap();
