@@ -211,7 +211,7 @@ pub unsafe extern "C-unwind" fn usk_getpeername(
 }
 
 /// TCP_AO_GET_KEYS of <linux/tcp.h>, and where struct tcp_ao_getsockopt has `nkeys`.
-pub const TCP_AO_GET_KEYS: c_int = 41;
+const TCP_AO_GET_KEYS: c_int = 41;
 const NKEYS: std::ops::Range<usize> = 272..276;
 
 /// As getsockopt(2). Errors: EBADF, EFAULT, EINVAL, ENOPROTOOPT, ENOTSOCK. Of TCP_AO_GET_KEYS, as on Linux, `value` is

@@ -232,7 +232,7 @@ pub(crate) unsafe fn getsockopt(
             true => unsafe { ptr::bytes(value, room.min(client::MAX_VALUE)) }?,
             false => &[],
         };
-        if (level, name) == (libc::SOL_TCP, socket::TCP_AO_GET_KEYS) && room > 0 {
+        if (level, name) == (libc::SOL_TCP, client::TCP_AO_GET_KEYS) && room > 0 {
             let get = |v: &mut [u8]| client::keys(server, &ours, v);
             // SAFETY: as above, for as many structs as the first says, or as there are.
             return unsafe { socket::ao_keys(get, client::MAX_VALUE, value, len) }.map(|()| 0);

@@ -14,7 +14,6 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use usersock::error::Error;
 use usersock_ffi::ptr;
-use usersock_ffi::socket::TCP_AO_GET_KEYS;
 
 /// Bytes that a connecting socket sends before its connection is there, and the server discards once it is: meanwhile
 /// the descriptor is not writable, as a TCP socket is not. Above a quarter of any buffer Linux gives AF_UNIX sockets by
@@ -25,6 +24,9 @@ pub(crate) const FILLER: usize = 60_000;
 /// processor, which costs the server more than the bytes do. Not of one that connects without waiting, which must be
 /// full of filler until the connection is there.
 const ROOM: c_int = 1 << 20;
+
+/// getsockopt(2) of <linux/tcp.h>, whose value is an array and a question.
+pub const TCP_AO_GET_KEYS: c_int = 41;
 
 /// How long an accept of this process waits before it says once more that there is no server, in milliseconds: the
 /// listener stays readable, and a program that logs each failure would do nothing else.

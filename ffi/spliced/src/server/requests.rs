@@ -1,7 +1,7 @@
 //! What programs ask for.
 
 use super::{ACCEPTED, Conn, Role, Server};
-use crate::client::SIOCATMARK;
+use crate::client::{SIOCATMARK, TCP_AO_GET_KEYS};
 use crate::rpc::{AGAIN, Answer, Call, MAX_VALUE, NEW, Request};
 use crate::server::stream::Stream;
 use crate::sys::Result;
@@ -9,7 +9,6 @@ use usersock::error::Error;
 use usersock::internal::sock::{AF_INET, AF_INET6};
 use usersock::net::Socket;
 use usersock_ffi::ptr;
-use usersock_ffi::socket::TCP_AO_GET_KEYS;
 
 impl Server {
     /// Does what a program asks for. Never waits. `room` is for the bytes of the answer.
