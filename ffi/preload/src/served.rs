@@ -168,8 +168,8 @@ const MAX_MESSAGES: c_uint = 1024;
 /// Bytes that the kernel takes of one, at most (MAX_RW_COUNT).
 const MAX_BYTES: usize = 0x7fff_f000;
 
-/// sendmmsg(2). Where one has a name or control data they are sent one by one, as the kernel does. It ends at the first that is
-/// refused or was not taken wholly, so that no bytes are left out of the stream.
+/// sendmmsg(2). Where one has a name or control data they are sent one by one, as the kernel does. It ends at the first
+/// that is refused or was not taken wholly, so that no bytes are left out of the stream.
 /// # Safety
 /// As sendmmsg(2).
 pub(crate) unsafe fn sendmmsg(fd: c_int, vec: *mut libc::mmsghdr, count: c_uint, flags: c_int) -> c_int {
