@@ -262,8 +262,8 @@ pub unsafe extern "C-unwind" fn usk_getsockopt(
 }
 
 /// TCP_AO_GET_KEYS: `value` is an array, whose first struct says how many it has room for and which keys are meant;
-/// `len` is the length of one. As on Linux, nothing is written behind the last key that there is. `get` is getsockopt(2)
-/// of such an array, which takes `most` bytes. ENOBUFS: the keys are more.
+/// `len` is the length of one. As on Linux, nothing is written behind the last key that there is. `get` is
+/// getsockopt(2) of such an array, which takes `most` bytes. ENOBUFS: the keys are more.
 /// # Safety
 /// `value` is writable for as many structs of `*len` bytes as its first says, or as there are keys.
 pub unsafe fn ao_keys(

@@ -350,8 +350,8 @@ fn take_error(instance: &Instance, fd: RawFd, socket: &Ours) -> Result<c_int> {
     }
 }
 
-/// What a read or a write is to say that was told ECONNRESET or EPIPE by the kernel: why the connection has failed, once;
-/// None: the server knows of nothing else.
+/// What a read or a write is to say that was told ECONNRESET or EPIPE by the kernel: why the connection has failed,
+/// once; None: the server knows of nothing else.
 pub fn failure(instance: &Instance, fd: RawFd, socket: &Ours, kernels: Error) -> Option<Error> {
     // A read has taken what a write finds.
     let told = if kernels == Error::ConnReset { libc::ECONNRESET } else { sys::option(fd, libc::SO_ERROR).ok()? };
