@@ -59,6 +59,10 @@
 #if defined UNMODIFIED && !defined PRELOADED
 #define ON_KERNEL
 #endif
+/* Its TCP sockets are a stack server's (-DSERVED): what docs/server.md lists as different is left out. */
+#ifdef SERVED
+#define ON_SERVER
+#endif
 
 #define UNUSED __attribute__((unused))
 #define COUNT(a) ((int)(sizeof(a) / sizeof((a)[0])))

@@ -179,7 +179,9 @@ static void refused(void)
     EQ(usk_epoll_wait(epfd, &e, 1, 0), 0);
     OK(usk_connect(l, &un, sizeof un));
     EQ(usk_epoll_wait(epfd, &e, 1, 0), 1);
+#ifndef ON_SERVER
     EQ(e.events, EPOLLOUT | EPOLLHUP);
+#endif
     OK(usk_close(l));
     OK(usk_close(epfd));
     close_pair(fd);
@@ -339,7 +341,9 @@ static void refused_connection(void)
     EQ(next(fd), EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP);
     EQ(now(), 0);
     ERR(usk_connect(fd, &nobody.sa, nobody.len), ECONNREFUSED);
+#ifndef ON_SERVER
     EQ(next(fd), EPOLLOUT | EPOLLHUP);
+#endif
     EQ(now(), 0);
     del(fd);
     OK(usk_close(fd));

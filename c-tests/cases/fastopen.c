@@ -93,12 +93,16 @@ static void send_that_connects(void)
     ERR(usk_sendto(c, out, 1, MSG_FASTOPEN, (struct sockaddr *)&at, 8), EINVAL);
     ERR(usk_send(c, out, 1, MSG_FASTOPEN), EINVAL);
     OK(usk_close(l));
+#ifndef ON_SERVER /* which does not know yet that the listener is closed */
     ERR(usk_sendto(c, out, 1, MSG_FASTOPEN, (struct sockaddr *)&at, sizeof at), ECONNREFUSED);
+#endif
     OK(usk_close(c));
 }
 
+/* A server defers none. */
 static void connect_that_may_be_deferred(void)
 {
+#ifndef ON_SERVER
     int l;
     struct sockaddr_in at = listens(&l);
     int c = (int)OK(usk_socket(AF_INET, SOCK_STREAM, 0));
@@ -141,6 +145,7 @@ static void connect_that_may_be_deferred(void)
     OK(usk_close(c));
     EQ(ready(l, POLLIN), 0);
     OK(usk_close(l));
+#endif
 }
 
 int main(void)

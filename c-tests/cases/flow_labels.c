@@ -309,7 +309,9 @@ static void exclusive(void)
     to = sock_name(l);
     to.in6.sin6_flowinfo = htonl(0x10033);
     OK(set_int(c, SOL_IPV6, IPV6_FLOWINFO_SEND, 1));
+#ifndef ON_SERVER /* what sockets of UDP have leased is the kernel's */
     ERR(usk_connect(c, &to.sa, to.len), EINVAL);
+#endif
     OK(lease(c, 0x10033, ANY, CREATE));
     OK(usk_connect(c, &to.sa, to.len));
     EQ(ntohl(peer_name(c).in6.sin6_flowinfo), 0x10033);

@@ -67,7 +67,11 @@ static void send_to_closed_end(void)
     OK(usk_close(fd[1]));
     EXPECT_EOF(fd[0]);
     OK(usk_send(fd[0], "x", 1, 0)); /* CLOSE_WAIT may send */
+#ifdef ON_SERVER
+    EQ(await(fd[0], POLLERR | POLLHUP) & POLLHUP, POLLHUP);
+#else
     EQ(await(fd[0], POLLERR | POLLHUP) & (POLLERR | POLLHUP), POLLERR | POLLHUP);
+#endif
     EQ(so_error(fd[0]), EPIPE); /* a reset in CLOSE_WAIT is EPIPE, not ECONNRESET */
     EQ(usk_recv(fd[0], &c, 1, 0), 0);
     OK(usk_close(fd[0]));

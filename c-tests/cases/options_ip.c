@@ -103,10 +103,12 @@ static void options_of_segments(void)
     OK(set_int(fd, IPPROTO_TCP, TCP_MAXSEG, 1000));
     OK(usk_setsockopt(fd, SOL_IP, IP_OPTIONS, "\1\7\7\4\0\0\0\0", 8));
     OK(usk_connect(fd, &to.sa, to.len));
+#ifndef ON_SERVER /* whose segments raw sockets of the kernel do not see */
     await(raw, POLLIN);
     OK(usk_recv(raw, got, sizeof got, 0));
     EQ(got[0], 0x47);
     EQ(memcmp(got + 20, "\1\7\7\10\177\0\0\1", 8), 0);
+#endif
     int mss = get_int(fd, IPPROTO_TCP, TCP_MAXSEG);
     EQ(mss, 1000 - 12 - 8);
     int peer = (int)OK(usk_accept(l, NULL, NULL));

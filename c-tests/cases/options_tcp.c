@@ -52,6 +52,7 @@ static void saved_syn(int family)
     usk_close(s);
 }
 
+#ifndef ON_SERVER /* which has no way for control messages and the error queue */
 /* TCP_INQ: a receive says how many bytes are left. */
 static void left_in_queue(void)
 {
@@ -138,6 +139,7 @@ static void timeouts_of_a_connection(void)
         close_pair(fd);
     }
 }
+#endif
 
 /* TCP_CC_INFO: BBR tells of itself (struct tcp_bbr_info), CUBIC does not. */
 static void algorithm_info(void)
@@ -246,8 +248,10 @@ int main(void)
     begin("options_tcp");
     saved_syn(AF_INET);
     saved_syn(AF_INET6);
+#ifndef ON_SERVER
     left_in_queue();
     timeouts_of_a_connection();
+#endif
     algorithm_info();
     tunnels();
     errors_of_a_tunnel();

@@ -37,6 +37,7 @@ static void changes(void)
     EQ(usk_recv(fd[1], buf, 2, 0), 1);
     EQ(events(fd[1]), POLLOUT);
 
+#ifndef ON_SERVER
     EQ(usk_send(fd[0], "!", 1, MSG_OOB), 1);
     EQ(eventually(fd[1], POLLPRI | POLLOUT) & POLLPRI, POLLPRI);
     EQ(usk_recv(fd[1], buf, 1, MSG_OOB), 1);
@@ -51,6 +52,7 @@ static void changes(void)
     set_int(fd[1], SOL_SOCKET, SO_RCVLOWAT, 1);
     EQ(events(fd[1]), POLLIN | POLLOUT);
     EQ(usk_recv(fd[1], buf, 2, 0), 2);
+#endif
 
     /* Without room, and with room again. */
     static char much[1 << 20];
@@ -73,7 +75,11 @@ static void changes(void)
     struct linger hard = {.l_onoff = 1};
     OK(usk_setsockopt(fd[1], SOL_SOCKET, SO_LINGER, &hard, sizeof hard));
     OK(usk_close(fd[1]));
+#ifdef ON_SERVER /* much was written at once: it reads as the end */
+    const int reset = POLLIN | POLLOUT | POLLRDHUP | POLLHUP;
+#else
     const int reset = POLLIN | POLLOUT | POLLRDHUP | POLLERR | POLLHUP;
+#endif
     EQ(eventually(fd[0], reset), reset);
     OK(usk_close(fd[0]));
 }

@@ -30,6 +30,7 @@ int main(void)
     static const int fine[] = {0, RWF_NOWAIT, RWF_HIPRI, RWF_DSYNC, RWF_SYNC, RWF_APPEND, 0x20 /* RWF_NOAPPEND */};
     for (int i = 0; i < COUNT(fine); i++) {
         EQ(usk_pwritev2(fd[0], &iov, 1, -1, fine[i]), 3);
+        await(fd[1], POLLIN);
         EQ(usk_preadv2(fd[1], &iov, 1, -1, fine[i]), 3);
         CHECK(memcmp(buf, "abc", 3) == 0);
     }

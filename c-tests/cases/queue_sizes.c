@@ -43,22 +43,24 @@ int main(void)
     /* With a reader that does not read, what cannot be sent stays: OUTQNSD is a part of OUTQ. */
     tcp_pair(AF_INET, fd);
     static char block[1 << 16];
-    long sent = 0, n;
-    while ((n = usk_send(fd[0], block, sizeof block, MSG_DONTWAIT)) > 0)
-        sent += n;
+    long sent = (long)fill_up(fd[0]);
     int unsent = ask(fd[0], SIOCOUTQNSD), unacked = ask(fd[0], SIOCOUTQ), unread = ask(fd[1], FIONREAD);
     CHECK(unsent > 0 && unsent <= unacked && unacked <= sent && unread > 0);
+#ifndef ON_SERVER /* where FIONREAD tells of the descriptor alone */
     CHECK((long)unread + unacked >= sent); /* every byte is in a queue; some in both until the ACK is seen */
+#endif
     /* At the urgent mark the count stops. */
     close_pair(fd);
 
     tcp_pair(AF_INET, fd);
+#ifndef ON_SERVER
     send_all(fd[0], "abc", 3);
     OK(usk_send(fd[0], "U", 1, MSG_OOB));
     send_all(fd[0], "de", 2);
     await(fd[1], POLLPRI);
     await_bytes(fd[1], 3);
     EQ(ask(fd[1], FIONREAD), 3);
+#endif
     close_pair(fd);
 
     /* A receive buffer that is not over its limit takes a packet whole, however small the buffer was made meanwhile. */

@@ -64,16 +64,15 @@ static void give_connection(void) { OK(usk_close(connected(SOCK_STREAM, sock_nam
 
 static char block[65536];
 
-/* As much as has to be read before the sender may go on, and then some. */
+static bool over(void);
+
+/* Reads until the sender has gone on. */
 static void give_room(void)
 {
-    size_t got = 0;
-    while (got < (4 << 20)) {
-        long n = usk_recv(full_tcp[1], block, sizeof block, MSG_DONTWAIT);
-        if (n <= 0)
-            break;
-        got += (size_t)n;
-    }
+    struct pollfd p = {.fd = full_tcp[1], .events = POLLIN};
+    while (!over())
+        if (usk_recv(full_tcp[1], block, sizeof block, MSG_DONTWAIT) <= 0)
+            usk_poll(&p, 1, 1);
 }
 
 static void refill(void) { (void)fill_up(full_tcp[0]); }
@@ -258,6 +257,7 @@ static void part(void)
         complain_of("recv with MSG_WAITALL", "the 2 bytes that are there", &run);
 }
 
+#ifndef ON_SERVER /* at whose listener no connection waits for long */
 static int connecting_fd;
 static struct addr connect_to;
 static long op_connect(void) { return usk_connect(connecting_fd, &connect_to.sa, connect_to.len); }
@@ -296,6 +296,7 @@ static void connects(void)
     OK(usk_close(connecting_fd));
     OK(usk_close(l));
 }
+#endif
 
 int main(void)
 {
@@ -325,6 +326,8 @@ int main(void)
     }
     part();
     timeouts();
+#ifndef ON_SERVER
     connects();
+#endif
     return done();
 }

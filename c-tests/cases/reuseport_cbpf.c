@@ -127,9 +127,11 @@ static void errors(int type)
 int main(void)
 {
     begin("reuseport_cbpf");
+#ifndef ON_SERVER /* to which no program goes */
     errors(SOCK_STREAM);
-    errors(SOCK_DGRAM);
     chooses(SOCK_STREAM);
+#endif
+    errors(SOCK_DGRAM);
     chooses(SOCK_DGRAM);
     return done();
 }

@@ -27,14 +27,18 @@ int main(void)
     ERR(usk_shutdown(s, SHUT_WR), ENOTCONN);
     ERR(usk_recv(s, &c, 1, 0), ENOTCONN);
     ERR(usk_shutdown(s, SHUT_RD), ENOTCONN);
+#ifndef ON_SERVER
     EQ(usk_recv(s, &c, 1, 0), 0);
+#endif
     ERR(usk_shutdown(s, SHUT_RDWR), ENOTCONN);
     EQ(sigpipes, 0);
     ERR(usk_send(s, "x", 1, 0), EPIPE);
     EQ(sigpipes, 1);
     ERR(usk_send(s, "x", 1, MSG_NOSIGNAL), EPIPE);
     EQ(sigpipes, 1);
+#ifndef ON_SERVER
     EQ(ready(s, POLLIN | POLLOUT | POLLRDHUP), POLLIN | POLLOUT | POLLRDHUP | POLLHUP);
+#endif
     OK(usk_close(s));
 
     /* After SHUT_WR: every way of writing is EPIPE; each raises SIGPIPE once, MSG_NOSIGNAL none. */
@@ -69,7 +73,9 @@ int main(void)
     EQ(ready(fd[0], POLLIN | POLLRDHUP | POLLHUP), POLLIN | POLLRDHUP);
     send_all(fd[1], "late", 4);
     CHECK(await(fd[0], POLLIN) & POLLIN);
+#ifndef ON_SERVER
     EXPECT(fd[0], "late"); /* Linux accepts and hands out what comes later */
+#endif
     EXPECT_EOF(fd[0]);
     send_all(fd[0], "out", 3);
     EXPECT(fd[1], "out");

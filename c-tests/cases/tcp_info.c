@@ -36,7 +36,9 @@ static void after_the_connection(void)
     CHECK(queued > 1000);
     EQ(ready(fd[0], POLLOUT), POLLOUT | POLLERR | POLLHUP);
     OK(set_int(fd[0], IPPROTO_TCP, TCP_NOTSENT_LOWAT, 1000));
+#ifndef ON_SERVER
     EQ(ready(fd[0], POLLOUT), POLLERR | POLLHUP);
+#endif
     EQ(get_int(fd[0], IPPROTO_TCP, TCP_MAXSEG), (int)before.tcpi_snd_mss); /* what was set is forgotten */
     close_pair(fd);
 }
@@ -56,7 +58,9 @@ int main(void)
     int fd[2];
     fd[0] = connected(SOCK_STREAM, sock_name(l));
     await(l, POLLIN);
+#ifndef ON_SERVER /* which hands connections over at once */
     EQ(info(l).tcpi_unacked, 1);
+#endif
     fd[1] = (int)OK(usk_accept(l, NULL, NULL));
     EQ(info(l).tcpi_unacked, 0);
 

@@ -241,7 +241,7 @@ pub unsafe extern "C-unwind" fn usk_getsockopt(
         let len = unsafe { ptr::value_mut(len) }?;
         if (level, name) == (libc::SOL_TCP, TCP_AO_GET_KEYS) && *len as i32 > 0 {
             // SAFETY: the caller vouches for `value`: for as many structs as the first says, or as there are.
-            return unsafe { ao_keys(&s, value, len) }.map(|()| 0);
+            return unsafe { ao_keys(|v| s.getsockopt(level, name, v), usize::MAX, value, len) }.map(|()| 0);
         }
         // SOL_IPV6, and SOL_RAW of IPv6, take a negative length for a large one; their values are ints.
         let room = match *len as i32 {
@@ -262,10 +262,16 @@ pub unsafe extern "C-unwind" fn usk_getsockopt(
 }
 
 /// TCP_AO_GET_KEYS: `value` is an array, whose first struct says how many it has room for and which keys are meant;
-/// `len` is the length of one. As on Linux, nothing is written behind the last key that there is.
+/// `len` is the length of one. As on Linux, nothing is written behind the last key that there is. `get` is
+/// getsockopt(2) of such an array, which takes `most` bytes. ENOBUFS: the keys are more.
 /// # Safety
 /// `value` is writable for as many structs of `*len` bytes as its first says, or as there are keys.
-unsafe fn ao_keys(s: &Socket, value: *mut c_void, len: &mut libc::socklen_t) -> Result<()> {
+pub unsafe fn ao_keys(
+    get: impl Fn(&mut [u8]) -> Result<usize>,
+    most: usize,
+    value: *mut c_void,
+    len: &mut libc::socklen_t,
+) -> Result<()> {
     let each = *len as usize;
     // SAFETY: the caller vouches for the first.
     let mut first = unsafe { ptr::bytes_mut(value, each) }?.to_vec();
@@ -278,11 +284,15 @@ unsafe fn ao_keys(s: &Socket, value: *mut c_void, len: &mut libc::socklen_t) -> 
     let room = nkeys(&first);
     let mut count = first.clone();
     set(&mut count, 0);
-    s.getsockopt(libc::SOL_TCP, TCP_AO_GET_KEYS, &mut count)?;
+    get(&mut count)?;
     let n = room.min(nkeys(&count));
     set(&mut first, n);
-    first.resize(each * n.max(1), 0);
-    *len = s.getsockopt(libc::SOL_TCP, TCP_AO_GET_KEYS, &mut first)? as libc::socklen_t;
+    let all = each.saturating_mul(n.max(1));
+    if all > most {
+        return Err(Error::NoBufs);
+    }
+    first.resize(all, 0);
+    *len = get(&mut first)? as libc::socklen_t;
     // SAFETY: the caller vouches for as many, and for the first.
     unsafe { ptr::bytes_mut(value, first.len()) }?.copy_from_slice(&first);
     Ok(())

@@ -19,6 +19,18 @@ pub enum Calls {
     Checked,
 }
 
+impl Calls {
+    /// The name of the way, and how a case is built for it.
+    pub fn flags(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Calls::Numbers => ("numbers", &["-DKERNEL_SOCKETS"]),
+            // The C library's headers warn of the bad arguments that cases pass on purpose.
+            Calls::Functions => ("functions", &["-DLIBC_SOCKETS", "-w"]),
+            Calls::Checked => ("checked", &["-DLIBC_SOCKETS", "-O2", "-D_FORTIFY_SOURCE=2", "-w"]),
+        }
+    }
+}
+
 /// The shim, built once into the folder of the tests.
 pub fn shim() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -47,12 +59,7 @@ pub fn preloaded(prefix: &[&str], config: Option<&str>) -> Command {
 
 /// Runs case `name` under the shim.
 pub fn run_under_preload(name: &str, calls: Calls) {
-    let (way, flags): (&str, &[&str]) = match calls {
-        Calls::Numbers => ("numbers", &["-DKERNEL_SOCKETS"]),
-        // The C library's headers warn of the bad arguments that cases pass on purpose.
-        Calls::Functions => ("functions", &["-DLIBC_SOCKETS", "-w"]),
-        Calls::Checked => ("checked", &["-DLIBC_SOCKETS", "-O2", "-D_FORTIFY_SOURCE=2", "-w"]),
-    };
+    let (way, flags) = calls.flags();
     let exe = out_dir().join(format!("preload-{way}-{name}"));
     let mut cc = cc_of(&cases_dir().join(format!("{name}.c")), super::Sanitizer::None, &exe);
     cc.arg("-DPRELOADED").args(flags);

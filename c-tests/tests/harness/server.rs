@@ -3,7 +3,7 @@
 //! there is looked at afterwards. Beside: `mod.rs`, `preload.rs`.
 
 use super::ours::build;
-use super::preload::shim;
+use super::preload::{Calls, shim};
 use super::{cases_dir, cc_of, compile, judge, namespace, out_dir, skip};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -18,6 +18,8 @@ fn command() -> &'static Path {
 /// Starts a server, runs the rest of the arguments as its program, and ends it. `$1` is the command, `$2` the shim.
 const SCRIPT: &str = r#"
     command=$1 shim=$2; shift 2
+    # The cases that ping may.
+    echo 0 4294967294 2> /dev/null > /proc/sys/net/ipv4/ping_group_range
     dir=$(mktemp -d) || exit; trap 'rm -r "$dir"' EXIT
     mkfifo "$dir/up"; "$command" serve > "$dir/up" & server=$!
     read -r variable < "$dir/up" || exit
@@ -28,15 +30,15 @@ const SCRIPT: &str = r#"
     exit $status
 "#;
 
-/// Runs case `name` as a program of a stack server.
-pub fn run_on_server(name: &str, _: ()) {
+/// Runs case `name`, which makes its calls in this way, as a program of a stack server.
+pub fn run_on_server(name: &str, calls: Calls) {
     let Some(prefix) = namespace() else {
         return skip(&format!("server {name}"), "no network namespace can be made");
     };
-    let exe = out_dir().join(format!("server-{name}"));
+    let (way, flags) = calls.flags();
+    let exe = out_dir().join(format!("server-{way}-{name}"));
     let mut cc = cc_of(&cases_dir().join(format!("{name}.c")), super::Sanitizer::None, &exe);
-    // The C library's headers warn of the bad arguments that cases pass on purpose.
-    cc.args(["-DPRELOADED", "-DLIBC_SOCKETS", "-w"]);
+    cc.args(["-DPRELOADED", "-DSERVED"]).args(flags);
     compile(cc, name, &exe);
     let mut run = Command::new(prefix[0]);
     run.args(&prefix[1..]).args(["sh", "-c", SCRIPT, "sh"]).args([command(), shim(), &exe]);

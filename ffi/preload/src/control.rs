@@ -67,7 +67,11 @@ interpose! {
 
     /// shutdown(2).
     fn shutdown(fd: c_int, how: c_int) -> c_int,
-    ours ours(fd) => usk_shutdown(fd, how), else kernel!(SYS_shutdown, fd, how);
+    ours mine(fd) => match served(fd) {
+        true => spliced::shutdown(fd, how),
+        false => usk_shutdown(fd, how),
+    },
+    else kernel!(SYS_shutdown, fd, how);
 
     /// getsockname(2).
     fn getsockname(fd: c_int, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> c_int,

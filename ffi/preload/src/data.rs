@@ -2,7 +2,7 @@
 
 use crate::real::{interpose, kernel};
 use crate::role::say;
-use crate::spliced;
+use crate::served;
 use crate::whose::ours;
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,123 +65,109 @@ unsafe fn said(hdr: *const libc::msghdr, sent: isize) -> isize {
 interpose! {
     /// read(2).
     fn read(fd: c_int, buf: *mut c_void, len: usize) -> isize,
+    served served::received(fd, real::read(fd, buf, len)),
     ours ours(fd) => usk_read(fd, buf, len), else kernel!(SYS_read, fd, buf, len);
 
     /// read(2) by its older name.
     fn __read(fd: c_int, buf: *mut c_void, len: usize) -> isize,
+    served served::received(fd, real::__read(fd, buf, len)),
     ours ours(fd) => usk_read(fd, buf, len), else kernel!(SYS_read, fd, buf, len);
 
     /// read(2) with the size of the buffer.
     fn __read_chk(fd: c_int, buf: *mut c_void, len: usize, room: usize) -> isize,
+    served served::received(fd, real::__read_chk(fd, buf, len, room)),
     ours ours(fd) => usk_read(fd, buf, fits(len, room)), else kernel!(SYS_read, fd, buf, fits(len, room));
 
     /// write(2).
     fn write(fd: c_int, buf: *const c_void, len: usize) -> isize,
+    served served::sent(fd, real::write(fd, buf, len), 0),
     ours ours(fd) => usk_write(fd, buf, len), else kernel!(SYS_write, fd, buf, len);
 
     /// write(2) by its older name.
     fn __write(fd: c_int, buf: *const c_void, len: usize) -> isize,
+    served served::sent(fd, real::__write(fd, buf, len), 0),
     ours ours(fd) => usk_write(fd, buf, len), else kernel!(SYS_write, fd, buf, len);
 
     /// readv(2).
     fn readv(fd: c_int, iov: *const libc::iovec, count: c_int) -> isize,
+    served served::received(fd, real::readv(fd, iov, count)),
     ours ours(fd) => usk_readv(fd, iov, count), else kernel!(SYS_readv, fd, iov, count);
 
     /// writev(2).
     fn writev(fd: c_int, iov: *const libc::iovec, count: c_int) -> isize,
+    served served::sent(fd, real::writev(fd, iov, count), 0),
     ours ours(fd) => usk_writev(fd, iov, count), else kernel!(SYS_writev, fd, iov, count);
 
     /// send(2).
     fn send(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> isize,
+    served served::send(fd, buf, len, flags),
     ours ours(fd) => usk_send(fd, buf, len, flags), else kernel!(SYS_sendto, fd, buf, len, flags, 0, 0);
 
     /// send(2) by its older name.
     fn __send(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> isize,
+    served served::send(fd, buf, len, flags),
     ours ours(fd) => usk_send(fd, buf, len, flags), else kernel!(SYS_sendto, fd, buf, len, flags, 0, 0);
 
     /// sendto(2).
     fn sendto(fd: c_int, buf: *const c_void, len: usize, flags: c_int, addr: *const libc::sockaddr,
               alen: libc::socklen_t) -> isize,
-    ours ours(fd) || !addr.is_null() && spliced::has(fd) => match ours(fd) {
-        true => usk_sendto(fd, buf, len, flags, addr, alen),
-        false => spliced::sendto(fd, buf, len, flags, addr, alen),
-    },
+    served served::sendto(fd, buf, len, flags, addr, alen),
+    ours ours(fd) => usk_sendto(fd, buf, len, flags, addr, alen),
     else kernel!(SYS_sendto, fd, buf, len, flags, addr, alen);
 
     /// sendmsg(2).
     fn sendmsg(fd: c_int, hdr: *const libc::msghdr, flags: c_int) -> isize,
-    ours ours(fd) || with_control(hdr) || spliced::is_special(fd, hdr) => match spliced::is_special(fd, hdr) {
-        true => spliced::sendmsg(fd, hdr, flags),
-        false => said(hdr, usk_sendmsg(fd, hdr, flags)),
-    },
+    served served::sendmsg(fd, hdr, flags),
+    ours ours(fd) || with_control(hdr) => said(hdr, usk_sendmsg(fd, hdr, flags)),
     else kernel!(SYS_sendmsg, fd, hdr, flags);
 
     /// sendmmsg(2).
     fn sendmmsg(fd: c_int, vec: *mut libc::mmsghdr, count: c_uint, flags: c_int) -> c_int,
-    ours ours(fd) || any_with_control(vec, count) || spliced::any_is_special(fd, vec, count) =>
-    match spliced::any_is_special(fd, vec, count) {
-        true => spliced::sendmmsg(fd, vec, count, flags),
-        false => {
-            let n = usk_sendmmsg(fd, vec, count, flags);
-            // The first message is the one that was refused.
-            said(&raw const (*vec).msg_hdr, n as isize);
-            n
-        }
+    served served::sendmmsg(fd, vec, count, flags),
+    ours ours(fd) || any_with_control(vec, count) => {
+        let n = usk_sendmmsg(fd, vec, count, flags);
+        // The first message is the one that was refused.
+        said(&raw const (*vec).msg_hdr, n as isize);
+        n
     },
     else kernel!(SYS_sendmmsg, fd, vec, count, flags);
 
     /// recv(2).
     fn recv(fd: c_int, buf: *mut c_void, len: usize, flags: c_int) -> isize,
-    ours ours(fd) || spliced::asks_for_errors(fd, flags) => match ours(fd) {
-        true => usk_recv(fd, buf, len, flags),
-        false => spliced::no_errors() as isize,
-    },
+    served served::recv(fd, buf, len, flags),
+    ours ours(fd) => usk_recv(fd, buf, len, flags),
     else kernel!(SYS_recvfrom, fd, buf, len, flags, 0, 0);
 
     /// recv(2) with the size of the buffer.
     fn __recv_chk(fd: c_int, buf: *mut c_void, len: usize, room: usize, flags: c_int) -> isize,
-    ours ours(fd) || spliced::asks_for_errors(fd, flags) => match ours(fd) {
-        true => usk_recv(fd, buf, fits(len, room), flags),
-        false => spliced::no_errors() as isize,
-    },
+    served served::recv(fd, buf, fits(len, room), flags),
+    ours ours(fd) => usk_recv(fd, buf, fits(len, room), flags),
     else kernel!(SYS_recvfrom, fd, buf, fits(len, room), flags, 0, 0);
 
     /// recvfrom(2).
     fn recvfrom(fd: c_int, buf: *mut c_void, len: usize, flags: c_int, addr: Addr, alen: Len) -> isize,
-    ours ours(fd) || spliced::asks_for_errors(fd, flags) || !addr.is_null() && spliced::has(fd) => match ours(fd) {
-        true => usk_recvfrom(fd, buf, len, flags, addr, alen),
-        false if spliced::asks_for_errors(fd, flags) => spliced::no_errors() as isize,
-        false => spliced::recvfrom(fd, buf, len, flags, addr, alen),
-    },
+    served served::recvfrom(fd, buf, len, flags, addr, alen),
+    ours ours(fd) => usk_recvfrom(fd, buf, len, flags, addr, alen),
     else kernel!(SYS_recvfrom, fd, buf, len, flags, addr, alen);
 
     /// recvfrom(2) with the size of the buffer.
     fn __recvfrom_chk(fd: c_int, buf: *mut c_void, len: usize, room: usize, flags: c_int, addr: Addr,
                       alen: Len) -> isize,
-    ours ours(fd) || spliced::asks_for_errors(fd, flags) || !addr.is_null() && spliced::has(fd) => match ours(fd) {
-        true => usk_recvfrom(fd, buf, fits(len, room), flags, addr, alen),
-        false if spliced::asks_for_errors(fd, flags) => spliced::no_errors() as isize,
-        false => spliced::recvfrom(fd, buf, fits(len, room), flags, addr, alen),
-    },
+    served served::recvfrom(fd, buf, fits(len, room), flags, addr, alen),
+    ours ours(fd) => usk_recvfrom(fd, buf, fits(len, room), flags, addr, alen),
     else kernel!(SYS_recvfrom, fd, buf, fits(len, room), flags, addr, alen);
 
     /// recvmsg(2).
     fn recvmsg(fd: c_int, hdr: *mut libc::msghdr, flags: c_int) -> isize,
-    ours ours(fd) || spliced::asks_for_errors(fd, flags) || spliced::is_named(fd, hdr) => match ours(fd) {
-        true => usk_recvmsg(fd, hdr, flags),
-        false if spliced::asks_for_errors(fd, flags) => spliced::no_errors() as isize,
-        false => spliced::recvmsg(fd, hdr, flags),
-    },
+    served served::recvmsg(fd, hdr, flags),
+    ours ours(fd) => usk_recvmsg(fd, hdr, flags),
     else kernel!(SYS_recvmsg, fd, hdr, flags);
 
     /// recvmmsg(2).
     fn recvmmsg(fd: c_int, vec: *mut libc::mmsghdr, count: c_uint, flags: c_int,
                 timeout: *mut libc::timespec) -> c_int,
-    ours ours(fd) || spliced::asks_for_errors(fd, flags) || spliced::any_is_named(fd, vec, count) => match ours(fd) {
-        true => usk_recvmmsg(fd, vec, count, flags, timeout),
-        false if spliced::asks_for_errors(fd, flags) => spliced::no_errors(),
-        false => spliced::recvmmsg(fd, vec, count, flags, timeout),
-    },
+    served served::recvmmsg(fd, vec, count, flags, timeout),
+    ours ours(fd) => usk_recvmmsg(fd, vec, count, flags, timeout),
     else kernel!(SYS_recvmmsg, fd, vec, count, flags, timeout);
 
     /// pread(2).
@@ -256,11 +242,13 @@ interpose! {
 
     /// sendfile(2).
     fn sendfile(to: c_int, from: c_int, offset: *mut libc::off_t, count: usize) -> isize,
+    served served::sent(to, real::sendfile(to, from, offset, count), 0),
     ours ours(to) || ours(from) => usk_sendfile(to, from, offset, count),
     else kernel!(SYS_sendfile, to, from, offset, count);
 
     /// sendfile(2).
     fn sendfile64(to: c_int, from: c_int, offset: *mut libc::off_t, count: usize) -> isize,
+    served served::sent(to, real::sendfile64(to, from, offset, count), 0),
     ours ours(to) || ours(from) => usk_sendfile(to, from, offset, count),
     else kernel!(SYS_sendfile, to, from, offset, count);
 

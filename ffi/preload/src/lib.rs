@@ -11,7 +11,8 @@
 //! | `ready` | poll, select, epoll |
 //! | `whose` | whose a descriptor is, by its number |
 //! | `descriptors` | close, dup, fcntl, ioctl and their kin |
-//! | `spliced` | the same where a stack server has the sockets |
+//! | `spliced` | `control` where a stack server has the sockets |
+//! | `served` | `data` where a stack server has the sockets |
 //! | `number` | syscall(2) |
 //! | `process`, `environment`, `end` | exec, posix_spawn, what they pass on; the end of the process |
 //! | `signals` | sigaction, signal |
@@ -44,6 +45,7 @@ mod process;
 mod ready;
 mod real;
 mod role;
+mod served;
 mod signals;
 mod spliced;
 mod streams;

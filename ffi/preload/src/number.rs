@@ -1,7 +1,7 @@
 //! syscall(2): programs and libraries that make system calls by number (libuv closes so, and jemalloc reads files
 //! while it starts) get what the function of the name would do. All other numbers are the kernel's.
 
-use crate::role::Role;
+use crate::role::{Role, serves};
 use crate::whose::{ours, special};
 use crate::{control, data, descriptors, load, process, ready};
 use std::ffi::{c_int, c_long};
@@ -38,7 +38,7 @@ unsafe fn on_ours(number: c_long, args: [c_long; 6]) -> Option<c_long> {
     let [a, b, c, d, e, _] = args;
     // SAFETY: the arguments are the program's own, of the types that the number has.
     unsafe {
-        if ours(a as c_int)
+        if (ours(a as c_int) || is_served(number))
             && let Some(r) = on_first(number, args)
         {
             return Some(r);
@@ -78,7 +78,31 @@ unsafe fn on_ours(number: c_long, args: [c_long; 6]) -> Option<c_long> {
     }
 }
 
-/// The call, if its first argument is a descriptor, which is one of ours.
+/// Whether a stack server has the sockets, and the number is one of those that sockets have. What else there is the
+/// kernel does with AF_UNIX as with TCP.
+fn is_served(number: c_long) -> bool {
+    serves()
+        && matches!(
+            number,
+            libc::SYS_bind
+                | libc::SYS_listen
+                | libc::SYS_accept
+                | libc::SYS_accept4
+                | libc::SYS_connect
+                | libc::SYS_shutdown
+                | libc::SYS_getsockname
+                | libc::SYS_getpeername
+                | libc::SYS_getsockopt
+                | libc::SYS_setsockopt
+                | libc::SYS_ioctl
+                | libc::SYS_sendto
+                | libc::SYS_recvfrom
+                | libc::SYS_recvmsg
+                | libc::SYS_recvmmsg
+        )
+}
+
+/// The call, if its first argument is a descriptor, which is one of ours, or may be a server's.
 /// # Safety
 /// As [`syscall`].
 unsafe fn on_first(number: c_long, args: [c_long; 6]) -> Option<c_long> {

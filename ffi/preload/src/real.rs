@@ -34,10 +34,11 @@ pub(crate) use kernel;
 /// Interposes functions: `fn name(args) -> type, ours CONDITION => CALL, else EARLY;`. Where the condition holds the
 /// call is made, with the line of [`crate::role::noticed`] when it fails in a child; elsewhere the real function is
 /// called, or EARLY where that is not known. `real::name` is the real function alone, and `ENTRIES` is the list for
-/// [`resolve`].
+/// [`resolve`]. `served CALL,` in front of `ours`: what is done instead of all this where a stack server has the
+/// sockets; handlers run there as the kernel has them.
 macro_rules! interpose {
     ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) -> $ret:ty,
-       ours $cond:expr => $call:expr, else $early:expr;)*) => {
+       $(served $served:expr,)? ours $cond:expr => $call:expr, else $early:expr;)*) => {
         $(
             $(#[$doc])*
             /// # Safety
@@ -46,6 +47,9 @@ macro_rules! interpose {
             pub unsafe extern "C-unwind" fn $name($($arg: $ty),*) -> $ret {
                 // SAFETY: all arguments are the program's own, passed on.
                 unsafe {
+                    $(if crate::role::serves() {
+                        return $served;
+                    })?
                     if $cond {
                         return for_ours::$name($($arg),*);
                     }

@@ -41,6 +41,12 @@ pub(crate) fn role() -> Role {
     }
 }
 
+/// Whether a stack server has the sockets.
+#[inline(always)]
+pub(crate) fn serves() -> bool {
+    ROLE.load(Ordering::Acquire) == Role::Spliced as u8
+}
+
 /// Begins to load: false when another thread did, or when it is done.
 pub(crate) fn begin() -> bool {
     let (early, loading) = (Role::Early as u8, Role::Loading as u8);

@@ -25,6 +25,9 @@ pub(crate) const FILLER: usize = 60_000;
 /// full of filler until the connection is there.
 const ROOM: c_int = 1 << 20;
 
+/// getsockopt(2) of <linux/tcp.h>, whose value is an array and a question.
+pub const TCP_AO_GET_KEYS: c_int = 41;
+
 /// How long an accept of this process waits before it says once more that there is no server, in milliseconds: the
 /// listener stays readable, and a program that logs each failure would do nothing else.
 const PACE: u32 = 100;
@@ -52,17 +55,21 @@ pub fn ours(instance: &Instance, fd: RawFd) -> Option<Ours> {
     }
 }
 
-/// Whether control data has nothing but what TCP ignores: descriptors, credentials, what is of another level. AF_UNIX
-/// passes on the first two, so all of it is to be left out. With anything else, and where it is not well formed,
-/// AF_UNIX refuses the message (EINVAL), and so passes nothing on.
-pub fn tcp_ignores(mut control: &[u8]) -> bool {
+/// Whether control data has nothing but what TCP takes and does nothing about: descriptors, credentials, a mark or a
+/// priority, what is of another level. AF_UNIX passes on the first two, so all of it is to be left out. With anything
+/// else, and where it is not well formed, TCP refuses the message (EINVAL).
+pub fn tcp_takes(mut control: &[u8]) -> bool {
     const HEADER: usize = size_of::<libc::cmsghdr>();
     while let Some((head, _)) = control.split_at_checked(HEADER) {
         // SAFETY: as many bytes as it has, of integers alone.
         let c = unsafe { head.as_ptr().cast::<libc::cmsghdr>().read_unaligned() };
-        let other =
-            c.cmsg_level == libc::SOL_SOCKET && !matches!(c.cmsg_type, libc::SCM_RIGHTS | libc::SCM_CREDENTIALS);
-        if other || !(HEADER..=control.len()).contains(&c.cmsg_len) {
+        let taken = match (c.cmsg_level, c.cmsg_type) {
+            (libc::SOL_SOCKET, libc::SCM_RIGHTS | libc::SCM_CREDENTIALS) => true,
+            // __sock_cmsg_send: an int.
+            (libc::SOL_SOCKET, libc::SO_MARK | libc::SO_PRIORITY) => c.cmsg_len == HEADER + size_of::<c_int>(),
+            (level, _) => level != libc::SOL_SOCKET,
+        };
+        if !taken || !(HEADER..=control.len()).contains(&c.cmsg_len) {
             return false;
         }
         control = control.get(c.cmsg_len.next_multiple_of(size_of::<usize>())..).unwrap_or_default();
@@ -126,8 +133,41 @@ pub fn listen(instance: &Instance, fd: RawFd, socket: &Ours, backlog: c_int) -> 
     if sys::peer_name(fd, |_| ()).is_ok() {
         return Err(Error::Inval);
     }
+    if sys::ended(fd) {
+        renew(instance, fd, socket, sys::nonblocking(fd)?)?;
+    }
     sys::listen(fd, backlog)?;
     ask(instance, socket, Request::Listen(backlog), done)
+}
+
+/// shutdown(2): the kernel's on a connection, the server's on a listener. AF_UNIX takes it of a socket that is not
+/// connected, and for ever.
+pub fn shutdown(instance: &Instance, fd: RawFd, socket: &Ours, how: c_int) -> Result<()> {
+    if !matches!(how, libc::SHUT_RD | libc::SHUT_WR | libc::SHUT_RDWR) {
+        return Err(Error::Inval);
+    }
+    if is_connected(fd) {
+        return sys::shutdown(fd, how);
+    }
+    if !is_listener(fd) || sys::ended(fd) {
+        return Err(Error::NotConn);
+    }
+    if how == libc::SHUT_WR {
+        return Ok(());
+    }
+    ask(instance, socket, Request::Shutdown, done)?;
+    end_listener(fd);
+    Ok(())
+}
+
+/// Whether the descriptor has a peer.
+pub fn is_connected(fd: RawFd) -> bool {
+    sys::peer_name(fd, |_| ()).is_ok()
+}
+
+/// Whether listen(2) was done on the descriptor, which stays so.
+fn is_listener(fd: RawFd) -> bool {
+    sys::option(fd, libc::SO_ACCEPTCONN) == Ok(1)
 }
 
 /// accept4(2): the descriptor and the peer's address.
@@ -180,6 +220,13 @@ pub fn accepted(instance: &Instance, listener: RawFd, new: RawFd) -> Result<Sock
         return Err(Error::NetDown);
     };
     let _ = sys::set_option(new, libc::SO_SNDBUF, ROOM);
+    for name in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
+        if let Ok(time) = sys::timeout(listener, name)
+            && (time.tv_sec, time.tv_usec) != (0, 0)
+        {
+            let _ = sys::set_timeout(new, name, time);
+        }
+    }
     // EPIPE: reset already, or one of many that a server left in the queue when it ended.
     if sys::send(new, &instance.greeting(), libc::MSG_DONTWAIT) == Err(Error::Pipe) && is_gone(instance, listener) {
         end_listener(listener);
@@ -202,10 +249,22 @@ pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Re
     match ask(instance, socket, Request::Connect(name_of(addr)?, waits), |a| Ok(a.value)) {
         // The first call of a blocking socket was interrupted.
         Err(Error::Already) if waits => {}
-        Err(e) => return Err(e),
-        Ok(0) => return Ok(Connect::Done),
+        Err(e @ (Error::Already | Error::InProgress)) => return Err(e),
+        Err(e) => {
+            // It is told now, and the descriptor is not to tell it once more.
+            let _ = sys::option(fd, libc::SO_ERROR);
+            return Err(e);
+        }
+        Ok(0) => {
+            if let Some(unspecified) = addr.first_chunk()
+                && u16::from_ne_bytes(*unspecified) == libc::AF_UNSPEC as u16
+            {
+                undone(fd);
+            }
+            return Ok(Connect::Done);
+        }
         Ok(how) => {
-            if how == AGAIN {
+            if how == AGAIN || is_listener(fd) {
                 renew(instance, fd, socket, !waits)?;
             }
             sys::connect(fd, &Name::Data.encode(instance)).map_err(|_| Error::NetDown)?;
@@ -213,6 +272,14 @@ pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Re
         }
     }
     if waits { Ok(Connect::Waits) } else { Err(Error::InProgress) }
+}
+
+/// connect(2) to AF_UNSPEC was done: who waits at a listener is told, and peeks begin in front again.
+fn undone(fd: RawFd) {
+    if is_listener(fd) {
+        end_listener(fd);
+    }
+    let _ = sys::set_option(fd, libc::SO_PEEK_OFF, -1);
 }
 
 /// What a connect that waited returns: poll(2) said `events` of its descriptor.
@@ -272,7 +339,7 @@ fn fill(fd: RawFd) -> Result<()> {
 fn take_error(instance: &Instance, fd: RawFd, socket: &Ours) -> Result<c_int> {
     let kernels = sys::option(fd, libc::SO_ERROR)?;
     let size = size_of::<c_int>() as u32;
-    let known = ask(instance, socket, Request::GetOption(libc::SOL_SOCKET, libc::SO_ERROR, size), |answer| {
+    let known = ask(instance, socket, Request::GetOption(libc::SOL_SOCKET, libc::SO_ERROR, size, &[]), |answer| {
         let errno = answer.bytes.try_into().map_or(0, c_int::from_ne_bytes);
         let by_descriptor = answer.value != 0;
         Ok(if kernels != 0 || !by_descriptor { errno } else { 0 })
@@ -281,6 +348,21 @@ fn take_error(instance: &Instance, fd: RawFd, socket: &Ours) -> Result<c_int> {
         Ok(errno) if errno != 0 => Ok(errno),
         _ => Ok(kernels),
     }
+}
+
+/// What a read or a write is to say that was told ECONNRESET or EPIPE by the kernel: why the connection has failed,
+/// once; None: the server knows of nothing else.
+pub fn failure(instance: &Instance, fd: RawFd, socket: &Ours, kernels: Error) -> Option<Error> {
+    // A read has taken what a write finds.
+    let told = if kernels == Error::ConnReset { libc::ECONNRESET } else { sys::option(fd, libc::SO_ERROR).ok()? };
+    if told == 0 {
+        return None;
+    }
+    let size = size_of::<c_int>() as u32;
+    let known = ask(instance, socket, Request::GetOption(libc::SOL_SOCKET, libc::SO_ERROR, size, &[]), |answer| {
+        Ok(answer.bytes.try_into().map_or(0, c_int::from_ne_bytes))
+    });
+    Error::try_from_errno(known.ok().filter(|errno| *errno != 0).unwrap_or(told))
 }
 
 /// getsockname(2).
@@ -292,10 +374,11 @@ pub fn local_addr(instance: &Instance, socket: &Ours) -> Result<SocketAddr> {
 }
 
 /// getpeername(2). ENOTCONN.
-pub fn peer_addr(instance: &Instance, socket: &Ours) -> Result<SocketAddr> {
+pub fn peer_addr(instance: &Instance, fd: RawFd, socket: &Ours) -> Result<SocketAddr> {
     match socket.accepted {
-        Some((_, peer)) => Ok(peer),
-        None => ask(instance, socket, Request::PeerAddr, addr_of),
+        // The server has closed its end: there may be no peer any more.
+        Some((_, peer)) if !sys::hung_up(fd) => Ok(peer),
+        _ => ask(instance, socket, Request::PeerAddr, addr_of),
     }
 }
 
@@ -326,7 +409,12 @@ pub fn set_option(
     }
     // No option is as long; those that are lists end there.
     let value = &value[..value.len().min(MAX_VALUE)];
-    ask(instance, socket, Request::SetOption(level, name, value), done)
+    let mark = ask(instance, socket, Request::SetOption(level, name, value), |answer| Ok(answer.value))?;
+    if (level, name) == (libc::SOL_SOCKET, libc::SO_RCVLOWAT) {
+        // The descriptor's reads wait for so many, as the stack has limited it.
+        sys::set_option(fd, name, mark)?;
+    }
+    Ok(())
 }
 
 /// Options whose effect is in what recvmsg(2) tells beside the bytes, or on the error queue: the server's end has no
@@ -341,30 +429,62 @@ fn shows_in_control_data(level: c_int, name: c_int) -> bool {
     }
 }
 
+/// Whether getsockopt(2) of an option reads its value: a question.
+pub fn asks(level: c_int, name: c_int) -> bool {
+    const IPV6_FLOWLABEL_MGR: c_int = 32;
+    (level, name) == (libc::SOL_IPV6, IPV6_FLOWLABEL_MGR)
+}
+
 /// Whether an option belongs to the descriptor, and so to the kernel: how its calls wait.
 pub fn is_kernels(level: c_int, name: c_int) -> bool {
+    // SO_RCVTIMEO_NEW and SO_SNDTIMEO_NEW of asm-generic/socket.h.
+    const SO_RCVTIMEO_NEW: c_int = 66;
+    const SO_SNDTIMEO_NEW: c_int = 67;
     level == libc::SOL_SOCKET
         && matches!(
             name,
-            libc::SO_RCVTIMEO | libc::SO_SNDTIMEO | libc::SO_TYPE | libc::SO_ACCEPTCONN | libc::SO_PEEK_OFF
+            libc::SO_RCVTIMEO
+                | libc::SO_SNDTIMEO
+                | SO_RCVTIMEO_NEW
+                | SO_SNDTIMEO_NEW
+                | libc::SO_TYPE
+                | libc::SO_PEEK_OFF
         )
 }
 
-/// getsockopt(2): passes the value's bytes, at most `room`, to `f`.
+/// getsockopt(2): passes the value's bytes, at most `room`, to `f`. `asked`: the value that is read before.
 pub fn option<T>(
     instance: &Instance,
     fd: RawFd,
     socket: &Ours,
     (level, name): (c_int, c_int),
     room: usize,
+    asked: &[u8],
     f: impl FnOnce(&[u8]) -> Result<T>,
 ) -> Result<T> {
-    if level == libc::SOL_SOCKET && name == libc::SO_ERROR {
-        let bytes = take_error(instance, fd, socket)?.to_ne_bytes();
+    if level == libc::SOL_SOCKET && matches!(name, libc::SO_ERROR | libc::SO_ACCEPTCONN | libc::SO_RCVLOWAT) {
+        let value = match name {
+            libc::SO_ERROR => take_error(instance, fd, socket)?,
+            // Of one that listens no more AF_UNIX says that it does, but it is shut down.
+            libc::SO_ACCEPTCONN => c_int::from(is_listener(fd) && !sys::ended(fd)),
+            _ => sys::option(fd, name)?,
+        };
+        let bytes = value.to_ne_bytes();
         return f(&bytes[..room.min(bytes.len())]);
     }
     let room = room.min(MAX_VALUE) as u32;
-    ask(instance, socket, Request::GetOption(level, name, room), |a| f(a.bytes))
+    ask(instance, socket, Request::GetOption(level, name, room, asked), |a| f(a.bytes))
+}
+
+/// TCP_AO_GET_KEYS into an array of structs; the length of one.
+pub fn keys(instance: &Instance, socket: &Ours, array: &mut [u8]) -> Result<usize> {
+    let asked = array.to_vec();
+    let request = Request::GetOption(libc::IPPROTO_TCP, TCP_AO_GET_KEYS, array.len() as u32, &asked);
+    ask(instance, socket, request, |answer| {
+        let n = answer.bytes.len().min(array.len());
+        array[..n].copy_from_slice(&answer.bytes[..n]);
+        Ok(answer.value as usize)
+    })
 }
 
 /// ioctl(2)'s request for bytes that are not sent yet.
@@ -396,17 +516,22 @@ mod tests {
         let ttl = control(libc::IPPROTO_IP, libc::IP_TTL, 4);
         let stamps = control(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, 4);
         for ignored in [&[&rights[..]][..], &[&rights, &ttl], &[&ttl, &rights], &[&credentials, &rights, &ttl]] {
-            assert!(tcp_ignores(&ignored.concat()), "{ignored:?}");
+            assert!(tcp_takes(&ignored.concat()), "{ignored:?}");
             // The last need not be padded, and less than a head is none.
             let bytes = ignored.concat();
-            assert!(tcp_ignores(&[&bytes[..], &[0; 15]].concat()));
+            assert!(tcp_takes(&[&bytes[..], &[0; 15]].concat()));
         }
-        assert!(tcp_ignores(&rights[..20]) && tcp_ignores(&[]));
+        assert!(tcp_takes(&rights[..20]) && tcp_takes(&[]));
+        let mark = control(libc::SOL_SOCKET, libc::SO_MARK, 4);
+        assert!(
+            tcp_takes(&mark) && tcp_takes(&[&rights[..], &control(libc::SOL_SOCKET, libc::SO_PRIORITY, 4)].concat())
+        );
+        assert!(!tcp_takes(&control(libc::SOL_SOCKET, libc::SO_MARK, 3)));
         for refused in [&[&stamps[..]][..], &[&rights, &stamps], &[&stamps, &rights], &[&ttl, &stamps, &rights]] {
-            assert!(!tcp_ignores(&refused.concat()), "{refused:?}");
+            assert!(!tcp_takes(&refused.concat()), "{refused:?}");
         }
         // Not well formed: too long by one, too short for a head.
-        assert!(!tcp_ignores(&rights[..19]));
-        assert!(!tcp_ignores(&[&rights[..], &15usize.to_ne_bytes(), &[0; 8]].concat()));
+        assert!(!tcp_takes(&rights[..19]));
+        assert!(!tcp_takes(&[&rights[..], &15usize.to_ne_bytes(), &[0; 8]].concat()));
     }
 }

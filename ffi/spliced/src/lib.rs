@@ -9,6 +9,7 @@
 //! | `rpc` | requests and answers |
 //! | `inband` | options that need neither |
 //! | `client` | the calls of a program: what the preload shim makes of socket, bind, connect, accept ... |
+//! | `peek` | the wait of a peek for as much as was asked for |
 //! | `server` | the server: one thread, one epoll |
 //! | `diag` | which descriptors of programs there are, by the kernel's list |
 //! | `ring` | sends on many sockets by one system call |
@@ -22,6 +23,7 @@ pub mod diag;
 mod inband;
 pub mod instance;
 pub mod name;
+pub mod peek;
 mod ring;
 mod rpc;
 pub mod server;

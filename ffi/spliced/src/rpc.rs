@@ -61,8 +61,10 @@ pub(crate) enum Request<'a> {
     PeerAddr,
     /// setsockopt(2): level, name, value.
     SetOption(i32, i32, &'a [u8]),
-    /// getsockopt(2): level, name, room.
-    GetOption(i32, i32, u32),
+    /// getsockopt(2): level, name, room, and what the program asks by the value.
+    GetOption(i32, i32, u32, &'a [u8]),
+    /// shutdown(2) of a listener.
+    Shutdown,
     /// ioctl(2) that returns an int.
     Ioctl(u64),
 }
@@ -87,7 +89,8 @@ impl Call<'_> {
             Request::LocalAddr => (b'n', 0, 0, &[], &[]),
             Request::PeerAddr => (b'p', 0, 0, &[], &[]),
             Request::SetOption(level, name, value) => (b's', level, name, &[], value),
-            Request::GetOption(level, name, room) => (b'g', level, name, &room.to_ne_bytes(), &[]),
+            Request::GetOption(level, name, room, asked) => (b'g', level, name, &room.to_ne_bytes(), asked),
+            Request::Shutdown => (b'h', 0, 0, &[], &[]),
             Request::Ioctl(request) => (b'i', 0, 0, &request.to_ne_bytes(), &[]),
         };
         let mut out = Message::new();
@@ -123,7 +126,11 @@ impl Call<'_> {
             b'n' => Request::LocalAddr,
             b'p' => Request::PeerAddr,
             b's' => Request::SetOption(a, b, rest),
-            b'g' => Request::GetOption(a, b, u32::from_ne_bytes(rest.try_into().ok()?)),
+            b'g' => {
+                let (room, asked) = rest.split_first_chunk()?;
+                Request::GetOption(a, b, u32::from_ne_bytes(*room), asked)
+            }
+            b'h' => Request::Shutdown,
             b'i' => Request::Ioctl(u64::from_ne_bytes(rest.try_into().ok()?)),
             _ => return None,
         };
@@ -176,7 +183,9 @@ mod tests {
             Request::LocalAddr,
             Request::PeerAddr,
             Request::SetOption(6, 13, b"cubic"),
-            Request::GetOption(6, 11, 256),
+            Request::GetOption(6, 11, 256, &[]),
+            Request::GetOption(41, 32, 32, &[7; 32]),
+            Request::Shutdown,
             Request::Ioctl(0x5411),
         ];
         for request in requests {

@@ -75,6 +75,13 @@ pub fn socket(ty: c_int) -> Result<Owned> {
     unsafe { call(libc::SYS_socket, [libc::AF_UNIX as c_long, ty as c_long, 0]) }.map(|fd| Owned(fd as RawFd))
 }
 
+/// A datagram socket of the kernel's, AF_INET or AF_INET6.
+pub fn datagrams(family: u16) -> Result<Owned> {
+    let ty = (libc::SOCK_DGRAM | libc::SOCK_CLOEXEC) as c_long;
+    // SAFETY: three numbers.
+    unsafe { call(libc::SYS_socket, [family.into(), ty, 0]) }.map(|fd| Owned(fd as RawFd))
+}
+
 /// A socket to the kernel's lists of sockets (sock_diag(7)).
 pub(crate) fn netlink_diag() -> Result<Owned> {
     let ty = (libc::SOCK_RAW | libc::SOCK_CLOEXEC) as c_long;

@@ -104,10 +104,10 @@ fn calls(instance: &Instance, any: &[u8]) -> [RawFd; 3] {
     assert_eq!(client::connect(instance, c, &what, name), Ok(Connect::Waits));
     let events = sys::wait(c, libc::POLLOUT).unwrap();
     client::connected(instance, c, &what, events).unwrap();
-    client::peer_addr(instance, &what).unwrap();
+    client::peer_addr(instance, c, &what).unwrap();
     client::set_option(instance, c, &what, libc::IPPROTO_TCP, libc::TCP_NODELAY, &1i32.to_ne_bytes()).unwrap();
     for (level, option) in [(libc::SOL_SOCKET, libc::SO_ERROR), (libc::IPPROTO_TCP, libc::TCP_INFO)] {
-        let len = client::option(instance, c, &what, (level, option), 300, |bytes| Ok(bytes.len())).unwrap();
+        let len = client::option(instance, c, &what, (level, option), 300, &[], |bytes| Ok(bytes.len())).unwrap();
         assert!(len >= 4);
     }
     client::ioctl(instance, &what, libc::TIOCOUTQ).unwrap();
@@ -116,6 +116,6 @@ fn calls(instance: &Instance, any: &[u8]) -> [RawFd; 3] {
     let what = client::ours(instance, a).unwrap();
     client::set_option(instance, a, &what, libc::IPPROTO_TCP, libc::TCP_CORK, &1i32.to_ne_bytes()).unwrap();
     client::local_addr(instance, &what).unwrap();
-    client::peer_addr(instance, &what).unwrap();
+    client::peer_addr(instance, a, &what).unwrap();
     [listener, c, a]
 }

@@ -273,7 +273,7 @@ fn a_reset_is_read_as_one_by_both_ends_after_the_bytes_before_it() {
             // Told once; then it is the end.
             assert_eq!(survivor.so_error(), None);
             assert_eq!((&survivor.file).read(&mut bytes).unwrap(), 0);
-            assert_eq!(survivor.peer_addr().is_ok(), !connected, "an accepted one knows its peer by name");
+            assert_eq!(survivor.peer_addr(), Err(Error::NotConn));
         }
     }
 }
@@ -474,10 +474,14 @@ fn a_full_queue_is_filled_again_when_the_program_accepts() {
     s.listen(0).unwrap();
     let addr = s.local_addr();
     let clients: Vec<_> = (0..8)
-        .map(|_| {
+        .map(|i| {
             let c = server.socket(AF_INET);
             c.file.set_nonblocking(true).unwrap();
             assert_eq!(c.connect(addr), Err(Error::InProgress));
+            // Of more at once the queue may have the first alone, and SYN cookies forget the others.
+            if i < 3 {
+                assert_eq!(sys::wait(c.fd, libc::POLLOUT), Ok(libc::POLLOUT));
+            }
             c
         })
         .collect();

@@ -1,7 +1,7 @@
 //! What programs ask for.
 
 use super::{ACCEPTED, Conn, Role, Server};
-use crate::client::SIOCATMARK;
+use crate::client::{SIOCATMARK, TCP_AO_GET_KEYS};
 use crate::rpc::{AGAIN, Answer, Call, MAX_VALUE, NEW, Request};
 use crate::server::stream::Stream;
 use crate::sys::Result;
@@ -14,6 +14,11 @@ impl Server {
     /// Does what a program asks for. Never waits. `room` is for the bytes of the answer.
     pub(super) fn request<'a>(&mut self, call: &Call<'_>, room: &'a mut [u8; MAX_VALUE]) -> Result<Answer<'a>> {
         let id = call.id;
+        if matches!(call.request, Request::Connect(..)) {
+            // The end of the attempt before, and what has become of it.
+            self.accept_data();
+            self.catch_up(id);
+        }
         self.make(id, call.family)?;
         let value = |value| Ok(Answer { value, bytes: &[] });
         match call.request {
@@ -30,15 +35,25 @@ impl Server {
             }
             Request::SetOption(level, name, bytes) => {
                 self.catch_up(id);
-                self.conn(id)?.socket.setsockopt(level, name, bytes)?;
+                let socket = &self.conn(id)?.socket;
+                socket.setsockopt(level, name, bytes)?;
+                let mut mark = [0; 4];
+                if (level, name) == (libc::SOL_SOCKET, libc::SO_RCVLOWAT) {
+                    // The descriptor is to have it; what is below it goes there, too.
+                    socket.getsockopt(level, name, &mut mark)?;
+                    socket.setsockopt(level, name, &1i32.to_ne_bytes())?;
+                }
                 self.look(id);
-                value(0)
+                value(i32::from_ne_bytes(mark))
             }
-            Request::GetOption(level, name, len) => {
+            Request::GetOption(level, name, len, asked) => {
                 self.catch_up(id);
                 let room = &mut room[..MAX_VALUE.min(len as usize)];
+                let n = asked.len().min(room.len());
+                room[..n].copy_from_slice(&asked[..n]);
                 self.option(id, level, name, room)
             }
+            Request::Shutdown => self.stop(id).and_then(|()| value(0)),
             Request::Ioctl(request) => {
                 let conn = self.conn(id)?;
                 let queued = conn.socket.ioctl(request)?;
@@ -112,6 +127,17 @@ impl Server {
         Ok(())
     }
 
+    /// shutdown(2) of a listener, which may listen again. Of any other ENOTCONN.
+    fn stop(&mut self, id: u64) -> Result<()> {
+        let conn = self.conn(id)?;
+        if !matches!(conn.role, Role::Listener(_)) {
+            return Err(Error::NotConn);
+        }
+        conn.socket.shutdown(libc::SHUT_RD)?;
+        conn.role = Role::Plain;
+        Ok(())
+    }
+
     /// Begins; what the program is to do about the descriptor: nothing (0), or rpc's values.
     fn connect(&mut self, id: u64, addr: &[u8], waits: bool) -> Result<i32> {
         let scarce = self.scarce;
@@ -125,7 +151,14 @@ impl Server {
         // A connection that waits for the first bytes would never be there: the program writes when it is.
         let _ = conn.socket.setsockopt(libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, &0i32.to_ne_bytes());
         match conn.socket.connect_to(addr) {
-            Ok(()) if unspecified => return Ok(0),
+            Ok(()) if unspecified => {
+                match conn.role {
+                    Role::Listener(_) => conn.role = Role::Plain,
+                    // The program may connect again at once.
+                    _ => self.look(id),
+                }
+                return Ok(0);
+            }
             Ok(()) | Err(Error::InProgress) => {}
             // Of the attempt that failed before, if nobody was told.
             Err(e) => match &mut conn.role {
@@ -157,6 +190,10 @@ impl Server {
             return Ok(put(told.into(), &error.errno().to_ne_bytes(), room));
         }
         let n = conn.socket.getsockopt(level, name, room)?;
+        if (level, name) == (libc::IPPROTO_TCP, TCP_AO_GET_KEYS) {
+            // The length of one, of the array that the question was.
+            return Ok(Answer { value: n as i32, bytes: room });
+        }
         Ok(Answer { value: 0, bytes: &room[..n] })
     }
 }

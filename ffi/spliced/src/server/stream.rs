@@ -39,6 +39,9 @@ pub(super) struct Stream {
     /// Our end; None before a connecting program has sent it, and after a failure.
     end: Option<End>,
     connecting: bool,
+    /// Our end came after the attempt had failed, and is to be closed when the filler is there: unread, it makes the
+    /// descriptor say ERR.
+    doomed: bool,
     /// The program's connect waits, and so learns of the connection in the same call.
     waits: bool,
     /// Bytes to discard: a connecting descriptor was filled.
@@ -84,6 +87,7 @@ impl Stream {
         Stream {
             end: None,
             connecting: false,
+            doomed: false,
             waits: false,
             filler: 0,
             greeting: None,
@@ -108,8 +112,7 @@ impl Stream {
 
     /// Takes the end that a connecting program made. None: it is not expected, or the kernel does not let us use it.
     pub(super) fn attach(&mut self, fd: Owned) -> Option<&End> {
-        let expected = self.end.is_none() && self.error.is_none();
-        let end = End::new(fd).ok().filter(|_| expected)?;
+        let end = End::new(fd).ok().filter(|_| self.end.is_none())?;
         Some(self.end.insert(end))
     }
 
@@ -194,7 +197,11 @@ impl Stream {
         if self.connecting && !self.has_connected(socket) {
             return self.gave_up();
         }
-        if self.end.is_none() {
+        if self.doomed && self.end.as_ref().is_some_and(|end| end.hung_up || end.unread() > 0) {
+            self.doomed = false;
+            self.leave();
+        }
+        if self.doomed || self.end.is_none() {
             return Fate::Waits;
         }
         let moved = self.discard().and_then(|()| {
@@ -233,6 +240,7 @@ impl Stream {
                 _ => socket_error(socket),
             };
             self.fail(error.unwrap_or(Error::ConnRefused));
+            self.doomed = self.end.is_none();
             // The filler stays unread: poll says IN, OUT, ERR and HUP of the descriptor, as of a refused TCP socket.
             self.leave();
             return false;
@@ -572,6 +580,41 @@ mod tests {
         stream.epoll((libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP) as u32);
         drop(program);
         assert_eq!(stream.turn(c.socket(), few, false), Fate::Closed);
+    }
+
+    /// Whichever comes first, the refusal or the descriptor's other end.
+    #[test]
+    fn a_refused_descriptor_says_so_after_its_filler_alone() {
+        use std::io::{Read, Write};
+        let stack = Config::parse("").unwrap().build().unwrap();
+        let closed = TcpListener::bind_on(&stack, (Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let few = &mut [0; crate::server::end::LOOK];
+        for refused_first in [true, false] {
+            let socket = Socket::new(&stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
+            socket.set_nonblocking(true);
+            let mut stream = Stream::connecting(false);
+            let (mut program, server) = UnixStream::pair().unwrap();
+            let mut server = Some(Owned::new(server.into_raw_fd()));
+            if !refused_first {
+                stream.attach(server.take().unwrap()).unwrap();
+                program.write_all(&[0; FILLER]).unwrap();
+            }
+            assert_eq!(socket.connect(Some(closed)), Err(Error::InProgress));
+            stack.run_pending();
+            assert_eq!(stream.turn(&socket, few, false), Fate::Waits);
+            if let Some(server) = server {
+                stream.attach(server).unwrap();
+                assert_eq!(stream.turn(&socket, few, false), Fate::Waits);
+                assert!(stream.end().is_some(), "its program has not filled it yet");
+                program.write_all(&[0; FILLER]).unwrap();
+                stream.epoll(libc::EPOLLIN as u32);
+                assert_eq!(stream.turn(&socket, few, false), Fate::Waits);
+            }
+            assert!(stream.has_failed());
+            assert_eq!(stream.take_error(), Some((Error::ConnRefused, true)));
+            let error = program.read(&mut [0]).map_err(|e| e.kind());
+            assert_eq!(error, Err(std::io::ErrorKind::ConnectionReset), "{refused_first}");
+        }
     }
 
     #[test]

@@ -173,14 +173,14 @@ impl<'a> Socket<'a> {
         client::local_addr(&self.server.instance, &self.what).unwrap()
     }
     pub fn peer_addr(&self) -> Result<SocketAddr, Error> {
-        client::peer_addr(&self.server.instance, &self.what)
+        client::peer_addr(&self.server.instance, self.fd, &self.what)
     }
     pub fn set(&self, level: i32, name: i32, value: i32) -> Result<(), Error> {
         client::set_option(&self.server.instance, self.fd, &self.what, level, name, &value.to_ne_bytes())
     }
     pub fn get(&self, level: i32, name: i32) -> Result<i32, Error> {
         let read = |bytes: &[u8]| Ok(i32::from_ne_bytes(bytes.try_into().unwrap()));
-        client::option(&self.server.instance, self.fd, &self.what, (level, name), 4, read)
+        client::option(&self.server.instance, self.fd, &self.what, (level, name), 4, &[], read)
     }
     pub fn so_error(&self) -> Option<Error> {
         Error::try_from_errno(self.get(libc::SOL_SOCKET, libc::SO_ERROR).unwrap())

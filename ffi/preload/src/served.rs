@@ -1,0 +1,453 @@
+//! Reading and writing where a stack server has the sockets. The kernel does it, on AF_UNIX; here is what a TCP socket
+//! says otherwise. A call that succeeds costs nothing more, but where it has a name, control data or a flag that
+//! AF_UNIX takes for something else. Above: `data`. Beside: `spliced`. Below: `usersock_spliced::client`, `peek`.
+
+use crate::data::real;
+use crate::real::kernel;
+use crate::spliced::{self, find, has};
+use std::cell::UnsafeCell;
+use std::ffi::{c_int, c_uint, c_void};
+use usersock::error::Error;
+use usersock_ffi::boundary::{errno, set_errno};
+use usersock_ffi::{probe, ptr};
+use usersock_spliced::peek::Arrivals;
+use usersock_spliced::{client, sys};
+
+/// What a read returns, `r` being what the kernel did.
+#[inline]
+pub(crate) fn received(fd: c_int, r: isize) -> isize {
+    if r == -1 && matches!(errno(), libc::EINVAL | libc::ECONNRESET) {
+        not_received(fd);
+    }
+    r
+}
+
+/// A read was refused: of a socket without a connection (EINVAL), or since it has failed, which TCP says how.
+#[cold]
+fn not_received(fd: c_int) {
+    let kernels = errno();
+    let error = find(fd).and_then(|(server, ours)| match kernels {
+        libc::ECONNRESET => client::failure(server, fd, &ours, Error::ConnReset),
+        _ if client::is_connected(fd) => None,
+        _ => Some(Error::NotConn),
+    });
+    set_errno(error.map_or(kernels, |error| error.errno()));
+}
+
+/// What a write with these flags returns, `r` being what the kernel did.
+#[inline]
+pub(crate) fn sent(fd: c_int, r: isize, flags: c_int) -> isize {
+    if r == -1 && matches!(errno(), libc::ENOTCONN | libc::EPIPE) {
+        not_sent(fd, flags);
+    }
+    r
+}
+
+/// A write was refused: of a socket without a connection (EPIPE of TCP, ENOTCONN of AF_UNIX), or of one that has
+/// failed, which is told once (`sk_stream_error`). SIGPIPE has come with the kernel's EPIPE already.
+#[cold]
+fn not_sent(fd: c_int, flags: c_int) {
+    let kernels = errno();
+    let Some((server, ours)) = find(fd) else { return set_errno(kernels) };
+    if kernels == libc::EPIPE {
+        let error = client::failure(server, fd, &ours, Error::Pipe);
+        return set_errno(error.map_or(kernels, |error| error.errno()));
+    }
+    if flags & libc::MSG_NOSIGNAL == 0 {
+        // SAFETY: a signal to this thread, as the kernel sends it.
+        unsafe {
+            let (process, thread): (c_int, c_int) = (kernel!(SYS_getpid), kernel!(SYS_gettid));
+            let _: c_int = kernel!(SYS_tgkill, process, thread, libc::SIGPIPE);
+        }
+    }
+    set_errno(libc::EPIPE);
+}
+
+/// MSG_FASTOPEN, with a name: connects. The SYN has no data, as one for which there is no cookie.
+/// # Safety
+/// `addr` is null or readable for `len` bytes.
+unsafe fn connects(fd: c_int, addr: *const libc::sockaddr, len: libc::socklen_t) -> bool {
+    if addr.is_null() {
+        set_errno(if client::is_connected(fd) { libc::EISCONN } else { libc::EINVAL });
+        return false;
+    }
+    // SAFETY: as the caller says.
+    let family = unsafe { spliced::name(addr, len) }.ok().and_then(|bytes| bytes.first_chunk().copied());
+    if family.map(u16::from_ne_bytes) == Some(libc::AF_UNSPEC as u16) {
+        set_errno(libc::EOPNOTSUPP);
+        return false;
+    }
+    // SAFETY: as the caller says.
+    unsafe { spliced::connect(fd, addr, len) == 0 }
+}
+
+/// send(2).
+/// # Safety
+/// `buf` is readable for `len` bytes.
+pub(crate) unsafe fn send(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> isize {
+    if flags & libc::MSG_FASTOPEN != 0 {
+        // SAFETY: passed on.
+        return unsafe { sendto(fd, buf, len, flags, std::ptr::null(), 0) };
+    }
+    // SAFETY: passed on.
+    sent(fd, unsafe { real::send(fd, buf, len, flags) }, flags)
+}
+
+/// sendto(2), whose name a stream ignores.
+/// # Safety
+/// `buf` is readable for `len` bytes, `addr` for `alen`.
+pub(crate) unsafe fn sendto(
+    fd: c_int,
+    buf: *const c_void,
+    len: usize,
+    flags: c_int,
+    addr: *const libc::sockaddr,
+    alen: libc::socklen_t,
+) -> isize {
+    let special = !addr.is_null() || flags & libc::MSG_FASTOPEN != 0;
+    if !(special && has(fd)) {
+        // SAFETY: passed on.
+        return sent(fd, unsafe { real::sendto(fd, buf, len, flags, addr, alen) }, flags);
+    }
+    // SAFETY: the program vouches for it.
+    if let Err(e) = unsafe { spliced::name(addr, if addr.is_null() { 0 } else { alen }) } {
+        set_errno(e.errno());
+        return -1;
+    }
+    // SAFETY: as above.
+    if flags & libc::MSG_FASTOPEN != 0 && !unsafe { connects(fd, addr, alen) } {
+        return -1;
+    }
+    // SAFETY: passed on.
+    sent(fd, unsafe { real::send(fd, buf, len, flags & !libc::MSG_FASTOPEN) }, flags)
+}
+
+/// Whether a message has more than bytes.
+/// # Safety
+/// `hdr` is null or a msghdr.
+unsafe fn is_more(hdr: *const libc::msghdr) -> bool {
+    probe::readable(hdr as usize, size_of::<libc::msghdr>())
+        // SAFETY: it can be read.
+        && unsafe { !(*hdr).msg_name.is_null() || (*hdr).msg_controllen > 0 }
+}
+
+/// sendmsg(2). Its name and what TCP takes of its control data are left out.
+/// # Safety
+/// As sendmsg(2).
+pub(crate) unsafe fn sendmsg(fd: c_int, hdr: *const libc::msghdr, flags: c_int) -> isize {
+    let connecting = flags & libc::MSG_FASTOPEN != 0;
+    // SAFETY: as the caller says.
+    if !(unsafe { is_more(hdr) } || connecting && probe::readable(hdr as usize, size_of::<libc::msghdr>())) || !has(fd)
+    {
+        // SAFETY: passed on.
+        return sent(fd, unsafe { real::sendmsg(fd, hdr, flags) }, flags);
+    }
+    // SAFETY: it can be read.
+    let mut plain = unsafe { *hdr };
+    let room = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    let len = if plain.msg_name.is_null() { 0 } else { plain.msg_namelen };
+    // What cannot be a name is left: the kernel says so.
+    // SAFETY: the program vouches for the name.
+    if len as c_int >= 0 && unsafe { ptr::bytes(plain.msg_name, len.min(room) as usize) }.is_ok() {
+        // SAFETY: as above.
+        if connecting && !unsafe { connects(fd, plain.msg_name.cast(), len) } {
+            return -1;
+        }
+        (plain.msg_name, plain.msg_namelen) = (std::ptr::null_mut(), 0);
+    }
+    // SAFETY: the program vouches for the control data.
+    if unsafe { ptr::bytes(plain.msg_control, plain.msg_controllen) }.is_ok_and(client::tcp_takes) {
+        (plain.msg_control, plain.msg_controllen) = (std::ptr::null_mut(), 0);
+    }
+    // SAFETY: the program's message without its name.
+    sent(fd, unsafe { real::sendmsg(fd, &plain, flags & !libc::MSG_FASTOPEN) }, flags)
+}
+
+/// Messages of one sendmmsg(2), at most (UIO_MAXIOV).
+const MAX_MESSAGES: c_uint = 1024;
+/// Bytes that the kernel takes of one, at most (MAX_RW_COUNT).
+const MAX_BYTES: usize = 0x7fff_f000;
+
+/// sendmmsg(2). Where one has a name or control data they are sent one by one, as the kernel does. It ends at the first
+/// that is refused or was not taken wholly, so that no bytes are left out of the stream.
+/// # Safety
+/// As sendmmsg(2).
+pub(crate) unsafe fn sendmmsg(fd: c_int, vec: *mut libc::mmsghdr, count: c_uint, flags: c_int) -> c_int {
+    // SAFETY: the program vouches for `count` of them.
+    let special = |i: usize| unsafe { is_more(&raw const (*vec.wrapping_add(i)).msg_hdr) };
+    if !((0..count.min(MAX_MESSAGES) as usize).any(special) && has(fd)) {
+        // SAFETY: passed on.
+        return sent(fd, unsafe { real::sendmmsg(fd, vec, count, flags) } as isize, flags) as c_int;
+    }
+    let mut done = 0;
+    let before = errno();
+    // An error is told of the first alone.
+    let ended = |done| match done {
+        0 => -1,
+        n => {
+            set_errno(before);
+            n
+        }
+    };
+    for i in 0..count.min(MAX_MESSAGES) as usize {
+        // SAFETY: the program vouches for `count` of them.
+        let Ok(m) = (unsafe { ptr::value_mut(vec.wrapping_add(i)) }) else {
+            set_errno(libc::EFAULT);
+            return ended(done);
+        };
+        // SAFETY: it can be read.
+        let n = unsafe { sendmsg(fd, &m.msg_hdr, flags) };
+        if n == -1 {
+            return ended(done);
+        }
+        m.msg_len = n as c_uint;
+        done += 1;
+        let parts = 0..m.msg_hdr.msg_iovlen;
+        // SAFETY: the kernel has just read them.
+        let len = parts.map(|i| unsafe { (*m.msg_hdr.msg_iov.add(i)).iov_len }).fold(0, usize::wrapping_add);
+        if (n as usize) < len.min(MAX_BYTES) {
+            break;
+        }
+    }
+    done
+}
+
+/// Flags of a read that AF_UNIX does not know, or takes for something else.
+fn is_otherwise(flags: c_int) -> bool {
+    const ALL: c_int = libc::MSG_PEEK | libc::MSG_WAITALL;
+    flags & (libc::MSG_ERRQUEUE | libc::MSG_TRUNC) != 0 || flags & ALL == ALL
+}
+
+/// What a read of the error queue says: nothing comes there, since options that bring something are refused. AF_UNIX
+/// would take the stream's bytes.
+fn no_errors() -> isize {
+    set_errno(libc::EAGAIN);
+    -1
+}
+
+/// Memory that bytes are written to which nobody wants.
+struct Sink(UnsafeCell<[u8; Sink::LEN]>);
+
+// SAFETY: the kernel alone writes to it, in whatever order, and nobody reads it.
+unsafe impl Sync for Sink {}
+
+impl Sink {
+    const LEN: usize = 64 << 10;
+}
+
+static SINK: Sink = Sink(UnsafeCell::new([0; Sink::LEN]));
+
+/// A read of at most `len` bytes that are not copied (MSG_TRUNC).
+/// # Safety
+/// As recv(2).
+unsafe fn discard(fd: c_int, len: usize, flags: c_int) -> isize {
+    let mut left = len;
+    let mut parts = [libc::iovec { iov_base: SINK.0.get().cast(), iov_len: 0 }; 64];
+    for part in &mut parts {
+        part.iov_len = left.min(Sink::LEN);
+        left -= part.iov_len;
+    }
+    // SAFETY: an all-zero msghdr has no name, no data, no control.
+    let mut hdr: libc::msghdr = unsafe { std::mem::zeroed() };
+    (hdr.msg_iov, hdr.msg_iovlen) = (parts.as_mut_ptr(), parts.len());
+    // SAFETY: the parts are of the sink, which lives as long as the process.
+    unsafe { real::recvmsg(fd, &mut hdr, flags & !libc::MSG_TRUNC) }
+}
+
+/// A read with flags of [`is_otherwise`] of at most `len` bytes by `read`, which is given the flags.
+fn read_otherwise(fd: c_int, len: usize, flags: c_int, read: impl Fn(c_int) -> isize) -> isize {
+    if flags & libc::MSG_ERRQUEUE != 0 {
+        return no_errors();
+    }
+    let read = |flags: c_int| match flags & libc::MSG_TRUNC {
+        0 => read(flags),
+        // SAFETY: the sink has room for what is read.
+        _ => unsafe { discard(fd, len, flags) },
+    };
+    let waits = flags & libc::MSG_PEEK != 0 && flags & (libc::MSG_WAITALL | libc::MSG_DONTWAIT) == libc::MSG_WAITALL;
+    let mut n = received(fd, read(flags));
+    // Where peeks begin behind what was peeked at, the next does not begin with the same bytes.
+    if !waits || n <= 0 || sys::nonblocking(fd) != Ok(false) || sys::option(fd, libc::SO_PEEK_OFF) != Ok(-1) {
+        return n;
+    }
+    let before = errno();
+    let Ok(arrivals) = Arrivals::new(fd) else { return n };
+    while (n as usize) < len {
+        let more = arrivals.wait();
+        let now = read(flags | libc::MSG_DONTWAIT);
+        if now <= 0 {
+            // Another has read the bytes meanwhile.
+            break;
+        }
+        n = now;
+        if !more {
+            break;
+        }
+    }
+    set_errno(before);
+    n
+}
+
+/// recv(2).
+/// # Safety
+/// `buf` is writable for `len` bytes.
+pub(crate) unsafe fn recv(fd: c_int, buf: *mut c_void, len: usize, flags: c_int) -> isize {
+    // SAFETY: passed on.
+    let read = |flags| unsafe { real::recv(fd, buf, len, flags) };
+    if is_otherwise(flags) && has(fd) {
+        return read_otherwise(fd, len, flags, read);
+    }
+    let n = received(fd, read(flags));
+    if n == -1 && len == 0 && errno() == libc::EAGAIN && flags & libc::MSG_DONTWAIT == 0 && timed_out(fd) {
+        return 0;
+    }
+    n
+}
+
+/// A read of no bytes has waited for the first of them, and its time is over: TCP has read what was asked for.
+#[cold]
+fn timed_out(fd: c_int) -> bool {
+    has(fd) && sys::nonblocking(fd) == Ok(false)
+}
+
+/// recvfrom(2). A stream has no name to give.
+/// # Safety
+/// `buf` is writable for `len` bytes; `addr` and `alen` are as recvfrom(2) has them.
+pub(crate) unsafe fn recvfrom(
+    fd: c_int,
+    buf: *mut c_void,
+    len: usize,
+    flags: c_int,
+    addr: *mut libc::sockaddr,
+    alen: *mut libc::socklen_t,
+) -> isize {
+    if addr.is_null() {
+        // SAFETY: passed on.
+        return unsafe { recv(fd, buf, len, flags) };
+    }
+    // SAFETY: the program vouches for it. What the kernel refuses, it refuses of a name of AF_UNIX, too.
+    let given = unsafe { ptr::value_mut(alen) }.ok().filter(|given| **given as c_int >= 0 && has(fd));
+    let Some(given) = given else {
+        // SAFETY: passed on.
+        return received(fd, unsafe { real::recvfrom(fd, buf, len, flags, addr, alen) });
+    };
+    // SAFETY: passed on.
+    let n = unsafe { recv(fd, buf, len, flags) };
+    if n >= 0 {
+        *given = 0;
+    }
+    n
+}
+
+/// The bytes that a message has room for. None: the kernel is to say what is wrong with it.
+/// # Safety
+/// `hdr` is one whose parts the program vouches for.
+unsafe fn room_of(hdr: &libc::msghdr) -> Option<usize> {
+    if hdr.msg_iovlen > MAX_MESSAGES as usize {
+        return None;
+    }
+    // SAFETY: as the caller says.
+    let bytes = unsafe { ptr::bytes(hdr.msg_iov.cast(), hdr.msg_iovlen * size_of::<libc::iovec>()) }.ok()?;
+    let parts = bytes.chunks_exact(size_of::<libc::iovec>());
+    // SAFETY: as many bytes as an iovec has.
+    Some(
+        parts
+            .map(|p| unsafe { p.as_ptr().cast::<libc::iovec>().read_unaligned() }.iov_len)
+            .fold(0, usize::wrapping_add),
+    )
+}
+
+/// Takes the room for a name out of a message, so that the kernel writes none; gives what it was. What the kernel
+/// refuses (less than 0) stays.
+fn take_room(hdr: &mut libc::msghdr) -> libc::socklen_t {
+    let room = hdr.msg_namelen;
+    if !hdr.msg_name.is_null() {
+        hdr.msg_namelen = (room as c_int).min(0) as libc::socklen_t;
+    }
+    room
+}
+
+/// Afterwards: a message of a stream has a name of no bytes, one that was not received its room.
+fn give_room(hdr: &mut libc::msghdr, room: libc::socklen_t, received: bool) {
+    hdr.msg_namelen = if received && !hdr.msg_name.is_null() { 0 } else { room };
+}
+
+/// recvmsg(2). A stream has no name to give.
+/// # Safety
+/// As recvmsg(2).
+pub(crate) unsafe fn recvmsg(fd: c_int, hdr: *mut libc::msghdr, flags: c_int) -> isize {
+    let readable = || probe::readable(hdr as usize, size_of::<libc::msghdr>());
+    // SAFETY: it can be read.
+    let special = is_otherwise(flags) || readable() && !unsafe { (*hdr).msg_name }.is_null();
+    if !(special && has(fd) && readable()) {
+        // SAFETY: passed on.
+        return received(fd, unsafe { real::recvmsg(fd, hdr, flags) });
+    }
+    // SAFETY: it can be read, and the program vouches that it can be written.
+    let hdr = unsafe { &mut *hdr };
+    let room = take_room(hdr);
+    let asked = *hdr;
+    let at = &raw mut *hdr;
+    let read = |flags| unsafe {
+        // SAFETY: the program's message, as it was given.
+        *at = asked;
+        real::recvmsg(fd, at, flags)
+    };
+    // SAFETY: as above.
+    let n = match unsafe { room_of(&asked) } {
+        Some(len) if is_otherwise(flags) => {
+            let n = read_otherwise(fd, len, flags, read);
+            if n >= 0 && flags & libc::MSG_TRUNC != 0 {
+                // SAFETY: as above.
+                unsafe { ((*at).msg_controllen, (*at).msg_flags) = (0, 0) };
+            }
+            n
+        }
+        _ => received(fd, read(flags)),
+    };
+    // SAFETY: as above.
+    give_room(unsafe { &mut *at }, room, n >= 0);
+    n
+}
+
+/// recvmmsg(2). Where a message asks for a name, without it.
+/// # Safety
+/// As recvmmsg(2).
+pub(crate) unsafe fn recvmmsg(
+    fd: c_int,
+    vec: *mut libc::mmsghdr,
+    count: c_uint,
+    flags: c_int,
+    timeout: *mut libc::timespec,
+) -> c_int {
+    let named = |i: usize| {
+        // SAFETY: as the program says, where it can be read.
+        probe::readable(vec.wrapping_add(i) as usize, size_of::<libc::mmsghdr>())
+            && unsafe { !(*vec.wrapping_add(i)).msg_hdr.msg_name.is_null() }
+    };
+    let special = flags & libc::MSG_ERRQUEUE != 0 || (0..count.min(MAX_MESSAGES) as usize).any(named);
+    if !(special && has(fd)) {
+        // SAFETY: passed on.
+        return received(fd, unsafe { real::recvmmsg(fd, vec, count, flags, timeout) } as isize) as c_int;
+    }
+    if flags & libc::MSG_ERRQUEUE != 0 {
+        return no_errors() as c_int;
+    }
+    let mut rooms = [0; MAX_MESSAGES as usize];
+    // SAFETY: the program vouches for `count` of them; the kernel says so of one that cannot be written.
+    let message = |i| unsafe { ptr::value_mut(vec.wrapping_add(i)) };
+    let mut known = 0;
+    for room in rooms.iter_mut().take(count as usize) {
+        let Ok(m) = message(known) else { break };
+        *room = take_room(&mut m.msg_hdr);
+        known += 1;
+    }
+    // SAFETY: the program's messages.
+    let n = received(fd, unsafe { real::recvmmsg(fd, vec, count, flags, timeout) } as isize) as c_int;
+    for (i, room) in rooms.iter().enumerate().take(known) {
+        if let Ok(m) = message(i) {
+            give_room(&mut m.msg_hdr, *room, (i as c_int) < n);
+        }
+    }
+    n
+}
