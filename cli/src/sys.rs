@@ -172,8 +172,8 @@ static PIPE_IGNORED: AtomicBool = AtomicBool::new(false);
 /// Looks at SIGPIPE before Rust's runtime ignores it, which is before `main`.
 #[used]
 // SAFETY: the C library calls what stands in this section once, before `main`. The function needs nothing of Rust's
-// runtime, which is not there yet: one system call and a store. Whether a preloaded library has started threads, and the
-// arguments that the C library passes, are nothing to it.
+// runtime, which is not there yet: one system call and a store. Whether a preloaded library has started threads, and
+// the arguments that the C library passes, are nothing to it.
 #[unsafe(link_section = ".init_array")]
 static LOOK: extern "C" fn() = {
     extern "C" fn look() {
