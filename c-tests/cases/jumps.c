@@ -1,30 +1,16 @@
 /* Handlers of signals run at the end of a call: one that jumps out of a call that waits (siglongjmp(3)) leaves nothing
  * of the call behind, and one may make calls itself, on the same socket too. */
-#include "common.h"
+#include "waits.h"
 #include <setjmp.h>
+#include <ucontext.h>
 
-static int tcp[2], full_tcp[2], listen_fd, full_listen_fd, connecting_fd, epoll_fd;
-static char byte;
-static struct iovec one = {.iov_base = &byte, .iov_len = 1};
+static int full_listen_fd, connecting_fd;
 
-static long op_recv(void) { return usk_recv(tcp[0], &byte, 1, 0); }
-static long op_recvmsg(void)
-{
-    struct msghdr m = {.msg_iov = &one, .msg_iovlen = 1};
-    return usk_recvmsg(tcp[0], &m, 0);
-}
-static long op_read(void) { return usk_read(tcp[0], &byte, 1); }
 static long op_accept(void) { return usk_accept(listen_fd, NULL, NULL); }
 static UNUSED long op_connect(void)
 {
     struct addr to = sock_name(full_listen_fd);
     return usk_connect(connecting_fd, &to.sa, to.len);
-}
-static long op_send(void) { return usk_send(full_tcp[0], "x", 1, MSG_NOSIGNAL); }
-static long op_poll(void)
-{
-    struct pollfd p = {.fd = tcp[0], .events = POLLIN};
-    return usk_poll(&p, 1, -1);
 }
 static long op_ppoll(void)
 {
@@ -32,18 +18,6 @@ static long op_ppoll(void)
     sigset_t none;
     sigemptyset(&none);
     return usk_ppoll(&p, 1, NULL, &none);
-}
-static long op_select(void)
-{
-    fd_set set;
-    FD_ZERO(&set);
-    FD_SET(tcp[0], &set);
-    return usk_select(tcp[0] + 1, &set, NULL, NULL, NULL);
-}
-static long op_epoll_wait(void)
-{
-    struct epoll_event e;
-    return usk_epoll_wait(epoll_fd, &e, 1, -1);
 }
 
 static const struct op {
@@ -59,21 +33,24 @@ static const struct op {
 
 static pid_t main_thread;
 static pthread_t main_pthread;
-static int armed;
+enum { NOT_YET, IN_CALL, OVER };
+static int stage;
+static void set_stage(int now) { __atomic_store_n(&stage, now, __ATOMIC_RELEASE); }
 
-/* Sends the signal to the main thread once it sleeps. */
+/* Sends the signal to the main thread once it sleeps in the call, if it does. */
 static void *send_when_asleep(void *signal)
 {
     for (int asleep = 0; asleep < 10;) {
         poll(NULL, 0, 1);
-        asleep = __atomic_load_n(&armed, __ATOMIC_ACQUIRE) && sleeps(main_thread) ? asleep + 1 : 0;
+        int now = __atomic_load_n(&stage, __ATOMIC_ACQUIRE);
+        if (now == OVER)
+            return NULL;
+        asleep = now == IN_CALL && sleeps(main_thread) ? asleep + 1 : 0;
     }
     union sigval value = {.sival_int = 77};
     CHECK(pthread_sigqueue(main_pthread, *(int *)signal, value) == 0);
     return NULL;
 }
-
-static void arm(int on) { __atomic_store_n(&armed, on, __ATOMIC_RELEASE); }
 
 static sigset_t mask_now(void)
 {
@@ -107,16 +84,16 @@ static void jump_out_of(const struct op *op)
     int signal = SIGUSR1;
     sigset_t before = mask_now();
     volatile int jumped = jumps;
+    set_stage(NOT_YET);
     pthread_t t = spawn(send_when_asleep, &signal);
     if (sigsetjmp(back, 1) == 0) {
-        arm(1);
+        set_stage(IN_CALL);
         long r = op->call();
-        arm(0);
         char got[64];
         snprintf(got, sizeof got, "%ld %s", r, errno_name(errno));
         complain(__FILE__, __LINE__, op->name, got, "a jump");
     }
-    arm(0);
+    set_stage(OVER);
     join(t);
     EQ(jumps, jumped + 1);
     sigset_t after = mask_now();
@@ -129,8 +106,6 @@ static void *recv_byte(void *unused)
     EQ(usk_recv(tcp[0], &byte, 1, 0), 1);
     return NULL;
 }
-
-static char block[65536];
 
 /* What was jumped out of goes on, in this thread and another, and what it used can be closed. */
 static void goes_on(void)
@@ -245,14 +220,40 @@ static void calling(int signal)
     errno = error;
 }
 
+/* The mask that the thread is to have after it. */
+static void editing(int signal, siginfo_t *info, void *context)
+{
+    (void)signal;
+    (void)info;
+    sigaddset(&((ucontext_t *)context)->uc_sigmask, SIGHUP);
+    ran++;
+}
+
+static int order[8];
+
+static void ordered(int signal, siginfo_t *info, void *context)
+{
+    (void)signal;
+    (void)context;
+    order[ran++] = info->si_value.sival_int;
+}
+
+static void install_informed(int signal, void (*handler)(int, siginfo_t *, void *))
+{
+    struct sigaction a = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO};
+    sigemptyset(&a.sa_mask);
+    OK(sigaction(signal, &a, NULL));
+}
+
 static long with_signal(int signal, long (*call)(void))
 {
     ran = 0;
+    set_stage(NOT_YET);
     pthread_t t = spawn(send_when_asleep, &signal);
-    arm(1);
+    set_stage(IN_CALL);
     long r = call();
     int error = errno;
-    arm(0);
+    set_stage(OVER);
     join(t);
     EQ(ran, 1);
     errno = error;
@@ -293,22 +294,69 @@ static void handlers(void)
     EQ(op_recv(), 1);
 }
 
+/* What a handler writes to the mask that its end restores holds after the call, of one with a mask of its own too. */
+static void edited_masks(void)
+{
+    sigset_t some, before = mask_now(), now;
+    install_informed(SIGUSR1, editing);
+    for (int own = 0; own < 2; own++) {
+        sigemptyset(&some);
+        sigaddset(&some, SIGUSR1);
+        CHECK(pthread_sigmask(own ? SIG_BLOCK : SIG_UNBLOCK, &some, NULL) == 0);
+        ERR(with_signal(SIGUSR1, own ? op_ppoll : op_recv), EINTR);
+        now = mask_now();
+        EQ(sigismember(&now, SIGHUP), 1);
+        EQ(sigismember(&now, SIGUSR1), own);
+        CHECK(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
+    }
+    /* Of two that the call lets in, the first to come is the last to end. */
+    install_informed(SIGUSR2, editing);
+    sigaddset(&some, SIGUSR2);
+    CHECK(pthread_sigmask(SIG_BLOCK, &some, NULL) == 0);
+    CHECK(pthread_kill(main_pthread, SIGUSR1) == 0 && pthread_kill(main_pthread, SIGUSR2) == 0);
+    ran = 0;
+    ERR(op_ppoll(), EINTR);
+    EQ(ran, 2);
+    now = mask_now();
+    EQ(sigismember(&now, SIGHUP) + sigismember(&now, SIGUSR1) + sigismember(&now, SIGUSR2), 3);
+    CHECK(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
+}
+
+/* Real-time signals of one number come in the order in which they were sent, though a call was to be ended first. */
+static void orders(void)
+{
+    enum { SENT = 5 };
+    sigset_t rt, before = mask_now();
+    sigemptyset(&rt);
+    sigaddset(&rt, SIGRTMIN);
+    install_informed(SIGRTMIN, ordered);
+    CHECK(pthread_sigmask(SIG_BLOCK, &rt, NULL) == 0);
+    for (int i = 0; i < SENT; i++)
+        CHECK(pthread_sigqueue(main_pthread, SIGRTMIN, (union sigval){.sival_int = i}) == 0);
+    ran = 0;
+    /* Each call lets one in, whose handler has the next ones blocked, as the thread has them. */
+    for (int i = 0; i < 3; i++) {
+        ERR(op_ppoll(), EINTR);
+        EQ(ran, i + 1);
+    }
+    CHECK(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
+    EQ(ran, SENT);
+    for (int i = 0; i < SENT; i++)
+        EQ(order[i], i);
+}
+
 int main(void)
 {
     begin("jumps");
     main_thread = (pid_t)syscall(SYS_gettid);
     main_pthread = pthread_self();
-    tcp_pair(AF_INET, tcp);
-    tcp_pair(AF_INET, full_tcp);
-    (void)fill_up(full_tcp[0]);
-    listen_fd = listener(local(AF_INET), 8);
+    open_waits();
     full_listen_fd = listener(local(AF_INET), 0);
     int queued = connected(SOCK_STREAM, sock_name(full_listen_fd));
     connecting_fd = (int)OK(usk_socket(AF_INET, SOCK_STREAM, 0));
-    epoll_fd = (int)OK(usk_epoll_create1(0));
-    struct epoll_event e = {.events = EPOLLIN};
-    OK(usk_epoll_ctl(epoll_fd, EPOLL_CTL_ADD, tcp[0], &e));
     handlers();
+    edited_masks();
+    orders();
     for (int flags = 0; flags < 2; flags++) {
         install(SIGUSR1, jump, flags ? SA_RESTART : SA_NODEFER);
         for (int i = 0; i < COUNT(ops); i++)

@@ -1,19 +1,10 @@
 /* A signal in a call that waits: with SA_RESTART the calls of signal(7)'s list are restarted, without it they return
  * EINTR; poll, select and epoll always return EINTR, and so do sockets with a timeout. Where handlers of both kinds are
  * installed, which of them ran is what counts. */
-#include "common.h"
+#include "waits.h"
 
-static int tcp[2], full_tcp[2], udp_fd, listen_fd, epoll_fd;
-static char byte;
-static struct iovec one = {.iov_base = &byte, .iov_len = 1};
+static int udp_fd;
 
-static long op_recv(void) { return usk_recv(tcp[0], &byte, 1, 0); }
-static long op_recvmsg(void)
-{
-    struct msghdr m = {.msg_iov = &one, .msg_iovlen = 1};
-    return usk_recvmsg(tcp[0], &m, 0);
-}
-static long op_read(void) { return usk_read(tcp[0], &byte, 1); }
 static long op_readv(void) { return usk_readv(tcp[0], &one, 1); }
 static long op_recv_udp(void) { return usk_recv(udp_fd, &byte, 1, 0); }
 static long op_recvfrom_udp(void)
@@ -26,30 +17,12 @@ static long op_accept(void)
     int fd = usk_accept(listen_fd, NULL, NULL);
     return fd < 0 ? -1 : (OK(usk_close(fd)), 1);
 }
-static long op_send(void) { return usk_send(full_tcp[0], "x", 1, MSG_NOSIGNAL); }
 static long op_writev(void) { return usk_writev(full_tcp[0], &one, 1); }
-static long op_poll(void)
-{
-    struct pollfd p = {.fd = tcp[0], .events = POLLIN};
-    return usk_poll(&p, 1, -1);
-}
 static long op_ppoll(void)
 {
     struct pollfd p = {.fd = tcp[0], .events = POLLIN};
     struct timespec long_time = {.tv_sec = 1000};
     return usk_ppoll(&p, 1, &long_time, NULL);
-}
-static long op_select(void)
-{
-    fd_set set;
-    FD_ZERO(&set);
-    FD_SET(tcp[0], &set);
-    return usk_select(tcp[0] + 1, &set, NULL, NULL, NULL);
-}
-static long op_epoll_wait(void)
-{
-    struct epoll_event e;
-    return usk_epoll_wait(epoll_fd, &e, 1, -1);
 }
 
 static void give_tcp(void) { send_all(tcp[1], "a", 1); }
@@ -62,8 +35,6 @@ static void give_udp(void)
 }
 static void give_connection(void) { OK(usk_close(connected(SOCK_STREAM, sock_name(listen_fd)))); }
 
-static char block[65536];
-
 static bool over(void);
 
 /* Reads until the sender has gone on. */
@@ -75,7 +46,6 @@ static void give_room(void)
             usk_poll(&p, 1, 1);
 }
 
-static void refill(void) { (void)fill_up(full_tcp[0]); }
 static void nothing(void) {}
 
 static const struct op {
@@ -257,6 +227,43 @@ static void part(void)
         complain_of("recv with MSG_WAITALL", "the 2 bytes that are there", &run);
 }
 
+static FILE *out;
+static long op_fflush(void) { return fflush(out); }
+static long op_fclose(void) { return fclose(out); }
+
+/* What a stream writes waits again after a handler with SA_RESTART, at its end too: nothing is lost. */
+static void streams(void)
+{
+    static long (*const ends[])(void) = {op_fflush, op_fclose};
+    enum { BYTES = 1000 };
+    out = usk_fdopen((int)OK(usk_dup(full_tcp[0])), "w");
+    CHECK(out);
+    for (int i = 0; i < COUNT(ends); i++) {
+        refill();
+        for (int b = 0; b < BYTES; b++)
+            EQ(fputc('a' + i, out), 'a' + i);
+        struct run run = {.call = ends[i]};
+        pthread_t t = begin_call(&run);
+        for (int n = 0; n < 2; n++) {
+            until_asleep();
+            interrupt(t, SIGUSR1);
+        }
+        until_asleep();
+        CHECK(!over());
+        long got = 0;
+        while (got < BYTES) {
+            long n = OK(usk_recv(full_tcp[1], block, sizeof block, 0));
+            for (long b = 0; b < n; b++)
+                got += block[b] == 'a' + i;
+        }
+        EQ(got, BYTES);
+        join(t);
+        if (run.result != 0)
+            complain_of(i ? "fclose" : "fflush", "0 after SA_RESTART", &run);
+    }
+    refill();
+}
+
 #ifndef ON_SERVER /* at whose listener no connection waits for long */
 static int connecting_fd;
 static struct addr connect_to;
@@ -301,14 +308,8 @@ static void connects(void)
 int main(void)
 {
     begin("restart");
-    tcp_pair(AF_INET, tcp);
-    tcp_pair(AF_INET, full_tcp);
-    refill();
+    open_waits();
     udp_fd = bound(SOCK_DGRAM, local(AF_INET));
-    listen_fd = listener(local(AF_INET), 8);
-    epoll_fd = (int)OK(usk_epoll_create1(0));
-    struct epoll_event e = {.events = EPOLLIN};
-    OK(usk_epoll_ctl(epoll_fd, EPOLL_CTL_ADD, tcp[0], &e));
     /* With handlers of one kind alone, each of the two. */
     install(SIGUSR1, SA_RESTART);
     for (int i = 0; i < COUNT(ops); i++)
@@ -325,6 +326,7 @@ int main(void)
         interrupted(&ops[i], SIGUSR2, false);
     }
     part();
+    streams();
     timeouts();
 #ifndef ON_SERVER
     connects();

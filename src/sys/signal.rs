@@ -65,6 +65,8 @@ mod handled {
     pub(super) const POSTPONED: u8 = 4;
     /// Once they have, the call is made again.
     pub(super) const AGAIN: u8 = 8;
+    /// They run now, under the mask of the sleep that one ended, which the thread does not keep.
+    pub(super) const OPEN: u8 = 16;
 }
 
 /// A handler has run in this thread: told by a shim in front of sigaction(2), from the handler. What it interrupted may

@@ -171,7 +171,6 @@ fn drop_seg(cx: &Cx<'_>, skb: Skb, reason: DropReason) {
 /// (tcp_fast_parse_options).
 pub fn parse_estab_options(tp: &mut TcpSock, o: &TcpOptions) {
     let r = &mut tp.rx_opt;
-    r.num_sacks = if r.sack_ok != 0 { o.sack.len() as u8 } else { 0 };
     r.saw_tstamp = false;
     if let (Some((val, ecr)), true) = (o.timestamps, r.tstamp_ok) {
         r.saw_tstamp = true;

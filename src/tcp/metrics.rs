@@ -211,6 +211,13 @@ impl TcpMetrics {
         self.with_new(pair_of(cx), route_of(cx), cx.now, |b| f(&mut b.fastopen));
     }
 
+    /// All that is remembered, a peer at a time, in the order of the table.
+    #[cfg(test)]
+    pub(super) fn show(&self, mut to: impl FnMut(&dyn std::fmt::Debug) -> std::fmt::Result) -> std::fmt::Result {
+        let mut buckets = self.0.get().into_iter().flatten();
+        buckets.try_for_each(|bucket| bucket.lock().iter().try_for_each(|block| to(block)))
+    }
+
     fn clear(&self) {
         self.0.get().into_iter().flatten().for_each(|bucket| bucket.lock().clear());
     }

@@ -162,8 +162,13 @@ impl Host {
     }
 
     pub(super) fn connect(&self, port: u16, options: &[u8]) -> Conn {
-        let syn = Seg { options: options.to_vec(), ..Seg::new(port, SYN, ISS, 0) };
-        let answer = self.put(&syn);
+        self.connect_by(&Seg { options: options.to_vec(), ..Seg::new(port, SYN, ISS, 0) })
+    }
+
+    /// The same by this SYN.
+    pub(super) fn connect_by(&self, syn: &Seg) -> Conn {
+        let port = syn.sport;
+        let answer = self.put(syn);
         assert_eq!((answer.len(), answer[0].flags), (1, SYN | ACK), "{answer:?}");
         let (seq, ack) = (ISS.wrapping_add(1), answer[0].seq.wrapping_add(1));
         self.put(&Seg::new(port, ACK, seq, ack));

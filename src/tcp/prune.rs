@@ -21,12 +21,6 @@ fn can_ingest(cx: &Cx<'_>) -> bool {
     rmem_alloc(cx) <= rcvbuf(cx)
 }
 
-/// Whether a packet is taken without asking anybody for memory.
-#[inline]
-pub(super) fn has_room(cx: &Cx<'_>, size: u32) -> bool {
-    can_ingest(cx) && i64::from(size) <= i64::from(cx.sk.forward_alloc)
-}
-
 fn rmem_schedule(cx: &mut Cx<'_>, size: u32) -> bool {
     mem::schedule(cx.stack, cx.sock, cx.sk, size.min(i32::MAX as u32) as i32, mem::Kind::Recv)
 }

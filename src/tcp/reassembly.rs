@@ -9,7 +9,7 @@ use super::queue::Pos;
 use super::recvmsg::data_ready;
 use super::segment::rethink_txhash;
 use super::tcb::{CaState, Cx};
-use super::{close, control, ecn, prune, rcvbuf, sack, timewait, window};
+use super::{close, control, ecn, rcvbuf, sack, timewait, window};
 use crate::base::env::Duration;
 use crate::counters::{DropReason, Mib};
 use crate::sock::dst::DstKind;
@@ -213,13 +213,11 @@ pub(super) fn queue_fin(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
 }
 
 /// The same on an orphan in FIN-WAIT-2, which enters TIME-WAIT, and whose queue is emptied then: the packet only counts
-/// as queued while its acknowledgement leaves, whose window depends on that.
+/// as queued while its acknowledgement leaves, whose window depends on that. No memory is asked for: without data it is
+/// taken whatever there is (`queue_and_out`), and what it costs is given back before anybody looks.
 pub(super) fn last_fin(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
     charge(cx, &mut skb);
     let size = skb.truesize;
-    if !prune::has_room(cx, size) {
-        return queue_fin(cx, seg, skb);
-    }
     sack::dsack_clear(cx.tp);
     rcv_nxt_update(cx, seg.end_seq);
     mem::charge_rmem(cx.sock, cx.sk, size);

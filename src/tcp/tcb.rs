@@ -146,8 +146,6 @@ pub(crate) struct RxOpt {
     pub snd_wscale: WindowShift,
     /// Shift of the windows that we send.
     pub rcv_wscale: WindowShift,
-    /// Number of SACK blocks in the current segment.
-    pub num_sacks: u8,
     /// MSS set by the program (TCP_MAXSEG); 0: none.
     pub user_mss: u16,
     /// Largest MSS that the peer accepts.

@@ -103,8 +103,11 @@ extern "C-unwind" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, contex
     let handler = HANDLERS[signal as usize % SIGNALS].load(Ordering::Acquire);
     type Full = unsafe extern "C-unwind" fn(c_int, *mut libc::siginfo_t, *mut c_void);
     if handler > libc::SIG_IGN {
+        // SAFETY: the arguments of a handler with SA_SIGINFO, where it has that; else the context is not looked at.
+        let masks = if has(libc::SA_SIGINFO) { unsafe { postponed::handler_begins(context) } } else { None };
         // SAFETY: a handler of the program's, of three arguments or of one, which leaves the others alone.
         in_handler(|| unsafe { std::mem::transmute::<usize, Full>(handler)(signal, info, context) });
+        postponed::handler_ends(masks);
     }
     // Afterwards: calls that the handler itself makes begin and end on their own.
     note_handler(restart);

@@ -4,16 +4,20 @@
 //! not sleep meanwhile (signal_pending). Then the mask is the thread's own again, and the kernel runs the handler.
 //! Above: the C ABI and the shim. Linux: get_signal, restore_saved_sigmask, ERESTARTSYS.
 
-use super::{ALL, FAULTS, Set, change_mask, handled, note_handler, sleep_mask};
+use super::{ALL, FAULTS, SET_BYTES, Set, change_mask, handled, note_handler, sleep_mask};
 use crate::sys::near::here;
 use crate::sys::raw::syscall;
 use std::ffi::c_void;
+use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering, compiler_fence};
 
 /// The bit of a word that a thread sleeps by which says that a signal came.
 pub(crate) const SIGNALLED: u32 = 1 << 31;
+
+/// The first real-time signal of the kernel's (SIGRTMIN, without those that the C library keeps).
+const FIRST_RT: i32 = 32;
 
 /// This thread enters a call. Not a guard: a cancelled thread is unwound through the call, and may not meet anything to
 /// drop.
@@ -76,13 +80,95 @@ fn run_them() -> bool {
     // SAFETY: as above.
     let saved = unsafe { *errno };
     // From here on a handler may jump: nothing is held, and nothing remains to be done but this.
+    let mut left = false;
     if window != own {
+        block.handled.set(handled::OPEN);
         change_mask(libc::SIG_SETMASK, window);
+        // Else the end of a handler has restored what was to be restored.
+        left = block.handled.replace(0) & handled::OPEN == 0;
     }
-    set_mask(own);
+    if !left {
+        set_mask(own);
+    }
     // SAFETY: as above.
     unsafe { *errno = saved };
     again
+}
+
+/// A handler of the program's begins, within one that the shim has installed. Where it is the first to run under the
+/// mask of a sleep, its end restores the thread's own mask, or what it makes of that (sigmask_to_save). `Some`: to be
+/// given to [`handler_ends`], unless it jumps.
+/// # Safety
+/// `context` is that of a handler with SA_SIGINFO.
+pub unsafe fn handler_begins(context: *mut c_void) -> Option<(Set, Set)> {
+    let block = here();
+    let noted = block.handled.get();
+    if noted & handled::OPEN == 0 {
+        return None;
+    }
+    block.handled.set(noted & !handled::OPEN);
+    let masks = (block.call.own.get(), block.call.window.get());
+    // SAFETY: as the caller says.
+    let mask = unsafe { mask_of(context) };
+    if *mask == masks.1 {
+        *mask = masks.0;
+        return None;
+    }
+    // It has interrupted the first one before that began.
+    Some(masks)
+}
+
+/// It has returned.
+pub fn handler_ends(masks: Option<(Set, Set)>) {
+    if let Some((own, window)) = masks {
+        let block = here();
+        block.call.own.set(own);
+        block.call.window.set(window);
+        block.handled.set(block.handled.get() | handled::OPEN);
+    }
+}
+
+/// What this thread's mask becomes when the handler returns. Of the set the kernel has the first word.
+/// # Safety
+/// `context` is that of a handler with SA_SIGINFO, a ucontext_t, which nobody else uses meanwhile.
+unsafe fn mask_of<'a>(context: *mut c_void) -> &'a mut Set {
+    // SAFETY: as the caller says.
+    unsafe { &mut *(&raw mut (*context.cast::<libc::ucontext_t>()).uc_sigmask).cast::<Set>() }
+}
+
+/// Signals of one real-time number that stay in their order behind one that is sent again.
+const KEPT: usize = 8;
+
+/// Sends a signal to this thread again, before all of its number that wait; false: it cannot be sent. Signals that are
+/// no real-time signals do not queue.
+/// # Safety
+/// `info` is the signal's. All are blocked.
+unsafe fn send_again(signal: i32, info: *const libc::siginfo_t) -> bool {
+    // SAFETY: `info` is a signal's that was to be delivered to this thread.
+    let send = |info| unsafe {
+        let (process, thread) = (syscall!(libc::SYS_getpid), syscall!(libc::SYS_gettid));
+        syscall!(libc::SYS_rt_tgsigqueueinfo, process, thread, signal, info) == 0
+    };
+    let mut behind = [const { MaybeUninit::<libc::siginfo_t>::uninit() }; KEPT];
+    let mut taken = 0;
+    if signal >= FIRST_RT {
+        let (set, now) = (1u64 << (signal - 1), libc::timespec { tv_sec: 0, tv_nsec: 0 });
+        let take = |to: &mut MaybeUninit<libc::siginfo_t>| {
+            // SAFETY: `to` has room for what the kernel writes; set and time outlive the call.
+            let r = unsafe {
+                syscall!(libc::SYS_rt_sigtimedwait, &raw const set, to.as_mut_ptr(), &raw const now, SET_BYTES)
+            };
+            r == signal as std::ffi::c_long
+        };
+        while taken < KEPT && take(&mut behind[taken]) {
+            taken += 1;
+        }
+    }
+    let sent = send(info);
+    for later in &behind[..taken] {
+        send(later.as_ptr());
+    }
+    sent
 }
 
 /// Sets this thread's mask by the C library's function: the thread sanitizer, which has delayed the signal, runs the
@@ -114,17 +200,12 @@ pub unsafe fn postpone(signal: i32, info: *const libc::siginfo_t, context: *mut 
     // It would come at once, where its handler has SA_NODEFER.
     let Some(before) = change_mask(libc::SIG_BLOCK, all) else { return false };
     // SAFETY: `info` is the signal's, by the caller's word.
-    let sent = unsafe {
-        let (process, thread) = (syscall!(libc::SYS_getpid), syscall!(libc::SYS_gettid));
-        syscall!(libc::SYS_rt_tgsigqueueinfo, process, thread, signal, info)
-    };
-    if sent != 0 {
+    if !unsafe { send_again(signal, info) } {
         change_mask(libc::SIG_SETMASK, before);
         return false;
     }
-    // SAFETY: the context of a handler is a ucontext_t. Of its mask the kernel has the first word, which is what
-    // this thread's mask becomes when the handler returns.
-    let mask = unsafe { &mut *(&raw mut (*context.cast::<libc::ucontext_t>()).uc_sigmask).cast::<Set>() };
+    // SAFETY: as the caller says.
+    let mask = unsafe { mask_of(context) };
     if *mask & all != all || block.handled.get() & handled::POSTPONED == 0 {
         block.call.own.set(*mask);
         let blocked = *mask & 1 << (signal - 1) != 0;

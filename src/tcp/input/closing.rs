@@ -12,7 +12,7 @@ use crate::sock::wait::Events;
 use crate::tcp::ack::{self, AckResult, flag};
 use crate::tcp::delack::ack_snd_check;
 use crate::tcp::tcb::{Cx, TcpSock};
-use crate::tcp::{close, ecn, metrics, prune, rcvbuf, reassembly};
+use crate::tcp::{close, ecn, metrics, rcvbuf, reassembly};
 use crate::wire::tcp::TcpFlags;
 
 const ACK: u16 = TcpFlags::ACK.bits();
@@ -48,9 +48,7 @@ pub(in crate::tcp) fn rcv_last(cx: &mut Cx<'_>, skb: Skb, state: State) -> Resul
     let Some((seg, timestamps)) = Seg::plain(&skb) else { return Err(skb) };
     let tp = &*cx.tp;
     let all = seg.ack_seq == tp.write_seq && !tp.has_fastopen_rsk() && tp.options().linger2_ms >= 0;
-    // A FIN that is dropped for want of memory leaves an orphan whose timer the general way arms.
-    let kept = state == State::LastAck || prune::has_room(cx, skb.truesize);
-    if !(all && kept && is_expected(tp, &seg, flags) && take_timestamps(cx.tp, timestamps)) {
+    if !(all && is_expected(tp, &seg, flags) && take_timestamps(cx.tp, timestamps)) {
         return Err(skb);
     }
     Way::Closing.taken();
@@ -84,7 +82,6 @@ fn is_expected(tp: &TcpSock, seg: &Seg, flags: u16) -> bool {
         && tp.tfb_slots == 0
         && tp.sock_ops_flags == 0
         && tp.ecn.is_off()
-        && tp.urg_data == 0
         && tp.ooo_queue.is_empty()
 }
 
@@ -103,8 +100,6 @@ fn take_timestamps(tp: &mut TcpSock, timestamps: Option<(u32, u32)>) -> bool {
     } else {
         r.saw_tstamp = false;
     }
-    // It has no blocks.
-    r.num_sacks = 0;
     true
 }
 

@@ -21,34 +21,35 @@ pub(in crate::tcp) fn rcv_third(cx: &mut Cx<'_>, skb: Skb) -> Result<(), Skb> {
     Ok(())
 }
 
-/// Its header, if it is such a segment.
+/// Its header, if it is such a segment. What made the child has seen that it acknowledges the SYN-ACK, and nothing was
+/// sent since.
 #[inline]
 fn applies(cx: &mut Cx<'_>, skb: &Skb) -> Option<Seg> {
-    let (tp, cb) = (&*cx.tp, &skb.tcp);
+    let cb = &skb.tcp;
+    debug_assert!(cx.state() == State::SynRecv && is_new(cx.tp) && cb.ack_seq == cx.tp.snd_una);
     let bare = cb.all_flags().bits() == TcpFlags::ACK.bits() && cb.seq == cb.end_seq;
-    let expected = cb.seq == tp.rcv_nxt && cb.ack_seq == tp.snd_una && tp.snd_una == tp.snd_nxt;
-    if !Way::Third.is_open() || !bare || !expected || !is_plain(tp) || cx.state() != State::SynRecv {
+    if !Way::Third.is_open() || !bare || cb.seq != cx.tp.rcv_nxt {
         return None;
     }
     let (seg, timestamps) = Seg::plain(skb)?;
-    if tp.rx_opt.tstamp_ok {
+    let (tsoffset, r) = (cx.tp.tsoffset, &mut cx.tp.rx_opt);
+    if r.tstamp_ok {
         let (val, ecr) = timestamps?;
-        // PAWS may reject it otherwise.
-        if (val.wrapping_sub(tp.rx_opt.ts_recent) as i32) < 0 {
+        // PAWS may reject it otherwise: while `tcp_timestamps` is off, a request looks at no timestamp.
+        if (val.wrapping_sub(r.ts_recent) as i32) < 0 {
             return None;
         }
-        let tsoffset = tp.tsoffset;
-        let r = &mut cx.tp.rx_opt;
         (r.saw_tstamp, r.rcv_tsval) = (true, val);
         r.rcv_tsecr = if ecr != 0 { ecr.wrapping_sub(tsoffset) } else { 0 };
     } else {
-        cx.tp.rx_opt.saw_tstamp = false;
+        r.saw_tstamp = false;
     }
     Some(seg)
 }
 
-/// Nobody else has a say in what the child does with it.
-#[inline]
-fn is_plain(tp: &TcpSock) -> bool {
-    tp.tfb_slots == 0 && !tp.has_fastopen_rsk() && tp.ecn.is_off() && tp.packets_out == 0 && tp.write_queue.is_empty()
+/// Whether it has sent nothing but the SYN-ACK, and nobody else has a say in what it does: of a child that has just
+/// been made. One of Fast Open has sent the SYN-ACK itself, and takes the general way.
+fn is_new(tp: &TcpSock) -> bool {
+    let idle = tp.snd_una == tp.snd_nxt && tp.packets_out == 0 && tp.write_queue.is_empty();
+    idle && tp.tfb_slots == 0 && !tp.has_fastopen_rsk()
 }

@@ -277,6 +277,8 @@ pub(super) enum Peer {
     Made,
     /// The same, without window scale and SACK.
     Plain,
+    /// One made by hand that agrees to ECN, of either kind.
+    Ecn,
     /// One that does not answer the SYN.
     Silent,
 }
@@ -289,6 +291,8 @@ pub(super) struct Setting {
     pub algorithm: &'static str,
     pub sysctls: Vec<(&'static str, &'static str)>,
     pub nodelay: bool,
+    /// A peer made by hand meets the smallest receive buffer.
+    pub small: bool,
 }
 
 pub(super) fn setting() -> impl Strategy<Value = Setting> {
@@ -308,9 +312,21 @@ pub(super) fn setting() -> impl Strategy<Value = Setting> {
     ];
     let sysctls = prop::collection::vec(prop::sample::select(sysctls), 0..3);
     let algorithm = prop::sample::select(vec!["cubic", "cubic", "reno", "bbr", "dctcp"]);
-    let peer =
-        prop_oneof![8 => Just(Peer::Here), 6 => Just(Peer::Made), 2 => Just(Peer::Plain), 1 => Just(Peer::Silent)];
-    (peer, any::<bool>(), algorithm, sysctls, any::<bool>()).prop_map(
-        |(peer, timestamps, algorithm, sysctls, nodelay)| Setting { peer, timestamps, algorithm, sysctls, nodelay },
+    let peer = prop_oneof![
+        8 => Just(Peer::Here),
+        6 => Just(Peer::Made),
+        2 => Just(Peer::Plain),
+        1 => Just(Peer::Ecn),
+        1 => Just(Peer::Silent),
+    ];
+    (peer, any::<bool>(), algorithm, sysctls, any::<bool>(), prop::bool::weighted(0.1)).prop_map(
+        |(peer, timestamps, algorithm, sysctls, nodelay, small)| Setting {
+            peer,
+            timestamps,
+            algorithm,
+            sysctls,
+            nodelay,
+            small,
+        },
     )
 }

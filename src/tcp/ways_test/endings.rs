@@ -14,13 +14,21 @@ enum Before {
     /// The peer's FIN came first.
     FinThenShutDown,
     FinThenClosed,
+    /// What came between the two was read.
+    ShutDownThenClosed,
 }
 
-const BEFORE: [Before; 5] =
-    [Before::Nothing, Before::ShutDown, Before::Closed, Before::FinThenShutDown, Before::FinThenClosed];
+const BEFORE: [Before; 6] = [
+    Before::Nothing,
+    Before::ShutDown,
+    Before::Closed,
+    Before::FinThenShutDown,
+    Before::FinThenClosed,
+    Before::ShutDownThenClosed,
+];
 
 /// What else there is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 enum Besides {
     Nothing,
     /// Data in flight.
@@ -37,9 +45,19 @@ enum Besides {
     SmallBuffer,
     /// A peer whose window is closed, so that our FIN waits.
     Closed,
+    /// Data that waits for the window.
+    Waiting,
+    /// Data that came twice, which no acknowledgement has reported.
+    Twice,
+    /// The segment comes later, and so its echo is another.
+    Later,
+    /// The protocol has no memory left.
+    NoMemory,
+    /// It has little left.
+    Pressure,
 }
 
-const BESIDES: [Besides; 8] = [
+const BESIDES: [Besides; 13] = [
     Besides::Nothing,
     Besides::InFlight,
     Besides::Unread,
@@ -48,6 +66,11 @@ const BESIDES: [Besides; 8] = [
     Besides::NoLinger,
     Besides::SmallBuffer,
     Besides::Closed,
+    Besides::Waiting,
+    Besides::Twice,
+    Besides::Later,
+    Besides::NoMemory,
+    Besides::Pressure,
 ];
 
 fn bare(flags: u8) -> Incoming {
@@ -78,25 +101,44 @@ fn play(set: &Setting, before: Before, besides: Besides, last: &Incoming, look: 
     peer(Incoming { len: 5, ..bare(ACK) });
     step(Act::Call(0, Call::Recv { len: 9, cut: 9, flags: 0, memory: Memory::Good }));
     send();
-    peer(Incoming { window: if besides == Besides::Closed { 0 } else { 500 }, ..bare(ACK) });
+    let closed = matches!(besides, Besides::Closed | Besides::Waiting);
+    peer(Incoming { window: if closed { 0 } else { 500 }, ..bare(ACK) });
     let number = |n: i32| n.to_ne_bytes().to_vec();
     match besides {
-        Besides::Nothing | Besides::Closed => String::new(),
-        Besides::InFlight => send(),
+        Besides::InFlight | Besides::Waiting => send(),
         Besides::Unread => peer(Incoming { len: 7, ..bare(ACK) }),
         Besides::Hole => peer(Incoming { seq: 20, len: 7, ..bare(ACK) }),
         Besides::Urgent => peer(Incoming { urgent: 30, ..bare(ACK | 32) }),
         Besides::NoLinger => step(Act::Option(0, libc::IPPROTO_TCP, opt::LINGER2, number(-1))),
         Besides::SmallBuffer => step(Act::Option(0, libc::SOL_SOCKET, libc::SO_RCVBUF, number(1))),
+        // Acknowledgements are delayed.
+        Besides::Twice => step(Act::Option(0, libc::IPPROTO_TCP, opt::QUICKACK, number(0))),
+        Besides::Later => step(Act::Wait(7_000)),
+        _ => String::new(),
     };
     if matches!(before, Before::FinThenShutDown | Before::FinThenClosed) {
         peer(bare(FIN | ACK));
     }
     match before {
         Before::Nothing => {}
-        Before::ShutDown | Before::FinThenShutDown => drop(step(Act::Shutdown(0, libc::SHUT_WR))),
+        Before::ShutDown | Before::FinThenShutDown | Before::ShutDownThenClosed => {
+            step(Act::Shutdown(0, libc::SHUT_WR));
+        }
         Before::Closed | Before::FinThenClosed => side.ends[0].close(),
     }
+    if besides == Besides::Twice {
+        peer(Incoming { seq: -3, len: 5, ack: Acks::Nothing, ..bare(ACK) });
+        step(Act::Call(0, Call::Recv { len: 9, cut: 9, flags: 0, memory: Memory::Good }));
+    }
+    if before == Before::ShutDownThenClosed {
+        side.ends[0].close();
+    }
+    let tcp_mem = match besides {
+        Besides::NoMemory => "0 0 0",
+        Besides::Pressure => "0 0 1000",
+        _ => "100000 100000 100000",
+    };
+    side.host.bench.stack.sysctl.set("net.ipv4.tcp_mem", tcp_mem).unwrap();
     look(&side, "");
     for after in [Act::Peer(0, last.clone()), Act::Wait(100_000), Act::Peer(0, bare(ACK)), Act::Wait(70_000_000)] {
         let said = side.play(&after);
@@ -105,19 +147,28 @@ fn play(set: &Setting, before: Before, besides: Besides, last: &Incoming, look: 
     }
 }
 
-fn setting(peer: Peer, timestamps: bool, ecn: bool) -> Setting {
-    let sysctls = if ecn { vec![("net.ipv4.tcp_ecn", "1")] } else { Vec::new() };
-    Setting { peer, timestamps, algorithm: "cubic", sysctls, nodelay: true }
+fn setting(peer: Peer, timestamps: bool, ecn: &'static str, small: bool) -> Setting {
+    let sysctls = vec![("net.ipv4.tcp_ecn", ecn)];
+    Setting { peer, timestamps, algorithm: "cubic", sysctls, nodelay: true, small }
 }
 
 #[test]
 fn the_last_segments_do_the_same_by_the_short_way() {
-    for (peer, timestamps, ecn) in [(Peer::Made, true, false), (Peer::Made, false, false), (Peer::Plain, true, true)] {
-        let set = setting(peer, timestamps, ecn);
+    for (peer, timestamps, ecn, small) in [
+        (Peer::Made, true, "0", false),
+        (Peer::Made, false, "0", true),
+        (Peer::Plain, true, "1", false),
+        (Peer::Ecn, true, "1", false),
+        (Peer::Ecn, false, "3", false),
+    ] {
+        let set = setting(peer, timestamps, ecn, small);
         for before in BEFORE {
             let flags = if matches!(before, Before::FinThenShutDown | Before::FinThenClosed) { ACK } else { FIN | ACK };
             for besides in BESIDES {
-                for last in lasts(flags) {
+                // Most differ from what others have shown in the segment alone, or in what came before.
+                let few = peer == Peer::Ecn || besides > Besides::Closed || before == Before::ShutDownThenClosed;
+                let some = if few { lasts(flags).into_iter().take(1).collect() } else { lasts(flags) };
+                for last in some {
                     let name = |n| format!("{set:?} {before:?} {besides:?} {last:?} {n}");
                     let both = |closed: &[Way], look: &mut dyn FnMut(&Side, &str)| {
                         without(closed, || play(&set, before, besides, &last, look));
@@ -135,7 +186,7 @@ fn each_last_segment_takes_the_short_way() {
     for before in BEFORE {
         let flags = if matches!(before, Before::FinThenShutDown | Before::FinThenClosed) { ACK } else { FIN | ACK };
         let start = count(Way::Closing);
-        play(&setting(Peer::Made, true, false), before, Besides::Nothing, &bare(flags), &mut |_, _| {});
+        play(&setting(Peer::Made, true, "0", false), before, Besides::Nothing, &bare(flags), &mut |_, _| {});
         let fins = if flags == ACK { 2 } else { 1 };
         assert_eq!(count(Way::Closing) - start, fins, "{before:?}");
     }
