@@ -595,14 +595,13 @@ fn make(
 ) -> Dst {
     let max = if dst.is_ipv4() { MAX_MTU.0 } else { MAX_MTU.1 };
     let mut mtu = if r.mtu != 0 { r.mtu } else { dev.caps().mtu }.min(max);
-    if dst.is_ipv6() {
-        mtu = mtu.max(ipv6::MIN_MTU as u32);
-    }
-    let configured_mtu = mtu;
     let mut mtu_locked = r.mtu_lock;
     if !mtu_locked && let Some(e) = net(stack).routes.exceptions.lock().map.get(&dst) {
         mtu = mtu.min(e.mtu);
         mtu_locked = e.locked;
+    }
+    if dst.is_ipv6() {
+        mtu = mtu.max(ipv6::MIN_MTU as u32);
     }
     Dst {
         dev,
@@ -611,7 +610,6 @@ fn make(
         kind,
         generation,
         mtu,
-        configured_mtu,
         mtu_locked,
         congctl: r.congctl.clone(),
         metrics: r.metrics,

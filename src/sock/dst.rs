@@ -39,8 +39,6 @@ pub struct Dst {
     pub generation: u64,
     /// Path MTU in bytes, from the route, the device or ICMP.
     pub mtu: u32,
-    /// The same without what ICMP told.
-    pub configured_mtu: u32,
     /// The route's MTU is locked: ICMP does not lower it (RTAX_MTU with lock), and DF is not set.
     pub mtu_locked: bool,
     /// RTAX_CC_ALGO.

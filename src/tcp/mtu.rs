@@ -156,8 +156,7 @@ pub fn gso_limits(cx: &mut Cx<'_>) -> (u32, u32) {
 }
 
 /// The MSS a route lets us advertise, bytes: the route's, or what its MTU leaves (ipv4_default_advmss,
-/// ip6_default_advmss). Departure: not what ICMP told of the other direction (RFC 1191 §3.1), as since Linux 7.3 and
-/// unlike 6.18.
+/// ip6_default_advmss).
 pub fn default_advmss(stack: &Stack, dst: &Dst, v6: bool) -> u16 {
     if dst.metrics.advmss != 0 {
         return dst.metrics.advmss.min(u32::from(u16::MAX)) as u16;
@@ -167,7 +166,7 @@ pub fn default_advmss(stack: &Stack, dst: &Dst, v6: bool) -> u16 {
         true => (60, stack.sysctl.route6_min_adv_mss().max(0) as u32, 65_535 - 20),
         false => (40, stack.sysctl.route_min_adv_mss().max(0) as u32, 65_535 - 40),
     };
-    dst.configured_mtu.saturating_sub(headers).max(least).min(most) as u16
+    dst.mtu.saturating_sub(headers).max(least).min(most) as u16
 }
 
 /// The MSS for a SYN: lowers `advmss` when the route's is lower by now (tcp_advertise_mss).

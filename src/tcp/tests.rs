@@ -1,5 +1,10 @@
-//! Whole connections over the loopback device, in virtual time and one thread. Below: `ports`, and `short_ways`, which
-//! changes things under them.
+//! Whole connections over the loopback device, in virtual time and one thread. Below:
+//!
+//! | file | what |
+//! |---|---|
+//! | `later_kernels` | what Linux 6.18 does otherwise and later kernels as here |
+//! | `ports` | which local port a connection gets |
+//! | `short_ways` | things change under connections |
 
 use crate::base::env::{Clock, Duration, SeededEntropy, VirtualClock};
 use crate::base::error::Error;
