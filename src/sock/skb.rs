@@ -332,13 +332,18 @@ impl SkbInner {
     }
 
     /// Removes the first `n` bytes, head first. False, with nothing done, when there are fewer.
-    #[inline]
+    #[inline(always)]
     pub fn pull(&mut self, n: usize) -> bool {
         // As of most headers.
         if n <= self.head_len() {
             (self.head_start, self.len) = (self.head_start + n as u16, self.len - n as u32);
             return true;
         }
+        self.pull_frags(n)
+    }
+
+    #[inline(never)]
+    fn pull_frags(&mut self, n: usize) -> bool {
         if n > self.len as usize {
             return false;
         }

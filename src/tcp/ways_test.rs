@@ -29,6 +29,7 @@ use crate::sock::layer::Layer;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::pages::Pages;
 use crate::sock::proto::Dumped;
+use crate::sock::skb::{Known, TcpCb};
 use crate::sock::wait::{Events, Watch};
 use crate::sock::{Sock, SockGuard};
 use crate::sys::lock::Mutex;
@@ -286,7 +287,9 @@ impl Side {
             writeln!(out, "common: {memory:?} {:x} {:x}", sk.flags, sk.ip_flags)?;
             for skb in sk.receive_queue.iter() {
                 let bytes = hash(&skb.to_vec());
-                writeln!(out, "received: {} {} {bytes:x} {:?}", skb.len(), skb.truesize, skb.tcp)?;
+                // How much of the header was known beforehand is the difference between the ways.
+                let cb = TcpCb { known: Known::Nothing, ..skb.tcp };
+                writeln!(out, "received: {} {} {bytes:x} {cb:?}", skb.len(), skb.truesize)?;
             }
             if let Some(cx) = Cx::new(&mut g) {
                 writeln!(out, "{:#?}", cx.tp)?;
