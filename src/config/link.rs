@@ -3,6 +3,7 @@
 
 use super::{ConfigError, bad};
 use crate::device::link::{Direction, LinkConfig};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What a link is like, and its seed if one is given.
@@ -69,9 +70,13 @@ fn set(d: Direction, key: &str, value: &str) -> Result<Direction, &'static str> 
 /// Parses `delay=20ms loss=1% seed=7`.
 pub(super) fn parse(text: &str) -> Result<Link, ConfigError> {
     let (mut out, mut into, mut seed) = (Direction::default(), Direction::default(), None);
+    let mut given = BTreeSet::new();
     for part in text.split_whitespace() {
         let wrong = |why: &str| bad(format!("link={text}: {part}: {why}"));
         let (key, value) = part.split_once('=').ok_or_else(|| wrong("not KEY=VALUE"))?;
+        if !given.insert(key) {
+            return Err(wrong("given twice"));
+        }
         if key == "seed" {
             seed = Some(value.parse().map_err(|_| wrong("a number"))?);
             continue;
@@ -140,6 +145,8 @@ mod tests {
             ("seed=x", "seed=x: a number"),
             ("lag=1ms", "known are delay"),
             ("up.delay=1ms", "a direction is in. or out."),
+            ("delay=1ms loss=1% delay=2ms", "delay=2ms: given twice"),
+            ("seed=1 seed=1", "seed=1: given twice"),
         ] {
             let said = parse(text).unwrap_err().message;
             assert!(said.contains(want), "{text}: {said}");

@@ -183,7 +183,7 @@ pub struct SkbInner {
     /// TCP's control block.
     pub(crate) tcp: TcpCb,
     /// Control block for any other protocol that has the packet in its queues (sk_buff.cb); zero in a new packet and in
-    /// one made by `share`. Of a segment to this stack: see [`Known`].
+    /// one made by `share`. Of a segment to this stack: see `Known`.
     pub cb: [u64; CB_WORDS],
     /// Received: header fields of the datagram.
     pub rx: Option<super::packet::PacketInfo>,
