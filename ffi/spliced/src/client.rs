@@ -1,6 +1,6 @@
 //! The calls of a program, as the preload shim makes them. Whatever is not here (read, write, poll, epoll, close, dup,
-//! shutdown, sendfile ...) the program does with the kernel. Nothing is kept between calls, and nothing is allocated:
-//! each request is a connection of its own.
+//! shutdown, sendfile ...) the program does with the kernel. Nothing is kept between calls, and nothing but
+//! TCP_AO_GET_KEYS allocates: each request is a connection of its own.
 
 use crate::inband;
 use crate::instance::Instance;
