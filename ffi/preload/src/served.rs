@@ -7,6 +7,7 @@ use crate::real::kernel;
 use crate::spliced::{self, find, has};
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_uint, c_void};
+use std::time::Instant;
 use usersock::error::Error;
 use usersock_ffi::boundary::{errno, set_errno};
 use usersock_ffi::{probe, ptr};
@@ -265,13 +266,14 @@ fn read_otherwise(fd: c_int, len: usize, flags: c_int, read: impl Fn(c_int) -> i
         _ => unsafe { discard(fd, len, flags) },
     };
     let waits = flags & libc::MSG_PEEK != 0 && flags & (libc::MSG_WAITALL | libc::MSG_DONTWAIT) == libc::MSG_WAITALL;
+    let since = Instant::now();
     let mut n = received(fd, read(flags));
     // Where peeks begin behind what was peeked at, the next does not begin with the same bytes.
     if !waits || n <= 0 || sys::nonblocking(fd) != Ok(false) || sys::option(fd, libc::SO_PEEK_OFF) != Ok(-1) {
         return n;
     }
     let before = errno();
-    let Ok(arrivals) = Arrivals::new(fd) else { return n };
+    let Ok(arrivals) = Arrivals::new(fd, since) else { return n };
     while (n as usize) < len {
         let more = arrivals.wait();
         let now = read(flags | libc::MSG_DONTWAIT);
@@ -298,15 +300,21 @@ pub(crate) unsafe fn recv(fd: c_int, buf: *mut c_void, len: usize, flags: c_int)
         return read_otherwise(fd, len, flags, read);
     }
     let n = received(fd, read(flags));
-    if n == -1 && len == 0 && errno() == libc::EAGAIN && flags & libc::MSG_DONTWAIT == 0 && timed_out(fd) {
+    if n == -1
+        && len == 0
+        && matches!(errno(), libc::EAGAIN | libc::EINTR)
+        && flags & libc::MSG_DONTWAIT == 0
+        && waited(fd)
+    {
         return 0;
     }
     n
 }
 
-/// A read of no bytes has waited for the first of them, and its time is over: TCP has read what was asked for.
+/// A read of no bytes has waited for the first of them, until its time was over or a signal came: TCP has read what was
+/// asked for.
 #[cold]
-fn timed_out(fd: c_int) -> bool {
+fn waited(fd: c_int) -> bool {
     has(fd) && sys::nonblocking(fd) == Ok(false)
 }
 

@@ -79,15 +79,21 @@ pub fn tcp_takes(mut control: &[u8]) -> bool {
 
 /// socket(2) of SOCK_STREAM and TCP: `flags` SOCK_CLOEXEC, SOCK_NONBLOCK. Errors: EMFILE, ENFILE, ENOMEM.
 pub fn socket(instance: &Instance, family: u16, flags: c_int) -> Result<RawFd> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
     let fd = sys::socket(libc::SOCK_STREAM | flags)?;
+    christen(instance, fd.raw(), family)?;
+    Ok(fd.into_raw())
+}
+
+/// Gives a descriptor a name that no other has.
+fn christen(instance: &Instance, fd: RawFd, family: u16) -> Result<()> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
         // Processes differ by their number, a process's sockets by the count; what an exec or another namespace of
         // process numbers makes equal, bind refuses.
         let id = u64::from(sys::process_id()) << 32 | u64::from(NEXT.fetch_add(1, Ordering::Relaxed));
-        match sys::bind(fd.raw(), &Name::Socket { id, family }.encode(instance)) {
+        match sys::bind(fd, &Name::Socket { id, family }.encode(instance)) {
             Err(Error::AddrInUse) => {}
-            r => return r.map(|()| fd.into_raw()),
+            r => return r,
         }
     }
 }
@@ -296,16 +302,22 @@ pub fn connected(instance: &Instance, fd: RawFd, socket: &Ours, events: i16) -> 
     }
 }
 
-/// Puts a new AF_UNIX socket of the same name in the place of one whose connect failed.
+/// Puts a new AF_UNIX socket of the same name in the place of one whose connect failed, or of a listener that was shut
+/// down. ECONNABORTED: the old one has other descriptors still, by which it goes on to be what it is; the number is a
+/// new socket's.
 fn renew(instance: &Instance, fd: RawFd, socket: &Ours, nonblocking: bool) -> Result<()> {
     let new = sys::socket(libc::SOCK_STREAM | libc::SOCK_CLOEXEC | if nonblocking { libc::SOCK_NONBLOCK } else { 0 })?;
     for name in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
         sys::set_timeout(new.raw(), name, sys::timeout(fd, name)?)?;
     }
+    sys::set_option(new.raw(), libc::SO_RCVLOWAT, sys::option(fd, libc::SO_RCVLOWAT)?)?;
     sys::duplicate(new.raw(), fd, sys::cloexec(fd)?)?;
-    // EADDRINUSE: the old one has other descriptors still, by which it goes on to be the failed one.
-    sys::bind(fd, &Name::Socket { id: socket.id, family: socket.family }.encode(instance))
-        .map_err(|_| Error::ConnAborted)
+    // While a descriptor of the old one is open it has the name (EADDRINUSE), be it this one: there is no way back.
+    if sys::bind(fd, &Name::Socket { id: socket.id, family: socket.family }.encode(instance)).is_err() {
+        christen(instance, fd, socket.family)?;
+        return Err(Error::ConnAborted);
+    }
+    Ok(())
 }
 
 /// SO_SNDTIMEO, which limits connect(2), too (socket(7)), as poll(2) takes it.

@@ -15,13 +15,13 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
-    /// At `fd`, from now on. EMFILE, ENFILE, ENOMEM.
-    pub fn new(fd: RawFd) -> Result<Arrivals> {
+    /// At `fd`, from now on, in a call that began at `since`. EMFILE, ENFILE, ENOMEM.
+    pub fn new(fd: RawFd, since: Instant) -> Result<Arrivals> {
         let epoll = Epoll::new()?;
         epoll.add(fd, (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET) as u32, 0)?;
         let time = sys::timeout(fd, libc::SO_RCVTIMEO)?;
         let time = Duration::new(time.tv_sec.max(0) as u64, time.tv_usec.clamp(0, 999_999) as u32 * 1000);
-        let until = if time.is_zero() { None } else { Instant::now().checked_add(time) };
+        let until = if time.is_zero() { None } else { since.checked_add(time) };
         Ok(Arrivals { epoll, until })
     }
 
@@ -47,7 +47,7 @@ mod tests {
     fn each_arrival_is_told_once_and_the_end_at_last() {
         let (a, mut b) = UnixStream::pair().unwrap();
         b.write_all(b"x").unwrap();
-        let arrivals = Arrivals::new(a.as_raw_fd()).unwrap();
+        let arrivals = Arrivals::new(a.as_raw_fd(), Instant::now()).unwrap();
         assert!(arrivals.wait());
         b.write_all(b"y").unwrap();
         assert!(arrivals.wait());
@@ -60,7 +60,15 @@ mod tests {
     fn it_waits_no_longer_than_the_socket_does() {
         let (a, _b) = UnixStream::pair().unwrap();
         sys::set_timeout(a.as_raw_fd(), libc::SO_RCVTIMEO, libc::timeval { tv_sec: 0, tv_usec: 1000 }).unwrap();
-        let arrivals = Arrivals::new(a.as_raw_fd()).unwrap();
+        let arrivals = Arrivals::new(a.as_raw_fd(), Instant::now()).unwrap();
         assert!(!arrivals.wait());
+    }
+
+    #[test]
+    fn the_time_of_the_whole_call_counts() {
+        let (a, _b) = UnixStream::pair().unwrap();
+        sys::set_timeout(a.as_raw_fd(), libc::SO_RCVTIMEO, libc::timeval { tv_sec: 3600, tv_usec: 0 }).unwrap();
+        let since = Instant::now().checked_sub(Duration::from_secs(3600)).unwrap();
+        assert!(!Arrivals::new(a.as_raw_fd(), since).unwrap().wait());
     }
 }

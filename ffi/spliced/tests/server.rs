@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 use usersock::error::Error;
 use usersock::internal::sock::{AF_INET, AF_INET6};
+use usersock_ffi::ptr::sockaddr_bytes;
 use usersock_spliced::client;
 use usersock_spliced::sys;
 
@@ -105,6 +106,21 @@ fn a_refused_connection_says_so_whether_the_socket_waits_or_not() {
 }
 
 #[test]
+fn a_number_that_cannot_go_on_under_its_name_is_a_new_socket() {
+    let server = Running::new();
+    let (listener, addr) = server.listener();
+    let duplicate = listener.file.try_clone().unwrap();
+    client::shutdown(&server.instance, listener.fd, &listener.what, libc::SHUT_RD).unwrap();
+    assert_eq!(listener.listen(4), Err(Error::ConnAborted));
+    let new = client::ours(&server.instance, listener.fd).expect("a socket of the server's still");
+    assert_ne!(new, listener.what);
+    client::bind(&server.instance, &new, &sockaddr_bytes((Ipv4Addr::LOCALHOST, 0).into())).unwrap();
+    client::listen(&server.instance, listener.fd, &new, 4).unwrap();
+    assert_ne!(client::local_addr(&server.instance, &new), Ok(addr));
+    drop(duplicate);
+}
+
+#[test]
 fn a_socket_whose_connect_failed_connects_again() {
     let server = Running::new();
     let (listener, addr) = server.listener();
@@ -115,6 +131,7 @@ fn a_socket_whose_connect_failed_connects_again() {
     for nonblocking in [false, true] {
         let c = server.socket(AF_INET);
         c.set(libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1).unwrap();
+        c.set(libc::SOL_SOCKET, libc::SO_RCVLOWAT, 3).unwrap();
         c.file.set_nonblocking(nonblocking).unwrap();
         c.file.set_read_timeout(Some(Duration::from_secs(7))).unwrap();
         for _ in 0..3 {
@@ -133,6 +150,7 @@ fn a_socket_whose_connect_failed_connects_again() {
         }
         let connected = c.connect(addr);
         assert_eq!(connected, if nonblocking { Err(Error::InProgress) } else { Ok(()) });
+        assert_eq!(c.get(libc::SOL_SOCKET, libc::SO_RCVLOWAT), Ok(3));
         let (a, peer) = listener.accept();
         assert_eq!(sys::wait(c.fd, libc::POLLOUT), Ok(libc::POLLOUT));
         assert_eq!(peer, c.local_addr());

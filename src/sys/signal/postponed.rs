@@ -16,6 +16,9 @@ use std::sync::atomic::{AtomicU32, Ordering, compiler_fence};
 /// The bit of a word that a thread sleeps by which says that a signal came.
 pub(crate) const SIGNALLED: u32 = 1 << 31;
 
+/// SIGKILL and SIGSTOP, which no mask has.
+const NEVER_BLOCKED: Set = 1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1);
+
 /// The first real-time signal of the kernel's (SIGRTMIN, without those that the C library keeps).
 const FIRST_RT: i32 = 32;
 
@@ -74,14 +77,17 @@ pub fn outside<R>(f: impl FnOnce() -> R) -> R {
 fn run_them() -> bool {
     let block = here();
     let again = block.handled.replace(0) & handled::AGAIN != 0;
-    let (own, window) = (block.call.own.get(), block.call.window.get());
+    let own = block.call.own.get();
     // SAFETY: this thread's errno.
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: as above.
     let saved = unsafe { *errno };
     // From here on a handler may jump: nothing is held, and nothing remains to be done but this.
     let mut left = false;
-    if window != own {
+    if block.call.window.get() != own {
+        // Its handler is the program's alone, and may jump: then nobody would take OPEN back.
+        let window = block.call.window.get() | 1 << (libc::SIGABRT - 1);
+        block.call.window.set(window);
         block.handled.set(handled::OPEN);
         change_mask(libc::SIG_SETMASK, window);
         // Else the end of a handler has restored what was to be restored.
@@ -209,7 +215,9 @@ pub unsafe fn postpone(signal: i32, info: *const libc::siginfo_t, context: *mut 
     if *mask & all != all || block.handled.get() & handled::POSTPONED == 0 {
         block.call.own.set(*mask);
         let blocked = *mask & 1 << (signal - 1) != 0;
-        block.call.window.set(sleep_mask().filter(|_| blocked).unwrap_or(*mask));
+        let window = sleep_mask().filter(|_| blocked).unwrap_or(*mask);
+        // As the kernel has it, in a handler's context too.
+        block.call.window.set(window & !NEVER_BLOCKED);
     }
     *mask |= all;
     note_handler(restart);
