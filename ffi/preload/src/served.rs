@@ -396,8 +396,8 @@ pub(crate) unsafe fn recvmsg(fd: c_int, hdr: *mut libc::msghdr, flags: c_int) ->
     let room = take_room(hdr);
     let asked = *hdr;
     let at = &raw mut *hdr;
+    // SAFETY: the program's message, as it was given.
     let read = |flags| unsafe {
-        // SAFETY: the program's message, as it was given.
         *at = asked;
         real::recvmsg(fd, at, flags)
     };
