@@ -107,6 +107,7 @@ server!(
         errno_io,
         errno_socket,
         extension_headers,
+        failed_streams,
         fastopen,
         fault_unmapped,
         fdopen,
@@ -156,7 +157,11 @@ server!(
         unspecified,
     ]
 );
-server!(server_by_number, Numbers, [accept4, echo, errno_socket, flags, names, shutdown_rules, stream_names, tcp_info]);
+server!(
+    server_by_number,
+    Numbers,
+    [accept4, echo, errno_socket, failed_streams, flags, names, shutdown_rules, stream_names, tcp_info]
+);
 // Built with _FORTIFY_SOURCE.
 server!(server_checked, Checked, [bulk, echo, errno_io, mmsg, queue_sizes, timeouts]);
 
@@ -184,6 +189,7 @@ cases! {
     errno_socket,
     fault_unmapped,
     extension_headers,
+    failed_streams,
     fastopen,
     fdopen,
     flags,

@@ -65,37 +65,37 @@ unsafe fn said(hdr: *const libc::msghdr, sent: isize) -> isize {
 interpose! {
     /// read(2).
     fn read(fd: c_int, buf: *mut c_void, len: usize) -> isize,
-    served served::received(fd, real::read(fd, buf, len)),
+    served served::received(fd, real::read(fd, buf, len), 0),
     ours ours(fd) => usk_read(fd, buf, len), else kernel!(SYS_read, fd, buf, len);
 
     /// read(2) by its older name.
     fn __read(fd: c_int, buf: *mut c_void, len: usize) -> isize,
-    served served::received(fd, real::__read(fd, buf, len)),
+    served served::received(fd, real::__read(fd, buf, len), 0),
     ours ours(fd) => usk_read(fd, buf, len), else kernel!(SYS_read, fd, buf, len);
 
     /// read(2) with the size of the buffer.
     fn __read_chk(fd: c_int, buf: *mut c_void, len: usize, room: usize) -> isize,
-    served served::received(fd, real::__read_chk(fd, buf, len, room)),
+    served served::received(fd, real::__read_chk(fd, buf, len, room), 0),
     ours ours(fd) => usk_read(fd, buf, fits(len, room)), else kernel!(SYS_read, fd, buf, fits(len, room));
 
     /// write(2).
     fn write(fd: c_int, buf: *const c_void, len: usize) -> isize,
-    served served::sent(fd, real::write(fd, buf, len), 0),
+    served served::wrote(fd, real::write(fd, buf, len)),
     ours ours(fd) => usk_write(fd, buf, len), else kernel!(SYS_write, fd, buf, len);
 
     /// write(2) by its older name.
     fn __write(fd: c_int, buf: *const c_void, len: usize) -> isize,
-    served served::sent(fd, real::__write(fd, buf, len), 0),
+    served served::wrote(fd, real::__write(fd, buf, len)),
     ours ours(fd) => usk_write(fd, buf, len), else kernel!(SYS_write, fd, buf, len);
 
     /// readv(2).
     fn readv(fd: c_int, iov: *const libc::iovec, count: c_int) -> isize,
-    served served::received(fd, real::readv(fd, iov, count)),
+    served served::received(fd, real::readv(fd, iov, count), 0),
     ours ours(fd) => usk_readv(fd, iov, count), else kernel!(SYS_readv, fd, iov, count);
 
     /// writev(2).
     fn writev(fd: c_int, iov: *const libc::iovec, count: c_int) -> isize,
-    served served::sent(fd, real::writev(fd, iov, count), 0),
+    served served::wrote(fd, real::writev(fd, iov, count)),
     ours ours(fd) => usk_writev(fd, iov, count), else kernel!(SYS_writev, fd, iov, count);
 
     /// send(2).
@@ -242,13 +242,13 @@ interpose! {
 
     /// sendfile(2).
     fn sendfile(to: c_int, from: c_int, offset: *mut libc::off_t, count: usize) -> isize,
-    served served::sent(to, real::sendfile(to, from, offset, count), 0),
+    served served::wrote(to, real::sendfile(to, from, offset, count)),
     ours ours(to) || ours(from) => usk_sendfile(to, from, offset, count),
     else kernel!(SYS_sendfile, to, from, offset, count);
 
     /// sendfile(2).
     fn sendfile64(to: c_int, from: c_int, offset: *mut libc::off_t, count: usize) -> isize,
-    served served::sent(to, real::sendfile64(to, from, offset, count), 0),
+    served served::wrote(to, real::sendfile64(to, from, offset, count)),
     ours ours(to) || ours(from) => usk_sendfile(to, from, offset, count),
     else kernel!(SYS_sendfile, to, from, offset, count);
 

@@ -14,54 +14,74 @@ use usersock_ffi::{probe, ptr};
 use usersock_spliced::peek::Arrivals;
 use usersock_spliced::{client, sys};
 
-/// What a read returns, `r` being what the kernel did.
+/// What a read with these flags returns, `r` being what the kernel did.
 #[inline]
-pub(crate) fn received(fd: c_int, r: isize) -> isize {
+pub(crate) fn received(fd: c_int, r: isize, flags: c_int) -> isize {
     if r == -1 && matches!(errno(), libc::EINVAL | libc::ECONNRESET) {
-        not_received(fd);
+        not_received(fd, flags);
     }
     r
 }
 
-/// A read was refused: of a socket without a connection (EINVAL), or since it has failed, which TCP says how.
+/// A read was refused: of a socket without a connection (EINVAL), or since it has failed, which TCP says how. That there
+/// is no urgent byte TCP says (EINVAL) before it looks for a connection, but of a listener.
 #[cold]
-fn not_received(fd: c_int) {
+fn not_received(fd: c_int, flags: c_int) {
     let kernels = errno();
     let error = find(fd).and_then(|(server, ours)| match kernels {
         libc::ECONNRESET => client::failure(server, fd, &ours, Error::ConnReset),
         _ if client::is_connected(fd) => None,
+        _ if flags & libc::MSG_OOB != 0 && !client::listens(fd) => None,
         _ => Some(Error::NotConn),
     });
     set_errno(error.map_or(kernels, |error| error.errno()));
 }
 
-/// What a write with these flags returns, `r` being what the kernel did.
+/// What a write returns, `r` being what the kernel did, by a call without flags: its EPIPE has come with SIGPIPE.
 #[inline]
-pub(crate) fn sent(fd: c_int, r: isize, flags: c_int) -> isize {
+pub(crate) fn wrote(fd: c_int, r: isize) -> isize {
     if r == -1 && matches!(errno(), libc::ENOTCONN | libc::EPIPE) {
-        not_sent(fd, flags);
+        not_sent(fd, errno() == libc::ENOTCONN);
     }
     r
 }
 
-/// A write was refused: of a socket without a connection (EPIPE of TCP, ENOTCONN of AF_UNIX), or of one that has
-/// failed, which is told once (`sk_stream_error`). SIGPIPE has come with the kernel's EPIPE already.
-#[cold]
-fn not_sent(fd: c_int, flags: c_int) {
-    let kernels = errno();
-    let Some((server, ours)) = find(fd) else { return set_errno(kernels) };
-    if kernels == libc::EPIPE {
-        let error = client::failure(server, fd, &ours, Error::Pipe);
-        return set_errno(error.map_or(kernels, |error| error.errno()));
+/// What a send with these flags returns, `r` being what the kernel did with [`quiet`] ones.
+#[inline]
+fn sent(fd: c_int, r: isize, flags: c_int) -> isize {
+    if r == -1 && matches!(errno(), libc::ENOTCONN | libc::EPIPE) {
+        not_sent(fd, flags & libc::MSG_NOSIGNAL == 0);
     }
-    if flags & libc::MSG_NOSIGNAL == 0 {
+    r
+}
+
+/// The flags that the kernel is given: SIGPIPE is for here to raise, since an error that TCP tells first has none.
+const fn quiet(flags: c_int) -> c_int {
+    flags | libc::MSG_NOSIGNAL
+}
+
+/// A write was refused: of a socket without a connection (EPIPE of TCP, ENOTCONN of AF_UNIX), or of one that has
+/// failed, which is told once (`sk_stream_error`). EPIPE raises SIGPIPE if it `signals`.
+#[cold]
+fn not_sent(fd: c_int, signals: bool) {
+    let kernels = errno();
+    let (error, raises) = match find(fd) {
+        Some((server, ours)) if kernels == libc::EPIPE => {
+            let error = client::failure(server, fd, &ours, Error::Pipe);
+            (error.map_or(kernels, |error| error.errno()), true)
+        }
+        Some(_) => (libc::EPIPE, true),
+        // A socket of the kernel's: a stream's EPIPE has it.
+        None => (kernels, kernels == libc::EPIPE && sys::option(fd, libc::SO_TYPE) == Ok(libc::SOCK_STREAM)),
+    };
+    if signals && raises && error == libc::EPIPE {
         // SAFETY: a signal to this thread, as the kernel sends it.
         unsafe {
             let (process, thread): (c_int, c_int) = (kernel!(SYS_getpid), kernel!(SYS_gettid));
             let _: c_int = kernel!(SYS_tgkill, process, thread, libc::SIGPIPE);
         }
     }
-    set_errno(libc::EPIPE);
+    set_errno(error);
 }
 
 /// MSG_FASTOPEN, with a name: connects. The SYN has no data, as one for which there is no cookie.
@@ -91,7 +111,7 @@ pub(crate) unsafe fn send(fd: c_int, buf: *const c_void, len: usize, flags: c_in
         return unsafe { sendto(fd, buf, len, flags, std::ptr::null(), 0) };
     }
     // SAFETY: passed on.
-    sent(fd, unsafe { real::send(fd, buf, len, flags) }, flags)
+    sent(fd, unsafe { real::send(fd, buf, len, quiet(flags)) }, flags)
 }
 
 /// sendto(2), whose name a stream ignores.
@@ -108,7 +128,7 @@ pub(crate) unsafe fn sendto(
     let special = !addr.is_null() || flags & libc::MSG_FASTOPEN != 0;
     if !(special && has(fd)) {
         // SAFETY: passed on.
-        return sent(fd, unsafe { real::sendto(fd, buf, len, flags, addr, alen) }, flags);
+        return sent(fd, unsafe { real::sendto(fd, buf, len, quiet(flags), addr, alen) }, flags);
     }
     // SAFETY: the program vouches for it.
     if let Err(e) = unsafe { spliced::name(addr, if addr.is_null() { 0 } else { alen }) } {
@@ -120,7 +140,7 @@ pub(crate) unsafe fn sendto(
         return -1;
     }
     // SAFETY: passed on.
-    sent(fd, unsafe { real::send(fd, buf, len, flags & !libc::MSG_FASTOPEN) }, flags)
+    sent(fd, unsafe { real::send(fd, buf, len, quiet(flags & !libc::MSG_FASTOPEN)) }, flags)
 }
 
 /// Whether a message has more than bytes.
@@ -141,7 +161,7 @@ pub(crate) unsafe fn sendmsg(fd: c_int, hdr: *const libc::msghdr, flags: c_int) 
     if !(unsafe { is_more(hdr) } || connecting && probe::readable(hdr as usize, size_of::<libc::msghdr>())) || !has(fd)
     {
         // SAFETY: passed on.
-        return sent(fd, unsafe { real::sendmsg(fd, hdr, flags) }, flags);
+        return sent(fd, unsafe { real::sendmsg(fd, hdr, quiet(flags)) }, flags);
     }
     // SAFETY: it can be read.
     let mut plain = unsafe { *hdr };
@@ -161,7 +181,7 @@ pub(crate) unsafe fn sendmsg(fd: c_int, hdr: *const libc::msghdr, flags: c_int) 
         (plain.msg_control, plain.msg_controllen) = (std::ptr::null_mut(), 0);
     }
     // SAFETY: the program's message without its name.
-    sent(fd, unsafe { real::sendmsg(fd, &plain, flags & !libc::MSG_FASTOPEN) }, flags)
+    sent(fd, unsafe { real::sendmsg(fd, &plain, quiet(flags & !libc::MSG_FASTOPEN)) }, flags)
 }
 
 /// Messages of one sendmmsg(2), at most (UIO_MAXIOV).
@@ -178,7 +198,7 @@ pub(crate) unsafe fn sendmmsg(fd: c_int, vec: *mut libc::mmsghdr, count: c_uint,
     let special = |i: usize| unsafe { is_more(&raw const (*vec.wrapping_add(i)).msg_hdr) };
     if !((0..count.min(MAX_MESSAGES) as usize).any(special) && has(fd)) {
         // SAFETY: passed on.
-        return sent(fd, unsafe { real::sendmmsg(fd, vec, count, flags) } as isize, flags) as c_int;
+        return sent(fd, unsafe { real::sendmmsg(fd, vec, count, quiet(flags)) } as isize, flags) as c_int;
     }
     let mut done = 0;
     let before = errno();
@@ -267,7 +287,7 @@ fn read_otherwise(fd: c_int, len: usize, flags: c_int, read: impl Fn(c_int) -> i
     };
     let waits = flags & libc::MSG_PEEK != 0 && flags & (libc::MSG_WAITALL | libc::MSG_DONTWAIT) == libc::MSG_WAITALL;
     let since = Instant::now();
-    let mut n = received(fd, read(flags));
+    let mut n = received(fd, read(flags), flags);
     // Where peeks begin behind what was peeked at, the next does not begin with the same bytes.
     if !waits || n <= 0 || sys::nonblocking(fd) != Ok(false) || sys::option(fd, libc::SO_PEEK_OFF) != Ok(-1) {
         return n;
@@ -299,7 +319,7 @@ pub(crate) unsafe fn recv(fd: c_int, buf: *mut c_void, len: usize, flags: c_int)
     if is_otherwise(flags) && has(fd) {
         return read_otherwise(fd, len, flags, read);
     }
-    let n = received(fd, read(flags));
+    let n = received(fd, read(flags), flags);
     if n == -1
         && len == 0
         && matches!(errno(), libc::EAGAIN | libc::EINTR)
@@ -337,7 +357,7 @@ pub(crate) unsafe fn recvfrom(
     let given = unsafe { ptr::value_mut(alen) }.ok().filter(|given| **given as c_int >= 0 && has(fd));
     let Some(given) = given else {
         // SAFETY: passed on.
-        return received(fd, unsafe { real::recvfrom(fd, buf, len, flags, addr, alen) });
+        return received(fd, unsafe { real::recvfrom(fd, buf, len, flags, addr, alen) }, flags);
     };
     // SAFETY: passed on.
     let n = unsafe { recv(fd, buf, len, flags) };
@@ -389,7 +409,7 @@ pub(crate) unsafe fn recvmsg(fd: c_int, hdr: *mut libc::msghdr, flags: c_int) ->
     let special = is_otherwise(flags) || readable() && !unsafe { (*hdr).msg_name }.is_null();
     if !(special && has(fd) && readable()) {
         // SAFETY: passed on.
-        return received(fd, unsafe { real::recvmsg(fd, hdr, flags) });
+        return received(fd, unsafe { real::recvmsg(fd, hdr, flags) }, flags);
     }
     // SAFETY: it can be read, and the program vouches that it can be written.
     let hdr = unsafe { &mut *hdr };
@@ -411,7 +431,7 @@ pub(crate) unsafe fn recvmsg(fd: c_int, hdr: *mut libc::msghdr, flags: c_int) ->
             }
             n
         }
-        _ => received(fd, read(flags)),
+        _ => received(fd, read(flags), flags),
     };
     // SAFETY: as above.
     give_room(unsafe { &mut *at }, room, n >= 0);
@@ -436,7 +456,7 @@ pub(crate) unsafe fn recvmmsg(
     let special = flags & libc::MSG_ERRQUEUE != 0 || (0..count.min(MAX_MESSAGES) as usize).any(named);
     if !(special && has(fd)) {
         // SAFETY: passed on.
-        return received(fd, unsafe { real::recvmmsg(fd, vec, count, flags, timeout) } as isize) as c_int;
+        return received(fd, unsafe { real::recvmmsg(fd, vec, count, flags, timeout) } as isize, flags) as c_int;
     }
     if flags & libc::MSG_ERRQUEUE != 0 {
         return no_errors() as c_int;
@@ -451,7 +471,7 @@ pub(crate) unsafe fn recvmmsg(
         known += 1;
     }
     // SAFETY: the program's messages.
-    let n = received(fd, unsafe { real::recvmmsg(fd, vec, count, flags, timeout) } as isize) as c_int;
+    let n = received(fd, unsafe { real::recvmmsg(fd, vec, count, flags, timeout) } as isize, flags) as c_int;
     for (i, room) in rooms.iter().enumerate().take(known) {
         if let Ok(m) = message(i) {
             give_room(&mut m.msg_hdr, *room, (i as c_int) < n);

@@ -155,14 +155,14 @@ pub fn shutdown(instance: &Instance, fd: RawFd, socket: &Ours, how: c_int) -> Re
     if is_connected(fd) {
         return sys::shutdown(fd, how);
     }
-    if !is_listener(fd) || sys::ended(fd) {
+    if !listens(fd) {
         return Err(Error::NotConn);
     }
     if how == libc::SHUT_WR {
         return Ok(());
     }
     ask(instance, socket, Request::Shutdown, done)?;
-    end_listener(fd);
+    forsake_queued(instance, fd);
     Ok(())
 }
 
@@ -174,6 +174,11 @@ pub fn is_connected(fd: RawFd) -> bool {
 /// Whether listen(2) was done on the descriptor, which stays so.
 fn is_listener(fd: RawFd) -> bool {
     sys::option(fd, libc::SO_ACCEPTCONN) == Ok(1)
+}
+
+/// Whether it listens still.
+pub fn listens(fd: RawFd) -> bool {
+    is_listener(fd) && !sys::ended(fd)
 }
 
 /// accept4(2): the descriptor and the peer's address.
@@ -212,6 +217,21 @@ pub fn not_accepted(instance: &Instance, listener: RawFd, error: Error) -> Error
 /// who come later.
 fn end_listener(listener: RawFd) {
     let _ = sys::shutdown(listener, libc::SHUT_RD);
+}
+
+/// The program has ended its listener: the connections that nobody has accepted are reset (`inet_csk_listen_stop`). Where
+/// there is no descriptor for that they wait until it is closed.
+fn forsake_queued(instance: &Instance, listener: RawFd) {
+    end_listener(listener);
+    // A listener that is shut down does not wait, even where its descriptor does.
+    while let Ok(new) = sys::accept(listener, libc::SOCK_CLOEXEC) {
+        // struct linger: on, no seconds.
+        let mut linger = [0; 2 * size_of::<c_int>()];
+        linger[..size_of::<c_int>()].copy_from_slice(&1i32.to_ne_bytes());
+        if let Some(ours) = ours(instance, new.raw()) {
+            let _ = ask(instance, &ours, Request::SetOption(libc::SOL_SOCKET, libc::SO_LINGER, &linger), done);
+        }
+    }
 }
 
 /// What remains to be done for a descriptor that was accepted: the peer's address. A connection that was reset before
@@ -255,7 +275,7 @@ pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Re
     match ask(instance, socket, Request::Connect(name_of(addr)?, waits), |a| Ok(a.value)) {
         // The first call of a blocking socket was interrupted.
         Err(Error::Already) if waits => {}
-        Err(e @ (Error::Already | Error::InProgress)) => return Err(e),
+        Err(e @ (Error::Already | Error::InProgress | Error::IsConn)) => return Err(e),
         Err(e) => {
             // It is told now, and the descriptor is not to tell it once more.
             let _ = sys::option(fd, libc::SO_ERROR);
@@ -265,7 +285,7 @@ pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Re
             if let Some(unspecified) = addr.first_chunk()
                 && u16::from_ne_bytes(*unspecified) == libc::AF_UNSPEC as u16
             {
-                undone(fd);
+                undone(instance, fd);
             }
             return Ok(Connect::Done);
         }
@@ -273,7 +293,11 @@ pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Re
             if how == AGAIN || is_listener(fd) {
                 renew(instance, fd, socket, !waits)?;
             }
-            sys::connect(fd, &Name::Data.encode(instance)).map_err(|_| Error::NetDown)?;
+            sys::connect(fd, &Name::Data.encode(instance)).map_err(|e| match e {
+                // Both ends have sent their FIN, and the server has forgotten the connection.
+                Error::IsConn => e,
+                _ => Error::NetDown,
+            })?;
             fill(fd)?;
         }
     }
@@ -281,9 +305,9 @@ pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Re
 }
 
 /// connect(2) to AF_UNSPEC was done: who waits at a listener is told, and peeks begin in front again.
-fn undone(fd: RawFd) {
+fn undone(instance: &Instance, fd: RawFd) {
     if is_listener(fd) {
-        end_listener(fd);
+        forsake_queued(instance, fd);
     }
     let _ = sys::set_option(fd, libc::SO_PEEK_OFF, -1);
 }
@@ -478,7 +502,7 @@ pub fn option<T>(
         let value = match name {
             libc::SO_ERROR => take_error(instance, fd, socket)?,
             // Of one that listens no more AF_UNIX says that it does, but it is shut down.
-            libc::SO_ACCEPTCONN => c_int::from(is_listener(fd) && !sys::ended(fd)),
+            libc::SO_ACCEPTCONN => c_int::from(listens(fd)),
             _ => sys::option(fd, name)?,
         };
         let bytes = value.to_ne_bytes();

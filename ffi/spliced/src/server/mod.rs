@@ -82,6 +82,14 @@ struct Waiting {
     end: End,
 }
 
+impl Waiting {
+    /// Nobody will accept it: the peer sees a reset, as of all in the queue of a listener that ends.
+    fn forsake(self) {
+        resets_when_closed(&self.socket);
+        self.socket.close();
+    }
+}
+
 /// A socket of a program.
 struct Conn {
     family: u16,
@@ -110,6 +118,9 @@ impl Conn {
     /// Closes the socket; `reset`: as a program that closes with data unread.
     fn close(self, reset: bool) {
         self.socket.sock().wait.remove(self.watch);
+        if let Role::Listener(Some(waiting)) = self.role {
+            waiting.forsake();
+        }
         if reset {
             resets_when_closed(&self.socket);
         }
@@ -166,8 +177,8 @@ pub struct Server {
     /// From this number on descriptors are not for connections: requests are to be heard still, and who looks into the
     /// stack.
     reserved: RawFd,
-    /// The request that is answered came by one of those: no connection can be begun.
-    scarce: bool,
+    /// The number of the line by which the request came that is answered, if it was the lowest free one just now.
+    newest: Option<RawFd>,
 }
 
 impl Server {
@@ -213,7 +224,7 @@ impl Server {
             full: Vec::new(),
             paused: false,
             reserved: reserved(sys::descriptor_limit()?),
-            scarce: false,
+            newest: None,
         })
     }
 
@@ -542,7 +553,10 @@ impl Server {
                     return;
                 }
                 // The program has closed the listener, and this is how the server learns of it.
-                Err(_) => return self.remove(id, false),
+                Err(_) => {
+                    new.forsake();
+                    return self.remove(id, false);
+                }
             }
         }
     }
@@ -552,14 +566,24 @@ impl Server {
         while let Some(line) = self.take(self.requests.raw()) {
             let fd = line.raw();
             // The kernel gives the lowest number that is free.
-            self.scarce = fd >= self.reserved;
-            if self.answer(fd) && self.epoll.add(fd, libc::EPOLLIN as u32, LINE | fd as u64).is_ok() {
+            self.newest = Some(fd);
+            let waits = self.answer(fd);
+            self.newest = None;
+            if waits && self.epoll.add(fd, libc::EPOLLIN as u32, LINE | fd as u64).is_ok() {
                 self.lines.push_back(line);
             }
             if self.lines.len() > MAX_LINES {
                 // Whoever says nothing gives way to those who do.
                 self.lines.pop_front();
             }
+        }
+    }
+
+    /// Whether the descriptors that are left are not for connections: none can be begun.
+    fn is_scarce(&self) -> bool {
+        match self.newest {
+            Some(fd) => fd >= self.reserved,
+            None => sys::socket(libc::SOCK_STREAM | libc::SOCK_CLOEXEC).map_or(true, |fd| fd.raw() >= self.reserved),
         }
     }
 

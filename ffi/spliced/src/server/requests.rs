@@ -134,17 +134,18 @@ impl Server {
             return Err(Error::NotConn);
         }
         conn.socket.shutdown(libc::SHUT_RD)?;
-        conn.role = Role::Plain;
+        if let Role::Listener(Some(waiting)) = std::mem::replace(&mut conn.role, Role::Plain) {
+            waiting.forsake();
+        }
         Ok(())
     }
 
     /// Begins; what the program is to do about the descriptor: nothing (0), or rpc's values.
     fn connect(&mut self, id: u64, addr: &[u8], waits: bool) -> Result<i32> {
-        let scarce = self.scarce;
-        let conn = self.conn(id)?;
-        if scarce && matches!(conn.role, Role::Plain) {
+        if matches!(self.conn(id)?.role, Role::Plain) && self.is_scarce() {
             return Err(Error::NoBufs);
         }
+        let conn = self.conn(id)?;
         // SAFETY: the pointer and length are a slice's.
         let addr = unsafe { ptr::connect_name(&conn.socket, addr.as_ptr().cast(), addr.len() as u32) }?;
         let unspecified = addr == Ok(None);
@@ -152,14 +153,23 @@ impl Server {
         let _ = conn.socket.setsockopt(libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, &0i32.to_ne_bytes());
         match conn.socket.connect_to(addr) {
             Ok(()) if unspecified => {
-                match conn.role {
-                    Role::Listener(_) => conn.role = Role::Plain,
+                match std::mem::replace(&mut conn.role, Role::Plain) {
+                    Role::Listener(waiting) => {
+                        if let Some(waiting) = waiting {
+                            waiting.forsake();
+                        }
+                    }
                     // The program may connect again at once.
-                    _ => self.look(id),
+                    other => {
+                        conn.role = other;
+                        self.look(id);
+                    }
                 }
                 return Ok(0);
             }
             Ok(()) | Err(Error::InProgress) => {}
+            // There was a connection, whatever has become of it.
+            Err(Error::IsConn) => return Err(Error::IsConn),
             // Of the attempt that failed before, if nobody was told.
             Err(e) => match &mut conn.role {
                 Role::Stream(stream) => return Err(stream.take_error().map_or(e, |(error, _)| error)),
@@ -203,4 +213,50 @@ fn put<'a>(value: i32, bytes: &[u8], room: &'a mut [u8]) -> Answer<'a> {
     let n = bytes.len().min(room.len());
     room[..n].copy_from_slice(&bytes[..n]);
     Answer { value, bytes: &room[..n] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::Instance;
+    use crate::name::Name;
+    use crate::rpc::{MAX_MESSAGE, decode_answer};
+    use crate::sys::{self, Owned};
+    use std::net::Ipv4Addr;
+    use std::os::fd::RawFd;
+    use std::sync::Arc;
+    use usersock::config::Config;
+    use usersock::driver::EventLoop;
+
+    /// The descriptors that are left count when a request is answered, not when its line came or another's did.
+    #[test]
+    fn a_late_request_finds_the_descriptors_that_are_left_then() {
+        let stack = Config::parse("").unwrap().build().unwrap();
+        let (driver, instance) = (Arc::new(EventLoop::new().unwrap()), Instance::new(sys::random().unwrap()));
+        let mut server = Server::new(stack, driver, instance, false).unwrap();
+        let line = |server: &mut Server| {
+            let line = sys::socket(libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC).unwrap();
+            sys::connect(line.raw(), &Name::Requests.encode(&instance)).unwrap();
+            server.accept_lines();
+            line
+        };
+        let family = libc::AF_INET as u16;
+        let to = ptr::sockaddr_bytes((Ipv4Addr::LOCALHOST, 1).into());
+        let asks = |server: &mut Server, line: &Owned, id| {
+            let request = Request::Connect(&to, false);
+            sys::send(line.raw(), Call { id, family, request }.encode(&instance).bytes(), 0).unwrap();
+            server.answer_line(server.lines.front().unwrap().raw());
+            let mut answer = [0; MAX_MESSAGE];
+            let n = sys::recv(line.raw(), &mut answer, libc::MSG_DONTWAIT).unwrap();
+            decode_answer(&answer[..n]).map(|answer| answer.value)
+        };
+        let (all, none) = (RawFd::MAX, 0);
+        for (when_it_came, when_it_asks, answer) in [(all, none, Err(Error::NoBufs)), (none, all, Ok(NEW))] {
+            server.reserved = when_it_came;
+            let late = line(&mut server);
+            server.reserved = when_it_asks;
+            assert_eq!(asks(&mut server, &late, 7), answer);
+            assert_eq!(server.lines.len(), 0);
+        }
+    }
 }
