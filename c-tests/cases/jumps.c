@@ -238,7 +238,7 @@ static void editing(int signal, siginfo_t *info, void *context)
     ran++;
 }
 
-static int order[8];
+static int order[64];
 
 static void ordered(int signal, siginfo_t *info, void *context)
 {
@@ -333,17 +333,24 @@ static void edited_masks(void)
     CHECK(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
 }
 
-/* Real-time signals of one number come in the order in which they were sent, though a call was to be ended first. */
-static void orders(void)
+static bool to_thread(int i) { return pthread_sigqueue(main_pthread, SIGRTMIN, (union sigval){.sival_int = i}) == 0; }
+static bool to_process(int i) { return sigqueue(getpid(), SIGRTMIN, (union sigval){.sival_int = i}) == 0; }
+
+/* Real-time signals of one number come in the order in which they were sent, though a call was to be ended first: those
+ * for the thread, then those for the process. All come that were taken, also where no more are (RLIMIT_SIGPENDING). */
+static void orders(int for_thread, int for_process)
 {
-    enum { SENT = 5 };
     sigset_t rt, before = mask_now();
     sigemptyset(&rt);
     sigaddset(&rt, SIGRTMIN);
     install_informed(SIGRTMIN, ordered);
     CHECK(pthread_sigmask(SIG_BLOCK, &rt, NULL) == 0);
-    for (int i = 0; i < SENT; i++)
-        CHECK(pthread_sigqueue(main_pthread, SIGRTMIN, (union sigval){.sival_int = i}) == 0);
+    int sent = 0, early = 0;
+    for (int i = 0; i < for_process && early < COUNT(order) && to_process(for_thread + i); i++)
+        early++;
+    while (sent < for_thread && to_thread(sent))
+        sent++;
+    sent += early;
     ran = 0;
     /* Each call lets one in, whose handler has the next ones blocked, as the thread has them. */
     for (int i = 0; i < 3; i++) {
@@ -351,9 +358,21 @@ static void orders(void)
         EQ(ran, i + 1);
     }
     CHECK(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
-    EQ(ran, SENT);
-    for (int i = 0; i < SENT; i++)
+    EQ(ran, sent);
+    for (int i = 0; i < sent; i++)
         EQ(order[i], i);
+}
+
+static void orders_of_all_that_are_taken(void)
+{
+    struct rlimit all, few;
+    CHECK(getrlimit(RLIMIT_SIGPENDING, &all) == 0);
+    few = all;
+    few.rlim_cur = 40; /* what others of this user have waiting counts, too */
+    CHECK(setrlimit(RLIMIT_SIGPENDING, &few) == 0);
+    orders(COUNT(order), 0);
+    orders(0, COUNT(order));
+    CHECK(setrlimit(RLIMIT_SIGPENDING, &all) == 0);
 }
 
 int main(void)
@@ -367,7 +386,11 @@ int main(void)
     connecting_fd = (int)OK(usk_socket(AF_INET, SOCK_STREAM, 0));
     handlers();
     edited_masks();
-    orders();
+    orders(5, 0);
+    orders(40, 0);
+    orders(0, 40);
+    orders(20, 20);
+    orders_of_all_that_are_taken();
     for (int flags = 0; flags < 2; flags++) {
         install(SIGUSR1, jump, flags ? SA_RESTART : SA_NODEFER);
         for (int i = 0; i < COUNT(ops); i++)

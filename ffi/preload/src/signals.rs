@@ -90,9 +90,14 @@ fn handles(signal: c_int) -> bool {
 extern "C-unwind" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let action = installed(signal);
     let has = |flag| action.is_some_and(|action| action.sa_flags & flag != 0);
-    let restart = has(libc::SA_RESTART);
+    let (restart, informed) = (has(libc::SA_RESTART), has(libc::SA_SIGINFO));
+    // SAFETY: as below.
+    if informed && unsafe { postponed::is_mark(info) } {
+        return;
+    }
+    let mut at_once = |info| run(signal, info, context, informed);
     // SAFETY: the arguments of a handler with SA_SIGINFO.
-    if has(libc::SA_SIGINFO) && unsafe { postponed::postpone(signal, info, context, restart) } {
+    if informed && unsafe { postponed::postpone(signal, info, context, restart, &mut at_once) } {
         if let Some(mut action) = action.filter(|action| action.sa_sigaction == libc::SIG_DFL) {
             // SA_RESETHAND, which the kernel obeys at each of the two times.
             action.sa_sigaction = ours();
@@ -100,17 +105,22 @@ extern "C-unwind" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, contex
         }
         return;
     }
-    let handler = HANDLERS[signal as usize % SIGNALS].load(Ordering::Acquire);
+    run(signal, info, context, informed);
+    // Afterwards: calls that the handler itself makes begin and end on their own.
+    note_handler(restart);
+}
+
+/// Calls the program's handler; `informed`: the arguments are those of one with SA_SIGINFO.
+fn run(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void, informed: bool) {
     type Full = unsafe extern "C-unwind" fn(c_int, *mut libc::siginfo_t, *mut c_void);
+    let handler = HANDLERS[signal as usize % SIGNALS].load(Ordering::Acquire);
     if handler > libc::SIG_IGN {
-        // SAFETY: the arguments of a handler with SA_SIGINFO, where it has that; else the context is not looked at.
-        let masks = if has(libc::SA_SIGINFO) { unsafe { postponed::handler_begins(context) } } else { None };
+        // SAFETY: as said; else the context is not looked at.
+        let masks = if informed { unsafe { postponed::handler_begins(context) } } else { None };
         // SAFETY: a handler of the program's, of three arguments or of one, which leaves the others alone.
         in_handler(|| unsafe { std::mem::transmute::<usize, Full>(handler)(signal, info, context) });
         postponed::handler_ends(masks);
     }
-    // Afterwards: calls that the handler itself makes begin and end on their own.
-    note_handler(restart);
 }
 
 /// What the kernel has of a signal.

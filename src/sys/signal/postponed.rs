@@ -142,37 +142,54 @@ unsafe fn mask_of<'a>(context: *mut c_void) -> &'a mut Set {
     unsafe { &mut *(&raw mut (*context.cast::<libc::ucontext_t>()).uc_sigmask).cast::<Set>() }
 }
 
-/// Signals of one real-time number that stay in their order behind one that is sent again.
-const KEPT: usize = 8;
+/// si_errno of a signal that only marks a place in this thread's queue. Nobody sets it, and it is never delivered.
+const MARK: i32 = 0x7573_6b31;
 
-/// Sends a signal to this thread again, before all of its number that wait; false: it cannot be sent. Signals that are
-/// no real-time signals do not queue.
+/// Whether a signal is such a mark, which a handler that jumped has left.
+/// # Safety
+/// `info` is a signal's.
+pub unsafe fn is_mark(info: *const libc::siginfo_t) -> bool {
+    // SAFETY: as the caller says.
+    unsafe { (*info).si_errno == MARK }
+}
+
+/// Sends a signal to this thread again, in front of all of its number that wait; false: it cannot be sent. Those for the
+/// whole process wait in a queue of their own, which comes after this thread's. Those of this thread go round once, up
+/// to a mark behind them; one that finds no room any more (RLIMIT_SIGPENDING) is given to `at_once`. Signals that are no
+/// real-time signals do not queue.
 /// # Safety
 /// `info` is the signal's. All are blocked.
-unsafe fn send_again(signal: i32, info: *const libc::siginfo_t) -> bool {
+unsafe fn send_again(signal: i32, info: *const libc::siginfo_t, at_once: &mut dyn FnMut(*mut libc::siginfo_t)) -> bool {
     // SAFETY: `info` is a signal's that was to be delivered to this thread.
-    let send = |info| unsafe {
+    let send = |info: *const libc::siginfo_t| unsafe {
         let (process, thread) = (syscall!(libc::SYS_getpid), syscall!(libc::SYS_gettid));
         syscall!(libc::SYS_rt_tgsigqueueinfo, process, thread, signal, info) == 0
     };
-    let mut behind = [const { MaybeUninit::<libc::siginfo_t>::uninit() }; KEPT];
-    let mut taken = 0;
-    if signal >= FIRST_RT {
-        let (set, now) = (1u64 << (signal - 1), libc::timespec { tv_sec: 0, tv_nsec: 0 });
-        let take = |to: &mut MaybeUninit<libc::siginfo_t>| {
-            // SAFETY: `to` has room for what the kernel writes; set and time outlive the call.
-            let r = unsafe {
-                syscall!(libc::SYS_rt_sigtimedwait, &raw const set, to.as_mut_ptr(), &raw const now, SET_BYTES)
-            };
-            r == signal as std::ffi::c_long
-        };
-        while taken < KEPT && take(&mut behind[taken]) {
-            taken += 1;
-        }
+    let set = 1u64 << (signal - 1);
+    let mut pending: Set = 0;
+    // SAFETY: `pending` has the 8 bytes that the second argument says.
+    unsafe { syscall!(libc::SYS_rt_sigpending, &raw mut pending, SET_BYTES) };
+    if signal < FIRST_RT || pending & set == 0 {
+        return send(info);
+    }
+    // SAFETY: as the caller says.
+    let mut mark = unsafe { *info };
+    mark.si_errno = MARK;
+    if !send(&mark) {
+        return false;
     }
     let sent = send(info);
-    for later in &behind[..taken] {
-        send(later.as_ptr());
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut next = MaybeUninit::<libc::siginfo_t>::uninit();
+    let to = next.as_mut_ptr();
+    // SAFETY: `to` has room for what the kernel writes, and is read afterwards; set and time outlive the call.
+    while unsafe {
+        syscall!(libc::SYS_rt_sigtimedwait, &raw const set, to, &raw const now, SET_BYTES) == signal.into()
+            && !is_mark(to)
+    } {
+        if !send(to) {
+            at_once(to);
+        }
     }
     sent
 }
@@ -190,9 +207,16 @@ fn set_mask(mask: Set) {
 
 /// In a handler that the shim has installed: has the program's run at the end of the call that it interrupts. False:
 /// there is none, or the signal cannot be sent again; the handler is to run now. Keeps errno where it returns true.
+/// `at_once` runs the program's handler for another signal of the number.
 /// # Safety
 /// The arguments are those of a handler with SA_SIGINFO.
-pub unsafe fn postpone(signal: i32, info: *const libc::siginfo_t, context: *mut c_void, restart: bool) -> bool {
+pub unsafe fn postpone(
+    signal: i32,
+    info: *const libc::siginfo_t,
+    context: *mut c_void,
+    restart: bool,
+    at_once: &mut dyn FnMut(*mut libc::siginfo_t),
+) -> bool {
     let block = here();
     if block.call.depth.get() == 0 {
         return false;
@@ -206,7 +230,7 @@ pub unsafe fn postpone(signal: i32, info: *const libc::siginfo_t, context: *mut 
     // It would come at once, where its handler has SA_NODEFER.
     let Some(before) = change_mask(libc::SIG_BLOCK, all) else { return false };
     // SAFETY: `info` is the signal's, by the caller's word.
-    if !unsafe { send_again(signal, info) } {
+    if !unsafe { send_again(signal, info, at_once) } {
         change_mask(libc::SIG_SETMASK, before);
         return false;
     }
@@ -312,7 +336,7 @@ mod tests {
     /// As the shim's, with SA_RESTART where `RESTART` is not 0.
     extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
         // SAFETY: the arguments of a handler with SA_SIGINFO.
-        if !unsafe { postpone(signal, info, context, RESTART.load(Ordering::SeqCst) != 0) } {
+        if !unsafe { postpone(signal, info, context, RESTART.load(Ordering::SeqCst) != 0, &mut |_| ()) } {
             // SAFETY: `info` is the signal's, sent by kill(2) or its kin.
             assert_eq!(unsafe { (*info).si_pid() }, std::process::id() as i32);
             RAN.fetch_add(1, Ordering::SeqCst);
