@@ -451,6 +451,10 @@ impl Config {
     fn address(&self, stack: &Arc<Stack>, dev: &Arc<NetDev>) -> Result<(), ConfigError> {
         let refused = |what: String, why: &str, error| ConfigError { message: format!("{what}: {why}"), error };
         for addr in &self.addrs {
+            if addr.addr().is_loopback() && !dev.caps().loopback {
+                let why = "an address of the loopback, which no other device can use";
+                return Err(refused(format!("addr={addr}"), why, Error::AddrNotAvail));
+            }
             route::add_address(stack, dev, *addr).map_err(|error| match error {
                 Error::Exist => refused(format!("addr={addr}"), "given twice", error),
                 Error::Inval => refused(format!("addr={addr}"), "not an address that a host can have", error),

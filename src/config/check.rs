@@ -149,6 +149,11 @@ mod tests {
             ("tun=t,addr=10.0.0.2/24,gw=10.0.0.2", "gw=10.0.0.2: an address of this stack itself"),
             ("tun=t,addr=10.0.0.2/24,addr=10.0.0.2/24", "addr=10.0.0.2/24: given twice"),
             ("tun=t,addr=224.0.0.1/24", "addr=224.0.0.1/24: not an address that a host can have"),
+            ("tun=t,addr=::ffff:10.0.0.2/96", "addr=::ffff:10.0.0.2/96: not an address that a host can have"),
+            ("tun=t,addr=::1/64", "addr=::1/64: an address of the loopback, which no other device can use"),
+            ("tun=t,addr=127.0.0.2/8", "addr=127.0.0.2/8: an address of the loopback"),
+            ("addr=::1/64", "addr=::1/64: given twice"),
+            ("tun=t,addr=fd00::2/64,addr=fd00::2/48", "addr=fd00::2/48: given twice"),
             ("pcap=/no/such/folder/x.pcap", "pcap=/no/such/folder/x.pcap: "),
             ("pcap=/", "pcap=/: "),
             ("sysctl.net.ipv4.tcp_sakc=1", "there is no such sysctl; the nearest is net.ipv4.tcp_sack"),
@@ -165,7 +170,14 @@ mod tests {
     fn what_a_start_takes_is_taken_and_leaves_nothing() {
         let path = std::env::temp_dir().join(format!("usersock-check-{}.pcap", std::process::id()));
         let pcap = format!("tun=t,addr=10.0.0.2/24,addr=fd00::2/64,gw=10.0.0.1,gw=fe80::1,pcap={}", path.display());
-        for text in ["", "addr=192.0.2.1/24", "packet=eth0,mac=own,addr=10.0.0.2/24,route=10.1.0.0/16", &pcap] {
+        for text in [
+            "",
+            "addr=192.0.2.1/24",
+            "addr=127.0.0.2/24",
+            "tun=t,addr=10.0.0.2/24,addr=10.0.0.2/16",
+            "packet=eth0,mac=own,addr=10.0.0.2/24,route=10.1.0.0/16",
+            &pcap,
+        ] {
             assert_eq!(check(text), Ok(()), "{text}");
         }
         assert!(!path.exists());

@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// Adds an address to an interface, with the routes that come with it: the address itself is local; its network is on
 /// the link; the directed broadcast address is one. On the loopback device an IPv4 network is local as a whole. The
 /// first IPv6 address of an Ethernet device brings its link-local address with it (RFC 4862 §5.3; no duplicate address
-/// detection). Errors: EEXIST; EINVAL for an address that cannot be a host's.
+/// detection). Errors: EEXIST; EINVAL for an address that cannot be a host's; EADDRNOTAVAIL for ::1 but of the loopback.
 pub fn add_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<()> {
     put_address(stack, dev, addr, true)
 }
@@ -45,6 +45,15 @@ fn put_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr, net_route: boo
         return Err(Error::Inval);
     }
     let loopback = dev.caps().loopback;
+    if let IpAddr::V6(a) = addr.addr() {
+        if a.is_loopback() && !loopback {
+            return Err(Error::AddrNotAvail);
+        }
+        // A device has it once, whatever its network is; of IPv4 it may have it once for each.
+        if dev.addrs().iter().any(|c| c.addr() == addr.addr()) {
+            return Err(Error::Exist);
+        }
+    }
     if let (IpAddr::V6(a), LinkType::Ethernet(mac)) = (addr.addr(), dev.caps().link)
         && !is_link_local_v6(a)
     {
