@@ -79,11 +79,14 @@ impl Counters {
 /// (tcp_options_fit_accecn).
 pub(in crate::tcp) fn established_option(cx: &Cx<'_>, now: Instant, o: &mut EstablishedOptions) {
     let c = cx.tp.ecn_counters();
-    if !cx.tp.ecn.is_accurate() || c.saw_opt == OptSeen::None || c.fail & fail::OPT_SEND != 0 {
+    if !cx.tp.ecn.is_accurate() || c.saw_opt == OptSeen::None {
         return;
     }
     let due = match cx.stack.sysctl.tcp_ecn_option() {
         0 => false,
+        // However often it was lost.
+        3 => true,
+        _ if c.fail & fail::OPT_SEND != 0 => false,
         1 => c.opt_demand > 0 || beacon(cx, now),
         _ => true,
     };
