@@ -102,6 +102,9 @@ impl CongOps for CubicOps {
         // As the default of a stack.
         true
     }
+    fn ssthresh_of_syn(&self, cwnd: u32, _: u32) -> u32 {
+        reduced(cwnd)
+    }
     fn start(&self, cx: &mut Cx<'_>) -> Box<dyn CongAlgo> {
         Box::new(start(cx))
     }
@@ -110,6 +113,11 @@ impl CongOps for CubicOps {
 /// As [`CongOps::start`].
 pub(super) fn start(cx: &Cx<'_>) -> Cubic {
     Cubic::new(cx.now, cx.tp.snd_nxt)
+}
+
+/// The threshold after a loss at this window, segments.
+fn reduced(cwnd: u32) -> u32 {
+    ((u64::from(cwnd) * BETA as u64 / BETA_SCALE as u64) as u32).max(2)
 }
 
 /// Greatest r with r^3 <= a.
@@ -313,7 +321,7 @@ impl CongAlgo for Cubic {
         } else {
             cx.tp.snd_cwnd
         };
-        ((cwnd * BETA as u64 / BETA_SCALE as u64) as u32).max(2)
+        reduced(cx.tp.snd_cwnd)
     }
 
     fn cong_avoid(&mut self, cx: &mut Cx<'_>, _ack: SeqNum, acked: u32) {

@@ -26,6 +26,10 @@ impl CongOps for DctcpOps {
     fn exact_ece(&self) -> bool {
         true
     }
+    fn ssthresh_of_syn(&self, cwnd: u32, _: u32) -> u32 {
+        // There was no mark yet.
+        cwnd.max(2)
+    }
     fn start(&self, cx: &mut Cx<'_>) -> Box<dyn CongAlgo> {
         if !cx.tp.ecn.is_ok() {
             // The peer did not agree to ECN: without marks there is only loss (§3.5).

@@ -266,6 +266,10 @@ pub trait CongOps: Send + Sync + Any {
     fn wants_packets(&self) -> bool {
         false
     }
+    /// What [`CongAlgo::ssthresh`] says before it starts: a SYN was lost. Of this window and threshold, segments.
+    fn ssthresh_of_syn(&self, cwnd: u32, _ssthresh: u32) -> u32 {
+        (cwnd / 2).max(2)
+    }
     /// Creates its state for a connection that starts (tcp_congestion_ops.init).
     fn start(&self, cx: &mut Cx<'_>) -> Box<dyn CongAlgo>;
 }
@@ -686,9 +690,10 @@ pub(crate) fn ca_event(cx: &mut Cx<'_>, event: CaEvent) {
     cx.with_ca_slot(ca_slot::CWND_EVENT, |ca, cx| ca.cwnd_event(cx, event));
 }
 
-/// The threshold that a loss gives now, segments; at least 2. Half the window if the algorithm has not started.
+/// The threshold that a loss gives now, segments; at least 2.
 pub(crate) fn ssthresh(cx: &mut Cx<'_>) -> u32 {
-    cx.with_ca(|ca, cx| ca.ssthresh(cx)).unwrap_or((cx.tp.snd_cwnd / 2).max(2))
+    let running = cx.with_ca(|ca, cx| ca.ssthresh(cx));
+    running.unwrap_or_else(|| cx.tp.ca.ops.ssthresh_of_syn(cx.tp.snd_cwnd, cx.tp.snd_ssthresh))
 }
 
 /// Whether the algorithm sets window and rate itself (tcp_congestion_ops.cong_control).

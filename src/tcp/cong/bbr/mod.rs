@@ -58,6 +58,9 @@ impl CongOps for BbrOps {
     fn non_restricted(&self) -> bool {
         true
     }
+    fn ssthresh_of_syn(&self, _: u32, ssthresh: u32) -> u32 {
+        ssthresh
+    }
     fn start(&self, cx: &mut Cx<'_>) -> Box<dyn CongAlgo> {
         Box::new(Bbr::new(cx))
     }
