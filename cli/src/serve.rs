@@ -60,7 +60,7 @@ pub fn serve(config: &str, instance: Instance, ready: impl FnOnce() -> Result<()
     let stack = Config::parse(config)?.build_opened(driver.clone(), || dropped = drop_capabilities())?;
     dropped.map_err(|e| Failure::Broken(format!("capabilities: {e}")))?;
     let mut server = Server::new(stack, driver.clone(), instance, io_uring).map_err(broken("server"))?;
-    server.tell_inodes();
+    server.tell_held();
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = stop.clone();
     let wait = move || {

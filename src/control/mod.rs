@@ -14,9 +14,9 @@
 //!
 //! | request | reply |
 //! |---|---|
-//! | `sockets` | a line each; with `tcp_info`, `cong_info` (TCP_CC_INFO), `hooks`, a plug-in's `columns`, if it has |
+//! | `sockets` | a line each; with `tcp_info`, `cong_info` (TCP_CC_INFO), `hooks`, a plug-in's `columns`, if it has. `recv_q` and `send_q` count what a stack server's programs have not read, and what they wrote |
 //! | `inodes` | of a stack server, for each socket's `id` the `inode` of the descriptor that programs have |
-//! | `sockets ID` | only the one with this `id`, if it is still there |
+//! | `sockets ID` | only the one with this `id`, if it is still there, and the stack's queues alone |
 //! | `kill ID LOCAL PEER` | ends the socket with these values of `sockets` (`-` for no peer), as SOCK_DESTROY |
 //! | `counters` | `counters` by nstat's names, `drops` by reason, `history`: the counters that `mark` has kept |
 //! | `mark` | as `counters`, and keeps the counters |
@@ -94,16 +94,28 @@ pub fn set_descriptors(list: Descriptors) {
     DESCRIPTORS.get_or_init(|| list);
 }
 
-/// What programs in other processes have of this process's sockets: [`SockDiag::id`](crate::sock::diag::SockDiag::id)
-/// and the inode of the kernel's socket.
-pub type Inodes = Box<dyn Fn() -> Vec<(u64, u32)> + Send + Sync>;
+/// What programs in other processes have of one of this process's sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// The socket ([`SockDiag::id`](crate::sock::diag::SockDiag::id)).
+    pub id: u64,
+    /// The inode of the kernel's socket that programs have of it, if they have one.
+    pub inode: Option<u32>,
+    /// Bytes that have left the stack for the program, which has not read them; of a listener, such connections.
+    pub recv_q: u64,
+    /// Bytes that the program has written and the stack has not taken.
+    pub send_q: u64,
+}
 
-static INODES: OnceLock<Inodes> = OnceLock::new();
+/// Finds them.
+pub type HeldList = Box<dyn Fn() -> Vec<Held> + Send + Sync>;
+
+static HELD: OnceLock<HeldList> = OnceLock::new();
 
 /// Sets how they are found: the sockets are then those of other processes, not this one's. A stack server calls it.
 /// Only the first call counts.
-pub fn set_inodes(list: Inodes) {
-    INODES.get_or_init(|| list);
+pub fn set_held(list: HeldList) {
+    HELD.get_or_init(|| list);
 }
 
 /// What the serving thread and the stack share.

@@ -2,7 +2,7 @@
 //! `tcp::diag`. What Linux's inet_diag returns, by the names of its structures.
 
 use super::json::Object;
-use super::{DESCRIPTORS, Descriptors, INODES};
+use super::{DESCRIPTORS, Descriptors, HELD, Held};
 use crate::base::env::Duration;
 use crate::sock::diag::SockDiag;
 use crate::sock::state::State;
@@ -66,7 +66,7 @@ impl Holders {
         }
         fds.values_mut().for_each(|list| list.sort_unstable());
         let program = std::fs::read_to_string("/proc/self/comm").unwrap_or_default();
-        Holders { none: INODES.get().is_some(), program: program.trim_end().to_owned(), fds }
+        Holders { none: HELD.get().is_some(), program: program.trim_end().to_owned(), fds }
     }
 
     /// The holders of a sock that a program holds; without a descriptor, the process alone.
@@ -80,9 +80,14 @@ impl Holders {
 }
 
 /// What programs in other processes have of the sockets.
+fn held() -> Vec<Held> {
+    HELD.get().map(|list| list()).unwrap_or_default()
+}
+
+/// The inodes of that.
 pub(super) fn inodes() -> impl Iterator<Item = String> + Send {
-    let list = INODES.get().map(|list| list()).unwrap_or_default();
-    list.into_iter().map(|(id, inode)| Object::new().plain("id", id).plain("inode", inode).end())
+    let line = |h: Held| Some(Object::new().plain("id", h.id).plain("inode", h.inode?).end());
+    held().into_iter().filter_map(line)
 }
 
 /// The lines of all sockets, or of the one with a number. The list is taken now; what is in a line is looked up when it
@@ -93,8 +98,15 @@ pub(super) fn lines(stack: &Arc<Stack>, only: Option<u64>) -> impl Iterator<Item
     let all: Vec<(SockDiag, Option<Weak<Sock>>)> =
         wanted.map(|(d, sock)| (d, sock.map(|s| Arc::downgrade(&s)))).collect();
     let stack = Arc::downgrade(stack);
-    all.into_iter().filter_map(move |(d, sock)| {
+    // For one alone, which is looked at again and again, they are not asked for.
+    let held = if only.is_none() { held() } else { Vec::new() };
+    let held: HashMap<u64, Held> = held.into_iter().map(|h| (h.id, h)).collect();
+    all.into_iter().filter_map(move |(mut d, sock)| {
         let stack = stack.upgrade()?;
+        if let Some(h) = held.get(&d.id) {
+            let sum = |stacks: u32, held: u64| u32::try_from(held).unwrap_or(u32::MAX).saturating_add(stacks);
+            (d.rqueue, d.wqueue) = (sum(d.rqueue, h.recv_q), sum(d.wqueue, h.send_q));
+        }
         let Some(sock) = sock else { return Some(mini(&stack, &d).end()) };
         // One that was closed since is left out.
         Some(full(&stack, &d, &sock.upgrade()?, &holders).end())

@@ -85,6 +85,58 @@ fn ss_names_every_program_that_holds_a_socket_of_the_stack_server() {
     }
 }
 
+/// A connection whose peer does not read, filled; one that nobody has accepted. Then their ports and the bytes that were
+/// taken.
+const UNREAD: &str = r#"
+import socket
+l = socket.create_server(("10.0.0.2", 7000))
+l.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+c = socket.create_connection(l.getsockname())
+a, _ = l.accept()
+w = socket.create_connection(l.getsockname())
+c.setblocking(False)
+sent = 0
+try:
+    while True: sent += c.send(b"x" * 100000)
+except BlockingIOError:
+    pass
+a.send(b"seven b")
+print(c.getsockname()[1], w.getsockname()[1], sent, flush=True)
+input()
+"#;
+
+/// Bytes that a program has not read are in its descriptor, in the server and in the stack, and so are those that it has
+/// written: each is counted once.
+#[test]
+fn ss_counts_what_programs_of_the_stack_server_have_not_read() {
+    let name = "unread";
+    if !possible(name) {
+        return;
+    }
+    let user = users()[0];
+    let mut c = command(user, name);
+    let run = c.args(["run", "--", "python3", "-c", UNREAD]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut run = run.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(run.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let words: Vec<u64> = line.split_whitespace().map(|word| word.parse().unwrap()).collect();
+    let [full, waits, sent] = words[..] else { panic!("{line:?}") };
+    let bytes = |v: &serde_json::Value, key| v[key].as_u64().unwrap();
+    until("nothing is on the way", || {
+        let json: Vec<serde_json::Value> =
+            serde_json::from_slice(&usersock(user, name, &["ss", "-taj"]).stdout).unwrap();
+        let find = |key, number| json.iter().find(|v| v[key] == number && v["state"] != "LISTEN").unwrap();
+        let (writer, reader) = (find("local_port", full), find("peer_port", full));
+        assert_eq!(bytes(find("peer_port", waits), "recv_q"), 0);
+        let listener = json.iter().find(|v| v["state"] == "LISTEN").unwrap();
+        let queued = bytes(writer, "send_q") + bytes(reader, "recv_q");
+        // What is not acknowledged yet is in both queues.
+        queued == sent && bytes(writer, "recv_q") == 7 && bytes(reader, "send_q") == 0 && bytes(listener, "recv_q") == 1
+    });
+    drop(run.stdin.take());
+    assert!(run.wait().unwrap().code().is_some());
+}
+
 /// Connects to the kernel's side until something refuses, and once more when all is closed.
 const MANY: &str = r#"
 import errno, socket

@@ -16,8 +16,10 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// Of linux/unix_diag.h: what to show, and the attributes of that.
 const UDIAG_SHOW_NAME: u32 = 1;
 const UDIAG_SHOW_PEER: u32 = 4;
+const UDIAG_SHOW_RQLEN: u32 = 16;
 const UNIX_DIAG_NAME: u16 = 0;
 const UNIX_DIAG_PEER: u16 = 2;
+const UNIX_DIAG_RQLEN: u16 = 4;
 /// TCP_LISTEN of net/tcp_states.h, the state of any family's listener.
 const TCP_LISTEN: u8 = 10;
 
@@ -30,6 +32,8 @@ pub struct Unix {
     pub inode: u32,
     /// The inode of the other end.
     pub peer: Option<u32>,
+    /// Bytes that can be read; of a listener, connections that can be accepted.
+    pub queued: u32,
     /// Its name without sun_family, exact, where proc_net_unix has one sign for two bytes.
     pub name: Vec<u8>,
 }
@@ -48,7 +52,7 @@ pub fn sockets(listeners: bool) -> Result<Vec<Unix>> {
     put(6, &((libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16).to_ne_bytes());
     put(HEADER, &[libc::AF_UNIX as u8]);
     put(HEADER + 4, &states.to_ne_bytes());
-    put(HEADER + 12, &(UDIAG_SHOW_NAME | UDIAG_SHOW_PEER).to_ne_bytes());
+    put(HEADER + 12, &(UDIAG_SHOW_NAME | UDIAG_SHOW_PEER | UDIAG_SHOW_RQLEN).to_ne_bytes());
     sys::send(netlink.raw(), &request, 0)?;
     let mut all = Vec::new();
     // The kernel fills at most 32 KiB.
@@ -72,16 +76,18 @@ pub fn sockets(listeners: bool) -> Result<Vec<Unix>> {
 fn socket(body: &[u8]) -> Option<Unix> {
     let number = |bytes: &[u8]| Some(u32::from_ne_bytes(*bytes.first_chunk()?));
     let (listens, inode) = (*body.get(2)? == TCP_LISTEN, number(body.get(4..)?)?);
-    let (mut name, mut peer) = (None, None);
+    let (mut name, mut peer, mut queued) = (None, None, 0);
     let mut attrs = body.get(MESSAGE..)?;
     while let Some((kind, value)) = next_attr(&mut attrs) {
         match kind {
             UNIX_DIAG_NAME => name = Some(value.to_vec()),
             UNIX_DIAG_PEER => peer = number(value),
+            // struct unix_diag_rqlen: to read, to be read by the other.
+            UNIX_DIAG_RQLEN => queued = number(value)?,
             _ => {}
         }
     }
-    Some(Unix { listens, inode, peer, name: name? })
+    Some(Unix { listens, inode, peer, queued, name: name? })
 }
 
 /// Takes a message off `rest`: its type, and what comes after the header.
@@ -103,27 +109,28 @@ fn take<'a>(rest: &mut &'a [u8], header: usize, len: usize) -> Option<&'a [u8]> 
     Some(body)
 }
 
-/// The inodes that programs have of an instance's sockets, by the numbers that the server knows those by. A connection
-/// that is not accepted yet has none.
-pub fn of_programs(all: &[Unix], instance: &Instance) -> HashMap<u64, u32> {
+/// What programs have of an instance's sockets, by the numbers that the server knows those by. A connection that is not
+/// accepted yet is nobody's.
+pub fn of_programs<'a>(all: &'a [Unix], instance: &Instance) -> HashMap<u64, &'a Unix> {
     let named: Vec<(Name, &Unix)> = all.iter().filter_map(|u| Some((Name::decode(&u.name, instance)?, u))).collect();
+    let held: HashMap<u32, &Unix> = named.iter().filter(|(_, u)| u.inode != 0).map(|(_, u)| (u.inode, *u)).collect();
     // An accepted one has its listener's name: the server's end tells whose it is.
     let accepted = named.iter().filter_map(|(name, u)| match name {
-        Name::Accepted { id, .. } => u.peer.filter(|inode| *inode != 0).map(|inode| (*id, inode)),
+        Name::Accepted { id, .. } => Some((*id, *held.get(&u.peer?)?)),
         _ => None,
     });
-    let mut inodes: HashMap<u64, u32> = accepted.collect();
-    let taken: HashSet<u32> = inodes.values().copied().collect();
+    let mut programs: HashMap<u64, &Unix> = accepted.collect();
+    let taken: HashSet<u32> = programs.values().map(|u| u.inode).collect();
     for (name, u) in named {
         if let Name::Socket { id, .. } = name
             && u.inode != 0
             && !taken.contains(&u.inode)
-            && (u.listens || !inodes.contains_key(&id))
+            && (u.listens || !programs.contains_key(&id))
         {
-            inodes.insert(id, u.inode);
+            programs.insert(id, u);
         }
     }
-    inodes
+    programs
 }
 
 #[cfg(test)]
@@ -174,13 +181,19 @@ mod tests {
         }
         let [first, second] = [(); 2].map(|()| sys::accept(listener.raw(), libc::SOCK_CLOEXEC).unwrap());
         let mut ends = ends.into_iter();
+        sys::send(ends.as_slice()[1].raw(), b"seven b", 0).unwrap();
+        sys::send(second.raw(), b"to the server", 0).unwrap();
         // The server closes the first; its program has the descriptor still.
         drop(ends.next());
-        let expected = [(1, &listener), (2, &connecting), (3, &plain), (11, &second)];
-        let expected: HashMap<u64, u32> = expected.map(|(id, fd)| (id, inode(fd.raw()))).into();
+        // One waits to be accepted; bytes to the server are not the program's.
+        let expected = [(1, &listener, 1), (2, &connecting, 0), (3, &plain, 0), (11, &second, 7)];
+        let expected: HashMap<u64, (u32, u32)> = expected.map(|(id, fd, n)| (id, (inode(fd.raw()), n))).into();
         let all = sockets(false).unwrap();
-        assert_eq!(of_programs(&all, &instance), expected);
-        assert_eq!(of_programs(&all, &Instance::new([1; 24])), HashMap::new());
+        let found = |all: &[Unix], of: &Instance| -> HashMap<u64, (u32, u32)> {
+            of_programs(all, of).into_iter().map(|(id, u)| (id, (u.inode, u.queued))).collect()
+        };
+        assert_eq!(found(&all, &instance), expected);
+        assert_eq!(found(&all, &Instance::new([1; 24])), HashMap::new());
         assert!(UnixStream::pair().is_ok_and(|(a, _)| !all.iter().any(|u| u.inode == inode(a.as_raw_fd()))));
         drop(first);
     }

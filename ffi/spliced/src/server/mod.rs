@@ -6,7 +6,7 @@
 //! | `requests` | what a program asks for, answered |
 //! | `stream` | a connection's bytes |
 //! | `end` | the server's end of a program's descriptor |
-//! | `known` | which socket of the stack is which of the programs', for the control socket |
+//! | `known` | which socket of the stack is which of the programs', and what is on the way, for the control socket |
 //! | `ready` | sockets of the stack in which something happened |
 //!
 //! A socket's life: a request (bind, setsockopt, connect) makes it; connect gives it the server's end of the descriptor
@@ -25,7 +25,7 @@ use crate::ring::Ring;
 use crate::rpc::{Call, MAX_MESSAGE, MAX_VALUE, encode_answer};
 use crate::sys::{self, Epoll, Owned, Result};
 use end::{EVENTS, End, LOOK};
-use known::Known;
+use known::{Known, Passing};
 use ready::{Ready, Signal};
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::RawFd;
@@ -199,6 +199,7 @@ impl Server {
         epoll.add(requests.raw(), libc::EPOLLIN as u32, REQUESTS)?;
         epoll.add(data.raw(), libc::EPOLLIN as u32, DATA)?;
         stack.share();
+        let known = Arc::new(Known::new(instance, driver.clone()));
         Ok(Server {
             ready: Arc::new(Ready::new(driver.clone())),
             stack,
@@ -208,7 +209,7 @@ impl Server {
             requests,
             data,
             conns: HashMap::new(),
-            known: Arc::new(Known::new(instance)),
+            known,
             lines: VecDeque::new(),
             next_id: ACCEPTED,
             failed: VecDeque::new(),
@@ -233,10 +234,19 @@ impl Server {
         self.conns.len()
     }
 
-    /// Has the control socket of this process tell which descriptors programs have of the sockets.
-    pub fn tell_inodes(&self) {
+    /// Has the control socket of this process tell what programs have of the sockets.
+    pub fn tell_held(&self) {
         let known = self.known.clone();
-        usersock::control::set_inodes(Box::new(move || known.inodes()));
+        usersock::control::set_held(Box::new(move || known.held()));
+    }
+
+    /// What of the connections' bytes is on the way.
+    fn passing(&self) -> HashMap<u64, Passing> {
+        let all = self.conns.iter().filter_map(|(id, conn)| match &conn.role {
+            Role::Stream(stream) => Some((*id, stream.passing())),
+            _ => None,
+        });
+        all.filter(|(_, passing)| *passing != Passing::default()).collect()
     }
 
     /// Serves until `stop` is set and the driver woken.
@@ -262,6 +272,9 @@ impl Server {
                 self.handle(event.u64, event.events);
             }
             self.on_time();
+            if self.known.is_asked() {
+                self.known.tell(self.passing());
+            }
         }
         Ok(())
     }

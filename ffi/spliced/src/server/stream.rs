@@ -1,6 +1,7 @@
 //! A connection: bytes between the program's descriptor, of which the server has the other end, and the stack's socket.
 
 use super::end::{End, Read};
+use super::known::Passing;
 use crate::client::FILLER;
 use crate::inband;
 use crate::instance::{GREETING, Instance};
@@ -121,6 +122,11 @@ impl Stream {
         self.error.is_some()
     }
 
+    /// The handshake is not over.
+    pub(super) fn is_connecting(&self) -> bool {
+        self.connecting
+    }
+
     /// It has failed, and the descriptor with it.
     pub(super) fn has_failed(&self) -> bool {
         self.end.is_none() && !self.connecting
@@ -140,6 +146,12 @@ impl Stream {
     pub(super) fn unsent(&self) -> usize {
         let filler = if self.connecting { self.filler } else { 0 };
         self.held_up() + self.end.as_ref().map_or(0, End::unread).saturating_sub(filler)
+    }
+
+    /// Bytes on their way, for who looks into the stack. A descriptor in which no read would find anything is not asked.
+    pub(super) fn passing(&self) -> Passing {
+        let asks = self.end.as_ref().is_some_and(End::readable);
+        Passing { down: self.down.len(), up: if asks { self.unsent() } else { self.held_up() } }
     }
 
     /// Whether a call of the program waits for the connection now.
