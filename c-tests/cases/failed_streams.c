@@ -1,6 +1,6 @@
 /* What calls say of a stream without a connection, or whose connection has failed, and in which order: the error first,
  * by which call soever, then EPIPE with its signal; urgent data that nobody has sent; peers that wait at a listener
- * which is shut down. */
+ * which is shut down; an attempt that is. */
 #include "common.h"
 
 static volatile sig_atomic_t sigpipes;
@@ -236,6 +236,34 @@ static void peers_at_a_listener_that_ends(void)
     }
 }
 
+/* shutdown ends an attempt to connect, whichever half it names. */
+static void shutdown_of_an_attempt(void)
+{
+#ifdef ON_SERVER
+    enum { HOLDS = 3 };
+#else
+    enum { HOLDS = 1 };
+#endif
+    int l = listener(local(AF_INET), 0), queued[HOLDS];
+    struct addr to = sock_name(l);
+    for (int i = 0; i < HOLDS; i++)
+        queued[i] = connected(SOCK_STREAM, to);
+    for (int how = SHUT_RD; how <= SHUT_RDWR; how++) {
+        int fd = (int)OK(usk_socket(AF_INET, SOCK_STREAM, 0));
+        set_nonblock(fd, true);
+        ERR(usk_connect(fd, &to.sa, to.len), EINPROGRESS);
+        EQ(ready(fd, POLLIN | POLLOUT), 0);
+        OK(usk_shutdown(fd, how));
+        CHECK(ready(fd, POLLOUT) & POLLHUP);
+        EQ(so_error(fd), ECONNRESET);
+        ERR(usk_send(fd, "x", 1, MSG_NOSIGNAL), EPIPE);
+        OK(usk_close(fd));
+    }
+    for (int i = 0; i < HOLDS; i++)
+        OK(usk_close(queued[i]));
+    OK(usk_close(l));
+}
+
 int main(void)
 {
     begin("failed_streams");
@@ -246,5 +274,6 @@ int main(void)
     connect_after_a_reset();
     urgent_data_of_nobody();
     peers_at_a_listener_that_ends();
+    shutdown_of_an_attempt();
     return done();
 }

@@ -146,14 +146,19 @@ pub fn listen(instance: &Instance, fd: RawFd, socket: &Ours, backlog: c_int) -> 
     ask(instance, socket, Request::Listen(backlog), done)
 }
 
-/// shutdown(2): the kernel's on a connection, the server's on a listener. AF_UNIX takes it of a socket that is not
-/// connected, and for ever.
+/// shutdown(2): the kernel's on a connection, the server's on a listener and on an attempt, which it ends. AF_UNIX takes
+/// it of a socket that is not connected, and for ever.
 pub fn shutdown(instance: &Instance, fd: RawFd, socket: &Ours, how: c_int) -> Result<()> {
     if !matches!(how, libc::SHUT_RD | libc::SHUT_WR | libc::SHUT_RDWR) {
         return Err(Error::Inval);
     }
     if is_connected(fd) {
-        return sys::shutdown(fd, how);
+        // One that connects is not writable. ENOTCONN: it is connected, and full.
+        let attempt = socket.accepted.is_none() && !sys::writable(fd);
+        return match attempt && ask(instance, socket, Request::Shutdown, done).is_ok() {
+            true => Ok(()),
+            false => sys::shutdown(fd, how),
+        };
     }
     if !listens(fd) {
         return Err(Error::NotConn);

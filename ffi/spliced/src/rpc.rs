@@ -63,7 +63,7 @@ pub(crate) enum Request<'a> {
     SetOption(i32, i32, &'a [u8]),
     /// getsockopt(2): level, name, room, and what the program asks by the value.
     GetOption(i32, i32, u32, &'a [u8]),
-    /// shutdown(2) of a listener.
+    /// shutdown(2) of a listener, or of an attempt to connect.
     Shutdown,
     /// ioctl(2) that returns an int.
     Ioctl(u64),

@@ -14,7 +14,7 @@ impl Server {
     /// Does what a program asks for. Never waits. `room` is for the bytes of the answer.
     pub(super) fn request<'a>(&mut self, call: &Call<'_>, room: &'a mut [u8; MAX_VALUE]) -> Result<Answer<'a>> {
         let id = call.id;
-        if matches!(call.request, Request::Connect(..)) {
+        if matches!(call.request, Request::Connect(..) | Request::Shutdown) {
             // The end of the attempt before, and what has become of it.
             self.accept_data();
             self.catch_up(id);
@@ -127,13 +127,19 @@ impl Server {
         Ok(())
     }
 
-    /// shutdown(2) of a listener, which may listen again. Of any other ENOTCONN.
+    /// shutdown(2) of a listener, which may listen again, or of an attempt to connect, which fails with ECONNRESET. Of
+    /// any other ENOTCONN.
     fn stop(&mut self, id: u64) -> Result<()> {
         let conn = self.conn(id)?;
-        if !matches!(conn.role, Role::Listener(_)) {
-            return Err(Error::NotConn);
+        match &conn.role {
+            Role::Stream(stream) if stream.is_connecting() => {
+                conn.socket.shutdown(libc::SHUT_RDWR)?;
+                self.look(id);
+                return Ok(());
+            }
+            Role::Listener(_) => conn.socket.shutdown(libc::SHUT_RD)?,
+            _ => return Err(Error::NotConn),
         }
-        conn.socket.shutdown(libc::SHUT_RD)?;
         if let Role::Listener(Some(waiting)) = std::mem::replace(&mut conn.role, Role::Plain) {
             waiting.forsake();
         }
