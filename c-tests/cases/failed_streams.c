@@ -155,6 +155,10 @@ static void connect_after_a_reset(void)
     ERR(usk_recv(fd, &c, 1, 0), ECONNRESET);
     ERR(usk_connect(fd, &to.sa, to.len), EISCONN);
     OK(usk_close(fd));
+    fd = refused();
+    ERR(usk_connect(fd, &to.sa, 1), EINVAL);
+    EQ(so_error(fd), ECONNREFUSED);
+    OK(usk_close(fd));
 }
 
 static void no_urgent_byte(int fd, int error)

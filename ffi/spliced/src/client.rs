@@ -281,6 +281,8 @@ pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Re
         // The first call of a blocking socket was interrupted.
         Err(Error::Already) if waits => {}
         Err(e @ (Error::Already | Error::InProgress | Error::IsConn)) => return Err(e),
+        // Of the name alone: a failure is to be told still.
+        Err(e @ (Error::Inval | Error::AfNoSupport)) => return Err(e),
         Err(e) => {
             // It is told now, and the descriptor is not to tell it once more.
             let _ = sys::option(fd, libc::SO_ERROR);

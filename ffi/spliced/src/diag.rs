@@ -109,14 +109,14 @@ fn take<'a>(rest: &mut &'a [u8], header: usize, len: usize) -> Option<&'a [u8]> 
     Some(body)
 }
 
-/// What programs have of an instance's sockets, by the numbers that the server knows those by. A connection that is not
-/// accepted yet is nobody's.
+/// What programs have of an instance's sockets, by the numbers that the server knows those by. Of a connection that is
+/// not accepted yet nobody has a descriptor.
 pub fn of_programs<'a>(all: &'a [Unix], instance: &Instance) -> HashMap<u64, &'a Unix> {
     let named: Vec<(Name, &Unix)> = all.iter().filter_map(|u| Some((Name::decode(&u.name, instance)?, u))).collect();
-    let held: HashMap<u32, &Unix> = named.iter().filter(|(_, u)| u.inode != 0).map(|(_, u)| (u.inode, *u)).collect();
+    let by_peer: HashMap<u32, &Unix> = named.iter().filter_map(|(_, u)| Some((u.peer?, *u))).collect();
     // An accepted one has its listener's name: the server's end tells whose it is.
     let accepted = named.iter().filter_map(|(name, u)| match name {
-        Name::Accepted { id, .. } => Some((*id, *held.get(&u.peer?)?)),
+        Name::Accepted { id, .. } if u.inode != 0 => Some((*id, *by_peer.get(&u.inode)?)),
         _ => None,
     });
     let mut programs: HashMap<u64, &Unix> = accepted.collect();
@@ -182,12 +182,14 @@ mod tests {
         let [first, second] = [(); 2].map(|()| sys::accept(listener.raw(), libc::SOCK_CLOEXEC).unwrap());
         let mut ends = ends.into_iter();
         sys::send(ends.as_slice()[1].raw(), b"seven b", 0).unwrap();
+        sys::send(ends.as_slice()[2].raw(), b"early", 0).unwrap();
         sys::send(second.raw(), b"to the server", 0).unwrap();
         // The server closes the first; its program has the descriptor still.
         drop(ends.next());
-        // One waits to be accepted; bytes to the server are not the program's.
+        // Bytes to the server are not the program's. The last waits to be accepted.
         let expected = [(1, &listener, 1), (2, &connecting, 0), (3, &plain, 0), (11, &second, 7)];
-        let expected: HashMap<u64, (u32, u32)> = expected.map(|(id, fd, n)| (id, (inode(fd.raw()), n))).into();
+        let mut expected: HashMap<u64, (u32, u32)> = expected.map(|(id, fd, n)| (id, (inode(fd.raw()), n))).into();
+        expected.insert(12, (0, 5));
         let all = sockets(false).unwrap();
         let found = |all: &[Unix], of: &Instance| -> HashMap<u64, (u32, u32)> {
             of_programs(all, of).into_iter().map(|(id, u)| (id, (u.inode, u.queued))).collect()
