@@ -87,8 +87,7 @@ impl Known {
             }
             let Passing { down, up } = passing.copied().unwrap_or_default();
             let queued = u.map_or(0, |u| u64::from(u.queued));
-            let inode = u.map(|u| u.inode).filter(|inode| *inode != 0);
-            Some(Held { id: *id, inode, recv_q: queued + down as u64, send_q: up as u64 })
+            Some(Held { id: *id, inode: u.map(|u| u.inode), recv_q: queued + down as u64, send_q: up as u64 })
         });
         held.collect()
     }
