@@ -240,7 +240,19 @@ static void peers_at_a_listener_that_ends(void)
     }
 }
 
-/* shutdown ends an attempt to connect, whichever half it names. */
+static struct attempt {
+    int fd;
+    struct addr to;
+} attempt;
+
+static void *wait_for_it(void *arg)
+{
+    (void)arg;
+    ERR(usk_connect(attempt.fd, &attempt.to.sa, attempt.to.len), ECONNRESET);
+    return NULL;
+}
+
+/* shutdown ends an attempt to connect, whichever half it names, and who waits for it is told. */
 static void shutdown_of_an_attempt(void)
 {
 #ifdef ON_SERVER
@@ -262,6 +274,12 @@ static void shutdown_of_an_attempt(void)
         EQ(so_error(fd), ECONNRESET);
         ERR(usk_send(fd, "x", 1, MSG_NOSIGNAL), EPIPE);
         OK(usk_close(fd));
+        attempt = (struct attempt){(int)OK(usk_socket(AF_INET, SOCK_STREAM, 0)), to};
+        pthread_t waiter = spawn(wait_for_it, NULL);
+        while (usk_shutdown(attempt.fd, how) == -1) /* it has not begun */
+            EQ(errno, ENOTCONN);
+        join(waiter);
+        OK(usk_close(attempt.fd));
     }
     for (int i = 0; i < HOLDS; i++)
         OK(usk_close(queued[i]));

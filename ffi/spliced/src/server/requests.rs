@@ -131,9 +131,11 @@ impl Server {
     /// any other ENOTCONN.
     fn stop(&mut self, id: u64) -> Result<()> {
         let conn = self.conn(id)?;
-        match &conn.role {
+        match &mut conn.role {
             Role::Stream(stream) if stream.is_connecting() => {
                 conn.socket.shutdown(libc::SHUT_RDWR)?;
+                // The stack's socket could begin another attempt now; a call that waits asks by SO_ERROR.
+                stream.waits(false);
                 self.look(id);
                 return Ok(());
             }
