@@ -172,7 +172,7 @@ sysctls! {
     tcp_ecn_fallback "net.ipv4.tcp_ecn_fallback" flag(0, 1) "1" Live Rw
         "Retry a SYN without ECN (RFC 3168 §6.1.1.1).",
     tcp_ecn_option "net.ipv4.tcp_ecn_option" int(0, 3) "2" Live Rw
-        "AccECN option: 0 never, 1 when counters change and now and then, 2 in each segment with room, 3 on bad paths too.",
+        "AccECN option: 0 never, 1 when counters change and now and then, 2 in segments with room, 3 if lost, too.",
     tcp_ecn_option_beacon "net.ipv4.tcp_ecn_option_beacon" int(0, 3) "3" Live Rw
         "AccECN options a round trip at least, with tcp_ecn_option 1.",
     tcp_sack "net.ipv4.tcp_sack" flag(0, 255) "1" Live Rw

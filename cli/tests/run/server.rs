@@ -85,8 +85,8 @@ fn ss_names_every_program_that_holds_a_socket_of_the_stack_server() {
     }
 }
 
-/// A connection whose peer does not read, filled; one that nobody has accepted. Then their ports and the bytes that were
-/// taken.
+/// A connection whose peer does not read, filled; one that nobody has accepted. Then their ports and the bytes that
+/// were taken.
 const UNREAD: &str = r#"
 import socket
 l = socket.create_server(("10.0.0.2", 7000))
@@ -105,8 +105,8 @@ print(c.getsockname()[1], w.getsockname()[1], sent, flush=True)
 input()
 "#;
 
-/// Bytes that a program has not read are in its descriptor, in the server and in the stack, and so are those that it has
-/// written: each is counted once.
+/// Bytes that a program has not read are in its descriptor, in the server and in the stack, and so are those that it
+/// has written: each is counted once.
 #[test]
 fn ss_counts_what_programs_of_the_stack_server_have_not_read() {
     let name = "unread";

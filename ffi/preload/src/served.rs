@@ -23,8 +23,8 @@ pub(crate) fn received(fd: c_int, r: isize, flags: c_int) -> isize {
     r
 }
 
-/// A read was refused: of a socket without a connection (EINVAL), or since it has failed, which TCP says how. That there
-/// is no urgent byte TCP says (EINVAL) before it looks for a connection, but of a listener.
+/// A read was refused: of a socket without a connection (EINVAL), or since it has failed, which TCP says how. That
+/// there is no urgent byte TCP says (EINVAL) before it looks for a connection, but of a listener.
 #[cold]
 fn not_received(fd: c_int, flags: c_int) {
     let kernels = errno();

@@ -146,8 +146,8 @@ pub fn listen(instance: &Instance, fd: RawFd, socket: &Ours, backlog: c_int) -> 
     ask(instance, socket, Request::Listen(backlog), done)
 }
 
-/// shutdown(2): the kernel's on a connection, the server's on a listener and on an attempt, which it ends. AF_UNIX takes
-/// it of a socket that is not connected, and for ever.
+/// shutdown(2): the kernel's on a connection, the server's on a listener and on an attempt, which it ends. AF_UNIX
+/// takes it of a socket that is not connected, and for ever.
 pub fn shutdown(instance: &Instance, fd: RawFd, socket: &Ours, how: c_int) -> Result<()> {
     if !matches!(how, libc::SHUT_RD | libc::SHUT_WR | libc::SHUT_RDWR) {
         return Err(Error::Inval);
@@ -224,8 +224,8 @@ fn end_listener(listener: RawFd) {
     let _ = sys::shutdown(listener, libc::SHUT_RD);
 }
 
-/// The program has ended its listener: the connections that nobody has accepted are reset (`inet_csk_listen_stop`). Where
-/// there is no descriptor for that they wait until it is closed.
+/// The program has ended its listener: the connections that nobody has accepted are reset (`inet_csk_listen_stop`).
+/// Where there is no descriptor for that they wait until it is closed.
 fn forsake_queued(instance: &Instance, listener: RawFd) {
     end_listener(listener);
     // A listener that is shut down does not wait, even where its descriptor does.

@@ -16,7 +16,8 @@ use std::sync::Arc;
 /// Adds an address to an interface, with the routes that come with it: the address itself is local; its network is on
 /// the link; the directed broadcast address is one. On the loopback device an IPv4 network is local as a whole. The
 /// first IPv6 address of an Ethernet device brings its link-local address with it (RFC 4862 §5.3; no duplicate address
-/// detection). Errors: EEXIST; EINVAL for an address that cannot be a host's; EADDRNOTAVAIL for ::1 but of the loopback.
+/// detection). Errors: EEXIST; EINVAL for an address that cannot be a host's; EADDRNOTAVAIL for ::1 but of the
+/// loopback.
 pub fn add_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<()> {
     put_address(stack, dev, addr, true)
 }

@@ -153,10 +153,10 @@ pub unsafe fn is_mark(info: *const libc::siginfo_t) -> bool {
     unsafe { (*info).si_errno == MARK }
 }
 
-/// Sends a signal to this thread again, in front of all of its number that wait; false: it cannot be sent. Those for the
-/// whole process wait in a queue of their own, which comes after this thread's. Those of this thread go round once, up
-/// to a mark behind them; one that finds no room any more (RLIMIT_SIGPENDING) is given to `at_once`. Signals that are no
-/// real-time signals do not queue.
+/// Sends a signal to this thread again, in front of all of its number that wait; false: it cannot be sent. Those for
+/// the whole process wait in a queue of their own, which comes after this thread's. Those of this thread go round once,
+/// up to a mark behind them; one that finds no room any more (RLIMIT_SIGPENDING) is given to `at_once`. Signals that
+/// are no real-time signals do not queue.
 /// # Safety
 /// `info` is the signal's. All are blocked.
 unsafe fn send_again(signal: i32, info: *const libc::siginfo_t, at_once: &mut dyn FnMut(*mut libc::siginfo_t)) -> bool {

@@ -1,5 +1,5 @@
-//! Which socket of the stack is which of the programs', and what of its bytes is in neither's queue, for another thread.
-//! Above: `Server`, and the control socket's thread.
+//! Which socket of the stack is which of the programs', and what of its bytes is in neither's queue, for another
+//! thread. Above: `Server`, and the control socket's thread.
 
 use crate::diag;
 use crate::instance::Instance;

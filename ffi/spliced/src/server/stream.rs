@@ -148,7 +148,8 @@ impl Stream {
         self.held_up() + self.end.as_ref().map_or(0, End::unread).saturating_sub(filler)
     }
 
-    /// Bytes on their way, for who looks into the stack. A descriptor in which no read would find anything is not asked.
+    /// Bytes on their way, for who looks into the stack. A descriptor in which no read would find anything is not
+    /// asked.
     pub(super) fn passing(&self) -> Passing {
         let asks = self.end.as_ref().is_some_and(End::readable);
         Passing { down: self.down.len(), up: if asks { self.unsent() } else { self.held_up() } }
