@@ -2,9 +2,10 @@
 //! table.
 //!
 //! `cargo bench` measures everything in a few minutes; `cargo bench -- FILTER` only what has FILTER in its name;
-//! `cargo bench -- --readme` also puts the table into README.md. All of it happens in a network namespace of its own,
-//! which needs root or user namespaces, and for TUN a readable /dev/net/tun; what cannot be measured is listed below
-//! the table. Unmodified programs on usersock are measured by `programs/main.rs`.
+//! `cargo bench -- --readme` also puts the table into docs/benchmarks.md, and a part of it into README.md. All of it
+//! happens in a network namespace of its own, which needs root or user namespaces, and for TUN a readable /dev/net/tun;
+//! what cannot be measured is listed below the table. Unmodified programs on usersock are measured by
+//! `programs/main.rs`.
 
 mod alloc;
 mod bulk;

@@ -1,10 +1,10 @@
-//! Tables in the README, each between two marks.
+//! Tables in the documents, each between two marks.
 
 use std::path::Path;
 
-/// Puts a table between its marks.
-pub fn replace(marks: (&str, &str), table: &str) -> Result<(), String> {
-    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"));
+/// Puts a table between its marks in a file of the repository.
+pub fn replace(file: &str, marks: (&str, &str), table: &str) -> Result<(), String> {
+    let path = &Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(file);
     let old = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
     let (begin, rest) = old.split_once(marks.0).ok_or_else(|| format!("{}: no {}", path.display(), marks.0))?;
     let (_, end) = rest.split_once(marks.1).ok_or_else(|| format!("{}: no {}", path.display(), marks.1))?;

@@ -3,7 +3,7 @@
 use crate::figure::{Panel, Point};
 use std::fmt::Write as _;
 
-/// Lines between which the README keeps the table.
+/// Lines between which a document keeps its table.
 const MARKS: (&str, &str) = ("<!-- cargo bench: begin -->", "<!-- cargo bench: end -->");
 
 /// Unit of a measured number.
@@ -51,6 +51,13 @@ pub enum Target {
     AtLeast(f64),
     /// Measured for information.
     None,
+}
+
+impl Target {
+    /// Whether it compares with the kernel or another stack.
+    fn is_beside_a_peer(self) -> bool {
+        matches!(self, Target::KernelAtLeast(_) | Target::KernelAtMost(_) | Target::PeerAtLeast(_))
+    }
 }
 
 /// A line of the table.
@@ -114,11 +121,21 @@ impl Report {
 
     /// The table and the remarks, in Markdown.
     pub fn markdown(&self) -> String {
+        let mut out = self.table(|_| true);
+        for note in &self.notes {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "\n{note}\n");
+        }
+        out
+    }
+
+    /// The table of the rows that are `chosen`.
+    fn table(&self, chosen: impl Fn(&Row) -> bool) -> String {
         let mut out = String::from(
             "| | usersock | kernel | smoltcp | of kernel | of smoltcp | target | met |\n\
              |---|---|---|---|---|---|---|---|\n",
         );
-        for r in &self.rows {
+        for r in self.rows.iter().filter(|r| chosen(r)) {
             let number = |x: Option<f64>| x.map_or(String::new(), |x| r.unit.show(x));
             let ratio = |to: Option<f64>| Some(r.ours? / to?);
             let times = |x: Option<f64>| x.map_or(String::new(), |x| format!("{x:.2}"));
@@ -148,14 +165,12 @@ impl Report {
                 times(to_peer)
             );
         }
-        for note in &self.notes {
-            let _ = write!(out, "\n{note}\n");
-        }
         out
     }
 
-    /// Puts the table into the README.
+    /// Puts the table into the document that has all of it, and the rows with a target beside a peer into the README.
     pub fn write_readme(&self) -> Result<(), String> {
-        crate::readme::replace(MARKS, &self.markdown())
+        crate::readme::replace("docs/benchmarks.md", MARKS, &self.markdown())?;
+        crate::readme::replace("README.md", MARKS, &self.table(|row| row.target.is_beside_a_peer()))
     }
 }

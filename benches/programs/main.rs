@@ -124,7 +124,7 @@ fn measure(args: &Args, loads: &[&Load]) -> Result<(), String> {
     }
     println!("\n{text}");
     if args.readme {
-        readme::replace(MARKS, &text)?;
+        readme::replace("README.md", MARKS, &text)?;
     }
     drop(site);
     if !failures.is_empty() {
