@@ -176,7 +176,6 @@ static void ready_sockets(int family)
     OK(usk_close(a));
 }
 
-#ifndef ON_SERVER
 /* SIGURG needs an owner only. */
 static void urgent(int family)
 {
@@ -195,7 +194,6 @@ static void urgent(int family)
     none();
     close_pair(t);
 }
-#endif
 
 int main(void)
 {
@@ -209,9 +207,7 @@ int main(void)
     owners();
     ready_sockets(AF_INET);
     ready_sockets(AF_INET6);
-#ifndef ON_SERVER
     urgent(AF_INET);
     urgent(AF_INET6);
-#endif
     return done();
 }

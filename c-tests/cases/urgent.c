@@ -95,8 +95,11 @@ static void at_the_end(void)
     OK(usk_send(fd[0], "abX", 3, MSG_OOB));
     await_bytes(fd[1], 2);
     EQ(usk_recv(fd[1], buf, sizeof buf, 0), 2);
+    await(fd[1], POLLPRI);
     EQ(at_mark(fd[1]), 1);
+#ifndef ON_SERVER /* where poll says IN of it, too */
     EQ(ready(fd[1], POLLIN | POLLPRI), POLLPRI);
+#endif
     /* A read that starts at the mark passes it, even one that ends in EAGAIN; the byte is then gone for MSG_OOB. */
     ERR(usk_recv(fd[1], buf, sizeof buf, MSG_DONTWAIT), EAGAIN);
     EQ(ready(fd[1], POLLIN | POLLPRI), 0);
@@ -107,8 +110,12 @@ static void at_the_end(void)
     await(fd[1], POLLPRI);
     struct iovec iov = {.iov_base = buf, .iov_len = 0};
     struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+#ifdef ON_SERVER /* as AF_UNIX has it */
+    EQ(usk_recvmsg(fd[1], &m, MSG_OOB), 1);
+#else
     EQ(usk_recvmsg(fd[1], &m, MSG_OOB), 0);
     CHECK(m.msg_flags & MSG_TRUNC);
+#endif
     ERR(usk_recv(fd[1], &c, 1, MSG_OOB), EINVAL);
     OK(usk_send(fd[0], "W", 1, MSG_OOB));
     do

@@ -86,8 +86,8 @@ macro_rules! server {
     };
 }
 
-// What docs/server.md names as different they leave out. Not here: backlog, repair, timestamping, urgent, zerocopy, of
-// which nothing would be left.
+// What docs/server.md names as different they leave out. Not here: backlog, repair, timestamping, zerocopy, of which
+// nothing would be left.
 server!(
     server,
     Functions,
@@ -155,12 +155,13 @@ server!(
         timeouts,
         udp,
         unspecified,
+        urgent,
     ]
 );
 server!(
     server_by_number,
     Numbers,
-    [accept4, echo, errno_socket, failed_streams, flags, names, shutdown_rules, stream_names, tcp_info]
+    [accept4, echo, errno_socket, failed_streams, flags, names, shutdown_rules, stream_names, tcp_info, urgent]
 );
 // Built with _FORTIFY_SOURCE.
 server!(server_checked, Checked, [bulk, echo, errno_io, mmsg, queue_sizes, timeouts]);

@@ -301,9 +301,11 @@ impl Socket {
     }
 
     /// Receives at most `len` bytes to the end of `pages`; returns how many. What TCP has received is not copied.
-    /// Errors as `recvmsg`.
-    pub fn recv_pages(&self, pages: &mut Pages, len: usize, flags: i32) -> Result<usize> {
-        self.recvmsg(&mut RecvMsg::into_pages(pages, len, flags))
+    /// `past_urgent`: over an urgent byte that is next, else 0 there, as at the end. Errors as `recvmsg`.
+    pub fn recv_pages(&self, pages: &mut Pages, len: usize, flags: i32, past_urgent: bool) -> Result<usize> {
+        let mut msg = RecvMsg::into_pages(pages, len, flags);
+        msg.before_urgent = !past_urgent;
+        self.recvmsg(&mut msg)
     }
 
     /// Sends bytes of a file or a pipe from the front of `pages`, as sendfile(2) and splice(2) do; what was taken is

@@ -12,7 +12,7 @@
 //! | `whose` | whose a descriptor is, by its number |
 //! | `descriptors` | close, dup, fcntl, ioctl and their kin |
 //! | `spliced` | `control` where a stack server has the sockets |
-//! | `served` | `data` where a stack server has the sockets |
+//! | `served`, `urgent` | `data` where a stack server has the sockets; MSG_OOB |
 //! | `number` | syscall(2) |
 //! | `process`, `environment`, `end` | exec, posix_spawn, what they pass on; the end of the process |
 //! | `signals` | sigaction, signal |
@@ -49,6 +49,7 @@ mod served;
 mod signals;
 mod spliced;
 mod streams;
+mod urgent;
 mod variadic;
 mod whose;
 

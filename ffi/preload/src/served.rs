@@ -1,10 +1,12 @@
 //! Reading and writing where a stack server has the sockets. The kernel does it, on AF_UNIX; here is what a TCP socket
 //! says otherwise. A call that succeeds costs nothing more, but where it has a name, control data or a flag that
-//! AF_UNIX takes for something else. Above: `data`. Beside: `spliced`. Below: `usersock_spliced::client`, `peek`.
+//! AF_UNIX takes for something else. Above: `data`. Beside: `spliced`, `urgent`. Below: `usersock_spliced::client`,
+//! `peek`.
 
 use crate::data::real;
 use crate::real::kernel;
 use crate::spliced::{self, find, has};
+use crate::urgent;
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_uint, c_void};
 use std::time::Instant;
@@ -48,7 +50,7 @@ pub(crate) fn wrote(fd: c_int, r: isize) -> isize {
 
 /// What a send with these flags returns, `r` being what the kernel did with [`quiet`] ones.
 #[inline]
-fn sent(fd: c_int, r: isize, flags: c_int) -> isize {
+pub(crate) fn sent(fd: c_int, r: isize, flags: c_int) -> isize {
     if r == -1 && matches!(errno(), libc::ENOTCONN | libc::EPIPE) {
         not_sent(fd, flags & libc::MSG_NOSIGNAL == 0);
     }
@@ -56,7 +58,7 @@ fn sent(fd: c_int, r: isize, flags: c_int) -> isize {
 }
 
 /// The flags that the kernel is given: SIGPIPE is for here to raise, since an error that TCP tells first has none.
-const fn quiet(flags: c_int) -> c_int {
+pub(crate) const fn quiet(flags: c_int) -> c_int {
     flags | libc::MSG_NOSIGNAL
 }
 
@@ -102,11 +104,14 @@ unsafe fn connects(fd: c_int, addr: *const libc::sockaddr, len: libc::socklen_t)
     unsafe { spliced::connect(fd, addr, len) == 0 }
 }
 
+/// Flags of a write that AF_UNIX does not know, or does otherwise.
+const SPECIAL: c_int = libc::MSG_FASTOPEN | libc::MSG_OOB;
+
 /// send(2).
 /// # Safety
 /// `buf` is readable for `len` bytes.
 pub(crate) unsafe fn send(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> isize {
-    if flags & libc::MSG_FASTOPEN != 0 {
+    if flags & SPECIAL != 0 {
         // SAFETY: passed on.
         return unsafe { sendto(fd, buf, len, flags, std::ptr::null(), 0) };
     }
@@ -125,7 +130,7 @@ pub(crate) unsafe fn sendto(
     addr: *const libc::sockaddr,
     alen: libc::socklen_t,
 ) -> isize {
-    let special = !addr.is_null() || flags & libc::MSG_FASTOPEN != 0;
+    let special = !addr.is_null() || flags & SPECIAL != 0;
     if !(special && has(fd)) {
         // SAFETY: passed on.
         return sent(fd, unsafe { real::sendto(fd, buf, len, quiet(flags), addr, alen) }, flags);
@@ -139,8 +144,13 @@ pub(crate) unsafe fn sendto(
     if flags & libc::MSG_FASTOPEN != 0 && !unsafe { connects(fd, addr, alen) } {
         return -1;
     }
+    let plain = flags & !libc::MSG_FASTOPEN;
+    if flags & libc::MSG_OOB != 0 {
+        // SAFETY: passed on.
+        return unsafe { urgent::send(fd, buf, len, plain) };
+    }
     // SAFETY: passed on.
-    sent(fd, unsafe { real::send(fd, buf, len, quiet(flags & !libc::MSG_FASTOPEN)) }, flags)
+    sent(fd, unsafe { real::send(fd, buf, len, quiet(plain)) }, flags)
 }
 
 /// Whether a message has more than bytes.
@@ -157,9 +167,9 @@ unsafe fn is_more(hdr: *const libc::msghdr) -> bool {
 /// As sendmsg(2).
 pub(crate) unsafe fn sendmsg(fd: c_int, hdr: *const libc::msghdr, flags: c_int) -> isize {
     let connecting = flags & libc::MSG_FASTOPEN != 0;
+    let special = flags & SPECIAL != 0 && probe::readable(hdr as usize, size_of::<libc::msghdr>());
     // SAFETY: as the caller says.
-    if !(unsafe { is_more(hdr) } || connecting && probe::readable(hdr as usize, size_of::<libc::msghdr>())) || !has(fd)
-    {
+    if !(special || unsafe { is_more(hdr) }) || !has(fd) {
         // SAFETY: passed on.
         return sent(fd, unsafe { real::sendmsg(fd, hdr, quiet(flags)) }, flags);
     }
@@ -180,12 +190,16 @@ pub(crate) unsafe fn sendmsg(fd: c_int, hdr: *const libc::msghdr, flags: c_int) 
     if unsafe { ptr::bytes(plain.msg_control, plain.msg_controllen) }.is_ok_and(client::tcp_takes) {
         (plain.msg_control, plain.msg_controllen) = (std::ptr::null_mut(), 0);
     }
-    // SAFETY: the program's message without its name.
+    if flags & libc::MSG_OOB != 0 {
+        // SAFETY: the program's message without its name.
+        return unsafe { urgent::sendmsg(fd, &plain, flags & !libc::MSG_FASTOPEN) };
+    }
+    // SAFETY: as above.
     sent(fd, unsafe { real::sendmsg(fd, &plain, quiet(flags & !libc::MSG_FASTOPEN)) }, flags)
 }
 
-/// Messages of one sendmmsg(2), at most (UIO_MAXIOV).
-const MAX_MESSAGES: c_uint = 1024;
+/// Messages of one sendmmsg(2), and parts of one, at most (UIO_MAXIOV).
+pub(crate) const MAX_MESSAGES: c_uint = 1024;
 /// Bytes that the kernel takes of one, at most (MAX_RW_COUNT).
 const MAX_BYTES: usize = 0x7fff_f000;
 
@@ -196,7 +210,8 @@ const MAX_BYTES: usize = 0x7fff_f000;
 pub(crate) unsafe fn sendmmsg(fd: c_int, vec: *mut libc::mmsghdr, count: c_uint, flags: c_int) -> c_int {
     // SAFETY: the program vouches for `count` of them.
     let special = |i: usize| unsafe { is_more(&raw const (*vec.wrapping_add(i)).msg_hdr) };
-    if !((0..count.min(MAX_MESSAGES) as usize).any(special) && has(fd)) {
+    let special = flags & libc::MSG_OOB != 0 || (0..count.min(MAX_MESSAGES) as usize).any(special);
+    if !(special && has(fd)) {
         // SAFETY: passed on.
         return sent(fd, unsafe { real::sendmmsg(fd, vec, count, quiet(flags)) } as isize, flags) as c_int;
     }

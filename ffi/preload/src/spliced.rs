@@ -251,7 +251,7 @@ pub(crate) unsafe fn getsockopt(
 
 /// Requests of ioctl(2) that are about the connection, or that AF_UNIX does not know; the rest is the kernel's.
 pub(crate) fn is_ours(request: c_ulong) -> bool {
-    matches!(request, libc::TIOCOUTQ | client::SIOCOUTQNSD | client::SIOCATMARK) || is_internets(request)
+    matches!(request, libc::TIOCOUTQ | client::SIOCOUTQNSD) || is_internets(request)
 }
 
 /// Those of AF_INET and AF_INET6 about the kernel's interfaces, routes and neighbours.

@@ -258,6 +258,9 @@ pub fn accepted(instance: &Instance, listener: RawFd, new: RawFd) -> Result<Sock
             let _ = sys::set_timeout(new, name, time);
         }
     }
+    if sys::option(listener, libc::SO_OOBINLINE) == Ok(1) {
+        let _ = sys::set_option(new, libc::SO_OOBINLINE, 1);
+    }
     // EPIPE: reset already, or one of many that a server left in the queue when it ended.
     if sys::send(new, &instance.greeting(), libc::MSG_DONTWAIT) == Err(Error::Pipe) && is_gone(instance, listener) {
         end_listener(listener);
@@ -341,7 +344,9 @@ fn renew(instance: &Instance, fd: RawFd, socket: &Ours, nonblocking: bool) -> Re
     for name in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
         sys::set_timeout(new.raw(), name, sys::timeout(fd, name)?)?;
     }
-    sys::set_option(new.raw(), libc::SO_RCVLOWAT, sys::option(fd, libc::SO_RCVLOWAT)?)?;
+    for name in [libc::SO_RCVLOWAT, libc::SO_OOBINLINE] {
+        sys::set_option(new.raw(), name, sys::option(fd, name)?)?;
+    }
     sys::duplicate(new.raw(), fd, sys::cloexec(fd)?)?;
     // While a descriptor of the old one is open it has the name (EADDRINUSE), be it this one: there is no way back.
     if sys::bind(fd, &Name::Socket { id: socket.id, family: socket.family }.encode(instance)).is_err() {
@@ -446,7 +451,7 @@ pub fn set_option(
     // Of accepted connections alone: a connecting one has the filler in front. A full queue has no room for it.
     if socket.accepted.is_some()
         && let Some(code) = inband::code(level, name, value)
-        && sys::send_mark(fd, code).is_ok()
+        && sys::send_mark(fd, &[code]).is_ok()
     {
         return Ok(());
     }
@@ -478,7 +483,7 @@ pub fn asks(level: c_int, name: c_int) -> bool {
     (level, name) == (libc::SOL_IPV6, IPV6_FLOWLABEL_MGR)
 }
 
-/// Whether an option belongs to the descriptor, and so to the kernel: how its calls wait.
+/// Whether an option belongs to the descriptor, and so to the kernel: how its calls wait and read.
 pub fn is_kernels(level: c_int, name: c_int) -> bool {
     // SO_RCVTIMEO_NEW and SO_SNDTIMEO_NEW of asm-generic/socket.h.
     const SO_RCVTIMEO_NEW: c_int = 66;
@@ -492,6 +497,7 @@ pub fn is_kernels(level: c_int, name: c_int) -> bool {
                 | SO_SNDTIMEO_NEW
                 | libc::SO_TYPE
                 | libc::SO_PEEK_OFF
+                | libc::SO_OOBINLINE
         )
 }
 
@@ -533,9 +539,14 @@ pub fn keys(instance: &Instance, socket: &Ours, array: &mut [u8]) -> Result<usiz
 /// ioctl(2)'s request for bytes that are not sent yet.
 pub const SIOCOUTQNSD: u64 = 0x894b;
 /// ioctl(2)'s request whether the next byte is urgent.
-pub const SIOCATMARK: u64 = 0x8905;
+pub(crate) const SIOCATMARK: u64 = 0x8905;
 
-/// ioctl(2) of SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK. What the server has not read counts as not sent.
+/// Sends a byte that is urgent (MSG_OOB), behind what was sent before. EAGAIN: there is no room for it.
+pub fn send_urgent(fd: RawFd, byte: u8) -> Result<()> {
+    sys::send_mark(fd, &[byte, inband::URGENT])
+}
+
+/// ioctl(2) of SIOCOUTQ, SIOCOUTQNSD. What the server has not read counts as not sent.
 pub fn ioctl(instance: &Instance, socket: &Ours, request: u64) -> Result<c_int> {
     ask(instance, socket, Request::Ioctl(request), |answer| Ok(answer.value))
 }

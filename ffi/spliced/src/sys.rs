@@ -170,13 +170,14 @@ fn message(iov: &mut libc::iovec, control: &mut Control) -> libc::msghdr {
     header
 }
 
-/// Sends one byte with a descriptor: reads of the other end stop behind it. EAGAIN: the queue is full.
-pub fn send_mark(fd: RawFd, byte: u8) -> Result<()> {
+/// Sends few bytes with a descriptor, all or none: reads of the other end stop behind them. EAGAIN: the queue is full.
+pub fn send_mark(fd: RawFd, bytes: &[u8]) -> Result<()> {
     // One that is no socket: those of AF_UNIX on their way make work for the kernel.
     // SAFETY: two numbers.
     let passed = Owned(unsafe { call(libc::SYS_eventfd2, [0, libc::EFD_CLOEXEC as c_long]) }? as RawFd);
-    let (mut data, mut control) = ([byte], Control::default());
-    let mut iov = libc::iovec { iov_base: data.as_mut_ptr().cast(), iov_len: 1 };
+    let mut control = Control::default();
+    // Nothing is written to what is sent.
+    let mut iov = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let mut header = message(&mut iov, &mut control);
     // SAFETY: the control buffer has room for one descriptor, and is aligned.
     unsafe {
@@ -187,7 +188,7 @@ pub fn send_mark(fd: RawFd, byte: u8) -> Result<()> {
         header.msg_controllen = libc::CMSG_SPACE(size_of::<RawFd>() as u32) as usize;
     }
     let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as c_long;
-    // SAFETY: the header and what it points to are of this frame.
+    // SAFETY: the header is of this frame, and so is what it points to, or lent to it.
     unsafe { call(libc::SYS_sendmsg, [fd as c_long, &raw const header as c_long, flags]) }.map(drop)
 }
 

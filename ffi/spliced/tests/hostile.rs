@@ -150,10 +150,10 @@ fn descriptors_that_are_sent_to_the_server_are_not_kept() {
     let before = descriptors();
     for _ in 0..50 {
         let fd = line(&server);
-        sys::send_mark(fd.raw(), 9).unwrap();
+        sys::send_mark(fd.raw(), &[9]).unwrap();
         assert_eq!(sys::recv(fd.raw(), &mut [0; 8], 0), Ok(0));
         // A mark that stands for no option, on a connection.
-        sys::send_mark(c.fd, 200).unwrap();
+        sys::send_mark(c.fd, &[200]).unwrap();
     }
     (&c.file).write_all(b"end").unwrap();
     (&a.file).read_exact(&mut [0; 3]).unwrap();

@@ -2,7 +2,7 @@
 //! with bytes unread, so there mostly is one: bytes are looked at (MSG_PEEK from SO_PEEK_OFF on), and removed later,
 //! all but the last. Of large pieces none stays. Above: `stream`.
 
-use crate::inband;
+use crate::inband::{self, Mark};
 use crate::sys::{self, Owned};
 use std::io::IoSlice;
 use usersock::error::Error;
@@ -59,8 +59,8 @@ pub(super) struct Read {
     pub(super) len: usize,
     /// Bytes of the program, behind those that went into pages, that are in the memory for few.
     pub(super) few: usize,
-    /// The mark that follows them.
-    pub(super) mark: Option<u8>,
+    /// What follows them.
+    pub(super) mark: Option<Mark>,
 }
 
 impl End {
@@ -136,21 +136,33 @@ impl End {
         read
     }
 
-    /// Looks at what comes next: how many bytes; whether the last is a mark.
+    /// Looks at what comes next: how many bytes; whether the last is a mark's.
     fn peek(&mut self, room: &mut [u8]) -> sys::Result<(usize, bool)> {
         // By recv(2), which does not tell of descriptors and costs 0.1 µs less than recvmsg(2). It stops behind a mark
         // as that does.
         let n = sys::recv(self.fd.raw(), room, libc::MSG_PEEK | libc::MSG_DONTWAIT)?;
-        let like = n > 0 && inband::option(room[n - 1]).is_some();
+        let like = n > 0 && inband::is_like(room[n - 1]);
         // A byte alone may have come with a descriptor by a call that the shim does not see.
         let stopped = (like || n == 1) && self.is_mark(n)?;
         // A short read has emptied the queue: what comes later is another edge, but not the end that is there.
         self.readable = n == room.len() || stopped || self.ends;
+        let n = if n == room.len() { self.whole(self.kept, n)? } else { n };
         self.kept += n;
         Ok((n, stopped && like))
     }
 
-    /// Whether the last of `n` bytes that were looked at is a mark.
+    /// How many of `n` bytes from `at` on to take, so that an urgent byte is not taken without what says so behind it.
+    fn whole(&self, at: usize, n: usize) -> sys::Result<usize> {
+        let mut last = [0; 3];
+        sys::set_option(self.fd.raw(), libc::SO_PEEK_OFF, (at + n - 1) as i32)?;
+        let looked = sys::recv_marked(self.fd.raw(), &mut last, libc::MSG_PEEK);
+        let cuts = looked? == (2, true) && last[1] == inband::URGENT;
+        let n = n - usize::from(cuts);
+        sys::set_option(self.fd.raw(), libc::SO_PEEK_OFF, (at + n) as i32)?;
+        Ok(n)
+    }
+
+    /// Whether the last of `n` bytes that were looked at came with a descriptor.
     fn is_mark(&self, n: usize) -> sys::Result<bool> {
         let fd = self.fd.raw();
         sys::set_option(fd, libc::SO_PEEK_OFF, (self.kept + n - 1) as i32)?;
@@ -182,8 +194,9 @@ impl End {
         if self.kept > 1 && enough && !self.bulk {
             self.forget(1)?;
         }
-        let n = len - usize::from(marked);
-        Ok(Read { len, few: n, mark: marked.then(|| few[n]) })
+        let (mark, n) = marked.then(|| inband::mark(&few[..len])).flatten().unzip();
+        // What is like a mark and says nothing is not the program's.
+        Ok(Read { len, few: n.unwrap_or(len - usize::from(marked)), mark })
     }
 
     /// Removes what comes next from the queue. No byte of it stays: as long as one does, the kernel counts all of its
@@ -196,13 +209,24 @@ impl End {
             return self.look(few);
         }
         self.forget(0)?;
-        let want = CHUNK.min(new);
+        let mut want = new;
+        if new > CHUNK {
+            want = self.whole(0, CHUNK)?;
+            sys::set_option(self.fd.raw(), libc::SO_PEEK_OFF, 0)?;
+        }
         let mut room = pages.reserve(want);
         let (len, marked) = sys::recv_vectored(self.fd.raw(), &mut room, 0)?;
-        let last = marked.then(|| room.iter().flat_map(|slice| slice.iter()).nth(len - 1).copied()).flatten();
-        let mark = last.filter(|byte| inband::option(*byte).is_some());
+        let mut last = [0; 2];
+        let last = &mut last[..len.min(2)];
+        if marked {
+            let bytes = room.iter().flat_map(|slice| slice.iter()).skip(len - last.len());
+            last.iter_mut().zip(bytes).for_each(|(to, byte)| *to = *byte);
+        }
+        let mark = marked.then(|| inband::mark(last)).flatten();
+        let own = mark.map_or(0, |(_, before)| last.len() - before);
+        let mark = mark.map(|(mark, _)| mark);
         drop(room);
-        pages.commit(len - usize::from(mark.is_some()));
+        pages.commit(len - own);
         self.pins = true;
         Ok(Read { len, few: 0, mark })
     }
@@ -258,6 +282,20 @@ impl End {
             Err(Error::Again) => Ok(0),
             r => r,
         };
+        self.note_written(r, len)
+    }
+
+    /// Writes a byte that is urgent; 0: there is no room. EPIPE: the program reads no more.
+    pub(super) fn write_urgent(&mut self, byte: u8) -> sys::Result<usize> {
+        let r = match sys::send(self.fd.raw(), &[byte], libc::MSG_OOB | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) {
+            Err(Error::Again) => Ok(0),
+            r => r,
+        };
+        self.note_written(r, 1)
+    }
+
+    /// Waits for room if not all of `len` bytes were taken.
+    fn note_written(&mut self, r: sys::Result<usize>, len: usize) -> sys::Result<usize> {
         if r.is_ok_and(|n| n < len) {
             self.writable = false;
             self.interest = EVENTS | libc::EPOLLOUT as u32;
@@ -289,8 +327,9 @@ mod tests {
     use std::os::unix::net::UnixStream;
     use std::time::Duration;
 
-    /// A byte that stands for an option.
+    /// A byte that stands for an option, and what it stands for.
     const MARK: u8 = 0xf8;
+    const OPTION: Mark = Mark::Option(libc::TCP_NODELAY, 0);
 
     /// The program's descriptor and the server's end of it.
     fn pair() -> (UnixStream, End) {
@@ -301,12 +340,17 @@ mod tests {
     }
 
     /// The bytes of one read, and its mark.
-    fn read(end: &mut End) -> sys::Result<(Vec<u8>, Option<u8>)> {
+    fn read(end: &mut End) -> sys::Result<(Vec<u8>, Option<Mark>)> {
         let (mut few, mut pages) = ([0; LOOK], Pages::default());
         let read = end.read(&mut few, &mut pages)?;
         let mut bytes: Vec<u8> = pages.slices().iter().flat_map(|slice| slice.to_vec()).collect();
         bytes.extend_from_slice(&few[..read.few]);
-        assert_eq!(bytes.len() + usize::from(read.mark.is_some()), read.len);
+        let marked = match read.mark {
+            Some(Mark::Option(..)) => 1,
+            Some(Mark::Urgent(_)) => 2,
+            None => 0,
+        };
+        assert_eq!(bytes.len() + marked, read.len);
         Ok((bytes, read.mark))
     }
 
@@ -367,7 +411,7 @@ mod tests {
                 let (some, rest) = bytes.split_at(if piece % 2 == 0 { 0 } else { len(piece).min(100) });
                 (&program).write_all(some).unwrap();
                 (&program).write_all(rest).unwrap();
-                while sys::send_mark(program.as_raw_fd(), MARK).is_err() {
+                while sys::send_mark(program.as_raw_fd(), &[MARK]).is_err() {
                     std::thread::yield_now();
                 }
             }
@@ -379,11 +423,36 @@ mod tests {
             assert!(bytes.iter().all(|b| *b == byte(piece)), "piece {piece}");
             since += bytes.len();
             if let Some(mark) = mark {
-                assert_eq!((mark, since), (MARK, len(piece)), "piece {piece}");
+                assert_eq!((mark, since), (OPTION, len(piece)), "piece {piece}");
                 (since, piece) = (0, piece + 1);
             }
         }
         writer.join().unwrap();
+    }
+
+    /// Also where a read ends between it and what says so.
+    #[test]
+    fn an_urgent_byte_comes_apart_from_those_before_it() {
+        let edges = [LOOK, CHUNK, CHUNK + LOOK].into_iter().flat_map(|n| n - 3..n + 3);
+        for before in [0, 1, 2].into_iter().chain(edges) {
+            let (program, mut end) = pair();
+            sys::set_option(program.as_raw_fd(), libc::SO_SNDBUF, 1 << 21).unwrap();
+            program.set_nonblocking(true).unwrap();
+            let written = (&program).write(&vec![7; before]).unwrap();
+            assert_eq!(written, before);
+            sys::send_mark(program.as_raw_fd(), &[b'!', inband::URGENT]).unwrap();
+            (&program).write_all(&[8; 3]).unwrap();
+            let (mut all, mut urgent) = (Vec::new(), None);
+            while let Ok((bytes, mark)) = read(&mut end) {
+                all.extend(bytes);
+                if let Some(mark) = mark {
+                    assert_eq!(urgent.replace((mark, all.len())), None, "{before}");
+                }
+                end.epoll(libc::EPOLLIN as u32);
+            }
+            assert!(all == [vec![7; before], vec![8; 3]].concat(), "{before}: {}", all.len());
+            assert_eq!(urgent, Some((Mark::Urgent(b'!'), before)));
+        }
     }
 
     #[test]
@@ -391,7 +460,7 @@ mod tests {
         for before in [0, 10, 40_000] {
             let (mut program, mut end) = pair();
             program.write_all(&vec![7; before]).unwrap();
-            sys::send_mark(program.as_raw_fd(), 200).unwrap();
+            sys::send_mark(program.as_raw_fd(), &[200]).unwrap();
             program.write_all(&[8; 3]).unwrap();
             let mut got = read_all(&mut end);
             end.epoll(libc::EPOLLIN as u32);
@@ -463,14 +532,14 @@ mod tests {
     #[test]
     fn descriptors_that_a_program_passes_are_not_taken() {
         let (program, mut end) = pair();
-        sys::send_mark(program.as_raw_fd(), MARK).unwrap();
-        assert_eq!(read(&mut end), Ok((vec![], Some(MARK))));
+        sys::send_mark(program.as_raw_fd(), &[MARK]).unwrap();
+        assert_eq!(read(&mut end), Ok((vec![], Some(OPTION))));
         // The lowest free number is the same as before.
         let before = UnixStream::pair().unwrap().0.into_raw_fd();
         // SAFETY: the descriptor was given up above.
         drop(unsafe { OwnedFd::from_raw_fd(before) });
-        sys::send_mark(program.as_raw_fd(), MARK + 1).unwrap();
-        assert_eq!(read(&mut end), Ok((vec![], Some(MARK + 1))));
+        sys::send_mark(program.as_raw_fd(), &[MARK + 1]).unwrap();
+        assert_eq!(read(&mut end), Ok((vec![], Some(Mark::Option(libc::TCP_NODELAY, 1)))));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What programs ask for.
 
 use super::{ACCEPTED, Conn, Role, Server};
-use crate::client::{SIOCATMARK, TCP_AO_GET_KEYS};
+use crate::client::TCP_AO_GET_KEYS;
 use crate::rpc::{AGAIN, Answer, Call, MAX_VALUE, NEW, Request};
 use crate::server::stream::Stream;
 use crate::sys::Result;
@@ -58,7 +58,7 @@ impl Server {
                 let conn = self.conn(id)?;
                 let queued = conn.socket.ioctl(request)?;
                 let held = match &conn.role {
-                    Role::Stream(stream) if request != SIOCATMARK => stream.unsent(),
+                    Role::Stream(stream) => stream.unsent(),
                     _ => 0,
                 };
                 value(queued.saturating_add(held as i32))

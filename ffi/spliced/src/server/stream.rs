@@ -2,15 +2,15 @@
 
 use super::end::{End, Read};
 use super::known::Passing;
-use crate::client::FILLER;
-use crate::inband;
+use crate::client::{FILLER, SIOCATMARK};
+use crate::inband::Mark;
 use crate::instance::{GREETING, Instance};
 use crate::sys::{self, Owned};
-use std::io::IoSlice;
+use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::RawFd;
 use usersock::error::Error;
 use usersock::net::Socket;
-use usersock::sock::msg::SendMsg;
+use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::sock::pages::Pages;
 use usersock::sock::wait::Events;
 
@@ -51,14 +51,18 @@ pub(super) struct Stream {
     greeting: Option<[u8; GREETING]>,
     /// Bytes of the program that the stack has not taken.
     up: Pages,
-    /// An option that the program set behind the bytes of `up`.
-    option: Option<u8>,
+    /// What the program did behind the bytes of `up`.
+    mark: Option<Mark>,
     /// Its end has been read.
     up_ended: bool,
     /// And the stack knows.
     up_shut: bool,
     /// Bytes of the stack that the descriptor has not taken.
     down: Pages,
+    /// An urgent byte behind them.
+    urgent: Option<u8>,
+    /// The stack's next byte is one that was read as urgent.
+    past_urgent: bool,
     /// They wait to be sent with those of others.
     staged: bool,
     /// How the kernel answered when they were.
@@ -93,10 +97,12 @@ impl Stream {
             filler: 0,
             greeting: None,
             up: Pages::default(),
-            option: None,
+            mark: None,
             up_ended: false,
             up_shut: false,
             down: Pages::default(),
+            urgent: None,
+            past_urgent: false,
             staged: false,
             refused: None,
             late: None,
@@ -139,7 +145,7 @@ impl Stream {
 
     /// Bytes of the program that the stack does not have yet.
     pub(super) fn held_up(&self) -> usize {
-        self.up.len()
+        self.up.len() + usize::from(matches!(self.mark, Some(Mark::Urgent(_))))
     }
 
     /// The same, with those that the server has not read.
@@ -227,15 +233,17 @@ impl Stream {
                 self.leave();
                 Fate::Waits
             }
-            Ok(_) if self.hung_up() && self.up_ended && self.up.is_empty() => match self.down.is_empty() {
-                true => {
-                    // The program has closed the descriptor, or has it still, with both directions at their ends.
-                    self.down_ended = true;
-                    self.leave();
-                    Fate::Closed
+            Ok(_) if self.hung_up() && self.up_ended && self.up.is_empty() => {
+                match self.down.is_empty() && self.urgent.is_none() {
+                    true => {
+                        // The program has closed the descriptor, or has it still, with both directions at their ends.
+                        self.down_ended = true;
+                        self.leave();
+                        Fate::Closed
+                    }
+                    false => Fate::Reset,
                 }
-                false => Fate::Reset,
-            },
+            }
             Ok(true) => Fate::Again,
             Ok(false) => Fate::Waits,
         }
@@ -322,9 +330,20 @@ impl Stream {
                 }
                 continue;
             }
-            if let Some((name, value)) = self.option.take().and_then(inband::option) {
-                // It cannot fail.
-                let _ = socket.setsockopt(libc::IPPROTO_TCP, name, &value.to_ne_bytes());
+            match self.mark.take() {
+                Some(Mark::Option(name, value)) => {
+                    // It cannot fail.
+                    let _ = socket.setsockopt(libc::IPPROTO_TCP, name, &value.to_ne_bytes());
+                }
+                Some(Mark::Urgent(byte)) => match send(socket, &[byte], libc::MSG_OOB) {
+                    Ok(_) => {}
+                    Err(Error::Again) => {
+                        self.mark = Some(Mark::Urgent(byte));
+                        return Ok(false);
+                    }
+                    Err(e) => return self.send_failed(socket, e),
+                },
+                None => {}
             }
             if self.up_ended && !self.up_shut {
                 self.up_shut = true;
@@ -337,12 +356,12 @@ impl Stream {
             match end.read(few, &mut self.up) {
                 Ok(Read { len: 0, .. }) => self.up_ended = true,
                 Ok(Read { len, few: n, mark }) => {
-                    self.option = mark;
+                    self.mark = mark;
                     moved += len;
                     let bytes = self.greeted(&few[..n]);
                     // What is in pages comes before.
                     let sent = match self.up.is_empty() {
-                        true => send(socket, bytes),
+                        true => send(socket, bytes, 0),
                         false => Ok(0),
                     };
                     match sent {
@@ -362,7 +381,7 @@ impl Stream {
     /// if it finds nothing the others follow.
     fn ready_up(&self, socket: &Socket) -> usize {
         let len = self.up.len();
-        let more = self.option.is_none() && !self.up_ended && self.end.as_ref().is_some_and(End::readable);
+        let more = self.mark.is_none() && !self.up_ended && self.end.as_ref().is_some_and(End::readable);
         if len == 0 || !more {
             return len;
         }
@@ -410,9 +429,22 @@ impl Stream {
                 }
                 continue;
             }
+            if self.down.is_empty()
+                && let Some(byte) = self.urgent
+            {
+                match end.write_urgent(byte) {
+                    Ok(0) => return Ok(false),
+                    Ok(_) => self.urgent = None,
+                    Err(e) => return self.receiver_gone(e),
+                }
+                continue;
+            }
             let received = match self.late.take() {
                 Some(e) => Err(e),
-                None => socket.recv_pages(&mut self.down, CHUNK, libc::MSG_DONTWAIT),
+                None => {
+                    let past = std::mem::take(&mut self.past_urgent);
+                    socket.recv_pages(&mut self.down, CHUNK, libc::MSG_DONTWAIT, past)
+                }
             };
             match received {
                 Ok(n @ 1..) => moved += n,
@@ -423,6 +455,9 @@ impl Stream {
                 // The bytes come before the end, and before the error.
                 Ok(_) if !self.down.is_empty() => stages = false,
                 Err(e) if !self.down.is_empty() => (self.late, stages) = (Some(e), false),
+                Ok(_) if socket.ioctl(SIOCATMARK) == Ok(1) => {
+                    (self.urgent, self.past_urgent) = (urgent_byte(socket), true);
+                }
                 Ok(_) => {
                     self.down_ended = true;
                     end.finish()?;
@@ -438,7 +473,7 @@ impl Stream {
     fn receiver_gone(&mut self, error: Error) -> sys::Result<bool> {
         match error {
             Error::Pipe if !self.end.as_mut().is_some_and(End::has_hung_up) => {
-                self.down = Pages::default();
+                (self.down, self.urgent) = (Pages::default(), None);
                 Ok(true)
             }
             Error::Pipe => Ok(false),
@@ -463,12 +498,20 @@ fn socket_error(socket: &Socket) -> Option<Error> {
     Error::try_from_errno(i32::from_ne_bytes(errno))
 }
 
-fn send(socket: &Socket, bytes: &[u8]) -> sys::Result<usize> {
+fn send(socket: &Socket, bytes: &[u8], flags: i32) -> sys::Result<usize> {
     if bytes.is_empty() {
         return Ok(0);
     }
     let slices = [IoSlice::new(bytes)];
-    socket.sendmsg(&mut SendMsg::new(&slices, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL))
+    socket.sendmsg(&mut SendMsg::new(&slices, flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL))
+}
+
+/// The urgent byte, which is next. None: it was replaced by a later one.
+fn urgent_byte(socket: &Socket) -> Option<u8> {
+    let mut byte = [0];
+    let mut slices = [IoSliceMut::new(&mut byte)];
+    let got = socket.recvmsg(&mut RecvMsg::new(&mut slices, libc::MSG_OOB | libc::MSG_DONTWAIT));
+    (got == Ok(1)).then_some(byte[0])
 }
 
 #[cfg(test)]
