@@ -153,9 +153,8 @@ pub fn shutdown(instance: &Instance, fd: RawFd, socket: &Ours, how: c_int) -> Re
         return Err(Error::Inval);
     }
     if is_connected(fd) {
-        // One that connects is not writable. ENOTCONN: it is connected, and full.
-        let attempt = socket.accepted.is_none() && !sys::writable(fd);
-        return match attempt && ask(instance, socket, Request::Shutdown, done).is_ok() {
+        // Whether it connects still is not seen here: for a moment the descriptor has its peer and no filler yet.
+        return match socket.accepted.is_none() && ask(instance, socket, Request::Shutdown, done).is_ok() {
             true => Ok(()),
             false => sys::shutdown(fd, how),
         };

@@ -339,11 +339,6 @@ pub fn hung_up(fd: RawFd) -> bool {
     events_now(fd, 0) & libc::POLLHUP != 0
 }
 
-/// Whether a write would be taken, or fail (POLLOUT). It does not wait.
-pub fn writable(fd: RawFd) -> bool {
-    events_now(fd, libc::POLLOUT) & libc::POLLOUT != 0
-}
-
 /// Whether nothing more will be read, or accepted (POLLRDHUP). It does not wait.
 pub fn ended(fd: RawFd) -> bool {
     events_now(fd, libc::POLLRDHUP) & libc::POLLRDHUP != 0
