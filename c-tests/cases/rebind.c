@@ -1,6 +1,6 @@
 /* What becomes of a TCP socket's port and address: when a connection has ended or did not come about, when a socket
  * bound to any address has connected, when SO_REUSEADDR or SO_REUSEPORT is set or cleared after bind(2), and when a
- * listener is shut down. */
+ * listener is shut down or closed. */
 #include "common.h"
 
 static int server;  /* listens on 127.0.0.1 */
@@ -340,6 +340,23 @@ static void listener_that_is_shut_down_shares_its_port(void)
     OK(usk_close(a));
 }
 
+/* The connection goes to whoever has the listener still; after the last close(2) there is nobody, at once. */
+static void listener_refuses_when_it_is_closed(void)
+{
+    int l = listener(at("127.0.0.1", 0), 16), same = (int)OK(usk_dup(l)), port = port_of(sock_name(l));
+    for (int fd = l; fd != -1; fd = fd == l ? same : -1) {
+        int c = tcp(AF_INET, 0);
+        OK(connecting(c, "127.0.0.1", port));
+        OK(usk_close(c));
+        OK(usk_close(fd));
+    }
+    for (int i = 0; i < 2; i++) {
+        int c = tcp(AF_INET, 0);
+        ERR(connecting(c, "127.0.0.1", port), ECONNREFUSED);
+        OK(usk_close(c));
+    }
+}
+
 int main(void)
 {
     begin("rebind");
@@ -350,6 +367,7 @@ int main(void)
     any_address_becomes_one_when_it_connects();
     options_count_as_they_are();
     listener_that_is_shut_down_shares_its_port();
+    listener_refuses_when_it_is_closed();
     OK(usk_close(server));
     return done();
 }

@@ -19,7 +19,9 @@ impl Server {
             self.accept_data();
             self.catch_up(id);
         }
-        self.make(id, call.family)?;
+        if call.request != Request::Closed {
+            self.make(id, call.family)?;
+        }
         let value = |value| Ok(Answer { value, bytes: &[] });
         match call.request {
             Request::Bind(addr) => self.bind(id, addr).and_then(|()| value(0)),
@@ -54,6 +56,7 @@ impl Server {
                 self.option(id, level, name, room)
             }
             Request::Shutdown => self.stop(id).and_then(|()| value(0)),
+            Request::Closed => value(self.closed(id, call.family).into()),
             Request::Ioctl(request) => {
                 let conn = self.conn(id)?;
                 let queued = conn.socket.ioctl(request)?;
@@ -146,6 +149,16 @@ impl Server {
             waiting.forsake();
         }
         Ok(())
+    }
+
+    /// A descriptor of a listener was closed. Whether it was the last; then the listener ends at once, and not at the
+    /// next sweep.
+    fn closed(&mut self, id: u64, family: u16) -> bool {
+        let gone = id & ACCEPTED == 0 && self.is_gone(id, family);
+        if gone {
+            self.remove(id, false);
+        }
+        gone
     }
 
     /// Begins; what the program is to do about the descriptor: nothing (0), or rpc's values.
