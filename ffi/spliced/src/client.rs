@@ -2,6 +2,7 @@
 //! shutdown, sendfile ...) the program does with the kernel. Nothing is kept between calls, and nothing but
 //! TCP_AO_GET_KEYS allocates: each request is a connection of its own.
 
+use crate::epolls::Entries;
 use crate::inband;
 use crate::instance::Instance;
 use crate::name::Name;
@@ -139,10 +140,13 @@ pub fn listen(instance: &Instance, fd: RawFd, socket: &Ours, backlog: c_int) -> 
     if sys::peer_name(fd, |_| ()).is_ok() {
         return Err(Error::Inval);
     }
+    let mut entries = Entries::default();
     if sys::ended(fd) {
+        entries = Entries::of(fd);
         renew(instance, fd, socket, sys::nonblocking(fd)?)?;
     }
     sys::listen(fd, backlog)?;
+    entries.restore(fd);
     ask(instance, socket, Request::Listen(backlog), done)
 }
 
@@ -304,7 +308,9 @@ pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Re
             return Ok(Connect::Done);
         }
         Ok(how) => {
+            let mut entries = Entries::default();
             if how == AGAIN || is_listener(fd) {
+                entries = Entries::of(fd);
                 renew(instance, fd, socket, !waits)?;
             }
             sys::connect(fd, &Name::Data.encode(instance)).map_err(|e| match e {
@@ -313,6 +319,7 @@ pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Re
                 _ => Error::NetDown,
             })?;
             fill(fd)?;
+            entries.restore(fd);
         }
     }
     if waits { Ok(Connect::Waits) } else { Err(Error::InProgress) }

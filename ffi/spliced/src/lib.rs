@@ -9,6 +9,7 @@
 //! | `rpc` | requests and answers |
 //! | `inband` | options that need neither |
 //! | `client` | the calls of a program: what the preload shim makes of socket, bind, connect, accept ... |
+//! | `epolls` | the epoll sets that a descriptor is in |
 //! | `peek` | the wait of a peek for as much as was asked for |
 //! | `server` | the server: one thread, one epoll |
 //! | `diag` | which descriptors of programs there are, by the kernel's list |
@@ -20,6 +21,7 @@
 
 pub mod client;
 pub mod diag;
+mod epolls;
 mod inband;
 pub mod instance;
 pub mod name;

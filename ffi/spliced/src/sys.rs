@@ -1,7 +1,7 @@
 //! System calls on AF_UNIX sockets and epoll, by instruction: the shim replaces the C library's functions.
 
 use crate::name::{Encoded, MAX};
-use std::ffi::{c_int, c_long, c_void};
+use std::ffi::{CStr, c_int, c_long, c_void};
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
@@ -383,6 +383,53 @@ pub fn random<const N: usize>() -> Result<[u8; N]> {
         n if n == N => Ok(bytes),
         _ => Err(Error::Io),
     }
+}
+
+/// Opens a file or a directory to read it.
+pub(crate) fn open(path: &CStr) -> Result<Owned> {
+    let args = [libc::AT_FDCWD.into(), path.as_ptr() as c_long, (libc::O_RDONLY | libc::O_CLOEXEC).into(), 0];
+    // SAFETY: `path` is a string.
+    unsafe { call(libc::SYS_openat, args) }.map(|fd| Owned(fd as RawFd))
+}
+
+/// read(2).
+pub(crate) fn read(file: &Owned, bytes: &mut [u8]) -> Result<usize> {
+    // SAFETY: `bytes` is writable.
+    unsafe { call(libc::SYS_read, [file.0.into(), bytes.as_mut_ptr() as c_long, bytes.len() as c_long]) }
+}
+
+/// getdents64(2): the next entries of a directory.
+pub(crate) fn list(directory: &Owned, bytes: &mut [u8]) -> Result<usize> {
+    // SAFETY: `bytes` is writable.
+    unsafe { call(libc::SYS_getdents64, [directory.0.into(), bytes.as_mut_ptr() as c_long, bytes.len() as c_long]) }
+}
+
+/// Whether a link of /proc/PID/fd is an epoll set's.
+pub(crate) fn is_epoll(link: &CStr) -> bool {
+    const NAME: &[u8] = b"anon_inode:[eventpoll]";
+    let mut to = [0; NAME.len() + 1];
+    let args = [libc::AT_FDCWD.into(), link.as_ptr() as c_long, to.as_mut_ptr() as c_long, to.len() as c_long];
+    // SAFETY: `link` is a string, `to` is writable.
+    let n = unsafe { call(libc::SYS_readlinkat, args) };
+    n.is_ok_and(|n| to[..n] == *NAME)
+}
+
+/// The inode of a descriptor's file.
+pub(crate) fn inode(fd: RawFd) -> Result<u64> {
+    let mut stat = MaybeUninit::<libc::statx>::uninit();
+    let (flags, mask) = (libc::AT_EMPTY_PATH.into(), libc::STATX_INO.into());
+    // SAFETY: an empty string, and room for a statx.
+    unsafe { call(libc::SYS_statx, [fd.into(), c"".as_ptr() as c_long, flags, mask, stat.as_mut_ptr() as c_long]) }?;
+    // SAFETY: the kernel has written it.
+    Ok(unsafe { stat.assume_init() }.stx_ino)
+}
+
+/// EPOLL_CTL_ADD to a set of the program's.
+pub(crate) fn epoll_add(epoll: RawFd, fd: RawFd, events: u32, data: u64) -> Result<()> {
+    let event = libc::epoll_event { events, u64: data };
+    let args = [epoll.into(), libc::EPOLL_CTL_ADD.into(), fd.into(), &raw const event as c_long];
+    // SAFETY: `event` is an epoll_event.
+    unsafe { call(libc::SYS_epoll_ctl, args) }.map(drop)
 }
 
 /// Signals that a thread waits for, held back in the calling thread and those it starts from now on.
