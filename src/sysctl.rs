@@ -24,7 +24,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use table::{Row, TABLE};
+use table::{ROWS, Row, TABLE};
 
 const RESERVED: SysctlId = SysctlId(Row::ip_local_reserved_ports as u64);
 const RATEMASK6: SysctlId = SysctlId(Row::icmp6_ratemask as u64);
@@ -175,7 +175,7 @@ struct Hooks {
 
 /// All sysctls of a stack.
 pub struct Sysctls {
-    values: Box<[Value]>,
+    values: Box<[Value; ROWS]>,
     /// `ip_local_reserved_ports` as bits.
     reserved: Box<[AtomicU64; 1024]>,
     /// `net.ipv6.icmp.ratemask` as bits.
@@ -322,7 +322,7 @@ impl Sysctls {
     pub(crate) fn new() -> Sysctls {
         let first = |def: &Def| def.first_value().expect("a test parses every default of the table");
         Sysctls {
-            values: TABLE.iter().map(first).collect(),
+            values: Box::new(TABLE.each_ref().map(first)),
             reserved: Box::new([const { AtomicU64::new(0) }; 1024]),
             ratemask6: [!(1 << 2), u64::MAX, 0, 0].map(AtomicU64::new),
             registered: RwLock::default(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 #[test]
 fn every_default_of_the_table_is_canonical_and_can_be_set_again() {
     let sysctls = Sysctls::new();
-    for def in TABLE {
+    for def in &TABLE {
         assert_eq!(sysctls.get(&def.name).as_deref(), Ok(&*def.default), "{}", def.name);
         let want = if def.mode == Mode::Ro { Err(Error::Acces) } else { Ok(()) };
         assert_eq!(sysctls.set(&def.name, &def.default), want, "{}", def.name);
