@@ -385,13 +385,13 @@ impl Stack {
     /// never dropped. The child creates its own stack.
     #[inline]
     pub fn is_inherited(&self) -> bool {
-        self.born != fork::generation()
+        !fork::is_current(self.born)
     }
 
     /// ENETDOWN in a child of the stack's process, and after `end_calls`.
     #[inline]
     pub fn here(&self) -> Result<()> {
-        if self.serves.load(Ordering::Relaxed) != fork::generation() { Err(Error::NetDown) } else { Ok(()) }
+        if fork::is_current(self.serves.load(Ordering::Relaxed)) { Ok(()) } else { Err(Error::NetDown) }
     }
 
     /// From now on calls on sockets return ENETDOWN, but close(2), and poll(2) reports POLLERR and POLLHUP: the
