@@ -33,6 +33,7 @@ use crate::wire::tcp_options::{
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use plain::Segment;
 pub(super) use plain::{Headers, send_synack};
 
 /// Options of a segment, of either kind.
@@ -314,8 +315,12 @@ pub(crate) fn ip_tx(cx: &Cx<'_>, dst: &Dst, codepoint: u8) -> IpTx {
 /// reduced for it); otherwise the route's or IP's.
 pub(crate) fn transmit_skb(cx: &mut Cx<'_>, skb: &mut Skb) -> Result<()> {
     let prior = stamp(cx, skb);
-    let out = skb.share();
-    send(cx, out, cx.tp.rcv_nxt)?;
+    let ack = cx.tp.rcv_nxt;
+    if plain::applies(cx, skb) {
+        plain::send(cx, skb.share_bytes(), &Segment::of(&skb.tcp, ack))?;
+    } else {
+        send_any(cx, skb.share(), ack)?;
+    }
     sent(cx, skb, prior);
     Ok(())
 }
@@ -373,7 +378,12 @@ fn advance_wstamp(cx: &mut Cx<'_>) -> Instant {
 /// Header, then IP; and all that a sent segment changes in the connection. `ack`: what it acknowledges, if it does.
 #[inline]
 fn send(cx: &mut Cx<'_>, out: Skb, ack: SeqNum) -> Result<()> {
-    if plain::applies(cx, &out) { plain::send(cx, out, ack.0) } else { send_any(cx, out, ack) }
+    if plain::applies(cx, &out) {
+        let seg = Segment::of(&out.tcp, ack);
+        plain::send(cx, out, &seg)
+    } else {
+        send_any(cx, out, ack)
+    }
 }
 
 #[inline(never)]

@@ -28,6 +28,22 @@ use std::net::{IpAddr, Ipv4Addr};
 /// Bytes of both headers, without options.
 const HEADERS: usize = ip::HEADER_LEN + tcp::HEADER_LEN;
 
+/// What is asked of the control block of a segment that leaves, and what it acknowledges.
+pub(super) struct Segment {
+    seq: SeqNum,
+    end_seq: SeqNum,
+    ack: SeqNum,
+    flags: u16,
+    mstamp: Instant,
+}
+
+impl Segment {
+    #[inline]
+    pub(super) fn of(cb: &TcpCb, ack: SeqNum) -> Segment {
+        Segment { seq: cb.seq, end_seq: cb.end_seq, ack, flags: cb.flags, mstamp: cb.mstamp }
+    }
+}
+
 /// Whether it is such a segment. `out`: without its headers.
 #[inline]
 pub(super) fn applies(cx: &Cx<'_>, out: &Skb) -> bool {
@@ -165,10 +181,11 @@ fn ttl_of(cx: &Cx<'_>, dst: &Dst) -> u8 {
     if cx.sk.ttl > 0 { cx.sk.ttl.min(255) as u8 } else { default_ttl(cx.stack, dst, true) }
 }
 
-/// Sends it; `ack`: what it acknowledges.
-pub(super) fn send(cx: &mut Cx<'_>, mut out: Skb, ack: u32) -> Result<()> {
+/// Sends it. `out`: its bytes; nothing else of it counts.
+#[inline(never)]
+pub(super) fn send(cx: &mut Cx<'_>, mut out: Skb, segment: &Segment) -> Result<()> {
     Way::Plain.taken();
-    let TcpCb { seq, end_seq, mstamp, flags, .. } = out.tcp;
+    let Segment { seq, end_seq, ack, mstamp, flags } = *segment;
     let payload = out.len();
     cx.tp.rx_opt.dsack = false;
     let window = window::select_window(cx);
@@ -178,13 +195,13 @@ pub(super) fn send(cx: &mut Cx<'_>, mut out: Skb, ack: u32) -> Result<()> {
     let sk = &*cx.sk;
 
     let (ttl, tos) = (ttl_of(cx, dst), ecn::with_codepoint(sk.tos, 0));
-    let h = Headers { src, to, ports: (sk.sport, sk.dport), seq, ack: SeqNum(ack), flags, window, tos, ttl };
+    let h = Headers { src, to, ports: (sk.sport, sk.dport), seq, ack, flags, window, tos, ttl };
     debug_assert_eq!(end_seq, seq + (payload as u32 + u32::from(flags & FIN != 0)), "as its receiver would count");
     let options = if stamps { Opts::Stamps(ts_at(cx, mstamp), cx.tp.rx_opt.ts_recent) } else { Opts::Bare };
     let Some(len) = put_headers(cx.stack, &mut out, &h, end_seq, options) else { return Err(Error::NoBufs) };
     (out.hash, out.mark, out.priority) = (cx.tp.txhash, sk.mark, sk.priority);
 
-    if ack == cx.tp.rcv_nxt.0 {
+    if ack == cx.tp.rcv_nxt {
         delack::event_ack_sent(cx);
     }
     if payload > 0 {
