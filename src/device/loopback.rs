@@ -156,11 +156,7 @@ impl Loopback {
         if skb.zerocopy.is_some() || skb.tx_stamp.is_some() {
             (skb.zerocopy, skb.tx_stamp) = (None, None);
         }
-        if self.take_bare(queue, skb) {
-            Xmit::Sent
-        } else {
-            Xmit::Dropped(io::Error::from_raw_os_error(libc::ENODEV))
-        }
+        if self.take_bare(queue, skb) { Xmit::Sent } else { Xmit::Dropped(io::Error::from_raw_os_error(libc::ENODEV)) }
     }
 
     /// The same of a packet that is charged to nobody, has no bytes of MSG_ZEROCOPY, and no transmit timestamp. False:

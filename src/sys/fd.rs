@@ -208,6 +208,7 @@ impl Epoll {
 }
 
 /// CLOCK_MONOTONIC, nanoseconds.
+#[inline]
 pub(crate) fn monotonic() -> u64 {
     let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `t` is writable; the clock exists on every Linux.

@@ -113,6 +113,20 @@ fn getters_read_what_was_set() {
 }
 
 #[test]
+fn times_that_are_read_as_numbers_fit_in_them() {
+    let most = i128::from(u32::MAX);
+    for (row, most) in [
+        (Row::tcp_rto_min_us, most),
+        (Row::tcp_rto_max_ms, most),
+        // It is made milliseconds of.
+        (Row::tcp_min_rtt_wlen, most / 1000),
+    ] {
+        let def = &TABLE[row as usize];
+        assert!(matches!(def.kind, Kind::Number { min: 0.., max } if max <= most), "{}", def.name);
+    }
+}
+
+#[test]
 fn a_moot_sysctl_takes_every_value_of_its_range_and_says_why_none_matters() {
     let sysctls = Sysctls::new();
     let moot: Vec<_> = TABLE.iter().filter(|def| def.support == Support::Moot).collect();
