@@ -41,17 +41,23 @@ impl Keep for Box<SkbInner> {
     }
 }
 
+#[cold]
+#[inline(never)]
+fn fresh() -> Box<SkbInner> {
+    Box::new(SkbInner::empty())
+}
+
 impl Skb {
     /// An empty packet with the whole head as header room.
     pub fn new() -> Skb {
         let kept = LOCAL.try_with(|l| l.borrow_mut().take()).flatten();
-        Skb(Kept::new(kept.map_or_else(|| Box::new(SkbInner::empty()), SkbInner::renewed)))
+        Skb(Kept::new(kept.map_or_else(fresh, SkbInner::renewed)))
     }
 
     /// A packet whose fields are to be set: those without [`Keep`]'s care are what they were last.
     fn stale() -> Skb {
         let kept = LOCAL.try_with(|l| l.borrow_mut().take()).flatten();
-        Skb(Kept::new(kept.unwrap_or_else(|| Box::new(SkbInner::empty()))))
+        Skb(Kept::new(kept.unwrap_or_else(fresh)))
     }
 }
 
@@ -147,8 +153,8 @@ impl SkbInner {
         kept
     }
 
-    /// A packet with the bytes of this one and nothing else of it, for who writes all that a header says, and what is
-    /// noted of it, himself.
+    /// A packet with the bytes of this one and nothing else of it, for a sender that itself writes the header and all
+    /// that is noted of it.
     pub(crate) fn share_bytes(&self) -> Skb {
         let mut s = Skb::new();
         self.share_bytes_with(&mut s);
