@@ -17,6 +17,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use crate::base::boxed::boxed_array;
 use crate::base::error::{Error, Result};
 use crate::sys::lock::{Mutex, RwLock};
 pub use nearest::nearest;
@@ -24,7 +25,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use table::{Row, TABLE};
+use table::{ROWS, Row, TABLE};
 
 const RESERVED: SysctlId = SysctlId(Row::ip_local_reserved_ports as u64);
 const RATEMASK6: SysctlId = SysctlId(Row::icmp6_ratemask as u64);
@@ -175,7 +176,7 @@ struct Hooks {
 
 /// All sysctls of a stack.
 pub struct Sysctls {
-    values: Box<[Value]>,
+    values: Box<[Value; ROWS]>,
     /// `ip_local_reserved_ports` as bits.
     reserved: Box<[AtomicU64; 1024]>,
     /// `net.ipv6.icmp.ratemask` as bits.
@@ -299,21 +300,28 @@ fn dotted(name: &str) -> String {
     name.strip_prefix("/proc/sys/").unwrap_or(name).replace('/', ".")
 }
 
-/// Times as the numbers that they are in Linux: making a `Duration` of one, and a number again, takes a division.
+/// Times as the numbers that they are in Linux: making a `Duration` of one, and a number again, takes a division. Those
+/// here cannot be negative, nor exceed 32 bits (a test compares the table).
 #[derive(Clone, Copy)]
 pub(crate) struct Raw<'a>(&'a Sysctls);
 
 impl Raw<'_> {
     /// `tcp_rto_min_us`: microseconds.
     #[inline]
-    pub(crate) fn tcp_rto_min_us(self) -> u64 {
-        self.0.time(table::Row::tcp_rto_min_us as usize)
+    pub(crate) fn tcp_rto_min_us(self) -> u32 {
+        self.0.number(table::Row::tcp_rto_min_us as usize) as u32
     }
 
     /// `tcp_rto_max_ms`: milliseconds.
     #[inline]
-    pub(crate) fn tcp_rto_max_ms(self) -> u64 {
-        self.0.time(table::Row::tcp_rto_max_ms as usize)
+    pub(crate) fn tcp_rto_max_ms(self) -> u32 {
+        self.0.number(table::Row::tcp_rto_max_ms as usize) as u32
+    }
+
+    /// `tcp_min_rtt_wlen`: seconds, no more than a day.
+    #[inline]
+    pub(crate) fn tcp_min_rtt_wlen(self) -> u32 {
+        self.0.number(table::Row::tcp_min_rtt_wlen as usize) as u32
     }
 }
 
@@ -322,7 +330,7 @@ impl Sysctls {
     pub(crate) fn new() -> Sysctls {
         let first = |def: &Def| def.first_value().expect("a test parses every default of the table");
         Sysctls {
-            values: TABLE.iter().map(first).collect(),
+            values: boxed_array(|row| first(&TABLE[row])),
             reserved: Box::new([const { AtomicU64::new(0) }; 1024]),
             ratemask6: [!(1 << 2), u64::MAX, 0, 0].map(AtomicU64::new),
             registered: RwLock::default(),

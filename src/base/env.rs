@@ -140,6 +140,10 @@ impl core::ops::Sub<Instant> for Instant {
 pub trait Clock: Send + Sync {
     /// Monotonic time since the stack's epoch.
     fn now(&self) -> Instant;
+    /// This clock, if it is the system's: most stacks read that one, and so without an indirect call.
+    fn real(&self) -> Option<RealClock> {
+        None
+    }
     /// Time since the UNIX epoch, for timestamps that programs see (`SO_TIMESTAMP`, pcap). It may jump.
     fn wall(&self) -> Duration;
     /// The point of the stack's time at which CLOCK_MONOTONIC is `nanos`, for times that programs give (SCM_TXTIME).
@@ -171,7 +175,7 @@ impl WaitLimit {
 }
 
 /// The system's monotonic clock, counted from the creation of this value.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct RealClock {
     /// CLOCK_MONOTONIC at the creation, nanoseconds.
     epoch: u64,
@@ -191,8 +195,13 @@ impl Default for RealClock {
 }
 
 impl Clock for RealClock {
+    #[inline]
     fn now(&self) -> Instant {
         self.at_monotonic(crate::sys::fd::monotonic())
+    }
+
+    fn real(&self) -> Option<RealClock> {
+        Some(*self)
     }
 
     fn wall(&self) -> Duration {

@@ -2,6 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `boxed` | an array in a box |
 //! | `contain` | a panic in packet or timer context ends a socket, not the thread |
 //! | `env` | clocks and random numbers, passed to the stack |
 //! | `error` | errors, each an errno |
@@ -13,6 +14,7 @@
 //! | `ways` | short ways, which a test closes to play the general ones |
 //! | `wheel` | the timer wheel |
 
+pub(crate) mod boxed;
 #[cfg(test)]
 pub(crate) mod cases;
 pub(crate) mod contain;

@@ -38,6 +38,12 @@ impl<T: Clone> ReadMostly<T> {
         }
     }
 
+    /// Whether the value is the first one.
+    #[inline]
+    pub(crate) fn is_first(&self) -> bool {
+        self.later.get().is_none()
+    }
+
     /// Replaces the value by `f` of it. Readers may still use the old value.
     pub(crate) fn replace(&self, f: impl FnOnce(&T) -> T) {
         let mut later = self.later.get_or_init(|| RwLock::new(self.first.clone())).write();
@@ -134,7 +140,9 @@ mod tests {
     fn a_reader_keeps_what_it_read_and_the_next_one_sees_the_replacement() {
         let r = ReadMostly::new(1);
         let before = r.read();
+        assert!(r.is_first());
         r.replace(|v| v + 1);
+        assert!(!r.is_first());
         let between = r.read();
         r.replace(|v| v + 1);
         assert_eq!((*before, *between, *r.read(), r.read().cloned()), (1, 2, 3, 3));

@@ -29,10 +29,31 @@ struct Queue {
 
 #[derive(Debug, Default)]
 struct List {
-    skbs: VecDeque<Skb>,
+    /// The first, if no packet was in the list when it came. Most are taken before the next comes.
+    first: Option<Skb>,
+    /// Those behind it.
+    more: VecDeque<Skb>,
     /// Number of packets sent.
     packets: u64,
     bytes: u64,
+}
+
+impl List {
+    /// Appends; returns how many there are now.
+    #[inline]
+    fn push(&mut self, skb: Skb) -> usize {
+        if self.len() == 0 {
+            self.first = Some(skb);
+            return 1;
+        }
+        self.more.push_back(skb);
+        self.len()
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.more.len()
+    }
 }
 
 impl Loopback {
@@ -75,9 +96,11 @@ impl Device for Loopback {
     fn recv(&self, queue: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize> {
         let Some(q) = self.queues.get(usize::from(queue)) else { return Ok(0) };
         let mut list = q.list.lock();
-        let n = list.skbs.len().min(budget);
-        let batch: SmallVec<[Skb; 16]> = list.skbs.drain(..n).collect();
-        q.len.store(list.skbs.len(), Ordering::Release);
+        let n = list.len().min(budget);
+        let first = if n > 0 { list.first.take() } else { None };
+        let more = n - usize::from(first.is_some());
+        let batch: SmallVec<[Skb; 16]> = first.into_iter().chain(list.more.drain(..more)).collect();
+        q.len.store(list.len(), Ordering::Release);
         drop(list);
         for mut skb in batch {
             skb.tstamp = now;
@@ -115,11 +138,12 @@ impl Loopback {
     pub(super) fn only(&self, queue: u16) -> Option<Skb> {
         let q = self.queues.get(usize::from(queue))?;
         let mut list = q.list.lock();
-        if list.skbs.len() != 1 {
+        if !list.more.is_empty() {
             return None;
         }
+        let skb = list.first.take()?;
         q.len.store(0, Ordering::Release);
-        list.skbs.pop_front()
+        Some(skb)
     }
 
     /// As [`Device::xmit`].
@@ -132,15 +156,14 @@ impl Loopback {
         if skb.zerocopy.is_some() || skb.tx_stamp.is_some() {
             (skb.zerocopy, skb.tx_stamp) = (None, None);
         }
-        self.take_bare(queue, skb)
+        if self.take_bare(queue, skb) { Xmit::Sent } else { Xmit::Dropped(io::Error::from_raw_os_error(libc::ENODEV)) }
     }
 
-    /// The same of a packet that is charged to nobody, has no bytes of MSG_ZEROCOPY, and no transmit timestamp.
+    /// The same of a packet that is charged to nobody, has no bytes of MSG_ZEROCOPY, and no transmit timestamp. False:
+    /// there is no such queue.
     #[inline(always)]
-    pub(super) fn take_bare(&self, queue: u16, mut skb: Skb) -> Xmit {
-        let Some(q) = self.queues.get(usize::from(queue)) else {
-            return Xmit::Dropped(io::Error::from_raw_os_error(libc::ENODEV));
-        };
+    pub(super) fn take_bare(&self, queue: u16, mut skb: Skb) -> bool {
+        let Some(q) = self.queues.get(usize::from(queue)) else { return false };
         skb.truesize = SKB_OVERHEAD + skb.data_len() as u32;
         if skb.csum != Csum::None {
             skb.csum = Csum::Unnecessary;
@@ -148,9 +171,9 @@ impl Loopback {
         let mut list = q.list.lock();
         list.packets += 1;
         list.bytes += skb.len() as u64;
-        list.skbs.push_back(skb);
-        q.len.store(list.skbs.len(), Ordering::Release);
-        Xmit::Sent
+        let len = list.push(skb);
+        q.len.store(len, Ordering::Release);
+        true
     }
 
     /// As [`Device::has_pending`].

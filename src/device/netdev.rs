@@ -166,7 +166,7 @@ impl NetDev {
     #[inline(always)]
     fn own(&self) -> Option<&Loopback> {
         match &self.own {
-            Some(own) if matches!(self.device.read(), Read::First(_)) => Some(own),
+            Some(own) if self.device.is_first() => Some(own),
             _ => None,
         }
     }
@@ -435,15 +435,11 @@ impl NetDev {
         {
             sock.tx_completed(0);
         }
-        match sent {
-            Xmit::Sent => Ok(NetXmit::Success),
-            Xmit::Congested => Ok(NetXmit::Cn),
-            // It takes all.
-            Xmit::Dropped(_) | Xmit::Busy(_) => {
-                stack.mib.drop(DropReason::DeviceFull);
-                Err(Error::NoBufs)
-            }
+        if sent {
+            return Ok(NetXmit::Success);
         }
+        stack.mib.drop(DropReason::DeviceFull);
+        Err(Error::NoBufs)
     }
 
     /// The same in the general way.

@@ -221,15 +221,16 @@ fn receive_segment(net: &Ip, stack: &Arc<Stack>, dev: &NetDev, handler: &dyn IpH
     let Some(noted) = &mut skb.rx else { return bad_header_v4(stack, DropReason::HdrTrunc) };
     (noted.ifindex, noted.now) = (ifindex, now);
     let mib = stack.mib.here();
+    let (bytes, segs, ecn) = (skb.len() as u64, u64::from(skb.rx_segs.max(1)), Ecn::from_tos(skb.tcp.ip_dsfield));
     mib.inc(Mib::IpInReceives);
-    mib.add(Mib::IpExtInOctets, skb.len() as u64);
-    count_ecn(mib, Ecn::from_tos(skb.tcp.ip_dsfield), true, u64::from(skb.rx_segs.max(1)));
+    mib.add(Mib::IpExtInOctets, bytes);
+    count_ecn(mib, ecn, true, segs);
+    mib.inc(Mib::IpInDelivers);
     if net.raw.has_socks()
         && let Some(info) = skb.rx
     {
         net.raw.deliver(stack, &skb, &info);
     }
-    mib.inc(Mib::IpInDelivers);
     skb.pull(ip::HEADER_LEN);
     if handler.contained() {
         (skb.looped, skb.cb) = (Looped::No, [0; CB_WORDS]);

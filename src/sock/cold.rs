@@ -131,6 +131,12 @@ impl SockCommon {
         self.cold.as_ref().is_some_and(|c| c.filter.is_some())
     }
 
+    /// Whether there are options of the IP levels that few sockets have.
+    #[inline]
+    pub(crate) fn has_ip_more(&self) -> bool {
+        self.cold.as_ref().is_some_and(|c| c.ip_more.is_some())
+    }
+
     /// Options of the IP levels that few sockets have, to set one.
     pub(crate) fn ip_more_mut(&mut self) -> &mut IpMore {
         self.cold_mut().ip_more.get_or_insert_default()

@@ -48,8 +48,18 @@ impl<T: Send> Local<T> {
     /// Keeps an object for reuse.
     #[inline]
     pub(super) fn put(&mut self, one: T) {
+        // Its capacity never exceeds `most`: one comparison serves both.
+        if self.list.len() == self.list.capacity() {
+            self.make_room();
+        }
         self.list.push(one);
-        if self.list.len() > self.most {
+    }
+
+    #[inline(never)]
+    fn make_room(&mut self) {
+        if self.list.capacity() < self.most {
+            self.list.reserve_exact(self.most - self.list.len());
+        } else {
             self.give_back(self.most / 2);
         }
     }
@@ -81,10 +91,10 @@ mod tests {
         let mut a = Local::new(4, &SHARED);
         assert_eq!(a.take(), None);
         (0..5).for_each(|n| a.put(n));
-        assert_eq!((a.list.len(), SHARED.list.get().lock().len()), (2, 3));
+        assert_eq!((a.list.len(), SHARED.list.get().lock().len()), (3, 2));
         let mut b = Local::new(4, &SHARED);
-        assert_eq!(b.take(), Some(4));
-        assert_eq!((b.list.len(), SHARED.list.get().lock().len()), (1, 1), "half of what it may have");
+        assert_eq!(b.take(), Some(3));
+        assert_eq!((b.list.len(), SHARED.list.get().lock().len()), (1, 0), "half of what it may have");
         (0..20).for_each(|n| b.put(n));
         assert!(b.list.len() <= 4 && SHARED.list.get().lock().len() == 6);
         drop(a);

@@ -3,6 +3,7 @@
 //! tables, `proto`. Linux: proto_register, inet_register_protosw, inet_add_protocol.
 
 use super::proto::{IpHandler, Proto, ProtoAccounts};
+use crate::base::boxed::boxed_array;
 use crate::base::error::{Error, Result};
 use crate::base::hash::PlainMap;
 use crate::base::padded::Padded;
@@ -228,15 +229,16 @@ pub struct Registry {
 }
 
 /// The handlers of all IP protocol numbers. Linux: inet_protos, inet6_protos.
-struct Handlers(Box<[Slot<Arc<dyn IpHandler>>]>);
+struct Handlers(Box<[Slot<Arc<dyn IpHandler>>; 256]>);
 
 impl Default for Handlers {
     fn default() -> Self {
-        Handlers((0..256).map(|_| Slot::default()).collect())
+        Handlers(boxed_array(|_| Slot::default()))
     }
 }
 
 impl Handlers {
+    #[inline]
     fn slot(&self, number: u8) -> &Slot<Arc<dyn IpHandler>> {
         &self.0[usize::from(number)]
     }

@@ -9,12 +9,11 @@ use crate::base::env::{Duration, Instant};
 use crate::base::error::{Error, Result};
 use crate::base::waiter::{Waiter, Woken};
 use crate::sys::lock::Mutex;
-use crate::sys::near::here;
+use crate::sys::near::{Block, here};
 use crate::sys::once_box::OnceBox;
 use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::fmt;
-use std::marker::PhantomData;
 use std::ops::{BitAnd, BitOr, BitOrAssign};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -94,24 +93,23 @@ thread_local! {
 
 /// Exists while this thread owns a sock. When the thread's last one is dropped, the wake-ups requested meanwhile are
 /// made. It counts for the thread that made it, so it must not move to another. Linux: wake_q.
-#[derive(Debug)]
-pub(super) struct Owning(PhantomData<*const ()>);
+pub(super) struct Owning(&'static Block);
 
 impl Owning {
     #[inline]
     pub(super) fn begin() -> Owning {
-        let owned = &here().owned;
-        owned.set(owned.get() + 1);
-        Owning(PhantomData)
+        let block = here();
+        block.owned.set(block.owned.get() + 1);
+        Owning(block)
     }
 }
 
 impl Drop for Owning {
     #[inline]
     fn drop(&mut self) {
-        let left = here().owned.get() - 1;
-        here().owned.set(left);
-        if left == 0 && here().wakes.get() {
+        let left = self.0.owned.get() - 1;
+        self.0.owned.set(left);
+        if left == 0 && self.0.wakes.get() {
             make_wakes();
         }
     }

@@ -5,7 +5,8 @@
 
 pub mod runner;
 
-use crate::base::env::{Clock, Entropy, Instant};
+use crate::base::boxed::boxed_array;
+use crate::base::env::{Clock, Entropy, Instant, RealClock};
 use crate::base::error::{Error, Result};
 use crate::base::hash::Keys;
 use crate::base::padded::Padded;
@@ -124,17 +125,17 @@ impl TimerSlot {
 
 /// All timers of a stack.
 pub struct Timers {
-    wheels: Vec<Padded<Mutex<Wheel<TimerTarget>>>>,
+    wheels: Box<[Padded<Mutex<Wheel<TimerTarget>>>; WHEELS]>,
     /// Earliest deadline of each wheel in nanoseconds, `u64::MAX` for none; may be too early, never too late. Written
     /// with the wheel locked.
-    next: Vec<Padded<AtomicU64>>,
+    next: Box<[Padded<AtomicU64>; WHEELS]>,
 }
 
 impl Timers {
     fn new() -> Timers {
         Timers {
-            wheels: (0..WHEELS).map(|_| Padded(Mutex::new(Wheel::new()))).collect(),
-            next: (0..WHEELS).map(|_| Padded(AtomicU64::new(u64::MAX))).collect(),
+            wheels: boxed_array(|_| Padded(Mutex::new(Wheel::new()))),
+            next: boxed_array(|_| Padded(AtomicU64::new(u64::MAX))),
         }
     }
 
@@ -264,6 +265,8 @@ const SEVERAL: usize = 1;
 pub struct Stack {
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// The same, if it is the system's.
+    real: Option<RealClock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
     /// Settings.
@@ -348,6 +351,7 @@ impl Stack {
         let StackConfig { clock, entropy, runner } = config;
         let keys = Keys::new(&*entropy);
         let stack = Arc::new(Stack {
+            real: clock.real(),
             clock,
             entropy,
             sysctl: Sysctls::new(),
@@ -385,13 +389,13 @@ impl Stack {
     /// never dropped. The child creates its own stack.
     #[inline]
     pub fn is_inherited(&self) -> bool {
-        self.born != fork::generation()
+        !fork::is_current(self.born)
     }
 
     /// ENETDOWN in a child of the stack's process, and after `end_calls`.
     #[inline]
     pub fn here(&self) -> Result<()> {
-        if self.serves.load(Ordering::Relaxed) != fork::generation() { Err(Error::NetDown) } else { Ok(()) }
+        if fork::is_current(self.serves.load(Ordering::Relaxed)) { Ok(()) } else { Err(Error::NetDown) }
     }
 
     /// From now on calls on sockets return ENETDOWN, but close(2), and poll(2) reports POLLERR and POLLHUP: the
@@ -422,7 +426,10 @@ impl Stack {
     /// The current time of the stack's clock.
     #[inline]
     pub fn now(&self) -> Instant {
-        self.clock.now()
+        match &self.real {
+            Some(real) => real.now(),
+            None => self.clock.now(),
+        }
     }
 
     /// Adds a device; returns it with its interface index. Addresses and routes are added through `ip`. EEXIST:

@@ -35,7 +35,7 @@ impl Fd {
     /// The number, for `poll`; -1 in a child of the process that opened it. Valid while `self` lives.
     #[inline]
     pub fn raw(&self) -> RawFd {
-        if self.born == fork::generation() { self.number } else { -1 }
+        if fork::is_current(self.born) { self.number } else { -1 }
     }
 
     /// Gives up ownership: children then share the descriptor, and the caller must close it.
@@ -208,6 +208,7 @@ impl Epoll {
 }
 
 /// CLOCK_MONOTONIC, nanoseconds.
+#[inline]
 pub(crate) fn monotonic() -> u64 {
     let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `t` is writable; the clock exists on every Linux.

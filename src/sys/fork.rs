@@ -50,6 +50,13 @@ pub fn generation() -> u32 {
     }
 }
 
+/// Whether a value of [`generation`] was saved in this process, and not before a fork.
+#[inline]
+pub(crate) fn is_current(saved: u32) -> bool {
+    // Who has saved one has asked for it, so forks are noticed.
+    GENERATION.load(Ordering::Relaxed) == saved.wrapping_add(1)
+}
+
 #[cold]
 fn hook() -> u32 {
     // Not a `Once`: after a fork in the middle of it the child would wait for a thread that does not exist.
@@ -159,7 +166,7 @@ impl<T: Send + Sync + 'static> PerProcess<T> {
         let now = self.now.load(Ordering::Acquire);
         // SAFETY: leaked by `renew`, never freed.
         match unsafe { now.as_ref() } {
-            Some(of) if of.generation == generation() => &of.value,
+            Some(of) if is_current(of.generation) => &of.value,
             _ => self.renew(now),
         }
     }
@@ -218,7 +225,8 @@ mod tests {
         let got = child(|| {
             let renewed = HERE.get().load(Ordering::SeqCst) == 5;
             let counted = Arc::strong_count(&value) == 2;
-            i32::from(renewed) | i32::from(counted) << 1 | i32::from(generation() != before) << 2
+            let forked = generation() != before && !is_current(before);
+            i32::from(renewed) | i32::from(counted) << 1 | i32::from(forked) << 2
         });
         assert_eq!((got, HERE.get().load(Ordering::SeqCst), Arc::strong_count(&value)), (7, 7, 1));
         drop(entry);

@@ -104,8 +104,11 @@ macro_rules! sysctls {
         #[derive(Clone, Copy)]
         pub(super) enum Row { $($get,)* }
 
+        /// Number of rows.
+        pub(super) const ROWS: usize = [$(Row::$get),*].len();
+
         /// All rows, in order of [`Row`].
-        pub(super) static TABLE: &[Def] = &[$(Def {
+        pub(super) static TABLE: [Def; ROWS] = [$(Def {
             name: Cow::Borrowed($name),
             kind: kind!($ty, $lo, $hi),
             default: Cow::Borrowed($default),

@@ -5,7 +5,7 @@ use std::time::Duration;
 #[test]
 fn every_default_of_the_table_is_canonical_and_can_be_set_again() {
     let sysctls = Sysctls::new();
-    for def in TABLE {
+    for def in &TABLE {
         assert_eq!(sysctls.get(&def.name).as_deref(), Ok(&*def.default), "{}", def.name);
         let want = if def.mode == Mode::Ro { Err(Error::Acces) } else { Ok(()) };
         assert_eq!(sysctls.set(&def.name, &def.default), want, "{}", def.name);
@@ -110,6 +110,20 @@ fn getters_read_what_was_set() {
     assert_eq!(reserved, [7].into_iter().chain(100..=130).collect::<Vec<_>>());
     sysctls.reset("net.ipv4.tcp_sack").unwrap();
     assert!(sysctls.tcp_sack());
+}
+
+#[test]
+fn times_that_are_read_as_numbers_fit_in_them() {
+    let most = i128::from(u32::MAX);
+    for (row, most) in [
+        (Row::tcp_rto_min_us, most),
+        (Row::tcp_rto_max_ms, most),
+        // It is made milliseconds of.
+        (Row::tcp_min_rtt_wlen, most / 1000),
+    ] {
+        let def = &TABLE[row as usize];
+        assert!(matches!(def.kind, Kind::Number { min: 0.., max } if max <= most), "{}", def.name);
+    }
 }
 
 #[test]

@@ -341,6 +341,12 @@ impl TcpSock {
         self.cold.as_mut()?.listener.as_deref_mut()
     }
 
+    /// Whether there are keys for peers whose segments are signed.
+    #[inline]
+    pub(super) fn has_auth(&self) -> bool {
+        self.cold.as_ref().is_some_and(|c| c.auth.is_some())
+    }
+
     /// Keys for peers whose segments are signed.
     #[inline]
     pub(super) fn auth_mut(&mut self) -> Option<&mut Auth> {

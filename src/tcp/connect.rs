@@ -130,6 +130,7 @@ pub(super) fn reselect_saddr(cx: &mut Cx<'_>) -> Result<()> {
         let mine = |e: &Entry| matches!(e, Entry::Sock(s, _) if Arc::ptr_eq(s, &sock));
         drop(cx.tp.net.hashinfo.remove(hash_of_sock(cx.stack, cx.sk), mine));
         (cx.sk.saddr, cx.sk.rcv_saddr) = (own, own);
+        cx.tp.peer_hash = 0;
         let entry = Entry::Sock(cx.sock.clone(), cx.sk.bound_dev_if);
         cx.tp.net.hashinfo.insert(hash_of_sock(cx.stack, cx.sk), entry, |_| false)
     };
@@ -169,6 +170,7 @@ pub(super) fn ts_offset(stack: &Stack, of_pair: impl FnOnce() -> u32) -> u32 {
 /// Enters the tables as SYN_SENT, choosing a port if none is bound (__inet_hash_connect).
 fn hash_connect(cx: &mut Cx<'_>) -> Result<()> {
     set_state(cx, State::SynSent);
+    cx.tp.peer_hash = 0;
     if cx.sk.num() != 0 {
         let hash = hash_of_sock(cx.stack, cx.sk);
         return if try_tuple(cx, hash, true) { Ok(()) } else { Err(Error::AddrNotAvail) };

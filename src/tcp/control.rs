@@ -7,7 +7,7 @@ use super::mtu::{current_mss, default_advmss, sync_mss};
 use super::output::{
     ACK, FIN, RST, SYN, add_write_queue_tail, charge_wmem, push_pending_frames, wnd_end, write_queue_purge,
 };
-use super::segment::{route, transmit_ack, transmit_bare, transmit_skb, transmit_syn};
+use super::segment::{nondata_skb, route, transmit_ack, transmit_bare, transmit_skb, transmit_syn};
 use super::tcb::{Cx, XmitTimer, nagle};
 use super::timer::{micros, reset_xmit_timer};
 use super::xmit::xmit_alone;
@@ -23,16 +23,6 @@ use crate::wire::seq::SeqNum;
 use crate::wire::tcp::{HEADER_LEN, TcpFlags};
 use crate::wire::tcp_options::TIMESTAMP_ALIGNED_LEN;
 use std::sync::atomic::Ordering;
-
-/// A segment without payload; SYN and FIN take a sequence number each (tcp_init_nondata_skb).
-pub(super) fn nondata_skb(seq: SeqNum, flags: u16) -> Skb {
-    let mut skb = Skb::new();
-    skb.tcp.flags = flags;
-    skb.tcp.seq = seq;
-    skb.tcp.end_seq = seq + u32::from(flags & (SYN | FIN) != 0);
-    skb.tcp.gso_segs = 1;
-    skb
-}
 
 /// The sequence number of a segment without data: `snd_nxt`, unless the peer shrank its window below that; then the end
 /// of the window, because the peer drops what lies beyond (RFC 9293 §3.10.7.4). A difference of less than one scale
@@ -227,8 +217,8 @@ fn xmit_fin(cx: &mut Cx<'_>, skb: Skb, mss: u32) {
 pub fn send_active_reset(cx: &mut Cx<'_>) {
     cx.stack.mib.inc(Mib::TcpOutRsts);
     cx.refresh_clock();
-    let skb = nondata_skb(acceptable_seq(cx), ACK | RST);
-    if transmit_bare(cx, skb).is_err() {
+    let seq = acceptable_seq(cx);
+    if transmit_bare(cx, seq, ACK | RST).is_err() {
         cx.stack.mib.inc(Mib::TcpExtTCPAbortFailed);
     }
 }
@@ -242,17 +232,16 @@ fn ack_at(cx: &mut Cx<'_>, seq: SeqNum, field: TcpFlags) {
     if cx.state() == State::Close {
         return;
     }
-    let skb = nondata_skb(seq, ACK | field.bits());
     // An acknowledgement that a full device drops is replaced by the next one, as one lost on the wire.
-    let _ = transmit_bare(cx, skb);
+    let _ = transmit_bare(cx, seq, ACK | field.bits());
 }
 
 /// Acknowledges what was received up to `rcv_nxt`, which may be less than all: what is due for the rest stays due
 /// (__tcp_send_ack).
 pub(super) fn send_ack_of(cx: &mut Cx<'_>, rcv_nxt: SeqNum) {
-    let skb = nondata_skb(acceptable_seq(cx), ACK);
+    let seq = acceptable_seq(cx);
     // As in `send_ack_at`: the next acknowledgement replaces one that is dropped.
-    let _ = transmit_ack(cx, skb, rcv_nxt);
+    let _ = transmit_ack(cx, seq, ACK, rcv_nxt);
 }
 
 /// Acknowledges with an ACE field of its own, where that is not NONE: that tells the codepoint of a SYN or SYN-ACK

@@ -4,8 +4,10 @@
 //! net/ipv4/inet_hashtables.c.
 
 use super::bhash::BindTable;
+use super::tcb::Cx;
 use super::timewait::TimeWait;
 use super::tw_timer::TwTimers;
+use crate::base::boxed::boxed_array;
 use crate::base::hash::{PlainMap, Tuple, addr128};
 use crate::base::padded::Padded;
 use crate::base::probing::Probing;
@@ -67,7 +69,7 @@ struct Listening {
 
 /// TCP's tables.
 pub struct TcpTables {
-    ehash: Vec<Padded<Mutex<Map>>>,
+    ehash: Box<[Padded<Mutex<Map>>; ESHARDS]>,
     lhash: Vec<RwLock<PlainMap<u16, Vec<Listening>>>>,
     /// Ports that are held.
     pub(super) bhash: BindTable,
@@ -98,6 +100,19 @@ pub fn tuple_of_sock(sk: &SockCommon) -> Tuple {
     Tuple { saddr: addr128(sk.saddr), sport: sk.sport, daddr: addr128(sk.daddr), dport: sk.dport }
 }
 
+/// The hash under which the peer of a connected sock is found, if it is on this stack. It is kept: whoever gives the
+/// sock other addresses or ports sets `peer_hash` to 0.
+#[inline]
+pub(super) fn hash_of_peer(cx: &mut Cx<'_>) -> u64 {
+    let sk = &*cx.sk;
+    let ask = || cx.stack.keys.ehash64_of((sk.daddr, sk.dport), (sk.saddr, sk.sport));
+    if cx.tp.peer_hash == 0 {
+        cx.tp.peer_hash = ask();
+    }
+    debug_assert_eq!(cx.tp.peer_hash, ask(), "of the present 4-tuple");
+    cx.tp.peer_hash
+}
+
 /// Its hash ([`Keys::ehash64`](crate::base::hash::Keys::ehash64)).
 pub(super) fn hash_of_sock(stack: &Stack, sk: &SockCommon) -> u64 {
     stack.keys.ehash64_of((sk.saddr, sk.sport), (sk.daddr, sk.dport))
@@ -106,7 +121,7 @@ pub(super) fn hash_of_sock(stack: &Stack, sk: &SockCommon) -> u64 {
 impl Default for TcpTables {
     fn default() -> Self {
         TcpTables {
-            ehash: (0..ESHARDS).map(|_| Padded::default()).collect(),
+            ehash: boxed_array(|_| Padded::default()),
             lhash: (0..PSHARDS).map(|_| RwLock::default()).collect(),
             bhash: BindTable::default(),
             tw_count: Padded::default(),
@@ -207,7 +222,7 @@ impl TcpTables {
     /// Lets go of every sock: the stack ends.
     pub(super) fn clear(&self) {
         // Dropping a sock may look at the tables, so no shard is locked meanwhile.
-        for shard in &self.ehash {
+        for shard in self.ehash.iter() {
             drop(std::mem::take(&mut *shard.lock()));
         }
         for shard in &self.lhash {

@@ -8,6 +8,7 @@
 use super::net::TcpNet;
 use super::tcb::{CaState, Cx, INFINITE_SSTHRESH};
 use super::{cong, rtt};
+use crate::base::boxed::boxed_array;
 use crate::base::env::Instant;
 use crate::sock::dst::{Dst, PairHashes, RouteMetrics, rtax};
 use crate::sys::lock::Mutex;
@@ -29,6 +30,15 @@ pub(super) fn pair_of(cx: &Cx<'_>) -> PairHashes {
     match &cx.sk.dst {
         Some(dst) => dst.hashes_of(keys, saddr, daddr),
         None => PairHashes::new(keys, saddr, daddr),
+    }
+}
+
+/// The same where it is, or in `own`.
+#[inline]
+fn pair_in<'p>(cx: &'p Cx<'_>, own: &'p mut Option<PairHashes>) -> &'p PairHashes {
+    match &cx.sk.dst {
+        Some(dst) if dst.is_between(cx.sk.saddr, cx.sk.daddr) => &dst.pair,
+        _ => own.insert(pair_of(cx)),
     }
 }
 
@@ -157,14 +167,15 @@ impl Block {
 
 /// See the module's text.
 #[derive(Debug, Default)]
-pub(crate) struct TcpMetrics(OnceLock<Box<[Mutex<Vec<Block>>]>>);
+pub(crate) struct TcpMetrics(OnceLock<Box<Buckets>>);
+
+type Buckets = [Mutex<Vec<Block>>; BUCKETS];
+
+fn bucket<'b>(buckets: &'b Buckets, pair: &PairHashes) -> &'b Mutex<Vec<Block>> {
+    &buckets[pair.hash as usize % BUCKETS]
+}
 
 impl TcpMetrics {
-    fn bucket(&self, pair: &PairHashes) -> &Mutex<Vec<Block>> {
-        let buckets = self.0.get_or_init(|| (0..BUCKETS).map(|_| Mutex::default()).collect());
-        &buckets[pair.hash as usize % BUCKETS]
-    }
-
     /// Reads or changes the block of a peer, if there is one (tcp_get_metrics without `create`).
     #[inline]
     fn with<R>(
@@ -175,8 +186,7 @@ impl TcpMetrics {
         f: impl FnOnce(&mut Block) -> R,
     ) -> Option<R> {
         // Nothing was ever remembered: no table is made to find that out.
-        self.0.get()?;
-        let mut bucket = self.bucket(pair).lock();
+        let mut bucket = bucket(self.0.get()?, pair).lock();
         let block = bucket.iter_mut().find(|b| b.pair == *pair)?;
         block.check_stamp(route, now);
         Some(f(block))
@@ -184,14 +194,15 @@ impl TcpMetrics {
 
     /// The same, of a block that is made where there is none; that may displace the oldest of its bucket
     /// (tcp_get_metrics, tcpm_new).
-    fn with_new<R>(&self, pair: PairHashes, route: &RouteMetrics, now: Instant, f: impl FnOnce(&mut Block) -> R) -> R {
-        let mut bucket = self.bucket(&pair).lock();
-        if let Some(block) = bucket.iter_mut().find(|b| b.pair == pair) {
+    fn with_new<R>(&self, pair: &PairHashes, route: &RouteMetrics, now: Instant, f: impl FnOnce(&mut Block) -> R) -> R {
+        let buckets = self.0.get_or_init(|| boxed_array(|_| Mutex::default()));
+        let mut bucket = bucket(buckets, pair).lock();
+        if let Some(block) = bucket.iter_mut().find(|b| b.pair == *pair) {
             block.check_stamp(route, now);
             return f(block);
         }
         let path = PathMetrics::of_route(route);
-        let mut new = Block { pair, stamp: now, path, fastopen: FastOpenMetrics::default() };
+        let mut new = Block { pair: *pair, stamp: now, path, fastopen: FastOpenMetrics::default() };
         let answer = f(&mut new);
         let oldest = bucket.iter().enumerate().min_by_key(|(_, b)| b.stamp).map(|(i, _)| i);
         match oldest.filter(|_| bucket.len() > DEPTH) {
@@ -208,18 +219,18 @@ impl TcpMetrics {
 
     /// Changes that.
     pub(super) fn set_fastopen(&self, cx: &Cx<'_>, f: impl FnOnce(&mut FastOpenMetrics)) {
-        self.with_new(pair_of(cx), route_of(cx), cx.now, |b| f(&mut b.fastopen));
+        self.with_new(&pair_of(cx), route_of(cx), cx.now, |b| f(&mut b.fastopen));
     }
 
     /// All that is remembered, a peer at a time, in the order of the table.
     #[cfg(test)]
     pub(super) fn show(&self, mut to: impl FnMut(&dyn std::fmt::Debug) -> std::fmt::Result) -> std::fmt::Result {
-        let mut buckets = self.0.get().into_iter().flatten();
+        let mut buckets = self.0.get().into_iter().flat_map(|all| all.iter());
         buckets.try_for_each(|bucket| bucket.lock().iter().try_for_each(|block| to(block)))
     }
 
     fn clear(&self) {
-        self.0.get().into_iter().flatten().for_each(|bucket| bucket.lock().clear());
+        self.0.get().into_iter().flat_map(|all| all.iter()).for_each(|bucket| bucket.lock().clear());
     }
 }
 
@@ -234,9 +245,11 @@ pub(super) fn update(cx: &Cx<'_>) {
     if cx.stack.sysctl.tcp_no_metrics_save() || cx.sk.dst.is_none() {
         return;
     }
-    let (metrics, pair, route, now) = (&cx.tp.net.metrics, pair_of(cx), route_of(cx), cx.now);
+    let mut own = None;
+    let pair = pair_in(cx, &mut own);
+    let (metrics, route, now) = (&cx.tp.net.metrics, route_of(cx), cx.now);
     if cx.tp.backoff != 0 || cx.tp.srtt_us == 0 {
-        metrics.with(&pair, route, now, |b| {
+        metrics.with(pair, route, now, |b| {
             if !b.path.locked(rtax::RTT) {
                 b.path.rtt = 0;
             }
@@ -258,14 +271,8 @@ pub(crate) fn init(cx: &mut Cx<'_>) {
     cx.tp.dst_pending_confirm = true;
     // A handshake that lost a SYN says nothing about how much the path carries.
     cx.tp.snd_ssthresh = INFINITE_SSTHRESH;
-    let own;
-    let pair = match &cx.sk.dst {
-        Some(dst) if dst.is_between(cx.sk.saddr, cx.sk.daddr) => &dst.pair,
-        _ => {
-            own = pair_of(cx);
-            &own
-        }
-    };
+    let mut own = None;
+    let pair = pair_in(cx, &mut own);
     let known = cx.tp.net.metrics.with(pair, route_of(cx), cx.now, |b| b.path);
     let known = known.filter(|_| cx.sk.dst.is_some()).unwrap_or_default();
     if known.locked(rtax::CWND) {

@@ -2,7 +2,6 @@
 //! Above: `timer`, `xmit`. Below: `xmit`, `segment`. Linux: tcp_write_wakeup, tcp_send_probe0, tcp_xmit_probe_skb,
 //! tcp_schedule_loss_probe, tcp_send_loss_probe.
 
-use super::control::nondata_skb;
 use super::mtu::current_mss;
 use super::output::{ACK, PSH, wnd_end};
 use super::queue::Pos;
@@ -27,7 +26,7 @@ use crate::trace::Resend;
 fn xmit_probe_skb(cx: &mut Cx<'_>, urgent: bool, mib: Mib) -> Result<()> {
     let seq = if urgent { cx.tp.snd_una } else { cx.tp.snd_una - 1 };
     cx.stack.mib.inc(mib);
-    transmit_bare(cx, nondata_skb(seq, ACK))
+    transmit_bare(cx, seq, ACK)
 }
 
 /// Asks the peer for its window, which we do not know since the connection was put together (tcp_send_window_probe).

@@ -446,8 +446,9 @@ fn do_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
         let Some(back) = migrate::follow(cx, skb) else { return };
         skb = back;
     }
-    let (peer, own) = (cx.sk.daddr, cx.sk.saddr);
     if state != State::Listen
+        && !auth::is_unsigned(cx, &skb)
+        && let (peer, own) = (cx.sk.daddr, cx.sk.saddr)
         && let Err(reason) = auth::inbound_hash(cx, &skb, peer, own, |_| None)
     {
         cx.sock.drops.fetch_add(1, Ordering::Relaxed);

@@ -16,16 +16,17 @@ pub(crate) fn rto_min_us(cx: &Cx<'_>) -> u32 {
     match &cx.sk.dst {
         Some(d) if d.metrics.rto_min_us != 0 => d.metrics.rto_min_us,
         _ if cx.tp.options().rto_min_us != 0 => cx.tp.options().rto_min_us,
-        _ => cx.stack.sysctl.raw().tcp_rto_min_us().min(u32::MAX.into()) as u32,
+        _ => cx.stack.sysctl.raw().tcp_rto_min_us(),
     }
 }
 
 /// Greatest RTO, microseconds: the program's or the sysctl's (tcp_rto_max).
 pub(crate) fn rto_max_us(cx: &Cx<'_>) -> u32 {
-    match cx.tp.options().rto_max_ms {
-        0 => cx.stack.sysctl.raw().tcp_rto_max_ms().saturating_mul(1000).min(u32::MAX.into()) as u32,
-        ms => ms.saturating_mul(1000),
-    }
+    let ms = match cx.tp.options().rto_max_ms {
+        0 => cx.stack.sysctl.raw().tcp_rto_max_ms(),
+        ms => ms,
+    };
+    ms.saturating_mul(1000)
 }
 
 /// Least RTT of the last `tcp_min_rtt_wlen`, microseconds; `u32::MAX` without a sample.
@@ -134,7 +135,7 @@ fn update_rtt_min(cx: &mut Cx<'_>, rtt_us: i64, flags: u32) {
     if flags & flag::ACK_MAYBE_DELAYED != 0 && rtt_us > min_rtt(cx.tp) as i64 {
         return;
     }
-    let window_ms = cx.stack.sysctl.tcp_min_rtt_wlen().as_secs().saturating_mul(1000).min(u32::MAX.into()) as u32;
+    let window_ms = cx.stack.sysctl.raw().tcp_min_rtt_wlen() * 1000;
     let value = if rtt_us == 0 { 1000 } else { rtt_us.clamp(1, u32::MAX as i64) as u32 };
     cx.tp.rtt_min.running_min(window_ms, cx.now.as_millis() as u32, value);
 }

@@ -23,6 +23,7 @@ use crate::sock::dst::Dst;
 use crate::sock::flag;
 use crate::sock::skb::{Csum, GsoType, Skb, TcpCb, TxOwner};
 use crate::stack::Stack;
+use crate::tcp::output::{FIN, SYN};
 use crate::wire::ip::Ipv4Repr;
 use crate::wire::proto;
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
@@ -33,6 +34,7 @@ use crate::wire::tcp_options::{
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use plain::Segment;
 pub(super) use plain::{Headers, send_synack};
 
 /// Options of a segment, of either kind.
@@ -314,8 +316,12 @@ pub(crate) fn ip_tx(cx: &Cx<'_>, dst: &Dst, codepoint: u8) -> IpTx {
 /// reduced for it); otherwise the route's or IP's.
 pub(crate) fn transmit_skb(cx: &mut Cx<'_>, skb: &mut Skb) -> Result<()> {
     let prior = stamp(cx, skb);
-    let out = skb.share();
-    send(cx, out, cx.tp.rcv_nxt)?;
+    let ack = cx.tp.rcv_nxt;
+    if plain::applies(cx, skb) {
+        plain::send(cx, skb.share_bytes(), &Segment::of(&skb.tcp, ack))?;
+    } else {
+        send_any(cx, skb.share(), ack)?;
+    }
     sent(cx, skb, prior);
     Ok(())
 }
@@ -350,16 +356,30 @@ fn sent(cx: &mut Cx<'_>, skb: &mut Skb, prior: Instant) {
     rate::rate_skb_sent(cx.tp, &mut skb.tcp);
 }
 
-/// Sends a segment that need not be kept: an acknowledgement, a reset, a probe.
-pub(crate) fn transmit_bare(cx: &mut Cx<'_>, skb: Skb) -> Result<()> {
-    transmit_ack(cx, skb, cx.tp.rcv_nxt)
+/// A segment without payload; SYN and FIN take a sequence number each (tcp_init_nondata_skb).
+pub(super) fn nondata_skb(seq: SeqNum, flags: u16) -> Skb {
+    let mut skb = Skb::new();
+    skb.tcp.flags = flags;
+    skb.tcp.seq = seq;
+    skb.tcp.end_seq = seq + u32::from(flags & (SYN | FIN) != 0);
+    skb.tcp.gso_segs = 1;
+    skb
+}
+
+/// Sends a segment without payload that need not be kept: an acknowledgement, a reset, a probe.
+pub(crate) fn transmit_bare(cx: &mut Cx<'_>, seq: SeqNum, flags: u16) -> Result<()> {
+    transmit_ack(cx, seq, flags, cx.tp.rcv_nxt)
 }
 
 /// The same, with an acknowledgement number that may be less than `rcv_nxt`.
-pub(crate) fn transmit_ack(cx: &mut Cx<'_>, mut skb: Skb, ack: SeqNum) -> Result<()> {
+pub(crate) fn transmit_ack(cx: &mut Cx<'_>, seq: SeqNum, flags: u16, ack: SeqNum) -> Result<()> {
     advance_wstamp(cx);
+    if plain::applies_to_ack(cx, flags) {
+        return plain::send(cx, Skb::new(), &Segment::ack(seq, ack, cx.tp.wstamp));
+    }
+    let mut skb = nondata_skb(seq, flags);
     skb.tcp.mstamp = cx.tp.wstamp;
-    send(cx, skb, ack)
+    send_any(cx, skb, ack)
 }
 
 /// Advances the earliest departure time to now; it never goes back. Returns the time before.
@@ -371,11 +391,6 @@ fn advance_wstamp(cx: &mut Cx<'_>) -> Instant {
 }
 
 /// Header, then IP; and all that a sent segment changes in the connection. `ack`: what it acknowledges, if it does.
-#[inline]
-fn send(cx: &mut Cx<'_>, out: Skb, ack: SeqNum) -> Result<()> {
-    if plain::applies(cx, &out) { plain::send(cx, out, ack.0) } else { send_any(cx, out, ack) }
-}
-
 #[inline(never)]
 fn send_any(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     let TcpCb { seq, end_seq, mstamp, flags, gso_segs, gso_size, .. } = out.tcp;

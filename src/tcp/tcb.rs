@@ -417,6 +417,8 @@ zero {
     pub(crate) retransmit_timer: TimerSlot,
     /// What paths and device queues are chosen by, in IPv6 the flow label; 0: none yet (sk_txhash).
     pub(crate) txhash: u32,
+    /// See [`hash_of_peer`](super::lookup::hash_of_peer); 0: nobody has asked yet.
+    pub(super) peer_hash: u64,
     /// Earliest departure time of the next packet (tcp_wstamp_ns).
     pub(crate) wstamp: Instant,
 
@@ -554,6 +556,6 @@ impl TcpSock {
     }
 }
 
-// An idle end is its sock, for which malloc takes 864 bytes with the counts of its Arc and a header; above 840 bytes it
-// is 880.
-const _: () = assert!(size_of::<TcpSock>() <= ROOM && size_of::<Sock>() <= 848);
+// An idle end is its sock, for which malloc takes 880 bytes with the counts of its Arc and a header; above 856 bytes it
+// is 896.
+const _: () = assert!(size_of::<TcpSock>() <= ROOM && size_of::<Sock>() <= 856);

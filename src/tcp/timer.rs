@@ -60,9 +60,9 @@ pub(super) fn set_xmit_timer(cx: &mut Cx<'_>, what: XmitTimer, mut when: u64, pa
     }
     let most_ms = match cx.tp.options().rto_max_ms {
         0 => cx.stack.sysctl.raw().tcp_rto_max_ms(),
-        ms => u64::from(ms),
+        ms => ms,
     };
-    let at = cx.now.after_nanos(when.min(most_ms.saturating_mul(1_000_000)));
+    let at = cx.now.after_nanos(when.min(u64::from(most_ms) * 1_000_000));
     cx.tp.pending = what;
     cx.stack.arm_sock_lazily(&mut cx.tp.retransmit_timer, cx.sock, deferred::WRITE_TIMER, at, cx.now);
 }

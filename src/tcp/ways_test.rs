@@ -303,6 +303,8 @@ impl Side {
                 writeln!(out, "received: {} {} {bytes:x} {cb:?}", skb.len(), skb.truesize)?;
             }
             if let Some(cx) = Cx::new(&mut g) {
+                // Only the short ways ask for it.
+                cx.tp.peer_hash = 0;
                 writeln!(out, "{:#?}", cx.tp)?;
             }
         }

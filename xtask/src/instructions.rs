@@ -19,10 +19,10 @@ struct Operation {
 }
 
 const OPERATIONS: [Operation; 5] = [
-    Operation { name: "connection", what: "connect, a byte each way, close", times: 150, most: 59_500 },
-    Operation { name: "exchange", what: "a byte each way", times: 1000, most: 13_510 },
-    Operation { name: "message", what: "100 bytes one way, and their ACK", times: 1000, most: 9_190 },
-    Operation { name: "datagram", what: "a datagram of 64 bytes", times: 1024, most: 7_300 },
+    Operation { name: "connection", what: "connect, a byte each way, close", times: 150, most: 55_900 },
+    Operation { name: "exchange", what: "a byte each way", times: 1000, most: 12_730 },
+    Operation { name: "message", what: "100 bytes one way, and their ACK", times: 1000, most: 8_420 },
+    Operation { name: "datagram", what: "a datagram of 64 bytes", times: 1024, most: 7_190 },
     Operation { name: "batch", what: "the same of 32 by sendmmsg and recvmmsg", times: 1024, most: 5_440 },
 ];
 

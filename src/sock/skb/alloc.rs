@@ -41,17 +41,23 @@ impl Keep for Box<SkbInner> {
     }
 }
 
+#[cold]
+#[inline(never)]
+fn fresh() -> Box<SkbInner> {
+    Box::new(SkbInner::empty())
+}
+
 impl Skb {
     /// An empty packet with the whole head as header room.
     pub fn new() -> Skb {
         let kept = LOCAL.try_with(|l| l.borrow_mut().take()).flatten();
-        Skb(Kept::new(kept.map_or_else(|| Box::new(SkbInner::empty()), SkbInner::renewed)))
+        Skb(Kept::new(kept.map_or_else(fresh, SkbInner::renewed)))
     }
 
     /// A packet whose fields are to be set: those without [`Keep`]'s care are what they were last.
     fn stale() -> Skb {
         let kept = LOCAL.try_with(|l| l.borrow_mut().take()).flatten();
-        Skb(Kept::new(kept.unwrap_or_else(|| Box::new(SkbInner::empty()))))
+        Skb(Kept::new(kept.unwrap_or_else(fresh)))
     }
 }
 
@@ -147,17 +153,43 @@ impl SkbInner {
         kept
     }
 
+    /// A packet with the bytes of this one and nothing else of it, for a sender that itself writes the header and all
+    /// that is noted of it.
+    pub(crate) fn share_bytes(&self) -> Skb {
+        let mut s = Skb::new();
+        self.share_bytes_with(&mut s);
+        s
+    }
+
+    /// The part of `share` that is about bytes. The rest of the head of `to` is zero.
+    #[inline(always)]
+    fn share_bytes_with(&self, to: &mut SkbInner) {
+        if self.head_start < self.head_end {
+            let used = self.head_start as usize..self.head_end as usize;
+            to.head[used.clone()].copy_from_slice(&self.head[used]);
+        }
+        (to.head_start, to.head_end) = (self.head_start, self.head_end);
+        match &self.frags[..] {
+            [] => {}
+            [one] => to.frags.push(one.clone()),
+            more => to.frags.extend(more.iter().cloned()),
+        }
+        (to.len, to.truesize) = (self.len, self.truesize);
+    }
+
     /// Shares this packet's payload and copies its head: the copy goes to the device while the original waits for its
     /// acknowledgement (skb_clone). The owner is not inherited.
     pub fn share(&self) -> Skb {
         let mut s = Skb::stale();
+        s.head = [0; HEAD];
+        self.share_bytes_with(&mut s);
         let SkbInner {
-            head,
-            head_start,
-            head_end,
-            frags,
-            len,
-            truesize,
+            head: _,
+            head_start: _,
+            head_end: _,
+            frags: _,
+            len: _,
+            truesize: _,
             ifindex,
             l3,
             link_multicast,
@@ -184,20 +216,7 @@ impl SkbInner {
             tx_stamp,
             saved_header,
         } = &mut **s.0;
-        // The rest of the head is zero as that of a new packet.
-        *head = [0; HEAD];
-        if self.head_start < self.head_end {
-            let used = self.head_start as usize..self.head_end as usize;
-            head[used.clone()].copy_from_slice(&self.head[used]);
-        }
-        (*head_start, *head_end) = (self.head_start, self.head_end);
-        match &self.frags[..] {
-            [] => {}
-            [one] => frags.push(one.clone()),
-            more => frags.extend(more.iter().cloned()),
-        }
-        (*len, *truesize, *ifindex, *l3, *link_multicast) =
-            (self.len, self.truesize, self.ifindex, self.l3, self.link_multicast);
+        (*ifindex, *l3, *link_multicast) = (self.ifindex, self.l3, self.link_multicast);
         (*csum, *gso_size, *gso_type, *tx_ready) = (self.csum, self.gso_size, self.gso_type, self.tx_ready);
         (*every_cwr, *looped) = (self.every_cwr, Looped::No);
         (*rx_segs, *nh_len) = (self.rx_segs, self.nh_len);

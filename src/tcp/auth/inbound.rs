@@ -102,6 +102,12 @@ fn is_plain(options: &[u8]) -> bool {
     options.is_empty() || is_timestamp_only(options) || is_usual_syn(options)
 }
 
+/// Whether that is so, and the sock has no keys, as most.
+#[inline]
+pub(in crate::tcp) fn is_unsigned(cx: &Cx<'_>, skb: &Skb) -> bool {
+    !cx.tp.has_auth() && (skb.tcp.known != Known::Nothing || is_plain(option_bytes(skb)))
+}
+
 /// Why a segment from `src` to `dst` is dropped for its signature, or for having none. `req`: of a listener's request
 /// that it belongs to.
 #[inline]
@@ -112,7 +118,7 @@ pub(in crate::tcp) fn inbound_hash(
     dst: IpAddr,
     req: impl FnOnce(&mut TcpSock) -> Option<RequestAuth>,
 ) -> Result<(), DropReason> {
-    if cx.tp.auth.is_none() && (skb.tcp.known != Known::Nothing || is_plain(option_bytes(skb))) {
+    if is_unsigned(cx, skb) {
         return Ok(());
     }
     let req = req(cx.tp);

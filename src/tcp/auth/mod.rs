@@ -17,7 +17,7 @@ mod mac;
 pub(super) mod md5;
 pub(super) mod option;
 
-pub(super) use inbound::{AoHeader, RequestAuth, ao_header, ignore_icmp, inbound_hash, key_of_nobody};
+pub(super) use inbound::{AoHeader, RequestAuth, ao_header, ignore_icmp, inbound_hash, is_unsigned, key_of_nobody};
 
 use super::listener::Request;
 use super::tcb::{Cx, TcpSock};

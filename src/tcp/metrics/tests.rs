@@ -12,7 +12,7 @@ fn known(cx: &Cx<'_>) -> Option<PathMetrics> {
 }
 
 fn set_known(cx: &Cx<'_>, path: PathMetrics) {
-    cx.tp.net.metrics.with_new(pair_of(cx), route_of(cx), cx.now, |b| b.path = path);
+    cx.tp.net.metrics.with_new(&pair_of(cx), route_of(cx), cx.now, |b| b.path = path);
 }
 
 fn set_route(cx: &mut Cx<'_>, metrics: RouteMetrics) {
@@ -28,7 +28,7 @@ fn a_bucket_forgets_the_oldest_and_the_table_does_not_grow_beyond_its_bound() {
     const MANY: u32 = 20_000;
     for n in 0..MANY {
         let now = Instant::from_nanos(u64::from(n));
-        metrics.with_new(pair(n), &plain(), now, |b| b.fastopen.mss = n as u16);
+        metrics.with_new(&pair(n), &plain(), now, |b| b.fastopen.mss = n as u16);
     }
     let all = || metrics.0.get().unwrap().iter().map(|b| b.lock().len());
     assert!(all().all(|len| len <= DEPTH + 1), "{:?}", all().max());

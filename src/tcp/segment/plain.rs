@@ -12,12 +12,12 @@ use crate::device::netdev::NetXmit;
 use crate::ip::output::default_ttl;
 use crate::sock::dst::{Dst, DstKind};
 use crate::sock::packet::PacketInfo;
-use crate::sock::skb::{CB_FLOW, CB_STAMPS, Csum, GsoType, Known, L3, Looped, Skb, TcpCb};
+use crate::sock::skb::{CB_FLOW, CB_STAMPS, Csum, Known, Looped, Skb, TcpCb};
 use crate::stack::Stack;
 use crate::tcp::output::{ACK, FIN, PSH, SYN};
 use crate::tcp::sock_ops::cb;
 use crate::tcp::tcb::Cx;
-use crate::tcp::{delack, ecn, prr, window};
+use crate::tcp::{delack, ecn, lookup, prr, window};
 use crate::wire::checksum::{self, pseudo_header_v4};
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::CHECKSUM_OFFSET;
@@ -28,13 +28,44 @@ use std::net::{IpAddr, Ipv4Addr};
 /// Bytes of both headers, without options.
 const HEADERS: usize = ip::HEADER_LEN + tcp::HEADER_LEN;
 
-/// Whether it is such a segment. `out`: without its headers.
-#[inline]
-pub(super) fn applies(cx: &Cx<'_>, out: &Skb) -> bool {
+/// What is asked of the control block of a segment that leaves, and what it acknowledges.
+pub(super) struct Segment {
+    seq: SeqNum,
+    end_seq: SeqNum,
+    ack: SeqNum,
+    flags: u16,
+    mstamp: Instant,
+}
+
+impl Segment {
+    #[inline]
+    pub(super) fn of(cb: &TcpCb, ack: SeqNum) -> Segment {
+        Segment { seq: cb.seq, end_seq: cb.end_seq, ack, flags: cb.flags, mstamp: cb.mstamp }
+    }
+
+    /// An acknowledgement alone.
+    #[inline]
+    pub(super) fn ack(seq: SeqNum, ack: SeqNum, mstamp: Instant) -> Segment {
+        Segment { seq, end_seq: seq, ack, flags: ACK, mstamp }
+    }
+}
+
+/// Whether `skb`, of a queue, leaves as such a segment.
+#[inline(always)]
+pub(super) fn applies(cx: &Cx<'_>, skb: &Skb) -> bool {
     Way::Plain.is_open()
-        && out.tcp.flags & !(PSH | FIN) == ACK
+        && skb.tcp.flags & !(PSH | FIN) == ACK
+        && skb.tcp.gso_segs <= 1
+        && skb.gso_size == 0
+        && skb.tx_stamp.is_none()
         && !has_more_options(cx)
-        && is_ordinary(cx, out, TIMESTAMP_ALIGNED_LEN)
+        && is_ordinary(cx, TIMESTAMP_ALIGNED_LEN + skb.len())
+}
+
+/// Whether a segment without payload, with these flags, leaves as such a segment.
+#[inline(always)]
+pub(super) fn applies_to_ack(cx: &Cx<'_>, flags: u16) -> bool {
+    Way::Plain.is_open() && flags == ACK && !has_more_options(cx) && is_ordinary(cx, TIMESTAMP_ALIGNED_LEN)
 }
 
 /// Whether `syn`, which has no data, goes this way. Its options are to be those of most, too.
@@ -42,29 +73,29 @@ pub(super) fn applies(cx: &Cx<'_>, out: &Skb) -> bool {
 pub(super) fn applies_to_syn(cx: &Cx<'_>, syn: &Skb) -> bool {
     Way::Syn.is_open()
         && syn.tcp.flags == SYN
+        && syn.tx_stamp.is_none()
         && cx.tp.auth.is_none()
         && cx.tp.sock_ops_flags & cb::WRITE_HDR_OPT == 0
-        && is_ordinary(cx, syn, USUAL_SYN_LEN)
+        && is_ordinary(cx, USUAL_SYN_LEN)
 }
 
-/// Whether nothing but its kind stands in the way. `options_len`: bytes of its options, at most.
+/// Whether nothing in the connection or its route stands in the way of a segment with `len` bytes, at most, of options
+/// and payload.
 #[inline(always)]
-fn is_ordinary(cx: &Cx<'_>, out: &Skb, options_len: usize) -> bool {
+fn is_ordinary(cx: &Cx<'_>, len: usize) -> bool {
     let (tp, sk) = (&*cx.tp, &*cx.sk);
     let Some(dst) = &sk.dst else { return false };
-    out.tcp.gso_segs <= 1
-        && out.tx_stamp.is_none()
-        && !tp.urg_mode
+    !tp.urg_mode
         && !tp.departure_times
         && tp.ecn.is_off()
-        && sk.ip_more.is_none()
+        && !sk.has_ip_more()
         && matches!((sk.saddr, sk.daddr), (IpAddr::V4(_), IpAddr::V4(_)))
         && dst.kind == DstKind::Local
         && dst.check(cx.stack)
         && super::dont_fragment(sk.pmtudisc, dst.mtu_locked)
+        // It takes each packet that is none of several segments.
         && dst.dev.loops_as_is()
-        && dst.dev.takes_as_is(out)
-        && HEADERS + options_len + out.len() <= ip::MAX_DATAGRAM.min(dst.mtu as usize)
+        && HEADERS + len <= ip::MAX_DATAGRAM.min(dst.mtu as usize)
 }
 
 /// The options of a segment.
@@ -88,17 +119,18 @@ pub(in crate::tcp) struct Headers {
     pub ttl: u8,
 }
 
-/// Puts both headers in front, and notes for the receiver what they say; `end_seq`: as it will count. Returns the
-/// length of the packet. None: there is no room.
+/// Puts both headers in front of `out`, a new packet but for its payload, and notes for the receiver what they say, and
+/// the `hash` under which it is found; `end_seq`: as it will count. Returns the length of the packet. None: there is no
+/// room.
 #[inline(always)]
-fn put_headers(stack: &Stack, out: &mut Skb, h: &Headers, end_seq: SeqNum, options: Opts) -> Option<u32> {
+fn put_headers(out: &mut Skb, h: &Headers, hash: u64, end_seq: SeqNum, options: Opts) -> Option<u32> {
     let Headers { src, to, ports: (sport, dport), seq, ack, flags, window, tos, ttl } = *h;
     let (options_len, known) = match options {
         Opts::Bare => (0, Known::Bare),
         Opts::Stamps(..) => (TIMESTAMP_ALIGNED_LEN, Known::Stamps),
         Opts::Syn(_) => (USUAL_SYN_LEN, Known::Syn),
     };
-    out.cb[CB_FLOW] = stack.keys.ehash64_of((to.into(), dport), (src.into(), sport));
+    out.cb[CB_FLOW] = hash;
     let header_len = tcp::HEADER_LEN + options_len;
     let segment_len = (header_len + out.len()) as u32;
     let len = ip::HEADER_LEN as u32 + segment_len;
@@ -134,10 +166,11 @@ fn put_headers(stack: &Stack, out: &mut Skb, h: &Headers, end_seq: SeqNum, optio
     }
     out.csum = Csum::Partial { start: ip::HEADER_LEN as u16, offset: CHECKSUM_OFFSET as u16 };
     out.looped = if Way::Known.is_open() { Looped::Segment } else { Looped::Headers };
-    (out.l3, out.nh_len) = (L3::V4, ip::HEADER_LEN as u16);
+    out.nh_len = ip::HEADER_LEN as u16;
     // What its receiver reads in the header.
-    out.tcp =
-        TcpCb { seq, end_seq, ack_seq: ack, flag_word: word, flags, ip_dsfield: tos, ttl, known, ..TcpCb::default() };
+    let cb = &mut out.tcp;
+    (cb.seq, cb.end_seq, cb.ack_seq, cb.flag_word) = (seq, end_seq, ack, word);
+    (cb.flags, cb.ip_dsfield, cb.ttl, cb.known) = (flags, tos, ttl, known);
     out.rx = Some(PacketInfo {
         src: IpAddr::V4(src),
         dst: IpAddr::V4(to),
@@ -149,7 +182,6 @@ fn put_headers(stack: &Stack, out: &mut Skb, h: &Headers, end_seq: SeqNum, optio
         flow_label: 0,
         now: Instant::ZERO,
     });
-    (out.gso_size, out.gso_type) = (0, GsoType::None);
     Some(len)
 }
 
@@ -165,26 +197,27 @@ fn ttl_of(cx: &Cx<'_>, dst: &Dst) -> u8 {
     if cx.sk.ttl > 0 { cx.sk.ttl.min(255) as u8 } else { default_ttl(cx.stack, dst, true) }
 }
 
-/// Sends it; `ack`: what it acknowledges.
-pub(super) fn send(cx: &mut Cx<'_>, mut out: Skb, ack: u32) -> Result<()> {
+/// Sends it. `out`: its bytes; nothing else of it counts.
+#[inline(never)]
+pub(super) fn send(cx: &mut Cx<'_>, mut out: Skb, segment: &Segment) -> Result<()> {
     Way::Plain.taken();
-    let TcpCb { seq, end_seq, mstamp, flags, .. } = out.tcp;
+    let Segment { seq, end_seq, ack, mstamp, flags } = *segment;
     let payload = out.len();
     cx.tp.rx_opt.dsack = false;
-    let window = window::select_window(cx);
+    let (window, hash) = (window::select_window(cx), lookup::hash_of_peer(cx));
     let stamps = cx.tp.rx_opt.tstamp_ok;
     let (IpAddr::V4(src), IpAddr::V4(to)) = (cx.sk.saddr, cx.sk.daddr) else { return Err(Error::AfNoSupport) };
     let Some(dst) = &cx.sk.dst else { return Err(Error::HostUnreach) };
     let sk = &*cx.sk;
 
     let (ttl, tos) = (ttl_of(cx, dst), ecn::with_codepoint(sk.tos, 0));
-    let h = Headers { src, to, ports: (sk.sport, sk.dport), seq, ack: SeqNum(ack), flags, window, tos, ttl };
+    let h = Headers { src, to, ports: (sk.sport, sk.dport), seq, ack, flags, window, tos, ttl };
     debug_assert_eq!(end_seq, seq + (payload as u32 + u32::from(flags & FIN != 0)), "as its receiver would count");
     let options = if stamps { Opts::Stamps(ts_at(cx, mstamp), cx.tp.rx_opt.ts_recent) } else { Opts::Bare };
-    let Some(len) = put_headers(cx.stack, &mut out, &h, end_seq, options) else { return Err(Error::NoBufs) };
+    let Some(len) = put_headers(&mut out, &h, hash, end_seq, options) else { return Err(Error::NoBufs) };
     (out.hash, out.mark, out.priority) = (cx.tp.txhash, sk.mark, sk.priority);
 
-    if ack == cx.tp.rcv_nxt.0 {
+    if ack == cx.tp.rcv_nxt {
         delack::event_ack_sent(cx);
     }
     if payload > 0 {
@@ -202,6 +235,7 @@ pub(super) fn send_syn(cx: &mut Cx<'_>, syn: &TcpCb, bytes: [u8; USUAL_SYN_LEN])
     let TcpCb { seq, end_seq, flags, .. } = *syn;
     debug_assert!(flags == SYN && end_seq == seq + 1, "without data, and not asking for ECN");
     let mut out = Skb::new();
+    let hash = lookup::hash_of_peer(cx);
     let (IpAddr::V4(src), IpAddr::V4(to)) = (cx.sk.saddr, cx.sk.daddr) else { return Err(Error::AfNoSupport) };
     let Some(dst) = &cx.sk.dst else { return Err(Error::HostUnreach) };
     let sk = &*cx.sk;
@@ -209,7 +243,7 @@ pub(super) fn send_syn(cx: &mut Cx<'_>, syn: &TcpCb, bytes: [u8; USUAL_SYN_LEN])
     let window = RawWindow::from_bytes(cx.tp.rcv_wnd, WindowShift::NONE);
     let (ttl, tos, ports) = (ttl_of(cx, dst), sk.tos, (sk.sport, sk.dport));
     let h = Headers { src, to, ports, seq, ack: SeqNum(0), flags, window, tos, ttl };
-    let put = put_headers(cx.stack, &mut out, &h, end_seq, Opts::Syn(bytes));
+    let put = put_headers(&mut out, &h, hash, end_seq, Opts::Syn(bytes));
     let Some(len) = put else { return Err(Error::NoBufs) };
     (out.hash, out.mark, out.priority) = (cx.tp.txhash, sk.mark, sk.priority);
     leave(cx, out, (seq, end_seq), len, true)
@@ -257,11 +291,13 @@ pub(in crate::tcp) fn send_synack(
     }
     let bytes = options.usual()?;
     let mut skb = Skb::new();
-    if !dst.dev.takes_as_is(&skb) || HEADERS + USUAL_SYN_LEN > dst.mtu as usize {
+    if HEADERS + USUAL_SYN_LEN > dst.mtu as usize {
         return None;
     }
     Way::Syn.taken();
-    let put = put_headers(stack, &mut skb, h, h.seq + 1, Opts::Syn(bytes));
+    let (sport, dport) = h.ports;
+    let hash = stack.keys.ehash64_of((h.to.into(), dport), (h.src.into(), sport));
+    let put = put_headers(&mut skb, h, hash, h.seq + 1, Opts::Syn(bytes));
     let Some(len) = put else { return Some(false) };
     skb.hash = txhash;
     let mib = stack.mib.here();
