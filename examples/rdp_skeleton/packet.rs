@@ -1,5 +1,5 @@
-//! RDP's packet: the first 16 bytes of the C one, which are ports, sequence and acknowledgement number, flags, checksum.
-//! Numbers count bytes, and one each for SYN, FIN and the End of a message.
+//! RDP's packet: the first 16 bytes of the C one, which are ports, sequence and acknowledgement number, flags and
+//! checksum. Numbers count bytes, and one each for SYN, FIN and the End of a message.
 
 use std::net::IpAddr;
 use usersock::error::{Error, Result};

@@ -1,6 +1,6 @@
-//! All of softirq: [`Stack::poll`] receives from devices, runs timers, resumes senders and runs what is scheduled. Above:
-//! the driver, which decides which thread calls it, and each system call, which ends with [`Stack::run_pending`].
-//! Below: `netdev`, `timers`. Linux: kernel/softirq.c, net_rx_action, tcp_tasklet_func.
+//! All of softirq: [`Stack::poll`] receives from devices, runs timers, resumes senders and runs what is scheduled.
+//! Above: the driver, which decides which thread calls it, and each system call, which ends with
+//! [`Stack::run_pending`]. Below: `netdev`, `timers`. Linux: kernel/softirq.c, net_rx_action, tcp_tasklet_func.
 
 use super::{Stack, TimerCall};
 use crate::base::env::Instant;

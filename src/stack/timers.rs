@@ -1,5 +1,5 @@
-//! The timers of a stack, in wheels of which each thread uses one. Above: `arm_sock` for a sock's timers, `arm_call` for
-//! all others. Below: [`Wheel`]; `softirq` runs what is due. Linux: kernel/time/timer.c (mod_timer, del_timer).
+//! The timers of a stack, in wheels of which each thread arms in one. Above: `arm_sock` for a sock's timers, `arm_call`
+//! for all others. Below: [`Wheel`]; `softirq` runs what is due. Linux: kernel/time/timer.c (mod_timer, del_timer).
 
 use super::Stack;
 use crate::base::env::Instant;
