@@ -1,6 +1,7 @@
 //! `usersock run`, `shell`, `ps` and `exec`: as root and as a user without a privilege, over a TUN device and a veth
 //! pair, in namespaces that the commands make themselves. Each test has its own directory of instances. What cannot be
-//! tried here is skipped, and said. In `server`: what takes a stack server; in `lives`: signals, and who ends with whom.
+//! tried here is skipped, and said. In `server`: what takes a stack server; in `lives`: signals, and who ends with
+//! whom.
 
 use std::ffi::OsStr;
 use std::fs;
