@@ -32,7 +32,7 @@
 //! | `state` | the states |
 //! | `tstamp` | transmit timestamps |
 //! | `unowned` | what few socks have of what is reached without owning them |
-//! | `wait` | sleeping and readiness |
+//! | `wait`, `sleep` | readiness, and who waits for it; how a call sleeps |
 //! | `zerocopy` | what a packet of a MSG_ZEROCOPY call carries, to tell its program when it is done with |
 
 pub mod accept;
@@ -69,6 +69,7 @@ pub mod registry;
 mod registry_test;
 pub mod reuseport;
 pub mod skb;
+mod sleep;
 pub mod sockopt;
 pub mod state;
 pub(crate) mod tstamp;
