@@ -31,6 +31,7 @@ use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::skb::Skb;
 use crate::sock::wait::Events;
 use crate::sock::{Sock, SockCommon, SockGuard, flag};
+use crate::wire::addr::is_link_local;
 use crate::wire::seq::{SeqNum, WindowShift};
 use crate::wire::tcp::TcpFlags;
 use crate::wire::tcp_options::TcpOptions;
@@ -417,8 +418,7 @@ fn open_child(
 
 /// Interface the answers must leave by.
 fn oif(sk: &SockCommon, info: &PacketInfo) -> u32 {
-    let link_local = matches!(info.src, IpAddr::V6(a) if a.segments()[0] & 0xffc0 == 0xfe80);
-    if sk.bound_dev_if == 0 && link_local { info.ifindex } else { sk.bound_dev_if }
+    if sk.bound_dev_if == 0 && is_link_local(info.src) { info.ifindex } else { sk.bound_dev_if }
 }
 
 /// The route to the sender of a SYN. That of the last one mostly serves again (inet_csk_route_req).

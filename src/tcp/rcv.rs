@@ -26,6 +26,7 @@ use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{Delivered, Sock, SockGuard, flag};
 use crate::stack::Stack;
+use crate::wire::addr::is_link_local;
 use crate::wire::checksum::pseudo_header;
 use crate::wire::ip::Ipv4Repr;
 use crate::wire::proto;
@@ -180,7 +181,6 @@ pub(super) fn send_reset(
         true => (cb.ack_seq, SeqNum(0), TcpFlags::RST),
         false => (SeqNum(0), cb.end_seq, TcpFlags::RST | TcpFlags::ACK),
     };
-    let link_local = |a: IpAddr| matches!(a, IpAddr::V6(a) if a.segments()[0] & 0xffc0 == 0xfe80);
     let r = Reply {
         src: dst,
         dst: src,
@@ -200,7 +200,7 @@ pub(super) fn send_reset(
         // The refused segment's, without its ECN bits.
         tos: ecn::with_codepoint(cb.ip_dsfield, 0),
         ttl: -1,
-        oif: if link_local(src) { info.ifindex } else { 0 },
+        oif: if is_link_local(src) { info.ifindex } else { 0 },
         flow_label: said.flow_label,
         ip_options: said.ip_options,
         txhash: flow_hash(dport, sport),
