@@ -1,6 +1,7 @@
 /* Ping sockets, which nobody may have until net.ipv4.ping_group_range names a group. Include after common.h. */
 #ifndef USERSOCK_CASES_PING_H
 #define USERSOCK_CASES_PING_H
+
 /* They are refused; from now on everybody may have them. */
 static void may_ping(void)
 {
