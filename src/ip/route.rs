@@ -13,7 +13,7 @@ use crate::base::error::{Error, Result};
 use crate::base::hash::PlainMap;
 use crate::base::padded::Padded;
 use crate::counters::{Mib, SHARDS, shard_index};
-use crate::device::netdev::NetDev;
+use crate::device::netdev::{LOOPBACK_IFINDEX, NetDev};
 use crate::sock::dst::{Dst, DstKind, LastPort, PairHashes, RouteMetrics};
 use crate::stack::{Stack, TimerSlot};
 use crate::sys::lock::{Mutex, RwLock};
@@ -517,7 +517,7 @@ fn resolve(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32, gener
     let oif = bound.as_ref().map_or(0, |d| d.ifindex);
     let inner = net(stack).routes.inner.read();
     if let Some(r) = inner.local_to(dst) {
-        let lo = stack.netdevs.by_index(1).ok_or(Error::NetUnreach)?;
+        let lo = stack.netdevs.by_index(LOOPBACK_IFINDEX).ok_or(Error::NetUnreach)?;
         let preferred = r.src.unwrap_or(dst);
         let spec = RouteSpec { kind: RouteKind::Local, gateway: None, ..(**r).clone() };
         return Ok(make(stack, &spec, lo, DstKind::Local, src.unwrap_or(preferred), dst, generation));
@@ -558,7 +558,9 @@ fn resolve(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32, gener
         (None, None) if kind == DstKind::Multicast && dst.is_ipv6() => {
             // Linux has ff00::/8 on each interface: the first that has an IPv6 address.
             let devs = stack.netdevs.snapshot();
-            let d = devs.iter().find(|d| d.is_up() && d.ifindex != 1 && d.addrs().iter().any(|a| a.addr().is_ipv6()));
+            let d = devs
+                .iter()
+                .find(|d| d.is_up() && d.ifindex != LOOPBACK_IFINDEX && d.addrs().iter().any(|a| a.addr().is_ipv6()));
             (Arc::new(RouteSpec::new(Cidr::host(dst))), d.ok_or(Error::NetUnreach)?.clone())
         }
         _ => return Err(Error::NetUnreach),

@@ -14,6 +14,7 @@ use crate::base::error::Error;
 use crate::base::hash::{Tuple, addr128};
 use crate::base::ways::Way;
 use crate::counters::{DropReason, Mib};
+use crate::device::netdev::LOOPBACK_IFINDEX;
 use crate::ip;
 use crate::ip::flowlabel;
 use crate::ip::output::{IpTx, default_ttl, xmit, xmit_with_headers, xmit_with_options};
@@ -72,7 +73,7 @@ pub(super) fn reply_options(signer: Option<&Signer>, timestamps: Option<(u32, u3
     Options::Est(EstablishedOptions { auth, timestamps, ..EstablishedOptions::default() })
 }
 
-/// Sends a reply; one that finds no route is lost, as any packet may be. False: it is.
+/// Sends a reply by the route to its destination. False: there is none over IPv6, or IP did not take it.
 pub(super) fn send_reply(stack: &Arc<Stack>, r: &Reply<'_>) -> bool {
     match ip::route::lookup_for_answer(stack, r.dst, Some(r.src), r.oif) {
         Ok(dst) => {
@@ -232,7 +233,7 @@ pub(super) fn reset_from_sock(cx: &Cx<'_>, cb: &TcpCb, signed: Option<AoHeader>,
     let info = PacketInfo {
         src: sk.daddr,
         dst: sk.saddr,
-        protocol: libc::IPPROTO_TCP as u8,
+        protocol: proto::TCP,
         tos: 0,
         ttl: 0,
         ifindex: sk.bound_dev_if,
@@ -245,9 +246,6 @@ pub(super) fn reset_from_sock(cx: &Cx<'_>, cb: &TcpCb, signed: Option<AoHeader>,
     let said = Said { signer: signer.as_ref(), flow_label: label, ip_options };
     send_reset(cx.stack, cb, sk.daddr, sk.saddr, sk.dport, sk.sport, &info, said);
 }
-
-/// The loopback device is always interface 1 (LOOPBACK_IFINDEX).
-const LOOPBACK_IFINDEX: u32 = 1;
 
 /// Drops a segment that is not well formed.
 #[track_caller]
