@@ -39,9 +39,9 @@ fn may_take(g: &SockGuard<'_>, port: u16) -> Result<()> {
     Ok(())
 }
 
-/// The interface that an address given to a socket of IPv6 is on: one of a link needs its link (RFC 4007 §6). Errors:
-/// EINVAL (a link's address without it), ENODEV.
-fn take_scope(g: &mut SockGuard<'_>, addr: SocketAddrV6, mapped: bool) -> Result<()> {
+/// The interface that an address given to a socket of IPv6 is on: one of a link needs its link (RFC 4007 §6). `mapped`:
+/// it is a v4-mapped one, which is of no link. Errors: EINVAL (a link's address without it), ENODEV.
+pub(crate) fn take_scope(g: &mut SockGuard<'_>, addr: SocketAddrV6, mapped: bool) -> Result<()> {
     if !mapped && addr.ip().is_unspecified() {
         return Ok(());
     }
