@@ -13,7 +13,8 @@ use usersock::error::Error;
 use usersock::hash::{Tuple, addr128};
 use usersock::internal::sys::lock::Mutex;
 use usersock::net::Socket;
-use usersock::sim::{End, World};
+use usersock::sim::World;
+use usersock::sim::world::End;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::stack::Stack;
 
