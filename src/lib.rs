@@ -19,7 +19,7 @@
 //! | [`sock::proto`] | a protocol of your own; it is written with [`sock`], [`ip`], [`hash`], [`wire`] |
 //! | [`error`] | errors, one per errno |
 //!
-//! `examples/rdp_skeleton.rs` is a complete protocol with connections, written with only these modules.
+//! `examples/rdp_skeleton/` is a complete protocol with connections, written with only these modules.
 //!
 //! # The two walks
 //! `send()` reaches the wire through these files, each with one task: `ffi/src/io.rs` (pointer to slice, error to

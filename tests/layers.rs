@@ -42,12 +42,17 @@ const LAYERS: &[(&str, &str, &str)] = &[
     ("ffi-plugin", "plugin", "ffi-edge"),
 ];
 
-/// Layers whose files are one large circle: all of the core names the sock, and the sock holds all; TCP is as Linux's.
-const WHOLE: &[&str] = &["core", "tcp"];
+/// Layers whose files are one large circle: TCP's, as Linux's are.
+const WHOLE: &[&str] = &["tcp"];
 
-/// In the others, files that name each other in a circle. Linux's do too: a neighbour is asked for by a packet, and
-/// what it answers is ICMP.
-const CIRCLES: &[&[&str]] = &[&["ip/autoconf", "ip/icmp", "ip/icmpv6", "ip/neigh", "ip/output"]];
+/// In the others, files that name each other in a circle. Of the core: a stack holds devices and socks, which know the
+/// stack, and a packet knows the sock that is charged for it and is told of its end. Of IP, as Linux's: a neighbour is
+/// asked for by a packet, and what it answers is ICMP.
+const CIRCLES: &[&str] = &[
+    "device device/gso device/loopback device/netdev device/types sock sock/errqueue sock/filter sock/msg sock/offload \
+     sock/orphan sock/pages sock/proto sock/registry sock/reuseport sock/skb sock/tstamp sock/zerocopy stack",
+    "ip/autoconf ip/icmp ip/icmpv6 ip/neigh ip/output",
+];
 
 /// The layer of a module at the root, and the layers that it may name.
 fn layer(module: &str) -> Option<(&'static str, &'static str)> {
@@ -232,7 +237,8 @@ fn within_a_layer_the_only_circles_of_files_are_the_known_ones() {
     for (file, all) in reached.iter().filter(|(file, all)| all.contains(*file)) {
         let (layer, _) = layer(file.split('/').next().unwrap()).unwrap();
         if !WHOLE.contains(&layer) {
-            circles.insert(all.iter().filter(|to| reached[*to].contains(file)).map(String::as_str).collect::<Vec<_>>());
+            let circle = all.iter().filter(|to| reached[*to].contains(file)).map(String::as_str);
+            circles.insert(circle.collect::<Vec<_>>().join(" "));
         }
     }
     assert_eq!(circles.into_iter().collect::<Vec<_>>(), CIRCLES);

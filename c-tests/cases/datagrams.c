@@ -1,6 +1,7 @@
 /* What a datagram socket tells beside the bytes, and when: SO_PEEK_OFF, IP_PKTINFO, the ICMP message behind a queued
  * error, what is lost to a bad pointer; MSG_PROBE; names of ping and of IPv6-only sockets; who may ping. */
 #include "common.h"
+#include "ping.h"
 #include "control.h"
 
 #ifndef MSG_PROBE
@@ -241,23 +242,6 @@ static void control_before_route(void)
     ERR(usk_sendto(peered, "x", 1, 0, &un.sa, un.len), ENETUNREACH);
     OK(usk_close(peered));
     OK(usk_close(fd));
-}
-
-/* Nobody may ping until a group is named. */
-static void may_ping(void)
-{
-    /* Under the preload shim the configuration has named one. */
-#ifndef PRELOADED
-    ERR(usk_socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP), EACCES);
-    ERR(usk_socket(AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6), EACCES);
-#endif
-#ifdef ON_KERNEL
-    int f = (int)OK(open("/proc/sys/net/ipv4/ping_group_range", O_WRONLY));
-    OK(write(f, "0 0", 3));
-    OK(close(f));
-#elif !defined PRELOADED
-    OK(usk_sysctl_set(NULL, "net.ipv4.ping_group_range", "0 4294967294"));
-#endif
 }
 
 int main(void)

@@ -1,6 +1,7 @@
 /* 0.0.0.0, :: and ::ffff:0.0.0.0 as a destination are this host: for UDP, TCP, raw and ping sockets, in a call's name
  * and in connect. The source a socket is bound to is kept, and is over IPv4 the destination too. */
 #include "common.h"
+#include "ping.h"
 
 static const char *text(struct addr a, char out[INET6_ADDRSTRLEN])
 {
@@ -175,23 +176,6 @@ static void portless(int type, int protocol, const char *own, const char *to_tex
         }
         OK(usk_close(u));
     }
-}
-
-/* Nobody may until a group is named. */
-static void may_ping(void)
-{
-    /* Under the preload shim the configuration has named one. */
-#ifndef PRELOADED
-    ERR(usk_socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP), EACCES);
-    ERR(usk_socket(AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6), EACCES);
-#endif
-#ifdef ON_KERNEL
-    int f = (int)OK(open("/proc/sys/net/ipv4/ping_group_range", O_WRONLY));
-    OK(write(f, "0 0", 3));
-    OK(close(f));
-#elif !defined PRELOADED
-    OK(usk_sysctl_set(NULL, "net.ipv4.ping_group_range", "0 4294967294"));
-#endif
 }
 
 int main(void)

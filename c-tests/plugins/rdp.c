@@ -56,144 +56,6 @@
  * window is reduced as for any loss. Only one probe is outstanding; sending it restarts the retransmission timer. */
 #include "rdp_int.h"
 
-/* ---- queues ---------------------------------------------------------------------------------------------------- */
-
-/* Appends if `before_this` is null. */
-void rdp_list_insert(struct rdp_list *l, struct rdp_seg *before_this, struct rdp_seg *g)
-{
-    g->next = before_this;
-    g->prev = before_this ? before_this->prev : l->last;
-    *(g->prev ? &g->prev->next : &l->first) = g;
-    *(before_this ? &before_this->prev : &l->last) = g;
-}
-
-void rdp_list_remove(struct rdp_list *l, struct rdp_seg *g)
-{
-    *(g->prev ? &g->prev->next : &l->first) = g->next;
-    *(g->next ? &g->next->prev : &l->last) = g->prev;
-    g->next = g->prev = NULL;
-}
-
-/* Uncharges and frees a packet of a send or receive queue. */
-void rdp_seg_free(struct rdp_sock *s, struct rdp_seg *g, bool sending)
-{
-    if (g->skb) {
-        if (sending)
-            usk_uncharge(s->o, USK_SEND, g->skb, 0);
-        else
-            usk_uncharge(s->o, USK_RECV, g->skb, 0);
-        usk_skb_free(g->skb);
-    }
-    free(g);
-}
-
-void rdp_list_free(struct rdp_sock *s, struct rdp_list *l, bool sending)
-{
-    for (struct rdp_seg *g; (g = l->first);) {
-        rdp_list_remove(l, g);
-        rdp_seg_free(s, g, sending);
-    }
-}
-
-/* ---- life ------------------------------------------------------------------------------------------------------ */
-
-static struct rdp_world *world(struct rdp_sock *s)
-{
-    return usk_user(s->reg);
-}
-
-/* The longest message accepted from a peer: the sysctl's value, at most a quarter of SO_RCVBUF. */
-uint32_t rdp_max_message(struct rdp_sock *s)
-{
-    return (uint32_t)min64((uint64_t)setting(s, C_MAX_MESSAGE), (uint64_t)info_of(s).rcvbuf / 4);
-}
-
-void rdp_state(struct rdp_sock *s, int state)
-{
-    bool up = state == ESTABLISHED || state == CLOSE_WAIT;
-    if (up && !s->counted)
-        count(s, ESTAB_UP);
-    else if (!up && s->counted)
-        count(s, ESTAB_DOWN);
-    s->counted = up;
-    usk_set_state(s->o, state);
-}
-
-void rdp_established(struct rdp_sock *s)
-{
-    s->was = true;
-    s->last_rcv = now_of(s);
-    s->quick = 16;
-    s->keepalive = info_of(s).flags & USK_FLAG_KEEPOPEN;
-    rdp_set_mss(s);
-    rdp_state(s, ESTABLISHED);
-    rdp_keepalive_arm(s);
-    usk_wake(sk_of(s), WAKE_ALL);
-}
-
-static void flush_sending(struct rdp_sock *s)
-{
-    rdp_list_free(s, &s->out, true);
-    rdp_list_free(s, &s->ofo, false);
-    s->unsent = s->sent_first = s->sent_last = s->lost_hint = NULL;
-    s->probing = false;
-    s->packets_out = s->sacked_out = s->lost_out = s->retrans_out = s->cost_out = 0;
-    s->confirmed = true;
-    rdp_cong_end(s);
-    for (int t = 0; t < TIMERS; t++)
-        rdp_disarm(s, t);
-    if (s->in_tw)
-        atomic_fetch_sub(&world(s)->time_waits, 1);
-    s->in_tw = false;
-}
-
-/* The connection is closed. Unread data stays for the program, if it has the sock; else the sock ends, and `s` with
- * it. */
-void rdp_finish(struct rdp_sock *s)
-{
-    usk_owned_t *o = s->o;
-    flush_sending(s);
-    rdp_state(s, CLOSED);
-    if (s->orphan) {
-        usk_done(o);
-        return;
-    }
-    usk_unhash(o);
-    s->bound = false;
-    usk_wake(usk_owned_sock(o), WAKE_ALL | POLLHUP);
-}
-
-/* Aborts the connection: `err` is the program's error, 0: none; `tell`: sends a reset. */
-void rdp_abort(struct rdp_sock *s, int err, bool tell)
-{
-    if (tell)
-        rdp_send_rst(s);
-    if (s->counted)
-        count(s, ESTAB_RESETS);
-    if (err && !s->orphan)
-        usk_error_report(sk_of(s), err);
-    rdp_finish(s);
-}
-
-/* Both directions have ended, ours first: old packets of this connection must expire before its ports are used
- * again. */
-void rdp_time_wait(struct rdp_sock *s)
-{
-    int64_t wait = setting(s, C_TIME_WAIT);
-    if (wait == 0 || atomic_load(&world(s)->time_waits) >= setting(s, C_MAX_TW)) {
-        if (wait != 0)
-            count(s, TW_OVERFLOWS);
-        rdp_finish(s);
-        return;
-    }
-    flush_sending(s);
-    atomic_fetch_add(&world(s)->time_waits, 1);
-    s->in_tw = true;
-    rdp_state(s, TIME_WAIT);
-    rdp_arm(s, T_END, now_of(s) + (uint64_t)wait * 1000000);
-    usk_wake(sk_of(s), WAKE_ALL);
-}
-
 static int rdp_init(usk_owned_t *o)
 {
     struct rdp_sock *s = rdp_of(o);
@@ -206,7 +68,7 @@ static int rdp_init(usk_owned_t *o)
 static void rdp_destroy(usk_owned_t *o)
 {
     struct rdp_sock *s = rdp_of(o);
-    flush_sending(s);
+    rdp_flush(s);
     rdp_list_free(s, &s->in, false);
     if (s->counted)
         count(s, ESTAB_DOWN);
@@ -222,7 +84,7 @@ static bool group(const usk_addr_t *a)
 static void reset(struct rdp_sock *s)
 {
     usk_owned_t *o = s->o;
-    flush_sending(s);
+    rdp_flush(s);
     rdp_list_free(s, &s->in, false);
     if (s->counted)
         count(s, ESTAB_DOWN);

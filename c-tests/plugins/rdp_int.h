@@ -1,6 +1,14 @@
-/* Declarations shared by RDP's files. rdp.c: socket operations and the protocol's description; rdp_in.c: input;
- * rdp_cookie.c: the listener's cookies; rdp_out.c: output, timers; rdp_loss.c: acknowledgements: loss, round trips and
- * the congestion window; rdp_msg.c: messages of the program. */
+/* Declarations shared by RDP's files, each of which calls only those above it here:
+ * rdp_queue.c   queues of packets, and which of them are in flight
+ * rdp_loss.c    acknowledgements: loss, round trips and the congestion window
+ * rdp_out.c     output
+ * rdp_life.c    how a connection is established and ends
+ * rdp_timer.c   timers that fired
+ * rdp_cookie.c  the listener's cookies
+ * rdp_data.c    data in and out of order
+ * rdp_in.c      input
+ * rdp_msg.c     messages of the program
+ * rdp.c         socket operations and the protocol's description */
 #ifndef RDP_INT_H
 #define RDP_INT_H
 #ifndef _GNU_SOURCE
@@ -181,56 +189,43 @@ static inline struct rdp_sock *rdp_of(usk_owned_t *o)
     return s;
 }
 
-/* rdp.c */
+/* Drops a packet, for one of the stack's reasons. */
+static inline void discard(struct rdp_sock *s, usk_skb_t *skb, int reason) { usk_drop(s->reg, skb, reason); }
+
+static inline void rdp_arm(struct rdp_sock *s, int timer, uint64_t at)
+{
+    s->due[timer] = at;
+    usk_timer_arm(s->o, (uint32_t)timer, at);
+}
+
+static inline void rdp_disarm(struct rdp_sock *s, int timer)
+{
+    if (s->due[timer] != 0)
+        usk_timer_cancel(s->o, (uint32_t)timer);
+    s->due[timer] = 0;
+}
+
+/* Our clock as the packets carry it: microseconds from an origin that only we know (rdp_stamp_base). */
+static inline uint32_t rdp_stamp(struct rdp_sock *s)
+{
+    return (uint32_t)(now_of(s) / 1000) + s->stamp_base;
+}
+
 enum { WAKE_IN = POLLIN | 0x40, WAKE_OUT = POLLOUT | 0x100, WAKE_ALL = 0x7fffffff };
-void rdp_state(struct rdp_sock *s, int state);
-void rdp_finish(struct rdp_sock *s);
-void rdp_abort(struct rdp_sock *s, int err, bool tell);
-void rdp_established(struct rdp_sock *s);
-void rdp_time_wait(struct rdp_sock *s);
-void rdp_seg_free(struct rdp_sock *s, struct rdp_seg *g, bool sending);
-void rdp_list_free(struct rdp_sock *s, struct rdp_list *l, bool sending);
+
+/* rdp_queue.c */
 void rdp_list_insert(struct rdp_list *l, struct rdp_seg *before_this, struct rdp_seg *g);
 void rdp_list_remove(struct rdp_list *l, struct rdp_seg *g);
-void rdp_connection_init(struct rdp_sock *s);
-uint32_t rdp_max_message(struct rdp_sock *s);
-
-/* rdp_in.c */
-bool rdp_parse(usk_skb_t *skb, struct rdp_head *h);
-void rdp_rcv(usk_reg_t *reg, usk_skb_t *skb, const usk_packet_info_t *info);
-void rdp_backlog_rcv(usk_owned_t *o, usk_skb_t *skb);
-void rdp_err(usk_reg_t *reg, const usk_icmp_error_t *e);
-
-/* rdp_cookie.c */
-uint32_t rdp_cookie(struct rdp_sock *s, const usk_addr_t *local, const usk_addr_t *peer, uint32_t isn, uint32_t ago);
-bool rdp_cookie_used(struct rdp_sock *s, uint32_t iss);
-void rdp_cookie_use(struct rdp_sock *s, uint32_t iss);
-uint32_t rdp_stamp_base(struct rdp_sock *s, const usk_addr_t *local, const usk_addr_t *peer);
-
-/* rdp_out.c */
-void rdp_put_head(uint8_t *p, const struct rdp_head *h);
-void rdp_push(struct rdp_sock *s);
-void rdp_send_syn(struct rdp_sock *s, bool with_ack);
-void rdp_send_ack(struct rdp_sock *s, int flags);
-void rdp_send_rst(struct rdp_sock *s);
-void rdp_reply_rst(usk_reg_t *reg, const struct rdp_head *h, size_t payload, const usk_packet_info_t *info);
-void rdp_challenge(struct rdp_sock *s);
-bool rdp_fits(const struct rdp_sock *s, const struct rdp_seg *g);
-void rdp_rearm(struct rdp_sock *s);
-void rdp_arm(struct rdp_sock *s, int timer, uint64_t at);
-void rdp_disarm(struct rdp_sock *s, int timer);
-void rdp_keepalive_arm(struct rdp_sock *s);
-void rdp_release_cb(usk_owned_t *o, uint32_t bits);
-uint32_t rdp_offer(struct rdp_sock *s);
-void rdp_set_mss(struct rdp_sock *s);
-uint32_t rdp_stamp(struct rdp_sock *s);
-void rdp_queue_fin(struct rdp_sock *s);
+void rdp_list_free(struct rdp_sock *s, struct rdp_list *l, bool sending);
+void rdp_seg_free(struct rdp_sock *s, struct rdp_seg *g, bool sending);
 void rdp_in_flight(struct rdp_sock *s, struct rdp_seg *g);
 void rdp_off_flight(struct rdp_sock *s, struct rdp_seg *g);
 void rdp_mark_lost(struct rdp_sock *s, struct rdp_seg *g);
+bool rdp_fits(const struct rdp_sock *s, const struct rdp_seg *g);
 
 /* rdp_loss.c */
 void rdp_rtt(struct rdp_sock *s, uint32_t us);
+void rdp_rearm(struct rdp_sock *s);
 void rdp_ack(struct rdp_sock *s, const struct rdp_head *h);
 void rdp_rack_detect(struct rdp_sock *s);
 void rdp_timeout(struct rdp_sock *s);
@@ -240,6 +235,50 @@ int rdp_cong_choose(struct rdp_sock *s, const char *name);
 int rdp_cong_begin(struct rdp_sock *s);
 void rdp_cong_end(struct rdp_sock *s);
 void rdp_cong_tell(struct rdp_sock *s, usk_cong_info_t *info);
+
+/* rdp_out.c */
+void rdp_put_head(uint8_t *p, const struct rdp_head *h);
+void rdp_push(struct rdp_sock *s);
+void rdp_send_syn(struct rdp_sock *s, bool with_ack);
+void rdp_send_ack(struct rdp_sock *s, int flags);
+void rdp_send_rst(struct rdp_sock *s);
+void rdp_reply_rst(usk_reg_t *reg, const struct rdp_head *h, size_t payload, const usk_packet_info_t *info);
+void rdp_challenge(struct rdp_sock *s);
+bool rdp_send_part(struct rdp_sock *s);
+bool rdp_loss_probe(struct rdp_sock *s);
+uint32_t rdp_offer(struct rdp_sock *s);
+void rdp_set_mss(struct rdp_sock *s);
+
+/* rdp_life.c */
+void rdp_state(struct rdp_sock *s, int state);
+void rdp_established(struct rdp_sock *s);
+void rdp_queue_fin(struct rdp_sock *s);
+void rdp_flush(struct rdp_sock *s);
+void rdp_finish(struct rdp_sock *s);
+void rdp_abort(struct rdp_sock *s, int err, bool tell);
+void rdp_time_wait(struct rdp_sock *s);
+uint64_t rdp_keep_ns(struct rdp_sock *s, int own, int which);
+void rdp_keepalive_arm(struct rdp_sock *s);
+uint32_t rdp_max_message(struct rdp_sock *s);
+
+/* rdp_timer.c */
+void rdp_release_cb(usk_owned_t *o, uint32_t bits);
+
+/* rdp_cookie.c */
+uint32_t rdp_cookie(struct rdp_sock *s, const usk_addr_t *local, const usk_addr_t *peer, uint32_t isn, uint32_t ago);
+bool rdp_cookie_used(struct rdp_sock *s, uint32_t iss);
+void rdp_cookie_use(struct rdp_sock *s, uint32_t iss);
+uint32_t rdp_stamp_base(struct rdp_sock *s, const usk_addr_t *local, const usk_addr_t *peer);
+
+/* rdp_data.c */
+void rdp_came_twice(struct rdp_sock *s, uint32_t start, uint32_t end);
+bool rdp_data_in(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *skb);
+
+/* rdp_in.c */
+bool rdp_parse(usk_skb_t *skb, struct rdp_head *h);
+void rdp_rcv(usk_reg_t *reg, usk_skb_t *skb, const usk_packet_info_t *info);
+void rdp_backlog_rcv(usk_owned_t *o, usk_skb_t *skb);
+void rdp_err(usk_reg_t *reg, const usk_icmp_error_t *e);
 
 /* rdp_msg.c */
 ptrdiff_t rdp_sendmsg(usk_sock_t *sk, usk_sendmsg_t *msg);

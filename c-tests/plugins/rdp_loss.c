@@ -23,6 +23,20 @@ void rdp_rtt(struct rdp_sock *s, uint32_t us)
     s->rto = (uint32_t)min64(rto, (uint64_t)setting(s, C_RTO_MAX) * 1000);
 }
 
+/* (Re)starts the retransmission timer, or stops it: it runs for data in flight, else for a zero window, else until the
+ * peer has confirmed the connection. */
+void rdp_rearm(struct rdp_sock *s)
+{
+    bool wanted = state_of(s) == SYN_SENT || s->packets_out > 0 || s->unsent || !s->confirmed;
+    if (!wanted || state_of(s) == CLOSED || state_of(s) == TIME_WAIT) {
+        rdp_disarm(s, T_RTX);
+        return;
+    }
+    uint64_t most = (uint64_t)setting(s, C_RTO_MAX) * 1000000;
+    uint64_t wait = min64(((uint64_t)s->rto * 1000) << (s->backoff < 16 ? s->backoff : 16), most);
+    rdp_arm(s, T_RTX, now_of(s) + wait);
+}
+
 /* The estimated number of packets in the network. */
 uint32_t rdp_pipe(const struct rdp_sock *s)
 {

@@ -1,24 +1,5 @@
-/* RDP: output. The write loop, acknowledgements, SYN and RST, and the retransmission timers. */
+/* RDP: output. The write loop, acknowledgements, SYN and RST, and the loss probe. */
 #include "rdp_int.h"
-
-void rdp_arm(struct rdp_sock *s, int timer, uint64_t at)
-{
-    s->due[timer] = at;
-    usk_timer_arm(s->o, (uint32_t)timer, at);
-}
-
-void rdp_disarm(struct rdp_sock *s, int timer)
-{
-    if (s->due[timer] != 0)
-        usk_timer_cancel(s->o, (uint32_t)timer);
-    s->due[timer] = 0;
-}
-
-/* Our clock as the packets carry it: microseconds from an origin that only we know (rdp_stamp_base). */
-uint32_t rdp_stamp(struct rdp_sock *s)
-{
-    return (uint32_t)(now_of(s) / 1000) + s->stamp_base;
-}
 
 static void put16(uint8_t *p, uint32_t v)
 {
@@ -253,35 +234,6 @@ void rdp_set_mss(struct rdp_sock *s)
     s->mss = mss;
 }
 
-/* In and out of the list by time of sending, which loss detection walks. */
-void rdp_in_flight(struct rdp_sock *s, struct rdp_seg *g)
-{
-    g->tnext = NULL;
-    g->tprev = s->sent_last;
-    *(s->sent_last ? &s->sent_last->tnext : &s->sent_first) = g;
-    s->sent_last = g;
-}
-
-/* Marks a packet in flight as lost, to be retransmitted. */
-void rdp_mark_lost(struct rdp_sock *s, struct rdp_seg *g)
-{
-    s->lost_out += !(g->marks & LOST);
-    s->retrans_out -= !!(g->marks & RETRANS);
-    g->marks = (uint8_t)((g->marks | LOST) & ~RETRANS);
-    rdp_off_flight(s, g);
-    if (!s->lost_hint || before(g->seq, s->lost_hint->seq))
-        s->lost_hint = g;
-}
-
-void rdp_off_flight(struct rdp_sock *s, struct rdp_seg *g)
-{
-    if (!g->tprev && s->sent_first != g)
-        return;
-    *(g->tprev ? &g->tprev->tnext : &s->sent_first) = g->tnext;
-    *(g->tnext ? &g->tnext->tprev : &s->sent_last) = g->tprev;
-    g->tnext = g->tprev = NULL;
-}
-
 /* Splits a packet after `n` bytes of payload; both parts get its state. False: no memory, and it is not split. */
 static bool split(struct rdp_sock *s, struct rdp_seg *g, uint32_t n)
 {
@@ -391,11 +343,16 @@ static void send_new(struct rdp_sock *s, int how)
     s->bytes_out += g->len;
 }
 
-/* Whether the peer's window has room for a packet. */
-bool rdp_fits(const struct rdp_sock *s, const struct rdp_seg *g)
+/* The peer's window has room for a part of the next packet only: sends that. False: it is not worth a packet, or there
+ * is no memory for one. */
+bool rdp_send_part(struct rdp_sock *s)
 {
-    uint32_t cost = g->len > s->mss ? s->mss + COST : seg_cost(g);
-    return (g->len == 0 && !(g->flags & END)) || s->cost_out + cost <= s->snd_wnd;
+    struct rdp_seg *g = s->unsent;
+    bool worth = g->len > MIN_MSS && s->snd_wnd >= COST + MIN_MSS && s->snd_wnd < seg_cost(g);
+    if (!worth || !split(s, g, s->snd_wnd - COST))
+        return false;
+    send_new(s, 0);
+    return true;
 }
 
 /* Whether a loss probe may be armed: not while one is outstanding, nor while RACK or the timer is recovering. */
@@ -421,7 +378,7 @@ static void probe_arm(struct rdp_sock *s, bool anew)
 
 /* The last packets are not acknowledged: sends one more, regardless of the congestion window, which the peer
  * acknowledges at once. False: acknowledgements that arrived meanwhile made it unnecessary. */
-static bool loss_probe(struct rdp_sock *s)
+bool rdp_loss_probe(struct rdp_sock *s)
 {
     rdp_disarm(s, T_PTO);
     if (!may_probe(s))
@@ -468,177 +425,4 @@ void rdp_push(struct rdp_sock *s)
     if (s->due[T_RTX] == 0 || (idle && s->packets_out > 0))
         rdp_rearm(s);
     probe_arm(s, fresh);
-}
-
-/* (Re)starts the retransmission timer, or stops it: it runs for data in flight, else for a zero window, else until the
- * peer has confirmed the connection. */
-void rdp_rearm(struct rdp_sock *s)
-{
-    bool wanted = state_of(s) == SYN_SENT || s->packets_out > 0 || s->unsent || !s->confirmed;
-    if (!wanted || state_of(s) == CLOSED || state_of(s) == TIME_WAIT) {
-        rdp_disarm(s, T_RTX);
-        return;
-    }
-    uint64_t most = (uint64_t)setting(s, C_RTO_MAX) * 1000000;
-    uint64_t wait = min64(((uint64_t)s->rto * 1000) << (s->backoff < 16 ? s->backoff : 16), most);
-    rdp_arm(s, T_RTX, now_of(s) + wait);
-}
-
-void rdp_queue_fin(struct rdp_sock *s)
-{
-    if (s->fin_queued)
-        return;
-    struct rdp_seg *g = calloc(1, sizeof *g);
-    if (!g) {
-        /* If the FIN cannot be queued, the connection is reset. */
-        rdp_abort(s, ENOBUFS, true);
-        return;
-    }
-    s->fin_queued = true;
-    g->flags = FIN;
-    g->seq = s->write_seq;
-    g->end = ++s->write_seq;
-    rdp_list_insert(&s->out, NULL, g);
-    if (!s->unsent)
-        s->unsent = g;
-    rdp_push(s);
-}
-
-/* If the peer has not replied for too long, ends the connection and returns true. */
-static bool gave_up(struct rdp_sock *s, int tries)
-{
-    int limit = (int)setting(s, state_of(s) == SYN_SENT ? C_SYN_RETRIES : C_RETRIES);
-    if (s->orphan && limit > 8)
-        limit = 8;
-    bool late = s->user_timeout && state_of(s) != SYN_SENT && (tries > 0 || s->backoff > 0) && s->unacked_since &&
-                now_of(s) - s->unacked_since >= (uint64_t)s->user_timeout * 1000000;
-    if (tries < limit && !late)
-        return false;
-    int err = s->soft_error ? s->soft_error : ETIMEDOUT;
-    if (state_of(s) == SYN_SENT)
-        count(s, ATTEMPT_FAILS);
-    rdp_abort(s, err, false);
-    return true;
-}
-
-/* The window is zero, or too small for the next packet: sends a probe, or as much as fits. A peer that acknowledges
- * probes may keep the window closed while a program has the socket, or for RDP_USER_TIMEOUT; an orphan is closed after
- * some probes, acknowledged or not. */
-static void persist(struct rdp_sock *s)
-{
-    struct rdp_seg *g = s->unsent;
-    if (!s->unacked_since)
-        s->unacked_since = now_of(s);
-    if (gave_up(s, s->orphan && s->backoff > s->probes ? s->backoff : s->probes))
-        return;
-    s->probes++;
-    s->backoff++;
-    if (g->len > MIN_MSS && s->snd_wnd >= COST + MIN_MSS && s->snd_wnd < seg_cost(g) &&
-        split(s, g, s->snd_wnd - COST)) {
-        send_new(s, 0);
-    } else {
-        count(s, ZERO_WINDOW_PROBES);
-        rdp_send_ack(s, PRB);
-    }
-    rdp_rearm(s);
-}
-
-static void retransmit_timer(struct rdp_sock *s)
-{
-    if (state_of(s) == SYN_SENT) {
-        if (gave_up(s, s->backoff))
-            return;
-        s->backoff++;
-        count(s, RETRANS_SEGS);
-        s->retrans++;
-        rdp_send_syn(s, false);
-    } else if (s->packets_out > 0) {
-        if (gave_up(s, s->backoff))
-            return;
-        s->backoff++;
-        s->timeouts++;
-        count(s, TIMEOUTS);
-        rdp_timeout(s);
-        rdp_set_mss(s);
-        rdp_push(s);
-    } else if (s->unsent) {
-        persist(s);
-        return;
-    } else if (!s->confirmed) {
-        if (gave_up(s, s->backoff))
-            return;
-        s->backoff++;
-        rdp_send_ack(s, PRB);
-    }
-    rdp_rearm(s);
-}
-
-static uint64_t keep_ns(struct rdp_sock *s, int own, int which)
-{
-    return (uint64_t)(own ? own : setting(s, which)) * 1000000000u;
-}
-
-void rdp_keepalive_arm(struct rdp_sock *s)
-{
-    int state = state_of(s);
-    if (!s->keepalive || (state != ESTABLISHED && state != CLOSE_WAIT && state != FIN_WAIT2)) {
-        rdp_disarm(s, T_KEEP);
-        return;
-    }
-    uint64_t idle = keep_ns(s, s->keepidle, C_KEEPIDLE);
-    rdp_arm(s, T_KEEP, s->keep_probes ? now_of(s) + keep_ns(s, s->keepintvl, C_KEEPINTVL) : s->last_rcv + idle);
-}
-
-static void keepalive_timer(struct rdp_sock *s)
-{
-    /* Data in flight has a timer of its own. */
-    if (now_of(s) - s->last_rcv < keep_ns(s, s->keepidle, C_KEEPIDLE) || s->packets_out > 0) {
-        s->keep_probes = 0;
-        if (s->packets_out > 0)
-            s->last_rcv = now_of(s);
-    } else if (s->keep_probes >= (s->keepcnt ? s->keepcnt : (int)setting(s, C_KEEPCNT))) {
-        rdp_abort(s, s->soft_error ? s->soft_error : ETIMEDOUT, true);
-        return;
-    } else {
-        s->keep_probes++;
-        count(s, KEEPALIVES);
-        rdp_send_ack(s, PRB);
-    }
-    rdp_keepalive_arm(s);
-}
-
-/* Timers that fired. A timer that was changed while the sock was owned may be included: `due` has its valid time. */
-void rdp_release_cb(usk_owned_t *o, uint32_t bits)
-{
-    struct rdp_sock *s = rdp_of(o);
-    for (int t = 0; t < TIMERS; t++) {
-        if (!(bits & 1u << t) || s->due[t] == 0)
-            continue;
-        if (s->due[t] > now_of(s)) {
-            rdp_arm(s, t, s->due[t]);
-            continue;
-        }
-        if (t == T_RTX && s->due[T_PTO] != 0 && s->due[T_PTO] <= now_of(s) && loss_probe(s))
-            continue;
-        s->due[t] = 0;
-        switch (t) {
-        case T_RTX: retransmit_timer(s); break;
-        case T_ACK:
-            if (s->ack_pending)
-                rdp_send_ack(s, 0);
-            break;
-        case T_KEEP: keepalive_timer(s); break;
-        case T_END:
-            /* TIME-WAIT is over, or an orphaned half-closed connection has timed out. */
-            rdp_finish(s);
-            return;
-        case T_RACK:
-            rdp_rack_detect(s);
-            rdp_push(s);
-            break;
-        case T_PTO: loss_probe(s); break;
-        }
-        if (state_of(s) == CLOSED)
-            return;
-    }
 }

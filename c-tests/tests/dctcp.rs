@@ -2,10 +2,11 @@
 //! and from the same seed, both have the same window at every moment, and deliver the same bytes.
 #![cfg(has_usersock)]
 
+mod made;
+
 use std::io::{IoSlice, IoSliceMut};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use usersock::device::link::{Direction, LinkConfig};
@@ -20,21 +21,10 @@ const SPAN: Duration = Duration::from_secs(2);
 const EVERY: Duration = Duration::from_millis(5);
 const TCPI_SND_CWND: usize = 80;
 
-/// Builds dctcp.so with the plug-ins' own Makefile, in a folder of this test's own, and loads it.
+/// Loads dctcp.so.
 fn load(stack: &Arc<Stack>) {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    loader::load(stack, BUILT.get_or_init(build)).unwrap_or_else(|e| panic!("{e}"));
-}
-
-fn build() -> PathBuf {
-    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins-dctcp");
-    std::fs::create_dir_all(&out).expect("output folder is made");
-    let so = out.join("dctcp.so");
-    let mut make = Command::new("make");
-    make.args(["--silent", "-C", concat!(env!("CARGO_MANIFEST_DIR"), "/plugins")]);
-    let made = make.arg(format!("OUT={}", out.display())).arg(&so).stdin(Stdio::null()).output().expect("make starts");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    so
+    loader::load(stack, BUILT.get_or_init(|| made::plugin("dctcp"))).unwrap_or_else(|e| panic!("{e}"));
 }
 
 fn stream(stack: &Arc<Stack>, algorithm: &str) -> Socket {

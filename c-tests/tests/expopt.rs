@@ -2,10 +2,10 @@
 //! both ends report are compared with the link's.
 #![cfg(has_usersock)]
 
+mod made;
+
 use std::io::{IoSlice, IoSliceMut};
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use usersock::device::link::{Direction, LinkConfig};
@@ -17,19 +17,9 @@ use usersock_ffi::loader;
 
 const BYTES: usize = 3 << 20;
 
-/// Loads the plug-in, which its own Makefile builds in a folder of this test's own.
+/// Loads expopt.so.
 fn load_into(stacks: [&Arc<Stack>; 2]) {
-    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins-expopt");
-    std::fs::create_dir_all(&out).expect("output folder is made");
-    let so = out.join("expopt.so");
-    let made = Command::new("make")
-        .args(["--silent", "-C", concat!(env!("CARGO_MANIFEST_DIR"), "/plugins")])
-        .arg(format!("OUT={}", out.display()))
-        .arg(&so)
-        .stdin(Stdio::null())
-        .output()
-        .expect("make starts");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let so = made::plugin("expopt");
     for stack in stacks {
         loader::load(stack, &so).unwrap_or_else(|e| panic!("{e}"));
     }

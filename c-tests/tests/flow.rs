@@ -3,9 +3,11 @@
 //! compared.
 #![cfg(has_usersock)]
 
+mod made;
+
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -20,24 +22,10 @@ use usersock_ffi::loader;
 const FLOW: i32 = 253;
 const BYTES: usize = 1_000_000;
 
-/// Builds the plug-ins with their own Makefile, in a folder of this test's own; gives flow.so.
+/// flow.so.
 fn plugin() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins-flow");
-        std::fs::create_dir_all(&out).expect("output folder is made");
-        let so = out.join("flow.so");
-        let made = Command::new("make")
-            .args(["--silent", "-C", concat!(env!("CARGO_MANIFEST_DIR"), "/plugins")])
-            .arg(format!("OUT={}", out.display()))
-            .arg(&so)
-            .stdin(Stdio::null())
-            .output()
-            .expect("make starts");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        so
-    };
-    BUILT.get_or_init(build).clone()
+    BUILT.get_or_init(|| made::plugin("flow")).clone()
 }
 
 fn socket(stack: &Arc<Stack>, to: IpAddr) -> Socket {

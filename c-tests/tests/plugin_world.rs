@@ -14,10 +14,12 @@ mod tail;
 #[path = "plugin_world/wire.rs"]
 mod wire;
 
+mod made;
+
 use std::fmt::Write as _;
 use std::io::{IoSlice, IoSliceMut};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,23 +38,10 @@ const MIB: u64 = 1 << 20;
 /// Longer than any message here.
 const ROOM: usize = 300_000;
 
-/// Builds the plug-ins once, with their own Makefile; gives rdp.so.
+/// rdp.so.
 fn plugin() -> PathBuf {
     static BUILT: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
-    BUILT
-        .get_or_init(|| {
-            let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins-world");
-            std::fs::create_dir_all(&out).expect("output folder is made");
-            let made = Command::new("make")
-                .args(["--silent", "-C", concat!(env!("CARGO_MANIFEST_DIR"), "/plugins")])
-                .args([format!("OUT={}", out.display()), "RUSTC=".to_owned()])
-                .stdin(Stdio::null())
-                .output()
-                .expect("make starts");
-            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-            out.join("rdp.so")
-        })
-        .clone()
+    BUILT.get_or_init(|| made::plugin("rdp")).clone()
 }
 
 /// Fast, repeatable, without a short period.

@@ -5,13 +5,13 @@
 //! The picture is docs/images/westwood-cubic.svg, which a test compares; `cargo xtask plot` writes it anew.
 #![cfg(has_usersock)]
 
+mod made;
 mod rust;
 
 use std::fmt::Write as _;
 use std::io::{IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use usersock::device::link::{Direction, LinkConfig};
@@ -34,24 +34,10 @@ fn link() -> LinkConfig {
     LinkConfig::default().forth(way.loss(0.005).queue_packets(60)).back(way)
 }
 
-/// Builds the plug-ins with their own Makefile, in a folder of this test's own; gives westwood.so.
+/// westwood.so.
 fn plugin() -> PathBuf {
     static BUILT: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
-    let build = || {
-        let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins-westwood");
-        std::fs::create_dir_all(&out).expect("output folder is made");
-        let so = out.join("westwood.so");
-        let made = Command::new("make")
-            .args(["--silent", "-C", concat!(env!("CARGO_MANIFEST_DIR"), "/plugins")])
-            .arg(format!("OUT={}", out.display()))
-            .arg(&so)
-            .stdin(Stdio::null())
-            .output()
-            .expect("make starts");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        so
-    };
-    BUILT.get_or_init(build).clone()
+    BUILT.get_or_init(|| made::plugin("westwood")).clone()
 }
 
 /// The stream repeats itself after so many bytes: a prime, so that no packet's size divides it.

@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
 mod list;
 
+pub(crate) use list::LOOPBACK_IFINDEX;
 pub use list::NetDevs;
 
 /// Most packets that are queued for a full device (txqueuelen).

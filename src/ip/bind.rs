@@ -7,7 +7,7 @@ use crate::sock::addr::{AF_INET6, unmap, unspecified};
 use crate::sock::state::State;
 use crate::sock::{SockGuard, flag};
 use crate::stack::Stack;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 
 /// Whether the socket may be bound to an address that is not this host's (inet_can_nonlocal_bind,
 /// ipv6_can_nonlocal_bind).
@@ -25,71 +25,73 @@ fn is_privileged(stack: &Stack, port: u16) -> bool {
     port != 0 && i32::from(port) < stack.sysctl.ip_unprivileged_port_start() && !stack.net_bind_service()
 }
 
+/// Whether the socket may be bound to this port. Errors: EACCES (`ip_unprivileged_port_start`), EINVAL (it is bound
+/// already, or connected).
+fn may_take(g: &SockGuard<'_>, port: u16) -> Result<()> {
+    let raw = g.sock.ty == libc::SOCK_RAW as u16;
+    // An identifier of ping is no port (ping_bind).
+    if is_privileged(g.stack, port) && !raw && !super::kind::is_ping(g.sock) {
+        return Err(Error::Acces);
+    }
+    if g.sock.state() != State::Close || (g.common.num() != 0 && !raw) {
+        return Err(Error::Inval);
+    }
+    Ok(())
+}
+
+/// The interface that an address given to a socket of IPv6 is on: one of a link needs its link (RFC 4007 §6). `mapped`:
+/// it is a v4-mapped one, which is of no link. Errors: EINVAL (a link's address without it), ENODEV.
+pub(crate) fn take_scope(g: &mut SockGuard<'_>, addr: SocketAddrV6, mapped: bool) -> Result<()> {
+    if !mapped && addr.ip().is_unspecified() {
+        return Ok(());
+    }
+    if !mapped && super::kind::needs_scope(*addr.ip()) {
+        if addr.scope_id() != 0 {
+            g.common.bound_dev_if = addr.scope_id();
+        }
+        if g.common.bound_dev_if == 0 {
+            return Err(Error::Inval);
+        }
+    }
+    if g.common.bound_dev_if != 0 {
+        g.stack.netdevs.by_index(g.common.bound_dev_if).ok_or(Error::NoDev)?;
+    }
+    Ok(())
+}
+
 /// What bind(2) is for protocols with addresses and ports (inet_bind). The address is of the sock's family. Process
 /// context, owned. Errors: EINVAL (already bound, or v4-mapped on a v6-only socket), EADDRNOTAVAIL (not an address of
 /// this stack), EACCES (`ip_unprivileged_port_start`), EADDRINUSE.
 pub fn bind(g: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
     let (sock, stack) = (g.sock, g.stack);
     let local = unmap(addr);
-    if local.is_ipv4() && addr.is_ipv6() && g.common.flag(flag::V6ONLY) {
+    let mapped = local.is_ipv4() && addr.is_ipv6();
+    if mapped && g.common.flag(flag::V6ONLY) {
         return Err(Error::Inval);
     }
     let mut ip = local.ip();
-    let taken = sock.state() != State::Close || (g.common.num() != 0 && sock.ty != libc::SOCK_RAW as u16);
-    // An identifier of ping is none (ping_bind).
-    let has_ports = sock.ty != libc::SOCK_RAW as u16 && !super::kind::is_ping(sock);
-    // A socket of IPv6 is told of the port, and that it is bound already, whatever the address is, one of IPv4 only for
-    // a good one.
     if ip.is_multicast() && ip.is_ipv6() && sock.ty == libc::SOCK_STREAM as u16 {
         return Err(Error::Inval);
     }
-    if addr.is_ipv6() {
-        if is_privileged(stack, local.port()) && has_ports {
-            return Err(Error::Acces);
-        }
-        if taken {
-            return Err(Error::Inval);
-        }
-    }
-    if addr.is_ipv6() && local.is_ipv4() && g.common.bound_dev_if != 0 {
-        stack.netdevs.by_index(g.common.bound_dev_if).ok_or(Error::NoDev)?;
-    }
-    if let SocketAddr::V6(v6) = addr
-        && local.is_ipv6()
-        && !ip.is_unspecified()
-    {
-        // An address of a link needs its link (RFC 4007 §6).
-        if super::kind::needs_scope(*v6.ip()) {
-            if v6.scope_id() != 0 {
-                g.common.bound_dev_if = v6.scope_id();
-            }
-            if g.common.bound_dev_if == 0 {
-                return Err(Error::Inval);
-            }
-        }
-        if g.common.bound_dev_if != 0 {
-            stack.netdevs.by_index(g.common.bound_dev_if).ok_or(Error::NoDev)?;
-        }
+    // A socket of IPv6 is told of the port, and that it is bound already, whatever the address is, one of IPv4 only for
+    // a good one.
+    if let SocketAddr::V6(v6) = addr {
+        may_take(g, local.port())?;
+        take_scope(g, v6, mapped)?;
     }
     let nonlocal = may_be_foreign(g, ip);
     let is_group = ip.is_multicast() || super::net(stack).routes.is_broadcast(ip);
     if !ip.is_unspecified() && !nonlocal && !is_group && !route::is_local(stack, ip) {
         return Err(Error::AddrNotAvail);
     }
-    if is_privileged(stack, local.port()) && has_ports {
-        return Err(Error::Acces);
-    }
-    if taken {
-        return Err(Error::Inval);
-    }
-    if addr.is_ipv6() && local.is_ipv4() && ip.is_unspecified() {
+    may_take(g, local.port())?;
+    if mapped && ip.is_unspecified() {
         // ::ffff:0.0.0.0 is any IPv4 address.
         ip = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     }
     let v6only = g.common.flag(flag::V6ONLY);
     g.common.rcv_saddr = ip;
     // A group is no source; a v4-mapped one fails when it comes to send (__inet6_bind).
-    let mapped = addr.is_ipv6() && local.is_ipv4();
     g.common.saddr = if is_group && !mapped { unspecified(sock.family) } else { ip };
     if ip.is_ipv6() && !ip.is_unspecified() {
         // Bound to an address of IPv6 it is of that family alone (__inet6_bind).

@@ -6,7 +6,7 @@ use super::socket_headers::Chain;
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
-use crate::device::netdev::NetXmit;
+use crate::device::netdev::{LOOPBACK_IFINDEX, NetXmit};
 use crate::device::{Caps, gso};
 use crate::sock::Sock;
 use crate::sock::dst::{Dst, DstKind};
@@ -335,7 +335,7 @@ fn transmit(way: &Way<'_>, skb: Skb) -> Result<NetXmit> {
         }
         if looped
             && !dst.dev.is_loopback()
-            && let Some(lo) = stack.netdevs.by_index(1)
+            && let Some(lo) = stack.netdevs.by_index(LOOPBACK_IFINDEX)
         {
             // Linux: ip_dev_loopback_xmit. If the copy is dropped, the send still succeeds.
             let mut copy = skb.share();

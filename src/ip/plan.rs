@@ -16,6 +16,7 @@ use crate::sock::skb::{Skb, TxOwner};
 use crate::sock::state::State;
 use crate::sock::tstamp::Cookie;
 use crate::sock::{SockCommon, SockGuard, flag, ip_flag};
+use crate::stack::Stack;
 use crate::wire::ip::Ipv4Repr;
 use crate::wire::proto;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -73,9 +74,8 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
         return Err(Error::NetUnreach);
     }
     // An address of IPv6 that connect chose is no source over IPv4: the route has one.
-    let own = Some(c.saddr).filter(|a| !a.is_unspecified());
+    let own = Some(c.saddr).filter(|a| !a.is_unspecified() && a.is_ipv4() == v4);
     let mapped_own = !v4 && (c.saddr.is_ipv4() || c.rcv_saddr.is_ipv4());
-    let own = own.filter(|a| a.is_ipv4() == v4);
     let cached = |to: SocketAddr| {
         let scoped = scope_of(to) != 0 && scope_of(to) != c.bound_dev_if;
         let of_peer = control.is_empty() && g.sock.state() == State::Established && c.daddr == to.ip() && !scoped;
@@ -101,21 +101,14 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
         && asked.src.is_none()
         && cached(to).is_none()
     {
-        // A socket of IPv6 may be bound to a v4-mapped address that is no source, unless the call names another
-        // (ip_route_output_key_hash_rcu).
-        if a.is_multicast() || a.is_broadcast() {
-            return Err(Error::Inval);
-        }
-        if !route::is_local(g.stack, a.into()) {
-            return Err(Error::NetUnreach);
-        }
+        // A socket of IPv6 may be bound to a v4-mapped address that is no source, unless the call names another.
+        is_source(g.stack, a)?;
     }
     let (src, group) = (asked.src.or(own), to.ip().is_multicast());
     let oif = interface(c, (v4, ping), to, asked.oif)?;
     to.set_ip(route::this_host(g.stack, to.ip(), src, oif));
-    let sticky = || c.ip_more.as_ref().and_then(|m| m.headers.clone());
     // Ping sockets send none (ping_v6_sendmsg).
-    let headers = if v4 || ping { None } else { asked.headers.clone().or_else(sticky) };
+    let headers = if v4 || ping { None } else { asked.headers.clone().or_else(|| sticky_headers(c)) };
     let headers = match lease {
         Some(of_lease) => flowlabel::merge(of_lease, headers),
         None => headers,
@@ -129,15 +122,7 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
         // ip6_dst_lookup_tail: a v4-mapped source reaches no address of IPv6.
         return Err(Error::AfNoSupport);
     }
-    if dst.kind == DstKind::Broadcast && !c.flag(flag::BROADCAST) {
-        return Err(Error::Acces);
-    }
-    if flags & libc::MSG_DONTROUTE != 0 || c.flag(flag::LOCALROUTE) {
-        route::on_link(g.stack, &dst)?;
-    }
-    if flags & libc::MSG_CONFIRM != 0 {
-        super::neigh::confirm(g.stack, &dst.dev, dst.gateway.unwrap_or(to.ip()), g.now());
-    }
+    check_route(g, &dst, to.ip(), flags)?;
     let ttl = asked.ttl.or_else(|| u8::try_from(socket_ttl(c, group, v4)).ok());
     let ttl = ttl.unwrap_or_else(|| super::output::default_ttl(g.stack, &dst, v4));
     let tos = asked.tos.unwrap_or(if v4 { c.tos } else { c.tclass });
@@ -163,6 +148,32 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
         priority: asked.priority,
         options: asked.options,
     })
+}
+
+/// Whether an address may be a source (ip_route_output_key_hash_rcu).
+fn is_source(stack: &Stack, a: Ipv4Addr) -> Result<()> {
+    if a.is_multicast() || a.is_broadcast() {
+        return Err(Error::Inval);
+    }
+    if route::is_local(stack, a.into()) { Ok(()) } else { Err(Error::NetUnreach) }
+}
+
+fn sticky_headers(c: &SockCommon) -> Option<Arc<TxHeaders>> {
+    c.ip_more.as_ref().and_then(|m| m.headers.clone())
+}
+
+/// Whether the socket and the call take a route: SO_BROADCAST, SO_DONTROUTE and MSG_DONTROUTE; and MSG_CONFIRM.
+fn check_route(g: &SockGuard<'_>, dst: &Dst, to: IpAddr, flags: i32) -> Result<()> {
+    if dst.kind == DstKind::Broadcast && !g.common.flag(flag::BROADCAST) {
+        return Err(Error::Acces);
+    }
+    if flags & libc::MSG_DONTROUTE != 0 || g.common.flag(flag::LOCALROUTE) {
+        route::on_link(g.stack, dst)?;
+    }
+    if flags & libc::MSG_CONFIRM != 0 {
+        super::neigh::confirm(g.stack, &dst.dev, dst.gateway.unwrap_or(to), g.now());
+    }
+    Ok(())
 }
 
 /// The interface by which a datagram to `to` leaves; 0: the route's. `asked`: of the call's control messages.

@@ -13,7 +13,7 @@ use crate::base::error::{Error, Result};
 use crate::base::hash::PlainMap;
 use crate::base::padded::Padded;
 use crate::counters::{Mib, SHARDS, shard_index};
-use crate::device::netdev::NetDev;
+use crate::device::netdev::{LOOPBACK_IFINDEX, NetDev};
 use crate::sock::dst::{Dst, DstKind, LastPort, PairHashes, RouteMetrics};
 use crate::stack::{Stack, TimerSlot};
 use crate::sys::lock::{Mutex, RwLock};
@@ -490,47 +490,53 @@ pub(crate) fn this_host(stack: &Stack, dst: IpAddr, src: Option<IpAddr>, oif: u3
     }
 }
 
-fn resolve(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32, generation: u64) -> Result<Dst> {
-    if dst.is_ipv6() && net(stack).routes.inner.read().no_v6 {
-        return Err(if src.is_some() { Error::NetUnreach } else { Error::AddrNotAvail });
-    }
-    let dst = this_host(stack, dst, src, oif);
-    // IPv4 packets to a group or to all, without a device, leave by that of their source.
+/// The device that a packet has to leave by; None: any. IPv4 packets to a group or to all, without a device, leave by
+/// that of their source.
+fn bound_device(stack: &Stack, dst: IpAddr, src: Option<IpAddr>, oif: u32) -> Result<Option<Arc<NetDev>>> {
     let wide = matches!(dst, IpAddr::V4(a) if a.is_multicast() || a.is_broadcast());
     let of_source = || {
         let inner = net(stack).routes.inner.read();
         Some(inner.local_to(src?)?.dev.as_ref()?.ifindex)
     };
     let oif = if oif == 0 && wide { of_source().unwrap_or(0) } else { oif };
-    let bound = match oif {
-        0 => None,
-        // Over IPv6 a device that is not there is as one without a route.
-        i => Some(stack.netdevs.by_index(i).ok_or(if dst.is_ipv4() { Error::NoDev } else { Error::NetUnreach })?),
-    };
-    if bound.as_ref().is_some_and(|d| !d.is_up()) {
-        return Err(Error::NetUnreach);
+    if oif == 0 {
+        return Ok(None);
     }
+    // Over IPv6 a device that is not there is as one without a route.
+    let none = if dst.is_ipv4() { Error::NoDev } else { Error::NetUnreach };
+    let dev = stack.netdevs.by_index(oif).ok_or(none)?;
+    if dev.is_up() { Ok(Some(dev)) } else { Err(Error::NetUnreach) }
+}
+
+fn resolve(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32, generation: u64) -> Result<Dst> {
+    if dst.is_ipv6() && net(stack).routes.inner.read().no_v6 {
+        return Err(if src.is_some() { Error::NetUnreach } else { Error::AddrNotAvail });
+    }
+    let dst = this_host(stack, dst, src, oif);
+    let bound = bound_device(stack, dst, src, oif)?;
+    let oif = bound.as_ref().map_or(0, |d| d.ifindex);
     let inner = net(stack).routes.inner.read();
     if let Some(r) = inner.local_to(dst) {
-        let lo = stack.netdevs.by_index(1).ok_or(Error::NetUnreach)?;
+        let lo = stack.netdevs.by_index(LOOPBACK_IFINDEX).ok_or(Error::NetUnreach)?;
         let preferred = r.src.unwrap_or(dst);
         let spec = RouteSpec { kind: RouteKind::Local, gateway: None, ..(**r).clone() };
         return Ok(make(stack, &spec, lo, DstKind::Local, src.unwrap_or(preferred), dst, generation));
     }
-    let mut kind = DstKind::Unicast;
-    if dst.is_multicast() {
-        kind = DstKind::Multicast;
-    } else if let IpAddr::V4(a) = dst {
-        if a.is_broadcast() {
-            kind = DstKind::Broadcast;
-        } else if let Some((dev, own)) =
-            inner.broadcast.get(&a).and_then(|l| l.iter().find(|d| (oif == 0 || d.0.ifindex == oif) && d.0.is_up()))
-        {
-            let spec = RouteSpec::new(Cidr::host(dst));
-            only_on_loopback(src, dev)?;
-            let from = src.unwrap_or(IpAddr::V4(*own));
-            return Ok(make(stack, &spec, dev.clone(), DstKind::Broadcast, from, dst, generation));
-        }
+    let kind = match dst {
+        _ if dst.is_multicast() => DstKind::Multicast,
+        IpAddr::V4(a) if a.is_broadcast() => DstKind::Broadcast,
+        _ => DstKind::Unicast,
+    };
+    let of_network = match dst {
+        IpAddr::V4(a) if kind == DstKind::Unicast => inner.broadcast.get(&a),
+        _ => None,
+    };
+    let of_network = of_network.and_then(|l| l.iter().find(|d| (oif == 0 || d.0.ifindex == oif) && d.0.is_up()));
+    if let Some((dev, own)) = of_network {
+        let spec = RouteSpec::new(Cidr::host(dst));
+        only_on_loopback(src, dev)?;
+        let from = src.unwrap_or(IpAddr::V4(*own));
+        return Ok(make(stack, &spec, dev.clone(), DstKind::Broadcast, from, dst, generation));
     }
     let found = inner.table(dst).find(dst, |r| match &r.dev {
         Some(d) => (oif == 0 || d.ifindex == oif) && d.is_up(),
@@ -552,7 +558,9 @@ fn resolve(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32, gener
         (None, None) if kind == DstKind::Multicast && dst.is_ipv6() => {
             // Linux has ff00::/8 on each interface: the first that has an IPv6 address.
             let devs = stack.netdevs.snapshot();
-            let d = devs.iter().find(|d| d.is_up() && d.ifindex != 1 && d.addrs().iter().any(|a| a.addr().is_ipv6()));
+            let d = devs
+                .iter()
+                .find(|d| d.is_up() && d.ifindex != LOOPBACK_IFINDEX && d.addrs().iter().any(|a| a.addr().is_ipv6()));
             (Arc::new(RouteSpec::new(Cidr::host(dst))), d.ok_or(Error::NetUnreach)?.clone())
         }
         _ => return Err(Error::NetUnreach),

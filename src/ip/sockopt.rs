@@ -14,7 +14,7 @@ use super::socket_headers::{self, IPV6_2292PKTOPTIONS};
 use super::{flowlabel, pktoptions, txcontrol};
 use crate::base::error::{Error, Result};
 use crate::sock::dst::Dst;
-use crate::sock::sockopt::{int, put};
+use crate::sock::sockopt::{int, put, within};
 use crate::sock::{SockCommon, SockGuard, flag, ip_flag};
 use crate::stack::Stack;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -142,6 +142,11 @@ fn multicast_if_v6(g: &SockGuard<'_>, val: i32) -> Result<u32> {
     Ok(val as u32)
 }
 
+/// The TTL or hop limit of packets to groups: -1 is the default, which is 1.
+fn multicast_hops(val: i32) -> Result<u8> {
+    Ok(if val == -1 { 1 } else { within(val, 0..=255)? as u8 })
+}
+
 fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
     if let Some(done) = options::set(g, libc::SOL_IP, name, value) {
         return done;
@@ -155,9 +160,7 @@ fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
     if let Some(bit) = kept(name) {
         if name == libc::IP_MULTICAST_ALL {
             some()?;
-            if !(0..=1).contains(&val) {
-                return Err(Error::Inval);
-            }
+            within(val, 0..=1)?;
         }
         set_ip_flag(g, bit, on);
         publish(g, g.sock.joined());
@@ -167,10 +170,7 @@ fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
         libc::IP_TOS => set_tos(g, val),
         libc::IP_TTL => {
             some()?;
-            if val != -1 && !(1..=255).contains(&val) {
-                return Err(Error::Inval);
-            }
-            g.common.ttl = val as i16;
+            g.common.ttl = if val == -1 { -1 } else { within(val, 1..=255)? as i16 };
         }
         libc::IP_HDRINCL if is_raw(g) => g.common.set_flag(flag::HDRINCL, on),
         libc::IP_PKTINFO => g.common.set_flag(flag::PKTINFO, on),
@@ -178,10 +178,7 @@ fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
         libc::IP_RECVTOS => g.common.set_flag(flag::RECVTOS, on),
         libc::IP_RECVERR => set_recverr(g, flag::RECVERR, on),
         libc::IP_MTU_DISCOVER => {
-            if !(libc::IP_PMTUDISC_DONT..=libc::IP_PMTUDISC_OMIT).contains(&val) {
-                return Err(Error::Inval);
-            }
-            g.common.pmtudisc = val as u8;
+            g.common.pmtudisc = within(val, libc::IP_PMTUDISC_DONT..=libc::IP_PMTUDISC_OMIT)? as u8;
         }
         libc::IP_FREEBIND => {
             some()?;
@@ -194,32 +191,19 @@ fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
         }
         IP_MINTTL => {
             some()?;
-            if !(0..=255).contains(&val) {
-                return Err(Error::Inval);
-            }
-            g.common.cold_mut().min_ttl = val as u8;
+            g.common.cold_mut().min_ttl = within(val, 0..=255)? as u8;
         }
+        libc::IP_MULTICAST_TTL if is_stream(g) => return Err(Error::Inval),
         libc::IP_MULTICAST_TTL => {
-            if is_stream(g) {
-                return Err(Error::Inval);
-            }
             some()?;
-            g.common.mc_ttl = match val {
-                -1 => 1,
-                0..=255 => val as u8,
-                _ => return Err(Error::Inval),
-            };
+            g.common.mc_ttl = multicast_hops(val)?;
         }
         libc::IP_MULTICAST_LOOP => {
             some()?;
             g.common.set_flag(flag::MULTICAST_LOOP, on);
         }
-        libc::IP_MULTICAST_IF => {
-            if is_stream(g) {
-                return Err(Error::Inval);
-            }
-            g.common.mc_index = multicast_if_v4(g, value)?;
-        }
+        libc::IP_MULTICAST_IF if is_stream(g) => return Err(Error::Inval),
+        libc::IP_MULTICAST_IF => g.common.mc_index = multicast_if_v4(g, value)?,
         _ => return Err(Error::NoProtoOpt),
     }
     Ok(())
@@ -258,32 +242,13 @@ fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
     };
     let on = val != 0;
     match name {
-        libc::IPV6_V6ONLY => {
-            if g.common.num() != 0 {
-                return Err(Error::Inval);
-            }
-            g.common.set_flag(flag::V6ONLY, on);
-        }
-        libc::IPV6_UNICAST_HOPS => {
-            if !(-1..=255).contains(&val) {
-                return Err(Error::Inval);
-            }
-            g.common.hops = val as i16;
-        }
-        libc::IPV6_MULTICAST_HOPS => {
-            if is_stream(g) {
-                return Err(Error::NoProtoOpt);
-            }
-            g.common.mcast_hops = match val {
-                -1 => 1,
-                0..=255 => val as u8,
-                _ => return Err(Error::Inval),
-            };
-        }
+        libc::IPV6_V6ONLY if g.common.num() != 0 => return Err(Error::Inval),
+        libc::IPV6_V6ONLY => g.common.set_flag(flag::V6ONLY, on),
+        libc::IPV6_UNICAST_HOPS => g.common.hops = within(val, -1..=255)? as i16,
+        libc::IPV6_MULTICAST_HOPS if is_stream(g) => return Err(Error::NoProtoOpt),
+        libc::IPV6_MULTICAST_HOPS => g.common.mcast_hops = multicast_hops(val)?,
         libc::IPV6_MULTICAST_LOOP => {
-            if !(0..=1).contains(&val) {
-                return Err(Error::Inval);
-            }
+            within(val, 0..=1)?;
             set_ip_flag(g, ip_flag::NOT_MULTICAST_LOOP6, !on);
         }
         libc::IPV6_MULTICAST_IF => g.common.mcast_oif = multicast_if_v6(g, val)?,
@@ -296,20 +261,14 @@ fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
         libc::IPV6_RECVTCLASS => set_ip_flag(g, ip_flag::RECVTCLASS, on),
         libc::IPV6_RECVERR => set_recverr(g, flag::RECVERR6, on),
         libc::IPV6_TCLASS => {
-            if !(-1..=255).contains(&val) {
-                return Err(Error::Inval);
-            }
-            let mut class = val.max(0) as u8;
+            let mut class = within(val, -1..=255)?.max(0) as u8;
             if is_stream(g) {
                 class = class & !3 | g.common.tclass & 3;
             }
             g.common.tclass = class;
         }
         libc::IPV6_MTU_DISCOVER => {
-            if !(libc::IPV6_PMTUDISC_DONT..=libc::IP_PMTUDISC_OMIT).contains(&val) {
-                return Err(Error::Inval);
-            }
-            g.common.pmtudisc = val as u8;
+            g.common.pmtudisc = within(val, libc::IPV6_PMTUDISC_DONT..=libc::IP_PMTUDISC_OMIT)? as u8;
         }
         IPV6_AUTOFLOWLABEL => {
             let value = if on { ip_flag::FLOWLABEL } else { 0 };
@@ -317,12 +276,7 @@ fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
         }
         IPV6_FLOWINFO_SEND => flowlabel::set_send(&mut g.common, on),
         IPV6_DONTFRAG => g.common.set_flag(flag::DONTFRAG, on),
-        IPV6_MINHOPCOUNT => {
-            if !(0..=255).contains(&val) {
-                return Err(Error::Inval);
-            }
-            g.common.cold_mut().min_hops = val as u8;
-        }
+        IPV6_MINHOPCOUNT => g.common.cold_mut().min_hops = within(val, 0..=255)? as u8,
         IPV6_FREEBIND => g.common.set_flag(flag::FREEBIND, on),
         IPV6_TRANSPARENT => g.common.set_flag(flag::TRANSPARENT, on),
         _ => return Err(Error::NoProtoOpt),

@@ -2,8 +2,8 @@
 //! rawv6_bind.
 
 use crate::base::error::{Error, Result};
-use crate::ip::bind::may_be_foreign;
-use crate::ip::{kind, net, route};
+use crate::ip::bind::{may_be_foreign, take_scope};
+use crate::ip::{net, route};
 use crate::sock::SockGuard;
 use crate::sock::state::State;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV6};
@@ -33,22 +33,10 @@ pub(super) fn v6(g: &mut SockGuard<'_>, addr: SocketAddrV6) -> Result<()> {
     if g.sock.state() != State::Close {
         return Err(Error::Inval);
     }
-    if !ip.is_unspecified() {
-        if kind::needs_scope(ip) {
-            if addr.scope_id() != 0 {
-                g.common.bound_dev_if = addr.scope_id();
-            }
-            if g.common.bound_dev_if == 0 {
-                return Err(Error::Inval);
-            }
-        }
-        if g.common.bound_dev_if != 0 {
-            g.stack.netdevs.by_index(g.common.bound_dev_if).ok_or(Error::NoDev)?;
-        }
-        let foreign = may_be_foreign(g, ip.into());
-        if !ip.is_multicast() && !foreign && !route::is_local(g.stack, ip.into()) {
-            return Err(Error::AddrNotAvail);
-        }
+    take_scope(g, addr, false)?;
+    let foreign = may_be_foreign(g, ip.into());
+    if !ip.is_unspecified() && !ip.is_multicast() && !foreign && !route::is_local(g.stack, ip.into()) {
+        return Err(Error::AddrNotAvail);
     }
     // Of a group the source stays what it was.
     take(g, ip.into(), Some(ip.into()).filter(|_| !ip.is_multicast()));

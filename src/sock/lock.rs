@@ -5,8 +5,7 @@
 //! Below: `ctl`, which makes the decisions and is model-checked. Linux: net/core/sock.c lock_sock_nested, release_sock,
 //! __release_sock.
 //!
-//! Lock order: sock state, then any leaf lock (hash shard, timer wheel, device queue, accept queue, wait queue). Never
-//! two sock states, but listener then child. A leaf lock is never held while a sock is entered.
+//! Lock order: a sock's state, then any leaf lock; the crate's text says when two socks may be owned.
 
 use super::ctl::{Arrival, Ctl, Lock, Monitor, Settle};
 use super::proto::Proto;

@@ -11,6 +11,7 @@ use crate::base::error::{Error, Result};
 use crate::stack::Stack;
 use crate::wire::addr::is_link_local_v6;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,6 +20,11 @@ use std::time::Duration;
 pub fn int(value: &[u8]) -> Result<i32> {
     let b: [u8; 4] = value.get(..4).and_then(|b| b.try_into().ok()).ok_or(Error::Inval)?;
     Ok(i32::from_ne_bytes(b))
+}
+
+/// The value of an option that has a range. EINVAL: it is outside.
+pub(crate) fn within(val: i32, range: RangeInclusive<i32>) -> Result<i32> {
+    if range.contains(&val) { Ok(val) } else { Err(Error::Inval) }
 }
 
 /// Writes bytes as getsockopt does: at most as many as fit; returns how many.
@@ -34,7 +40,7 @@ pub fn put_int(value: &mut [u8], n: i32) -> usize {
 }
 
 /// Converts a struct timeval to a timeout: None for zero (wait for ever). EDOM outside 0..1000000 microseconds. A
-/// negative time means no wait in Linux; here it is one microsecond.
+/// negative time means no wait.
 fn timeout(value: &[u8]) -> Result<Option<Duration>> {
     let b = value.get(..16).ok_or(Error::Inval)?;
     let word = |i: usize| i64::from_ne_bytes(b[i..i + 8].try_into().unwrap_or_default());
@@ -109,26 +115,8 @@ const LINGER_FOREVER: i32 = (i64::MAX / 250) as i32;
 /// setsockopt(fd, SOL_SOCKET, ...). Errors: EINVAL (length, range), EDOM (timeval), ENOPROTOOPT (unknown, or read
 /// only).
 pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
-    if name == libc::SO_BINDTODEVICE {
-        return bind_to_device(sk, value);
-    }
-    if let tstamp::TIMESTAMPING_OLD | tstamp::TIMESTAMPING_NEW = name {
-        // struct so_timestamping, or its flags alone.
-        return tstamp::set(sk, int(value)? as u32, name == tstamp::TIMESTAMPING_NEW);
-    }
-    if name == libc::SO_ATTACH_FILTER {
-        return filter::attach(&mut sk.lock().common, value);
-    }
-    if let SO_ATTACH_BPF | SO_ATTACH_REUSEPORT_EBPF = name {
-        return filter::attach_fd(&sk.lock().common, value);
-    }
-    if name == SO_ATTACH_REUSEPORT_CBPF {
-        let mut g = sk.lock();
-        let of = sk.sock.proto().reuseport(&g);
-        return filter::attach_reuseport(&mut g.common, of, value);
-    }
-    if name == SO_TXTIME {
-        return set_txtime(&mut sk.lock(), value);
+    if let Some(done) = set_struct(sk, name, value) {
+        return done;
     }
     let val = int(value)?;
     let on = val != 0;
@@ -161,20 +149,9 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
         libc::SO_OOBINLINE => g.common.set_flag(flag::URGINLINE, on),
         libc::SO_NO_CHECK => g.common.set_flag(flag::NO_CHECK_TX, on),
         libc::SO_PRIORITY => g.common.cold_mut().priority = val as u32,
-        libc::SO_LINGER => {
-            let secs = int(value.get(4..).ok_or(Error::Inval)?)?;
-            g.common.set_flag(flag::LINGER, on);
-            if on {
-                // A negative time is a very long one, as it is unsigned in Linux.
-                g.common.cold_mut().linger = WaitLimit::new(u64::try_from(secs).ok().map(Duration::from_secs));
-            }
-        }
+        libc::SO_LINGER => set_linger(&mut g, on, value)?,
         libc::SO_TIMESTAMP | SO_TIMESTAMP_NEW | libc::SO_TIMESTAMPNS | SO_TIMESTAMPNS_NEW => {
-            let nanos = matches!(name, libc::SO_TIMESTAMPNS | SO_TIMESTAMPNS_NEW);
-            g.common.set_flag(flag::TIMESTAMP, on && !nanos);
-            g.common.set_flag(flag::TIMESTAMPNS, on && nanos);
-            g.common.tstamp_new = on && matches!(name, SO_TIMESTAMP_NEW | SO_TIMESTAMPNS_NEW);
-            need_stamps(sk, on);
+            set_timestamp(&mut g, name, on);
         }
         libc::SO_RCVLOWAT => {
             let val = if val < 0 { i32::MAX } else { val.max(1) };
@@ -182,12 +159,7 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
         }
         libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => g.common.cold_mut().rcvtimeo = WaitLimit::new(timeout(value)?),
         libc::SO_SNDTIMEO | SO_SNDTIMEO_NEW => g.common.cold_mut().sndtimeo = WaitLimit::new(timeout(value)?),
-        libc::SO_MARK => {
-            if g.common.mark != val as u32 {
-                g.common.cold_mut().mark = val as u32;
-                g.common.dst = None;
-            }
-        }
+        libc::SO_MARK => set_mark(&mut g, val as u32),
         libc::SO_PEEK_OFF if !peeks_at_offset(sk.sock) => return Err(Error::OpNotSupp),
         libc::SO_PEEK_OFF => g.common.cold_mut().peek_off = val,
         libc::SO_RXQ_OVFL => g.common.set_flag(flag::RXQ_OVFL, on),
@@ -200,28 +172,13 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
         SO_CNX_ADVICE if val == 1 => sk.sock.proto().negative_advice(&mut g),
         SO_CNX_ADVICE => {}
         SO_MAX_PACING_RATE => g.common.cold_mut().max_pacing_rate = pacing_rate(val, value),
-        SO_TXREHASH if !is_tcp(sk.sock) => return Err(Error::OpNotSupp),
-        SO_TXREHASH => {
-            g.common.txrehash = match val {
-                -1 => sysctl.txrehash() != 0,
-                0 | 1 => on,
-                _ => return Err(Error::Inval),
-            }
-        }
+        SO_TXREHASH => set_txrehash(&mut g, val)?,
         SO_INCOMING_CPU => g.sock.set_incoming_cpu(val),
-        SO_BUSY_POLL => {
-            if val < 0 {
-                return Err(Error::Inval);
-            }
-            g.common.cold_mut().busy_poll_us = val as u32;
-        }
+        SO_BUSY_POLL if val < 0 => return Err(Error::Inval),
+        SO_BUSY_POLL => g.common.cold_mut().busy_poll_us = val as u32,
         SO_BINDTOIFINDEX if val < 0 => return Err(Error::Inval),
         SO_BINDTOIFINDEX => bind_to_index(&mut g, val as u32),
-        SO_BUF_LOCK if val & !(BUF_LOCK_SNDBUF | BUF_LOCK_RCVBUF) != 0 => return Err(Error::Inval),
-        SO_BUF_LOCK => {
-            g.common.set_flag(flag::SNDBUF_LOCK, val & BUF_LOCK_SNDBUF != 0);
-            g.common.set_flag(flag::RCVBUF_LOCK, val & BUF_LOCK_RCVBUF != 0);
-        }
+        SO_BUF_LOCK => set_buf_lock(&mut g, val)?,
         // Accepted without effect since Linux 2.5.
         libc::SO_BSDCOMPAT => {}
         // It is a hint for polling in interrupt context, which no device here does.
@@ -231,18 +188,89 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
         SO_RESERVE_MEM => return Err(if val < 0 { Error::Inval } else { Error::OpNotSupp }),
         // Of AF_UNIX.
         libc::SO_PASSCRED | libc::SO_PASSSEC | SO_PASSPIDFD | SO_PASSRIGHTS => return Err(Error::OpNotSupp),
-        _ if more_bit(name).is_some() => {
-            let bit = more_bit(name).unwrap_or(0);
-            g.common.more = g.common.more & !bit | if on { bit } else { 0 };
-        }
         SO_ZEROCOPY if !sends_zerocopy(sk.sock) => return Err(Error::OpNotSupp),
         SO_ZEROCOPY => match val {
             0 | 1 => g.common.zerocopy = on,
             _ => return Err(Error::Inval),
         },
-        // Read only: Linux returns ENOPROTOOPT when they are set, as for unknown options.
-        _ => return Err(Error::NoProtoOpt),
+        _ => {
+            // Read only: Linux returns ENOPROTOOPT when they are set, as for unknown options.
+            let bit = more_bit(name).ok_or(Error::NoProtoOpt)?;
+            g.common.more = g.common.more & !bit | if on { bit } else { 0 };
+        }
     }
+    Ok(())
+}
+
+/// Options whose value is no int. None: another one.
+fn set_struct(sk: SockRef<'_>, name: i32, value: &[u8]) -> Option<Result<()>> {
+    Some(match name {
+        libc::SO_BINDTODEVICE => bind_to_device(sk, value),
+        // struct so_timestamping, or its flags alone.
+        tstamp::TIMESTAMPING_OLD | tstamp::TIMESTAMPING_NEW => {
+            int(value).and_then(|flags| tstamp::set(sk, flags as u32, name == tstamp::TIMESTAMPING_NEW))
+        }
+        libc::SO_ATTACH_FILTER => filter::attach(&mut sk.lock().common, value),
+        SO_ATTACH_BPF | SO_ATTACH_REUSEPORT_EBPF => filter::attach_fd(&sk.lock().common, value),
+        SO_ATTACH_REUSEPORT_CBPF => {
+            let mut g = sk.lock();
+            let of = sk.sock.proto().reuseport(&g);
+            filter::attach_reuseport(&mut g.common, of, value)
+        }
+        SO_TXTIME => set_txtime(&mut sk.lock(), value),
+        _ => return None,
+    })
+}
+
+/// SO_LINGER: struct linger, whose first int `on` is.
+fn set_linger(g: &mut SockGuard<'_>, on: bool, value: &[u8]) -> Result<()> {
+    let secs = int(value.get(4..).ok_or(Error::Inval)?)?;
+    g.common.set_flag(flag::LINGER, on);
+    if on {
+        // A negative time is a very long one, as it is unsigned in Linux.
+        g.common.cold_mut().linger = WaitLimit::new(u64::try_from(secs).ok().map(Duration::from_secs));
+    }
+    Ok(())
+}
+
+/// SO_TIMESTAMP, SO_TIMESTAMPNS, and both with 64-bit times (sock_set_timestamp).
+fn set_timestamp(g: &mut SockGuard<'_>, name: i32, on: bool) {
+    let nanos = matches!(name, libc::SO_TIMESTAMPNS | SO_TIMESTAMPNS_NEW);
+    g.common.set_flag(flag::TIMESTAMP, on && !nanos);
+    g.common.set_flag(flag::TIMESTAMPNS, on && nanos);
+    g.common.tstamp_new = on && matches!(name, SO_TIMESTAMP_NEW | SO_TIMESTAMPNS_NEW);
+    if on {
+        // From now on packets have the time when they came (sock_enable_timestamp).
+        g.stack.netstamp_needed.store(true, Ordering::Relaxed);
+    }
+}
+
+/// SO_MARK: by it the route may be another one (sock_set_mark).
+fn set_mark(g: &mut SockGuard<'_>, mark: u32) {
+    if g.common.mark != mark {
+        g.common.cold_mut().mark = mark;
+        g.common.dst = None;
+    }
+}
+
+/// SO_TXREHASH: -1 is the sysctl's.
+fn set_txrehash(g: &mut SockGuard<'_>, val: i32) -> Result<()> {
+    g.common.txrehash = match val {
+        _ if !is_tcp(g.sock) => return Err(Error::OpNotSupp),
+        -1 => g.stack.sysctl.txrehash() != 0,
+        0 | 1 => val != 0,
+        _ => return Err(Error::Inval),
+    };
+    Ok(())
+}
+
+/// SO_BUF_LOCK: which buffer's size does not grow by itself.
+fn set_buf_lock(g: &mut SockGuard<'_>, val: i32) -> Result<()> {
+    if val & !(BUF_LOCK_SNDBUF | BUF_LOCK_RCVBUF) != 0 {
+        return Err(Error::Inval);
+    }
+    g.common.set_flag(flag::SNDBUF_LOCK, val & BUF_LOCK_SNDBUF != 0);
+    g.common.set_flag(flag::RCVBUF_LOCK, val & BUF_LOCK_RCVBUF != 0);
     Ok(())
 }
 
@@ -257,13 +285,6 @@ fn more_bit(name: i32) -> Option<u16> {
         SO_PREFER_BUSY_POLL => more::PREFER_BUSY_POLL,
         _ => return None,
     })
-}
-
-/// From now on packets have the time when they came (sock_enable_timestamp).
-fn need_stamps(sk: SockRef<'_>, on: bool) {
-    if on {
-        sk.stack.netstamp_needed.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Whether it is a TCP socket (sk_is_tcp).

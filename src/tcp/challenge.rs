@@ -1,5 +1,5 @@
 //! Answers to segments that are not acceptable, and their limits: duplicate acknowledgements, challenge
-//! acknowledgements (RFC 5961 §7), resets that end us. Above: `input`, `ack`, `handshake`. Linux:
+//! acknowledgements (RFC 5961 §7), resets that end us. Above: `input`, `ack`, `check_req`. Linux:
 //! tcp_send_challenge_ack, tcp_oow_rate_limited, tcp_reset.
 //!
 //! Departure: Linux counts challenge ACKs for the whole host when `tcp_challenge_ack_limit` is set. A counter that

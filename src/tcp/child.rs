@@ -1,6 +1,7 @@
 //! A connection that a request has become: the child sock of a listener, with the options that it inherits and the
-//! numbers of the handshake. Above: `handshake`. Below: `lookup`, `input` (which runs the child's first segment). The
-//! listener is owned; a child is owned inside it. Linux: tcp_v4_syn_recv_sock, tcp_create_openreq_child, sk_clone_lock.
+//! numbers of the handshake. Above: `handshake`, `check_req`. Below: `lookup`, `input` (which runs the child's first
+//! segment). The listener is owned; a child is owned inside it. Linux: tcp_v4_syn_recv_sock, tcp_create_openreq_child,
+//! sk_clone_lock.
 
 use super::auth;
 use super::bhash::Holder;

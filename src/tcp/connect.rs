@@ -19,6 +19,7 @@ use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{flag, ip_flag};
 use crate::stack::Stack;
+use crate::wire::addr::is_link_local_v6;
 use crate::wire::seq::SeqNum;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -148,7 +149,7 @@ pub(super) fn reselect_saddr(cx: &mut Cx<'_>) -> Result<()> {
 /// A link-local peer is meaningful on a link only (RFC 4007 §6).
 fn scope(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
     let SocketAddr::V6(v6) = addr else { return Ok(()) };
-    if v6.ip().segments()[0] & 0xffc0 != 0xfe80 {
+    if !is_link_local_v6(*v6.ip()) {
         return Ok(());
     }
     match (v6.scope_id(), cx.sk.bound_dev_if) {

@@ -12,7 +12,8 @@
 //! | `sockopt`, `ioctl`, `info` | IPPROTO_TCP options, ioctl(2), `struct tcp_info` |
 //! | `diag` | what ss(8) shows of a connection, and ends |
 //! | `connect`, `control`, `synsent` | active open: route and port; SYN and FIN; the answer (RFC 9293 §3.10.7.3) |
-//! | `listener`, `handshake` | passive open: the queues; SYN to request to connection (RFC 9293 §3.10.7.2) |
+//! | `listener`, `handshake` | passive open: the queues; SYN to request (RFC 9293 §3.10.7.2) |
+//! | `check_req` | a segment for a request; request to connection (RFC 9293 §3.10.7.4) |
 //! | `migrate` | what a listener leaves goes to another one (`tcp_migrate_req`) |
 //! | `synack`, `child` | SYN-ACKs, sent and sent again; the sock that a request becomes |
 //! | `syncookies` | what a SYN-ACK remembers in place of a request (RFC 4987) |
@@ -49,6 +50,7 @@ mod any_segment_test;
 mod auth;
 mod bhash;
 pub(crate) mod challenge;
+mod check_req;
 mod child;
 pub(crate) mod chrono;
 pub(crate) mod close;

@@ -14,6 +14,7 @@ use crate::base::error::Error;
 use crate::base::hash::{Tuple, addr128};
 use crate::base::ways::Way;
 use crate::counters::{DropReason, Mib};
+use crate::device::netdev::LOOPBACK_IFINDEX;
 use crate::ip;
 use crate::ip::flowlabel;
 use crate::ip::output::{IpTx, default_ttl, xmit, xmit_with_headers, xmit_with_options};
@@ -26,6 +27,7 @@ use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{Delivered, Sock, SockGuard, flag};
 use crate::stack::Stack;
+use crate::wire::addr::is_link_local;
 use crate::wire::checksum::pseudo_header;
 use crate::wire::ip::Ipv4Repr;
 use crate::wire::proto;
@@ -71,7 +73,7 @@ pub(super) fn reply_options(signer: Option<&Signer>, timestamps: Option<(u32, u3
     Options::Est(EstablishedOptions { auth, timestamps, ..EstablishedOptions::default() })
 }
 
-/// Sends a reply; one that finds no route is lost, as any packet may be. False: it is.
+/// Sends a reply by the route to its destination. False: there is none over IPv6, or IP did not take it.
 pub(super) fn send_reply(stack: &Arc<Stack>, r: &Reply<'_>) -> bool {
     match ip::route::lookup_for_answer(stack, r.dst, Some(r.src), r.oif) {
         Ok(dst) => {
@@ -180,7 +182,6 @@ pub(super) fn send_reset(
         true => (cb.ack_seq, SeqNum(0), TcpFlags::RST),
         false => (SeqNum(0), cb.end_seq, TcpFlags::RST | TcpFlags::ACK),
     };
-    let link_local = |a: IpAddr| matches!(a, IpAddr::V6(a) if a.segments()[0] & 0xffc0 == 0xfe80);
     let r = Reply {
         src: dst,
         dst: src,
@@ -200,7 +201,7 @@ pub(super) fn send_reset(
         // The refused segment's, without its ECN bits.
         tos: ecn::with_codepoint(cb.ip_dsfield, 0),
         ttl: -1,
-        oif: if link_local(src) { info.ifindex } else { 0 },
+        oif: if is_link_local(src) { info.ifindex } else { 0 },
         flow_label: said.flow_label,
         ip_options: said.ip_options,
         txhash: flow_hash(dport, sport),
@@ -232,7 +233,7 @@ pub(super) fn reset_from_sock(cx: &Cx<'_>, cb: &TcpCb, signed: Option<AoHeader>,
     let info = PacketInfo {
         src: sk.daddr,
         dst: sk.saddr,
-        protocol: libc::IPPROTO_TCP as u8,
+        protocol: proto::TCP,
         tos: 0,
         ttl: 0,
         ifindex: sk.bound_dev_if,
@@ -245,9 +246,6 @@ pub(super) fn reset_from_sock(cx: &Cx<'_>, cb: &TcpCb, signed: Option<AoHeader>,
     let said = Said { signer: signer.as_ref(), flow_label: label, ip_options };
     send_reset(cx.stack, cb, sk.daddr, sk.saddr, sk.dport, sk.sport, &info, said);
 }
-
-/// The loopback device is always interface 1 (LOOPBACK_IFINDEX).
-const LOOPBACK_IFINDEX: u32 = 1;
 
 /// Drops a segment that is not well formed.
 #[track_caller]

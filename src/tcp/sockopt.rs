@@ -10,7 +10,7 @@ use super::{auth, cong, delack, fastopen, mtu, output, rcvbuf, recvmsg, repair, 
 use crate::base::error::{Error, Result};
 use crate::ip;
 use crate::sock::proto::SockRef;
-use crate::sock::sockopt::{int, put, put_int};
+use crate::sock::sockopt::{int, put, put_int, within};
 use crate::sock::state::State;
 use crate::sock::{SockGuard, flag};
 use crate::stack::Stack;
@@ -174,11 +174,6 @@ fn set_hooks(g: &mut SockGuard<'_>, option: i32, value: &[u8]) -> Result<()> {
 fn hooks(cx: &Cx<'_>, value: &mut [u8]) -> usize {
     let names = sock_ops::names(cx.tp).join(",");
     if names.is_empty() { 0 } else { put(value, format!("{names}\0").as_bytes()) }
-}
-
-/// `val` when it lies in the range.
-fn within(val: i32, range: std::ops::RangeInclusive<i32>) -> Result<i32> {
-    if range.contains(&val) { Ok(val) } else { Err(Error::Inval) }
 }
 
 fn set_int(cx: &mut Cx<'_>, name: i32, val: i32) -> Result<()> {

@@ -35,30 +35,14 @@ pub(super) enum SynAck {
 /// Sends a request's SYN-ACK, the first or again. `cx`: the listener, or the child of a Fast Open SYN. False: IP did
 /// not take it. Linux: tcp_make_synack, tcp_v4_send_synack.
 pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> bool {
-    let (now, stack) = (cx.now, cx.stack);
     let (v6, ends) = (req.daddr.is_ipv6(), Ends::of(req));
     let mss = mss_for(cx, &req.dst, v6);
     let mut flags = TcpFlags::SYN | TcpFlags::ACK;
     let again = matches!(kind, SynAck::Again);
     let codepoint = ecn::make_synack(cx, &mut req.ecn, again, req.num_timeout, ends, &mut flags);
     let tos = if v6 { cx.sk.tclass } else { cx.sk.tos };
-    let tos = if stack.sysctl.tcp_reflect_tos() { req.syn_tos } else { tos };
-    let mut clock = now.as_millis() as u32;
-    let mut fastopen = None;
-    match kind {
-        SynAck::Normal(cookie) => fastopen = cookie,
-        SynAck::Again => {}
-        SynAck::Cookie => {
-            let wscale = req.wscale_ok.then_some(req.snd_wscale);
-            let options = Remembered { wscale, sack_ok: req.sack_ok, ecn_ok: req.ecn.is_ok() };
-            clock = syncookies::init_timestamp(clock, options);
-        }
-    }
-    let tsval = clock.wrapping_add(req.ts_off);
-    if req.synack_leaves(now) {
-        req.tsval.0 = tsval;
-    }
-    req.tsval.1 = tsval;
+    let tos = if cx.stack.sysctl.tcp_reflect_tos() { req.syn_tos } else { tos };
+    let tsval = timestamp(cx, req, kind);
     let Ok(signer) = auth::synack_key(cx.tp, req) else { return false };
     if signer.is_some() && !matches!(kind, SynAck::Cookie) {
         // A signature and timestamps leave no room for SACK blocks. A cookie needs the timestamp, which has its
@@ -66,7 +50,7 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
         // it.
         req.tstamp_ok &= !req.sack_ok;
     }
-    let mut syn_options = SynOptions {
+    let mut options = SynOptions {
         auth: signer.as_ref().map(Signer::option),
         mss: Some(mss),
         timestamps: req.tstamp_ok.then_some((tsval, req.ts_recent)),
@@ -74,47 +58,72 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
         window_scale: req.wscale_ok.then_some(req.rcv_wscale),
         ..SynOptions::default()
     };
-    syn_options.fastopen = fastopen.filter(|cookie| syn_options.len() + cookie.option_len() <= MAX_OPTIONS_LEN);
-    ecn::request_option(cx, &req.ecn, again, &mut syn_options);
-    // Never scaled in a SYN-ACK (RFC 7323 §2.2).
-    let window = RawWindow::from_bytes(req.rcv_wnd, WindowShift::NONE);
+    if let SynAck::Normal(cookie) = kind {
+        options.fastopen = cookie.filter(|cookie| options.len() + cookie.option_len() <= MAX_OPTIONS_LEN);
+    }
+    ecn::request_option(cx, &req.ecn, again, &mut options);
     let tos = ecn::with_codepoint(tos, codepoint);
     if Way::Syn.is_open()
-        && let (IpAddr::V4(src), IpAddr::V4(to)) = (req.saddr, req.daddr)
-        && cx.tp.sock_ops_flags & cb::WRITE_HDR_OPT == 0
-        && req.cold.is_none()
+        && let Some(sent) = send_short(cx, req, flags, tos, &options)
     {
-        let ttl = if cx.sk.ttl >= 0 { cx.sk.ttl as u8 } else { default_ttl(stack, &req.dst, true) };
-        let (ports, flags) = ((req.sport, req.dport), flags.bits());
-        let h = Headers { src, to, ports, seq: req.snt_isn, ack: req.rcv_nxt, flags, window, tos, ttl };
-        if let Some(sent) = segment::send_synack(stack, &req.dst, &h, &syn_options, req.txhash, cx.now) {
-            return sent;
-        }
+        return sent;
     }
-    let options = Options::Syn(syn_options);
+    send_whole(cx, req, flags, tos, options, signer.as_ref())
+}
+
+/// The timestamp of a SYN-ACK, which the request remembers; that of a cookie has the options.
+fn timestamp(cx: &Cx<'_>, req: &mut Request, kind: SynAck) -> u32 {
+    let mut clock = cx.now.as_millis() as u32;
+    if matches!(kind, SynAck::Cookie) {
+        let wscale = req.wscale_ok.then_some(req.snd_wscale);
+        let options = Remembered { wscale, sack_ok: req.sack_ok, ecn_ok: req.ecn.is_ok() };
+        clock = syncookies::init_timestamp(clock, options);
+    }
+    let tsval = clock.wrapping_add(req.ts_off);
+    if req.synack_leaves(cx.now) {
+        req.tsval.0 = tsval;
+    }
+    req.tsval.1 = tsval;
+    tsval
+}
+
+/// The window of a SYN-ACK: never scaled (RFC 7323 §2.2).
+fn window(req: &Request) -> RawWindow {
+    RawWindow::from_bytes(req.rcv_wnd, WindowShift::NONE)
+}
+
+/// Sends a SYN-ACK that has nothing special, over IPv4, with its headers made at once. None: it is not of that kind.
+fn send_short(cx: &Cx<'_>, req: &Request, flags: TcpFlags, tos: u8, options: &SynOptions) -> Option<bool> {
+    let (IpAddr::V4(src), IpAddr::V4(to)) = (req.saddr, req.daddr) else { return None };
+    if cx.tp.sock_ops_flags & cb::WRITE_HDR_OPT != 0 || req.cold.is_some() {
+        return None;
+    }
+    let ttl = if cx.sk.ttl >= 0 { cx.sk.ttl as u8 } else { default_ttl(cx.stack, &req.dst, true) };
+    let (ports, flags, window) = ((req.sport, req.dport), flags.bits(), window(req));
+    let h = Headers { src, to, ports, seq: req.snt_isn, ack: req.rcv_nxt, flags, window, tos, ttl };
+    segment::send_synack(cx.stack, &req.dst, &h, options, req.txhash, cx.now)
+}
+
+/// Sends any SYN-ACK: with the hooks' options, IP options, extension headers, a flow label.
+fn send_whole(
+    cx: &mut Cx<'_>,
+    req: &Request,
+    flags: TcpFlags,
+    tos: u8,
+    options: SynOptions,
+    signer: Option<&Signer>,
+) -> bool {
+    let v6 = req.daddr.is_ipv6();
+    let options = Options::Syn(options);
     let repr = TcpRepr {
         src_port: req.sport,
         dst_port: req.dport,
         seq: req.snt_isn,
         ack: req.rcv_nxt,
         flags,
-        window,
+        window: window(req),
         urgent: 0,
         options_len: 0,
-    };
-    let mut reply = Reply {
-        src: req.saddr,
-        dst: req.daddr,
-        repr,
-        options,
-        more: &[],
-        signer: signer.as_ref(),
-        tos,
-        ttl: if v6 { cx.sk.hops } else { cx.sk.ttl },
-        oif: req.oif,
-        flow_label: 0,
-        ip_options: pktoptions::ip_options(req.cold.as_ref().and_then(|c| c.pktopts.as_deref())),
-        txhash: req.txhash,
     };
     let more = if cx.tp.sock_ops_flags & cb::WRITE_HDR_OPT != 0 {
         let syn = req.cold.as_ref().and_then(|c| c.syn_options.clone()).unwrap_or_default();
@@ -125,7 +134,6 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
     } else {
         None
     };
-    reply.more = more.as_ref().map_or(&[][..], |m| m.bytes());
     let chain = socket_headers::of_stream(cx.sk, req.daddr);
     let chain = chain.as_ref().map(|c| (c, socket_headers::way_to(cx.sk, req.daddr)));
     // The SYN's label, where the listener reflects it.
@@ -133,8 +141,21 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> b
         Some(p) if flowlabel::is_reflected(cx.sk) => p.rx.flow_label,
         _ => 0,
     };
-    let label = if v6 { flowlabel::make(stack, cx.sk, label, || req.txhash) } else { 0 };
-    rcv::send_reply_by(stack, &req.dst, &Reply { flow_label: label, ..reply }, chain)
+    let reply = Reply {
+        src: req.saddr,
+        dst: req.daddr,
+        repr,
+        options,
+        more: more.as_ref().map_or(&[][..], |m| m.bytes()),
+        signer,
+        tos,
+        ttl: if v6 { cx.sk.hops } else { cx.sk.ttl },
+        oif: req.oif,
+        flow_label: if v6 { flowlabel::make(cx.stack, cx.sk, label, || req.txhash) } else { 0 },
+        ip_options: pktoptions::ip_options(req.cold.as_ref().and_then(|c| c.pktopts.as_deref())),
+        txhash: req.txhash,
+    };
+    rcv::send_reply_by(cx.stack, &req.dst, &reply, chain)
 }
 
 /// Sends a SYN-ACK again (tcp_rtx_synack).

@@ -197,6 +197,12 @@ pub const fn is_link_local_v6(ip: Ipv6Addr) -> bool {
     ip.segments()[0] & 0xffc0 == 0xfe80
 }
 
+/// The same of an address of either family; false for IPv4's, whose 169.254.0.0/16 needs no scope.
+#[inline]
+pub(crate) const fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if is_link_local_v6(ip))
+}
+
 /// The solicited-node multicast group of `ip` (RFC 4291 §2.7.1), to which its neighbour solicitations are sent.
 #[inline]
 pub(crate) fn solicited_node(ip: Ipv6Addr) -> Ipv6Addr {

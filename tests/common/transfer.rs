@@ -14,6 +14,7 @@ use usersock::hash::{Tuple, addr128};
 use usersock::internal::sys::lock::Mutex;
 use usersock::net::Socket;
 use usersock::sim::World;
+use usersock::sim::world::End;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::stack::Stack;
 
@@ -240,88 +241,106 @@ pub fn run(case: &Case) -> Report {
     run_capturing(case, None)
 }
 
-/// The same, with the capture of the client's end written to `file` too.
-pub fn run_capturing(case: &Case, file: Option<pcap::Sink>) -> Report {
-    let world = World::new(case.seed);
-    let [(a, ea), (b, eb)] = world.two(&case.link).unwrap();
-    for (name, value) in &case.sysctls {
-        a.sysctl.set(name, value).unwrap();
-        b.sysctl.set(name, value).unwrap();
-    }
-    let digest = Arc::new(Mutex::new(Digest::default()));
-    pcap::start_to(&ea.dev, Box::new(Tap { digest: digest.clone(), file }), a.clock.clone()).unwrap();
+/// Two stacks on a link, and the sockets of a transfer.
+struct Scene {
+    world: World,
+    /// The client's stack, and the server's.
+    stacks: [Arc<Stack>; 2],
+    /// Their ends of the link.
+    ends: [End; 2],
+    client: Socket,
+    listener: Socket,
+    /// The connection as each of them sees it.
+    tuples: [Tuple; 2],
+    server_addr: SocketAddr,
+}
 
-    let (ca, sa): (IpAddr, IpAddr) = if case.v6 { (ea.v6.into(), eb.v6.into()) } else { (ea.v4.into(), eb.v4.into()) };
-    // The server is dual-stack either way.
-    let listener = Socket::new(&b, libc::AF_INET6, libc::SOCK_STREAM, 0).unwrap();
-    options(case, &listener);
-    listener.bind(SocketAddr::new("::".parse().unwrap(), SERVER_PORT)).unwrap();
-    listener.listen(1).unwrap();
-    listener.set_nonblocking(true);
-    let family = if case.v6 { libc::AF_INET6 } else { libc::AF_INET };
-    let client = Socket::new(&a, family, libc::SOCK_STREAM, 0).unwrap();
-    options(case, &client);
-    client.bind(SocketAddr::new(ca, CLIENT_PORT)).unwrap();
-    client.set_nonblocking(true);
-
-    let tuple =
-        |here: IpAddr, sport, there: IpAddr, dport| Tuple { saddr: addr128(here), sport, daddr: addr128(there), dport };
-    let tuples = [tuple(ca, CLIENT_PORT, sa, SERVER_PORT), tuple(sa, SERVER_PORT, ca, CLIENT_PORT)];
-    match case.isn {
-        Some((0, isn)) => wait_for_isn(&world, &a, &tuples[0], Duration::ZERO, isn),
-        Some((_, isn)) => {
-            // The server answers when the SYN has come over the wire: 60 bytes (80 over IPv6) and the delay.
-            let d = case.link.forth;
-            let wire = if case.v6 { 80 } else { 60 };
-            let over = d.delay + Duration::from_nanos((wire * 8_000_000_000u64).checked_div(d.rate).unwrap_or(0));
-            wait_for_isn(&world, &b, &tuples[1], over, isn);
+impl Scene {
+    fn new(case: &Case) -> Scene {
+        let world = World::new(case.seed);
+        let [(a, ea), (b, eb)] = world.two(&case.link).unwrap();
+        for (name, value) in &case.sysctls {
+            a.sysctl.set(name, value).unwrap();
+            b.sysctl.set(name, value).unwrap();
         }
-        None => {}
+        let (ca, sa): (IpAddr, IpAddr) =
+            if case.v6 { (ea.v6.into(), eb.v6.into()) } else { (ea.v4.into(), eb.v4.into()) };
+        // The server is dual-stack either way.
+        let listener = Socket::new(&b, libc::AF_INET6, libc::SOCK_STREAM, 0).unwrap();
+        options(case, &listener);
+        listener.bind(SocketAddr::new("::".parse().unwrap(), SERVER_PORT)).unwrap();
+        listener.listen(1).unwrap();
+        listener.set_nonblocking(true);
+        let family = if case.v6 { libc::AF_INET6 } else { libc::AF_INET };
+        let client = Socket::new(&a, family, libc::SOCK_STREAM, 0).unwrap();
+        options(case, &client);
+        client.bind(SocketAddr::new(ca, CLIENT_PORT)).unwrap();
+        client.set_nonblocking(true);
+        let tuple = |here: IpAddr, sport, there: IpAddr, dport| Tuple {
+            saddr: addr128(here),
+            sport,
+            daddr: addr128(there),
+            dport,
+        };
+        let tuples = [tuple(ca, CLIENT_PORT, sa, SERVER_PORT), tuple(sa, SERVER_PORT, ca, CLIENT_PORT)];
+        let server_addr = SocketAddr::new(sa, SERVER_PORT);
+        Scene { world, stacks: [a, b], ends: [ea, eb], client, listener, tuples, server_addr }
     }
-    let start = world.now();
-    let mut isn = [a.keys.isn(start, &tuples[0]), 0];
-    match client.connect(Some(SocketAddr::new(sa, SERVER_PORT))) {
-        Err(Error::InProgress) => {}
-        other => panic!("connect: {other:?}"),
-    }
-    let server = loop {
-        match listener.accept() {
-            Ok((s, _)) => break s,
-            Err(Error::Again) => {}
-            Err(e) => panic!("accept: {e:?}"),
-        }
-        assert!(world.now() < start + STALLED, "seed {}: no connection", case.seed);
-        world.step(start + STALLED);
-    };
-    isn[1] = isn_of(&server);
 
-    let peer = |socket, name, d: usize| Peer {
-        socket,
-        name,
-        d,
-        sent: 0,
-        to_send: case.bytes[d],
-        got: 0,
-        to_get: case.bytes[1 - d],
-        shut: false,
-        eof: false,
-    };
-    let mut peers = [peer(client, "client", 0), peer(server, "server", 1)];
+    /// Waits until the ISN that the case names is the one that will be chosen.
+    fn wait_for_isn(&self, case: &Case) {
+        match case.isn {
+            Some((0, isn)) => wait_for_isn(&self.world, &self.stacks[0], &self.tuples[0], Duration::ZERO, isn),
+            Some((_, isn)) => {
+                // The server answers when the SYN has come over the wire: 60 bytes (80 over IPv6) and the delay.
+                let d = case.link.forth;
+                let wire = if case.v6 { 80 } else { 60 };
+                let over = d.delay + Duration::from_nanos((wire * 8_000_000_000u64).checked_div(d.rate).unwrap_or(0));
+                wait_for_isn(&self.world, &self.stacks[1], &self.tuples[1], over, isn);
+            }
+            None => {}
+        }
+    }
+
+    /// Connects; gives the server's socket.
+    fn connect(&self, case: &Case) -> Socket {
+        let start = self.world.now();
+        match self.client.connect(Some(self.server_addr)) {
+            Err(Error::InProgress) => {}
+            other => panic!("connect: {other:?}"),
+        }
+        loop {
+            match self.listener.accept() {
+                Ok((s, _)) => return s,
+                Err(Error::Again) => {}
+                Err(e) => panic!("accept: {e:?}"),
+            }
+            assert!(self.world.now() < start + STALLED, "seed {}: no connection", case.seed);
+            self.world.step(start + STALLED);
+        }
+    }
+}
+
+/// Whether the peers read now, where they stall; and when that changes.
+fn reads(stall: Option<Stall>, now: Instant) -> (bool, Option<Instant>) {
+    let Some(s) = stall else { return (true, None) };
+    let round = (s.reads + s.sleeps).as_nanos() as u64;
+    let (phase, awake) = (now.as_nanos() % round, s.reads.as_nanos() as u64);
+    let next = if phase < awake { awake } else { round };
+    (phase < awake, Some(Instant::from_nanos(now.as_nanos() - phase + next)))
+}
+
+/// Sends and reads until both peers have all.
+fn carry(world: &World, case: &Case, peers: &mut [Peer; 2]) {
     let pattern = Pattern::new();
     let mut buf = vec![0; CHUNK];
     let (mut progress, mut seen) = (world.now(), (0, 0));
     while !peers.iter().all(Peer::done) {
         let now = world.now();
-        let mut limit = progress + STALLED;
-        let reads = case.stall.is_none_or(|s| {
-            let round = (s.reads + s.sleeps).as_nanos() as u64;
-            let (phase, awake) = (now.as_nanos() % round, s.reads.as_nanos() as u64);
-            let next = if phase < awake { awake } else { round };
-            limit = limit.min(Instant::from_nanos(now.as_nanos() - phase + next));
-            phase < awake
-        });
+        let (reads, next) = reads(case.stall, now);
+        let limit = next.map_or(progress + STALLED, |next| next.min(progress + STALLED));
         let mut any = false;
-        for p in &mut peers {
+        for p in &mut *peers {
             any |= p.pump(case, &pattern, &mut buf, reads);
         }
         let got = (peers[0].got, peers[1].got);
@@ -335,6 +354,32 @@ pub fn run_capturing(case: &Case, file: Option<pcap::Sink>) -> Report {
             world.step(limit);
         }
     }
+}
+
+/// The same, with the capture of the client's end written to `file` too.
+pub fn run_capturing(case: &Case, file: Option<pcap::Sink>) -> Report {
+    let scene = Scene::new(case);
+    let [a, b] = scene.stacks.clone();
+    let digest = Arc::new(Mutex::new(Digest::default()));
+    pcap::start_to(&scene.ends[0].dev, Box::new(Tap { digest: digest.clone(), file }), a.clock.clone()).unwrap();
+    scene.wait_for_isn(case);
+    let start = scene.world.now();
+    let server = scene.connect(case);
+    let isn = [a.keys.isn(start, &scene.tuples[0]), isn_of(&server)];
+    let Scene { world, ends: [ea, eb], client, listener, .. } = scene;
+    let peer = |socket, name, d: usize| Peer {
+        socket,
+        name,
+        d,
+        sent: 0,
+        to_send: case.bytes[d],
+        got: 0,
+        to_get: case.bytes[1 - d],
+        shut: false,
+        eof: false,
+    };
+    let mut peers = [peer(client, "client", 0), peer(server, "server", 1)];
+    carry(&world, case, &mut peers);
     let took = world.now() - start;
     let [x, y] = [ea.link.fate(), eb.link.fate()];
     drop((peers, listener));

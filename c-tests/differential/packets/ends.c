@@ -174,7 +174,7 @@ void send_segment(const struct end *e, int slot, int flags, uint32_t seq, uint32
     fill_checksum(e->family, IPPROTO_TCP, b, n, 16, strcmp(damage, "checksum") == 0);
     if (strcmp(damage, "checksum 0") == 0 && n >= 18)
         put16(b + 16, 0);
-    send_ip(e->family, IPPROTO_TCP, b, n);
+    send_and_collect(e->family, IPPROTO_TCP, b, n);
     if (flags & FIN || (e->syn_sent && flags & ACK))
         settle();
 }
@@ -228,6 +228,12 @@ void collect(void)
             slot = follow(b + 40, n - 40, 6);
         keep_answer(b, n, slot);
     }
+}
+
+void send_and_collect(int family, int protocol, unsigned char *payload, size_t n)
+{
+    send_ip(family, protocol, payload, n);
+    collect();
 }
 
 /* A segment as a decent peer sends it next. */

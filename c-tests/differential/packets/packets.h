@@ -154,6 +154,8 @@ uint32_t ack_of(const struct end *e, int base, int delta);
 int follow(const unsigned char *tcp, size_t n, int family);
 /* Reads what the host has sent, and keeps it for show_answers. */
 void collect(void);
+/* As send_ip, and collects the answers. */
+void send_and_collect(int family, int protocol, unsigned char *payload, size_t n);
 
 /* show.c */
 /* Prints "r=" with what came in short; then each packet. */

@@ -182,7 +182,7 @@ static void run_error(const int *a)
     size_t n = 8 + quoted(e, slot, form, bases[(unsigned)a[5] % 4] + (uint32_t)a[6], b + 8);
     fill_checksum(e->family, e->family == 6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP, b, n, 2,
                   strcmp(form, "checksum wrong") == 0);
-    send_ip(e->family, e->family == 6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP, b, n);
+    send_and_collect(e->family, e->family == 6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP, b, n);
     answers("error");
 }
 
@@ -205,7 +205,7 @@ static void run_query(const int *a)
             n = 24;
     }
     fill_checksum(family, protocol, b, n, 2, a[5] & 1);
-    send_ip(family, protocol, b, n);
+    send_and_collect(family, protocol, b, n);
     answers("query");
 }
 
@@ -236,7 +236,7 @@ static void run_datagram(const int *a)
     fill_checksum(family, IPPROTO_UDP, b, n, 6, strcmp(damage, "checksum") == 0);
     if (strcmp(damage, "checksum 0") == 0)
         put16(b + 6, 0);
-    send_ip(family, IPPROTO_UDP, b, n);
+    send_and_collect(family, IPPROTO_UDP, b, n);
     answers("datagram");
 }
 
@@ -247,7 +247,7 @@ static void run_other(const int *a)
     size_t n = (size_t)(a[2] < 0 ? 0 : a[2] % 1300);
     for (size_t i = 0; i < n; i++)
         b[i] = (unsigned char)(i * 5);
-    send_ip(family_of(a[0]), a[1] & 255, b, n);
+    send_and_collect(family_of(a[0]), a[1] & 255, b, n);
     answers("other");
 }
 

@@ -105,7 +105,6 @@ static void send_bytes(const unsigned char *b, size_t n)
         sent_len[sent_count++] = n;
     }
     net_in(b, n);
-    collect();
 }
 
 /* Extension headers from "KIND:BYTES ..."; the bytes are those behind the next-header byte, which is filled in. */

@@ -13,6 +13,9 @@ use crate::sys::lock::{Mutex, RwLock};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
+/// Interface index of the loopback device, which is the first of each stack.
+pub(crate) const LOOPBACK_IFINDEX: u32 = 1;
+
 /// The devices of a stack: a list that only grows, so that packets can walk it without a lock.
 #[derive(Debug, Default)]
 pub struct NetDevs {

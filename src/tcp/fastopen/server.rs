@@ -16,8 +16,8 @@ use crate::sock::skb::Skb;
 use crate::sock::state::State;
 use crate::tcp::auth;
 use crate::tcp::challenge::{may_challenge, oow_rate_limited, reset};
+use crate::tcp::check_req::{self, stamp_of, unacceptable};
 use crate::tcp::ecn;
-use crate::tcp::handshake::{self, stamp_of, unacceptable};
 use crate::tcp::input::{self, Seg};
 use crate::tcp::listener::{self, Request};
 use crate::tcp::sock_ops::{self, Opened};
@@ -183,7 +183,7 @@ enum Check {
 }
 
 /// A segment for a child whose handshake is not over, by the request's numbers. False: it was answered and is to be
-/// dropped. A valid reset ends the child (the part of `handshake::check_req` for Fast Open).
+/// dropped. A valid reset ends the child (the part of `check_req::check_req` for Fast Open).
 pub(in crate::tcp) fn check_req(cx: &mut Cx<'_>, seg: &Seg, opt: &TcpOptions, skb: &Skb) -> bool {
     match with_request(cx, |cx, req| check(cx, req, seg, opt, skb)) {
         None | Some(Check::Pass) => true,
@@ -222,13 +222,13 @@ fn check(cx: &mut Cx<'_>, req: &mut Request, seg: &Seg, opt: &TcpOptions, skb: &
     }
     let rcv_nxt = req.rcv_nxt;
     if paws || !in_window(seg.seq, seg.end_seq, rcv_nxt, rcv_nxt + req.rcv_wnd.min(0xffff)) {
-        unacceptable(stack, req, skb, rst, stamp.as_ref(), now, handshake::as_key(&signer));
+        unacceptable(stack, req, skb, rst, stamp.as_ref(), now, check_req::as_key(&signer));
         return Check::Drop;
     }
     if rst && seg.seq != rcv_nxt {
         let (last, budget) = req.limits();
         if may_challenge(stack, now, last, budget) {
-            handshake::send_ack(stack, req, skb, now, handshake::as_key(&signer));
+            check_req::send_ack(stack, req, skb, now, check_req::as_key(&signer));
         }
         stack.mib.drop(DropReason::TcpReset);
         return Check::Drop;

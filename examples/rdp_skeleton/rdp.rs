@@ -1,7 +1,6 @@
-//! The skeleton of RDP (`c-tests/plugins/rdp*.c`) in Rust: reliable messages over connections, `SOCK_SEQPACKET` on IP
-//! protocol 253, made of the same parts of the library and of nothing private.
-//! `cargo run --example rdp_skeleton [SEED]` sends messages both ways over a simulated link that loses, doubles,
-//! reorders and damages packets, and says what happened.
+//! The protocol: a sock's part, input, output, and the table of operations. A listener answers SYN with a cookie.
+//! What a skeleton leaves out: the window is fixed (`WINDOW` packets), whatever is lost is sent again from there on
+//! (go-back-N) by a timer without estimation, and there are no resets, no TIME-WAIT, no options and no counters.
 //!
 //! | here | in C |
 //! |---|---|
@@ -12,27 +11,19 @@
 //! | `sendmsg`, `recvmsg`, `poll_locked` | rdp_msg.c |
 //! | `connect`, `listen`, `accept`, `shutdown`, `close` | rdp.c |
 //! | `PortTable`, `AcceptQueue`, `accept::accept` | `usk_get_port`, `usk_hash`, `usk_accept_push`, `usk_accept_wait` |
-//!
-//! The packet is the first 16 bytes of the C one: ports, sequence and acknowledgement number, flags, checksum. Numbers
-//! count bytes, and one each for SYN, FIN and the End of a message. A listener answers SYN with a cookie, as there.
-//! What a skeleton leaves out: the window is fixed (`WINDOW` packets), whatever is lost is sent again from there on
-//! (go-back-N) by a timer without estimation, and there are no resets, no TIME-WAIT, no options and no counters.
 
+use super::packet::{ACK, BEG, END, FIN, HEADER, Head, RDP, SYN, before, checksum_of};
 use std::collections::VecDeque;
-use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use usersock::counters::DropReason;
-use usersock::device::link::{Direction, LinkConfig};
 use usersock::error::{Error, Result};
 use usersock::hash::{Tuple, addr128};
 use usersock::ip::output::{self, IpTx};
 use usersock::ip::port_table::{PortEntry, PortTable};
 use usersock::ip::{bind, datagram, kind, plan, route};
-use usersock::net::Socket;
-use usersock::sim::World;
 use usersock::sock::accept::{self, AcceptQueue};
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::sock::packet::{IcmpError, PacketInfo};
@@ -43,80 +34,13 @@ use usersock::sock::state::State;
 use usersock::sock::wait::Events;
 use usersock::sock::{Private, Sock, SockGuard, flag, mem};
 use usersock::stack::{Stack, TimerSlot};
-use usersock::wire::checksum;
 
-const RDP: u8 = 253;
-const HEADER: usize = 16;
-// Flags of a packet.
-const SYN: u8 = 1;
-const ACK: u8 = 2;
-const FIN: u8 = 4;
-const BEG: u8 = 16;
-const END: u8 = 32;
 /// Payload bytes of a packet.
 const MSS: usize = 1400;
 /// Packets in flight, and half of what may be queued.
 const WINDOW: usize = 32;
 const TIMEOUT: Duration = Duration::from_millis(100);
 const TRIES: u32 = 12;
-
-fn before(a: u32, b: u32) -> bool {
-    (a.wrapping_sub(b) as i32) < 0
-}
-
-/// A header as numbers. On its way from `rcv` to `backlog_rcv` it is in the packet's notes.
-#[derive(Clone, Copy)]
-struct Head {
-    from: u16,
-    to: u16,
-    seq: u32,
-    ack: u32,
-    flags: u8,
-}
-
-impl Head {
-    /// None: too short, or of another version.
-    fn parse(skb: &mut Skb) -> Option<Head> {
-        let b: [u8; HEADER] = skb.may_pull(HEADER).then(|| skb.linear().first_chunk().copied())??;
-        let half = |at: usize| u16::from_be_bytes([b[at], b[at + 1]]);
-        let word = |at: usize| u32::from(half(at)) << 16 | u32::from(half(at + 2));
-        (b[12] == 0x14).then(|| Head { from: half(0), to: half(2), seq: word(4), ack: word(8), flags: b[13] })
-    }
-
-    fn note(self, skb: &mut Skb) {
-        skb.cb[0] = u64::from(self.seq) << 32 | u64::from(self.ack);
-        skb.cb[1] = u64::from(self.flags) << 32 | u64::from(self.from) << 16 | u64::from(self.to);
-    }
-
-    fn noted(skb: &Skb) -> Head {
-        let [a, b, ..] = skb.cb;
-        Head { from: (b >> 16) as u16, to: b as u16, seq: (a >> 32) as u32, ack: a as u32, flags: (b >> 32) as u8 }
-    }
-
-    /// Puts the header in front of the payload, with the checksum over both and the pseudo-header.
-    fn write(self, skb: &mut Skb, src: IpAddr, dst: IpAddr) -> Result<()> {
-        let b = skb.push(HEADER).ok_or(Error::NoBufs)?;
-        for (at, v) in [(0, self.from), (2, self.to)] {
-            b[at..at + 2].copy_from_slice(&v.to_be_bytes());
-        }
-        for (at, v) in [(4, self.seq), (8, self.ack)] {
-            b[at..at + 4].copy_from_slice(&v.to_be_bytes());
-        }
-        (b[12], b[13]) = (0x14, self.flags);
-        let sum = checksum_of(skb, src, dst);
-        skb.head_mut()[14..16].copy_from_slice(&sum.to_be_bytes());
-        Ok(())
-    }
-}
-
-/// The checksum of a packet; of one that carries its own, 0 says it is right.
-fn checksum_of(skb: &Skb, src: IpAddr, dst: IpAddr) -> u16 {
-    let mut sum = checksum::Checksum::new(checksum::pseudo_header(src, dst, RDP, skb.len() as u32));
-    for piece in skb.slices() {
-        sum.push(piece);
-    }
-    checksum::finish(sum.partial())
-}
 
 /// A packet that waits for its acknowledgement.
 struct Seg {
@@ -128,7 +52,7 @@ struct Seg {
 
 /// The protocol's part of a sock.
 #[derive(Default)]
-struct Conn {
+pub(crate) struct Conn {
     snd_una: u32,
     /// One past the last number queued.
     write_seq: u32,
@@ -144,7 +68,7 @@ struct Conn {
     fin_queued: bool,
     fin_got: bool,
     was_connected: bool,
-    resent: u64,
+    pub(crate) resent: u64,
     /// Of a listener.
     accept: AcceptQueue,
     /// In the port table by itself, or as a child on its listener's port.
@@ -152,18 +76,18 @@ struct Conn {
     adopted: Option<(u16, (IpAddr, u16))>,
 }
 
-fn conn<'a>(g: &'a mut SockGuard<'_>) -> Result<&'a mut Conn> {
+pub(crate) fn conn<'a>(g: &'a mut SockGuard<'_>) -> Result<&'a mut Conn> {
     g.private.downcast_mut().ok_or(Error::BadFd)
 }
 
 /// The protocol of one stack.
 #[derive(Default)]
-struct Rdp {
+pub(crate) struct Rdp {
     ports: PortTable,
 }
 
 impl Rdp {
-    fn register(stack: &Arc<Stack>) -> std::result::Result<(), usersock::sock::registry::RegisterError> {
+    pub(crate) fn register(stack: &Arc<Stack>) -> std::result::Result<(), usersock::sock::registry::RegisterError> {
         let rdp = Arc::new(Rdp::default());
         let key = |family| ProtoSwitch::new(family, libc::SOCK_SEQPACKET, RDP.into(), rdp.clone()).by_default();
         stack.registry.register(&[key(libc::AF_INET), key(libc::AF_INET6)], Some((&[RDP], rdp.clone())))
@@ -632,109 +556,5 @@ impl Proto for Rdp {
             self.send_queued(sk, i);
         }
         self.arm(sk, true);
-    }
-}
-
-/// What a run did.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// Messages that arrived whole and in order, each way.
-    pub messages: usize,
-    /// Their bytes.
-    pub bytes: usize,
-    /// Packets the link lost or damaged, both ways.
-    pub mishaps: u64,
-    /// Packets that were sent again.
-    pub resent: u64,
-    /// Virtual time it took.
-    pub took: Duration,
-}
-
-/// Message `i` of a direction.
-fn message(way: usize, i: usize) -> Vec<u8> {
-    (0..(i * i * 37) % 9000).map(|n| (n * 31 + i * 7 + way) as u8).collect()
-}
-
-fn receive(socket: &Socket, buf: &mut [u8]) -> Result<Option<usize>> {
-    let mut slices = [IoSliceMut::new(buf)];
-    let mut msg = RecvMsg::new(&mut slices, libc::MSG_DONTWAIT);
-    let n = socket.recvmsg(&mut msg)?;
-    Ok((msg.out_flags & libc::MSG_EOR != 0).then_some(n))
-}
-
-/// `count` messages each way over a bad link, all compared. An error is a line.
-pub fn run(seed: u64, count: usize) -> std::result::Result<Outcome, String> {
-    let fail = |what: &'static str| move |e: Error| format!("seed {seed}: {what}: {e}");
-    let world = World::new(seed);
-    let bad =
-        Direction::default().delay(Duration::from_millis(5)).loss(0.02).reorder(0.02).duplicate(0.01).corrupt(0.01);
-    let [(a, ea), (b, eb)] = world.two(&LinkConfig::both(bad)).map_err(fail("world"))?;
-    for stack in [&a, &b] {
-        Rdp::register(stack).map_err(|e| e.to_string())?;
-    }
-    let socket = |stack| Socket::new(stack, libc::AF_INET, libc::SOCK_SEQPACKET, RDP.into()).map_err(fail("socket"));
-    let at = SocketAddr::new(eb.v4.into(), 7);
-    let listener = socket(&b)?;
-    listener.bind(at).and_then(|()| listener.listen(1)).map_err(fail("listen"))?;
-    let client = socket(&a)?;
-    // A blocking call of one stack steps the whole world.
-    client.connect(Some(at)).map_err(fail("connect"))?;
-    let (server, _) = listener.accept().map_err(fail("accept"))?;
-    let ends = [client, server];
-    let (mut sent, mut got, mut bytes, mut ended, mut buf) = ([0; 2], [0; 2], 0, [false; 2], vec![0; 10_000]);
-    while ended != [true; 2] {
-        for (me, end) in ends.iter().enumerate() {
-            while sent[me] < count {
-                match end.sendmsg(&mut SendMsg::new(&[IoSlice::new(&message(me, sent[me]))], libc::MSG_DONTWAIT)) {
-                    Ok(_) => sent[me] += 1,
-                    Err(Error::Again) => break,
-                    Err(e) => return Err(fail("send")(e)),
-                }
-                if sent[me] == count {
-                    end.shutdown(libc::SHUT_WR).map_err(fail("shutdown"))?;
-                }
-            }
-            while !ended[me] {
-                match receive(end, &mut buf) {
-                    Ok(Some(n)) if got[me] < count && buf[..n] == message(1 - me, got[me]) => {
-                        (got[me], bytes) = (got[me] + 1, bytes + n);
-                    }
-                    Ok(None) if got[me] == count => ended[me] = true,
-                    Ok(_) => return Err(format!("seed {seed}: not message {} of {count}", got[me])),
-                    Err(Error::Again) => break,
-                    Err(e) => return Err(fail("receive")(e)),
-                }
-            }
-        }
-        world.step(world.now() + Duration::from_secs(60));
-    }
-    let took = world.now() - usersock::env::Instant::ZERO;
-    let resent =
-        [(&a, &ends[0]), (&b, &ends[1])].map(|(stack, s)| conn(&mut s.sock().lock(stack)).map_or(0, |c| c.resent));
-    drop((ends, listener));
-    if !world.run_until_idle(world.now() + Duration::from_secs(600)) {
-        return Err(format!("seed {seed}: the connection does not end"));
-    }
-    for stack in [&a, &b] {
-        // No socket is left: or it would be in use.
-        stack.registry.unregister("RDP").map_err(|e| format!("seed {seed}: {e}"))?;
-    }
-    let mishaps = [ea, eb].iter().map(|e| e.link.fate().lost + e.link.fate().corrupted).sum();
-    Ok(Outcome { messages: count, bytes, mishaps, resent: resent.iter().sum(), took })
-}
-
-#[allow(dead_code, reason = "a test runs this file as a module")]
-fn main() {
-    let seed = std::env::args().nth(1).map_or(Ok(1), |s| s.parse());
-    match seed.map_err(|e| format!("SEED: {e}")).and_then(|seed| run(seed, 500)) {
-        Ok(o) => println!(
-            "{} messages each way, {} bytes, whole and in order, in {:?} of virtual time; {} packets were lost or \
-             damaged, {} sent again",
-            o.messages, o.bytes, o.took, o.mishaps, o.resent
-        ),
-        Err(e) => {
-            eprintln!("{e}");
-            std::process::exit(1);
-        }
     }
 }
