@@ -538,9 +538,8 @@ impl NetDev {
 
     /// Sends the packets that were held back, by as few calls of `write` as the device can.
     fn release_tx(&self, stack: &Stack, now: Instant, write: &mut WriteBurst<'_>) {
-        self.held.store(false, Ordering::SeqCst);
         for (q, queue) in self.queues.iter().enumerate() {
-            if queue.tx_len.load(Ordering::SeqCst) == 0 {
+            if queue.tx_len.load(Ordering::Acquire) == 0 {
                 continue;
             }
             let _one = queue.flush.lock();
@@ -556,7 +555,9 @@ impl NetDev {
             *tx = packets;
             queue.tx_len.store(tx.len(), Ordering::Release);
         }
-        if self.tx_backlog() > 0 {
+        // Whoever still puts a packet behind these sees that nobody holds them, or the packet is seen here.
+        self.held.store(false, Ordering::SeqCst);
+        if self.queues.iter().any(|q| q.tx_len.load(Ordering::SeqCst) > 0) {
             self.flush_tx(stack, now);
             if self.tx_backlog() > 0 {
                 stack.note_full();
