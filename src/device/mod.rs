@@ -81,8 +81,9 @@ pub(crate) mod vnet;
 use crate::base::env::Instant;
 use crate::sock::skb::Skb;
 use crate::wire::ether::MacAddr;
+use std::collections::VecDeque;
 use std::fmt::Debug;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 
 /// What a device carries.
@@ -196,6 +197,10 @@ pub struct DevStats {
     pub tx_dropped: u64,
 }
 
+/// Writes packets to a descriptor, each as writev(2) does, with one system call for all of them, and sets a mark for
+/// each that the kernel has taken.
+pub type WriteBurst<'a> = dyn FnMut(RawFd, &[&[IoSlice<'_>]], &mut [bool]) + 'a;
+
 /// A network device. Methods take `&self`: one thread at a time receives from a queue (it holds the queue's driver
 /// lease), any thread transmits, and the implementation locks what they share. No method blocks.
 pub trait Device: Send + Sync + Debug {
@@ -226,6 +231,13 @@ pub trait Device: Send + Sync + Debug {
 
     /// Sends one packet (a super-packet only as far as `caps` allow), with its link header in front.
     fn xmit(&self, queue: u16, now: Instant, skb: Skb) -> Xmit;
+
+    /// Sends packets in order, by as few calls of `write` as it can, and removes those that were sent. Whatever it
+    /// leaves is sent by `xmit`: a device that does not write packets to a descriptor, or does more with each, leaves
+    /// all.
+    fn xmit_burst(&self, queue: u16, packets: &mut VecDeque<Skb>, write: &mut WriteBurst<'_>) {
+        let _ = (queue, packets, write);
+    }
 
     /// A descriptor that polls readable when `recv` of this queue has packets; None for devices in memory.
     fn poll_fd(&self, queue: u16) -> Option<RawFd> {

@@ -9,7 +9,7 @@ use crate::counters::{DropReason, shard_index};
 use crate::device::gso::Gro;
 use crate::device::loopback::Loopback;
 use crate::device::turn::Turn;
-use crate::device::{Caps, Device, LinkType, Xmit};
+use crate::device::{Caps, Device, LinkType, WriteBurst, Xmit};
 use crate::sock::skb::{Skb, TxOwner};
 use crate::sock::tstamp::{Link, Point, Report, TxStamp};
 use crate::sock::{Sock, tsq};
@@ -71,7 +71,7 @@ struct Queue {
     turn: Turn,
     /// Of a [thread's queue](NetDev::per_thread): a bit for each other queue that the thread has sent packets on.
     owed: AtomicU8,
-    /// Packets for which the device returned `Busy`, in order.
+    /// Packets for which the device returned `Busy`, and those behind them or [held back](NetDev::hold_tx), in order.
     tx: Mutex<VecDeque<Skb>>,
     tx_len: AtomicUsize,
     /// A thread gives them to the device. Nothing else takes this lock: it is held while a packet is dropped.
@@ -102,6 +102,8 @@ pub struct NetDev {
     queues: Vec<Queue>,
     /// Whether the device is up: when down it sends and receives nothing.
     up: AtomicBool,
+    /// See [`NetDev::hold_tx`].
+    held: AtomicBool,
     /// MTU set by the administrator; 0: the device's own.
     mtu: AtomicU32,
     /// Largest super-packet, set by the administrator (ip link gso_max_size); 0: the device's own.
@@ -378,7 +380,7 @@ impl NetDev {
         let sock = skb.owner.as_ref().and_then(|owner| owner.sock());
         let (q, debtor) = self.pick_tx(skb.hash, sock);
         let Some(queue) = self.queues.get(q as usize) else { return Err(Error::NoDev) };
-        if queue.tx_len.load(Ordering::Acquire) == 0 {
+        if queue.tx_len.load(Ordering::Acquire) == 0 && !self.held.load(Ordering::Relaxed) {
             match self.start_xmit(stack, q, now, skb) {
                 done @ (Xmit::Sent | Xmit::Congested) => {
                     if let Some(own) = debtor {
@@ -406,7 +408,13 @@ impl NetDev {
             return Err(Error::NoBufs);
         }
         tx.push_back(skb);
-        queue.tx_len.store(tx.len(), Ordering::Release);
+        let alone = tx.len() == 1;
+        queue.tx_len.store(tx.len(), Ordering::SeqCst);
+        drop(tx);
+        if alone && !self.held.load(Ordering::SeqCst) {
+            // Whoever was to send what waits may have looked before this came.
+            stack.note_full();
+        }
         Ok(NetXmit::Success)
     }
 
@@ -517,6 +525,41 @@ impl NetDev {
             queue.tx_len.store(tx.len(), Ordering::Release);
         }
         sent
+    }
+
+    /// Packets that are sent wait in the queue from now on, until [`NetDev::release_tx`]. Linux: a driver that puts off
+    /// its doorbell while netdev_xmit_more().
+    fn hold_tx(&self) {
+        self.held.store(true, Ordering::Relaxed);
+    }
+
+    /// Sends the packets that were held back, by as few calls of `write` as the device can.
+    fn release_tx(&self, stack: &Stack, now: Instant, write: &mut WriteBurst<'_>) {
+        for (q, queue) in self.queues.iter().enumerate() {
+            if queue.tx_len.load(Ordering::Acquire) == 0 {
+                continue;
+            }
+            let _one = queue.flush.lock();
+            // What others send meanwhile goes behind these, for `tx_len` is as it was.
+            let mut packets = std::mem::take(&mut *queue.tx.lock());
+            // Stamps are reported one by one.
+            if self.is_up() && packets.iter().all(|skb| skb.tx_stamp.is_none()) {
+                let _nested = Nested::begin();
+                self.device.read().xmit_burst(q as u16, &mut packets, write);
+            }
+            let mut tx = queue.tx.lock();
+            packets.append(&mut tx);
+            *tx = packets;
+            queue.tx_len.store(tx.len(), Ordering::Release);
+        }
+        // Whoever still puts a packet behind these sees that nobody holds them, or the packet is seen here.
+        self.held.store(false, Ordering::SeqCst);
+        if self.queues.iter().any(|q| q.tx_len.load(Ordering::SeqCst) > 0) {
+            self.flush_tx(stack, now);
+            if self.tx_backlog() > 0 {
+                stack.note_full();
+            }
+        }
     }
 
     /// Number of packets queued for a full device.

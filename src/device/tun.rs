@@ -7,11 +7,12 @@
 
 use super::steering::Steering;
 use super::vnet::{self, RxBuf, Stats};
-use super::{Caps, DevStats, Device, LinkType, Xmit};
+use super::{Caps, DevStats, Device, LinkType, WriteBurst, Xmit};
 use crate::base::env::Instant;
 use crate::sock::skb::Skb;
 use crate::sys::lock::Mutex;
 use crate::sys::{fd::Fd, netdev};
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -130,6 +131,14 @@ impl Device for Tun {
             steering.note(skb.linear(), queue);
         }
         vnet::xmit(&q.fd, true, 0, skb, &q.stats)
+    }
+
+    fn xmit_burst(&self, queue: u16, packets: &mut VecDeque<Skb>, write: &mut WriteBurst<'_>) {
+        let Some(q) = self.queues.get(usize::from(queue)) else { return };
+        if let Some(steering) = &self.steering {
+            packets.iter().for_each(|skb| steering.note(skb.linear(), queue));
+        }
+        vnet::xmit_burst(&q.fd, packets, &q.stats, write);
     }
 
     fn poll_fd(&self, queue: u16) -> Option<RawFd> {

@@ -3,12 +3,13 @@
 //! byte order, the default of both kinds of descriptor); include/linux/virtio_net.h has the kernel's checks.
 
 use super::gso::{self, Layout};
-use super::{DevStats, Xmit};
+use super::{DevStats, WriteBurst, Xmit};
 use crate::sock::page::{Frag, Page, PageRef};
 use crate::sock::skb::{Csum, GsoType, L3, Skb};
 use crate::sys::fd::{Fd, IOV_MAX};
 use crate::sys::netdev::VNET_HDR_LEN;
 use smallvec::SmallVec;
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -243,8 +244,7 @@ pub(crate) fn xmit(fd: &Fd, vnet: bool, l2: usize, mut skb: Skb, stats: &Stats) 
     };
     match written {
         Ok(_) => {
-            stats.tx_packets.fetch_add(1, Ordering::Relaxed);
-            stats.tx_bytes.fetch_add(skb.len() as u64, Ordering::Relaxed);
+            stats.sent(skb.len());
             Xmit::Sent
         }
         Err(e) if e.kind() == ErrorKind::WouldBlock => Xmit::Busy(skb),
@@ -253,6 +253,48 @@ pub(crate) fn xmit(fd: &Fd, vnet: bool, l2: usize, mut skb: Skb, stats: &Stats) 
             Xmit::Dropped(e)
         }
     }
+}
+
+/// Packets of one call of [`xmit_burst`], at most.
+const BURST: usize = 16;
+/// Pieces of a packet that is sent so, its virtio-net header among them, at most. One of large pages has few.
+const PIECES: usize = 16;
+
+/// Writes packets that have virtio-net headers, with a call of `write` for several, and removes those that were
+/// written. It ends at the first that was not, or is not fit to be written so.
+pub(crate) fn xmit_burst(fd: &Fd, packets: &mut VecDeque<Skb>, stats: &Stats, write: &mut WriteBurst<'_>) {
+    loop {
+        let mut marks = [false; BURST];
+        let n = write_first(fd, packets, write, &mut marks);
+        let written = &marks[..n];
+        let mut mark = written.iter();
+        packets.retain(|skb| {
+            let sent = mark.next().is_some_and(|sent| *sent);
+            if sent {
+                stats.sent(skb.len());
+            }
+            !sent
+        });
+        if n == 0 || written.contains(&false) {
+            return;
+        }
+    }
+}
+
+/// Writes the first packets with one call, and marks those that were written; returns how many it tried to write.
+fn write_first(fd: &Fd, packets: &VecDeque<Skb>, write: &mut WriteBurst<'_>, written: &mut [bool; BURST]) -> usize {
+    let fit = |skb: &Skb| VnetHdr::for_xmit(skb, 0).filter(|_| skb.slices().count() < PIECES).map(VnetHdr::to_bytes);
+    let headers: SmallVec<[_; BURST]> = packets.iter().take(BURST).map_while(fit).collect();
+    let pieces: SmallVec<[SmallVec<[IoSlice<'_>; PIECES]>; BURST]> = packets
+        .iter()
+        .zip(&headers)
+        .map(|(skb, header)| std::iter::once(&header[..]).chain(skb.slices()).map(IoSlice::new).collect())
+        .collect();
+    let slices: SmallVec<[&[IoSlice<'_>]; BURST]> = pieces.iter().map(|pieces| &pieces[..]).collect();
+    if !slices.is_empty() {
+        write(fd.raw(), &slices, &mut written[..slices.len()]);
+    }
+    slices.len()
 }
 
 /// Counters of one queue, on cache lines of their own.
@@ -271,6 +313,11 @@ impl Stats {
     pub(super) fn received(&self, bytes: usize) {
         self.rx_packets.fetch_add(1, Ordering::Relaxed);
         self.rx_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn sent(&self, bytes: usize) {
+        self.tx_packets.fetch_add(1, Ordering::Relaxed);
+        self.tx_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Adds the counters to `sum`.
@@ -398,6 +445,53 @@ mod tests {
             assert_eq!((back.gso_type, back.gso_size, back.rx_segs), (gso, 1400, 4));
             skb.gso_size = 6000;
             assert_eq!(VnetHdr::for_xmit(&skb, 0).unwrap().gso_type, GSO_NONE, "one segment is no super-packet");
+        }
+    }
+
+    /// What is written for a packet alone is what is written for it among others.
+    #[test]
+    fn packets_of_a_burst_are_written_as_alone_and_those_that_are_not_stay() {
+        let fd = Fd::open(c"/dev/null", libc::O_NONBLOCK).unwrap();
+        let packet = |i: usize| {
+            let mut skb = Skb::from_slice(&tcp4(100 * i, 0x10));
+            skb.push_frag(Frag::from_slice(&vec![i as u8; 3000]).next().unwrap());
+            (skb.csum, skb.gso_type, skb.gso_size) = (Csum::Partial { start: 20, offset: 16 }, GsoType::TcpV4, 1000);
+            skb
+        };
+        let bytes =
+            |i: usize| [&VnetHdr::for_xmit(&packet(i), 0).unwrap().to_bytes()[..], &packet(i).to_vec()].concat();
+        // How many, which of them no device can segment, which the kernel refuses: what is left, and the calls.
+        for (n, unfit, refused, left, calls) in [
+            (3, None, None, vec![], vec![3]),
+            (BURST * 2 + 1, None, None, vec![], vec![BURST, BURST, 1]),
+            (BURST * 2, None, Some(5), (BURST..BURST * 2).chain([5]).collect(), vec![BURST]),
+            (6, Some(2), None, (2..6).collect(), vec![2]),
+            (6, Some(0), None, (0..6).collect(), vec![]),
+        ] {
+            let stats = Stats::default();
+            let mut packets: VecDeque<Skb> = (0..n).map(packet).collect();
+            if let Some(i) = unfit {
+                packets[i].csum = Csum::None;
+            }
+            let (mut written, mut made, mut next) = (0, Vec::new(), 0);
+            xmit_burst(&fd, &mut packets, &stats, &mut |raw, pieces, marks| {
+                assert_eq!((raw, pieces.len()), (fd.raw(), marks.len()));
+                made.push(pieces.len());
+                for (slices, mark) in pieces.iter().zip(marks) {
+                    let got: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+                    assert!(got == bytes(next), "{next}");
+                    *mark = refused != Some(next);
+                    written += if *mark { got.len() - VNET_HDR_LEN } else { 0 };
+                    next += 1;
+                }
+            });
+            assert_eq!(made, calls);
+            let mut left: Vec<usize> = left;
+            left.sort_unstable();
+            let stay: Vec<_> = packets.iter().map(|skb| skb.len()).collect();
+            assert_eq!(stay, left.iter().map(|i| packet(*i).len()).collect::<Vec<_>>());
+            let sent = (stats.tx_packets.into_inner() as usize, stats.tx_bytes.into_inner() as usize);
+            assert_eq!(sent, (n - stay.len(), written));
         }
     }
 

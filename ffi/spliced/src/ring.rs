@@ -1,4 +1,5 @@
-//! Sends on many sockets by one system call, through io_uring(7) of Linux 6.1. Above: `server`. Below: `sys`.
+//! Sends on many sockets, and writes many packets, by one system call, through io_uring(7) of Linux 6.1. Above:
+//! `server`. Below: `sys`.
 //!
 //! It costs as much for each as send(2). What it spares is that a program which a send wakes takes the processor of the
 //! server, which has used more of it, as soon as the call ends (EEVDF): after each of 50 send(2), and never during
@@ -6,7 +7,7 @@
 
 use crate::sys::{self, Mapping, Owned, Result};
 use std::ffi::c_long;
-use std::io::Write;
+use std::io::{IoSlice, Write};
 use std::mem::offset_of;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -23,6 +24,7 @@ const SETUP_DEFER_TASKRUN: u32 = 1 << 13;
 const FEAT_SINGLE_MMAP: u32 = 1;
 const OFF_SQES: c_long = 0x1000_0000;
 const ENTER_GETEVENTS: u32 = 1;
+const OP_WRITEV: u8 = 2;
 const OP_SEND: u8 = 26;
 
 /// struct io_sqring_offsets.
@@ -72,7 +74,7 @@ struct Params {
     cq_off: CqOffsets,
 }
 
-/// struct io_uring_sqe, as a send has it.
+/// struct io_uring_sqe, as a send and a write have it.
 #[repr(C)]
 #[derive(Debug, Default)]
 struct Sqe {
@@ -83,6 +85,7 @@ struct Sqe {
     off: u64,
     addr: u64,
     len: u32,
+    /// Of a write its RWF_ flags.
     msg_flags: u32,
     user_data: u64,
     rest: [u64; 3],
@@ -147,7 +150,20 @@ impl Ring {
         sent.resize(first + sends.len(), None);
         for some in sends.chunks(ENTRIES as usize) {
             let answers = &mut sent[first..first + some.len()];
-            self.send_some(some, answers);
+            let entry = |i: usize| {
+                let (fd, bytes) = some[i];
+                Sqe {
+                    opcode: OP_SEND,
+                    fd,
+                    addr: bytes.as_ptr() as u64,
+                    len: bytes.len().min(i32::MAX as usize) as u32,
+                    // MSG_DONTWAIT: the kernel answers at once (REQ_F_NOWAIT).
+                    msg_flags: (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u32,
+                    ..Sqe::default()
+                }
+            };
+            // SAFETY: the bytes are borrowed until it returns.
+            unsafe { self.run(entry, answers) };
             if answers.contains(&None) {
                 break;
             }
@@ -155,30 +171,56 @@ impl Ring {
         }
     }
 
-    fn send_some(&mut self, sends: &[(RawFd, &[u8])], answers: &mut [Option<Result<usize>>]) {
+    /// Writes packets to a descriptor, each as writev(2) does, in this order and without waiting, and sets a mark for
+    /// each that was taken. Whether the ring can be used again.
+    pub(crate) fn write(&mut self, fd: RawFd, packets: &[&[IoSlice<'_>]], written: &mut [bool]) -> bool {
+        let mut answers = [None; ENTRIES as usize];
+        for (packets, written) in packets.chunks(answers.len()).zip(written.chunks_mut(answers.len())) {
+            let answers = &mut answers[..packets.len()];
+            answers.fill(None);
+            // An IoSlice is an iovec (its documentation promises it).
+            let entry = |i: usize| Sqe {
+                opcode: OP_WRITEV,
+                fd,
+                addr: packets[i].as_ptr() as u64,
+                len: packets[i].len() as u32,
+                // Of a file that does not wait (O_NONBLOCK) the ring would wait itself.
+                msg_flags: libc::RWF_NOWAIT as u32,
+                ..Sqe::default()
+            };
+            // SAFETY: the slices and what they name are borrowed until it returns.
+            unsafe { self.run(entry, answers) };
+            for (written, answer) in written.iter_mut().zip(&*answers) {
+                *written = matches!(answer, Some(Ok(_)));
+            }
+            if answers.contains(&None) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Has the kernel do `answers.len()` things, at most [`ENTRIES`], in this order, and waits for the answers. None:
+    /// it was not done, and the ring is of no use any more.
+    ///
+    /// # Safety
+    ///
+    /// The memory that the entries name is valid for what they ask until this returns.
+    unsafe fn run(&mut self, entry: impl Fn(usize) -> Sqe, answers: &mut [Option<Result<usize>>]) {
         let sq_mask = self.params.sq_entries - 1;
         // The kernel reads it, and writes the head alone.
         let tail = self.word(self.params.sq_off.tail).load(Ordering::Relaxed);
-        for (i, (fd, bytes)) in (0..).zip(sends) {
-            let sqe = Sqe {
-                opcode: OP_SEND,
-                fd: *fd,
-                addr: bytes.as_ptr() as u64,
-                len: bytes.len().min(i32::MAX as usize) as u32,
-                // MSG_DONTWAIT: the kernel answers at once (REQ_F_NOWAIT).
-                msg_flags: (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u32,
-                user_data: i.into(),
-                ..Sqe::default()
-            };
+        for i in 0..answers.len() as u32 {
+            let sqe = Sqe { user_data: i.into(), ..entry(i as usize) };
             let at = (tail.wrapping_add(i) & sq_mask) as usize;
             // SAFETY: the ring is empty, so the kernel reads none of its entries before the tail is moved; there are
             // `sq_entries` of them, of which the mask leaves one.
             unsafe { self.sqes.at(at * size_of::<Sqe>()).cast::<Sqe>().write(sqe) };
         }
-        let all = sends.len() as u32;
+        let all = answers.len() as u32;
         self.word(self.params.sq_off.tail).store(tail.wrapping_add(all), Ordering::Release);
         let enter = |submit, complete| {
-            // SAFETY: the bytes are borrowed until this function returns, which waits for all that the kernel took.
+            // SAFETY: the memory is valid until this function returns, which waits for all that the kernel took.
             unsafe { sys::ring_enter(&self.fd, submit, complete, ENTER_GETEVENTS) }
         };
         let (taken, answered) = submit(all, enter, || self.reap(answers));
@@ -292,6 +334,33 @@ mod tests {
         let mut sent = Vec::new();
         ring.send(&[(-1, &[1]), (pairs[0].0.as_raw_fd(), &[2])], &mut sent);
         assert_eq!(sent, [Some(Err(Error::BadF)), Some(Ok(1))]);
+    }
+
+    /// To a pipe that has room for some of them.
+    #[test]
+    fn packets_are_written_in_order_and_what_has_no_room_is_not_marked() {
+        let Ok(mut ring) = Ring::new() else {
+            println!("SKIP packets_are_written_in_order_and_what_has_no_room_is_not_marked: io_uring");
+            return;
+        };
+        let (mut read, write) = std::io::pipe().unwrap();
+        let flags = libc::O_NONBLOCK;
+        // SAFETY: two numbers.
+        assert_eq!(unsafe { libc::fcntl(write.as_raw_fd(), libc::F_SETFL, flags) }, 0);
+        let bytes: Vec<Vec<u8>> = (0..100).map(|i| vec![i as u8; 1000]).collect();
+        let packets: Vec<[IoSlice<'_>; 2]> =
+            bytes.iter().map(|b| b.split_at(10)).map(|(a, b)| [IoSlice::new(a), IoSlice::new(b)]).collect();
+        let slices: Vec<&[IoSlice<'_>]> = packets.iter().map(|packet| &packet[..]).collect();
+        for _ in 0..2 {
+            let mut written = [false; 100];
+            assert!(ring.write(write.as_raw_fd(), &slices, &mut written));
+            let taken = written.iter().filter(|taken| **taken).count();
+            assert!(taken > 10 && taken < 100 && written[..taken].iter().all(|taken| *taken), "{taken}");
+            let mut got = vec![0; taken * 1000];
+            read.read_exact(&mut got).unwrap();
+            assert!(got == bytes[..taken].concat());
+        }
+        assert!(ring.write(-1, &slices[..2], &mut [false; 2]), "an error is an answer");
     }
 
     fn answer(user_data: u64, res: i32) -> Cqe {

@@ -6,7 +6,7 @@ use crate::base::error::{Error, Result};
 use crate::base::read_mostly::ReadMostly;
 use crate::counters::SHARDS;
 use crate::device::loopback::Loopback;
-use crate::device::{Device, LinkType};
+use crate::device::{Device, LinkType, WriteBurst};
 use crate::sock::NO_QUEUE;
 use crate::stack::Stack;
 use crate::sys::lock::{Mutex, RwLock};
@@ -36,6 +36,16 @@ struct Node {
 /// Queues of a device with a queue per thread, at most: a bit each in `Queue::owed`.
 const MAX_PER_THREAD: u16 = 8;
 const _: () = assert!(SHARDS <= MAX_PER_THREAD as usize && MAX_PER_THREAD < NO_QUEUE as u16);
+
+/// After a panic within a burst no device holds packets back, and somebody sends what waits.
+struct Unhold<'a>(&'a NetDevs, &'a Stack);
+
+impl Drop for Unhold<'_> {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|d| d.held.store(false, Ordering::SeqCst));
+        self.1.note_full();
+    }
+}
 
 impl NetDevs {
     /// Installs the network layer, for as long as the stack lives. EBUSY: it has one. Linux: dev_add_pack.
@@ -77,6 +87,7 @@ impl NetDevs {
             own,
             queues: (0..queues).map(|_| Queue::default()).collect(),
             up: AtomicBool::new(true),
+            held: AtomicBool::new(false),
             mtu: AtomicU32::new(0),
             gso_max_size: AtomicU32::new(0),
             gro: AtomicBool::new(false),
@@ -166,6 +177,20 @@ impl NetDevs {
     pub(crate) fn next_event(&self) -> Option<Instant> {
         let up = self.iter().filter(|d| d.is_up());
         up.flat_map(|d| (0..d.queues.len() as u16).map(|q| d.device().next_event(q))).flatten().min()
+    }
+
+    /// Does `f`, during which packets for devices outside wait, and sends them then by as few calls of `write` as each
+    /// device can. For a thread that sends many at once: a receiver on this machine which the first one wakes does not
+    /// take the processor before all are written. What others send meanwhile waits too.
+    pub fn in_burst<R>(&self, stack: &Stack, write: &mut WriteBurst<'_>, f: impl FnOnce() -> R) -> R {
+        let outside = || self.iter().filter(|d| !d.loopback);
+        outside().for_each(|d| d.hold_tx());
+        let unwinding = Unhold(self, stack);
+        let r = f();
+        std::mem::forget(unwinding);
+        let now = stack.now();
+        outside().for_each(|d| d.release_tx(stack, now, write));
+        r
     }
 
     /// Retries packets that a full device returned; returns how many were sent.

@@ -8,6 +8,7 @@ use crate::wire::ip::Ipv4Repr;
 use crate::wire::{proto, udp};
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
+use std::os::fd::RawFd;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -291,4 +292,94 @@ fn the_owner_of_a_packet_that_waited_for_room_may_send_behind_the_others() {
     }
     assert!(again.0.lock().is_none(), "the sender was told");
     assert_eq!(*device.sent.lock(), [1, 2, 3, 4]);
+}
+
+/// A device whose packets can be written together, as TUN's. It notes how each left.
+#[derive(Debug, Default)]
+struct Written {
+    one_by_one: Mutex<Vec<u8>>,
+    held: AtomicUsize,
+}
+
+impl Device for Written {
+    fn name(&self) -> &str {
+        "written0"
+    }
+    fn caps(&self) -> Caps {
+        Caps::ip(1500)
+    }
+    fn recv(&self, _: u16, _: Instant, _: usize, _: &mut dyn FnMut(Skb)) -> std::io::Result<usize> {
+        Ok(0)
+    }
+    fn xmit(&self, _: u16, _: Instant, skb: Skb) -> Xmit {
+        self.one_by_one.lock().extend(skb.to_vec().last());
+        Xmit::Sent
+    }
+    fn xmit_burst(&self, _: u16, packets: &mut VecDeque<Skb>, write: &mut WriteBurst<'_>) {
+        self.held.fetch_add(packets.len(), Ordering::Relaxed);
+        let bytes: Vec<_> = packets.iter().map(|skb| skb.to_vec()).collect();
+        let slices: Vec<_> = bytes.iter().map(|bytes| [std::io::IoSlice::new(bytes)]).collect();
+        let mut marks = vec![false; bytes.len()];
+        write(-1, &slices.iter().map(|slices| &slices[..]).collect::<Vec<_>>(), &mut marks);
+        let mut marks = marks.into_iter();
+        packets.retain(|_| !marks.next().unwrap());
+    }
+    fn stats(&self) -> crate::device::DevStats {
+        Default::default()
+    }
+}
+
+#[test]
+fn packets_of_a_burst_leave_together_and_in_order_and_the_others_as_before() {
+    // No other thread sends what waits.
+    let parked = Arc::new(crate::driver::Parked::default());
+    let stack = crate::config::Config::parse("").unwrap().build_driven_by(parked).unwrap();
+    let (device, full) = (Arc::new(Written::default()), Arc::new(Later::default()));
+    let (dev, later) = (stack.add_device(device.clone()).unwrap(), stack.add_device(full.clone()).unwrap());
+    let lo = stack.netdevs.by_index(1).unwrap();
+    let [sender, other] =
+        [(); 2].map(|()| crate::inet::Socket::new(&stack, libc::AF_INET, libc::SOCK_DGRAM, 0).unwrap());
+    let send = |dev: &Arc<NetDev>, mark| {
+        dev.xmit(&stack, stack.now(), datagram(sender.sock(), 9, mark)).unwrap();
+    };
+    let again = Arc::new(SendsAgain(Mutex::new(Some((stack.clone(), dev.clone(), Skb::from_slice(&[5]))))));
+    sender.sock().wait.add(crate::sock::wait::Events::OUT, false, again.clone());
+    let (mut calls, before) = (Vec::new(), stack.tx_full());
+    let mut write = |_: RawFd, packets: &[&[std::io::IoSlice<'_>]], written: &mut [bool]| {
+        calls.push(packets.iter().map(|pieces| *pieces[0].last().unwrap()).collect::<Vec<u8>>());
+        // The kernel refuses the third.
+        written.fill(true);
+        written[2] = false;
+    };
+    let sent = stack.netdevs.in_burst(&stack, &mut write, || {
+        (1..=4).for_each(|mark| send(&dev, mark));
+        send(&later, 1);
+        lo.xmit(&stack, stack.now(), datagram(other.sock(), 9, 1)).unwrap();
+        assert!(lo.device().has_pending(shard_index() as u16), "the loopback does not wait");
+        device.one_by_one.lock().len() + device.held.load(Ordering::Relaxed)
+    });
+    assert_eq!((sent, calls), (0, vec![vec![1, 2, 3, 4]]));
+    // The owner of those that were written sends at once, behind the one that was not.
+    assert_eq!((device.one_by_one.lock().clone(), again.0.lock().is_none()), (vec![3, 5], true));
+    assert_eq!((dev.tx_backlog(), later.tx_backlog(), stack.tx_full() - before), (0, 1, 1), "one waits for room");
+    send(&dev, 6);
+    assert_eq!(device.one_by_one.lock().last(), Some(&6));
+    // One that joins the queue when another thread has just emptied it: somebody is told to look again.
+    dev.queues[0].tx_len.store(1, Ordering::SeqCst);
+    send(&dev, 7);
+    assert_eq!((dev.tx_backlog(), stack.tx_full() - before), (1, 2));
+    dev.flush_tx(&stack, stack.now());
+    assert_eq!(device.one_by_one.lock().last(), Some(&7));
+    // A panic within one leaves nothing behind that waits for ever.
+    let panics = std::panic::AssertUnwindSafe(|| {
+        stack.netdevs.in_burst(&stack, &mut |_, _, _| unreachable!("it is not written as a burst"), || {
+            send(&dev, 8);
+            panic!("a test");
+        })
+    });
+    assert!(std::panic::catch_unwind(panics).is_err());
+    assert_eq!((dev.tx_backlog(), stack.tx_full() - before), (1, 3));
+    dev.flush_tx(&stack, stack.now());
+    send(&dev, 9);
+    assert!(device.one_by_one.lock().ends_with(&[8, 9]));
 }

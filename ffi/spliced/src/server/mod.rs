@@ -6,6 +6,7 @@
 //! | `requests` | what a program asks for, answered |
 //! | `stream` | a connection's bytes |
 //! | `end` | the server's end of a program's descriptor |
+//! | `outlet` | the way of bulk to the network |
 //! | `known` | which socket of the stack is which of the programs', and what is on the way, for the control socket |
 //! | `ready` | sockets of the stack in which something happened |
 //!
@@ -15,6 +16,7 @@
 
 mod end;
 mod known;
+mod outlet;
 mod ready;
 mod requests;
 mod stream;
@@ -26,6 +28,7 @@ use crate::rpc::{Call, MAX_MESSAGE, MAX_VALUE, encode_answer};
 use crate::sys::{self, Epoll, Owned, Result};
 use end::{EVENTS, End, LOOK};
 use known::{Known, Passing};
+use outlet::Outlet;
 use ready::{Ready, Signal};
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::RawFd;
@@ -159,7 +162,7 @@ pub struct Server {
     watched: Vec<(RawFd, i16)>,
     /// Memory for short reads.
     few: Box<[u8]>,
-    /// Sends to many programs at once; None: the kernel has none for us, or is not to be asked.
+    /// Sends to many programs and writes many packets at once; None: the kernel has none for us, or is not to be asked.
     ring: Option<Ring>,
     /// Connections whose bytes wait for it.
     staged: Vec<u64>,
@@ -372,7 +375,12 @@ impl Server {
             Role::Listener(_) => self.accept(id),
             Role::Stream(stream) => {
                 let had_end = stream.end().is_some();
-                let fate = stream.turn(&conn.socket, &mut self.few, stages);
+                let ring = self.ring.as_mut();
+                let mut outlet = ring.map(|ring| Outlet { stack: &self.stack, ring, broken: false });
+                let fate = stream.turn(&conn.socket, &mut self.few, &mut outlet, stages);
+                if outlet.is_some_and(|outlet| outlet.broken) {
+                    self.ring = None;
+                }
                 if stream.staged().is_some() {
                     self.staged.push(id);
                 }

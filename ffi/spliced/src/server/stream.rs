@@ -2,6 +2,7 @@
 
 use super::end::{End, Read};
 use super::known::Passing;
+use super::outlet::Outlet;
 use crate::client::{FILLER, SIOCATMARK};
 use crate::inband::Mark;
 use crate::instance::{GREETING, Instance};
@@ -210,9 +211,15 @@ impl Stream {
         self.down.is_empty()
     }
 
-    /// Moves what can be moved. `few`: memory for short reads, of no meaning before and after. `stages`: few bytes for
-    /// the program are left to be sent with those of others.
-    pub(super) fn turn(&mut self, socket: &Socket, few: &mut [u8], stages: bool) -> Fate {
+    /// Moves what can be moved. `few`: memory for short reads, of no meaning before and after. `outlet`: for bulk.
+    /// `stages`: few bytes for the program are left to be sent with those of others.
+    pub(super) fn turn(
+        &mut self,
+        socket: &Socket,
+        few: &mut [u8],
+        outlet: &mut Option<Outlet<'_>>,
+        stages: bool,
+    ) -> Fate {
         if self.connecting && !self.has_connected(socket) {
             return self.gave_up();
         }
@@ -224,7 +231,7 @@ impl Stream {
             return Fate::Waits;
         }
         let moved = self.discard().and_then(|()| {
-            let up = self.send_up(socket, few)?;
+            let up = self.send_up(socket, few, outlet)?;
             Ok(up | self.send_down(socket, stages)?)
         });
         match moved {
@@ -318,12 +325,13 @@ impl Stream {
 
     /// From the program to the stack. Whether there may be more. ECONNRESET with no error noted: the program has closed
     /// the descriptor with data unread.
-    fn send_up(&mut self, socket: &Socket, few: &mut [u8]) -> sys::Result<bool> {
+    fn send_up(&mut self, socket: &Socket, few: &mut [u8], outlet: &mut Option<Outlet<'_>>) -> sys::Result<bool> {
         let mut moved = 0;
         while self.filler == 0 && moved < TURN {
             let ready = self.ready_up(socket);
             if ready > 0 {
-                match socket.send_pages(&mut self.up, ready, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) {
+                let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+                match Outlet::send(outlet, ready, || socket.send_pages(&mut self.up, ready, flags)) {
                     Ok(_) => {}
                     Err(Error::Again) => return Ok(false),
                     Err(e) => return self.send_failed(socket, e),
@@ -548,27 +556,27 @@ mod tests {
         let (mut stream, mut program, c, mut peer) = established();
         let few = &mut [0; crate::server::end::LOOK];
         peer.write_all(b"one").unwrap();
-        assert_eq!(stream.turn(c.socket(), few, true), Fate::Waits);
+        assert_eq!(stream.turn(c.socket(), few, &mut None, true), Fate::Waits);
         assert_eq!(stream.staged().map(|(_, bytes)| bytes), Some(&b"one"[..]));
         // More comes before they are sent.
         peer.write_all(b" two").unwrap();
-        assert_eq!(stream.turn(c.socket(), few, true), Fate::Waits);
+        assert_eq!(stream.turn(c.socket(), few, &mut None, true), Fate::Waits);
         assert_eq!(stream.staged().map(|(_, bytes)| bytes), Some(&b"one two"[..]));
         let answer = send(&mut stream);
         assert!(stream.sent(answer) && stream.staged().is_none());
         // Nothing was sent: the next turn does.
         peer.write_all(b" three").unwrap();
-        assert_eq!(stream.turn(c.socket(), few, true), Fate::Waits);
+        assert_eq!(stream.turn(c.socket(), few, &mut None, true), Fate::Waits);
         assert!(stream.staged().is_some() && !stream.sent(None));
-        assert_eq!(stream.turn(c.socket(), few, false), Fate::Waits);
+        assert_eq!(stream.turn(c.socket(), few, &mut None, false), Fate::Waits);
         assert!(stream.staged().is_none() && stream.down.is_empty());
         // Much is not for staging, nor what the end follows.
         peer.write_all(&[b'.'; STAGED + 1]).unwrap();
-        assert_eq!(stream.turn(c.socket(), few, true), Fate::Waits);
+        assert_eq!(stream.turn(c.socket(), few, &mut None, true), Fate::Waits);
         assert!(stream.staged().is_none());
         peer.write_all(b"end").unwrap();
         drop(peer);
-        assert_eq!(stream.turn(c.socket(), few, true), Fate::Waits);
+        assert_eq!(stream.turn(c.socket(), few, &mut None, true), Fate::Waits);
         assert!(stream.staged().is_none() && stream.down_ended);
         let mut got = Vec::new();
         program.read_to_end(&mut got).unwrap();
@@ -584,20 +592,20 @@ mod tests {
         let (fd, _) = stream.end().map(|end| (end.fd().raw(), ())).unwrap();
         sys::send(fd, b"unread", 0).unwrap();
         peer.write_all(b"late").unwrap();
-        assert_eq!(stream.turn(c.socket(), few, true), Fate::Waits);
+        assert_eq!(stream.turn(c.socket(), few, &mut None, true), Fate::Waits);
         drop(program);
         let answer = send(&mut stream);
         assert!(matches!(answer, Some(Err(_))) && !stream.sent(answer));
         stream.epoll((libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP) as u32);
-        assert_eq!(stream.turn(c.socket(), few, false), Fate::Reset);
+        assert_eq!(stream.turn(c.socket(), few, &mut None, false), Fate::Reset);
         // An error of the connection waits until the bytes before it are with the program.
         let (mut stream, program, c, mut peer) = established();
         peer.write_all(b"last").unwrap();
-        assert_eq!(stream.turn(c.socket(), few, true), Fate::Waits);
+        assert_eq!(stream.turn(c.socket(), few, &mut None, true), Fate::Waits);
         let linger = [1i32.to_ne_bytes(), 0i32.to_ne_bytes()].concat();
         peer.socket().setsockopt(libc::SOL_SOCKET, libc::SO_LINGER, &linger).unwrap();
         drop(peer);
-        assert_eq!(stream.turn(c.socket(), few, true), Fate::Waits);
+        assert_eq!(stream.turn(c.socket(), few, &mut None, true), Fate::Waits);
         assert_eq!((stream.take_error(), stream.end().is_some()), (Some((Error::ConnReset, true)), false));
         let mut four = [0; 4];
         std::io::Read::read_exact(&mut &program, &mut four).unwrap();
@@ -615,10 +623,10 @@ mod tests {
             drop(program);
             let few = &mut [0; crate::server::end::LOOK];
             if !told_first {
-                assert_eq!(stream.turn(c.socket(), few, false), Fate::Waits);
+                assert_eq!(stream.turn(c.socket(), few, &mut None, false), Fate::Waits);
             }
             stream.epoll(closed);
-            assert_eq!(stream.turn(c.socket(), few, false), Fate::Reset, "{told_first}");
+            assert_eq!(stream.turn(c.socket(), few, &mut None, false), Fate::Reset, "{told_first}");
         }
     }
 
@@ -629,13 +637,13 @@ mod tests {
         program.shutdown(std::net::Shutdown::Read).unwrap();
         peer.write_all(b"unread").unwrap();
         let few = &mut [0; crate::server::end::LOOK];
-        assert_eq!(stream.turn(c.socket(), few, false), Fate::Again);
+        assert_eq!(stream.turn(c.socket(), few, &mut None, false), Fate::Again);
         assert!(stream.down.is_empty());
-        assert_eq!(stream.turn(c.socket(), few, false), Fate::Waits);
+        assert_eq!(stream.turn(c.socket(), few, &mut None, false), Fate::Waits);
         // It may write still, and closes without a reset.
         stream.epoll((libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP) as u32);
         drop(program);
-        assert_eq!(stream.turn(c.socket(), few, false), Fate::Closed);
+        assert_eq!(stream.turn(c.socket(), few, &mut None, false), Fate::Closed);
     }
 
     /// Whichever comes first, the refusal or the descriptor's other end.
@@ -657,14 +665,14 @@ mod tests {
             }
             assert_eq!(socket.connect(Some(closed)), Err(Error::InProgress));
             stack.run_pending();
-            assert_eq!(stream.turn(&socket, few, false), Fate::Waits);
+            assert_eq!(stream.turn(&socket, few, &mut None, false), Fate::Waits);
             if let Some(server) = server {
                 stream.attach(server).unwrap();
-                assert_eq!(stream.turn(&socket, few, false), Fate::Waits);
+                assert_eq!(stream.turn(&socket, few, &mut None, false), Fate::Waits);
                 assert!(stream.end().is_some(), "its program has not filled it yet");
                 program.write_all(&[0; FILLER]).unwrap();
                 stream.epoll(libc::EPOLLIN as u32);
-                assert_eq!(stream.turn(&socket, few, false), Fate::Waits);
+                assert_eq!(stream.turn(&socket, few, &mut None, false), Fate::Waits);
             }
             assert!(stream.has_failed());
             assert_eq!(stream.take_error(), Some((Error::ConnRefused, true)));
