@@ -447,12 +447,10 @@ impl Stream {
                 }
                 continue;
             }
+            let past = std::mem::take(&mut self.past_urgent);
             let received = match self.late.take() {
                 Some(e) => Err(e),
-                None => {
-                    let past = std::mem::take(&mut self.past_urgent);
-                    socket.recv_pages(&mut self.down, CHUNK, libc::MSG_DONTWAIT, past)
-                }
+                None => socket.recv_pages(&mut self.down, CHUNK, libc::MSG_DONTWAIT, past),
             };
             match received {
                 Ok(n @ 1..) => moved += n,
@@ -463,7 +461,8 @@ impl Stream {
                 // The bytes come before the end, and before the error.
                 Ok(_) if !self.down.is_empty() => stages = false,
                 Err(e) if !self.down.is_empty() => (self.late, stages) = (Some(e), false),
-                Ok(_) if socket.ioctl(SIOCATMARK) == Ok(1) => {
+                // Once: a peer's FIN may stand where it says that something urgent is.
+                Ok(_) if !past && socket.ioctl(SIOCATMARK) == Ok(1) => {
                     (self.urgent, self.past_urgent) = (urgent_byte(socket), true);
                 }
                 Ok(_) => {
@@ -610,6 +609,49 @@ mod tests {
         let mut four = [0; 4];
         std::io::Read::read_exact(&mut &program, &mut four).unwrap();
         assert_eq!(&four, b"last");
+    }
+
+    /// Each as the program reads it: what is urgent in brackets.
+    fn all_of(program: &UnixStream) -> String {
+        let (fd, mut all) = (std::os::fd::AsRawFd::as_raw_fd(program), String::new());
+        loop {
+            let mut byte = [0];
+            if let Ok(1) = sys::recv(fd, &mut byte, libc::MSG_OOB | libc::MSG_DONTWAIT) {
+                all.push_str(&format!("[{}]", char::from(byte[0])));
+            }
+            match sys::recv(fd, &mut byte, libc::MSG_DONTWAIT) {
+                Ok(1) => all.push(byte[0].into()),
+                Ok(_) => return all + ".",
+                Err(_) => return all,
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_peer_says_is_urgent_comes_once_and_the_end_behind_it() {
+        use std::io::Write;
+        let urgent = |peer: &TcpStream, bytes: &[u8]| super::send(peer.socket(), bytes, libc::MSG_OOB).unwrap();
+        let few = &mut [0; crate::server::end::LOOK];
+        let (mut stream, program, c, mut peer) = established();
+        for (sent, got) in [(&b"abU"[..], "[U]ab"), (b"V", "[V]"), (b"W", "[W]")] {
+            urgent(&peer, sent);
+            stream.turn(c.socket(), few, &mut None, true);
+            assert_eq!(all_of(&program), got);
+        }
+        // A later one makes an earlier one a byte as others, and what follows is not urgent.
+        urgent(&peer, b"aX");
+        urgent(&peer, b"bY");
+        peer.write_all(b"cd").unwrap();
+        stream.turn(c.socket(), few, &mut None, true);
+        stream.turn(c.socket(), few, &mut None, false);
+        assert_eq!(all_of(&program), "[Y]aXbcd");
+        // By RFC 793 the pointer is at the byte behind it, where the peer's end is.
+        c.socket().stack().sysctl.set("net.ipv4.tcp_stdurg", "1").unwrap();
+        urgent(&peer, b"Z");
+        drop(peer);
+        assert_eq!(stream.turn(c.socket(), few, &mut None, false), Fate::Waits);
+        assert!(stream.down_ended);
+        assert_eq!(all_of(&program), "Z.");
     }
 
     /// Whichever is noticed first, the bytes or the close.
