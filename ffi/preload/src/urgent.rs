@@ -1,6 +1,7 @@
 //! MSG_OOB of a write where a stack server has the sockets: the last byte goes with what says that it is urgent.
 //! AF_UNIX has urgent bytes, too, by which the server passes on what comes, but the server looks at what a program
-//! writes from where it looked last (SO_PEEK_OFF), and so reads past them. Above: `served`. Below: `usersock_spliced::client`.
+//! writes from where it looked last (SO_PEEK_OFF), and so reads past them. Above: `served`. Below:
+//! `usersock_spliced::client`.
 
 use crate::data::real;
 use crate::ready;
