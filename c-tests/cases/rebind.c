@@ -357,6 +357,29 @@ static void listener_refuses_when_it_is_closed(void)
     }
 }
 
+/* A connection under the number of a listener that lives on by another has all its bytes when it is closed. */
+static void number_of_a_listener_is_a_connections(void)
+{
+    static char block[1 << 16];
+    int l = listener(at("127.0.0.1", 0), 16), same = (int)OK(usk_dup(l));
+    OK(usk_close(l));
+    int c = tcp(AF_INET, 0);
+    EQ(c, l);
+    OK(connecting(c, "127.0.0.1", port_of(sock_name(server))));
+    int a = (int)OK(usk_accept(server, NULL, NULL));
+    set_nonblock(c, true);
+    long sent = 0, got = 0, n;
+    while ((n = usk_send(c, block, sizeof block, 0)) > 0)
+        sent += n;
+    EQ(errno, EAGAIN);
+    OK(usk_close(c));
+    while ((n = OK(usk_recv(a, block, sizeof block, 0))) > 0)
+        got += n;
+    EQ(got, sent);
+    OK(usk_close(a));
+    OK(usk_close(same));
+}
+
 int main(void)
 {
     begin("rebind");
@@ -368,6 +391,7 @@ int main(void)
     options_count_as_they_are();
     listener_that_is_shut_down_shares_its_port();
     listener_refuses_when_it_is_closed();
+    number_of_a_listener_is_a_connections();
     OK(usk_close(server));
     return done();
 }

@@ -301,10 +301,10 @@ impl Socket {
     }
 
     /// Receives at most `len` bytes to the end of `pages`; returns how many. What TCP has received is not copied.
-    /// `past_urgent`: over an urgent byte that is next, else 0 there, as at the end. Errors as `recvmsg`.
-    pub fn recv_pages(&self, pages: &mut Pages, len: usize, flags: i32, past_urgent: bool) -> Result<usize> {
+    /// It ends before an urgent byte: 0 there, as at the end. Errors as `recvmsg`.
+    pub fn recv_pages(&self, pages: &mut Pages, len: usize, flags: i32) -> Result<usize> {
         let mut msg = RecvMsg::into_pages(pages, len, flags);
-        msg.before_urgent = !past_urgent;
+        msg.before_urgent = true;
         self.recvmsg(&mut msg)
     }
 

@@ -288,7 +288,7 @@ mod tests {
                 left = &left[n..];
             }
             let _ = c.socket().send_pages(&mut out, 40_001, libc::MSG_DONTWAIT);
-            a.socket().recv_pages(&mut back, 200_000, 0, true).unwrap();
+            a.socket().recv_pages(&mut back, 200_000, 0).unwrap();
             let n = if left.is_empty() { back.len() } else { back.len() / 2 + 1 };
             received.extend(&content(&back)[..n]);
             back.advance(n);

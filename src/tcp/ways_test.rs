@@ -382,7 +382,7 @@ fn call_socket(s: &Socket, call: &Call) -> String {
         }
         Call::RecvPages { len, flags } => {
             let mut pages = Pages::default();
-            let got = s.recv_pages(&mut pages, *len, *flags, true);
+            let got = s.recv_pages(&mut pages, *len, *flags);
             let bytes = pages.slices().iter().flat_map(|s| s.to_vec()).collect::<Vec<_>>();
             format!("{got:?}, {} {:x}", bytes.len(), hash(&bytes))
         }

@@ -77,13 +77,34 @@ fn not_sent(fd: c_int, signals: bool) {
         None => (kernels, kernels == libc::EPIPE && sys::option(fd, libc::SO_TYPE) == Ok(libc::SOCK_STREAM)),
     };
     if signals && raises && error == libc::EPIPE {
-        // SAFETY: a signal to this thread, as the kernel sends it.
-        unsafe {
-            let (process, thread): (c_int, c_int) = (kernel!(SYS_getpid), kernel!(SYS_gettid));
-            let _: c_int = kernel!(SYS_tgkill, process, thread, libc::SIGPIPE);
-        }
+        raise_pipe();
     }
     set_errno(error);
+}
+
+/// A siginfo_t of SIGPIPE as the kernel sends it: as if by this process.
+#[repr(C)]
+struct Sender {
+    signal: c_int,
+    errno: c_int,
+    code: c_int,
+    _pad: c_int,
+    process: c_int,
+    user: c_uint,
+    rest: [u64; 13],
+}
+
+const _: () = assert!(size_of::<Sender>() == size_of::<libc::siginfo_t>());
+
+fn raise_pipe() {
+    // SAFETY: no arguments; a signal to this thread, with a siginfo_t of this frame.
+    unsafe {
+        let (process, thread): (c_int, c_int) = (kernel!(SYS_getpid), kernel!(SYS_gettid));
+        let user: c_int = kernel!(SYS_getuid);
+        let (signal, code) = (libc::SIGPIPE, libc::SI_USER);
+        let info = Sender { signal, errno: 0, code, _pad: 0, process, user: user as c_uint, rest: [0; 13] };
+        let _: c_int = kernel!(SYS_rt_tgsigqueueinfo, process, thread, signal, &raw const info);
+    }
 }
 
 /// MSG_FASTOPEN, with a name: connects. The SYN has no data, as one for which there is no cookie.
@@ -310,10 +331,12 @@ fn read_otherwise(fd: c_int, len: usize, flags: c_int, read: impl Fn(c_int) -> i
     let before = errno();
     let Ok(arrivals) = Arrivals::new(fd, since) else { return n };
     while (n as usize) < len {
-        let more = arrivals.wait();
+        // What is there already, and was not seen, is behind an urgent byte.
+        let seen = sys::queued(fd).is_ok_and(|queued| queued <= n as usize);
+        let more = !seen || arrivals.wait();
         let now = read(flags | libc::MSG_DONTWAIT);
-        if now <= 0 {
-            // Another has read the bytes meanwhile.
+        if now <= 0 || !seen && now == n {
+            // Another has read the bytes meanwhile; or a look ends there.
             break;
         }
         n = now;

@@ -107,7 +107,8 @@ pub(crate) fn may_listen(fd: c_int) {
 
 /// close(2) of a number that listened.
 pub(crate) fn close_listener(fd: c_int) -> c_int {
-    let before = find(fd);
+    // Another may have the number by now.
+    let before = if client::is_listener(fd) { find(fd) } else { None };
     // SAFETY: closes what the program asks for.
     let r: c_int = unsafe { kernel!(SYS_close, fd) };
     // A child of vfork shares the set with its parent, which has the descriptor still.

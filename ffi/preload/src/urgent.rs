@@ -9,7 +9,7 @@ use crate::served::{MAX_MESSAGES, quiet, sent};
 use std::ffi::{c_int, c_void};
 use usersock::error::Error;
 use usersock_ffi::boundary::{errno, set_errno};
-use usersock_ffi::ptr;
+use usersock_ffi::{probe, ptr};
 use usersock_spliced::{client, sys};
 
 /// send(2) with MSG_OOB.
@@ -35,16 +35,15 @@ pub(crate) unsafe fn send(fd: c_int, buf: *const c_void, len: usize, flags: c_in
 /// As sendmsg(2); the message can be read.
 pub(crate) unsafe fn sendmsg(fd: c_int, hdr: &libc::msghdr, flags: c_int) -> isize {
     let plain = flags & !libc::MSG_OOB;
+    let parts = if hdr.msg_iovlen <= MAX_MESSAGES as usize { hdr.msg_iovlen } else { 0 };
     // SAFETY: the program vouches for the parts.
-    let part = |i: usize| unsafe { ptr::value_mut(hdr.msg_iov.wrapping_add(i)) }.map(|part| *part);
-    let parts = 0..hdr.msg_iovlen.min(MAX_MESSAGES as usize);
-    let last = parts.rev().find_map(|i| Some((i, part(i).ok().filter(|part| part.iov_len > 0)?)));
-    let (Some((at, last)), true) = (last, hdr.msg_iovlen <= MAX_MESSAGES as usize) else {
+    let part = |i: usize| unsafe { part(hdr, i) };
+    let Some((at, last)) = (0..parts).rev().find_map(|i| Some((i, part(i).filter(|part| part.iov_len > 0)?))) else {
         // There is no last byte, or the kernel says what is wrong.
         // SAFETY: passed on.
         return sent(fd, unsafe { real::sendmsg(fd, hdr, quiet(plain)) }, flags);
     };
-    let before = (0..at).filter_map(|i| part(i).ok()).map(|part| part.iov_len).fold(0, usize::saturating_add);
+    let before = (0..at).filter_map(part).map(|part| part.iov_len).fold(0, usize::saturating_add);
     if before > 0 {
         let head = libc::msghdr { msg_iovlen: at, ..*hdr };
         // SAFETY: the program's message without its last part.
@@ -59,6 +58,15 @@ pub(crate) unsafe fn sendmsg(fd: c_int, hdr: &libc::msghdr, flags: c_int) -> isi
         -1 => -1,
         n => before as isize + n,
     }
+}
+
+/// One of the parts of a message, if it can be read.
+/// # Safety
+/// The program vouches for the parts.
+unsafe fn part(hdr: &libc::msghdr, i: usize) -> Option<libc::iovec> {
+    let at = hdr.msg_iov.wrapping_add(i);
+    // SAFETY: it can be read.
+    probe::readable(at as usize, size_of::<libc::iovec>()).then(|| unsafe { at.read_unaligned() })
 }
 
 /// Sends the last byte of a call, behind the `before` that were taken; returns how many there are now.
@@ -76,9 +84,10 @@ unsafe fn send_last(fd: c_int, before: usize, byte: *const u8, flags: c_int) -> 
                         break -1;
                     }
                 }
-                // The kernel says what it has to say of any byte, by a signal, too.
-                // SAFETY: as above.
-                Err(_) => break sent(fd, unsafe { real::send(fd, byte.cast(), 1, quiet(flags)) }, flags),
+                Err(e) => {
+                    set_errno(e.errno());
+                    break sent(fd, -1, flags);
+                }
             }
         },
         _ => {

@@ -142,7 +142,7 @@ pub fn listen(instance: &Instance, fd: RawFd, socket: &Ours, backlog: c_int) -> 
     }
     let mut entries = Entries::default();
     if sys::ended(fd) {
-        entries = Entries::of(fd);
+        entries = Entries::of(fd)?;
         renew(instance, fd, socket, sys::nonblocking(fd)?)?;
     }
     sys::listen(fd, backlog)?;
@@ -185,7 +185,7 @@ pub fn is_connected(fd: RawFd) -> bool {
 }
 
 /// Whether listen(2) was done on the descriptor, which stays so.
-fn is_listener(fd: RawFd) -> bool {
+pub fn is_listener(fd: RawFd) -> bool {
     sys::option(fd, libc::SO_ACCEPTCONN) == Ok(1)
 }
 
@@ -310,7 +310,7 @@ pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Re
         Ok(how) => {
             let mut entries = Entries::default();
             if how == AGAIN || is_listener(fd) {
-                entries = Entries::of(fd);
+                entries = Entries::of(fd)?;
                 renew(instance, fd, socket, !waits)?;
             }
             sys::connect(fd, &Name::Data.encode(instance)).map_err(|e| match e {

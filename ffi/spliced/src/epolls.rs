@@ -4,6 +4,7 @@
 use crate::sys::{self, Owned};
 use std::ffi::CStr;
 use std::os::fd::RawFd;
+use usersock::error::Error;
 
 /// An entry of a set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,26 +22,27 @@ pub(crate) struct Entries {
 }
 
 impl Entries {
-    /// Those of `fd`. None where there is no /proc.
-    pub(crate) fn of(fd: RawFd) -> Entries {
+    /// Those of `fd`. None where there is no /proc. Errors: EMFILE, ENFILE.
+    pub(crate) fn of(fd: RawFd) -> sys::Result<Entries> {
         let mut entries = Entries::default();
-        let (Ok(inode), Ok(directory)) = (sys::inode(fd), sys::open(c"/proc/self/fdinfo")) else { return entries };
+        let Ok(inode) = sys::inode(fd) else { return Ok(entries) };
+        let Some(directory) = open(c"/proc/self/fdinfo")? else { return Ok(entries) };
         let mut names = [0; 2048];
         while let Ok(n @ 1..) = sys::list(&directory, &mut names) {
             for number in numbers(&names[..n]) {
                 let mut path = [0; 40];
                 if sys::is_epoll(path_of(b"/proc/self/fd/", number, &mut path)) {
-                    entries.look(number, fd, inode);
+                    entries.look(number, fd, inode)?;
                 }
             }
         }
-        entries
+        Ok(entries)
     }
 
     /// Adds what the set `epoll` has of `fd`.
-    fn look(&mut self, epoll: RawFd, fd: RawFd, inode: u64) {
+    fn look(&mut self, epoll: RawFd, fd: RawFd, inode: u64) -> sys::Result<()> {
         let mut path = [0; 40];
-        let Ok(file) = sys::open(path_of(b"/proc/self/fdinfo/", epoll, &mut path)) else { return };
+        let Some(file) = open(path_of(b"/proc/self/fdinfo/", epoll, &mut path))? else { return Ok(()) };
         lines(&file, |line| {
             if let Some((found, events, data, of)) = entry(line)
                 && (found, of) == (fd, inode)
@@ -50,6 +52,7 @@ impl Entries {
                 self.len += 1;
             }
         });
+        Ok(())
     }
 
     /// Makes the same entries for what has the number now.
@@ -58,6 +61,14 @@ impl Entries {
             // EEXIST: the old socket has a duplicate, or the program was faster.
             let _ = sys::epoll_add(entry.epoll, fd, entry.events, entry.data);
         }
+    }
+}
+
+/// A file of /proc; None: it is not there, or not any more. Errors: EMFILE, ENFILE.
+fn open(path: &CStr) -> sys::Result<Option<Owned>> {
+    match sys::open(path) {
+        Err(e @ (Error::MFile | Error::NFile)) => Err(e),
+        r => Ok(r.ok()),
     }
 }
 
@@ -146,7 +157,7 @@ mod tests {
         }
         sets[0].add(old.as_raw_fd(), libc::EPOLLIN as u32, 7).unwrap();
         sets[1].add(old.as_raw_fd(), events, u64::MAX - 1).unwrap();
-        let entries = Entries::of(old.as_raw_fd());
+        let entries = Entries::of(old.as_raw_fd()).unwrap();
         assert_eq!(entries.len, 2);
         sys::duplicate(new.as_raw_fd(), old.as_raw_fd(), true).unwrap();
         entries.restore(old.as_raw_fd());
@@ -158,7 +169,7 @@ mod tests {
         assert_eq!(sets[0].wait(&mut out, Some(Duration::ZERO)), Ok(0));
         sets[0].modify(old.as_raw_fd(), 0, 7).unwrap();
         assert!(sets[2].modify(old.as_raw_fd(), 0, 7).is_err());
-        assert_eq!(Entries::of(others[0].as_raw_fd()).len, 2);
-        assert_eq!(Entries::of(-1).len, 0);
+        assert_eq!(Entries::of(others[0].as_raw_fd()).map(|all| all.len), Ok(2));
+        assert_eq!(Entries::of(-1).map(|all| all.len), Ok(0));
     }
 }

@@ -174,7 +174,9 @@ fn message(iov: &mut libc::iovec, control: &mut Control) -> libc::msghdr {
 pub fn send_mark(fd: RawFd, bytes: &[u8]) -> Result<()> {
     // One that is no socket: those of AF_UNIX on their way make work for the kernel.
     // SAFETY: two numbers.
-    let passed = Owned(unsafe { call(libc::SYS_eventfd2, [0, libc::EFD_CLOEXEC as c_long]) }? as RawFd);
+    let made = unsafe { call(libc::SYS_eventfd2, [0, libc::EFD_CLOEXEC as c_long]) }.map(|fd| Owned(fd as RawFd));
+    // Where there is none left, the socket itself.
+    let passed = made.as_ref().map_or(fd, Owned::raw);
     let mut control = Control::default();
     // Nothing is written to what is sent.
     let mut iov = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
@@ -184,7 +186,7 @@ pub fn send_mark(fd: RawFd, bytes: &[u8]) -> Result<()> {
         let c = libc::CMSG_FIRSTHDR(&header);
         ((*c).cmsg_level, (*c).cmsg_type) = (libc::SOL_SOCKET, libc::SCM_RIGHTS);
         (*c).cmsg_len = libc::CMSG_LEN(size_of::<RawFd>() as u32) as usize;
-        libc::CMSG_DATA(c).cast::<RawFd>().write_unaligned(passed.raw());
+        libc::CMSG_DATA(c).cast::<RawFd>().write_unaligned(passed);
         header.msg_controllen = libc::CMSG_SPACE(size_of::<RawFd>() as u32) as usize;
     }
     let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as c_long;

@@ -105,6 +105,8 @@ struct Conn {
 impl Conn {
     fn new(id: u64, family: u16, socket: Socket, role: Role, ready: &Arc<Ready>) -> Conn {
         socket.set_nonblocking(true);
+        // An urgent byte is read in its place among the others, however many the peer sends.
+        let _ = socket.setsockopt(libc::SOL_SOCKET, libc::SO_OOBINLINE, &1i32.to_ne_bytes());
         let signal = Arc::new(Signal::new(id, ready));
         let watch = socket.sock().wait.add(Events::ALL, false, signal.clone());
         Conn { family, socket, signal, watch, role }

@@ -56,7 +56,7 @@ impl Server {
                 self.option(id, level, name, room)
             }
             Request::Shutdown => self.stop(id).and_then(|()| value(0)),
-            Request::Closed => value(self.closed(id, call.family).into()),
+            Request::Closed => value(self.closed(id).into()),
             Request::Ioctl(request) => {
                 let conn = self.conn(id)?;
                 let queued = conn.socket.ioctl(request)?;
@@ -153,8 +153,13 @@ impl Server {
 
     /// A descriptor of a listener was closed. Whether it was the last; then the listener ends at once, and not at the
     /// next sweep.
-    fn closed(&mut self, id: u64, family: u16) -> bool {
-        let gone = id & ACCEPTED == 0 && self.is_gone(id, family);
+    fn closed(&mut self, id: u64) -> bool {
+        let gone = match self.conns.get(&id) {
+            Some(Conn { role: Role::Listener(_), family, .. }) => self.is_gone(id, *family),
+            // A connection has its end; what it has written is read to that.
+            Some(_) => false,
+            None => true,
+        };
         if gone {
             self.remove(id, false);
         }

@@ -62,8 +62,6 @@ pub(super) struct Stream {
     down: Pages,
     /// An urgent byte behind them.
     urgent: Option<u8>,
-    /// The stack's next byte is one that was read as urgent.
-    past_urgent: bool,
     /// They wait to be sent with those of others.
     staged: bool,
     /// How the kernel answered when they were.
@@ -103,7 +101,6 @@ impl Stream {
             up_shut: false,
             down: Pages::default(),
             urgent: None,
-            past_urgent: false,
             staged: false,
             refused: None,
             late: None,
@@ -443,14 +440,18 @@ impl Stream {
                 match end.write_urgent(byte) {
                     Ok(0) => return Ok(false),
                     Ok(_) => self.urgent = None,
+                    // Before Linux 5.15, and where the kernel was built without: a byte as others.
+                    Err(Error::OpNotSupp) => {
+                        self.down.put(&[byte]);
+                        (self.urgent, stages) = (None, false);
+                    }
                     Err(e) => return self.receiver_gone(e),
                 }
                 continue;
             }
-            let past = std::mem::take(&mut self.past_urgent);
             let received = match self.late.take() {
                 Some(e) => Err(e),
-                None => socket.recv_pages(&mut self.down, CHUNK, libc::MSG_DONTWAIT, past),
+                None => socket.recv_pages(&mut self.down, CHUNK, libc::MSG_DONTWAIT),
             };
             match received {
                 Ok(n @ 1..) => moved += n,
@@ -461,14 +462,15 @@ impl Stream {
                 // The bytes come before the end, and before the error.
                 Ok(_) if !self.down.is_empty() => stages = false,
                 Err(e) if !self.down.is_empty() => (self.late, stages) = (Some(e), false),
-                // Once: a peer's FIN may stand where it says that something urgent is.
-                Ok(_) if !past && socket.ioctl(SIOCATMARK) == Ok(1) => {
-                    (self.urgent, self.past_urgent) = (urgent_byte(socket), true);
-                }
-                Ok(_) => {
-                    self.down_ended = true;
-                    end.finish()?;
-                }
+                Ok(_) => match urgent_byte(socket) {
+                    Ok(Some(byte)) => self.urgent = Some(byte),
+                    Ok(None) => {
+                        self.down_ended = true;
+                        end.finish()?;
+                    }
+                    Err(Error::Again) => return Ok(false),
+                    Err(e) => return Err(self.fail(e)),
+                },
                 Err(e) => return Err(self.fail(e)),
             }
         }
@@ -513,12 +515,16 @@ fn send(socket: &Socket, bytes: &[u8], flags: i32) -> sys::Result<usize> {
     socket.sendmsg(&mut SendMsg::new(&slices, flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL))
 }
 
-/// The urgent byte, which is next. None: it was replaced by a later one.
-fn urgent_byte(socket: &Socket) -> Option<u8> {
+/// The byte at which a receive ended, if that is urgent. None: it was the stream's end, which a peer may have called
+/// urgent.
+fn urgent_byte(socket: &Socket) -> sys::Result<Option<u8>> {
+    if socket.ioctl(SIOCATMARK) != Ok(1) {
+        return Ok(None);
+    }
     let mut byte = [0];
     let mut slices = [IoSliceMut::new(&mut byte)];
-    let got = socket.recvmsg(&mut RecvMsg::new(&mut slices, libc::MSG_OOB | libc::MSG_DONTWAIT));
-    (got == Ok(1)).then_some(byte[0])
+    let n = socket.recvmsg(&mut RecvMsg::new(&mut slices, libc::MSG_DONTWAIT))?;
+    Ok((n > 0).then_some(byte[0]))
 }
 
 #[cfg(test)]
@@ -633,11 +639,23 @@ mod tests {
         let urgent = |peer: &TcpStream, bytes: &[u8]| super::send(peer.socket(), bytes, libc::MSG_OOB).unwrap();
         let few = &mut [0; crate::server::end::LOOK];
         let (mut stream, program, c, mut peer) = established();
+        // As every socket of the server's.
+        c.socket().setsockopt(libc::SOL_SOCKET, libc::SO_OOBINLINE, &1i32.to_ne_bytes()).unwrap();
         for (sent, got) in [(&b"abU"[..], "[U]ab"), (b"V", "[V]"), (b"W", "[W]")] {
             urgent(&peer, sent);
-            stream.turn(c.socket(), few, &mut None, true);
+            assert_eq!(stream.turn(c.socket(), few, &mut None, true), Fate::Waits);
             assert_eq!(all_of(&program), got);
         }
+        // In line an urgent byte is one of the stream, also the first of several that the server finds.
+        sys::set_option(std::os::fd::AsRawFd::as_raw_fd(&program), libc::SO_OOBINLINE, 1).unwrap();
+        for sent in [&b"a"[..], b"b", b"c"] {
+            urgent(&peer, sent);
+        }
+        peer.write_all(b"Z").unwrap();
+        assert_eq!(stream.turn(c.socket(), few, &mut None, true), Fate::Waits);
+        stream.turn(c.socket(), few, &mut None, false);
+        assert_eq!(all_of(&program), "abcZ");
+        sys::set_option(std::os::fd::AsRawFd::as_raw_fd(&program), libc::SO_OOBINLINE, 0).unwrap();
         // A later one makes an earlier one a byte as others, and what follows is not urgent.
         urgent(&peer, b"aX");
         urgent(&peer, b"bY");
