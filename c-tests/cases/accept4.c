@@ -106,7 +106,11 @@ int main(void)
     a = (int)OK(usk_accept(l, NULL, NULL));
     char b;
     await(a, POLLIN);
+#ifdef ON_SERVER /* where a reset that came before accept reads as the end */
+    CHECK(usk_recv(a, &b, 1, 0) == 0 || errno == ECONNRESET);
+#else
     ERR(usk_recv(a, &b, 1, 0), ECONNRESET);
+#endif
     OK(usk_close(a));
 
     /* A thread asleep in accept is woken by the call. */
