@@ -201,11 +201,11 @@ pub fn accept(instance: &Instance, fd: RawFd, flags: c_int) -> Result<(RawFd, So
     Ok((new.into_raw(), peer))
 }
 
-/// Whether there is no server. Not told in another network namespace than the listener's, where its names are not.
-fn is_gone(instance: &Instance, listener: RawFd) -> bool {
+/// Whether there is no server. Not told in another network namespace than the descriptor's, where its names are not.
+fn is_gone(instance: &Instance, fd: RawFd) -> bool {
     sys::socket(libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC).is_ok_and(|line| {
         sys::connect(line.raw(), &Name::Requests.encode(instance)) == Err(Error::ConnRefused)
-            && sys::network(line.raw()) == sys::network(listener)
+            && sys::network(line.raw()) == sys::network(fd)
     })
 }
 
@@ -342,6 +342,8 @@ pub fn connected(instance: &Instance, fd: RawFd, socket: &Ours, events: i16) -> 
         return Ok(());
     }
     match take_error(instance, fd, socket)? {
+        // Before the filler a server that ends leaves no error behind.
+        0 if is_gone(instance, fd) => Err(Error::NetDown),
         0 => Ok(()),
         errno => Err(Error::try_from_errno(errno).unwrap_or(Error::ConnRefused)),
     }

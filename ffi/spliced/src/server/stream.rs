@@ -41,8 +41,8 @@ pub(super) struct Stream {
     /// Our end; None before a connecting program has sent it, and after a failure.
     end: Option<End>,
     connecting: bool,
-    /// Our end came after the attempt had failed, and is to be closed when the filler is there: unread, it makes the
-    /// descriptor say ERR.
+    /// The attempt had failed before the whole filler was there. Then our end is closed: what is unread makes the
+    /// descriptor say ERR, but a write of what is missing would take that away.
     doomed: bool,
     /// The program's connect waits, and so learns of the connection in the same call.
     waits: bool,
@@ -220,7 +220,7 @@ impl Stream {
         if self.connecting && !self.has_connected(socket) {
             return self.gave_up();
         }
-        if self.doomed && self.end.as_ref().is_some_and(|end| end.hung_up || end.unread() > 0) {
+        if self.doomed && self.is_filled() {
             self.doomed = false;
             self.leave();
         }
@@ -265,9 +265,11 @@ impl Stream {
                 _ => socket_error(socket),
             };
             self.fail(error.unwrap_or(Error::ConnRefused));
-            self.doomed = self.end.is_none();
             // The filler stays unread: poll says IN, OUT, ERR and HUP of the descriptor, as of a refused TCP socket.
-            self.leave();
+            self.doomed = !self.is_filled();
+            if !self.doomed {
+                self.leave();
+            }
             return false;
         }
         self.connecting = !events.intersects(Events::OUT);
@@ -304,6 +306,11 @@ impl Stream {
     fn fail(&mut self, error: Error) -> Error {
         self.error = Some(error);
         error
+    }
+
+    /// Whether the program has sent its filler, or will send no more of it.
+    fn is_filled(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| end.ends || end.hung_up || end.unread() >= self.filler)
     }
 
     /// Reads the filler away: the descriptor becomes writable.
@@ -706,38 +713,44 @@ mod tests {
         assert_eq!(stream.turn(c.socket(), few, &mut None, false), Fate::Closed);
     }
 
-    /// Whichever comes first, the refusal or the descriptor's other end.
+    /// Whenever the refusal comes: before the descriptor's other end, before its filler, in the middle of it, after it.
     #[test]
-    fn a_refused_descriptor_says_so_after_its_filler_alone() {
+    fn a_refused_descriptor_says_so_after_its_whole_filler() {
         use std::io::{Read, Write};
         let stack = Config::parse("").unwrap().build().unwrap();
         let closed = TcpListener::bind_on(&stack, (Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
         let few = &mut [0; crate::server::end::LOOK];
-        for refused_first in [true, false] {
+        for before in [None, Some(0), Some(1), Some(FILLER - 1), Some(FILLER)] {
             let socket = Socket::new(&stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
             socket.set_nonblocking(true);
             let mut stream = Stream::connecting(false);
             let (mut program, server) = UnixStream::pair().unwrap();
             let mut server = Some(Owned::new(server.into_raw_fd()));
-            if !refused_first {
+            if let Some(n) = before {
                 stream.attach(server.take().unwrap()).unwrap();
-                program.write_all(&[0; FILLER]).unwrap();
+                program.write_all(&[0; FILLER][..n]).unwrap();
             }
             assert_eq!(socket.connect(Some(closed)), Err(Error::InProgress));
             stack.run_pending();
             assert_eq!(stream.turn(&socket, few, &mut None, false), Fate::Waits);
+            assert!(!stream.is_connecting());
             if let Some(server) = server {
                 stream.attach(server).unwrap();
                 assert_eq!(stream.turn(&socket, few, &mut None, false), Fate::Waits);
-                assert!(stream.end().is_some(), "its program has not filled it yet");
-                program.write_all(&[0; FILLER]).unwrap();
+            }
+            let mut missing = FILLER - before.unwrap_or(0);
+            while missing > 0 {
+                assert!(stream.end().is_some() && !stream.has_failed(), "its program has not filled it yet");
+                let n = missing.min(FILLER / 2);
+                program.write_all(&[0; FILLER][..n]).unwrap();
+                missing -= n;
                 stream.epoll(libc::EPOLLIN as u32);
                 assert_eq!(stream.turn(&socket, few, &mut None, false), Fate::Waits);
             }
             assert!(stream.has_failed());
             assert_eq!(stream.take_error(), Some((Error::ConnRefused, true)));
             let error = program.read(&mut [0]).map_err(|e| e.kind());
-            assert_eq!(error, Err(std::io::ErrorKind::ConnectionReset), "{refused_first}");
+            assert_eq!(error, Err(std::io::ErrorKind::ConnectionReset), "{before:?}");
         }
     }
 
