@@ -98,6 +98,7 @@ pub mod udp {
 pub mod tcp {
     //! TCP entry points that programs do not need.
     pub use crate::tcp::close::abort_owned;
+    pub use crate::tcp::listener::{Owner as ListenerOwner, set_owner as set_listener_owner};
     pub use crate::tcp::lookup::{Entry, TcpTables, tuple_of_sock};
     pub use crate::tcp::metrics::flush as flush_metrics;
     pub use crate::tcp::net::of;

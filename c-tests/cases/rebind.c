@@ -2,6 +2,7 @@
  * bound to any address has connected, when SO_REUSEADDR or SO_REUSEPORT is set or cleared after bind(2), and when a
  * listener is shut down or closed. */
 #include "common.h"
+#include <sys/wait.h>
 
 static int server;  /* listens on 127.0.0.1 */
 static int refused; /* a port of 127.0.0.1 and ::1 where nobody listens */
@@ -340,20 +341,61 @@ static void listener_that_is_shut_down_shares_its_port(void)
     OK(usk_close(a));
 }
 
-/* The connection goes to whoever has the listener still; after the last close(2) there is nobody, at once. */
-static void listener_refuses_when_it_is_closed(void)
+static void refuses(int port)
 {
-    int l = listener(at("127.0.0.1", 0), 16), same = (int)OK(usk_dup(l)), port = port_of(sock_name(l));
-    for (int fd = l; fd != -1; fd = fd == l ? same : -1) {
-        int c = tcp(AF_INET, 0);
-        OK(connecting(c, "127.0.0.1", port));
-        OK(usk_close(c));
-        OK(usk_close(fd));
-    }
     for (int i = 0; i < 2; i++) {
         int c = tcp(AF_INET, 0);
         ERR(connecting(c, "127.0.0.1", port), ECONNREFUSED);
         OK(usk_close(c));
+    }
+}
+
+static void ended_by_close(int fd) { OK(usk_close(fd)); }
+static void ended_by_dup2(int fd)
+{
+    int other = (int)OK(socket(AF_UNIX, SOCK_DGRAM, 0));
+    EQ(usk_dup2(other, fd), fd);
+    OK(close(other));
+    OK(usk_close(fd));
+}
+#ifdef UNMODIFIED
+static void ended_by_close_range(int fd) { OK(close_range((unsigned)fd, (unsigned)fd, 0)); }
+#endif
+#if defined ON_KERNEL || defined ON_SERVER
+/* And by a signal, since that is how servers end. */
+static void ended_with_its_process(int fd)
+{
+    pid_t pid = (pid_t)OK(fork());
+    if (pid == 0)
+        for (;;)
+            pause();
+    OK(usk_close(fd));
+    OK(kill(pid, SIGKILL));
+    EQ(waitpid(pid, NULL, 0), pid);
+}
+#endif
+
+/* The connection goes to whoever has the listener still; when the last descriptor goes there is nobody, at once. */
+static void listener_refuses_when_it_is_closed(void)
+{
+    static void (*const ends[])(int fd) = {
+        ended_by_close, ended_by_dup2,
+#ifdef UNMODIFIED
+        ended_by_close_range,
+#endif
+#if defined ON_KERNEL || defined ON_SERVER
+        ended_with_its_process,
+#endif
+    };
+    for (int i = 0; i < COUNT(ends); i++) {
+        int l = listener(at("127.0.0.1", 0), 16), same = (int)OK(usk_dup(l)), port = port_of(sock_name(l));
+        for (int fd = l; fd != -1; fd = fd == l ? same : -1) {
+            int c = tcp(AF_INET, 0);
+            OK(connecting(c, "127.0.0.1", port));
+            OK(usk_close(c));
+            ends[i](fd);
+        }
+        refuses(port);
     }
 }
 

@@ -26,6 +26,7 @@ use crate::stack::{Stack, TimerSlot};
 use crate::wire::seq::{SeqNum, WindowShift};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::fmt::Debug;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -184,6 +185,12 @@ impl Hasher for Ready {
 /// By the hash of their 4-tuple. A slot is None while its request is in use (`take`).
 type Requests = HashMap<u64, Option<Box<Request>>, BuildHasherDefault<Ready>>;
 
+/// Whoever listens, where it may end without a call for the listener, as a program of a stack server may.
+pub trait Owner: Debug + Send + Sync {
+    /// Whether it is there. Asked before a SYN is answered, with the listener owned: it must not lock a sock, nor wait.
+    fn lives(&self) -> bool;
+}
+
 /// Requests for which a listener keeps memory.
 const QUEUES: usize = 64;
 
@@ -207,6 +214,8 @@ pub struct Listener {
     pub(super) route: Option<Arc<Dst>>,
     /// The memory of a request that has become a connection, for the next one.
     spare: Option<Box<Request>>,
+    /// None: nobody is to be asked, a listener ends by close(2) and its kin.
+    owner: Option<Arc<dyn Owner>>,
 }
 
 impl Listener {
@@ -328,6 +337,10 @@ impl Listener {
         req.cold = None;
         self.spare = Some(req);
     }
+    /// Whether a SYN is to be answered by it still.
+    pub(super) fn is_owned(&self) -> bool {
+        self.owner.as_ref().is_none_or(|owner| owner.lives())
+    }
     pub(super) fn push_accept(&mut self, child: Arc<Sock>) {
         self.accept.push_back(child);
     }
@@ -388,6 +401,14 @@ pub fn listen(cx: &mut Cx<'_>, backlog: u32) -> Result<()> {
     set_state(cx, State::Listen);
     cx.tp.net.hashinfo.listen(cx.sock, cx.sk);
     sock_ops::listen(cx);
+    Ok(())
+}
+
+/// Has `owner` asked before a SYN is answered, until the sock listens no more. EINVAL: it does not listen.
+pub fn set_owner(sk: SockRef<'_>, owner: Arc<dyn Owner>) -> Result<()> {
+    let mut g = sk.lock();
+    let listener = g.private.downcast_mut::<TcpSock>().and_then(TcpSock::listener_mut);
+    listener.ok_or(Error::Inval)?.owner = Some(owner);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `later_kernels` | what Linux 6.18 does otherwise and later kernels as here |
+//! | `owners` | a listener whose owner ends without a call |
 //! | `ports` | which local port a connection gets |
 //! | `short_ways` | things change under connections |
 
@@ -27,6 +28,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 mod later_kernels;
+mod owners;
 mod ports;
 mod short_ways;
 

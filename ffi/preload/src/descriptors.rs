@@ -6,7 +6,7 @@
 
 use crate::real::{interpose, kernel};
 use crate::role::{borrowed, say};
-use crate::spliced::{self, listens};
+use crate::spliced;
 use crate::streams::{flush, follow};
 use crate::whose::{next_special, ours, special};
 use std::ffi::{c_int, c_long, c_uint, c_ulong, c_void};
@@ -19,11 +19,11 @@ use usersock_ffi::socket::{usk_close, usk_dup, usk_dup2, usk_dup3};
 interpose! {
     /// close(2).
     fn close(fd: c_int) -> c_int,
-    ours special(fd) || listens(fd) => close_special(fd), else kernel!(SYS_close, fd);
+    ours special(fd) => close_special(fd), else kernel!(SYS_close, fd);
 
     /// close(2) by its older name.
     fn __close(fd: c_int) -> c_int,
-    ours special(fd) || listens(fd) => close_special(fd), else kernel!(SYS_close, fd);
+    ours special(fd) => close_special(fd), else kernel!(SYS_close, fd);
 
     /// close_range(2).
     fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int,
@@ -32,7 +32,6 @@ interpose! {
 
     /// dup(2).
     fn dup(fd: c_int) -> c_int,
-    served copied(fd, real::dup(fd)),
     ours ours(fd) && !borrowed() => follow(usk_dup(fd)), else kernel!(SYS_dup, fd);
 
     /// dup2(2).
@@ -52,17 +51,14 @@ interpose! {
 
     /// fcntl(2), with the argument that most commands have.
     fn fcntl(fd: c_int, cmd: c_int, arg: c_long) -> c_int,
-    served fcntl_copied(fd, cmd, real::fcntl(fd, cmd, arg)),
     ours ours(fd) && !borrowed() => control(fd, cmd, arg), else kernel!(SYS_fcntl, fd, cmd, arg);
 
     /// fcntl(2).
     fn fcntl64(fd: c_int, cmd: c_int, arg: c_long) -> c_int,
-    served fcntl_copied(fd, cmd, real::fcntl64(fd, cmd, arg)),
     ours ours(fd) && !borrowed() => control(fd, cmd, arg), else kernel!(SYS_fcntl, fd, cmd, arg);
 
     /// fcntl(2) by its older name.
     fn __fcntl(fd: c_int, cmd: c_int, arg: c_long) -> c_int,
-    served fcntl_copied(fd, cmd, real::__fcntl(fd, cmd, arg)),
     ours ours(fd) && !borrowed() => control(fd, cmd, arg), else kernel!(SYS_fcntl, fd, cmd, arg);
 
     /// ioctl(2), with the argument that most requests have.
@@ -84,9 +80,6 @@ pub unsafe extern "C-unwind" fn closefrom(low: c_int) {
 }
 
 fn close_special(fd: c_int) -> c_int {
-    if listens(fd) {
-        return spliced::close_listener(fd);
-    }
     if borrowed() {
         // SAFETY: closes this process's copy.
         return unsafe { kernel!(SYS_close, fd) };
@@ -139,19 +132,6 @@ unsafe fn early_dup2(fd: c_int, to: c_int) -> c_int {
     }
     // SAFETY: passed on.
     unsafe { kernel!(SYS_dup3, fd, to, 0) }
-}
-
-/// Notes that `new`, if it is a number, is a duplicate of `fd`.
-fn copied(fd: c_int, new: c_int) -> c_int {
-    if new != -1 && listens(fd) {
-        spliced::may_listen(new);
-    }
-    new
-}
-
-/// The same of what fcntl(2) returned.
-fn fcntl_copied(fd: c_int, cmd: c_int, r: c_int) -> c_int {
-    if matches!(cmd, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) { copied(fd, r) } else { r }
 }
 
 /// Whether a range that is to be closed has one of ours, or of the library's own. Marking it close-on-exec is the

@@ -1,7 +1,6 @@
 //! Sockets of a stack server, USERSOCK_SERVER: real AF_UNIX descriptors, on which nearly all calls are the kernel's.
 //! The few that are not are here and in `served`; they find out what a descriptor is by its names, so that there is
-//! nothing to keep but a hint which numbers listened. Above: `control`, `descriptors`. Beside: `served`. Below:
-//! `usersock_spliced::client`.
+//! nothing to keep. Above: `control`, `descriptors`. Beside: `served`. Below: `usersock_spliced::client`.
 
 use crate::real::kernel;
 use crate::role::{Role, role};
@@ -10,7 +9,6 @@ use std::ffi::{c_int, c_ulong, c_void};
 use std::sync::OnceLock;
 use usersock::env::OsEntropy;
 use usersock::error::{Error, Result};
-use usersock::internal::sys::numbers::Numbers;
 use usersock_ffi::boundary::{boundary, errno, set_errno};
 use usersock_ffi::{flowlabel, ptr, socket};
 use usersock_spliced::client::{self, Connect, Ours};
@@ -85,37 +83,8 @@ pub(crate) unsafe fn bind(fd: c_int, addr: *const libc::sockaddr, len: libc::soc
 pub(crate) fn listen(fd: c_int, backlog: c_int) -> c_int {
     boundary(|| {
         let (server, ours) = found(fd)?;
-        client::listen(server, fd, &ours, backlog)?;
-        LISTENERS.insert(fd);
-        Ok(0)
+        client::listen(server, fd, &ours, backlog).map(|()| 0)
     })
-}
-
-/// Numbers under which this process listened.
-static LISTENERS: Numbers = Numbers::new();
-
-/// Whether closing a number may end a listener.
-#[inline(always)]
-pub(crate) fn listens(fd: c_int) -> bool {
-    LISTENERS.contains(fd)
-}
-
-/// A number is a duplicate of one that listened.
-pub(crate) fn may_listen(fd: c_int) {
-    LISTENERS.insert(fd);
-}
-
-/// close(2) of a number that listened.
-pub(crate) fn close_listener(fd: c_int) -> c_int {
-    // Another may have the number by now.
-    let before = if client::is_listener(fd) { find(fd) } else { None };
-    // SAFETY: closes what the program asks for.
-    let r: c_int = unsafe { kernel!(SYS_close, fd) };
-    // A child of vfork shares the set with its parent, which has the descriptor still.
-    if before.is_none_or(|(server, ours)| client::closed(server, &ours)) {
-        LISTENERS.remove(fd);
-    }
-    r
 }
 
 /// accept4(2). The wait is the kernel's, in the C library's function, which is a cancellation point.

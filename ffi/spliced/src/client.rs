@@ -174,11 +174,6 @@ pub fn shutdown(instance: &Instance, fd: RawFd, socket: &Ours, how: c_int) -> Re
     Ok(())
 }
 
-/// A descriptor of a listener was closed: AF_UNIX tells nobody. Whether it was the last.
-pub fn closed(instance: &Instance, socket: &Ours) -> bool {
-    ask(instance, socket, Request::Closed, |answer| Ok(answer.value != 0)).unwrap_or(true)
-}
-
 /// Whether the descriptor has a peer.
 pub fn is_connected(fd: RawFd) -> bool {
     sys::peer_name(fd, |_| ()).is_ok()

@@ -65,8 +65,6 @@ pub(crate) enum Request<'a> {
     GetOption(i32, i32, u32, &'a [u8]),
     /// shutdown(2) of a listener, or of an attempt to connect.
     Shutdown,
-    /// close(2) of a listener: the value is 1 if that was its last descriptor. It need not be: others may have it.
-    Closed,
     /// ioctl(2) that returns an int.
     Ioctl(u64),
 }
@@ -93,7 +91,6 @@ impl Call<'_> {
             Request::SetOption(level, name, value) => (b's', level, name, &[], value),
             Request::GetOption(level, name, room, asked) => (b'g', level, name, &room.to_ne_bytes(), asked),
             Request::Shutdown => (b'h', 0, 0, &[], &[]),
-            Request::Closed => (b'x', 0, 0, &[], &[]),
             Request::Ioctl(request) => (b'i', 0, 0, &request.to_ne_bytes(), &[]),
         };
         let mut out = Message::new();
@@ -134,7 +131,6 @@ impl Call<'_> {
                 Request::GetOption(a, b, u32::from_ne_bytes(*room), asked)
             }
             b'h' => Request::Shutdown,
-            b'x' => Request::Closed,
             b'i' => Request::Ioctl(u64::from_ne_bytes(rest.try_into().ok()?)),
             _ => return None,
         };
@@ -190,7 +186,6 @@ mod tests {
             Request::GetOption(6, 11, 256, &[]),
             Request::GetOption(41, 32, 32, &[7; 32]),
             Request::Shutdown,
-            Request::Closed,
             Request::Ioctl(0x5411),
         ];
         for request in requests {

@@ -7,16 +7,19 @@
 //! | `stream` | a connection's bytes |
 //! | `end` | the server's end of a program's descriptor |
 //! | `outlet` | the way of bulk to the network |
+//! | `owner` | whether a program still has a descriptor without another end |
 //! | `known` | which socket of the stack is which of the programs', and what is on the way, for the control socket |
 //! | `ready` | sockets of the stack in which something happened |
 //!
 //! A socket's life: a request (bind, setsockopt, connect) makes it; connect gives it the server's end of the descriptor
 //! (`Name::Data`); it ends with the descriptor. A socket without an end has no sign of its descriptor but the name,
-//! which the kernel frees with the last descriptor: such sockets are swept, a few times a second.
+//! which the kernel frees with the last descriptor: such sockets are swept, a few times a second, and a listener's name
+//! is looked at before a SYN is answered.
 
 mod end;
 mod known;
 mod outlet;
+mod owner;
 mod ready;
 mod requests;
 mod stream;
@@ -29,6 +32,7 @@ use crate::sys::{self, Epoll, Owned, Result};
 use end::{EVENTS, End, LOOK};
 use known::{Known, Passing};
 use outlet::Outlet;
+use owner::Names;
 use ready::{Ready, Signal};
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::RawFd;
@@ -153,6 +157,7 @@ pub struct Server {
     requests: Owned,
     data: Owned,
     ready: Arc<Ready>,
+    names: Arc<Names>,
     conns: HashMap<u64, Conn>,
     known: Arc<Known>,
     /// Connections of requests whose message has not come yet, the oldest first.
@@ -207,6 +212,7 @@ impl Server {
         let known = Arc::new(Known::new(instance, driver.clone()));
         Ok(Server {
             ready: Arc::new(Ready::new(driver.clone())),
+            names: Arc::new(Names::new(instance)),
             stack,
             driver,
             instance,
@@ -374,6 +380,7 @@ impl Server {
         conn.signal.lower();
         match &mut conn.role {
             Role::Plain => {}
+            Role::Listener(_) if conn.signal.has_ended() => self.remove(id, false),
             Role::Listener(_) => self.accept(id),
             Role::Stream(stream) => {
                 let had_end = stream.end().is_some();
@@ -402,7 +409,13 @@ impl Server {
                         }
                     }
                     Fate::Again => conn.signal.raise(),
-                    fate => self.remove(id, fate == Fate::Reset),
+                    fate => {
+                        if stream.is_unaccepted() {
+                            // It is the listener perhaps that has ended, and others wait there.
+                            self.sweep_at = Some(self.stack.now());
+                        }
+                        self.remove(id, fate == Fate::Reset);
+                    }
                 }
             }
         }
@@ -495,19 +508,13 @@ impl Server {
     /// Removes sockets whose descriptors are gone.
     fn sweep(&mut self) {
         let lacking = self.conns.iter().filter(|(id, c)| *id & ACCEPTED == 0 && c.lacks_end());
-        let gone: Vec<u64> = lacking.filter(|(id, c)| self.is_gone(**id, c.family)).map(|(id, _)| *id).collect();
+        let gone: Vec<u64> = lacking.filter(|(id, c)| self.names.is_free(**id, c.family)).map(|(id, _)| *id).collect();
         for id in gone {
             self.remove(id, false);
         }
         if self.conns.iter().any(|(id, c)| id & ACCEPTED == 0 && c.lacks_end()) {
             self.sweep_later();
         }
-    }
-
-    /// Whether no descriptor has the name: then it is free.
-    fn is_gone(&self, id: u64, family: u16) -> bool {
-        let probe = sys::socket(libc::SOCK_STREAM | libc::SOCK_CLOEXEC);
-        probe.is_ok_and(|fd| sys::bind(fd.raw(), &Name::Socket { id, family }.encode(&self.instance)).is_ok())
     }
 
     /// Takes the ends that connecting programs have made.

@@ -43,12 +43,14 @@ pub(super) struct Signal {
     id: u64,
     /// It is in the list.
     queued: AtomicBool,
+    /// The program has its descriptor no more.
+    ended: AtomicBool,
     ready: Arc<Ready>,
 }
 
 impl Signal {
     pub(super) fn new(id: u64, ready: &Arc<Ready>) -> Signal {
-        Signal { id, queued: AtomicBool::new(false), ready: ready.clone() }
+        Signal { id, queued: AtomicBool::new(false), ended: AtomicBool::new(false), ready: ready.clone() }
     }
 
     /// Puts the socket in the list.
@@ -56,6 +58,17 @@ impl Signal {
         if !self.queued.swap(true, Ordering::SeqCst) {
             self.ready.push(self.id);
         }
+    }
+
+    /// Puts it in the list to be removed.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        self.raise();
+    }
+
+    /// Whether it is to be removed.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
     }
 
     /// Called before its state is looked at, so that what happens afterwards raises it again.

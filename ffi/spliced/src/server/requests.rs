@@ -1,13 +1,17 @@
 //! What programs ask for.
 
+use super::owner::Owner;
 use super::{ACCEPTED, Conn, Role, Server};
 use crate::client::TCP_AO_GET_KEYS;
 use crate::rpc::{AGAIN, Answer, Call, MAX_VALUE, NEW, Request};
 use crate::server::stream::Stream;
 use crate::sys::Result;
+use std::sync::Arc;
 use usersock::error::Error;
 use usersock::internal::sock::{AF_INET, AF_INET6};
+use usersock::internal::tcp::set_listener_owner;
 use usersock::net::Socket;
+use usersock::sock::proto::SockRef;
 use usersock_ffi::ptr;
 
 impl Server {
@@ -19,9 +23,7 @@ impl Server {
             self.accept_data();
             self.catch_up(id);
         }
-        if call.request != Request::Closed {
-            self.make(id, call.family)?;
-        }
+        self.make(id, call.family)?;
         let value = |value| Ok(Answer { value, bytes: &[] });
         match call.request {
             Request::Bind(addr) => self.bind(id, addr).and_then(|()| value(0)),
@@ -56,7 +58,6 @@ impl Server {
                 self.option(id, level, name, room)
             }
             Request::Shutdown => self.stop(id).and_then(|()| value(0)),
-            Request::Closed => value(self.closed(id).into()),
             Request::Ioctl(request) => {
                 let conn = self.conn(id)?;
                 let queued = conn.socket.ioctl(request)?;
@@ -123,7 +124,10 @@ impl Server {
             r => r,
         };
         listened?;
-        let conn = self.conn(id)?;
+        let (stack, names) = (&self.stack, self.names.clone());
+        let Some(conn) = self.conns.get_mut(&id) else { return Err(Error::NotConn) };
+        let owner = Owner { id, family: conn.family, names, signal: conn.signal.clone() };
+        set_listener_owner(SockRef { stack, sock: conn.socket.sock() }, Arc::new(owner))?;
         if matches!(conn.role, Role::Plain) {
             conn.role = Role::Listener(None);
         }
@@ -149,21 +153,6 @@ impl Server {
             waiting.forsake();
         }
         Ok(())
-    }
-
-    /// A descriptor of a listener was closed. Whether it was the last; then the listener ends at once, and not at the
-    /// next sweep.
-    fn closed(&mut self, id: u64) -> bool {
-        let gone = match self.conns.get(&id) {
-            Some(Conn { role: Role::Listener(_), family, .. }) => self.is_gone(id, *family),
-            // A connection has its end; what it has written is read to that.
-            Some(_) => false,
-            None => true,
-        };
-        if gone {
-            self.remove(id, false);
-        }
-        gone
     }
 
     /// Begins; what the program is to do about the descriptor: nothing (0), or rpc's values.

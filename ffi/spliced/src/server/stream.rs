@@ -126,6 +126,11 @@ impl Stream {
         self.error.is_some()
     }
 
+    /// No program has accepted it, as far as its bytes tell.
+    pub(super) fn is_unaccepted(&self) -> bool {
+        self.greeting.is_some()
+    }
+
     /// The handshake is not over.
     pub(super) fn is_connecting(&self) -> bool {
         self.connecting
