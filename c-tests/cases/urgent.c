@@ -131,9 +131,42 @@ static void at_the_end(void)
     close_pair(fd);
 }
 
+/* A message with control data that TCP does not take is refused before a byte of it is sent; what is of another level
+ * does not matter. */
+static void refused_messages(void)
+{
+    int fd[2];
+    tcp_pair(AF_INET, fd);
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr header;
+    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int))}};
+    struct iovec parts[] = {{"ab", 2}, {"", 0}, {"cX", 2}};
+    struct msghdr m = {.msg_iov = parts, .msg_iovlen = 3, .msg_control = &control, .msg_controllen = sizeof control};
+    control.header.cmsg_level = SOL_SOCKET;
+    control.header.cmsg_type = 0x7777;
+    for (m.msg_iovlen = 1; m.msg_iovlen <= 3; m.msg_iovlen++)
+        ERR(usk_sendmsg(fd[0], &m, MSG_OOB), EINVAL);
+    m.msg_control = (void *)1;
+    ERR(usk_sendmsg(fd[0], &m, MSG_OOB), EFAULT);
+    m.msg_control = &control;
+    control.header.cmsg_level = IPPROTO_UDP;
+    m.msg_iovlen = 3;
+    EQ(usk_sendmsg(fd[0], &m, MSG_OOB), 4);
+    EQ(await(fd[1], POLLPRI), POLLPRI);
+    char c;
+    EQ(usk_recv(fd[1], &c, 1, MSG_OOB), 1);
+    EQ(c, 'X');
+    OK(usk_close(fd[0]));
+    EXPECT(fd[1], "abc");
+    EXPECT_EOF(fd[1]);
+    OK(usk_close(fd[1]));
+}
+
 int main(void)
 {
     begin("urgent");
+    refused_messages();
     out_of_band(AF_INET);
     out_of_band(AF_INET6);
     in_line();

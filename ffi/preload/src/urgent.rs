@@ -35,6 +35,11 @@ pub(crate) unsafe fn send(fd: c_int, buf: *const c_void, len: usize, flags: c_in
 /// As sendmsg(2); the message can be read.
 pub(crate) unsafe fn sendmsg(fd: c_int, hdr: &libc::msghdr, flags: c_int) -> isize {
     let plain = flags & !libc::MSG_OOB;
+    if hdr.msg_controllen > 0 || !hdr.msg_name.is_null() {
+        // What TCP does not take is here still: the kernel refuses all of it.
+        // SAFETY: passed on.
+        return sent(fd, unsafe { real::sendmsg(fd, hdr, quiet(plain)) }, flags);
+    }
     let parts = if hdr.msg_iovlen <= MAX_MESSAGES as usize { hdr.msg_iovlen } else { 0 };
     // SAFETY: the program vouches for the parts.
     let part = |i: usize| unsafe { part(hdr, i) };
