@@ -3,8 +3,9 @@
 //!
 //! | module | |
 //! |---|---|
+//! | `lines` | the server's own listeners, and who has asked something |
 //! | `requests` | what a program asks for, answered |
-//! | `stream` | a connection's bytes |
+//! | `stream` | a connection, from its beginning to its end; `up` and `down` move its bytes |
 //! | `end` | the server's end of a program's descriptor |
 //! | `outlet` | the way of bulk to the network |
 //! | `owner` | whether a program still has a descriptor without another end |
@@ -18,6 +19,7 @@
 
 mod end;
 mod known;
+mod lines;
 mod outlet;
 mod owner;
 mod ready;
@@ -27,7 +29,6 @@ mod stream;
 use crate::instance::Instance;
 use crate::name::Name;
 use crate::ring::Ring;
-use crate::rpc::{Call, MAX_MESSAGE, MAX_VALUE, encode_answer};
 use crate::sys::{self, Epoll, Owned, Result};
 use end::{EVENTS, End, LOOK};
 use known::{Known, Passing};
@@ -485,26 +486,6 @@ impl Server {
         }
     }
 
-    fn watch_listeners(&self, events: u32) {
-        let _ = self.epoll.modify(self.requests.raw(), events, REQUESTS);
-        let _ = self.epoll.modify(self.data.raw(), events, DATA);
-    }
-
-    /// Takes a connection of one of the server's own listeners. Where there are no descriptors left, programs wait in
-    /// the kernel until there are, and the loop does not run in circles.
-    fn take(&mut self, listener: RawFd) -> Option<Owned> {
-        match sys::accept(listener, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) {
-            Ok(end) => Some(end),
-            Err(Error::MFile | Error::NFile | Error::NoMem | Error::NoBufs) => {
-                self.watch_listeners(0);
-                self.paused = true;
-                self.retry_at = Some(self.stack.now().saturating_add(RETRY));
-                None
-            }
-            Err(_) => None,
-        }
-    }
-
     /// Removes sockets whose descriptors are gone.
     fn sweep(&mut self) {
         let lacking = self.conns.iter().filter(|(id, c)| *id & ACCEPTED == 0 && c.lacks_end());
@@ -590,59 +571,6 @@ impl Server {
             }
         }
     }
-
-    /// Takes connections of requests, and answers those whose message is there.
-    fn accept_lines(&mut self) {
-        while let Some(line) = self.take(self.requests.raw()) {
-            let fd = line.raw();
-            // The kernel gives the lowest number that is free.
-            self.newest = Some(fd);
-            let waits = self.answer(fd);
-            self.newest = None;
-            if waits && self.epoll.add(fd, libc::EPOLLIN as u32, LINE | fd as u64).is_ok() {
-                self.lines.push_back(line);
-            }
-            if self.lines.len() > MAX_LINES {
-                // Whoever says nothing gives way to those who do.
-                self.lines.pop_front();
-            }
-        }
-    }
-
-    /// Whether the descriptors that are left are not for connections: none can be begun.
-    fn is_scarce(&self) -> bool {
-        match self.newest {
-            Some(fd) => fd >= self.reserved,
-            None => sys::socket(libc::SOCK_STREAM | libc::SOCK_CLOEXEC).map_or(true, |fd| fd.raw() >= self.reserved),
-        }
-    }
-
-    /// A connection has its message now, or has ended.
-    fn answer_line(&mut self, fd: RawFd) {
-        if !self.answer(fd)
-            && let Some(at) = self.lines.iter().position(|line| line.raw() == fd)
-        {
-            self.lines.remove(at);
-        }
-    }
-
-    /// Answers a request, if its message is there. Whether it has still to come.
-    fn answer(&mut self, fd: RawFd) -> bool {
-        let mut message = [0; MAX_MESSAGE];
-        match sys::recv(fd, &mut message, libc::MSG_DONTWAIT) {
-            Err(Error::Again) => return true,
-            Err(_) => {}
-            Ok(n) => {
-                // What is no request of this instance's gets no answer.
-                if let Some(call) = Call::decode(&message[..n], &self.instance.clone()) {
-                    let mut room = [0; MAX_VALUE];
-                    let answer = encode_answer(&self.request(&call, &mut room));
-                    let _ = sys::send(fd, answer.bytes(), libc::MSG_DONTWAIT);
-                }
-            }
-        }
-        false
-    }
 }
 
 /// The kind of a token that has a descriptor in it.
@@ -654,65 +582,4 @@ fn kind(token: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::{IoSlice, Read};
-    use std::net::Ipv4Addr;
-    use std::os::fd::IntoRawFd;
-    use std::os::unix::net::UnixStream;
-    use usersock::config::Config;
-    use usersock::internal::sock::AF_INET;
-    use usersock::sock::msg::SendMsg;
-
-    /// A connection of `server`: the program's descriptor.
-    fn connection(server: &mut Server, id: u64, socket: Socket) -> UnixStream {
-        let (program, end) = UnixStream::pair().unwrap();
-        let mut stream = Stream::accepted(End::new(Owned::new(end.into_raw_fd())).unwrap(), &server.instance);
-        stream.epoll(libc::EPOLLIN as u32);
-        let conn = Conn::new(id, AF_INET, socket, Role::Stream(Box::new(stream)), &server.ready);
-        server.conns.insert(id, conn);
-        program
-    }
-
-    #[test]
-    fn a_connection_that_is_looked_at_twice_in_a_turn_has_its_bytes_once() {
-        let stack = Config::parse("").unwrap().build().unwrap();
-        let socket = || Socket::new(&stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
-        let listener = socket();
-        listener.listen(3).unwrap();
-        let (driver, instance) = (Arc::new(EventLoop::new().unwrap()), Instance::new(sys::random().unwrap()));
-        let mut server = Server::new(stack.clone(), driver, instance, true).unwrap();
-        let mut programs = Vec::new();
-        for id in [ACCEPTED + 3, ACCEPTED + 2, ACCEPTED + 1] {
-            let c = socket();
-            c.connect(Some((Ipv4Addr::LOCALHOST, listener.local_addr().unwrap().port()).into())).unwrap();
-            let (peer, _) = listener.accept().unwrap();
-            programs.push((connection(&mut server, id, c), peer, id as u8));
-        }
-        for with_ring in [true, false] {
-            if !with_ring {
-                server.ring = None;
-            } else if server.ring.is_none() {
-                println!("SKIP a_connection_that_is_looked_at_twice_in_a_turn_has_its_bytes_once: io_uring");
-                continue;
-            }
-            for bytes in [b"one", b"two"] {
-                for (_, peer, id) in &programs {
-                    let parts = [IoSlice::new(bytes), IoSlice::new(std::slice::from_ref(id))];
-                    peer.sendmsg(&mut SendMsg::new(&parts, 0)).unwrap();
-                    server.look_at(ACCEPTED + u64::from(*id), true);
-                }
-            }
-            assert_eq!(server.staged.len(), 6);
-            server.send_staged();
-            assert_eq!((server.staged.len(), server.sent.len(), server.ring.is_some()), (0, 0, with_ring));
-            for (program, _, id) in &mut programs {
-                program.set_nonblocking(true).unwrap();
-                let mut got = [0; 64];
-                let n = program.read(&mut got).unwrap();
-                assert_eq!(got[..n], [b'o', b'n', b'e', *id, b't', b'w', b'o', *id]);
-                assert!(program.read(&mut got).is_err());
-            }
-        }
-    }
-}
+mod tests;
