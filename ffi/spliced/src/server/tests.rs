@@ -1,11 +1,13 @@
 use super::*;
-use std::io::{IoSlice, Read};
-use std::net::Ipv4Addr;
+use crate::rpc::{Call, MAX_VALUE, Request};
+use std::io::{IoSlice, IoSliceMut, Read};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::IntoRawFd;
 use std::os::unix::net::UnixStream;
 use usersock::config::Config;
 use usersock::internal::sock::AF_INET;
-use usersock::sock::msg::SendMsg;
+use usersock::sock::msg::{RecvMsg, SendMsg};
+use usersock_ffi::ptr;
 
 /// A connection of `server`: the program's descriptor.
 fn connection(server: &mut Server, id: u64, socket: Socket) -> UnixStream {
@@ -56,5 +58,66 @@ fn a_connection_that_is_looked_at_twice_in_a_turn_has_its_bytes_once() {
             assert_eq!(got[..n], [b'o', b'n', b'e', *id, b't', b'w', b'o', *id]);
             assert!(program.read(&mut got).is_err());
         }
+    }
+}
+
+/// A listener of a program: its descriptor, which has room for one connection, and where it listens.
+fn listener(server: &mut Server, id: u64) -> (Owned, SocketAddr) {
+    let name = Name::Socket { id, family: AF_INET }.encode(&server.instance);
+    let fd = sys::socket(libc::SOCK_STREAM | libc::SOCK_NONBLOCK).unwrap();
+    sys::bind(fd.raw(), &name).unwrap();
+    sys::listen(fd.raw(), 0).unwrap();
+    let any = ptr::sockaddr_bytes((Ipv4Addr::LOCALHOST, 0).into());
+    for request in [Request::Bind(&any), Request::Listen(8)] {
+        server.request(&Call { id, family: AF_INET, request }, &mut [0; MAX_VALUE]).unwrap();
+    }
+    let Conn { socket, .. } = &server.conns[&id];
+    (fd, socket.local_addr().unwrap())
+}
+
+/// A connection to it, or an attempt.
+fn connect(server: &mut Server, to: SocketAddr) -> Socket {
+    let c = Socket::new(&server.stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
+    c.set_nonblocking(true);
+    assert_eq!(c.connect(Some(to)), Err(Error::InProgress));
+    server.work(&mut Vec::new());
+    c
+}
+
+fn idle() -> Server {
+    let stack = Config::parse("").unwrap().build().unwrap();
+    let (driver, instance) = (Arc::new(EventLoop::new().unwrap()), Instance::new(sys::random().unwrap()));
+    Server::new(stack, driver, instance, false).unwrap()
+}
+
+#[test]
+fn a_listener_whose_descriptor_is_gone_ends_with_the_syn_that_finds_it_so() {
+    let mut server = idle();
+    let (fd, to) = listener(&mut server, 7);
+    assert!(connect(&mut server, to).poll().intersects(Events::OUT));
+    let before = server.conns.len();
+    drop(fd);
+    assert_eq!(connect(&mut server, to).connect(Some(to)), Err(Error::ConnRefused));
+    assert_eq!((server.conns.contains_key(&7), server.conns.len()), (false, before - 1));
+    assert!(server.sweep_at.is_some(), "which has not come");
+}
+
+/// Whom its descriptor's queue has no room for: the kernel tells of the queue alone.
+#[test]
+fn all_who_wait_at_a_listener_are_reset_when_the_kernel_resets_the_first() {
+    let mut server = idle();
+    let (fd, to) = listener(&mut server, 7);
+    let waiting: Vec<Socket> = (0..3).map(|_| connect(&mut server, to)).collect();
+    let queued = *server.conns.keys().find(|id| **id != 7).unwrap();
+    assert_eq!(server.conns.len(), 2);
+    drop(fd);
+    server.handle(queued, (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32);
+    server.on_time();
+    server.work(&mut Vec::new());
+    assert_eq!(server.conns.len(), 0);
+    for (i, c) in waiting.iter().enumerate() {
+        let mut byte = [0];
+        let mut slices = [IoSliceMut::new(&mut byte)];
+        assert_eq!(c.recvmsg(&mut RecvMsg::new(&mut slices, 0)), Err(Error::ConnReset), "{i}");
     }
 }

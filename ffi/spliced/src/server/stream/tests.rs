@@ -219,6 +219,68 @@ fn a_refused_descriptor_says_so_after_its_whole_filler() {
     }
 }
 
+/// A program that ends in the middle of its filler.
+#[test]
+fn an_attempt_that_failed_does_not_wait_for_a_filler_that_nobody_sends() {
+    use std::io::Write;
+    let stack = Config::parse("").unwrap().build().unwrap();
+    let closed = TcpListener::bind_on(&stack, (Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let few = &mut [0; crate::server::end::LOOK];
+    for shut in [false, true] {
+        let socket = Socket::new(&stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
+        socket.set_nonblocking(true);
+        let mut stream = Stream::connecting(false);
+        let (mut program, server) = UnixStream::pair().unwrap();
+        stream.attach(Owned::new(server.into_raw_fd())).unwrap();
+        program.write_all(&[0; FILLER / 2]).unwrap();
+        assert_eq!(socket.connect(Some(closed)), Err(Error::InProgress));
+        stack.run_pending();
+        assert_eq!(stream.turn(&socket, few, &mut None, false), Fate::Waits);
+        assert!(!stream.has_failed());
+        let hup = if shut {
+            program.shutdown(std::net::Shutdown::Write).unwrap();
+            0
+        } else {
+            drop(program);
+            libc::EPOLLHUP
+        };
+        stream.epoll((libc::EPOLLIN | libc::EPOLLRDHUP | hup) as u32);
+        assert_eq!(stream.turn(&socket, few, &mut None, false), Fate::Waits);
+        assert!(stream.has_failed(), "{shut}");
+    }
+}
+
+#[test]
+fn what_the_stack_has_no_room_for_waits_in_its_place() {
+    use std::io::{Read, Write};
+    let few = &mut [0; crate::server::end::LOOK];
+    for urgent in [false, true] {
+        let (mut stream, mut program, c, mut peer) = established();
+        peer.socket().setsockopt(libc::SOL_SOCKET, libc::SO_OOBINLINE, &1i32.to_ne_bytes()).unwrap();
+        let mut before = 0;
+        while let Ok(n) = super::up::send(c.socket(), &[b'.'; 1 << 16], 0) {
+            before += n;
+        }
+        if urgent {
+            crate::client::send_urgent(std::os::fd::AsRawFd::as_raw_fd(&program), b'U').unwrap();
+        } else {
+            program.write_all(b"U").unwrap();
+        }
+        stream.epoll(libc::EPOLLIN as u32);
+        assert_eq!(stream.turn(c.socket(), few, &mut None, false), Fate::Waits);
+        program.write_all(b"after").unwrap();
+        stream.epoll(libc::EPOLLIN as u32);
+        let mut got = Vec::new();
+        while got.len() < before + 6 {
+            let mut part = [0; 1 << 16];
+            let n = peer.read(&mut part).unwrap();
+            got.extend_from_slice(&part[..n]);
+            stream.turn(c.socket(), few, &mut None, false);
+        }
+        assert_eq!((&got[before..], got.len()), (&b"Uafter"[..], before + 6), "{urgent}");
+    }
+}
+
 #[test]
 fn in_bulk_packets_are_full_until_no_more_comes() {
     let stack = Config::parse("").unwrap().build().unwrap();
