@@ -1,6 +1,6 @@
 //! The socket layer: a socket, its calls, and the state checks before each call. Above: `ffi` and the Rust API (`net`).
-//! Below: the protocols, only through the table `Proto`, so no call here depends on which protocol it is. Linux:
-//! net/socket.c, net/ipv4/af_inet.c, net/ipv6/af_inet6.c. The file `connect` has connect(2) and its wait.
+//! Below: the protocols, only through the table `Proto`. Linux: net/socket.c, net/ipv4/af_inet.c, net/ipv6/af_inet6.c.
+//! The file `connect` has connect(2) and its wait.
 
 mod connect;
 
