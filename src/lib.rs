@@ -59,7 +59,7 @@
 //! | [`wire`] | packet formats: views, which are checked once, and emitters |
 //! | [`sysctl`], [`counters`], `trace`, `base` | used by all: settings, counters, trace points, clocks, errors, hashes, timer wheels |
 //! | `internal` | for the crates of this workspace only: hidden, without stability promises |
-//! | `sys` | system calls: the only unsafe code besides `ffi/` and `packetdrill/` |
+//! | `sys` | system calls: the only unsafe code of this crate |
 //!
 //! # Lock order
 //! A sock's state, then any leaf lock: hash shard, timer wheel, device queue, wait queue, route table, neighbour table.

@@ -1,8 +1,20 @@
-//! The `usersock` command: a stack from a configuration string, to look at its settings and to try a connection by
-//! hand. Below: `usersock::config`, `usersock::net`; nothing here that a program could not do.
+//! The `usersock` command. Above: its users, the manual pages (`man`). Below: the crate `usersock`, its configurations
+//! and its Rust API, so a program could do the same; `usersock_spliced` for the stack server, and `usersock_ffi` for
+//! plug-ins.
 //!
-//! Exit status: 0; 1 when something outside failed (a device, a connection); 2 for wrong arguments. Errors are one line
-//! on stderr.
+//! | file | commands |
+//! |---|---|
+//! | `run`, `launch` | `run`, `shell`, `ps`, `exec`: programs in namespaces of their own |
+//! | `serve` | `serve`: the stack server |
+//! | `link` | `link`: two TUN devices joined by a simulated link |
+//! | `ss`, `nstat`, `trace`, `plot`, `pcap` | a look into a running stack, through its control socket (`instance`); `ss` also has `kill` |
+//! | `settings`, `protocols` | `sysctl`, `protocols`; `check-config` is in this file |
+//! | `pipe`, `address` | `connect`, `listen`: one connection on the terminal |
+//! | `new_plugin`, `check_plugin` | plug-ins: a skeleton, and tests of what every plug-in must do |
+//! | `man`, `out`, `sys` | manual pages and completions; standard output; system calls |
+//!
+//! Exit status: 0; 1 when something outside failed (a device, a connection); 2 for wrong arguments. `run`, `shell` and
+//! `exec` end with their program's status, or 125 to 127 (docs/run.md). Errors are one line on stderr.
 
 mod address;
 mod check_plugin;

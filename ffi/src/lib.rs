@@ -1,5 +1,6 @@
-//! The C ABI of usersock: POSIX-shaped calls with the prefix `usk_`, declared in `include/usersock.h`, and the plug-in
-//! interfaces and the simulator, in `include/usersock/*.h`.
+//! The C ABI of usersock. Calls shaped as POSIX's, with the prefix `usk_`, are declared in `include/usersock.h`; the
+//! plug-in interfaces and the simulator are in `include/usersock/*.h`. Above: C programs, the preload shim, plug-ins.
+//! Below: the crate `usersock`.
 //!
 //! | file | calls |
 //! |---|---|
@@ -17,20 +18,21 @@
 //! | `sim_world`, `sim_link`, `sim_thread` | worlds in virtual time: hosts, links, scripted threads |
 //! | `plugin` | protocols and more in C, at run time |
 //!
-//! Below both sides, and without an export: `boundary`, `ptr`, `probe` (C's values), `cookie` (FILEs), `fdtable` and
-//! `eventpoll` (descriptors, epoll sets), `flowlabel` (IPv6 flow labels), `ifreq` (interface ioctls), `sigio`
-//! (signal-driven I/O), `note` (the line of usk_config_error), `handle` and `held` (socks in plug-ins' hands), `loader`
-//! and `library` (plug-ins), `stacks`, `cancel` and `kernel` (cancellation points, calls to the kernel). No call of a
-//! program names the plug-in side.
+//! Files without an export, used by both sides: `boundary`, `ptr`, `probe` (values from C), `cookie` (FILEs), `fdtable`
+//! and `eventpoll` (descriptors, epoll sets), `flowlabel` (IPv6 flow labels), `ifreq` (interface ioctls), `sigio`
+//! (signal-driven I/O), `note` (the line of usk_config_error), `handle` and `held` (socks that plug-ins hold), `loader`
+//! and `library` (plug-ins), `stacks`, `cancel` and `kernel` (cancellation points, calls to the kernel). The calls for
+//! programs do not name the plug-in side.
 //!
 //! Every export goes through `boundary`: an error sets errno and returns -1, success does not change errno, a panic
-//! becomes EIO. A descriptor is a real, low-numbered one (`fdtable`), so it never collides with the program's own;
-//! every call passes descriptors that are not ours to the kernel, and usk_socket does so with other families. There is
-//! no usk_socketpair: a pair within a process is left to the kernel (AF_UNIX). After fork a stack belongs to the parent
-//! alone. In the child, inherited descriptors can be closed, duplicated and marked close-on-exec, without effect on the
-//! parent or a peer; poll and select report POLLERR and POLLHUP for them at once, and every other call returns
-//! ENETDOWN, as it does for an inherited usk_stack_t. The child's first usk_socket or usk_init makes a stack of its
-//! own.
+//! becomes EIO. A descriptor is a real, low-numbered one (`fdtable`), so it never collides with the program's own.
+//! Every call passes descriptors that are not ours to the kernel, and usk_socket does so with other families. There is
+//! no usk_socketpair: a pair within a process is left to the kernel (AF_UNIX).
+//!
+//! After fork a stack belongs to the parent alone. In the child, inherited descriptors can be closed, duplicated and
+//! marked close-on-exec, without effect on the parent or a peer. poll and select report POLLERR and POLLHUP for them at
+//! once. Every other call returns ENETDOWN, as it does for an inherited usk_stack_t. The child's first usk_socket or
+//! usk_init makes a stack of its own.
 
 pub mod admin;
 pub mod boundary;

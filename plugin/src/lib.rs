@@ -1,9 +1,8 @@
 //! Plug-ins of usersock in Rust: safe traits over the C tables of `include/usersock/`. A plug-in adds a transport
 //! protocol, a congestion control, hooks into TCP, a TCP beside the library's, a layer on it or a kind of device to a
-//! stack at run time. It is a shared object, which a configuration names (`plugin=FILE.so`), `usersock --plugin` loads,
-//! or a program by `usk_plugin_load`; `usersock new-plugin NAME --kind proto --lang rust` makes one that builds, runs
-//! and has a test.
-//! docs/plugins.md is the guide.
+//! stack at run time. It is a shared object, which is loaded by a configuration (`plugin=FILE.so`), by the command's
+//! option `--plugin`, or by a program with `usk_plugin_load`. `usersock new-plugin NAME --kind proto --lang rust` makes
+//! one that builds, runs and has a test. docs/plugins.md is the guide.
 //!
 //! ```no_run
 //! use usersock_plugin::prelude::*;

@@ -1,9 +1,10 @@
-//! Utilities for all other modules. Below: `sys`.
+//! Utilities that every layer uses: clocks, errors, hashes, timer wheels, waiting. Above: all other modules. Below:
+//! `sys`. Nothing here knows a stack, a sock or a packet.
 //!
 //! | file | what |
 //! |---|---|
 //! | `boxed` | an array in a box |
-//! | `contain` | a panic in packet or timer context ends a socket, not the thread |
+//! | `contain` | limits a panic in packet or timer context to one socket |
 //! | `env` | clocks and random numbers, passed to the stack |
 //! | `error` | errors, each an errno |
 //! | `hash` | keyed hashes of addresses and ports, initial sequence numbers |
@@ -11,7 +12,7 @@
 //! | `probing` | a hash table whose look-up reads one cache line |
 //! | `read_mostly` | values that every packet reads and that are replaced rarely |
 //! | `waiter` | a waiting thread, and how it is woken |
-//! | `ways` | short ways, which a test closes to play the general ones |
+//! | `ways` | switches by which a test disables the short paths, to compare them with the general ones |
 //! | `wheel` | the timer wheel |
 
 pub(crate) mod boxed;

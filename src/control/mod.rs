@@ -1,11 +1,11 @@
-//! The control socket: looks into a running stack from outside, and changes what an administrator may. Above: `config`
-//! (`control=PATH`), programs that call [`serve`]. Below: what the stack's parts list. The command's `ss`, `nstat`,
-//! `sysctl`, `pcap`, `kill`, `trace` and `protocols` are its clients.
+//! The control socket: other processes inspect a running stack through it, and change what an administrator may. Above:
+//! `config` (`control=FILE`), programs that call [`serve`]. Below: the lists that the stack's parts provide. Its
+//! clients are the command's `ss`, `nstat`, `sysctl`, `pcap`, `kill`, `trace`, `plot` and `protocols`.
 //!
-//! A local stream socket in a directory of mode 0700, itself of mode 0600, on which only the same user and root are
-//! served (SO_PEERCRED). A thread of its own serves it, so that nothing waits for a client: signals are blocked in it,
-//! it takes no lock that is held while a program sleeps, and it ends with the stack. A client costs bounded memory,
-//! their number is bounded, and one that stalls is dropped. A child of fork does not serve.
+//! It is a local stream socket of mode 0600 in a directory of mode 0700. Only the same user and root are served
+//! (SO_PEERCRED). A thread of its own serves it, so that nothing waits for a client. In this thread signals are
+//! blocked; it takes no lock that is held while a program sleeps, and it ends with the stack. The number of clients and
+//! the memory of each are bounded, and a client that stalls is disconnected. A child of fork does not serve.
 //!
 //! # Protocol
 //! The server speaks first: `{"usersock":1,"version":"0.1.0","pid":4711,"program":"nginx","uid":1000}`, where 1 is the
@@ -14,9 +14,9 @@
 //!
 //! | request | reply |
 //! |---|---|
-//! | `sockets` | a line each; with `tcp_info`, `cong_info` (TCP_CC_INFO), `hooks`, a plug-in's `columns`, if it has. `recv_q` and `send_q` count what a stack server's programs have not read, and what they wrote |
-//! | `inodes` | of a stack server, for each socket's `id` the `inode` of the descriptor that programs have |
-//! | `sockets ID` | only the one with this `id`, if it is still there, and the stack's queues alone |
+//! | `sockets` | one line for each socket, with `tcp_info`, `cong_info` (TCP_CC_INFO), `hooks` and a plug-in's `columns`, if it has them. `recv_q` and `send_q` include what a stack server's programs have not read, and what they wrote |
+//! | `inodes` | for a stack server: the `inode` of the programs' descriptor, for each socket's `id` |
+//! | `sockets ID` | only the socket with this `id`, if it still exists, with the stack's queues alone |
 //! | `kill ID LOCAL PEER` | ends the socket with these values of `sockets` (`-` for no peer), as SOCK_DESTROY |
 //! | `counters` | `counters` by nstat's names, `drops` by reason, `history`: the counters that `mark` has kept |
 //! | `mark` | as `counters`, and keeps the counters |

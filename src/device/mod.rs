@@ -1,8 +1,9 @@
-//! Devices: where packets enter and leave a stack. Above: `ip::output` (transmit) and `Stack::poll` (receive). A device
-//! carries IP datagrams or Ethernet frames and declares its offloads in [`Caps`] (checksums, segmentation); `gso` does
-//! in software what the device does not. Linux: struct net_device.
+//! Devices: where packets enter and leave a stack. Linux: struct net_device. Above: `ip::output` (transmit) and
+//! `Stack::poll` (receive). A device carries IP datagrams or Ethernet frames. [`Caps`] says what it does itself
+//! (checksums, segmentation); `gso` does the rest in software, so the layers above send the same packets to every
+//! device.
 //!
-//! A device that stores the packets sent, added to a stack:
+//! An example: a device that stores the packets sent, added to a stack:
 //!
 //! ```
 //! use std::sync::{Arc, Mutex};

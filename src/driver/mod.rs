@@ -1,5 +1,6 @@
-//! Who runs softirq, and how a thread waits: the [`Runner`](crate::stack::runner::Runner)s. A stack is created with
-//! one. Above: blocking calls, through `Stack::block` (`sock::wait`, poll, epoll). Below: `Stack::poll`.
+//! Who runs softirq, and how a thread waits: the implementations of [`Runner`](crate::stack::runner::Runner). A stack
+//! is created with one of them. Above: blocking calls, through `Stack::block` (`sock::wait`, poll, epoll). Below:
+//! `Stack::poll`. A thread owns no sock while it waits here, since it may process packets for any of them.
 //!
 //! | file | runner |
 //! |---|---|

@@ -1,6 +1,6 @@
-//! The socket layer: maps socket calls to protocol operations, with the state checks of each. Above: `ffi` and the Rust
-//! API. Below: the protocols, only through `Proto`. Linux: net/socket.c, net/ipv4/af_inet.c, net/ipv6/af_inet6.c. In
-//! `connect`: connect(2) and its wait.
+//! The socket layer: a socket, its calls, and the state checks before each call. Above: `ffi` and the Rust API (`net`).
+//! Below: the protocols, only through the table `Proto`. Linux: net/socket.c, net/ipv4/af_inet.c, net/ipv6/af_inet6.c.
+//! The file `connect` has connect(2) and its wait.
 
 mod connect;
 

@@ -1,9 +1,9 @@
-//! Ping sockets: SOCK_DGRAM with IPPROTO_ICMP or IPPROTO_ICMPV6. A program sends echo requests, header included. The
-//! stack overwrites the identifier with the socket's port and fills in the checksum; the socket receives the echo
+//! Ping sockets: SOCK_DGRAM with IPPROTO_ICMP or IPPROTO_ICMPV6. A program sends echo requests, including the header.
+//! The stack overwrites the identifier with the socket's port and fills in the checksum. The socket receives the echo
 //! replies with that identifier. Above: the socket layer. Below: `ip`, whose ICMP delivers echo replies (`ip::slots`).
 //! Linux: net/ipv4/ping.c, net/ipv6/ping.c; icmp(7).
 //!
-//! In `table`: sockets by identifier. Who may make one: `net.ipv4.ping_group_range`.
+//! The file `table` has the sockets by identifier. `net.ipv4.ping_group_range` says who may make one.
 
 mod table;
 #[cfg(test)]

@@ -1,17 +1,18 @@
-//! The sock: what the sockets of every protocol share, its lock, its queues and its memory accounts. Above: the socket
-//! layer (`inet`). Below: the protocols, which keep their own part in `SockState::private`. Linux: struct sock, struct
-//! inet_sock.
+//! The sock: what the sockets of every protocol share, which is its lock, its queues and its memory accounts. Above:
+//! the socket layer (`inet`). Below: the protocols, which keep their own part in `SockState::private`. Linux: struct
+//! sock, struct inet_sock. The inside of a sock (`SockState`) is reached only through its lock (`lock`); fields that
+//! are used without the lock lie in [`Sock`] itself.
 //!
 //! | file | what |
 //! |---|---|
 //! | `accept` | accept(2), and the queue of connections |
 //! | `addr` | families, and v4-mapped addresses |
 //! | `cmsg` | control messages in C's form |
-//! | `cold` | what few socks have |
+//! | `cold` | fields that few socks use, allocated when first needed |
 //! | `connect` | connect(2) of a stream |
-//! | `crowd` | whether there are many socks |
+//! | `crowd` | whether there are so many socks that prefetching pays |
 //! | `ctl`, `lock` | `lock_sock` and the backlog: the decisions, and the sock around them |
-//! | `diag` | the sockets of a stack, as a list |
+//! | `diag` | the list of a stack's sockets |
 //! | `dst` | a resolved route |
 //! | `errqueue` | the error queue |
 //! | `flags` | bits of a sock: options that are on or off, and states |
@@ -21,20 +22,20 @@
 //! | `mem` | memory accounts |
 //! | `membership` | a group that a socket joined |
 //! | `msg` | what a send or receive call carries |
-//! | `offload` | segmentation and joining of packets, the protocol's part |
-//! | `orphan` | socks of plug-ins that no program has, and their end |
-//! | `packet` | what IP tells a protocol of a packet or of an ICMP error |
+//! | `offload` | the protocol's part of segmenting and merging packets |
+//! | `orphan` | socks of plug-ins that no program has any more, and their end |
+//! | `packet` | what IP tells a protocol about a packet or an ICMP error |
 //! | `page`, `pool`, `skb` | packets, the pages of their payload, and caches of both |
-//! | `pages` | bytes in pages, in the hands of a program |
+//! | `pages` | bytes in pages that a program holds |
 //! | `proto` | the table of operations |
 //! | `queue` | a queue of packets |
 //! | `registry` | the protocols of a stack |
 //! | `sockopt` | SOL_SOCKET options |
 //! | `state` | the states |
 //! | `tstamp` | transmit timestamps |
-//! | `unowned` | what few socks have of what is reached without owning them |
+//! | `unowned` | fields that few socks use and that need no lock, allocated when first needed |
 //! | `wait`, `sleep` | readiness, and who waits for it; how a call sleeps |
-//! | `zerocopy` | what a packet of a MSG_ZEROCOPY call carries, to tell its program when it is done with |
+//! | `zerocopy` | what a packet of a MSG_ZEROCOPY call carries, so that its end is reported to the program |
 
 pub mod accept;
 pub(crate) mod addr;

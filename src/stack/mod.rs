@@ -1,5 +1,7 @@
-//! A stack: Linux's `struct net`. It consists of the clock, randomness, sysctls, counters, devices, timers and the
-//! registry of protocols; all other state is in those. Nothing of it is global, and a process may hold many stacks.
+//! A stack: Linux's `struct net`. It has the clock, randomness, sysctls, counters, devices, timers and the registry of
+//! protocols; these parts hold all other state. Nothing is global: a process may hold many stacks, and code gets the
+//! stack as an argument. No protocol is named here. Above: protocols, devices, `driver`. Below: `sysctl`, `counters`,
+//! `base`.
 //!
 //! | file | what it is |
 //! |---|---|

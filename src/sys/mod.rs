@@ -1,19 +1,22 @@
-//! The library's only unsafe code besides the C ABI: calls to the kernel. Above: devices (`tun`, `packet`) and the
-//! runner (`driver`). The rule: one system call per `unsafe` block, each with the reason why *this* call is sound; no
-//! pointer, no length and no raw structure leaves this directory; errors are `io::Error` with the kernel's errno. Calls
-//! are made by the machine's instruction (`raw`) and not by libc's functions, so that a preloaded library that replaces
-//! those (such as our own) does not intercept its own stack.
+//! Calls to the kernel, and the only unsafe code of this crate (the C ABI's is in `ffi/`). Above: devices (`tun`,
+//! `packet`), the runners (`driver`), `base`. The rules:
+//!
+//! - One system call per `unsafe` block, with the reason why *this* call is sound.
+//! - No pointer, no length and no raw structure leaves this directory.
+//! - Errors are `io::Error` with the kernel's errno.
+//! - Calls are made by the machine's instruction (`raw`), not by libc's functions, so that a preloaded library which
+//!   replaces those (such as our own) does not intercept its own stack.
 //!
 //! | file | what |
 //! |---|---|
-//! | `bpf` | programs that the kernel runs on packets, and tables of theirs |
+//! | `bpf` | programs that the kernel runs on packets, and their tables |
 //! | `cancel`, `signal` | waits that pthread_cancel(3) ends; SA_RESTART, and signal masks of sleeps |
 //! | `fd`, `poll` | descriptors: read, write; eventfd, epoll and timerfd; poll(2) |
 //! | `fork`, `owner`, `kept` | detecting fork(2); a value with one owner; a pointer that is recycled when dropped |
 //! | `futex`, `lock`, `thread` | waiting on a word; mutexes; per-thread settings |
 //! | `group` | the groups of this process |
 //! | `mem` | advice about memory |
-//! | `near`, `in_call` | thread-locals that each packet uses; of those, what a handler of signals looks at |
+//! | `near`, `in_call` | thread-locals that each packet uses; the part of them that a signal handler reads |
 //! | `netdev` | opening TUN devices and raw sockets |
 //! | `numbers` | a set of descriptor numbers without a lock |
 //! | `once_box`, `one_of` | a box that is made on first use; two pointers in one word |

@@ -1,6 +1,9 @@
 //! TCP. Above: the socket layer, through the table that `proto` registers. Below: `ip::output`. Linux: net/ipv4/tcp*.c.
-//! The functions of Linux that a file plays are named in it, each once. Users add algorithms to `cong`, hooks to
-//! `sock_ops`, layers on top to `ulp`.
+//!
+//! Where to look: each file names the functions of Linux that it implements, and each function is named in one file
+//! only (a test holds this). A segment comes in by `rcv`, `input` and `ack`; data goes out by `sendmsg`, `output`,
+//! `xmit` and `segment`. All code that gets a `Cx` owns the sock. Add an algorithm to `cong`, a hook to `sock_ops`, a
+//! layer on TCP to `ulp`.
 //!
 //! | file | what |
 //! |---|---|

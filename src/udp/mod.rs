@@ -1,6 +1,6 @@
-//! UDP (RFC 768, RFC 8200 §8.1). Above: the socket layer, through `Proto` like every protocol. Below: `ip`. This file
-//! has the table of operations, binding and options. Linux: net/ipv4/udp.c, net/ipv6/udp.c, udp_offload.c,
-//! udp_tunnel_core.c.
+//! UDP (RFC 768, RFC 8200 §8.1). Above: the socket layer, through `Proto`, like every protocol. Below: `ip`, which also
+//! has what all datagram sockets share (`ip::datagram`). This file has the table of operations, binding and options.
+//! Linux: net/ipv4/udp.c, net/ipv6/udp.c, udp_offload.c, udp_tunnel_core.c.
 //!
 //! | file | what |
 //! |---|---|

@@ -1,5 +1,5 @@
-//! Packet formats: parsing of bytes into views, and emitting of values as bytes. Above: `ip`, `tcp`, `udp`, `icmp`,
-//! `device`. Below: nothing; this module uses no other module of the crate, allocates nothing on the data path and
+//! Packet formats: parses bytes into views, and writes values as bytes. Above: `ip`, `tcp`, `udp`, `ping`, `raw`,
+//! `device`. Below: nothing. This module uses no other module of the crate, does not allocate on the data path and
 //! holds no state.
 //!
 //! There are three kinds of types:

@@ -1,2 +1,2 @@
-//! Exports the C ABI (`usersock_ffi`) as `libusersock.so` and `libusersock.a`.
+//! `libusersock.so` and `libusersock.a`: exports the C ABI, whose code is the crate `usersock_ffi`.
 pub use usersock_ffi::*;

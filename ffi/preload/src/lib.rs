@@ -1,5 +1,7 @@
-//! `libusersock_preload.so`: LD_PRELOAD puts its functions in front of the C library's, and a program that knows
-//! nothing of usersock has its sockets in a stack of its own process. `docs/preload.md` says what works so.
+//! `libusersock_preload.so`, the preload shim. LD_PRELOAD puts its functions in front of the C library's, so an
+//! unmodified program has its sockets in a stack of its own process, or on a stack server (`spliced`).
+//! `docs/preload.md` says what works. Above: programs. Below: `usersock_ffi`, `usersock_spliced`, and the real
+//! functions.
 //!
 //! | file | what |
 //! |---|---|

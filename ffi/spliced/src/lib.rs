@@ -1,6 +1,8 @@
-//! TCP sockets of programs as descriptors of the kernel's: each is one end of an AF_UNIX stream, and a stack server has
-//! the other. What programs do with descriptors (read, poll, epoll, fork, exec, dup, sendfile, SCM_RIGHTS) the kernel
-//! does; the few calls that are about addresses, options and states go to the server.
+//! The stack server and its clients. A TCP socket of a program is a descriptor of the kernel: one end of an AF_UNIX
+//! stream, whose other end a stack server has. The kernel does what programs do with descriptors (read, poll, epoll,
+//! fork, exec, dup, sendfile, SCM_RIGHTS); the few calls about addresses, options and states go to the server.
+//! `docs/server.md` describes it. Above: `client` is called by the preload shim (`ffi/preload`), `server` by
+//! `usersock serve` and `usersock run`. Below: `usersock::net::Socket`.
 //!
 //! | module | |
 //! |---|---|
