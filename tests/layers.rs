@@ -45,14 +45,16 @@ const LAYERS: &[(&str, &str, &str)] = &[
 /// Layers whose files are one large circle: TCP's, as Linux's are.
 const WHOLE: &[&str] = &["tcp"];
 
-/// In the others, files that name each other in a circle. Of the core: a stack holds devices and socks, which know the
-/// stack, and a packet knows the sock that is charged for it and is told of its end. Of IP, as Linux's: a neighbour is
-/// asked for by a packet, and what it answers is ICMP.
-const CIRCLES: &[&str] = &[
-    "device device/gso device/loopback device/netdev device/types sock sock/errqueue sock/filter sock/msg sock/offload \
-     sock/orphan sock/pages sock/proto sock/registry sock/reuseport sock/skb sock/tstamp sock/zerocopy stack",
-    "ip/autoconf ip/icmp ip/icmpv6 ip/neigh ip/output",
-];
+/// In the others, files that name each other in a circle. There is one, of the core, and it is what these types are:
+/// - A stack has devices, device kinds, protocols and orphaned socks, and each of those is handed its stack.
+/// - A packet knows the sock that it is charged to, and whom to tell of its end (`zerocopy`, `tstamp`): its destructor
+///   does that. It also knows how the protocol cuts it (`offload`), whose functions take packets.
+/// - A protocol's operations take socks and packets and name a sock's SO_REUSEPORT group, which lists socks.
+/// - A stack's own device is the loopback, which `netdev` calls without the detour by `Device`; `gso` cuts packets for
+///   devices on behalf of `netdev`.
+const CIRCLES: &[&str] =
+    &["device device/gso device/loopback device/netdev device/types sock sock/offload sock/orphan sock/proto \
+     sock/registry sock/reuseport sock/skb sock/tstamp sock/zerocopy stack"];
 
 /// The layer of a module at the root, and the layers that it may name.
 fn layer(module: &str) -> Option<(&'static str, &'static str)> {

@@ -297,7 +297,7 @@ impl Socket {
     /// Sends at most `len` bytes from the front of `pages`; what was taken is removed, and returned how much it was.
     /// TCP takes the pages themselves. Errors as `sendmsg`.
     pub fn send_pages(&self, pages: &mut Pages, len: usize, flags: i32) -> Result<usize> {
-        pages.send(len, flags, |msg| self.sendmsg(msg))
+        pages.pass(len, |slices, runs| self.sendmsg(&mut SendMsg::in_pages(slices, runs, flags)))
     }
 
     /// Receives at most `len` bytes to the end of `pages`; returns how many. What TCP has received is not copied.

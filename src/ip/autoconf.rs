@@ -9,7 +9,7 @@
 //! lifetime. Not here: route information options (Linux by default takes none), temporary addresses, DHCPv6. A
 //! configured address is used without detection.
 
-use super::{icmpv6, ifid, neigh, net, route};
+use super::{ifid, ndisc, neigh, net, route};
 use crate::base::env::{Duration, Instant};
 use crate::counters::DropReason;
 use crate::device::LinkType;
@@ -536,7 +536,7 @@ fn send(stack: &Arc<Stack>, dev: &Arc<NetDev>, message: &Send, now: Instant) {
             (msg, Ipv6Addr::UNSPECIFIED, solicited_node(target))
         }
     };
-    icmpv6::send_nd(stack, dev, &msg, (src, dst), MacAddr::multicast_v6(dst), now);
+    ndisc::send(stack, dev, &msg, (src, dst), MacAddr::multicast_v6(dst), now);
 }
 
 /// The timer of an interface.

@@ -13,12 +13,15 @@
 //! | `exthdrs` | extension headers of IPv6 |
 //! | `flowlabel` | flow labels of IPv6, and leases of them |
 //! | `fragment` | reassembly |
+//! | `frame` | the link header |
 //! | `icmp`, `icmpv6` | errors sent and received, echo |
+//! | `icmp_mib` | their counters |
 //! | `ident` | identifications |
 //! | `ifid` | interface identifiers of addresses that are made |
 //! | `input` | from a device to the protocol's handler |
 //! | `kind` | what kind of socket it is, and of name |
 //! | `multicast` | which groups this stack listens to; IGMP and MLD |
+//! | `ndisc` | sends the messages of neighbour discovery |
 //! | `neigh` | ARP and neighbour discovery |
 //! | `options` | options of received IPv4 headers |
 //! | `output` | from a transport to the device |
@@ -46,13 +49,16 @@ pub mod exception;
 pub(crate) mod exthdrs;
 pub(crate) mod flowlabel;
 pub(crate) mod fragment;
+pub(crate) mod frame;
 pub mod icmp;
+pub(crate) mod icmp_mib;
 pub(crate) mod icmpv6;
 pub(crate) mod ident;
 pub(crate) mod ifid;
 pub(crate) mod input;
 pub mod kind;
 pub(crate) mod multicast;
+mod ndisc;
 pub mod neigh;
 pub(crate) mod options;
 pub mod output;

@@ -10,6 +10,12 @@ const INVALID: u8 = 1;
 const HEADER: usize = 4;
 const VERSION: u8 = 2;
 
+/// Where an extension begins behind a quoted datagram of so many bytes; 0: it has fewer than the 128 that go with one
+/// (RFC 4884 §5).
+pub(super) fn extension_at(len: usize) -> usize {
+    if len < 128 { 0 } else { len }
+}
+
 /// `ee_data`: struct sock_ee_data_rfc4884, of an error whose `payload` the program gets. 0: no extension.
 pub(super) fn ee_data(e: &IcmpError<'_>, payload: &[u8]) -> u32 {
     // `payload` is the end of what was quoted, or with IP_HDRINCL more than that.

@@ -6,7 +6,7 @@ use super::kind::{is_ping, name_of};
 use super::socket_headers::Received;
 use super::{options, route};
 use crate::base::env::Instant;
-use crate::sock::errqueue::{ErrEntry, IpPacket, origin};
+use crate::sock::exterr::{ErrEntry, IpPacket, origin};
 use crate::sock::msg::{Control, RecvMsg};
 use crate::sock::packet::PacketInfo;
 use crate::sock::skb::{Csum, Skb, SkbInner};

@@ -6,16 +6,17 @@
 //! |---|---|
 //! | `accept` | accept(2), and the queue of connections |
 //! | `addr` | families, and v4-mapped addresses |
+//! | `bpf`, `filter` | classic BPF; the filters of sockets |
 //! | `cmsg` | control messages in C's form |
 //! | `cold` | what few socks have |
 //! | `connect` | connect(2) of a stream |
+//! | `copy` | bytes between a call's message and packets |
 //! | `crowd` | whether there are many socks |
 //! | `ctl`, `lock` | `lock_sock` and the backlog: the decisions, and the sock around them |
 //! | `diag` | the sockets of a stack, as a list |
 //! | `dst` | a resolved route |
-//! | `errqueue` | the error queue |
+//! | `errqueue`, `exterr` | the error queue; what it says of one event |
 //! | `flags` | bits of a sock: options that are on or off, and states |
-//! | `filter`, `reuseport` | classic BPF programs on sockets; SO_REUSEPORT groups |
 //! | `ip_more` | options of the IP levels that few sockets have |
 //! | `layer` | a protocol on top of another |
 //! | `mem` | memory accounts |
@@ -29,6 +30,7 @@
 //! | `proto` | the table of operations |
 //! | `queue` | a queue of packets |
 //! | `registry` | the protocols of a stack |
+//! | `reuseport` | SO_REUSEPORT groups |
 //! | `sockopt` | SOL_SOCKET options |
 //! | `state` | the states |
 //! | `tstamp` | transmit timestamps |
@@ -38,14 +40,17 @@
 
 pub mod accept;
 pub(crate) mod addr;
+pub mod bpf;
 pub mod cmsg;
 pub mod cold;
 pub(crate) mod connect;
+mod copy;
 pub(crate) mod crowd;
 mod ctl;
 pub mod diag;
 pub mod dst;
 pub(crate) mod errqueue;
+pub(crate) mod exterr;
 pub mod filter;
 mod flags;
 pub(crate) mod ip_more;

@@ -1,8 +1,9 @@
 //! The messages of IGMP and MLD on the wire: reports are packed into packets of the device's MTU and sent; queries and
-//! reports of others are received. Above: `Groups`, `icmpv6`. Below: `neigh`. Linux: igmpv3_newpack, igmp_send_report,
+//! reports of others are received. Above: `Groups`, `icmpv6`. Below: `frame`. Linux: igmpv3_newpack, igmp_send_report,
 //! igmp_rcv, mld_newpack, igmp6_send, igmp6_event_query, igmp6_event_report.
 
-use super::super::{icmpv6, neigh, net};
+use super::super::frame::send_frame;
+use super::super::{icmp_mib, net};
 use super::iface::Message;
 use crate::base::env::Instant;
 use crate::counters::{DropReason, Mib};
@@ -124,7 +125,7 @@ fn transmit(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut message: Vec<u8>, dst: Ip
             });
             let src = src.unwrap_or(Ipv6Addr::UNSPECIFIED);
             wire::fill_checksum(&mut message, src.into(), dst);
-            icmpv6::count_out(stack, message[0]);
+            icmp_mib::count_out_v6(stack, message[0]);
             let mut skb = Skb::from_slice(&message);
             let payload_len = wire::ROUTER_ALERT_V6.len() + message.len();
             let Some(h) = skb.push(ipv6::HEADER_LEN + wire::ROUTER_ALERT_V6.len()) else { return };
@@ -146,7 +147,7 @@ fn transmit(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut message: Vec<u8>, dst: Ip
     skb.nh_len = (skb.len() - message.len()) as u16;
     count_out(stack, dst.is_ipv4(), skb.len() as u64);
     // If a full device drops it, the next report says it again.
-    let _ = neigh::send_frame(stack, dev, mac, skb, now);
+    let _ = send_frame(stack, dev, mac, skb, now);
 }
 
 fn count_out(stack: &Stack, v4: bool, octets: u64) {
