@@ -399,24 +399,7 @@ fn send_any(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     let mut flags = TcpFlags::from_bits(flags);
     let is_syn = flags.contains(TcpFlags::SYN);
     let signer = auth::current_key(cx, flags);
-    let options = if is_syn {
-        let auth = signer.as_ref().map(Signer::option);
-        Options::Syn(syn_options(cx, mstamp, flags.contains(TcpFlags::ACK), auth))
-    } else if Way::Write.is_open() && !has_more_options(cx) {
-        let tp = &mut *cx.tp;
-        tp.rx_opt.dsack = false;
-        let stamp = tp.rx_opt.tstamp_ok.then_some(tp.rx_opt.ts_recent);
-        Options::Stamp(stamp.map(|recent| (ts_at(cx, mstamp), recent)))
-    } else {
-        let o = established_options(cx, Some(mstamp));
-        ecn::option_sent(cx, o.accecn.is_some());
-        if let Some(s) = sack::sack_if_any(cx.tp) {
-            // A DSACK is sent once.
-            s.duplicate_sack = None;
-            cx.tp.rx_opt.dsack = false;
-        }
-        Options::Est(o)
-    };
+    let options = options_of(cx, mstamp, flags, signer.as_ref());
     if segs > 1 {
         flags.insert(TcpFlags::PSH);
     }
@@ -460,19 +443,7 @@ fn send_any(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     }
     cx.tp.segs_out = cx.tp.segs_out.wrapping_add(segs);
 
-    if segs > 1 {
-        out.gso_size = gso_size;
-        out.gso_type = if cx.sk.daddr.is_ipv6() { GsoType::TcpV6 } else { GsoType::TcpV4 };
-        out.every_cwr = flags.contains(TcpFlags::CWR) && cx.tp.ecn.is_accurate();
-    } else {
-        out.gso_size = 0;
-        out.gso_type = GsoType::None;
-    }
-    out.hash = cx.tp.txhash;
-    (out.mark, out.priority) = (cx.sk.mark, cx.sk.priority);
-    if cx.tp.departure_times {
-        out.tx_time = cx.tp.wstamp + Duration::from_micros(u64::from(cx.tp.options().tx_delay));
-    }
+    label(cx, &mut out, (segs, gso_size), flags);
     // A pure acknowledgement is not charged to the sock: its completion must not resume sending.
     let charged = payload > 0 || is_syn || flags.contains(TcpFlags::FIN);
     if let Some(stamp) = out.tx_stamp.take() {
@@ -487,6 +458,47 @@ fn send_any(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     }
     // A segment that was sent into a congested queue was sent (net_xmit_eval).
     sent.map(drop)
+}
+
+/// The options of a segment that leaves now. What is said once only, as a DSACK, is said with that.
+#[inline(always)]
+fn options_of(cx: &mut Cx<'_>, mstamp: Instant, flags: TcpFlags, signer: Option<&Signer>) -> Options {
+    if flags.contains(TcpFlags::SYN) {
+        let auth = signer.map(Signer::option);
+        Options::Syn(syn_options(cx, mstamp, flags.contains(TcpFlags::ACK), auth))
+    } else if Way::Write.is_open() && !has_more_options(cx) {
+        let tp = &mut *cx.tp;
+        tp.rx_opt.dsack = false;
+        let stamp = tp.rx_opt.tstamp_ok.then_some(tp.rx_opt.ts_recent);
+        Options::Stamp(stamp.map(|recent| (ts_at(cx, mstamp), recent)))
+    } else {
+        let o = established_options(cx, Some(mstamp));
+        ecn::option_sent(cx, o.accecn.is_some());
+        if let Some(s) = sack::sack_if_any(cx.tp) {
+            // A DSACK is sent once.
+            s.duplicate_sack = None;
+            cx.tp.rx_opt.dsack = false;
+        }
+        Options::Est(o)
+    }
+}
+
+/// What devices and IP are to know of a segment beside its bytes.
+#[inline(always)]
+fn label(cx: &Cx<'_>, out: &mut Skb, (segs, gso_size): (u32, u16), flags: TcpFlags) {
+    if segs > 1 {
+        out.gso_size = gso_size;
+        out.gso_type = if cx.sk.daddr.is_ipv6() { GsoType::TcpV6 } else { GsoType::TcpV4 };
+        out.every_cwr = flags.contains(TcpFlags::CWR) && cx.tp.ecn.is_accurate();
+    } else {
+        out.gso_size = 0;
+        out.gso_type = GsoType::None;
+    }
+    out.hash = cx.tp.txhash;
+    (out.mark, out.priority) = (cx.sk.mark, cx.sk.priority);
+    if cx.tp.departure_times {
+        out.tx_time = cx.tp.wstamp + Duration::from_micros(u64::from(cx.tp.options().tx_delay));
+    }
 }
 
 /// The urgent pointer of a segment that begins at `seq`; sets URG where one is due. A pointer beyond the field's reach
