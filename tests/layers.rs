@@ -58,9 +58,10 @@ const CIRCLES: &[&str] =
 
 /// Of the other crates: where their files are, below which folder they are looked at, and the circles. Of the shim:
 /// `load` asks `spliced` whether a stack server has the sockets, which waits for that server by the functions that
-/// `control`, `ready` and `descriptors` put in front of the C library's, and those load what is not loaded yet; `served`
-/// and `urgent` are what `data` does where a server has the socket, by the real functions that `data` has found. Of the
-/// crate for plug-ins only the side that speaks C: the traits beside it are in its signatures, and the other way round.
+/// `control`, `ready` and `descriptors` put in front of the C library's, and those load what is not loaded yet;
+/// `served` and `urgent` are what `data` does where a server has the socket, by the real functions that `data` has
+/// found. Of the crate for plug-ins only the side that speaks C: the traits beside it are in its signatures, and the
+/// other way round.
 const OTHER_CIRCLES: &[(&str, &str, &[&str])] = &[
     ("ffi/src", "", &[]),
     ("ffi/spliced/src", "", &[]),

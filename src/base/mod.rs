@@ -11,7 +11,7 @@
 //! | `probing` | a hash table whose look-up reads one cache line |
 //! | `read_mostly` | values that every packet reads and that are replaced rarely |
 //! | `waiter` | a waiting thread, and how it is woken |
-//! | `ways` | short ways, which a test closes to play the general ones |
+//! | `ways` | short ways, which are fast paths: a test closes them to run the general code instead |
 //! | `wheel` | the timer wheel |
 
 pub(crate) mod boxed;

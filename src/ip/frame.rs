@@ -1,5 +1,5 @@
-//! The link header of a packet whose hardware address is known. Above: `neigh`, which finds that address, and what sends
-//! to a group. Below: `device::netdev`. Linux: dev_hard_header, eth_header.
+//! The link header of a packet whose hardware address is known. Above: `neigh`, which finds that address, and what
+//! sends to a group. Below: `device::netdev`. Linux: dev_hard_header, eth_header.
 
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};

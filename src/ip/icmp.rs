@@ -166,18 +166,7 @@ pub(crate) fn restore_header(skb: &mut SkbInner, info: &PacketInfo) -> bool {
     }
     match (info.src, info.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => skb.push(ip::HEADER_LEN).is_some_and(|h| {
-            let repr = Ipv4Repr {
-                src,
-                dst,
-                protocol: info.protocol,
-                ttl: info.ttl,
-                tos: info.tos,
-                id: 0,
-                dont_fragment: false,
-                more_fragments: false,
-                frag_offset: 0,
-                payload_len,
-            };
+            let repr = Ipv4Repr { ttl: info.ttl, tos: info.tos, ..Ipv4Repr::new(src, dst, info.protocol, payload_len) };
             repr.emit(h) > 0
         }),
         (IpAddr::V6(src), IpAddr::V6(dst)) => skb.push(ipv6::HEADER_LEN).is_some_and(|h| {

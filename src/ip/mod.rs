@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `autoconf` | router advertisements, and addresses and routes that follow from them |
 //! | `bind` | bind(2) for protocols with addresses and ports |
-//! | `cork` | memory of datagrams that are put together |
+//! | `cork` | what a datagram that is being put together, by one call or several, is charged for |
 //! | `datagram` | what datagram sockets share: queues, receiving, association, close |
 //! | `errors` | errors that sockets are told of: by ICMP, or a datagram too long |
 //! | `exception` | path MTUs that ICMP reported |
@@ -19,14 +19,14 @@
 //! | `ident` | identifications |
 //! | `ifid` | interface identifiers of addresses that are made |
 //! | `input` | from a device to the protocol's handler |
-//! | `kind` | what kind of socket it is, and of name |
+//! | `kind` | predicates: of a socket (is it UDP's, ping's ...), and of an address (does it need a scope ...) |
 //! | `multicast` | which groups this stack listens to; IGMP and MLD |
 //! | `ndisc` | sends the messages of neighbour discovery |
 //! | `neigh` | ARP and neighbour discovery |
 //! | `options` | options of received IPv4 headers |
 //! | `output` | from a transport to the device |
 //! | `pktoptions` | IPV6_2292PKTOPTIONS |
-//! | `plan` | how a datagram leaves |
+//! | `plan` | what a datagram is sent with: route, source address, TTL, headers |
 //! | `port_table` | sockets by port, for UDP and what is plugged in |
 //! | `ports` | choice of local ports |
 //! | `problem` | why a packet is answered with an ICMP error |
@@ -36,7 +36,7 @@
 //! | `rxcontrol` | control messages of received datagrams |
 //! | `slots` | where raw and ping sockets are plugged in |
 //! | `socket_headers` | extension headers of a socket of IPv6 |
-//! | `source` | the source address that is known already |
+//! | `source` | the source address, where it is known already |
 //! | `sockopt` | SOL_IP and SOL_IPV6 options |
 //! | `txcontrol` | control messages of sent datagrams |
 

@@ -1,5 +1,5 @@
-//! Sends the messages of neighbour discovery. What they say is decided by `neigh` (solicitations and advertisements) and
-//! `autoconf` (router solicitations, duplicate address detection); what arrives goes to those from `icmpv6`. Below:
+//! Sends the messages of neighbour discovery. What they say is decided by `neigh` (solicitations and advertisements)
+//! and `autoconf` (router solicitations, duplicate address detection); what arrives goes to those from `icmpv6`. Below:
 //! `frame`. Linux: net/ipv6/ndisc.c. RFC 4861.
 
 use super::frame::send_frame;
@@ -16,8 +16,8 @@ use crate::wire::proto;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
-/// Sends a message from `src` to `dst`, whose hardware address is `to`: with hop limit 255, which shows the receiver that
-/// no router has passed it on, and without asking the route tables (ndisc_send_skb).
+/// Sends a message from `src` to `dst`, whose hardware address is `to`: with hop limit 255, which shows the receiver
+/// that no router has passed it on, and without asking the route tables (ndisc_send_skb).
 pub(super) fn send(
     stack: &Arc<Stack>,
     dev: &Arc<NetDev>,
@@ -34,15 +34,7 @@ pub(super) fn send(
     let ty = bytes[0];
     let mut skb = Skb::from_slice(&bytes);
     let Some(h) = skb.push(ipv6::HEADER_LEN) else { return };
-    let repr = Ipv6Repr {
-        src,
-        dst,
-        next_header: proto::ICMPV6,
-        hop_limit: icmpv6::ND_HOP_LIMIT,
-        traffic_class: 0,
-        flow_label: 0,
-        payload_len: bytes.len(),
-    };
+    let repr = Ipv6Repr { hop_limit: icmpv6::ND_HOP_LIMIT, ..Ipv6Repr::new(src, dst, proto::ICMPV6, bytes.len()) };
     repr.emit(h);
     skb.l3 = L3::V6;
     stack.mib.inc(Mib::Ip6OutRequests);

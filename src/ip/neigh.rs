@@ -1,6 +1,6 @@
 //! Neighbours: which hardware address is behind a next hop on an Ethernet link. ARP (RFC 826) and neighbour discovery
 //! (RFC 4861) with the states of RFC 4861 §7.3.2 for both, as Linux has them. Above: `output`; `input` hands over ARP
-//! and NDP. Below: `netdev`. Linux: net/core/neighbour.c, net/ipv4/arp.c, net/ipv6/ndisc.c.
+//! and NDP. Below: `frame`, `ndisc`, `netdev`. Linux: net/core/neighbour.c, net/ipv4/arp.c, net/ipv6/ndisc.c.
 //!
 //! Entries are created by our own sends and by solicitations for our addresses only (arp_accept is 0): unsolicited
 //! messages may refresh an entry and never create one, but for those of routers. Configured addresses are used without

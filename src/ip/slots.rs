@@ -1,6 +1,6 @@
 //! What IP hands to protocols above beside an IP protocol number's own handler: copies and errors for raw sockets, and
-//! echo replies and errors for ping sockets. Those protocols fill a slot when they are registered; IP names neither. Linux:
-//! raw_local_deliver, raw_icmp_error; ping_rcv, ping_err.
+//! echo replies and errors for ping sockets. Those protocols fill a slot when they are registered; IP names neither.
+//! Linux: raw_local_deliver, raw_icmp_error; ping_rcv, ping_err.
 
 use super::net;
 use crate::base::contain::contain;

@@ -1,6 +1,6 @@
-//! Classic BPF: the check of a program when it is attached, and the machine that runs it, in bounded time, because jumps
-//! go forward only. Knows nothing of sockets and packets: what a program reads comes from an [`Input`]. Above: `filter`,
-//! `reuseport`. bpf(4), Documentation/networking/filter.rst. Linux: net/core/filter.c.
+//! Classic BPF: the check of a program when it is attached, and the machine that runs it, in bounded time, because
+//! jumps go forward only. Knows nothing of sockets and packets: what a program reads comes from an [`Input`]. Above:
+//! `filter`, `reuseport`. bpf(4), Documentation/networking/filter.rst. Linux: net/core/filter.c.
 
 use crate::base::error::{Error, Result};
 

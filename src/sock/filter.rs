@@ -1,6 +1,6 @@
-//! Socket filters: programs of classic BPF that a program attaches to its sockets (SO_ATTACH_FILTER), what they see of a
-//! packet, and the options around them. Above: `sock::sockopt` (attach), the protocols' input (run). Below: `bpf`, which
-//! checks and runs them, and `reuseport`, which has those that choose among sockets. Linux: net/core/filter.c.
+//! Socket filters: programs of classic BPF that a program attaches to its sockets (SO_ATTACH_FILTER), what they see of
+//! a packet, and the options around them. Above: `sock::sockopt` (attach), the protocols' input (run). Below: `bpf`,
+//! which checks and runs them, and `reuseport`, which has those that choose among sockets. Linux: net/core/filter.c.
 
 use super::SockCommon;
 use super::bpf::{Input, MAX_INSNS, ancillary};

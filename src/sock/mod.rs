@@ -8,17 +8,17 @@
 //! | `addr` | families, and v4-mapped addresses |
 //! | `bpf`, `filter` | classic BPF; the filters of sockets |
 //! | `cmsg` | control messages in C's form |
-//! | `cold` | what few socks have |
+//! | `cold` | fields that few socks need, in a box of their own |
 //! | `connect` | connect(2) of a stream |
 //! | `copy` | bytes between a call's message and packets |
-//! | `crowd` | whether there are many socks |
-//! | `ctl`, `lock` | `lock_sock` and the backlog: the decisions, and the sock around them |
+//! | `crowd` | whether socks are so many that they are not in the processor's cache |
+//! | `ctl`, `lock` | `lock_sock` and the backlog: `ctl` is the algorithm, which is model-checked, `lock` applies it to a sock |
 //! | `diag` | the sockets of a stack, as a list |
 //! | `dst` | a resolved route |
-//! | `errqueue`, `exterr` | the error queue; what it says of one event |
+//! | `errqueue`, `exterr` | the error queue; an entry of it |
 //! | `flags` | bits of a sock: options that are on or off, and states |
 //! | `ip_more` | options of the IP levels that few sockets have |
-//! | `layer` | a protocol on top of another |
+//! | `layer` | a protocol on top of another one, on the same sock |
 //! | `mem` | memory accounts |
 //! | `membership` | a group that a socket joined |
 //! | `msg` | what a send or receive call carries |
@@ -26,7 +26,7 @@
 //! | `orphan` | socks of plug-ins that no program has, and their end |
 //! | `packet` | what IP tells a protocol of a packet or of an ICMP error |
 //! | `page`, `pool`, `skb` | packets, the pages of their payload, and caches of both |
-//! | `pages` | bytes in pages, in the hands of a program |
+//! | `pages` | pages that a program fills or empties instead of copying its bytes |
 //! | `proto` | the table of operations |
 //! | `queue` | a queue of packets |
 //! | `registry` | the protocols of a stack |
@@ -34,9 +34,9 @@
 //! | `sockopt` | SOL_SOCKET options |
 //! | `state` | the states |
 //! | `tstamp` | transmit timestamps |
-//! | `unowned` | what few socks have of what is reached without owning them |
+//! | `unowned` | as `cold`, the fields that are read without owning the sock |
 //! | `wait`, `sleep` | readiness, and who waits for it; how a call sleeps |
-//! | `zerocopy` | what a packet of a MSG_ZEROCOPY call carries, to tell its program when it is done with |
+//! | `zerocopy` | what a packet of a MSG_ZEROCOPY call carries, so that its end is told to the program |
 
 pub mod accept;
 pub(crate) mod addr;
@@ -398,18 +398,18 @@ impl Sock {
         child
     }
 
-    /// Asks the processor for all cache lines of the sock, which somebody is about to own: among many socks they are in
-    /// memory, and are waited for once and not one after the other.
+    /// Prefetches all cache lines of the sock, which somebody is about to own. Among many socks they are not in the
+    /// cache, and fetched together they are waited for once, and not one after the other.
     #[inline]
-    pub(crate) fn bring_in(&self) {
+    pub(crate) fn prefetch(&self) {
         if crowd::many() {
             prefetch(self, COUNTS);
         }
     }
 
-    /// The same where it is about to send: also asks for the lines of the sock that its packets go to.
+    /// The same where it is about to send: also prefetches the sock that its packets go to.
     #[inline]
-    pub(crate) fn bring_in_both(&self) {
+    pub(crate) fn prefetch_both(&self) {
         if crowd::many() {
             prefetch(&self.peer, 0);
             prefetch(self, COUNTS);
@@ -417,18 +417,18 @@ impl Sock {
         }
     }
 
-    /// The same of a sock that was found for a packet: also asks for the program's handle.
+    /// The same of a sock that was found for a packet: also prefetches the program's handle.
     #[inline]
-    pub(crate) fn bring_in_receiver(&self) {
+    pub(crate) fn prefetch_receiver(&self) {
         if crowd::many() {
             prefetch(self, COUNTS);
             self.handle.prefetch::<[u8; HANDLE]>(COUNTS);
         }
     }
 
-    /// Asks for the lines of the sock that its packets go to. Its own are there.
+    /// Prefetches the sock that its packets go to. Its own lines are there.
     #[inline]
-    pub(crate) fn bring_in_peer(&self) {
+    pub(crate) fn prefetch_peer(&self) {
         self.peer.prefetch::<Sock>(COUNTS);
     }
 
@@ -453,7 +453,7 @@ impl Sock {
         self.handle.is(handle)
     }
 
-    /// Where its lines are asked for.
+    /// Its address, for a prefetch at a later time.
     #[inline]
     pub(crate) fn at(&self) -> At {
         At::of(self)

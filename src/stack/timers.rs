@@ -26,15 +26,15 @@ pub enum TimerTarget {
 /// Of many socks, asks for the lines of those whose timers fire soon: each would be waited for as long as its timer's
 /// work takes. The next one's are there, and name its peer, to which that may send.
 #[inline]
-fn bring_in_next(wheel: &Wheel<TimerTarget>) {
+fn prefetch_next(wheel: &Wheel<TimerTarget>) {
     if !crowd::many() {
         return;
     }
     if let Some(TimerTarget::Sock(sock, _)) = wheel.upcoming(0) {
-        sock.bring_in_peer();
+        sock.prefetch_peer();
     }
     if let Some(TimerTarget::Sock(sock, _)) = wheel.upcoming(1) {
-        sock.bring_in();
+        sock.prefetch();
     }
 }
 
@@ -178,7 +178,7 @@ impl Timers {
                 let popped = {
                     let mut w = self.wheels[i].lock();
                     let p = w.pop_expired(now);
-                    bring_in_next(&w);
+                    prefetch_next(&w);
                     if p.is_none() {
                         self.next[i].store(w.next_deadline().map_or(u64::MAX, Instant::as_nanos), Ordering::SeqCst);
                     }

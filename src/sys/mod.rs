@@ -13,11 +13,11 @@
 //! | `futex`, `lock`, `thread` | waiting on a word; mutexes; per-thread settings |
 //! | `group` | the groups of this process |
 //! | `mem` | advice about memory |
-//! | `near`, `in_call` | thread-locals that each packet uses; of those, what a handler of signals looks at |
+//! | `near`, `in_call` | fast thread-locals, for what each packet uses; of those, what a signal handler looks at |
 //! | `netdev` | opening TUN devices and raw sockets |
 //! | `numbers` | a set of descriptor numbers without a lock |
-//! | `once_box`, `one_of` | a box that is made on first use; two pointers in one word |
-//! | `place` | a value of any type in place |
+//! | `once_box`, `one_of` | a box that is made on first use; nothing, a pointer or a box, in one word |
+//! | `place` | a value of any type inside another one, without an allocation |
 //! | `raw` | system calls by the machine's instruction |
 //! | `unix` | local stream sockets; what runs at exit |
 #![allow(unsafe_code)]

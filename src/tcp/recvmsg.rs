@@ -348,8 +348,8 @@ impl Recv {
         Step::Taken
     }
 
-    /// Of the `used` bytes at `offset` of a packet only those before the urgent one are read in one step. If that is the
-    /// first, it is skipped: it is not part of the stream, unless SO_OOBINLINE says so.
+    /// Of the `used` bytes at `offset` of a packet only those before the urgent one are read in one step. If that is
+    /// the first, it is skipped: it is not part of the stream, unless SO_OOBINLINE says so.
     fn at_urgent(&mut self, cx: &Cx<'_>, offset: &mut usize, used: &mut usize) {
         match cx.tp.rare().urg_seq.since(self.seq) as usize {
             to_urgent if to_urgent >= *used => {}

@@ -42,19 +42,19 @@ macro_rules! cx {
 /// error, EAGAIN, EINTR, EINVAL (control message), ENOBUFS (MSG_ZEROCOPY), those of connect(2) with MSG_FASTOPEN.
 pub(crate) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     let mut g = sk.lock();
-    let peer = expect(&g);
+    let peer = prefetch_peer_entry(&g);
     let sent = sendmsg_locked(&mut g, msg);
     if let Some(key) = peer.filter(|_| !g.sock.knows_peer())
         && let Some(tp) = g.private.downcast_ref::<TcpSock>()
     {
-        tp.net.hashinfo.bring_in(key, g.sock);
+        tp.net.hashinfo.prefetch_receiver_of(key, g.sock);
     }
     sent
 }
 
-/// See [`TcpTables::expect`](super::lookup::TcpTables::expect).
-fn expect(g: &SockGuard<'_>) -> Option<u64> {
-    g.private.downcast_ref::<TcpSock>()?.net.hashinfo.expect(g.stack, &g.common)
+/// See [`TcpTables::prefetch_entry`](super::lookup::TcpTables::prefetch_entry).
+fn prefetch_peer_entry(g: &SockGuard<'_>) -> Option<u64> {
+    g.private.downcast_ref::<TcpSock>()?.net.hashinfo.prefetch_entry(g.stack, &g.common)
 }
 
 /// Sends what MSG_MORE held back (tcp_splice_eof).

@@ -130,15 +130,7 @@ fn transmit(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut message: Vec<u8>, dst: Ip
             let payload_len = wire::ROUTER_ALERT_V6.len() + message.len();
             let Some(h) = skb.push(ipv6::HEADER_LEN + wire::ROUTER_ALERT_V6.len()) else { return };
             h[ipv6::HEADER_LEN..].copy_from_slice(&wire::ROUTER_ALERT_V6);
-            let repr = Ipv6Repr {
-                src,
-                dst: to,
-                next_header: proto::HOPOPTS,
-                hop_limit: 1,
-                traffic_class: 0,
-                flow_label: 0,
-                payload_len,
-            };
+            let repr = Ipv6Repr { hop_limit: 1, ..Ipv6Repr::new(src, to, proto::HOPOPTS, payload_len) };
             repr.emit(h);
             skb.l3 = L3::V6;
             skb

@@ -176,8 +176,8 @@ fn clean_head(cx: &mut Cx<'_>, c: &mut Cleaned, st: &mut AckSt, (prior_snd_una, 
     true
 }
 
-/// Takes `pcount` acknowledged segments of a packet, which had the marks `bits`, out of the counts of what is in flight,
-/// and notes what they say of the round-trip time, of reordering and of losses before them.
+/// Takes `pcount` acknowledged segments of a packet, which had the marks `bits`, out of the counts of what is in
+/// flight, and notes what they say of the round-trip time, of reordering and of losses before them.
 #[inline]
 fn leaves_flight(
     cx: &mut Cx<'_>,
