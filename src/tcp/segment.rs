@@ -326,7 +326,7 @@ pub(crate) fn transmit_skb(cx: &mut Cx<'_>, skb: &mut Skb) -> Result<()> {
     Ok(())
 }
 
-/// The same of the first SYN: mostly it has nothing to be copied.
+/// As `transmit_skb`, for the first SYN, which mostly has no data to be shared.
 pub(super) fn transmit_syn(cx: &mut Cx<'_>, skb: &mut Skb) -> Result<()> {
     let prior = stamp(cx, skb);
     if plain::applies_to_syn(cx, skb)
@@ -460,7 +460,7 @@ fn send_any(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     sent.map(drop)
 }
 
-/// The options of a segment that leaves now. What is said once only, as a DSACK, is said with that.
+/// The options of a segment that leaves now. A DSACK is used up by that: it is sent once.
 #[inline(always)]
 fn options_of(cx: &mut Cx<'_>, mstamp: Instant, flags: TcpFlags, signer: Option<&Signer>) -> Options {
     if flags.contains(TcpFlags::SYN) {
@@ -483,7 +483,8 @@ fn options_of(cx: &mut Cx<'_>, mstamp: Instant, flags: TcpFlags, signer: Option<
     }
 }
 
-/// What devices and IP are to know of a segment beside its bytes.
+/// Fills in what IP and devices need to know of a segment beside its bytes: how to cut it into segments, its hash, mark
+/// and priority, and when it is to leave.
 #[inline(always)]
 fn label(cx: &Cx<'_>, out: &mut Skb, (segs, gso_size): (u32, u16), flags: TcpFlags) {
     if segs > 1 {
@@ -539,8 +540,9 @@ fn to_ip(cx: &mut Cx<'_>, out: Skb, ecn_bits: u8, charged: bool) -> Result<NetXm
     sent
 }
 
-/// The short way of a segment over IPv4 whose other end is in this stack. Whose the addresses are the route knows,
-/// which is valid, and connect(2) has refused those that no packet may have. Err: it is no such segment.
+/// A short way: hands over a segment over IPv4 whose other end is in this stack. Its addresses are not checked again:
+/// the route, which is valid, says that they are this stack's, and connect(2) refuses those that no packet may have.
+/// Err: it is no such segment, and is given back.
 #[inline]
 fn to_itself(
     cx: &Cx<'_>,
