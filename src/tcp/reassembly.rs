@@ -4,6 +4,7 @@
 
 use super::delack::{self, MAX_QUICKACKS, enter_quickack_mode};
 use super::input::{Seg, fast_path_check};
+use super::output::FIN;
 use super::prune::try_rmem_schedule;
 use super::queue::Pos;
 use super::recvmsg::data_ready;
@@ -18,10 +19,7 @@ use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, flag, mem};
 use crate::wire::seq::SeqNum;
-use crate::wire::tcp::TcpFlags;
 use std::sync::atomic::Ordering;
-
-const FIN: u16 = TcpFlags::FIN.bits();
 
 /// Drops a packet for a reason.
 #[track_caller]

@@ -3,6 +3,7 @@
 //! (urgent data). Linux: tcp_recvmsg_locked, tcp_recv_urg, tcp_data_ready, tcp_poll.
 
 use super::delack::cleanup_rbuf;
+use super::output::{FIN, SYN};
 use super::tcb::Cx;
 use super::{input, output, rcvbuf, repair, ulp, urgent, window};
 use crate::base::env::Instant;
@@ -18,11 +19,7 @@ use crate::sock::tstamp;
 use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, SockGuard, flag, ip_flag};
 use crate::wire::seq::SeqNum;
-use crate::wire::tcp::TcpFlags;
 use std::sync::atomic::Ordering;
-
-const FIN: u16 = TcpFlags::FIN.bits();
-const SYN: u16 = TcpFlags::SYN.bits();
 
 /// The result of one step of a receive.
 enum Step {

@@ -14,15 +14,13 @@ use crate::sock::skb::{L3, Skb};
 use crate::stack::Stack;
 use crate::wire::addr::is_link_local_v6;
 use crate::wire::ether::MacAddr;
+use crate::wire::icmp::INTERNETWORK_CONTROL;
 use crate::wire::ip::{self, Ipv4Repr};
 use crate::wire::ipv6::{self, Extension, Extensions, Ipv6Repr, option};
 use crate::wire::membership::{self as wire, Query, Record, RecordType, Version, igmp, mld};
 use crate::wire::{checksum, proto};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-
-/// TOS of IGMP: internetwork control.
-const INTERNETWORK_CONTROL: u8 = 0xc0;
 
 /// Sends messages on the link of `dev`.
 pub(super) fn send(stack: &Arc<Stack>, dev: &Arc<NetDev>, v4: bool, messages: Vec<Message>, now: Instant) {
