@@ -1,7 +1,8 @@
 //! Stateless address autoconfiguration (RFC 4862) of Ethernet devices: router solicitations and advertisements, default
 //! routers, prefixes of the link, addresses with lifetimes, duplicate address detection. Above: `icmpv6`, `neigh`,
-//! which hand over what arrives; `config`, which starts it. Below: `route`, `neigh`. Linux: ndisc_router_discovery,
-//! addrconf_prefix_rcv, addrconf_rs_timer, addrconf_dad_work, addrconf_verify_rtnl. RFC 4861 §6.3, RFC 4191.
+//! which hand over what arrives; `config`, which starts it. Below: `route`, `neigh`, `ndisc`. Linux:
+//! ndisc_router_discovery, addrconf_prefix_rcv, addrconf_rs_timer, addrconf_dad_work, addrconf_verify_rtnl. RFC 4861
+//! §6.3, RFC 4191.
 //!
 //! Off unless `accept_ra` is set: a stack has the addresses that it is given, and with a random hardware address it
 //! would make others at each start, but for stable ones (`ifid`). Of several default routers the

@@ -1,5 +1,6 @@
 //! Extensions of ICMP errors, for IP_RECVERR_RFC4884 and IPV6_RECVERR_RFC4884: where in an error's payload they begin,
-//! and whether they are well formed. Above: `datagram`. Linux: ip_icmp_error_rfc4884. RFC 4884 §7.
+//! and whether they are well formed. Above: `errors`, and `icmp` and `icmpv6`, which read them. Linux:
+//! ip_icmp_error_rfc4884. RFC 4884 §7.
 
 use crate::sock::packet::IcmpError;
 use crate::wire::checksum;

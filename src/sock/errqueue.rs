@@ -1,7 +1,7 @@
 //! The error queue: ICMP errors and local ones (IP_RECVERR), completions of MSG_ZEROCOPY and transmit timestamps, read
 //! with MSG_ERRQUEUE. It has a lock of its own, because a device completes packets while a system call owns the sock.
-//! Above: `ip::errors::recv_error`. Below: `ip` error delivery, `zerocopy`, `tstamp`. Linux: ip_icmp_error,
-//! ip_local_error, sock_queue_err_skb, sock_dequeue_err_skb, ip_recv_error.
+//! Above: `ip::errors` (which reads it, too), `zerocopy` and `tstamp`, which report. Below: `exterr`, the entries.
+//! Linux: sock_queue_err_skb, sock_dequeue_err_skb.
 
 use super::Sock;
 use super::exterr::{ErrEntry, origin};

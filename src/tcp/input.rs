@@ -1,7 +1,7 @@
 //! Input: every segment of a connection, in the order of RFC 9293 §3.10.7: sequence, RST, SYN, ACK, URG, text, FIN.
-//! Most segments take one of the short ways before that. Above: `rcv`, which found the sock. Below: `ack`,
-//! `reassembly`, `challenge`, `urgent`, `synsent`. RFC 7323 §5 (PAWS), RFC 5961. Linux: tcp_rcv_established,
-//! tcp_rcv_state_process.
+//! Most segments take one of the short ways before that. Above: `proto`, which `rcv` leads to when it has found the
+//! sock. Below: `ack`, `reassembly`, `challenge`, `urgent`, `synsent`. RFC 7323 §5 (PAWS), RFC 5961. Linux:
+//! tcp_rcv_established, tcp_rcv_state_process.
 //!
 //! | file | what |
 //! |---|---|
