@@ -31,18 +31,8 @@ fn build(buf: &mut [u8], payload_len: usize) -> usize {
         urgent: 0,
         options_len: OPTIONS.len(),
     };
-    let ip = Ipv4Repr {
-        src: SRC,
-        dst: DST,
-        protocol: proto::TCP,
-        ttl: 64,
-        tos: 0,
-        id: 7,
-        dont_fragment: true,
-        more_fragments: false,
-        frag_offset: 0,
-        payload_len: tcp.header_len() + payload_len,
-    };
+    let ip =
+        Ipv4Repr { id: 7, dont_fragment: true, ..Ipv4Repr::new(SRC, DST, proto::TCP, tcp.header_len() + payload_len) };
     let n = ip.emit(buf);
     let t = tcp.emit(&mut buf[n..]);
     buf[n + 20..n + t].copy_from_slice(&OPTIONS);

@@ -168,16 +168,9 @@ fn segment(seq: u32, ack: u32, flags: TcpFlags, options: &[u8], data: &[u8]) -> 
         options_len: options.len(),
     };
     let ip = Ipv4Repr {
-        src: THERE,
-        dst: HERE,
-        protocol: proto::TCP,
-        ttl: 64,
-        tos: 0,
         id: 7,
         dont_fragment: true,
-        more_fragments: false,
-        frag_offset: 0,
-        payload_len: tcp.header_len() + data.len(),
+        ..Ipv4Repr::new(THERE, HERE, proto::TCP, tcp.header_len() + data.len())
     };
     let mut buf = vec![0; 20 + tcp.header_len() + data.len()];
     let n = ip.emit(&mut buf);

@@ -24,11 +24,12 @@
 //! # The two walks
 //! `send()` reaches the wire through these files, each with one task: `ffi/src/io.rs` (pointer to slice, error to
 //! errno) → `inet/mod.rs` (selects the protocol; checks that the socket may send) → `tcp/proto.rs` (the table of
-//! operations) → `tcp/sendmsg.rs` (bytes join the send queue; `sock/mem.rs` charges them) → `sock/lock.rs` (owns the
-//! sock meanwhile) → `tcp/output.rs` (push now or later) → `tcp/xmit.rs` (which segment, how long) → `tcp/segment.rs`
-//! (options, header, through `wire/tcp.rs`) → `ip/output.rs` (IP header; `device/gso.rs` segments what the device
-//! cannot) → `ip/neigh.rs` (resolves the link address, on Ethernet) → `device/netdev.rs` (the device's queue) →
-//! `device/tun.rs` (one super-packet, with the header of `device/vnet.rs`) → `sys/fd.rs` (`write`, `writev`).
+//! operations) → `sock/lock.rs` (this thread owns the sock until the call ends or sleeps) → `tcp/sendmsg.rs` (bytes
+//! join the send queue: `sock/copy.rs` copies them, `sock/mem.rs` charges them) → `tcp/output.rs` (push now or later) →
+//! `tcp/xmit.rs` (which segment, how long) → `tcp/segment.rs` (options, header, through `wire/tcp.rs`) → `ip/output.rs`
+//! (IP header; `device/gso.rs` segments what the device cannot) → `ip/neigh.rs` (resolves the link address, on
+//! Ethernet) → `device/netdev.rs` (the device's queue) → `device/tun.rs` (one super-packet, with the header of
+//! `device/vnet.rs`) → `sys/fd.rs` (`write`, `writev`).
 //!
 //! A packet reaches `recv()`: `sys/fd.rs` (`readv`) → `device/tun.rs` → `device/netdev.rs` → `ip/input.rs` (validates,
 //! reassembles with `ip/fragment.rs`, finds the protocol) → `tcp/proto.rs` → `tcp/rcv.rs` (checksum, header; finds the
@@ -36,6 +37,13 @@
 //! RFC 9293 §3.10.7.4) → `tcp/ack.rs` → `tcp/reassembly.rs` (the receive queue) → `tcp/delack.rs` (acknowledge now or
 //! later) → `sock/wait.rs` (wake the reader) → `inet/mod.rs` → `tcp/proto.rs` → `tcp/recvmsg.rs`. `driver/lease.rs`
 //! decides which thread runs the receive half: one that is about to block does so itself.
+//!
+//! # Fast paths
+//! The walks name the general code, which handles every case; read that first. Most calls and packets of a connection
+//! without loss take one of the fast paths past parts of it, which are called short ways here: `base/ways.rs` lists
+//! them and says where each is. A short way begins with a test for everything that would make a difference, and then
+//! does exactly what the general code would do. `tcp/ways_test.rs` holds it to that: it plays the same calls and
+//! segments on two stacks, one of which has the short ways closed.
 //!
 //! # Layers
 //! Each module uses only modules below it; `tests/layers.rs` checks the imports against the same table. [`stack`],

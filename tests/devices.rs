@@ -470,6 +470,33 @@ fn prefix_option(prefix: &str, len: u8, flags: u8, valid: u32) -> Vec<u8> {
     [&[3, 4, len, flags][..], &lifetimes, &ip.octets()].concat()
 }
 
+/// The network of an address.
+fn network(c: Cidr) -> String {
+    c.trunc().to_string()
+}
+
+/// What the kernel has made of a router's advertisements on `v0`, as lines: addresses and routes.
+fn kernels() -> Vec<String> {
+    let addrs = ip("-6 -oneline addr show dev v0 scope global -tentative");
+    let addr = |l: &str| {
+        let text = l.split_whitespace().skip_while(|w| *w != "inet6").nth(1)?;
+        Some(format!("addr {}", network(text.parse().ok()?)))
+    };
+    let routes = ip("-6 route show dev v0");
+    let route = |l: &str| {
+        let words: Vec<&str> = l.split_whitespace().collect();
+        let of = |name: &str| Some(*words.iter().skip_while(|w| **w != name).nth(1)?);
+        match of("via") {
+            Some(gw) => Some(format!("default via {gw} metric {} mtu {}", of("metric")?, of("mtu")?)),
+            None if words.first()?.starts_with("2001") => Some(format!("{} metric {}", words[0], of("metric")?)),
+            None => None,
+        }
+    };
+    let mut all: Vec<String> = addrs.lines().filter_map(addr).chain(routes.lines().filter_map(route)).collect();
+    all.sort();
+    all
+}
+
 #[test]
 fn a_stack_and_the_kernel_make_the_same_of_a_routers_advertisements() {
     if !in_namespace("a_stack_and_the_kernel_make_the_same_of_a_routers_advertisements", Needs::Nothing) {
@@ -499,7 +526,6 @@ fn a_stack_and_the_kernel_make_the_same_of_a_routers_advertisements() {
     for end in [&to_us, &to_kernel] {
         assert!(matches!(end.xmit(0, Instant::ZERO, advertisement(1800, &options.concat())), Xmit::Sent));
     }
-    let network = |c: Cidr| c.trunc().to_string();
     let ours = || {
         let addrs = dev.addrs().into_iter().filter(|a| a.to_string().starts_with("2001"));
         let mut routes: Vec<_> = route::list(&stack).into_iter().filter(|r| r.dst.addr().is_ipv6()).collect();
@@ -510,26 +536,6 @@ fn a_stack_and_the_kernel_make_the_same_of_a_routers_advertisements() {
             None => format!("{} metric {}", r.dst, r.metric),
         });
         let mut all: Vec<String> = addrs.map(|a| format!("addr {}", network(a))).chain(routes).collect();
-        all.sort();
-        all
-    };
-    let kernels = || {
-        let addrs = ip("-6 -oneline addr show dev v0 scope global -tentative");
-        let addr = |l: &str| {
-            let text = l.split_whitespace().skip_while(|w| *w != "inet6").nth(1)?;
-            Some(format!("addr {}", network(text.parse().ok()?)))
-        };
-        let routes = ip("-6 route show dev v0");
-        let route = |l: &str| {
-            let words: Vec<&str> = l.split_whitespace().collect();
-            let of = |name: &str| Some(*words.iter().skip_while(|w| **w != name).nth(1)?);
-            match of("via") {
-                Some(gw) => Some(format!("default via {gw} metric {} mtu {}", of("metric")?, of("mtu")?)),
-                None if words.first()?.starts_with("2001") => Some(format!("{} metric {}", words[0], of("metric")?)),
-                None => None,
-            }
-        };
-        let mut all: Vec<String> = addrs.lines().filter_map(addr).chain(routes.lines().filter_map(route)).collect();
         all.sort();
         all
     };

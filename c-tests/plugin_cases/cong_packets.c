@@ -1,10 +1,9 @@
 /* pkts_delivered of a congestion control: each packet that arrives is told once, with the time at which it was sent, on
  * a link that loses, delays and duplicates. In virtual time. */
 #include "common.h"
+#include "two_hosts.h"
 #include <usersock/cong.h>
-#include <usersock/sim.h>
 
-#define MS 1000000ULL
 enum { BYTES = 400000 };
 
 static struct {
@@ -87,14 +86,11 @@ static void *receiver(void *stack)
 static void run(const char *link, int sack)
 {
     memset(&told, 0, sizeof told);
-    usk_world_t *world = usk_world_new(5);
-    usk_stack_t *a = usk_world_host(world, "a", sack ? NULL : "sysctl.net.ipv4.tcp_sack=0"),
-                *b = usk_world_host(world, "b", NULL);
-    usk_link_t *l = usk_world_link(world, "a", "b", link, 0, 0);
-    CHECK(a && b && l);
+    struct two_hosts n = two_hosts(5, link, sack ? NULL : "sysctl.net.ipv4.tcp_sack=0", NULL);
+    usk_world_t *world = n.world;
+    usk_stack_t *a = n.a, *b = n.b;
     CHECK(usk_plugin_attach(a, "packets", init) != NULL);
-    to.len = sizeof to.storage;
-    OK(usk_link_addr(l, 1, AF_INET, 80, &to.sa, &to.len));
+    to = n.to_b;
     usk_thread_t *r = usk_world_thread(world, 0, receiver, b);
     OK(usk_world_run_for(world, 1 * MS));
     int c = (int)OK(usk_socket_on(a, AF_INET, SOCK_STREAM, 0));
@@ -116,7 +112,7 @@ static void run(const char *link, int sack)
     CHECK(told.least >= 40000 && told.most >= told.least);
     CHECK(told.rtts > told.with_rtt);
     usk_link_stats_t s;
-    OK(usk_link_stats(l, 0, &s, sizeof s));
+    OK(usk_link_stats(n.link, 0, &s, sizeof s));
     if (s.lost) {
         CHECK(told.again > 0);
         EQ(told.sacked > 0, sack);

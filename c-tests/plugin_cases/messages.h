@@ -2,10 +2,7 @@
  * on one stack. Include after common.h. */
 #ifndef USERSOCK_PLUGIN_CASES_MESSAGES_H
 #define USERSOCK_PLUGIN_CASES_MESSAGES_H
-#include <usersock/sim.h>
-
-#define MS 1000000ULL
-#define S (1000 * MS)
+#include "two_hosts.h"
 
 struct talk {
     usk_world_t *world;
@@ -19,16 +16,8 @@ struct talk {
 
 static UNUSED struct talk talk_new(uint64_t seed, const char *link, const char *client, const char *server)
 {
-    struct talk t = { .world = usk_world_new(seed) };
-    CHECK(t.world != NULL);
-    t.client = usk_world_host(t.world, "client", client);
-    t.server = usk_world_host(t.world, "server", server);
-    if (!t.client || !t.server)
-        complain(__FILE__, __LINE__, "usk_world_host", usk_config_error(), "no error");
-    t.link = usk_world_link(t.world, "client", "server", link, 0, 0);
-    CHECK(t.link != NULL);
-    t.at.len = sizeof t.at.storage;
-    OK(usk_link_addr(t.link, 1, AF_INET, 80, &t.at.sa, &t.at.len));
+    struct two_hosts n = two_hosts(seed, link, client, server);
+    struct talk t = { .world = n.world, .client = n.a, .server = n.b, .link = n.link, .at = n.to_b };
     return t;
 }
 
@@ -109,13 +98,6 @@ static UNUSED void talk(struct talk *t)
     OK(usk_thread_join(server, NULL));
     EQ(t->finished, t->connections);
     EQ(usk_world_run_until_idle(t->world, usk_world_now(t->world) + 600 * S), 1);
-}
-
-static UNUSED uint64_t counter(usk_stack_t *stack, const char *name)
-{
-    uint64_t v = 0;
-    OK(usk_mib_read(stack, name, &v));
-    return v;
 }
 
 /* A listener and a connection to it on one stack. */

@@ -1,51 +1,16 @@
 /* Worlds in virtual time (usersock/sim.h): two hosts and a bad link between them, blocking calls in scripted threads
  * and without, a protocol from a plug-in on it, captures that are the same to the byte for the same seed.
  * ARGV[1] is the folder of the built plug-ins. */
-#include "../cases/common.h"
-#include <usersock/core.h>
-#include <usersock/sim.h>
+#include "common.h"
+#include "two_hosts.h"
 #include "../plugins/rdp.h"
 
-#define MS 1000000ULL
-#define S (1000 * MS)
-
-/* A client and a server with a link between them. */
-struct net {
-    usk_world_t *world;
-    usk_stack_t *client, *server;
-    usk_link_t *link;
-    struct addr at; /* the server */
-};
-
-static struct net net_new(uint64_t seed, const char *link, const char *config)
+/* A client, `a`, and a server, `b`, of the same configuration. */
+static struct two_hosts net_new(uint64_t seed, const char *link, const char *config)
 {
-    struct net n = { .world = usk_world_new(seed) };
-    CHECK(n.world != NULL);
-    n.client = usk_world_host(n.world, "client", config);
-    n.server = usk_world_host(n.world, "server", config);
-    if (!n.client || !n.server)
-        complain(__FILE__, __LINE__, "usk_world_host", usk_config_error(), "no error");
-    n.link = usk_world_link(n.world, "client", "server", link, 0, 0);
-    if (!n.link)
-        complain(__FILE__, __LINE__, "usk_world_link", usk_config_error(), "no error");
-    n.at.len = sizeof n.at.storage;
-    OK(usk_link_addr(n.link, 1, AF_INET, 80, &n.at.sa, &n.at.len));
-    EQ(n.at.len, sizeof(struct sockaddr_in));
+    struct two_hosts n = two_hosts(seed, link, config, config);
+    EQ(n.to_b.len, sizeof(struct sockaddr_in));
     return n;
-}
-
-static void net_free(struct net *n)
-{
-    OK(usk_world_free(n->world));
-    usk_stack_free(n->client);
-    usk_stack_free(n->server);
-}
-
-static uint64_t counter(usk_stack_t *stack, const char *name)
-{
-    uint64_t v = 0;
-    OK(usk_mib_read(stack, name, &v));
-    return v;
 }
 
 static usk_link_stats_t stats_of(usk_link_t *link, int end)
@@ -58,13 +23,13 @@ static usk_link_stats_t stats_of(usk_link_t *link, int end)
 /* A call that blocks steps the world: one thread does everything, and time is that of the link. */
 static void one_thread(void)
 {
-    struct net n = net_new(1, "delay=50ms", NULL);
-    int l = (int)OK(usk_socket_on(n.server, AF_INET, SOCK_STREAM, 0));
-    int c = (int)OK(usk_socket_on(n.client, AF_INET, SOCK_STREAM, 0));
-    OK(usk_bind(l, &n.at.sa, n.at.len));
+    struct two_hosts n = net_new(1, "delay=50ms", NULL);
+    int l = (int)OK(usk_socket_on(n.b, AF_INET, SOCK_STREAM, 0));
+    int c = (int)OK(usk_socket_on(n.a, AF_INET, SOCK_STREAM, 0));
+    OK(usk_bind(l, &n.to_b.sa, n.to_b.len));
     OK(usk_listen(l, 1));
     EQ(usk_world_now(n.world), 0);
-    OK(usk_connect(c, &n.at.sa, n.at.len));
+    OK(usk_connect(c, &n.to_b.sa, n.to_b.len));
     EQ(usk_world_now(n.world), 100 * MS);
     int s = (int)OK(usk_accept(l, NULL, NULL));
     EQ(usk_world_now(n.world), 150 * MS);
@@ -115,7 +80,7 @@ static void one_thread(void)
     EQ(usk_recv(s, buf, sizeof buf, 0), 0);
     OK(usk_close(s));
     OK(usk_close(l));
-    net_free(&n);
+    end_two_hosts(&n);
 }
 
 static int has_arrived(void *arg)
@@ -127,32 +92,32 @@ static int has_arrived(void *arg)
  * handlers, which would be for ever. */
 static void in_vain(void)
 {
-    struct net n = net_new(1, NULL, NULL);
-    int u = (int)OK(usk_socket_on(n.server, AF_INET, SOCK_DGRAM, 0));
+    struct two_hosts n = net_new(1, NULL, NULL);
+    int u = (int)OK(usk_socket_on(n.b, AF_INET, SOCK_DGRAM, 0));
     char buf[8];
-    OK(usk_bind(u, &n.at.sa, n.at.len));
+    OK(usk_bind(u, &n.to_b.sa, n.to_b.len));
     ERR(usk_recv(u, buf, sizeof buf, 0), EINTR);
     struct pollfd p = { .fd = u, .events = POLLIN };
     ERR(usk_poll(&p, 1, -1), EINTR);
     EQ(usk_world_now(n.world), 0);
     OK(usk_close(u));
-    net_free(&n);
+    end_two_hosts(&n);
 }
 
 /* Running by a time, by a span, to the end, and until a condition holds. */
 static void running(void)
 {
-    struct net n = net_new(1, "rate=8kbit delay=1s", NULL);
+    struct two_hosts n = net_new(1, "rate=8kbit delay=1s", NULL);
     OK(usk_world_run_until(n.world, 5 * S));
     EQ(usk_world_now(n.world), 5 * S);
     OK(usk_world_run_until(n.world, 1 * S));
     EQ(usk_world_now(n.world), 5 * S);
     EQ(usk_world_run_until_idle(n.world, 9 * S), 1);
     EQ(usk_world_now(n.world), 5 * S);
-    int c = (int)OK(usk_socket_on(n.client, AF_INET, SOCK_DGRAM, 0));
-    int s = (int)OK(usk_socket_on(n.server, AF_INET, SOCK_DGRAM, 0));
-    OK(usk_bind(s, &n.at.sa, n.at.len));
-    OK(usk_connect(c, &n.at.sa, n.at.len));
+    int c = (int)OK(usk_socket_on(n.a, AF_INET, SOCK_DGRAM, 0));
+    int s = (int)OK(usk_socket_on(n.b, AF_INET, SOCK_DGRAM, 0));
+    OK(usk_bind(s, &n.to_b.sa, n.to_b.len));
+    OK(usk_connect(c, &n.to_b.sa, n.to_b.len));
     /* Of 100 bytes with their headers: 100 ms each. */
     char buf[72] = "";
     for (int i = 0; i < 5; i++)
@@ -177,14 +142,14 @@ static void running(void)
         EQ(usk_recv(s, buf, sizeof buf, MSG_DONTWAIT), sizeof buf);
     OK(usk_close(c));
     OK(usk_close(s));
-    net_free(&n);
+    end_two_hosts(&n);
 }
 
 #define BYTES 300000
 
 /* The two ends of a transfer. */
 struct play {
-    struct net *net;
+    struct two_hosts *net;
     int type, protocol;
     uint64_t done_at; /* when the client had its answer */
 };
@@ -192,8 +157,8 @@ struct play {
 static void *serve(void *arg)
 {
     struct play *p = arg;
-    struct addr at = p->net->at;
-    int l = (int)OK(usk_socket_on(p->net->server, AF_INET, p->type, p->protocol));
+    struct addr at = p->net->to_b;
+    int l = (int)OK(usk_socket_on(p->net->b, AF_INET, p->type, p->protocol));
     OK(usk_bind(l, &at.sa, at.len));
     OK(usk_listen(l, 1));
     int s = (int)OK(usk_accept(l, NULL, NULL));
@@ -219,8 +184,8 @@ static void *serve(void *arg)
 static void *ask(void *arg)
 {
     struct play *p = arg;
-    int c = (int)OK(usk_socket_on(p->net->client, AF_INET, p->type, p->protocol));
-    OK(usk_connect(c, &p->net->at.sa, p->net->at.len));
+    int c = (int)OK(usk_socket_on(p->net->a, AF_INET, p->type, p->protocol));
+    OK(usk_connect(c, &p->net->to_b.sa, p->net->to_b.len));
     unsigned char buf[2000];
     for (uint64_t sent = 0; sent < BYTES;) {
         size_t len = BYTES - sent < sizeof buf ? (size_t)(BYTES - sent) : sizeof buf;
@@ -262,7 +227,7 @@ static struct record record_of(uint64_t seed, int type, int protocol, const char
 {
     struct record r;
     char file[2][64];
-    struct net n = net_new(seed,
+    struct two_hosts n = net_new(seed,
                            "rate=10mbit delay=20ms queue=64kb ecn=16kb loss=2% reorder=2% reorder-by=5ms duplicate=3%",
                            config);
     for (int i = 0; i < 2; i++) {
@@ -281,13 +246,13 @@ static struct record record_of(uint64_t seed, int type, int protocol, const char
     OK(usk_thread_join(server, NULL));
     EQ(usk_world_run_until_idle(n.world, 600 * S), 1);
     r.took = p.done_at;
-    r.again = counter(n.client, again);
+    r.again = counter(n.a, again);
     for (int i = 0; i < 2; i++)
         r.stats[i] = stats_of(n.link, i);
     OK(usk_link_pcap_stop(n.link, 0));
     ERR(usk_link_pcap_stop(n.link, 0), EINVAL);
     /* The other capture ends with the world. */
-    net_free(&n);
+    end_two_hosts(&n);
     for (int i = 0; i < 2; i++)
         read_file(file[i], &r.pcap[i], &r.len[i]);
     return r;
@@ -329,7 +294,7 @@ static void repeatable(int type, int protocol, const char *config, const char *a
 /* A thread that changes the link: for two seconds nothing passes. */
 static void *cut(void *arg)
 {
-    struct net *n = arg;
+    struct two_hosts *n = arg;
     OK(usk_link_set(n->link, "loss=100%"));
     OK(usk_world_run_for(n->world, 2 * S));
     OK(usk_link_set(n->link, "rate=10mbit delay=20ms"));
@@ -338,7 +303,7 @@ static void *cut(void *arg)
 
 static void changing(void)
 {
-    struct net n = net_new(1, "rate=10mbit delay=20ms", NULL);
+    struct two_hosts n = net_new(1, "rate=10mbit delay=20ms", NULL);
     struct play p = { .net = &n, .type = SOCK_STREAM };
     CHECK(usk_world_thread(n.world, 0, serve, &p) != NULL);
     usk_thread_t *client = usk_world_thread(n.world, 0, ask, &p);
@@ -347,9 +312,9 @@ static void changing(void)
     OK(usk_thread_join(cutter, NULL));
     CHECK(p.done_at > 2150 * MS && p.done_at < 10 * S);
     CHECK(stats_of(n.link, 0).lost > 0);
-    CHECK(counter(n.client, "TcpExtTCPTimeouts") > 0);
+    CHECK(counter(n.a, "TcpExtTCPTimeouts") > 0);
     EQ(usk_world_run_until_idle(n.world, 600 * S), 1);
-    net_free(&n);
+    end_two_hosts(&n);
 }
 
 int main(int argc, char **argv)

@@ -2,10 +2,9 @@
  * sysctl, its detection alone at work on a bad link, and live connections that change hands. In virtual time. ARGV[1]
  * is the folder of the built plug-ins. */
 #include "common.h"
-#include <usersock/sim.h>
+#include "two_hosts.h"
 #include <usersock/tcp.h>
 
-#define MS 1000000ULL
 enum { BYTES = 600000, CHUNK = 20000, DUP_THRESH = USK_TCP_OWN_OPTIONS, STATS };
 struct rfc6675_stats {
     uint32_t lost, retrans, timeouts, rto_us;
@@ -14,43 +13,12 @@ struct rfc6675_stats {
 static char folder[400];
 static unsigned char stream[BYTES];
 
-/* Two hosts; the plug-in is in `a`. */
-struct net {
-    usk_world_t *world;
-    usk_stack_t *a, *b;
-    usk_link_t *link;
-    struct addr to_a, to_b;
-};
-
-static struct net net_new(uint64_t seed, const char *link, const char *more)
+/* The plug-in is in `a`. */
+static struct two_hosts net_new(uint64_t seed, const char *link, const char *more)
 {
     char config[1000];
-    struct net n = { .world = usk_world_new(seed) };
     snprintf(config, sizeof config, "plugin=%s/rfc6675.so%s", folder, more);
-    n.a = usk_world_host(n.world, "a", config);
-    n.b = usk_world_host(n.world, "b", NULL);
-    if (!n.a || !n.b)
-        complain(__FILE__, __LINE__, "usk_world_host", usk_config_error(), "no error");
-    n.link = usk_world_link(n.world, "a", "b", link, 0, 0);
-    CHECK(n.link != NULL);
-    n.to_a.len = n.to_b.len = sizeof n.to_b.storage;
-    OK(usk_link_addr(n.link, 0, AF_INET, 80, &n.to_a.sa, &n.to_a.len));
-    OK(usk_link_addr(n.link, 1, AF_INET, 80, &n.to_b.sa, &n.to_b.len));
-    return n;
-}
-
-static void net_free(struct net *n)
-{
-    OK(usk_world_free(n->world));
-    usk_stack_free(n->a);
-    usk_stack_free(n->b);
-}
-
-static uint64_t counter(usk_stack_t *stack, const char *name)
-{
-    uint64_t v = 0;
-    OK(usk_mib_read(stack, name, &v));
-    return v;
+    return two_hosts(seed, link, config, NULL);
 }
 
 static int listening(usk_stack_t *stack, const struct addr *at)
@@ -85,7 +53,7 @@ static void *sink(void *l)
 /* Connects and takes all. */
 static void *fetch(void *arg)
 {
-    struct net *n = arg;
+    struct two_hosts *n = arg;
     int s = (int)OK(usk_socket_on(n->b, AF_INET, SOCK_STREAM, 0));
     OK(usk_connect(s, &n->to_a.sa, n->to_a.len));
     read_all(s);
@@ -112,7 +80,7 @@ enum how { BY_OPTION, BY_LISTENER, BY_SYSCTL };
 /* `a` sends; returns how many segments it found lost. */
 static uint64_t transfer(enum how how, uint64_t seed, const char *link, const char *more, int sack)
 {
-    struct net n = net_new(seed, link, more);
+    struct two_hosts n = net_new(seed, link, more);
     int l = listening(how == BY_LISTENER ? n.a : n.b, how == BY_LISTENER ? &n.to_a : &n.to_b), c;
     usk_thread_t *t;
     if (how == BY_LISTENER) {
@@ -146,7 +114,7 @@ static uint64_t transfer(enum how how, uint64_t seed, const char *link, const ch
     OK(usk_close(c));
     OK(usk_close(l));
     EQ(usk_world_run_until_idle(n.world, 600000 * MS), 1);
-    net_free(&n);
+    end_two_hosts(&n);
     return stats.lost;
 }
 
@@ -163,7 +131,7 @@ static void chosen(void)
 /* A connection changes hands between all chunks of a transfer, with losses outstanding. */
 static void live(uint64_t seed)
 {
-    struct net n = net_new(seed, "rate=20mbit delay=10ms loss=3%", "");
+    struct two_hosts n = net_new(seed, "rate=20mbit delay=10ms loss=3%", "");
     int l = listening(n.b, &n.to_b), switched = 0, refused = 0;
     usk_thread_t *t = usk_world_thread(n.world, 0, sink, &l);
     int c = (int)OK(usk_socket_on(n.a, AF_INET, SOCK_STREAM, 0)), small = 40000;
@@ -191,13 +159,13 @@ static void live(uint64_t seed)
     OK(usk_close(c));
     OK(usk_close(l));
     EQ(usk_world_run_until_idle(n.world, 600000 * MS), 1);
-    net_free(&n);
+    end_two_hosts(&n);
 }
 
 /* The option's shapes and errors; the choice outlives a connection; the options behind it; in use. */
 static void option(void)
 {
-    struct net n = net_new(1, "delay=1ms", "");
+    struct two_hosts n = net_new(1, "delay=1ms", "");
     int s = (int)OK(usk_socket_on(n.a, AF_INET, SOCK_STREAM, 0)), v = 5;
     socklen_t len = sizeof v;
     char buf[16];
@@ -239,7 +207,7 @@ static void option(void)
     EQ(v, 3);
     OK(usk_close(s));
     OK(usk_close(l));
-    net_free(&n);
+    end_two_hosts(&n);
 }
 
 int main(int argc, char **argv)

@@ -257,18 +257,7 @@ mod tests {
         bytes[28..32].copy_from_slice(&ack.to_be_bytes());
         (bytes[33], bytes[34], bytes[35]) = (flags, 0xff, 0xff);
         tcp::fill_checksum(&mut bytes[20..], src.into(), dst.into());
-        let header = ip::Ipv4Repr {
-            src,
-            dst,
-            protocol: 6,
-            ttl: 64,
-            tos: 0,
-            id: 0,
-            dont_fragment: true,
-            more_fragments: false,
-            frag_offset: 0,
-            payload_len: 20,
-        };
+        let header = ip::Ipv4Repr { dont_fragment: true, ..ip::Ipv4Repr::new(src, dst, 6, 20) };
         header.emit(&mut bytes);
         bytes
     }

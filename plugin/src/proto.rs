@@ -141,7 +141,7 @@ impl IcmpError<'_> {
     /// }
     /// ```
     pub fn report<P: Protocol>(&self, sock: &Sock<P>, port: u16, header: usize) -> Result<()> {
-        self.raw.report(sock, port, header)
+        sock.icmp_report(self.raw, port, header)
     }
 }
 

@@ -137,24 +137,12 @@ impl Binder<'_> {
         Ok(pieces)
     }
 
-    /// Reads a call. `accept` and the like with too few or too many arguments are errors.
-    pub fn bind(&self, call: &SystemCall) -> Bound<Call> {
-        let args = call.args.as_slice();
-        let local = (self.setup.local, self.setup.bind_port);
+    /// A call that sends or receives. None: it is another.
+    fn transfer(&self, name: &str, args: &[Expr]) -> Bound<Option<Call>> {
         let remote = (self.setup.remote, self.setup.connect_port);
         let send = |fd: &Expr, iov, flags, to, control| Ok(Call::Send { fd: self.fd(fd)?, iov, flags, to, control });
         let receive = |fd: &Expr, iov, flags, control| Ok(Call::Receive { fd: self.fd(fd)?, iov, flags, control });
-        match (call.name.as_str(), args) {
-            ("socket", [family, kind, protocol]) => Ok(Call::Socket {
-                family: if *family == Expr::Ellipsis { self.setup.family() } else { int(family)? },
-                kind: int(kind)?,
-                protocol: int(protocol)?,
-            }),
-            ("bind", [fd, address, _len]) => Ok(Call::Bind(self.fd(fd)?, self.address(address, local)?)),
-            ("listen", [fd, backlog]) => Ok(Call::Listen(self.fd(fd)?, int(backlog)?)),
-            ("accept", [fd, _address, _len]) => Ok(Call::Accept(self.fd(fd)?, 0)),
-            ("accept4", [fd, _address, _len, flags]) => Ok(Call::Accept(self.fd(fd)?, int(flags)?)),
-            ("connect", [fd, address, _len]) => Ok(Call::Connect(self.fd(fd)?, self.address(address, remote)?)),
+        let call = match (name, args) {
             // The short form of this project: send(fd, length).
             ("send", [fd, len]) => send(fd, vec![self.buffer(&Expr::Ellipsis, size(len)?, 0)?], 0, None, Vec::new()),
             ("write", [fd, buffer, len]) => send(fd, vec![self.buffer(buffer, size(len)?, 0)?], 0, None, Vec::new()),
@@ -189,6 +177,30 @@ impl Binder<'_> {
                 let iov = iovecs(member(fields, "msg_iov")?)?.into_iter().map(|(_, len)| len).collect();
                 receive(fd, iov, int(flags)?, if member(fields, "msg_control").is_ok() { 4096 } else { 0 })
             }
+            _ => return Ok(None),
+        };
+        call.map(Some)
+    }
+
+    /// Reads a call. `accept` and the like with too few or too many arguments are errors.
+    pub fn bind(&self, call: &SystemCall) -> Bound<Call> {
+        let args = call.args.as_slice();
+        let local = (self.setup.local, self.setup.bind_port);
+        let remote = (self.setup.remote, self.setup.connect_port);
+        if let Some(transfer) = self.transfer(call.name.as_str(), args)? {
+            return Ok(transfer);
+        }
+        match (call.name.as_str(), args) {
+            ("socket", [family, kind, protocol]) => Ok(Call::Socket {
+                family: if *family == Expr::Ellipsis { self.setup.family() } else { int(family)? },
+                kind: int(kind)?,
+                protocol: int(protocol)?,
+            }),
+            ("bind", [fd, address, _len]) => Ok(Call::Bind(self.fd(fd)?, self.address(address, local)?)),
+            ("listen", [fd, backlog]) => Ok(Call::Listen(self.fd(fd)?, int(backlog)?)),
+            ("accept", [fd, _address, _len]) => Ok(Call::Accept(self.fd(fd)?, 0)),
+            ("accept4", [fd, _address, _len, flags]) => Ok(Call::Accept(self.fd(fd)?, int(flags)?)),
+            ("connect", [fd, address, _len]) => Ok(Call::Connect(self.fd(fd)?, self.address(address, remote)?)),
             ("shutdown", [fd, how]) => Ok(Call::Shutdown(self.fd(fd)?, int(how)?)),
             ("close", [fd]) => Ok(Call::Close(self.fd(fd)?)),
             ("getsockopt", [fd, level, name, value, len]) => {

@@ -84,18 +84,7 @@ pub fn ip_packet(source: IpAddr, destination: IpAddr, protocol: u8, fields: IpFi
     match (source, destination) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             packet = vec![0; ip::HEADER_LEN];
-            let header = ip::Ipv4Repr {
-                src,
-                dst,
-                protocol,
-                ttl,
-                tos: fields.tos,
-                id: 0,
-                dont_fragment: false,
-                more_fragments: false,
-                frag_offset: 0,
-                payload_len: message.len(),
-            };
+            let header = ip::Ipv4Repr { ttl, tos: fields.tos, ..ip::Ipv4Repr::new(src, dst, protocol, message.len()) };
             header.emit(&mut packet);
         }
         _ => {

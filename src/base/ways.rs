@@ -1,6 +1,7 @@
-//! Short ways: functions that take most calls and packets past all that cannot concern them. A test may close some, and
-//! then plays the general way beside them; outside of tests all are open, and asking costs nothing. Above: whatever has
-//! a short way.
+//! Short ways: the fast paths. Each begins with a test for all that the general code beside it would treat otherwise,
+//! and then does what that would do, with fewer instructions. So that tests can compare the two, each is named here: a
+//! test closes some, and the general code runs in their place (`tcp::ways_test`). Outside of tests all are open, and
+//! asking costs nothing. Above: whatever has a short way.
 
 /// A short way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

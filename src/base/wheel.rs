@@ -215,7 +215,7 @@ impl<T> Wheel<T> {
             let node = &mut self.nodes[index as usize];
             self.free = self.neighbours[index as usize].next;
             (node.at, node.seq, node.value) = (at, seq, Some(value));
-            self.bring_in_free();
+            self.prefetch_free();
             index
         };
         self.len += 1;
@@ -225,7 +225,7 @@ impl<T> Wheel<T> {
 
     /// Asks the processor for the node that the next timer takes: timers that fired on another one left it there.
     #[inline]
-    fn bring_in_free(&self) {
+    fn prefetch_free(&self) {
         if let (Some(node), Some(links)) = (self.nodes.get(self.free as usize), self.neighbours.get(self.free as usize))
         {
             mem::prefetch(node, 0);

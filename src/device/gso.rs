@@ -1,6 +1,6 @@
 //! Segmentation and checksum completion in software, for devices without these offloads; coalescing of received packets
-//! is in [`gro`] and `join`. Above: `ip::output`, `ip::input`. Beside: `link` and `pcap`, which need packets as they
-//! are on a wire. Linux: net/core/gso.c, tcp_offload.c, udp_offload.c, skb_checksum_help.
+//! is in [`gro`] and `join`. Above: `ip::output`, which cuts, and `netdev`, which joins. Beside: `link` and `pcap`,
+//! which need packets as they are on a wire. Linux: net/core/gso.c, tcp_offload.c, udp_offload.c, skb_checksum_help.
 
 use super::Caps;
 use crate::sock::offload::Piece;

@@ -69,7 +69,8 @@ pub enum NetXmit {
 struct Queue {
     /// Whether a thread is receiving.
     turn: Turn,
-    /// Of a [thread's queue](NetDev::per_thread): a bit for each other queue that the thread has sent packets on.
+    /// In a [thread's queue](NetDev::per_thread): a bit for each other thread's queue on which this thread has sent
+    /// packets, which it has to receive if that thread does not.
     owed: AtomicU8,
     /// Packets for which the device returned `Busy`, and those behind them or [held back](NetDev::hold_tx), in order.
     tx: Mutex<VecDeque<Skb>>,
@@ -93,8 +94,9 @@ pub struct NetDev {
     per_thread: bool,
     /// A thread sends on the queue that it receives from: see [`Caps::replies_follow`].
     replies_follow: bool,
-    /// Packets that are sent come back (IFF_LOOPBACK), and packets have an Ethernet header (ARPHRD_ETHER): read for
-    /// each packet. They are the device's for good; what wraps it has the same.
+    /// Whether packets that are sent come back (IFF_LOOPBACK), and whether packets have an Ethernet header
+    /// (ARPHRD_ETHER). Copies of what the device says, because they are read for each packet; they never change, and a
+    /// capture that wraps the device says the same.
     loopback: bool,
     ethernet: bool,
     /// See [`NetDev::takes_as_is`].
@@ -272,7 +274,7 @@ impl NetDev {
         a.len() != n
     }
 
-    /// Whether each thread has a queue: see the field.
+    /// Whether each thread has a queue of its own: see the field `per_thread`.
     #[inline]
     pub(crate) fn is_per_thread(&self) -> bool {
         self.per_thread
@@ -337,11 +339,11 @@ impl NetDev {
         if !settled {
             n += self.receive_owed(stack, queue, now, budget);
         }
-        // Of 0 packets: another thread may be receiving them.
+        // With 0 packets this is not known: another thread may be receiving them.
         (n, settled && (1..budget).contains(&n))
     }
 
-    /// The same of further devices.
+    /// As `receive_here`, not inlined: for the devices behind the first.
     #[inline(never)]
     fn receive_here_too(self: &Arc<Self>, stack: &Arc<Stack>, now: Instant, budget: usize) -> usize {
         self.receive_here(stack, now, budget).0
@@ -367,7 +369,7 @@ impl NetDev {
             stack.mib.drop(DropReason::DevReady);
             return Err(Error::NetDown);
         }
-        // A loopback is the end of what is nested.
+        // A loopback device sends through no other one: the nesting ends with it.
         if !self.loopback && here().xmits.get() > XMIT_RECURSION_LIMIT {
             stack.mib.drop(DropReason::RecursionLimit);
             return Err(Error::NetDown);
@@ -412,15 +414,16 @@ impl NetDev {
         queue.tx_len.store(tx.len(), Ordering::SeqCst);
         drop(tx);
         if alone && !self.held.load(Ordering::SeqCst) {
-            // Whoever was to send what waits may have looked before this came.
+            // The thread that was to send what waits may have found the queue empty, before this packet joined it.
             stack.note_full();
         }
         Ok(NetXmit::Success)
     }
 
-    /// As [`NetDev::xmit`], of a packet that has no owner yet, nor what a sender is told about, by a device that
-    /// [loops it as it is](NetDev::loops_as_is). `sock`: whom the packet would be charged to while the device has it;
-    /// such a device ends the charge at once, so it is not made.
+    /// A short way: as [`NetDev::xmit`], for a packet without an owner and without a transmit timestamp, on the
+    /// loopback device where it [loops packets as they are](NetDev::loops_as_is). `sock`: the sender, to which a packet
+    /// is charged while a device has it. Here the packet is with the receiver at once, so the charge would end as soon
+    /// as it was made, and is left out.
     // Most packets of the loopback go this way.
     #[inline(always)]
     pub(crate) fn xmit_looped(
@@ -451,7 +454,7 @@ impl NetDev {
         Err(Error::NoBufs)
     }
 
-    /// The same in the general way.
+    /// As `xmit_looped`, by the general code.
     #[cold]
     fn xmit_charged(&self, stack: &Stack, now: Instant, mut skb: Skb, sock: Option<&Arc<Sock>>) -> Result<NetXmit> {
         skb.owner = sock.map(|sock| TxOwner::new(sock, skb.truesize));
@@ -512,7 +515,9 @@ impl NetDev {
             let _one = queue.flush.lock();
             let mut tx = queue.tx.lock();
             while let Some(skb) = tx.pop_front() {
-                // A packet's end wakes its owner, who may send: behind this one, for `tx_len` is as it was.
+                // When the device is done with a packet, its owner may be woken and send at once, from this thread: so
+                // the lock is released. What is sent meanwhile joins the queue behind this packet, because `tx_len` is
+                // still above 0.
                 drop(tx);
                 let done = self.start_xmit(stack, q as u16, now, skb);
                 tx = queue.tx.lock();
@@ -540,7 +545,7 @@ impl NetDev {
                 continue;
             }
             let _one = queue.flush.lock();
-            // What others send meanwhile goes behind these, for `tx_len` is as it was.
+            // What others send meanwhile joins the queue behind these, because `tx_len` is still above 0.
             let mut packets = std::mem::take(&mut *queue.tx.lock());
             // Stamps are reported one by one.
             if self.is_up() && packets.iter().all(|skb| skb.tx_stamp.is_none()) {
@@ -552,7 +557,8 @@ impl NetDev {
             *tx = packets;
             queue.tx_len.store(tx.len(), Ordering::Release);
         }
-        // Whoever still puts a packet behind these sees that nobody holds them, or the packet is seen here.
+        // A thread that puts a packet behind these stores `tx_len` and then reads `held`; this stores `held` and then
+        // reads `tx_len`. So at least one of the two sees that the packet has to be sent.
         self.held.store(false, Ordering::SeqCst);
         if self.queues.iter().any(|q| q.tx_len.load(Ordering::SeqCst) > 0) {
             self.flush_tx(stack, now);
@@ -587,7 +593,7 @@ impl NetDev {
         loop {
             let received = match stack.netdevs.pack.get() {
                 Some(network) => match self.recv_only(queue) {
-                    // As after most system calls.
+                    // The usual case: a call has sent one packet, which its own thread receives.
                     Some(skb) => {
                         network.rcv_only(stack, self, skb, now);
                         1
@@ -619,7 +625,7 @@ impl NetDev {
         }
     }
 
-    /// The packet of a thread's queue that has no other, unless it has to go through GRO.
+    /// Takes the packet of a thread's queue, if it is the only one and need not go through GRO.
     #[inline(always)]
     fn recv_only(&self, queue: u16) -> Option<Skb> {
         if !self.per_thread || self.gro.load(Ordering::Relaxed) {
@@ -631,8 +637,8 @@ impl NetDev {
         }
     }
 
-    /// A packet has arrived here. What loops back from another interface keeps that one's index
-    /// (ip_dev_loopback_xmit).
+    /// Notes on which interface a packet has arrived: this one. A packet that loops back from another interface keeps
+    /// that one's index (ip_dev_loopback_xmit).
     #[inline]
     pub(crate) fn note_arrival(&self, skb: &mut Skb) {
         if !self.loopback || skb.ifindex == 0 {

@@ -1,9 +1,10 @@
-//! On which queue of a TUN device the kernel returns a flow's packets: that of the thread which sends for it, from the
-//! flow's first packet on. By itself the kernel notes the queue of a flow's last packet behind the processing of that
-//! packet, so that its answer to the first one comes by any queue, and it notes 4,096 flows of the last three seconds
-//! at most (tun_flow_update, MAX_TAP_FLOWS). Here a program of ours chooses (TUNSETSTEERINGEBPF), from a table of
-//! queues in which the device writes before it sends: [`index`] of a packet is the place of its flow, in either
-//! direction. Without CAP_BPF the kernel chooses. Above: `tun`. Below: `sys::bpf`.
+//! Steering: has the kernel return a flow's packets on the queue of a TUN device on which this process sends that flow,
+//! so that the thread that sends for a connection also receives for it. The kernel does that by itself, but too late
+//! and for few flows: it notes the queue of a packet only when it has processed the packet, so that its answer to a
+//! flow's first packet may come on any queue, and it keeps at most 4,096 flows, for three seconds (tun_flow_update,
+//! MAX_TAP_FLOWS). So a program of ours chooses the queue instead (TUNSETSTEERINGEBPF). It reads a table of queues,
+//! which the device writes before it sends: [`index`] gives a packet's place in it, the same in both directions of a
+//! flow. Without CAP_BPF the kernel's own choice remains. Above: `tun`. Below: `sys::bpf`.
 
 use crate::sys::bpf::{self, Insn, Table};
 use crate::sys::fd::Fd;

@@ -18,7 +18,7 @@ impl Socket {
     /// As [`Socket::connect`], with bytes that may be no address: what they are refused with is returned where the
     /// address would be looked at, behind the checks of the socket's state.
     pub fn connect_to(&self, addr: std::result::Result<Option<SocketAddr>, OddName>) -> Result<()> {
-        self.whole()?;
+        self.usable()?;
         let addr = addr.map_err(|odd| self.refuses(odd));
         let r = if self.sock.proto().is_stream() || self.sock.ty == libc::SOCK_SEQPACKET as u16 {
             self.restarting(

@@ -146,7 +146,7 @@ impl Socket {
     /// Fails if the sock can only be closed. EIO: a panic, or a plug-in that broke a rule of its interface, has broken
     /// the sock. ENETDOWN: the stack belongs to a parent of this process, or its simulation is over.
     #[inline]
-    fn whole(&self) -> Result<()> {
+    fn usable(&self) -> Result<()> {
         self.stack.here()?;
         if self.sock.is_broken() { Err(Error::Io) } else { Ok(()) }
     }
@@ -182,7 +182,7 @@ impl Socket {
 
     /// bind(2). Errors: EAFNOSUPPORT (address of another family), and those of the protocol (`ip::bind`).
     pub fn bind(&self, addr: SocketAddr) -> Result<()> {
-        self.whole()?;
+        self.usable()?;
         if addr.is_ipv6() != (self.sock.family == AF_INET6) {
             return Err(Error::AfNoSupport);
         }
@@ -192,7 +192,7 @@ impl Socket {
 
     /// listen(2). Errors: EOPNOTSUPP (no connections in this protocol), EINVAL (connected), EADDRINUSE.
     pub fn listen(&self, backlog: i32) -> Result<()> {
-        self.whole()?;
+        self.usable()?;
         let somaxconn = self.stack.sysctl.somaxconn().max(0) as u32;
         let backlog = (backlog as u32).min(somaxconn);
         if !self.sock.proto().is_stream() && self.sock.ty != libc::SOCK_SEQPACKET as u16 {
@@ -211,7 +211,7 @@ impl Socket {
     /// accept(2): returns the connection and its peer, the address in this socket's family. The new socket does not
     /// inherit O_NONBLOCK. Errors: EINVAL (not listening), EAGAIN, EINTR, ECONNABORTED.
     pub fn accept(&self) -> Result<(Socket, SocketAddr)> {
-        self.whole()?;
+        self.usable()?;
         let sock = self.restarting(|c| c.rcvtimeo.get(), || self.sock.proto().accept(self.sk(), self.nonblocking()));
         let sock = match sock {
             Ok(sock) => sock,
@@ -235,12 +235,14 @@ impl Socket {
     /// [`Stack::run_pending`] before it returns to the program: sendmmsg(2) runs it once for several messages.
     #[inline]
     pub fn sendmsg_queued(&self, msg: &mut SendMsg<'_>) -> Result<usize> {
-        self.sock.bring_in_both();
-        self.whole()?;
+        self.sock.prefetch_both();
+        self.usable()?;
         if self.nonblocking() {
             msg.flags |= libc::MSG_DONTWAIT;
         }
         if self.sock.proto().contained() {
+            // A plug-in does not see a message with memory that cannot be read; the stack's own protocols check as far
+            // as they read.
             msg.readable()?;
             self.check_name(msg)?;
         }
@@ -251,8 +253,8 @@ impl Socket {
     /// As `sendmsg_queued`, of several messages, which `all` is given the means to send. The first one of a call is not
     /// among them: a signal ends the others, and is no reason to restart the call, which has sent something.
     pub fn send_several(&self, all: &mut SendSeveral<'_>) {
-        self.sock.bring_in_both();
-        if let Err(e) = self.whole().and_then(|()| self.autobind()) {
+        self.sock.prefetch_both();
+        if let Err(e) = self.usable().and_then(|()| self.autobind()) {
             return all(&mut |_| Err(e));
         }
         let (contained, nonblocking) = (self.sock.proto().contained(), self.nonblocking());
@@ -273,7 +275,7 @@ impl Socket {
     /// As `recvmsg`, of several messages and not of the first one of a call: see `send_several`. The softirq work that
     /// is left is the caller's.
     pub fn recv_several(&self, all: &mut RecvSeveral<'_>) {
-        if let Err(e) = self.whole() {
+        if let Err(e) = self.usable() {
             return all(&mut |_| Err(e));
         }
         let nonblocking = self.nonblocking();
@@ -297,7 +299,7 @@ impl Socket {
     /// Sends at most `len` bytes from the front of `pages`; what was taken is removed, and returned how much it was.
     /// TCP takes the pages themselves. Errors as `sendmsg`.
     pub fn send_pages(&self, pages: &mut Pages, len: usize, flags: i32) -> Result<usize> {
-        pages.send(len, flags, |msg| self.sendmsg(msg))
+        pages.pass(len, |slices, runs| self.sendmsg(&mut SendMsg::in_pages(slices, runs, flags)))
     }
 
     /// Receives at most `len` bytes to the end of `pages`; returns how many. What TCP has received is not copied.
@@ -315,7 +317,7 @@ impl Socket {
         if !self.sock.proto().contained() {
             return self.send_pages(pages, pages.len(), flags);
         }
-        self.whole()?;
+        self.usable()?;
         if self.nonblocking() {
             flags |= libc::MSG_DONTWAIT;
         }
@@ -340,7 +342,7 @@ impl Socket {
 
     /// The file ended after bytes that were sent with MSG_MORE: sends the data held back for more.
     pub fn splice_eof(&self) {
-        if self.whole().is_ok() {
+        if self.usable().is_ok() {
             self.sock.proto().splice_eof(self.sk());
             self.done(());
         }
@@ -380,7 +382,7 @@ impl Socket {
     /// EINTR; ENOTCONN; and the socket's pending error.
     pub fn recvmsg(&self, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
         self.sock.note_handle(self);
-        self.whole()?;
+        self.usable()?;
         if self.nonblocking() {
             msg.flags |= libc::MSG_DONTWAIT;
         }
@@ -393,7 +395,7 @@ impl Socket {
 
     /// shutdown(2) with SHUT_RD 0, SHUT_WR 1, SHUT_RDWR 2. Errors: EINVAL, ENOTCONN.
     pub fn shutdown(&self, how: i32) -> Result<()> {
-        self.whole()?;
+        self.usable()?;
         let bits = match how {
             0 => RCV_SHUTDOWN,
             1 => SEND_SHUTDOWN,
@@ -480,7 +482,7 @@ impl Socket {
         let r = if level == libc::SOL_SOCKET {
             sockopt::set(self.sk(), name, value)
         } else {
-            self.whole()?;
+            self.usable()?;
             self.sock.proto().setsockopt(self.sk(), level, name, value)
         };
         self.done(r)
@@ -492,7 +494,7 @@ impl Socket {
         if level == libc::SOL_SOCKET {
             return self.done(sockopt::get(self.sk(), name, value));
         }
-        self.whole()?;
+        self.usable()?;
         self.done(self.sock.proto().getsockopt(self.sk(), level, name, value))
     }
 
@@ -524,7 +526,7 @@ impl Socket {
     /// Ends the socket from outside, while its user may still hold it: calls on it return ECONNABORTED, and a peer gets
     /// a RST (ss -K, SOCK_DESTROY). Errors: EOPNOTSUPP; ENOENT if it has ended already.
     pub fn destroy(&self) -> Result<()> {
-        self.whole()?;
+        self.usable()?;
         let r = self.sock.proto().diag_destroy(self.sk(), Error::ConnAborted);
         self.done(r)
     }

@@ -1,7 +1,8 @@
 //! Stateless address autoconfiguration (RFC 4862) of Ethernet devices: router solicitations and advertisements, default
 //! routers, prefixes of the link, addresses with lifetimes, duplicate address detection. Above: `icmpv6`, `neigh`,
-//! which hand over what arrives; `config`, which starts it. Below: `route`, `neigh`. Linux: ndisc_router_discovery,
-//! addrconf_prefix_rcv, addrconf_rs_timer, addrconf_dad_work, addrconf_verify_rtnl. RFC 4861 §6.3, RFC 4191.
+//! which hand over what arrives; `config`, which starts it. Below: `route`, `neigh`, `ndisc`. Linux:
+//! ndisc_router_discovery, addrconf_prefix_rcv, addrconf_rs_timer, addrconf_dad_work, addrconf_verify_rtnl. RFC 4861
+//! §6.3, RFC 4191.
 //!
 //! Off unless `accept_ra` is set: a stack has the addresses that it is given, and with a random hardware address it
 //! would make others at each start, but for stable ones (`ifid`). Of several default routers the
@@ -9,7 +10,7 @@
 //! lifetime. Not here: route information options (Linux by default takes none), temporary addresses, DHCPv6. A
 //! configured address is used without detection.
 
-use super::{icmpv6, ifid, neigh, net, route};
+use super::{ifid, ndisc, neigh, net, route};
 use crate::base::env::{Duration, Instant};
 use crate::counters::DropReason;
 use crate::device::LinkType;
@@ -536,7 +537,7 @@ fn send(stack: &Arc<Stack>, dev: &Arc<NetDev>, message: &Send, now: Instant) {
             (msg, Ipv6Addr::UNSPECIFIED, solicited_node(target))
         }
     };
-    icmpv6::send_nd(stack, dev, &msg, (src, dst), MacAddr::multicast_v6(dst), now);
+    ndisc::send(stack, dev, &msg, (src, dst), MacAddr::multicast_v6(dst), now);
 }
 
 /// The timer of an interface.

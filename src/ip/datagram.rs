@@ -5,6 +5,7 @@
 use super::errors::recv_error;
 use super::kind::{is_udp, name_of, needs_scope};
 use super::plan::plan;
+use super::rxcontrol::IPV6_PATHMTU;
 use super::{cork, flowlabel, net, rxcontrol};
 use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
@@ -25,9 +26,6 @@ use std::sync::atomic::Ordering;
 /// Word of the control block of a packet in a receive queue: whether it was peeked at. The words before it are
 /// `rxcontrol`'s.
 const CB_PEEKED: usize = 2;
-
-/// Type of the control message of IPV6_RECVPATHMTU.
-const IPV6_PATHMTU: i32 = 61;
 
 /// Whether a packet is for all sockets that listen, not for one: its destination is a group or a broadcast address. A
 /// packet to one host may have been a broadcast of the link (rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST)).

@@ -6,7 +6,7 @@ use super::kind::is_udp;
 use super::{exception, flowlabel, rfc4884, rxcontrol, sockopt};
 use crate::base::error::{Error, Result};
 use crate::sock::addr::AF_INET;
-use crate::sock::errqueue::{ErrEntry, IpPacket, origin};
+use crate::sock::exterr::{ErrEntry, IpPacket, origin};
 use crate::sock::msg::{Control, RecvMsg, SockExtendedErr};
 use crate::sock::packet::IcmpError;
 use crate::sock::state::State;

@@ -6,8 +6,8 @@
 
 use super::output::{IpTx, default_ttl, xmit_with_options};
 use super::problem::Problem;
-use super::{exthdrs, icmpv6, net, options, rfc8335, route};
-use crate::base::contain::contain;
+use super::slots::deliver_error;
+use super::{exthdrs, icmp_mib, icmpv6, net, options, rfc4884, rfc8335, route};
 use crate::base::env::{Duration, Instant};
 use crate::base::error::Error;
 use crate::counters::{DropReason, Level, Mib};
@@ -166,18 +166,7 @@ pub(crate) fn restore_header(skb: &mut SkbInner, info: &PacketInfo) -> bool {
     }
     match (info.src, info.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => skb.push(ip::HEADER_LEN).is_some_and(|h| {
-            let repr = Ipv4Repr {
-                src,
-                dst,
-                protocol: info.protocol,
-                ttl: info.ttl,
-                tos: info.tos,
-                id: 0,
-                dont_fragment: false,
-                more_fragments: false,
-                frag_offset: 0,
-                payload_len,
-            };
+            let repr = Ipv4Repr { ttl: info.ttl, tos: info.tos, ..Ipv4Repr::new(src, dst, info.protocol, payload_len) };
             repr.emit(h) > 0
         }),
         (IpAddr::V6(src), IpAddr::V6(dst)) => skb.push(ipv6::HEADER_LEN).is_some_and(|h| {
@@ -267,48 +256,10 @@ fn reply_v4(stack: &Arc<Stack>, skb: Skb, info: &PacketInfo, tos: u8, (ty, way):
     let ttl = default_ttl(stack, &dst, true);
     let tx =
         IpTx { src: dst.src, dst: info.src, protocol: proto::ICMP, tos, ttl, df: false, flow_label: 0, now: info.now };
-    count_out(stack, ty);
+    icmp_mib::count_out_v4(stack, ty);
     if xmit_with_options(stack, &dst, &tx, &options, skb, false).is_err() {
         stack.mib.inc(Mib::IcmpOutErrors);
     }
-}
-
-/// Counts a message sent by its type.
-pub(crate) fn count_out(stack: &Stack, ty: u8) {
-    stack.mib.inc(Mib::IcmpOutMsgs);
-    stack.mib.icmp_out(ty);
-    let mib = match ty {
-        kind::ECHO_REPLY => Mib::IcmpOutEchoReps,
-        kind::UNREACHABLE => Mib::IcmpOutDestUnreachs,
-        kind::SOURCE_QUENCH => Mib::IcmpOutSrcQuenchs,
-        kind::REDIRECT => Mib::IcmpOutRedirects,
-        kind::ECHO => Mib::IcmpOutEchos,
-        kind::TIME_EXCEEDED => Mib::IcmpOutTimeExcds,
-        kind::PARAMETER_PROBLEM => Mib::IcmpOutParmProbs,
-        kind::TIMESTAMP => Mib::IcmpOutTimestamps,
-        kind::TIMESTAMP_REPLY => Mib::IcmpOutTimestampReps,
-        _ => return,
-    };
-    stack.mib.inc(mib);
-}
-
-fn count_in(stack: &Stack, ty: u8) {
-    stack.mib.icmp_in(ty);
-    let mib = match ty {
-        kind::ECHO_REPLY => Mib::IcmpInEchoReps,
-        kind::UNREACHABLE => Mib::IcmpInDestUnreachs,
-        kind::SOURCE_QUENCH => Mib::IcmpInSrcQuenchs,
-        kind::REDIRECT => Mib::IcmpInRedirects,
-        kind::ECHO => Mib::IcmpInEchos,
-        kind::TIME_EXCEEDED => Mib::IcmpInTimeExcds,
-        kind::PARAMETER_PROBLEM => Mib::IcmpInParmProbs,
-        kind::TIMESTAMP => Mib::IcmpInTimestamps,
-        kind::TIMESTAMP_REPLY => Mib::IcmpInTimestampReps,
-        17 => Mib::IcmpInAddrMasks,
-        18 => Mib::IcmpInAddrMaskReps,
-        _ => return,
-    };
-    stack.mib.inc(mib);
 }
 
 /// Receives ICMP. Echo requests are answered, errors go to the protocols they are about, the rest to ping sockets.
@@ -336,7 +287,7 @@ impl IpHandler for Icmp {
             return bad(stack, DropReason::IcmpMalformed);
         }
         let (ty, code) = (skb.linear()[0], skb.linear()[1]);
-        count_in(stack, ty);
+        icmp_mib::count_in_v4(stack, ty);
         match ty {
             kind::EXT_ECHO if !stack.sysctl.icmp_echo_ignore_all() => return echo(stack, skb, info),
             kind::EXT_ECHO => return,
@@ -494,7 +445,7 @@ fn error(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo, ty: u8, code: u8) 
         return stack.mib.drop(DropReason::IcmpMalformed);
     }
     // In words of four bytes, as the types with an extension have it (RFC 4884 §4).
-    let extension = extension_at(usize::from(skb.linear()[5]) * 4);
+    let extension = rfc4884::extension_at(usize::from(skb.linear()[5]) * 4);
     let extension = if matches!(ty, kind::SOURCE_QUENCH | kind::REDIRECT) { 0 } else { extension };
     // The version in a quote is not looked at.
     let mut quoted = quoted.to_vec();
@@ -546,26 +497,6 @@ fn error(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo, ty: u8, code: u8) 
         now: info.now,
     };
     deliver_error(stack, &e);
-}
-
-/// Where an extension begins behind a quoted datagram of so many bytes; 0: it has fewer than the 128 that go with one
-/// (RFC 4884 §5).
-pub(super) fn extension_at(len: usize) -> usize {
-    if len < 128 { 0 } else { len }
-}
-
-/// To raw sockets and to the protocol of the quoted packet (icmp_socket_deliver).
-pub(super) fn deliver_error(stack: &Arc<Stack>, e: &IcmpError<'_>) {
-    let raw = net(stack).raw.error(stack, e);
-    match stack.registry.handler(e.protocol) {
-        Some(h) => {
-            if contain(|| h.contained(), || h.err(stack, e)) {
-                stack.mib.drop(DropReason::PluginRefused);
-            }
-        }
-        None if raw => {}
-        None => stack.mib.drop(DropReason::IcmpImplausible),
-    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! ICMPv6. Neighbour discovery goes to `neigh`, router advertisements to `autoconf`; the rest is as in [`super::icmp`],
 //! which has the rate limits. Linux: net/ipv6/icmp.c. RFC 4443, RFC 4861, RFC 8201.
 
-use super::icmp::deliver_error;
 use super::output::{IpTx, default_ttl, xmit};
 use super::problem::Problem;
-use super::{autoconf, exthdrs, flowlabel, multicast, neigh, net, rfc8335, route};
+use super::slots::deliver_error;
+use super::{autoconf, exthdrs, flowlabel, icmp_mib, multicast, neigh, net, rfc4884, rfc8335, route};
 use crate::base::error::Error;
 use crate::counters::{DropReason, Mib};
 use crate::sock::packet::{IcmpError, PacketInfo};
@@ -90,55 +90,10 @@ fn reply(stack: &Arc<Stack>, msg: &Message<'_>, info: &PacketInfo, (class, label
         flow_label: flowlabel::of_answer(stack, label, || flowlabel::hash(stack, dst.src, info.src, proto::ICMPV6)),
         now: info.now,
     };
-    count_out(stack, bytes[0]);
+    icmp_mib::count_out_v6(stack, bytes[0]);
     if xmit(stack, &dst, &tx, Skb::from_slice(&bytes)).is_err() {
         stack.mib.inc(Mib::Icmp6OutErrors);
     }
-}
-
-/// Counts a message sent by its type.
-pub(crate) fn count_out(stack: &Stack, ty: u8) {
-    stack.mib.inc(Mib::Icmp6OutMsgs);
-    stack.mib.icmp6_out(ty);
-    let mib = match ty {
-        kind::UNREACHABLE => Mib::Icmp6OutDestUnreachs,
-        kind::PACKET_TOO_BIG => Mib::Icmp6OutPktTooBigs,
-        kind::TIME_EXCEEDED => Mib::Icmp6OutTimeExcds,
-        kind::PARAMETER_PROBLEM => Mib::Icmp6OutParmProblems,
-        kind::ECHO => Mib::Icmp6OutEchos,
-        kind::ECHO_REPLY => Mib::Icmp6OutEchoReplies,
-        mld::REPORT_V1 => Mib::Icmp6OutGroupMembResponses,
-        mld::DONE => Mib::Icmp6OutGroupMembReductions,
-        mld::REPORT_V2 => Mib::Icmp6OutMLDv2Reports,
-        kind::ROUTER_SOLICITATION => Mib::Icmp6OutRouterSolicits,
-        kind::NEIGHBOUR_SOLICITATION => Mib::Icmp6OutNeighborSolicits,
-        kind::NEIGHBOUR_ADVERTISEMENT => Mib::Icmp6OutNeighborAdvertisements,
-        _ => return,
-    };
-    stack.mib.inc(mib);
-}
-
-fn count_in(stack: &Stack, ty: u8) {
-    stack.mib.icmp6_in(ty);
-    let mib = match ty {
-        kind::UNREACHABLE => Mib::Icmp6InDestUnreachs,
-        kind::PACKET_TOO_BIG => Mib::Icmp6InPktTooBigs,
-        kind::TIME_EXCEEDED => Mib::Icmp6InTimeExcds,
-        kind::PARAMETER_PROBLEM => Mib::Icmp6InParmProblems,
-        kind::ECHO => Mib::Icmp6InEchos,
-        kind::ECHO_REPLY => Mib::Icmp6InEchoReplies,
-        mld::QUERY => Mib::Icmp6InGroupMembQueries,
-        mld::REPORT_V1 => Mib::Icmp6InGroupMembResponses,
-        mld::DONE => Mib::Icmp6InGroupMembReductions,
-        kind::ROUTER_SOLICITATION => Mib::Icmp6InRouterSolicits,
-        kind::ROUTER_ADVERTISEMENT => Mib::Icmp6InRouterAdvertisements,
-        kind::NEIGHBOUR_SOLICITATION => Mib::Icmp6InNeighborSolicits,
-        kind::NEIGHBOUR_ADVERTISEMENT => Mib::Icmp6InNeighborAdvertisements,
-        kind::REDIRECT => Mib::Icmp6InRedirects,
-        mld::REPORT_V2 => Mib::Icmp6InMLDv2Reports,
-        _ => return,
-    };
-    stack.mib.inc(mib);
 }
 
 /// Receives ICMPv6.
@@ -187,7 +142,7 @@ impl IpHandler for Icmpv6 {
             return bad(stack, DropReason::IcmpMalformed);
         }
         let ty = skb.linear()[0];
-        count_in(stack, ty);
+        icmp_mib::count_in_v6(stack, ty);
         // Filters in switches cannot see neighbour discovery that is in fragments (RFC 6980 §5; ndisc_rcv).
         if skb.frag_max_size != 0 && (kind::ROUTER_SOLICITATION..=kind::REDIRECT).contains(&ty) {
             return stack.mib.drop(DropReason::Ipv6NdiscFrag);
@@ -262,7 +217,7 @@ fn error(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo) {
     };
     // In words of eight bytes, of these two types (RFC 4884 §4).
     let extended = matches!(h.kind(), kind::UNREACHABLE | kind::TIME_EXCEEDED);
-    let extension = if extended { super::icmp::extension_at(usize::from(skb.linear()[4]) * 8) } else { 0 };
+    let extension = if extended { rfc4884::extension_at(usize::from(skb.linear()[4]) * 8) } else { 0 };
     // The version in a quote is not looked at.
     let mut quoted = quoted.to_vec();
     if let Some(first) = quoted.first_mut() {
@@ -297,39 +252,4 @@ fn error(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo) {
         now: info.now,
     };
     deliver_error(stack, &e);
-}
-
-/// Sends a neighbour discovery message: hop limit 255, straight to the link.
-pub(super) fn send_nd(
-    stack: &Arc<Stack>,
-    dev: &Arc<crate::device::netdev::NetDev>,
-    msg: &Message<'_>,
-    (src, dst): (Ipv6Addr, Ipv6Addr),
-    to: crate::wire::ether::MacAddr,
-    now: crate::base::env::Instant,
-) {
-    if stack.sysctl.ip6_disable_ipv6() {
-        return;
-    }
-    let mut bytes = vec![0; msg.len()];
-    msg.emit(&mut bytes, src, dst);
-    let ty = bytes[0];
-    let mut skb = Skb::from_slice(&bytes);
-    let Some(h) = skb.push(ipv6::HEADER_LEN) else { return };
-    let repr = ipv6::Ipv6Repr {
-        src,
-        dst,
-        next_header: proto::ICMPV6,
-        hop_limit: icmpv6::ND_HOP_LIMIT,
-        traffic_class: 0,
-        flow_label: 0,
-        payload_len: bytes.len(),
-    };
-    repr.emit(h);
-    skb.l3 = crate::sock::skb::L3::V6;
-    stack.mib.inc(Mib::Ip6OutRequests);
-    stack.mib.add(Mib::Ip6OutOctets, (ipv6::HEADER_LEN + bytes.len()) as u64);
-    count_out(stack, ty);
-    // If a full device drops it, the solicitation is repeated.
-    let _ = neigh::send_frame(stack, dev, to, skb, now);
 }

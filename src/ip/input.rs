@@ -180,8 +180,8 @@ fn read_v4(bytes: &[u8]) -> Result<Option<(V4, usize)>, ParseError> {
     Ok(h.checksum_ok().then(|| (V4::from(&h), h.total_len())))
 }
 
-/// A packet of `ip::output::xmit_looped`, which is what [`receive_v4`] asks for: it has a good header without options,
-/// and it is for this host.
+/// A short way: as [`receive_v4`], for a packet of `ip::output::xmit_looped`. What that function checks is known of
+/// such a packet: it has a good header without options, and is for this host.
 fn receive_looped(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, looped: Looped, now: Instant, run: &mut Run) {
     let Some(fixed) = skb.linear().first_chunk::<{ ip::HEADER_LEN }>() else {
         return bad_header_v4(stack, DropReason::HdrTrunc);
@@ -198,12 +198,13 @@ fn receive_looped(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, looped: Looped, no
         return deliver_v4(net, stack, skb, h, Addressee::Local, now, run);
     };
     let info = info_v4(&skb, h, Addressee::Local, skb.ifindex, now);
-    // A socket's filter may ask for it.
+    // A socket's filter may ask what IP says of the packet.
     skb.rx = Some(info);
     net.raw.deliver(stack, &skb, &info);
     mib.inc(Mib::IpInDelivers);
     skb.pull(ip::HEADER_LEN);
-    // TCP need not look, either, and takes the mark off; a plug-in in its place does not know it.
+    // TCP takes a short way of its own by the mark, and removes it. A plug-in that has TCP's place does not know the
+    // mark, so it is removed here.
     if protocol == proto::TCP {
         match handler.contained() {
             true => skb.cb = [0; CB_WORDS],
@@ -213,7 +214,8 @@ fn receive_looped(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, looped: Looped, no
     run.hand_up(stack, &**handler, skb, &info);
 }
 
-/// The same of the only packet of a queue, which is a [`Looped::Segment`].
+/// As `receive_looped`, for the only packet of a queue, which is a [`Looped::Segment`]: its sender has noted what IP's
+/// header says, so the header is not read.
 #[inline(always)]
 fn receive_segment(net: &Ip, stack: &Arc<Stack>, dev: &NetDev, handler: &dyn IpHandler, mut skb: Skb, now: Instant) {
     dev.note_arrival(&mut skb);
@@ -254,7 +256,7 @@ fn receive_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now
         return bad_header_v4(stack, DropReason::IpInHdr);
     }
     count_ecn(mib, Ecn::from_tos(tos), true, u64::from(skb.rx_segs.max(1)));
-    // Of a header without options the compiler knows the length.
+    // A header without options has a length that the compiler knows, which makes the checksum cheaper.
     let read = if header_len == ip::HEADER_LEN {
         read_v4(&fixed)
     } else if skb.may_pull(header_len) {

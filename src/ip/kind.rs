@@ -1,4 +1,5 @@
-//! What kind of socket it is, and what kind of name: questions of IP's files and of the datagram protocols. Linux:
+//! Predicates that IP's files and the datagram protocols share: which kind of socket this is, and which kind of address
+//! a name is. Linux:
 //! __ipv6_addr_needs_scope_id, sk_mc_loop.
 
 use crate::sock::{Sock, SockCommon, flag, ip_flag};

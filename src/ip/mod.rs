@@ -6,24 +6,27 @@
 //! |---|---|
 //! | `autoconf` | router advertisements, and addresses and routes that follow from them |
 //! | `bind` | bind(2) for protocols with addresses and ports |
-//! | `cork` | memory of datagrams that are put together |
+//! | `cork` | what a datagram that is being put together, by one call or several, is charged for |
 //! | `datagram` | what datagram sockets share: queues, receiving, association, close |
 //! | `errors` | errors that sockets are told of: by ICMP, or a datagram too long |
 //! | `exception` | path MTUs that ICMP reported |
 //! | `exthdrs` | extension headers of IPv6 |
 //! | `flowlabel` | flow labels of IPv6, and leases of them |
 //! | `fragment` | reassembly |
+//! | `frame` | the link header |
 //! | `icmp`, `icmpv6` | errors sent and received, echo |
+//! | `icmp_mib` | their counters |
 //! | `ident` | identifications |
 //! | `ifid` | interface identifiers of addresses that are made |
 //! | `input` | from a device to the protocol's handler |
-//! | `kind` | what kind of socket it is, and of name |
+//! | `kind` | predicates: of a socket (is it UDP's, ping's ...), and of an address (does it need a scope ...) |
 //! | `multicast` | which groups this stack listens to; IGMP and MLD |
+//! | `ndisc` | sends the messages of neighbour discovery |
 //! | `neigh` | ARP and neighbour discovery |
 //! | `options` | options of received IPv4 headers |
 //! | `output` | from a transport to the device |
 //! | `pktoptions` | IPV6_2292PKTOPTIONS |
-//! | `plan` | how a datagram leaves |
+//! | `plan` | what a datagram is sent with: route, source address, TTL, headers |
 //! | `port_table` | sockets by port, for UDP and what is plugged in |
 //! | `ports` | choice of local ports |
 //! | `problem` | why a packet is answered with an ICMP error |
@@ -33,7 +36,7 @@
 //! | `rxcontrol` | control messages of received datagrams |
 //! | `slots` | where raw and ping sockets are plugged in |
 //! | `socket_headers` | extension headers of a socket of IPv6 |
-//! | `source` | the source address that is known already |
+//! | `source` | the source address, where it is known already |
 //! | `sockopt` | SOL_IP and SOL_IPV6 options |
 //! | `txcontrol` | control messages of sent datagrams |
 
@@ -46,13 +49,16 @@ pub mod exception;
 pub(crate) mod exthdrs;
 pub(crate) mod flowlabel;
 pub(crate) mod fragment;
+pub(crate) mod frame;
 pub mod icmp;
+pub(crate) mod icmp_mib;
 pub(crate) mod icmpv6;
 pub(crate) mod ident;
 pub(crate) mod ifid;
 pub(crate) mod input;
 pub mod kind;
 pub(crate) mod multicast;
+mod ndisc;
 pub mod neigh;
 pub(crate) mod options;
 pub mod output;

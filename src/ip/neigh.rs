@@ -1,6 +1,6 @@
 //! Neighbours: which hardware address is behind a next hop on an Ethernet link. ARP (RFC 826) and neighbour discovery
 //! (RFC 4861) with the states of RFC 4861 §7.3.2 for both, as Linux has them. Above: `output`; `input` hands over ARP
-//! and NDP. Below: `netdev`. Linux: net/core/neighbour.c, net/ipv4/arp.c, net/ipv6/ndisc.c.
+//! and NDP. Below: `frame`, `ndisc`, `netdev`. Linux: net/core/neighbour.c, net/ipv4/arp.c, net/ipv6/ndisc.c.
 //!
 //! Entries are created by our own sends and by solicitations for our addresses only (arp_accept is 0): unsolicited
 //! messages may refresh an entry and never create one, but for those of routers. Configured addresses are used without
@@ -9,9 +9,9 @@
 
 mod params;
 
-use super::icmp::deliver_error;
-use super::icmpv6;
-use super::net;
+use super::frame::frame;
+use super::slots::deliver_error;
+use super::{ndisc, net};
 use crate::base::env::{Duration, Instant};
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
@@ -253,22 +253,6 @@ fn source_of(skb: &Skb) -> Option<IpAddr> {
     }
 }
 
-/// Puts the Ethernet header in front and transmits.
-fn frame(stack: &Stack, dev: &NetDev, own: MacAddr, to: MacAddr, mut skb: Skb, now: Instant) -> Result<NetXmit> {
-    let ty = if skb.l3 == L3::V4 { ethertype::IPV4 } else { ethertype::IPV6 };
-    let Some(h) = skb.push(ether::HEADER_LEN) else { return Err(Error::NoBufs) };
-    ether::emit(h, to, own, ty);
-    dev.xmit(stack, now, skb)
-}
-
-/// Sends a packet to a hardware address that is known; on a link without such addresses as it is.
-pub(super) fn send_frame(stack: &Stack, dev: &NetDev, to: MacAddr, skb: Skb, now: Instant) -> Result<NetXmit> {
-    match dev.caps().link {
-        LinkType::Ip => dev.xmit(stack, now, skb),
-        LinkType::Ethernet(own) => frame(stack, dev, own, to, skb, now),
-    }
-}
-
 /// The next probe of a neighbour whose hardware address is, or was, `mac`.
 fn ask(
     stack: &Arc<Stack>,
@@ -316,7 +300,7 @@ fn solicit(
                 Some(m) => (target, m),
                 None => (group, MacAddr::multicast_v6(group)),
             };
-            icmpv6::send_nd(stack, dev, &msg, (from, dst), to, now);
+            ndisc::send(stack, dev, &msg, (from, dst), to, now);
         }
     }
 }
@@ -634,7 +618,7 @@ pub(super) fn ndp_rcv(
                 target,
                 options,
             };
-            icmpv6::send_nd(stack, dev, &msg, (target, to), to_mac, now);
+            ndisc::send(stack, dev, &msg, (target, to), to_mac, now);
         }
         Message::NeighbourAdvertisement { solicited, override_cache, target, options, .. } => {
             if solicited && dst.is_multicast() {

@@ -65,14 +65,8 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
     let c = &g.common;
     let mut to = to;
     let flowinfo = flowlabel::take(&mut to);
-    if to.is_ipv6() && to.ip().is_unspecified() && c.rcv_saddr.is_ipv4() {
-        // Of a socket bound to a v4-mapped address: the IPv4 loopback.
-        to.set_ip(Ipv4Addr::LOCALHOST.into());
-    }
+    let mut to = in_its_family(c, to)?;
     let v4 = to.is_ipv4();
-    if v4 && c.flag(flag::V6ONLY) {
-        return Err(Error::NetUnreach);
-    }
     // An address of IPv6 that connect chose is no source over IPv4: the route has one.
     let own = Some(c.saddr).filter(|a| !a.is_unspecified() && a.is_ipv4() == v4);
     let mapped_own = !v4 && (c.saddr.is_ipv4() || c.rcv_saddr.is_ipv4());
@@ -109,10 +103,7 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
     to.set_ip(route::this_host(g.stack, to.ip(), src, oif));
     // Ping sockets send none (ping_v6_sendmsg).
     let headers = if v4 || ping { None } else { asked.headers.clone().or_else(|| sticky_headers(c)) };
-    let headers = match lease {
-        Some(of_lease) => flowlabel::merge(of_lease, headers),
-        None => headers,
-    };
+    let headers = if let Some(of_lease) = lease { flowlabel::merge(of_lease, headers) } else { headers };
     let dst = match cached(to) {
         Some(d) => d.clone(),
         None => route::lookup(g.stack, socket_headers::first_hop(headers.as_deref(), to.ip()), src, oif)?,
@@ -148,6 +139,15 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
         priority: asked.priority,
         options: asked.options,
     })
+}
+
+/// A destination in the family that it is reached by. ENETUNREACH: that is IPv4, and the socket is of IPv6 alone.
+fn in_its_family(c: &SockCommon, mut to: SocketAddr) -> Result<SocketAddr> {
+    if to.is_ipv6() && to.ip().is_unspecified() && c.rcv_saddr.is_ipv4() {
+        // Of a socket bound to a v4-mapped address: the IPv4 loopback.
+        to.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    if to.is_ipv4() && c.flag(flag::V6ONLY) { Err(Error::NetUnreach) } else { Ok(to) }
 }
 
 /// Whether an address may be a source (ip_route_output_key_hash_rcu).

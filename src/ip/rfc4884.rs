@@ -1,5 +1,6 @@
 //! Extensions of ICMP errors, for IP_RECVERR_RFC4884 and IPV6_RECVERR_RFC4884: where in an error's payload they begin,
-//! and whether they are well formed. Above: `datagram`. Linux: ip_icmp_error_rfc4884. RFC 4884 §7.
+//! and whether they are well formed. Above: `errors`, and `icmp` and `icmpv6`, which read them. Linux:
+//! ip_icmp_error_rfc4884. RFC 4884 §7.
 
 use crate::sock::packet::IcmpError;
 use crate::wire::checksum;
@@ -9,6 +10,12 @@ const INVALID: u8 = 1;
 /// Length of the extension's header and of an object's, bytes.
 const HEADER: usize = 4;
 const VERSION: u8 = 2;
+
+/// Where an extension begins behind a quoted datagram of so many bytes; 0: it has fewer than the 128 that go with one
+/// (RFC 4884 §5).
+pub(super) fn extension_at(len: usize) -> usize {
+    if len < 128 { 0 } else { len }
+}
 
 /// `ee_data`: struct sock_ee_data_rfc4884, of an error whose `payload` the program gets. 0: no extension.
 pub(super) fn ee_data(e: &IcmpError<'_>, payload: &[u8]) -> u32 {

@@ -6,7 +6,8 @@ use super::kind::{is_ping, name_of};
 use super::socket_headers::Received;
 use super::{options, route};
 use crate::base::env::Instant;
-use crate::sock::errqueue::{ErrEntry, IpPacket, origin};
+pub(super) use crate::sock::cmsg::{IPV6_2292HOPLIMIT, IPV6_2292PKTINFO};
+use crate::sock::exterr::{ErrEntry, IpPacket, origin};
 use crate::sock::msg::{Control, RecvMsg};
 use crate::sock::packet::PacketInfo;
 use crate::sock::skb::{Csum, Skb, SkbInner};
@@ -23,14 +24,14 @@ use std::sync::atomic::Ordering;
 const CB_PKTINFO: usize = 0;
 const CB_DROPS: usize = 1;
 
-const IP_ORIGDSTADDR: i32 = 20;
-const IP_CHECKSUM: i32 = 23;
-const IP_RECVFRAGSIZE: i32 = 25;
-pub(super) const IPV6_2292PKTINFO: i32 = 2;
-pub(super) const IPV6_2292HOPLIMIT: i32 = 8;
+// Numbers of options that are also types of control messages.
+pub(super) const IP_ORIGDSTADDR: i32 = 20;
+pub(super) const IP_CHECKSUM: i32 = 23;
+pub(super) const IP_RECVFRAGSIZE: i32 = 25;
 pub(super) const IPV6_FLOWINFO: i32 = 11;
-const IPV6_ORIGDSTADDR: i32 = 74;
-const IPV6_RECVFRAGSIZE: i32 = 77;
+pub(super) const IPV6_PATHMTU: i32 = 61;
+pub(super) const IPV6_ORIGDSTADDR: i32 = 74;
+pub(super) const IPV6_RECVFRAGSIZE: i32 = 77;
 
 const OF_V4: u32 =
     ip_flag::RECVOPTS | ip_flag::RETOPTS | ip_flag::ORIGDSTADDR | ip_flag::CHECKSUM | ip_flag::RECVFRAGSIZE;

@@ -1,7 +1,9 @@
-//! What IP hands to protocols above beside an IP protocol number's own handler: copies for raw sockets, and echo
-//! replies and errors for ping sockets. Those protocols fill a slot when they are registered; IP names neither. Linux:
-//! raw_local_deliver, raw_icmp_error; ping_rcv, ping_err.
+//! What IP hands to protocols above beside an IP protocol number's own handler: copies and errors for raw sockets, and
+//! echo replies and errors for ping sockets. Those protocols fill a slot when they are registered; IP names neither.
+//! Linux: raw_local_deliver, raw_icmp_error; ping_rcv, ping_err.
 
+use super::net;
+use crate::base::contain::contain;
 use crate::base::read_mostly::Slot;
 use crate::counters::DropReason;
 use crate::sock::packet::{IcmpError, PacketInfo};
@@ -25,6 +27,20 @@ pub(crate) trait PingRcv: Send + Sync {
     fn rcv(&self, stack: &Arc<Stack>, skb: Skb, info: &PacketInfo);
     /// An error about a packet of ICMP or ICMPv6.
     fn err(&self, stack: &Arc<Stack>, e: &IcmpError<'_>);
+}
+
+/// Gives an ICMP error to the raw sockets and to the protocol of the packet that it quotes (icmp_socket_deliver).
+pub(super) fn deliver_error(stack: &Arc<Stack>, e: &IcmpError<'_>) {
+    let raw = net(stack).raw.error(stack, e);
+    match stack.registry.handler(e.protocol) {
+        Some(h) => {
+            if contain(|| h.contained(), || h.err(stack, e)) {
+                stack.mib.drop(DropReason::PluginRefused);
+            }
+        }
+        None if raw => {}
+        None => stack.mib.drop(DropReason::IcmpImplausible),
+    }
 }
 
 /// The slot of raw sockets.

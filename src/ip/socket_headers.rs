@@ -1,8 +1,8 @@
 //! Extension headers of a socket of IPv6, RFC 3542: the options and control messages that put them on what it sends,
-//! and those that tell it of the ones received. Above: `sockopt`, `datagram`. Below: `output`, which sends a [`Chain`].
-//! Linux: ipv6_set_opt_hdr, ip6_datagram_send_ctl, ip6_datagram_recv_specific_ctl, ipv6_push_nfrag_opts. Hop-by-hop and
-//! destination options need CAP_NET_RAW, which the owner of the stack has. A routing header of type 2 may be sent, as
-//! on a Linux with CONFIG_IPV6_MIP6. IPV6_2292PKTOPTIONS is in `pktoptions`.
+//! and those that tell it of the ones received. Above: `sockopt`, `plan` and TCP, which send with them. Below:
+//! `output`, which sends a [`Chain`]. Linux: ipv6_set_opt_hdr, ip6_datagram_send_ctl, ip6_datagram_recv_specific_ctl,
+//! ipv6_push_nfrag_opts. Hop-by-hop and destination options need CAP_NET_RAW, which the owner of the stack has. A
+//! routing header of type 2 may be sent, as on a Linux with CONFIG_IPV6_MIP6. IPV6_2292PKTOPTIONS is in `pktoptions`.
 
 use crate::base::error::{Error, Result};
 use crate::sock::ip_more::{TxHeaders, rx};

@@ -10,6 +10,7 @@
 pub(crate) mod own;
 
 use super::multicast::{options, publish};
+use super::rxcontrol::IP_CHECKSUM;
 use super::socket_headers::{self, IPV6_2292PKTOPTIONS};
 use super::{flowlabel, pktoptions, txcontrol};
 use crate::base::error::{Error, Result};
@@ -20,7 +21,6 @@ use crate::stack::Stack;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const IP_PKTOPTIONS: i32 = 9;
-const IP_CHECKSUM: i32 = 23;
 const IP_MINTTL: i32 = 21;
 const IP_BIND_ADDRESS_NO_PORT: i32 = 24;
 const IPV6_MULTICAST_ALL: i32 = 29;

@@ -81,7 +81,7 @@ impl Held {
 
     /// A call is about to use it.
     #[inline]
-    fn bring_in(&self) {
+    fn prefetch(&self) {
         if crowd::many() {
             prefetch(&*self.socket, COUNTS);
             self.sock.prefetch::<Sock>(COUNTS);
@@ -197,7 +197,7 @@ impl Read for &TcpStream {
         self.read_vectored(&mut [IoSliceMut::new(buf)])
     }
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.0.bring_in();
+        self.0.prefetch();
         // As read(2) does; recv(2) with an empty buffer would wait for data.
         if bufs.iter().all(|b| b.is_empty()) {
             return Ok(0);
@@ -208,11 +208,11 @@ impl Read for &TcpStream {
 
 impl Write for &TcpStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0.bring_in();
+        self.0.prefetch();
         super::send(&self.0, &[IoSlice::new(buf)], None)
     }
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.bring_in();
+        self.0.prefetch();
         super::send(&self.0, bufs, None)
     }
     /// Does nothing: TCP decides when to send.

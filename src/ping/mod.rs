@@ -15,7 +15,7 @@ use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
 use crate::ip::cork::Cork;
 use crate::ip::slots::PingRcv;
-use crate::ip::{bind, datagram, errors, icmp as icmp4, icmpv6, kind, net, plan, route, rxcontrol, sockopt};
+use crate::ip::{bind, datagram, errors, icmp_mib, kind, net, plan, route, rxcontrol, sockopt};
 use crate::sock::addr::unmap;
 use crate::sock::filter;
 use crate::sock::msg::{MSG_PROBE, RecvMsg, SendMsg};
@@ -251,10 +251,10 @@ impl Proto for Ping {
         whole?;
         let df = plan.fit(&mut g, len + if self.v4 { 20 } else { 40 })?;
         let protocol = if self.v4 {
-            icmp4::count_out(g.stack, bytes[0]);
+            icmp_mib::count_out_v4(g.stack, bytes[0]);
             proto::ICMP
         } else {
-            icmpv6::count_out(g.stack, bytes[0]);
+            icmp_mib::count_out_v6(g.stack, bytes[0]);
             proto::ICMPV6
         };
         let flow_label = plan.flow_label_of(&g, protocol);

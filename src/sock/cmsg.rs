@@ -2,21 +2,19 @@
 //! (IPV6_2292PKTOPTIONS). Linux: __cmsg_nxthdr, put_cmsg.
 
 use super::msg::{Control, SockExtendedErr};
-use super::sockopt::name_bytes;
+use super::sockopt::{SO_TIMESTAMP_NEW, SO_TIMESTAMPNS_NEW, name_bytes};
+use super::tstamp::TIMESTAMPING_NEW as SO_TIMESTAMPING_NEW;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 const ALIGN: usize = size_of::<usize>();
 const HEADER: usize = 16;
-const UDP_SEGMENT: i32 = 103;
-const UDP_GRO: i32 = 104;
+pub(crate) const UDP_SEGMENT: i32 = 103;
+pub(crate) const UDP_GRO: i32 = 104;
 const TCP_CM_INQ: i32 = 36;
-const IPV6_2292PKTINFO: i32 = 2;
-const IPV6_2292HOPLIMIT: i32 = 8;
+pub(crate) const IPV6_2292PKTINFO: i32 = 2;
+pub(crate) const IPV6_2292HOPLIMIT: i32 = 8;
 const SCM_TXTIME: i32 = 61;
-const SO_TIMESTAMP_NEW: i32 = 63;
-const SO_TIMESTAMPNS_NEW: i32 = 64;
-const SO_TIMESTAMPING_NEW: i32 = 65;
 
 fn align(n: usize) -> usize {
     (n + ALIGN - 1) & !(ALIGN - 1)

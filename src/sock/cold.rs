@@ -1,5 +1,5 @@
-//! What few socks have of what all protocols share: allocated when first needed, and read as if it were
-//! [`SockCommon`]'s own. Above: protocols, `sockopt`.
+//! Fields of [`SockCommon`] that few socks need. They are in a box that is allocated when one of them is first written,
+//! so that most socks do without; until then a read finds their initial values. Above: protocols, `sockopt`.
 
 use super::ip_more::IpMore;
 use super::{SockCommon, filter};

@@ -1,6 +1,7 @@
-//! Whether there are so many socks that those of some do not lie in a processor's cache: then whoever is about to use
-//! one asks for all its lines at once. A hint. It is the process's, as the cache is, and follows the number. Above:
-//! `sock`, `inet`, `net`, `tcp`. Below: `proto`, whose accounts count socks.
+//! Whether there are so many socks that a processor's cache does not hold them all. Then whoever is about to use one
+//! prefetches all its cache lines at once; with few socks that would only cost instructions. It is a hint for the whole
+//! process, as the cache is, and follows the number of socks. Above: `sock`, `inet`, `net`, `tcp`. Below: `proto`,
+//! whose accounts count socks.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 

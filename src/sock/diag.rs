@@ -10,9 +10,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// FIONREAD and TIOCOUTQ: what a stream says of its queues.
-const SIOCINQ: u64 = 0x541b;
-const SIOCOUTQ: u64 = 0x5411;
+/// FIONREAD: bytes that can be read (tcp(7)).
+pub const SIOCINQ: u64 = 0x541b;
+/// TIOCOUTQ: bytes queued and not acknowledged.
+pub const SIOCOUTQ: u64 = 0x5411;
 
 /// A socket in the list. Linux: struct inet_diag_msg.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

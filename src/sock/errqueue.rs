@@ -1,62 +1,16 @@
 //! The error queue: ICMP errors and local ones (IP_RECVERR), completions of MSG_ZEROCOPY and transmit timestamps, read
 //! with MSG_ERRQUEUE. It has a lock of its own, because a device completes packets while a system call owns the sock.
-//! Above: `ip::errors::recv_error`. Below: `ip` error delivery, `zerocopy`, `tstamp`. Linux: ip_icmp_error,
-//! ip_local_error, sock_queue_err_skb, sock_dequeue_err_skb, ip_recv_error.
+//! Above: `ip::errors` (which reads it, too), `zerocopy` and `tstamp`, which report. Below: `exterr`, the entries.
+//! Linux: sock_queue_err_skb, sock_dequeue_err_skb.
 
 use super::Sock;
-use super::msg::SockExtendedErr;
+use super::exterr::{ErrEntry, origin};
 use super::skb::SKB_OVERHEAD;
 use super::wait::Events;
-use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::sys::lock::Mutex;
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// SO_EE_ORIGIN_*: who tells of an error.
-pub(crate) mod origin {
-    #![allow(missing_docs)]
-    pub(crate) const LOCAL: u8 = 1;
-    pub(crate) const ICMP: u8 = 2;
-    pub(crate) const ICMP6: u8 = 3;
-    pub(crate) const TIMESTAMPING: u8 = 4;
-    pub(crate) const ZEROCOPY: u8 = 5;
-}
-
-/// One queued error.
-#[derive(Debug, Clone)]
-pub(crate) struct ErrEntry {
-    /// Destination of the packet that failed, for msg_name.
-    pub addr: Option<SocketAddr>,
-    /// The error.
-    pub err: SockExtendedErr,
-    /// Payload of the packet that failed.
-    pub payload: Vec<u8>,
-    /// The ICMP message that told of it, or the packet whose timestamp it is; None: there is none.
-    pub packet: Option<IpPacket>,
-    /// When it happened; None: an error of this host's own, which has the time at which it is read.
-    pub came: Option<Instant>,
-    /// The payload is TCP's measurements, which are control data too (SCM_TIMESTAMPING_OPT_STATS).
-    pub opt_stats: bool,
-}
-
-/// What the program may ask of a packet (IP_RECVTTL, IP_PKTINFO and their kin).
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct IpPacket {
-    /// Where it was sent to.
-    pub dst: IpAddr,
-    /// ipi_spec_dst; unspecified for an ICMP message.
-    pub spec_dst: Ipv4Addr,
-    /// Interface it arrived on or left by.
-    pub ifindex: u32,
-    /// TTL or hop limit.
-    pub ttl: u8,
-    /// TOS or traffic class.
-    pub tos: u8,
-    /// Flow label; 0 over IPv4.
-    pub flow_label: u32,
-}
 
 /// A sock's queued errors.
 #[derive(Debug, Default)]

@@ -221,7 +221,7 @@ impl Sock {
     /// Softirq context: asks for `release_cb(bits)`, now or when the owner releases the sock. Timers and transmit
     /// completions come this way.
     pub fn defer(self: &Arc<Sock>, stack: &Arc<Stack>, bits: u32, now: Instant) {
-        self.bring_in();
+        self.prefetch();
         if let Some(owner) = self.lock.0.defer(bits) {
             self.contained(|proto| {
                 let mut guard = self.softirq(stack, now, owner);

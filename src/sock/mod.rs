@@ -7,18 +7,19 @@
 //! |---|---|
 //! | `accept` | accept(2), and the queue of connections |
 //! | `addr` | families, and v4-mapped addresses |
+//! | `bpf`, `filter` | classic BPF; the filters of sockets |
 //! | `cmsg` | control messages in C's form |
 //! | `cold` | fields that few socks use, allocated when first needed |
 //! | `connect` | connect(2) of a stream |
+//! | `copy` | bytes between a call's message and packets |
 //! | `crowd` | whether there are so many socks that prefetching pays |
-//! | `ctl`, `lock` | `lock_sock` and the backlog: the decisions, and the sock around them |
+//! | `ctl`, `lock` | `lock_sock` and the backlog: `ctl` is the algorithm, which is model-checked, `lock` applies it to a sock |
 //! | `diag` | the list of a stack's sockets |
 //! | `dst` | a resolved route |
-//! | `errqueue` | the error queue |
+//! | `errqueue`, `exterr` | the error queue; an entry of it |
 //! | `flags` | bits of a sock: options that are on or off, and states |
-//! | `filter`, `reuseport` | classic BPF programs on sockets; SO_REUSEPORT groups |
 //! | `ip_more` | options of the IP levels that few sockets have |
-//! | `layer` | a protocol on top of another |
+//! | `layer` | a protocol on top of another one, on the same sock |
 //! | `mem` | memory accounts |
 //! | `membership` | a group that a socket joined |
 //! | `msg` | what a send or receive call carries |
@@ -30,6 +31,7 @@
 //! | `proto` | the table of operations |
 //! | `queue` | a queue of packets |
 //! | `registry` | the protocols of a stack |
+//! | `reuseport` | SO_REUSEPORT groups |
 //! | `sockopt` | SOL_SOCKET options |
 //! | `state` | the states |
 //! | `tstamp` | transmit timestamps |
@@ -39,14 +41,17 @@
 
 pub mod accept;
 pub(crate) mod addr;
+pub mod bpf;
 pub mod cmsg;
 pub mod cold;
 pub(crate) mod connect;
+mod copy;
 pub(crate) mod crowd;
 mod ctl;
 pub mod diag;
 pub mod dst;
 pub(crate) mod errqueue;
+pub(crate) mod exterr;
 pub mod filter;
 mod flags;
 pub(crate) mod ip_more;
@@ -394,18 +399,18 @@ impl Sock {
         child
     }
 
-    /// Asks the processor for all cache lines of the sock, which somebody is about to own: among many socks they are in
-    /// memory, and are waited for once and not one after the other.
+    /// Prefetches all cache lines of the sock, which somebody is about to own. Among many socks they are not in the
+    /// cache, and fetched together they are waited for once, and not one after the other.
     #[inline]
-    pub(crate) fn bring_in(&self) {
+    pub(crate) fn prefetch(&self) {
         if crowd::many() {
             prefetch(self, COUNTS);
         }
     }
 
-    /// The same where it is about to send: also asks for the lines of the sock that its packets go to.
+    /// The same where it is about to send: also prefetches the sock that its packets go to.
     #[inline]
-    pub(crate) fn bring_in_both(&self) {
+    pub(crate) fn prefetch_both(&self) {
         if crowd::many() {
             prefetch(&self.peer, 0);
             prefetch(self, COUNTS);
@@ -413,18 +418,18 @@ impl Sock {
         }
     }
 
-    /// The same of a sock that was found for a packet: also asks for the program's handle.
+    /// The same of a sock that was found for a packet: also prefetches the program's handle.
     #[inline]
-    pub(crate) fn bring_in_receiver(&self) {
+    pub(crate) fn prefetch_receiver(&self) {
         if crowd::many() {
             prefetch(self, COUNTS);
             self.handle.prefetch::<[u8; HANDLE]>(COUNTS);
         }
     }
 
-    /// Asks for the lines of the sock that its packets go to. Its own are there.
+    /// Prefetches the sock that its packets go to. Its own lines are there.
     #[inline]
-    pub(crate) fn bring_in_peer(&self) {
+    pub(crate) fn prefetch_peer(&self) {
         self.peer.prefetch::<Sock>(COUNTS);
     }
 
@@ -449,7 +454,7 @@ impl Sock {
         self.handle.is(handle)
     }
 
-    /// Where its lines are asked for.
+    /// Its address, for a prefetch at a later time.
     #[inline]
     pub(crate) fn at(&self) -> At {
         At::of(self)

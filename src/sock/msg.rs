@@ -1,8 +1,8 @@
 //! What a send or receive call carries: the program's memory, name, control data and flags. Above: `ffi` and the Rust
 //! API, which build it. Below: `sendmsg` and `recvmsg` of the protocols. Linux: struct msghdr with its iov_iter.
 
+pub use super::exterr::SockExtendedErr;
 use super::pages::{Pages, Runs};
-use super::skb::{Skb, SkbInner};
 use crate::base::error::{Error, Result};
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -36,9 +36,9 @@ fn all_good(_at: usize, len: usize) -> usize {
 pub struct SendMsg<'a> {
     slices: &'a [IoSlice<'a>],
     /// The pages that the slices are in, where a packet can share them.
-    runs: Option<Runs<'a>>,
-    index: usize,
-    offset: usize,
+    pub(super) runs: Option<Runs<'a>>,
+    pub(super) index: usize,
+    pub(super) offset: usize,
     remaining: usize,
     probe: Probe,
     faulted: bool,
@@ -124,26 +124,6 @@ pub enum Control {
     },
 }
 
-/// struct sock_extended_err and the offender that follows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SockExtendedErr {
-    /// ee_errno.
-    pub errno: u32,
-    /// ee_origin (SO_EE_ORIGIN_*).
-    pub origin: u8,
-    /// ee_type: ICMP type.
-    pub ty: u8,
-    /// ee_code: ICMP code.
-    pub code: u8,
-    /// ee_info: the MTU for EMSGSIZE, else depends on the error.
-    pub info: u32,
-    /// ee_data.
-    pub data: u32,
-    /// SO_EE_OFFENDER: the host that reported it.
-    pub offender: Option<IpAddr>,
-}
-
 impl<'a> SendMsg<'a> {
     /// A message of these slices, with no name and no control data.
     pub fn new(slices: &'a [IoSlice<'a>], flags: i32) -> SendMsg<'a> {
@@ -154,17 +134,8 @@ impl<'a> SendMsg<'a> {
     }
 
     /// A message of slices that are in pages, each at its place in `runs`.
-    pub(super) fn in_pages(slices: &'a [IoSlice<'a>], runs: Runs<'a>, flags: i32) -> SendMsg<'a> {
+    pub(crate) fn in_pages(slices: &'a [IoSlice<'a>], runs: Runs<'a>, flags: i32) -> SendMsg<'a> {
         SendMsg { runs: Some(runs), ..SendMsg::new(slices, flags) }
-    }
-
-    /// Appends `chunk`, which [`SendMsg::chunk`] returned, to a packet. `hint`: as [`Skb::append`].
-    #[inline]
-    pub(crate) fn append_to(&self, skb: &mut Skb, chunk: &[u8], hint: usize) {
-        match self.runs {
-            Some(runs) => runs.append(skb, self.index, self.offset, chunk.len()),
-            None => drop(skb.append(chunk, hint)),
-        }
     }
 
     /// Has `probe` check all memory before it is read: for slices made of addresses that another process gave.
@@ -271,10 +242,10 @@ impl<'a> SendMsg<'a> {
 pub struct RecvMsg<'a, 'b> {
     slices: &'a mut [IoSliceMut<'b>],
     /// Takes the bytes instead of the slices.
-    pages: Option<&'a mut Pages>,
+    pub(super) pages: Option<&'a mut Pages>,
     index: usize,
     offset: usize,
-    remaining: usize,
+    pub(super) remaining: usize,
     capacity: usize,
     probe: Probe,
     faulted: bool,
@@ -383,42 +354,6 @@ impl<'a, 'b> RecvMsg<'a, 'b> {
             }
         }
         self.remaining -= done;
-        done
-    }
-
-    /// Copies bytes `from..from + len` of a packet, as far as there is room; returns how many.
-    #[inline]
-    pub fn put_skb(&mut self, skb: &SkbInner, from: usize, len: usize) -> usize {
-        match skb.frags() {
-            [one] if self.pages.is_none() && skb.head_len() == 0 && from + len <= skb.len() => {
-                self.put(&one.bytes()[from..from + len])
-            }
-            _ => self.put_frags(skb, from, len),
-        }
-    }
-
-    fn put_frags(&mut self, skb: &SkbInner, from: usize, len: usize) -> usize {
-        if let Some(pages) = &mut self.pages {
-            let n = len.min(skb.len() - from).min(self.remaining);
-            pages.take(skb, from, n);
-            self.remaining -= n;
-            return n;
-        }
-        let (mut skip, mut left, mut done) = (from, len, 0);
-        for s in skb.slices() {
-            if skip >= s.len() {
-                skip -= s.len();
-                continue;
-            }
-            let s = &s[skip..s.len().min(skip.saturating_add(left))];
-            skip = 0;
-            let n = self.put(s);
-            done += n;
-            left -= n;
-            if left == 0 || n < s.len() {
-                break;
-            }
-        }
         done
     }
 

@@ -1,7 +1,8 @@
-//! Socks that no program has and that their protocol is told of before they go: of plug-ins, whose data of a sock may
-//! refer to more. The stack keeps a reference to each, and [`Proto::destruct`](super::proto::Proto::destruct) gets the
-//! sock when no other is left. So it is one thread that ends it, at the address that the plug-in knows. Above: plug-ins
-//! (`ffi`), timers, packets. Below: the stack. Linux: sk_free, sk_destruct.
+//! Orphans: socks of plug-ins that no program has any more. The plug-in is told before such a sock is freed, because
+//! what it keeps of the sock may refer to other memory. For that the stack holds a reference to each orphan, and when
+//! no other is left, passes the sock to [`Proto::destruct`](super::proto::Proto::destruct). So exactly one thread ends
+//! it, and it is still at the address that the plug-in knows. Above: plug-ins (`ffi`), timers, packets. Below: the
+//! stack. Linux: sk_free, sk_destruct.
 
 use super::{Sock, tsq};
 use crate::base::env::Instant;

@@ -1,10 +1,9 @@
 //! Bytes in pages of packets, in the hands of a program: what it sends from them and what it receives in them is not
-//! copied. Above: programs that pass bytes on, as the stack server. Below: `page`, `msg`. Linux: MSG_SPLICE_PAGES, and
+//! copied. Above: programs that pass bytes on, as the stack server. Below: `page`; `copy` moves
+//! them from and to packets. Linux: MSG_SPLICE_PAGES, and
 //! the pages that splice(2) takes from a socket.
 
-use super::msg::SendMsg;
 use super::page::{CLASSES, Frag, Page, PageRef};
-use super::skb::{Skb, SkbInner};
 use crate::base::error::Result;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -98,28 +97,13 @@ impl Pages {
         }
     }
 
-    /// Takes bytes `from..from + len` of a packet that was received; those after a short run by reference.
-    pub(super) fn take(&mut self, skb: &SkbInner, from: usize, len: usize) {
-        let (mut skip, mut left) = (from, len);
-        let mut next = |n: usize| {
-            let at = skip.min(n);
-            skip -= at;
-            let n = (n - at).min(left);
-            left -= n;
-            (at, n)
-        };
-        let (at, n) = next(skb.head_len());
-        if n > 0 {
-            self.put(&skb.linear()[at..at + n]);
-        }
-        for frag in skb.frags() {
-            let (at, n) = next(frag.len as usize);
-            if n > COPYBREAK {
-                self.frags.push_back(Frag { page: frag.page.clone(), off: frag.off + at as u32, len: n as u32 });
-                self.len += n;
-            } else if n > 0 {
-                self.put(&frag.bytes()[at..at + n]);
-            }
+    /// Appends `len` bytes at `at` of a packet's page: by reference, or a short run by copying it.
+    pub(super) fn share(&mut self, frag: &Frag, at: usize, len: usize) {
+        if len > COPYBREAK {
+            self.frags.push_back(Frag { page: frag.page.clone(), off: frag.off + at as u32, len: len as u32 });
+            self.len += len;
+        } else {
+            self.put(&frag.bytes()[at..at + len]);
         }
     }
 
@@ -149,12 +133,11 @@ impl Pages {
         }
     }
 
-    /// Passes the first `len` bytes to `f` as a message to send, and removes what that took, which `f` returns.
-    pub(crate) fn send(
+    /// Passes the first `len` bytes to `f`, as slices and where each is, and removes what that took, which `f` returns.
+    pub(crate) fn pass(
         &mut self,
         len: usize,
-        flags: i32,
-        f: impl FnOnce(&mut SendMsg<'_>) -> Result<usize>,
+        f: impl FnOnce(&[IoSlice<'_>], Runs<'_>) -> Result<usize>,
     ) -> Result<usize> {
         self.frags.make_contiguous();
         let (frags, _) = self.frags.as_slices();
@@ -166,7 +149,7 @@ impl Pages {
             (n > 0).then(|| IoSlice::new(&bytes[..n]))
         };
         let slices: Slices<'_> = frags.iter().map_while(slice).collect();
-        let n = f(&mut SendMsg::in_pages(&slices, Runs(frags), flags))?;
+        let n = f(&slices, Runs(frags))?;
         drop(slices);
         self.advance(n);
         Ok(n)
@@ -182,16 +165,15 @@ impl<const N: usize> From<&[u8; N]> for Pages {
     }
 }
 
-/// Where the slices of a message are.
+/// The pages that the slices of a message are in, in the order of the slices.
 #[derive(Clone, Copy)]
-pub(super) struct Runs<'a>(&'a [Frag]);
+pub(crate) struct Runs<'a>(&'a [Frag]);
 
 impl Runs<'_> {
-    /// Appends `len` bytes of a slice to a packet.
-    pub(super) fn append(&self, skb: &mut Skb, slice: usize, offset: usize, len: usize) {
-        if let Some(frag) = self.0.get(slice) {
-            skb.push_frag(Frag { page: frag.page.clone(), off: frag.off + offset as u32, len: len as u32 });
-        }
+    /// `len` bytes at `offset` of a slice, by reference.
+    pub(super) fn frag(&self, slice: usize, offset: usize, len: usize) -> Option<Frag> {
+        let frag = self.0.get(slice)?;
+        Some(Frag { page: frag.page.clone(), off: frag.off + offset as u32, len: len as u32 })
     }
 }
 

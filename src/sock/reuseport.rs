@@ -2,7 +2,7 @@
 //! that chooses among them (SO_ATTACH_REUSEPORT_CBPF). Without one the flow's hash chooses, which is the tables'
 //! business. Above: `sock::sockopt`, the tables of TCP and UDP. Linux: net/core/sock_reuseport.c.
 
-use super::filter::{Packet, Program};
+use super::bpf::{Input, Program};
 use super::{Sock, SockCommon, flag};
 use crate::base::error::{Error, Result};
 use crate::sys::lock::Mutex;
@@ -57,7 +57,7 @@ impl ReuseGroup {
 
     /// The sock that the program chooses for a packet. None: there is no program, or no sock of that number (the first
     /// half of reuseport_select_sock).
-    pub(crate) fn choose(&self, packet: &Packet<'_>) -> Option<Arc<Sock>> {
+    pub(crate) fn choose(&self, packet: &impl Input) -> Option<Arc<Sock>> {
         if !self.programmed.load(Ordering::Acquire) {
             return None;
         }
@@ -114,7 +114,7 @@ pub(crate) fn enter(sk: &SockCommon, mate: Option<&Arc<ReuseGroup>>) -> Option<A
 
 #[cfg(test)]
 mod tests {
-    use super::super::filter::Insn;
+    use super::super::bpf::Insn;
     use super::*;
     use crate::inet::Socket;
     use crate::stack::Stack;

@@ -78,8 +78,8 @@ const SO_ATTACH_BPF: i32 = 50;
 const SO_ATTACH_REUSEPORT_CBPF: i32 = 51;
 const SO_ATTACH_REUSEPORT_EBPF: i32 = 52;
 const SO_DETACH_REUSEPORT_BPF: i32 = 68;
-const SO_TIMESTAMP_NEW: i32 = 63;
-const SO_TIMESTAMPNS_NEW: i32 = 64;
+pub(super) const SO_TIMESTAMP_NEW: i32 = 63;
+pub(super) const SO_TIMESTAMPNS_NEW: i32 = 64;
 const SO_PEERNAME: i32 = 28;
 const SO_WIFI_STATUS: i32 = 41;
 const SO_NOFCS: i32 = 43;
@@ -119,6 +119,9 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
         return done;
     }
     let val = int(value)?;
+    if let Some(error) = refused(sk.sock, name, val) {
+        return Err(error);
+    }
     let on = val != 0;
     let mut g = sk.lock();
     let sysctl = &sk.stack.sysctl;
@@ -160,7 +163,6 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
         libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => g.common.cold_mut().rcvtimeo = WaitLimit::new(timeout(value)?),
         libc::SO_SNDTIMEO | SO_SNDTIMEO_NEW => g.common.cold_mut().sndtimeo = WaitLimit::new(timeout(value)?),
         libc::SO_MARK => set_mark(&mut g, val as u32),
-        libc::SO_PEEK_OFF if !peeks_at_offset(sk.sock) => return Err(Error::OpNotSupp),
         libc::SO_PEEK_OFF => g.common.cold_mut().peek_off = val,
         libc::SO_RXQ_OVFL => g.common.set_flag(flag::RXQ_OVFL, on),
         libc::SO_DETACH_FILTER => filter::detach(&mut g.common)?,
@@ -174,25 +176,14 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
         SO_MAX_PACING_RATE => g.common.cold_mut().max_pacing_rate = pacing_rate(val, value),
         SO_TXREHASH => set_txrehash(&mut g, val)?,
         SO_INCOMING_CPU => g.sock.set_incoming_cpu(val),
-        SO_BUSY_POLL if val < 0 => return Err(Error::Inval),
         SO_BUSY_POLL => g.common.cold_mut().busy_poll_us = val as u32,
-        SO_BINDTOIFINDEX if val < 0 => return Err(Error::Inval),
         SO_BINDTOIFINDEX => bind_to_index(&mut g, val as u32),
         SO_BUF_LOCK => set_buf_lock(&mut g, val)?,
         // Accepted without effect since Linux 2.5.
         libc::SO_BSDCOMPAT => {}
         // It is a hint for polling in interrupt context, which no device here does.
-        SO_BUSY_POLL_BUDGET if !(0..=i32::from(u16::MAX)).contains(&val) => return Err(Error::Inval),
         SO_BUSY_POLL_BUDGET => {}
-        // Memory is reserved of a memory cgroup, and there is none (sock_reserve_memory).
-        SO_RESERVE_MEM => return Err(if val < 0 { Error::Inval } else { Error::OpNotSupp }),
-        // Of AF_UNIX.
-        libc::SO_PASSCRED | libc::SO_PASSSEC | SO_PASSPIDFD | SO_PASSRIGHTS => return Err(Error::OpNotSupp),
-        SO_ZEROCOPY if !sends_zerocopy(sk.sock) => return Err(Error::OpNotSupp),
-        SO_ZEROCOPY => match val {
-            0 | 1 => g.common.zerocopy = on,
-            _ => return Err(Error::Inval),
-        },
+        SO_ZEROCOPY => g.common.zerocopy = on,
         _ => {
             // Read only: Linux returns ENOPROTOOPT when they are set, as for unknown options.
             let bit = more_bit(name).ok_or(Error::NoProtoOpt)?;
@@ -200,6 +191,22 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Why a value of an option, or the option of this kind of socket, is refused, as far as that needs no lock.
+fn refused(sock: &Sock, name: i32, val: i32) -> Option<Error> {
+    let is_refused = match name {
+        libc::SO_PEEK_OFF => !peeks_at_offset(sock),
+        SO_ZEROCOPY if sends_zerocopy(sock) => return (!matches!(val, 0 | 1)).then_some(Error::Inval),
+        SO_BUSY_POLL | SO_BINDTOIFINDEX => return (val < 0).then_some(Error::Inval),
+        SO_BUSY_POLL_BUDGET => return (!(0..=i32::from(u16::MAX)).contains(&val)).then_some(Error::Inval),
+        // Memory is reserved of a memory cgroup, and there is none (sock_reserve_memory).
+        SO_RESERVE_MEM if val < 0 => return Some(Error::Inval),
+        // Those of AF_UNIX.
+        libc::SO_PASSCRED | libc::SO_PASSSEC | SO_PASSPIDFD | SO_PASSRIGHTS | SO_ZEROCOPY | SO_RESERVE_MEM => true,
+        _ => false,
+    };
+    is_refused.then_some(Error::OpNotSupp)
 }
 
 /// Options whose value is no int. None: another one.

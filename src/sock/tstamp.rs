@@ -3,8 +3,7 @@
 //! Above: `sendmsg` of the protocols, `device::netdev` and TCP's `ack`, which report. Below: `errqueue`. Linux:
 //! sock_set_timestamping, __sock_cmsg_send, __skb_tstamp_tx, __skb_complete_tx_timestamp.
 
-use super::errqueue::{ErrEntry, IpPacket, origin};
-use super::msg::SockExtendedErr;
+use super::exterr::{ErrEntry, IpPacket, SockExtendedErr, origin};
 use super::proto::SockRef;
 use super::skb::{L3, SkbInner};
 use super::{Sock, flag};

@@ -1,6 +1,6 @@
-//! What few socks have of what is reached without owning them: the error queue, timestamps, MSG_ZEROCOPY, memberships,
-//! the protocol that an upper layer put in place of another. Allocated when first written. Above: `errqueue`, `tstamp`,
-//! `zerocopy`, `membership`, option memory.
+//! Fields that few socks need and that are reached without owning the sock: the error queue, timestamps, MSG_ZEROCOPY,
+//! memberships, the protocol that an upper layer put in place of another. They are in a box that is allocated when one
+//! of them is first written. Above: `errqueue`, `tstamp`, `zerocopy`, `membership`, option memory.
 
 use super::Sock;
 use super::errqueue::ErrQueue;

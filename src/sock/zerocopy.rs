@@ -10,8 +10,7 @@
 //! charged against RLIMIT_MEMLOCK; here none are, and there is nothing to charge.
 
 use super::Sock;
-use super::errqueue::{ErrEntry, origin};
-use super::msg::SockExtendedErr;
+use super::exterr::{ErrEntry, SockExtendedErr, origin};
 use super::skb::SKB_OVERHEAD;
 use crate::base::error::{Error, Result};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};

@@ -53,9 +53,10 @@ impl Stack {
         self.tsq_pending.store(true, Ordering::SeqCst);
     }
 
-    /// Has `call` fired soon, in softirq context with no lock held and no sock owned: for what is noticed where that is
-    /// not so, as in the destructor of a packet. Any context, under any lock. It fires before the system call that has
-    /// caused it returns, or in the thread that sleeps in the devices (tasklet_schedule).
+    /// Has `call` run soon in softirq context, with no lock held and no sock owned. For work that is discovered where
+    /// it cannot be done, as in the destructor of a packet. May be called in any context and under any lock. `call`
+    /// runs before the system call that has caused it returns, or in the thread that sleeps in the devices
+    /// (tasklet_schedule).
     pub fn schedule(self: &Arc<Stack>, call: Arc<dyn TimerCall>) {
         if self.is_inherited() {
             // Nothing is told in a child; a thread of the parent may have the lock.
@@ -158,7 +159,8 @@ impl Stack {
     }
 
     fn run_raised(self: &Arc<Stack>) {
-        // What this thread has sent is found by receiving it; other devices are not asked for nothing.
+        // Where the loopback is the only device, what this thread has sent is found by receiving it. Beside other
+        // devices it is asked first whether anything is pending.
         let mut pending = if self.netdevs.has_others() { self.any_pending() } else { !self.is_inherited() };
         while pending {
             let _softirq = Softirq::begin();

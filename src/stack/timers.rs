@@ -23,18 +23,19 @@ pub enum TimerTarget {
     Call(Box<Arc<dyn TimerCall>>),
 }
 
-/// Of many socks, asks for the lines of those whose timers fire soon: each would be waited for as long as its timer's
-/// work takes. The next one's are there, and name its peer, to which that may send.
+/// Prefetches the socks whose timers fire soon, where socks are many: waiting for a sock's lines takes as long as the
+/// work of its timer. Those of the sock after the next are asked for now. Those of the next were asked for one timer
+/// earlier and are here, so that its peer, to which its timer may send, can be found and prefetched too.
 #[inline]
-fn bring_in_next(wheel: &Wheel<TimerTarget>) {
+fn prefetch_next(wheel: &Wheel<TimerTarget>) {
     if !crowd::many() {
         return;
     }
     if let Some(TimerTarget::Sock(sock, _)) = wheel.upcoming(0) {
-        sock.bring_in_peer();
+        sock.prefetch_peer();
     }
     if let Some(TimerTarget::Sock(sock, _)) = wheel.upcoming(1) {
-        sock.bring_in();
+        sock.prefetch();
     }
 }
 
@@ -65,7 +66,7 @@ impl Default for TimerSlot {
 }
 
 impl TimerSlot {
-    /// Of no timer.
+    /// A slot without a timer.
     pub(crate) const EMPTY: TimerSlot = TimerSlot { when: EMPTY, id: TimerId::NONE };
 
     /// The time it fires, if armed. A slot whose time has passed has fired or is about to.
@@ -178,7 +179,7 @@ impl Timers {
                 let popped = {
                     let mut w = self.wheels[i].lock();
                     let p = w.pop_expired(now);
-                    bring_in_next(&w);
+                    prefetch_next(&w);
                     if p.is_none() {
                         self.next[i].store(w.next_deadline().map_or(u64::MAX, Instant::as_nanos), Ordering::SeqCst);
                     }

@@ -2,7 +2,7 @@
 //! So a cancelled wait ends like one that a signal interrupted, the call releases what it holds, and the C ABI ends the
 //! thread on return, when nothing of the call is left. How to make a cancellable system call is internal to the C
 //! library, so the C ABI supplies the function ([`install`]). Without it, as in a Rust program, waits are no
-//! cancellation points. Above: `fd`, `futex` (the two waits), and the C ABI.
+//! cancellation points. Above: `poll`, `futex` (the two waits), and the C ABI.
 
 use super::near::here;
 use super::raw;

@@ -19,8 +19,8 @@
 //! | `near`, `in_call` | thread-locals that each packet uses; the part of them that a signal handler reads |
 //! | `netdev` | opening TUN devices and raw sockets |
 //! | `numbers` | a set of descriptor numbers without a lock |
-//! | `once_box`, `one_of` | a box that is made on first use; two pointers in one word |
-//! | `place` | a value of any type in place |
+//! | `once_box`, `one_of` | a box that is made on first use; nothing, a pointer or a box, in one word |
+//! | `place` | a value of any type inside another one, without an allocation |
 //! | `raw` | system calls by the machine's instruction |
 //! | `unix` | local stream sockets; what runs at exit |
 #![allow(unsafe_code)]

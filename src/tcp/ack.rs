@@ -1,24 +1,21 @@
-//! What an acknowledgement does: checks it, takes the window, frees what it covers, measures, finds losses, adjusts the
-//! congestion window, and sends again what must be. Most of an exchange go the short way, `lone`. Above: `input`.
-//! Below: `sack`, `recovery`, `rtt`, `rate`, `cong`, `output`. RFC 9293 §3.10.7.4 (fifth), RFC 5961 §5, RFC 3168
-//! §6.1.2. Linux: tcp_ack, tcp_clean_rtx_queue.
+//! What an acknowledgement does: checks it, takes the window, frees what it covers (`clean`), finds losses, adjusts the
+//! congestion window, and sends again what must be. Those of an exchange without loss, which acknowledge one segment or
+//! nothing, take the short way, `lone`. Above: `input`. Below: `sack`, `recovery`, `rate`, `cong`, `output`. RFC 9293
+//! §3.10.7.4 (fifth), RFC 5961 §5, RFC 3168 §6.1.2. Linux: tcp_ack.
 
+mod clean;
 mod lone;
 
-use super::cong::{self, AckSample, PacketSample, PacketSamples, ca_ack, ca_slot};
+use super::cong::{self, PacketSample, PacketSamples, ca_ack, ca_slot};
 use super::input::Seg;
-use super::queue::Pos;
 use super::tcb::{CaState, Cx, RateSample, TcpSock, XmitTimer};
-use super::{
-    chrono, ecn, mtu, mtu_probe, output, probe, prr, rack, rate, recovery, retransmit, rtt, sack, tfb, timer, tstamp,
-};
+use super::{ecn, mtu, output, probe, prr, rack, rate, recovery, retransmit, sack, tfb, timer};
 use crate::base::env::{Duration, Instant};
 use crate::base::ways::Way;
 use crate::counters::{DropReason, Mib};
-use crate::sock::skb::{TcpCb, sacked};
+use crate::sock::skb::TcpCb;
 use crate::sock::state::State;
 use crate::wire::seq::SeqNum;
-use crate::wire::tcp::TcpFlags;
 
 /// What an acknowledgement turned out to be (FLAG_* of tcp_input.c).
 pub(crate) mod flag {
@@ -202,10 +199,7 @@ fn any(cx: &mut Cx<'_>, seg: &Seg, mut flags: u32) -> AckResult {
     }
     if ack.after(cx.tp.snd_nxt) {
         // RFC 9293 §3.10.7.4: the segment is acknowledged, within the limits of RFC 5961 §7, and dropped.
-        if flags & flag::NO_CHALLENGE_ACK == 0 {
-            super::challenge::send_challenge_ack(cx);
-        }
-        return AckResult::Bad(DropReason::TcpAckUnsentData);
+        return not_acceptable(cx, flags, DropReason::TcpAckUnsentData);
     }
     if ack.after(prior_snd_una) {
         flags |= flag::SND_UNA_ADVANCED;
@@ -239,7 +233,7 @@ fn any(cx: &mut Cx<'_>, seg: &Seg, mut flags: u32) -> AckResult {
         return AckResult::New;
     }
 
-    flags |= clean_rtx_queue(cx, prior_fack, prior_snd_una, &mut st, flags & flag::ECE != 0);
+    flags |= clean::clean_rtx_queue(cx, prior_fack, prior_snd_una, &mut st, flags & flag::ECE != 0);
     rack::rack_update_reo_wnd(cx, &st.rate);
     let ce = accecn_process(cx, seg, delivered, &st, &mut flags);
     in_ack_event(cx, flags);
@@ -268,6 +262,15 @@ fn any(cx: &mut Cx<'_>, seg: &Seg, mut flags: u32) -> AckResult {
     AckResult::New
 }
 
+/// The segment is dropped; a challenge ACK tells the peer where this end is.
+#[cold]
+fn not_acceptable(cx: &mut Cx<'_>, flags: u32, reason: DropReason) -> AckResult {
+    if flags & flag::NO_CHALLENGE_ACK == 0 {
+        super::challenge::send_challenge_ack(cx);
+    }
+    AckResult::Bad(reason)
+}
+
 /// Whether an acknowledgement lies so far below `snd_una` that the peer cannot have sent it (RFC 5961 §5.2). The number
 /// of bytes acknowledged so far is another bound on what a blind attacker may hit.
 #[inline]
@@ -281,10 +284,7 @@ pub(super) fn is_too_old(tp: &TcpSock, ack_seq: SeqNum) -> bool {
 fn old_ack(cx: &mut Cx<'_>, seg: &Seg, mut flags: u32, st: &mut AckSt) -> AckResult {
     let prior_snd_una = cx.tp.snd_una;
     if is_too_old(cx.tp, seg.ack_seq) {
-        if flags & flag::NO_CHALLENGE_ACK == 0 {
-            super::challenge::send_challenge_ack(cx);
-        }
-        return AckResult::Bad(DropReason::TcpTooOldAck);
+        return not_acceptable(cx, flags, DropReason::TcpTooOldAck);
     }
     if !seg.sack.is_empty() && sack::is_sack(cx.tp) {
         let (delivered, mut rexmit) = (cx.tp.delivered, Rexmit::None);
@@ -385,212 +385,6 @@ fn newly_delivered(cx: &mut Cx<'_>, prior: u32, ce: u32, flags: u32) -> u32 {
         cx.stack.mib.add(Mib::TcpExtTCPDeliveredCE, u64::from(marked));
     }
     n
-}
-
-/// Segments of a super-packet that the acknowledgement covers; the covered bytes are cut off (tcp_tso_acked).
-fn tso_acked(cx: &mut Cx<'_>) -> u32 {
-    let una = cx.tp.snd_una;
-    let Some(skb) = cx.tp.rtx_queue.front() else { return 0 };
-    let before = skb.tcp.gso_segs.max(1) as u32;
-    let acked = una.since(skb.tcp.seq);
-    // SYN and FIN take no byte; a super-packet has no SYN, and its FIN is at the end, which is not acknowledged.
-    if !output::trim_head(cx, Pos::FRONT, acked) {
-        return 0;
-    }
-    let Some(skb) = cx.tp.rtx_queue.front_mut() else { return 0 };
-    let size = skb.tcp.gso_size.max(1) as usize;
-    let after = skb.len().div_ceil(size).max(1).min(before as usize);
-    skb.tcp.gso_segs = after as u16;
-    before - after as u32
-}
-
-/// What taking acknowledged segments off the retransmit queue has told so far.
-struct Cleaned {
-    /// Bits of [`flag`].
-    flags: u32,
-    /// Send times of the first and the last segment that was sent only once; zero: none.
-    first_ackt: Instant,
-    last_ackt: Instant,
-    /// Lowest sequence number of those.
-    reord: SeqNum,
-    /// Segments.
-    pkts_acked: u32,
-    /// The last one was acknowledged whole.
-    fully_acked: bool,
-}
-
-/// Takes acknowledged segments off the retransmit queue and samples them; returns flags to add (tcp_clean_rtx_queue).
-fn clean_rtx_queue(cx: &mut Cx<'_>, prior_fack: SeqNum, prior_snd_una: SeqNum, st: &mut AckSt, ece: bool) -> u32 {
-    let mut c = Cleaned {
-        flags: 0,
-        first_ackt: Instant::ZERO,
-        last_ackt: Instant::ZERO,
-        reord: cx.tp.snd_nxt,
-        pkts_acked: 0,
-        fully_acked: true,
-    };
-    let prior_sacked = cx.tp.sacked_out;
-    while clean_head(cx, &mut c, st, (prior_snd_una, ece)) {}
-    // A hint below `snd_una` refers to a segment that has been freed.
-    if cx.tp.retransmit_hint.is_some_and(|h| h.before(cx.tp.snd_una)) {
-        cx.tp.clear_retransmit_hint();
-    }
-    cx.tp.follow_una(prior_snd_una);
-    let head = cx.tp.rtx_queue.front().map(|s| (s.tcp.sacked, s.tcp.mstamp));
-    if head.is_none() {
-        chrono::chrono_stop(cx, chrono::Chrono::Busy);
-    }
-    if head.is_some_and(|(bits, _)| bits & sacked::SACKED_ACKED != 0) {
-        c.flags |= flag::SACK_RENEGING;
-    }
-
-    let (mut seq_rtt, mut ca_rtt, mut sack_rtt) = (-1i64, -1i64, -1i64);
-    if c.first_ackt != Instant::ZERO && c.flags & flag::RETRANS_DATA_ACKED == 0 {
-        seq_rtt = cx.now.micros_since(c.first_ackt);
-        ca_rtt = cx.now.micros_since(c.last_ackt);
-        // A single small segment was acknowledged alone: the receiver may have delayed the acknowledgement.
-        if c.pkts_acked == 1
-            && c.fully_acked
-            && prior_sacked == 0
-            && cx.tp.snd_una.since(prior_snd_una) < cx.tp.mss_cache
-            && st.rate.prior_delivered.wrapping_add(1) == cx.tp.delivered
-            && c.flags & (flag::CA_ALERT | flag::SYN_ACKED) == 0
-        {
-            c.flags |= flag::ACK_MAYBE_DELAYED;
-        }
-    }
-    if st.first_sackt != Instant::ZERO {
-        sack_rtt = cx.now.micros_since(st.first_sackt);
-        ca_rtt = cx.now.micros_since(st.last_sackt);
-    }
-    let rtt_update = rtt::ack_update_rtt(cx, c.flags, seq_rtt, sack_rtt, ca_rtt, &mut st.rate);
-
-    if c.flags & flag::ACKED != 0 {
-        let left = cx.tp.rtx_queue.front().map_or(cx.tp.snd_una, |s| s.tcp.seq);
-        st.delivered_bytes = left.since(prior_snd_una);
-        after_progress(cx, &mut c, prior_fack, ece);
-    } else if let Some((_, mstamp)) = head
-        && rtt_update
-        && sack_rtt >= 0
-        && sack_rtt > cx.now.micros_since(mstamp)
-    {
-        // The head was sent after the sampled segment: the timer is set again from the head's send time.
-        c.flags |= flag::SET_XMIT_TIMER;
-    }
-    let sample = AckSample {
-        pkts_acked: c.pkts_acked,
-        rtt_us: st.rate.rtt_us,
-        in_flight: cx.tp.mss_cache.wrapping_mul(cx.tp.delivered.wrapping_sub(st.rate.prior_delivered)),
-    };
-    cong::pkts_delivered(cx, &st.packets);
-    cx.with_ca_slot(ca_slot::PKTS_ACKED, |ca, cx| ca.pkts_acked(cx, &sample));
-    c.flags
-}
-
-/// Takes the head off the retransmit queue if it is acknowledged, or cuts off what is. True: the next may be, too.
-#[inline]
-fn clean_head(cx: &mut Cx<'_>, c: &mut Cleaned, st: &mut AckSt, (prior_snd_una, ece): (SeqNum, bool)) -> bool {
-    let Some(skb) = cx.tp.rtx_queue.front() else { return false };
-    let start_seq = skb.tcp.seq;
-    let bits = skb.tcp.sacked;
-    let mut pcount = skb.tcp.gso_segs.max(1) as u32;
-    if skb.tcp.end_seq.after(cx.tp.snd_una) {
-        if pcount == 1 || !cx.tp.snd_una.after(start_seq) {
-            return false;
-        }
-        pcount = tso_acked(cx);
-        if pcount == 0 {
-            return false;
-        }
-        c.fully_acked = false;
-    }
-    let Some(skb) = cx.tp.rtx_queue.front() else { return false };
-    if skb.tx_stamp.is_some() {
-        tstamp::ack_tstamp(cx, prior_snd_una, st.ttl);
-    }
-    // What is acknowledged whole leaves the queue.
-    let mut gone = if c.fully_acked { cx.tp.rtx_queue.pop_front() } else { None };
-    let mut rest = TcpCb::default();
-    let cb = match (&mut gone, cx.tp.rtx_queue.front()) {
-        (Some(skb), _) => &mut skb.tcp,
-        (None, Some(skb)) => {
-            rest = skb.tcp;
-            &mut rest
-        }
-        (None, None) => return false,
-    };
-
-    if bits & sacked::RETRANS != 0 {
-        if bits & sacked::SACKED_RETRANS != 0 {
-            cx.tp.retrans_out = cx.tp.retrans_out.saturating_sub(pcount);
-        }
-        c.flags |= flag::RETRANS_DATA_ACKED;
-    } else if bits & sacked::SACKED_ACKED == 0 {
-        c.last_ackt = cb.mstamp;
-        if c.first_ackt == Instant::ZERO {
-            c.first_ackt = c.last_ackt;
-        }
-        if start_seq.before(c.reord) {
-            c.reord = start_seq;
-        }
-        if !cb.end_seq.after(cx.tp.high_seq) {
-            c.flags |= flag::ORIG_SACK_ACKED;
-        }
-    }
-    if bits & sacked::SACKED_ACKED != 0 {
-        cx.tp.sacked_out = cx.tp.sacked_out.saturating_sub(pcount);
-    } else if sack::is_sack(cx.tp) {
-        count_delivered(cx, pcount, ece);
-        if !rack::spurious_retrans(cx.tp, cb) {
-            rack::rack_advance(cx.tp, cx.now, bits, cb.end_seq, cb.mstamp);
-        }
-    }
-    if bits & sacked::LOST != 0 {
-        cx.tp.lost_out = cx.tp.lost_out.saturating_sub(pcount);
-    }
-    cx.tp.packets_out = cx.tp.packets_out.saturating_sub(pcount);
-    c.pkts_acked += pcount;
-    // Of a packet of which only the front is acknowledged, `cb` is the rest.
-    let end_seq = if cb.end_seq.after(cx.tp.snd_una) { cx.tp.snd_una } else { cb.end_seq };
-    st.packet(cb, (start_seq, end_seq), pcount, false, cx.now);
-    rate::rate_skb_delivered(cx.tp, cb, &mut st.rate);
-    // The SYN is queued like data, but its acknowledgement is no evidence of the path's capacity.
-    if cb.flags & TcpFlags::SYN.bits() == 0 {
-        c.flags |= flag::DATA_ACKED;
-    } else {
-        c.flags |= flag::SYN_ACKED;
-        cx.tp.retrans_stamp = Instant::ZERO;
-    }
-    let Some(skb) = gone else {
-        if let Some(skb) = cx.tp.rtx_queue.front_mut() {
-            skb.tcp = rest;
-        }
-        return false;
-    };
-    if cx.tp.retransmit_hint == Some(start_seq) {
-        cx.tp.clear_retransmit_hint();
-    }
-    output::wmem_free_skb(cx, skb);
-    true
-}
-
-/// Data or the SYN was acknowledged: the timer starts anew, and what arrived in which order is judged.
-#[inline]
-fn after_progress(cx: &mut Cx<'_>, c: &mut Cleaned, prior_fack: SeqNum, ece: bool) {
-    c.flags |= flag::SET_XMIT_TIMER;
-    mtu_probe::acked(cx);
-    if sack::is_sack(cx.tp) {
-        // A hole that was never retransmitted got filled: reordering.
-        if c.reord.before(prior_fack) {
-            sack::check_sack_reordering(cx, c.reord, false);
-        }
-    } else {
-        recovery::remove_reno_sacks(cx, c.pkts_acked, ece);
-        // Without SACK the delivery of an original cannot be told from that of its retransmission.
-        if c.flags & flag::RETRANS_DATA_ACKED != 0 {
-            c.flags &= !flag::ORIG_SACK_ACKED;
-        }
-    }
 }
 
 /// Stops the zero-window probes if the window has opened, else sets the timer for the next one (tcp_ack_probe).

@@ -141,9 +141,8 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     }
 }
 
-/// The child's numbers, from the request and the segment that completes it.
-fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, by: &OpenedBy) {
-    let (len, raw_window) = (by.len, by.window);
+/// The child's addresses, and what its packets are sent with, from the request.
+fn take_way(c: &mut Cx<'_>, req: &Request) {
     let sk = &mut *c.sk;
     (sk.saddr, sk.rcv_saddr, sk.daddr) = (req.saddr, req.saddr, req.daddr);
     (sk.sport, sk.dport, sk.bound_dev_if) = (req.sport, req.dport, req.oif);
@@ -160,6 +159,12 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, by: &OpenedBy
         let own = if req.daddr.is_ipv6() { &mut sk.tclass } else { &mut sk.tos };
         *own = ecn::with_codepoint(req.syn_tos, 0);
     }
+}
+
+/// The child's numbers, from the request and the segment that completes it.
+fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, by: &OpenedBy) {
+    let (len, raw_window) = (by.len, by.window);
+    take_way(c, req);
     socket_headers::settle_room(c.sk);
     cong::dst_init(c);
     let now_ms = c.now.as_millis() as u32;

@@ -1,5 +1,6 @@
-//! What few connections have: options, the numbers of loss recovery, a listener's queues, keys, plug-ins. Allocated
-//! when first needed, and read as if it were [`TcpSock`]'s own. Above: all of TCP. Below: `tcb`.
+//! Fields of [`TcpSock`] that few connections need: options, the numbers of loss recovery, a listener's queues, keys,
+//! plug-ins. They are in a box that is allocated when one of them is first written; until then a read finds their
+//! initial values. Above: all of TCP. Below: `tcb`.
 
 use super::auth::Auth;
 use super::challenge::ChallengeBudget;

@@ -1,7 +1,7 @@
 //! Segments that carry no data of the program: the SYN that opens, the FIN that closes, resets and acknowledgements.
-//! Above: `rcv` (connect), `close`, `input`, `timer`, `recvmsg`. Below: `xmit`, `segment`. Linux: tcp_connect,
-//! tcp_connect_init, tcp_send_fin, tcp_send_active_reset, tcp_send_ack, tcp_send_synack. RFC 9293 §3.5, §3.6.
-//! Not here: when an acknowledgement leaves (`delack`).
+//! Above: `connect`, `synsent`, `close`, `delack`, `reassembly`, `challenge`, `timer`. Below: `xmit`, `segment`. Linux:
+//! tcp_connect, tcp_connect_init, tcp_send_fin, tcp_send_active_reset, tcp_send_ack, tcp_send_synack. RFC 9293 §3.5,
+//! §3.6. Not here: when an acknowledgement leaves (`delack`).
 
 use super::mtu::{current_mss, default_advmss, sync_mss};
 use super::output::{

@@ -251,12 +251,8 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         return listendrop(cx, DropReason::TcpListenOverflow);
     }
     let opt = TcpOptions::parse(rcv::option_bytes(&skb));
-    let dst = match route_back(cx, info) {
-        Ok(d) if cx.sk.flag(flag::LOCALROUTE) && ip::route::on_link(cx.stack, &d).is_err() => {
-            return listendrop(cx, DropReason::IpOutNoRoutes);
-        }
-        Ok(d) if matches!(d.kind, DstKind::Unicast | DstKind::Local) => d,
-        _ => return listendrop(cx, DropReason::IpOutNoRoutes),
+    let Some(dst) = route_back(cx, info).ok().filter(|d| may_answer_by(cx, d)) else {
+        return listendrop(cx, DropReason::IpOutNoRoutes);
     };
     // Without cookies the last quarter of the queue is for peers that have proved to be alive.
     let max = sysctl.tcp_max_syn_backlog();
@@ -316,6 +312,12 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         l.insert(*key, req, at);
     }
     listener::arm_for(cx, at);
+}
+
+/// Whether a SYN is answered by a route: to one host, and with SO_DONTROUTE to one on the link.
+fn may_answer_by(cx: &Cx<'_>, dst: &Arc<Dst>) -> bool {
+    let on_link = || !cx.sk.flag(flag::LOCALROUTE) || ip::route::on_link(cx.stack, dst).is_ok();
+    matches!(dst.kind, DstKind::Unicast | DstKind::Local) && on_link()
 }
 
 /// Answers a SYN with a cookie; the request is forgotten (cookie_init_sequence).

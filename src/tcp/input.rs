@@ -1,13 +1,14 @@
-//! Input: every segment of a connection, in the order of RFC 9293 §3.10.7: sequence, RST, SYN, ACK, URG, text, FIN; and
-//! before that the short ways. Above: `rcv`, which found the sock. Below: `ack`, `reassembly`, `challenge`, `urgent`,
-//! `synsent`. RFC 7323 §5 (PAWS), RFC 5961. Linux: tcp_rcv_established, tcp_rcv_state_process.
+//! Input: every segment of a connection, in the order of RFC 9293 §3.10.7: sequence, RST, SYN, ACK, URG, text, FIN.
+//! Most segments take one of the short ways before that. Above: `proto`, which `rcv` leads to when it has found the
+//! sock. Below: `ack`, `reassembly`, `challenge`, `urgent`, `synsent`. RFC 7323 §5 (PAWS), RFC 5961. Linux:
+//! tcp_rcv_established, tcp_rcv_state_process.
 //!
 //! | file | what |
 //! |---|---|
 //! | `predict` | header prediction, the fast path |
 //! | `validate` | PAWS, sequence, RST, SYN: the checks before a segment changes anything |
-//! | `third` | what makes a child |
-//! | `closing` | what ends a connection |
+//! | `third` | a short way: the third segment of a handshake, with which a listener's request becomes a child |
+//! | `closing` | a short way: a FIN without data, and the acknowledgement of one |
 
 mod closing;
 mod predict;

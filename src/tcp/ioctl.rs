@@ -3,14 +3,11 @@
 
 use super::tcb::Cx;
 use crate::base::error::{Error, Result};
+pub use crate::sock::diag::{SIOCINQ, SIOCOUTQ};
 use crate::sock::flag;
 use crate::sock::proto::SockRef;
 use crate::sock::state::State;
 
-/// FIONREAD: bytes that can be read (tcp(7)).
-pub const SIOCINQ: u64 = 0x541b;
-/// TIOCOUTQ: bytes queued and not acknowledged.
-pub const SIOCOUTQ: u64 = 0x5411;
 /// Bytes queued and not sent.
 pub const SIOCOUTQNSD: u64 = 0x894b;
 /// Whether the next byte is the urgent one.

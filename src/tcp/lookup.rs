@@ -154,7 +154,7 @@ impl TcpTables {
         let shard = self.eshard(key).lock();
         let entry = shard.get(key).filter(|entry| entry.takes_from(ifindex))?;
         if let Entry::Sock(sock, _) = entry {
-            sock.bring_in_receiver();
+            sock.prefetch_receiver();
         }
         Some(entry.clone())
     }
@@ -170,9 +170,9 @@ impl TcpTables {
     }
 
     /// A segment to the peer of a connection is about to be sent. If the peer is on this stack too and connections are
-    /// many, asks the processor for the line in which the segment's receiver will be looked up, and returns the key.
+    /// many, prefetches the line in which the segment's receiver will be looked up, and returns the key.
     #[inline]
-    pub(super) fn expect(&self, stack: &Stack, sk: &SockCommon) -> Option<u64> {
+    pub(super) fn prefetch_entry(&self, stack: &Stack, sk: &SockCommon) -> Option<u64> {
         if !crowd::many() || !sk.dst.as_ref()?.dev.is_loopback() {
             return None;
         }
@@ -183,12 +183,12 @@ impl TcpTables {
         Some(key)
     }
 
-    /// The segment was sent: asks for its receiver's sock, and notes it for the sender.
+    /// The segment was sent: prefetches its receiver's sock, and notes it for the sender.
     #[cold]
-    pub(super) fn bring_in(&self, key: u64, sender: &Sock) {
+    pub(super) fn prefetch_receiver_of(&self, key: u64, sender: &Sock) {
         let Some(shard) = self.eshard(key).try_lock() else { return };
         if let Some(Entry::Sock(sock, _)) = shard.get(key) {
-            sock.bring_in();
+            sock.prefetch();
             sender.note_peer(sock);
         }
     }
@@ -393,7 +393,7 @@ mod tests {
             (0..many).map(|_| crate::inet::create(&stack, libc::AF_INET, libc::SOCK_STREAM, 0)).collect();
         assert!(idle.iter().all(|sock| sock.is_ok()));
         let (t, of_a, of_b) = (&net.hashinfo, a.socket().sock(), b.socket().sock());
-        let key = t.expect(&stack, &of_a.lock(&stack).common).expect("they are many");
+        let key = t.prefetch_entry(&stack, &of_a.lock(&stack).common).expect("they are many");
         assert!(matches!(t.eshard(key).lock().get(key), Some(Entry::Sock(found, _)) if Arc::ptr_eq(found, of_b)));
         assert!(!of_a.peer_is(of_b));
         (&a).write_all(b"x").unwrap();

@@ -9,11 +9,11 @@
 //! |---|---|
 //! | `proto` | the table of operations; `release_cb`; a segment to the sock by its state |
 //! | `net`, `lookup`, `bhash` | what TCP keeps for a stack; the tables of connections, listeners and ports |
-//! | `tcb`, `state`, `queue` | the variables of a connection; the arrows of RFC 9293 Figure 5; queues of segments |
-//! | `cold` | the variables that few connections have |
-//! | `rtx`, `shift` | the retransmit queue, in order of sending too; what was SACKed joins its neighbour there |
+//! | `tcb`, `state`, `queue` | the variables of a connection; the transitions of RFC 9293 Figure 5; queues of segments |
+//! | `cold` | the variables that few connections need, in a box of their own |
+//! | `rtx`, `shift` | the retransmit queue, by sequence number and by time of sending; SACKed packets in it are joined |
 //! | `sockopt`, `ioctl`, `info` | IPPROTO_TCP options, ioctl(2), `struct tcp_info` |
-//! | `diag` | what ss(8) shows of a connection, and ends |
+//! | `diag` | what ss(8) shows of a connection, and how `ss -K` ends it |
 //! | `connect`, `control`, `synsent` | active open: route and port; SYN and FIN; the answer (RFC 9293 §3.10.7.3) |
 //! | `listener`, `handshake` | passive open: the queues; SYN to request (RFC 9293 §3.10.7.2) |
 //! | `check_req` | a segment for a request; request to connection (RFC 9293 §3.10.7.4) |
@@ -26,11 +26,11 @@
 //! | `sendmsg`, `output` | send: bytes join the queue; push now or later (RFC 9293 §3.7.4) |
 //! | `xmit`, `segment` | which segment, how long; its options and header |
 //! | `tstamp` | transmit timestamps: the byte that is reported, its acknowledgement |
-//! | `repair` | a connection is taken out and put in (TCP_REPAIR) |
+//! | `repair` | a connection is taken out of a stack, or put into one (TCP_REPAIR) |
 //! | `mtu`, `mtu_probe` | segment sizes and path MTU; probing for it (RFC 4821) |
 //! | `probe` | window and loss probes (RFC 9293 §3.8.6.1, RFC 8985 §7) |
 //! | `chrono`, `rate` | what limits a sender; delivery-rate samples |
-//! | `rcv`, `input`, `challenge` | a segment to its sock; its steps (RFC 9293 §3.10.7.4); what is not acceptable (RFC 5961) |
+//! | `rcv`, `input`, `challenge` | a segment to its sock; its steps (RFC 9293 §3.10.7.4); challenge ACKs (RFC 5961) |
 //! | `reassembly`, `prune` | received data: its queues; when memory is short |
 //! | `recvmsg`, `urgent` | received data to the program; the urgent byte (RFC 6093) |
 //! | `delack` | when an acknowledgement leaves (RFC 9293 §3.8.6.3) |

@@ -1,5 +1,5 @@
 //! TCP output: what may leave now, and pushing it out. Above: `sendmsg` (new bytes), `ack` (window opened), `timer`.
-//! Below: `xmit` (the write loop), `segment` (one segment). Called with the sock owned; never blocks. Linux:
+//! Below: `xmit` (the write loop), which sends by `segment`. Called with the sock owned; never blocks. Linux:
 //! net/ipv4/tcp_output.c; tcp_push and tcp_stream_* of tcp.c. RFC 9293 §3.7.4 (Nagle), RFC 9293 §3.8.6.2.1 (sender
 //! silly window), RFC 5681 §3.1, RFC 2861 (idle).
 

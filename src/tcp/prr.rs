@@ -1,5 +1,5 @@
 //! Reducing the window: proportional rate reduction in Recovery and CWR (RFC 6937, and its successor's slow-start
-//! bound), so that sending goes on through the reduction. Above: `ack`, `recovery`, `output`. Linux:
+//! bound), so that sending goes on through the reduction. Above: `ack`, `recovery`, `segment`. Linux:
 //! tcp_cwnd_reduction.
 
 use super::ack::flag;

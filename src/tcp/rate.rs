@@ -1,5 +1,5 @@
 //! Delivery-rate samples: how many segments the path delivered over which time, for congestion control and `tcp_info`.
-//! Above: `ack`, `sack`, `output`. draft-cheng-iccrg-delivery-rate-estimation. Linux: net/ipv4/tcp_rate.c.
+//! Above: `ack`, `sack`, `segment`, `sendmsg`. draft-cheng-iccrg-delivery-rate-estimation. Linux: net/ipv4/tcp_rate.c.
 
 use super::rtt;
 use super::tcb::{Cx, RateSample, TcpSock};

@@ -620,7 +620,7 @@ pub(super) fn error_of(icmp: &IcmpError<'_>) -> Option<Error> {
 }
 
 fn queue_icmp(cx: &mut Cx<'_>, icmp: &IcmpError<'_>, err: Error) {
-    use crate::sock::errqueue::{ErrEntry, IpPacket, origin};
+    use crate::sock::exterr::{ErrEntry, IpPacket, origin};
     use crate::sock::msg::SockExtendedErr;
     let dport = icmp.quoted.get(2..4).map_or(0, |b| u16::from_be_bytes([b[0], b[1]]));
     let entry = ErrEntry {

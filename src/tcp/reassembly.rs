@@ -4,6 +4,7 @@
 
 use super::delack::{self, MAX_QUICKACKS, enter_quickack_mode};
 use super::input::{Seg, fast_path_check};
+use super::output::FIN;
 use super::prune::try_rmem_schedule;
 use super::queue::Pos;
 use super::recvmsg::data_ready;
@@ -18,10 +19,7 @@ use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, flag, mem};
 use crate::wire::seq::SeqNum;
-use crate::wire::tcp::TcpFlags;
 use std::sync::atomic::Ordering;
-
-const FIN: u16 = TcpFlags::FIN.bits();
 
 /// Drops a packet for a reason.
 #[track_caller]
@@ -51,9 +49,9 @@ fn try_coalesce(to: &mut Skb, from: &mut Skb, local: bool) -> Option<u32> {
     {
         return None;
     }
-    // Packets of a sender in this stack are charged by bytes and not by pages: no more is charged than was scheduled
-    // for the packet. Of received ones Linux joins none whose memory is kmalloc's (skb_head_is_locked): each costs what
-    // it cost.
+    // A packet from a sender in this stack was charged by bytes and not by pages, so no more than that is charged for
+    // its fragments. One that a device received adds all that it was charged: Linux does not join packets whose head is
+    // kmalloc's (skb_head_is_locked), so that each costs as much there.
     let (before, whole) = (to.truesize, from.truesize);
     let pages = to.append_frags(from);
     let grown = if local { pages.min(whole.saturating_sub(SKB_OVERHEAD)) } else { whole };
@@ -69,8 +67,8 @@ fn try_coalesce(to: &mut Skb, from: &mut Skb, local: bool) -> Option<u32> {
     Some(grown)
 }
 
-/// Notes whether `skb` can be shown with the time when it came: Linux stamps packets as soon as some socket wants that.
-/// Departure: there while one is open, here from the first on.
+/// Notes whether the arrival time of `skb` can be shown to the program: packets have one from when some socket of the
+/// stack first asks for it. Departure: Linux stops when the last such socket is closed, this stack does not.
 #[inline]
 fn mark_rxtstamp(cx: &Cx<'_>, skb: &mut Skb) {
     skb.tcp.has_rxtstamp = cx.stack.netstamp_needed.load(Ordering::Relaxed);

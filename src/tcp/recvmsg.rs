@@ -3,6 +3,7 @@
 //! (urgent data). Linux: tcp_recvmsg_locked, tcp_recv_urg, tcp_data_ready, tcp_poll.
 
 use super::delack::cleanup_rbuf;
+use super::output::{FIN, SYN};
 use super::tcb::Cx;
 use super::{input, output, rcvbuf, repair, ulp, urgent, window};
 use crate::base::env::Instant;
@@ -18,11 +19,7 @@ use crate::sock::tstamp;
 use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, SockGuard, flag, ip_flag};
 use crate::wire::seq::SeqNum;
-use crate::wire::tcp::TcpFlags;
 use std::sync::atomic::Ordering;
-
-const FIN: u16 = TcpFlags::FIN.bits();
-const SYN: u16 = TcpFlags::SYN.bits();
 
 /// The result of one step of a receive.
 enum Step {
@@ -304,18 +301,7 @@ impl Recv {
         };
         let mut used = (len - offset).min(self.len);
         if cx.tp.urg_data != 0 {
-            match cx.tp.rare().urg_seq.since(self.seq) as usize {
-                to_urgent if to_urgent >= used => {}
-                // The urgent byte is not part of the stream: it is skipped.
-                0 if !cx.sk.flag(flag::URGINLINE) => {
-                    self.seq += 1;
-                    self.urg_hole += 1;
-                    offset += 1;
-                    used -= 1;
-                }
-                0 => {}
-                to_urgent => used = to_urgent,
-            }
+            self.at_urgent(cx, &mut offset, &mut used);
         }
         if used > 0 {
             if !self.trunc
@@ -357,6 +343,22 @@ impl Recv {
             eat(cx, at);
         }
         Step::Taken
+    }
+
+    /// Of the `used` bytes at `offset` of a packet only those before the urgent one are read in one step. If that is
+    /// the first, it is skipped: it is not part of the stream, unless SO_OOBINLINE says so.
+    fn at_urgent(&mut self, cx: &Cx<'_>, offset: &mut usize, used: &mut usize) {
+        match cx.tp.rare().urg_seq.since(self.seq) as usize {
+            to_urgent if to_urgent >= *used => {}
+            0 if !cx.sk.flag(flag::URGINLINE) => {
+                self.seq += 1;
+                self.urg_hole += 1;
+                *offset += 1;
+                *used -= 1;
+            }
+            0 => {}
+            to_urgent => *used = to_urgent,
+        }
     }
 
     /// The FIN takes a sequence number and ends the stream.

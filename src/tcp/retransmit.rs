@@ -118,6 +118,17 @@ pub(crate) fn retransmit_skb_quiet(cx: &mut Cx<'_>, at: &mut Pos, segs: u32, why
     if still_in_host_queue(cx, i) {
         return Err(Error::Busy);
     }
+    cut_acked(cx, i)?;
+    if cx.state() == State::SynSent {
+        connect::reselect_saddr(cx).map_err(|_| Error::HostUnreach)?;
+    }
+    route(cx).map_err(|_| Error::HostUnreach)?;
+    *at = fit(cx, i, segs)?;
+    send_again(cx, *at, why)
+}
+
+/// What was acknowledged of a packet since it was sent is not sent again. EINVAL: all of it was.
+fn cut_acked(cx: &mut Cx<'_>, i: Pos) -> Result<()> {
     let una = cx.tp.snd_una;
     let Some(skb) = cx.tp.rtx_queue.get_mut(i) else { return Err(Error::Inval) };
     if skb.tcp.seq.before(una) && skb.tcp.flags & SYN != 0 {
@@ -133,12 +144,14 @@ pub(crate) fn retransmit_skb_quiet(cx: &mut Cx<'_>, at: &mut Pos, segs: u32, why
         let n = una.since(skb.tcp.seq).min(skb.len() as u32);
         trim_acked(cx, i, n);
     }
-    if cx.state() == State::SynSent {
-        connect::reselect_saddr(cx).map_err(|_| Error::HostUnreach)?;
-    }
-    route(cx).map_err(|_| Error::HostUnreach)?;
+    Ok(())
+}
+
+/// Cuts a packet to `segs` segments of the present MSS within the peer's window, or joins the next ones to a small one.
+/// Returns where it is now. EAGAIN: it lies beyond the window.
+fn fit(cx: &mut Cx<'_>, i: Pos, segs: u32) -> Result<Pos> {
     let mss = current_mss(cx);
-    let end = wnd_end(cx.tp);
+    let (end, una) = (wnd_end(cx.tp), cx.tp.snd_una);
     let Some(skb) = cx.tp.rtx_queue.get_mut(i) else { return Err(Error::Inval) };
     let mut avail = end - skb.tcp.seq;
     if avail <= 0 {
@@ -157,19 +170,22 @@ pub(crate) fn retransmit_skb_quiet(cx: &mut Cx<'_>, at: &mut Pos, segs: u32, why
         }
     }
     if skb.len() as u32 > len {
-        *at = fragment(cx, true, i, len, mss)?;
-    } else {
-        let (old, tags) = (i32::from(skb.tcp.gso_segs), skb.tcp.sacked);
-        let new = set_tso_segs(skb, mss) as i32;
-        let small = (skb.len() as u32) < avail.min(mss);
-        if old != new {
-            adjust_pcount(cx.tp, tags, old - new);
-        }
-        if small {
-            try_collapse(cx, i, avail.min(mss));
-        }
+        return fragment(cx, true, i, len, mss);
     }
-    let i = *at;
+    let (old, tags) = (i32::from(skb.tcp.gso_segs), skb.tcp.sacked);
+    let new = set_tso_segs(skb, mss) as i32;
+    let small = (skb.len() as u32) < avail.min(mss);
+    if old != new {
+        adjust_pcount(cx.tp, tags, old - new);
+    }
+    if small {
+        try_collapse(cx, i, avail.min(mss));
+    }
+    Ok(i)
+}
+
+/// Sends a packet of the retransmit queue as it is, counts it, and tells who watches.
+fn send_again(cx: &mut Cx<'_>, i: Pos, why: Resend) -> Result<()> {
     let asks_again = ecn::asks_again(cx.tp);
     let Some(slot) = cx.tp.rtx_queue.get_mut(i) else { return Err(Error::Inval) };
     if !asks_again {

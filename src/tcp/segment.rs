@@ -326,7 +326,7 @@ pub(crate) fn transmit_skb(cx: &mut Cx<'_>, skb: &mut Skb) -> Result<()> {
     Ok(())
 }
 
-/// The same of the first SYN: mostly it has nothing to be copied.
+/// As `transmit_skb`, for the first SYN, which mostly has no data to be shared.
 pub(super) fn transmit_syn(cx: &mut Cx<'_>, skb: &mut Skb) -> Result<()> {
     let prior = stamp(cx, skb);
     if plain::applies_to_syn(cx, skb)
@@ -399,24 +399,7 @@ fn send_any(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     let mut flags = TcpFlags::from_bits(flags);
     let is_syn = flags.contains(TcpFlags::SYN);
     let signer = auth::current_key(cx, flags);
-    let options = if is_syn {
-        let auth = signer.as_ref().map(Signer::option);
-        Options::Syn(syn_options(cx, mstamp, flags.contains(TcpFlags::ACK), auth))
-    } else if Way::Write.is_open() && !has_more_options(cx) {
-        let tp = &mut *cx.tp;
-        tp.rx_opt.dsack = false;
-        let stamp = tp.rx_opt.tstamp_ok.then_some(tp.rx_opt.ts_recent);
-        Options::Stamp(stamp.map(|recent| (ts_at(cx, mstamp), recent)))
-    } else {
-        let o = established_options(cx, Some(mstamp));
-        ecn::option_sent(cx, o.accecn.is_some());
-        if let Some(s) = sack::sack_if_any(cx.tp) {
-            // A DSACK is sent once.
-            s.duplicate_sack = None;
-            cx.tp.rx_opt.dsack = false;
-        }
-        Options::Est(o)
-    };
+    let options = options_of(cx, mstamp, flags, signer.as_ref());
     if segs > 1 {
         flags.insert(TcpFlags::PSH);
     }
@@ -460,19 +443,7 @@ fn send_any(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     }
     cx.tp.segs_out = cx.tp.segs_out.wrapping_add(segs);
 
-    if segs > 1 {
-        out.gso_size = gso_size;
-        out.gso_type = if cx.sk.daddr.is_ipv6() { GsoType::TcpV6 } else { GsoType::TcpV4 };
-        out.every_cwr = flags.contains(TcpFlags::CWR) && cx.tp.ecn.is_accurate();
-    } else {
-        out.gso_size = 0;
-        out.gso_type = GsoType::None;
-    }
-    out.hash = cx.tp.txhash;
-    (out.mark, out.priority) = (cx.sk.mark, cx.sk.priority);
-    if cx.tp.departure_times {
-        out.tx_time = cx.tp.wstamp + Duration::from_micros(u64::from(cx.tp.options().tx_delay));
-    }
+    label(cx, &mut out, (segs, gso_size), flags);
     // A pure acknowledgement is not charged to the sock: its completion must not resume sending.
     let charged = payload > 0 || is_syn || flags.contains(TcpFlags::FIN);
     if let Some(stamp) = out.tx_stamp.take() {
@@ -487,6 +458,48 @@ fn send_any(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
     }
     // A segment that was sent into a congested queue was sent (net_xmit_eval).
     sent.map(drop)
+}
+
+/// The options of a segment that leaves now. A DSACK is used up by that: it is sent once.
+#[inline(always)]
+fn options_of(cx: &mut Cx<'_>, mstamp: Instant, flags: TcpFlags, signer: Option<&Signer>) -> Options {
+    if flags.contains(TcpFlags::SYN) {
+        let auth = signer.map(Signer::option);
+        Options::Syn(syn_options(cx, mstamp, flags.contains(TcpFlags::ACK), auth))
+    } else if Way::Write.is_open() && !has_more_options(cx) {
+        let tp = &mut *cx.tp;
+        tp.rx_opt.dsack = false;
+        let stamp = tp.rx_opt.tstamp_ok.then_some(tp.rx_opt.ts_recent);
+        Options::Stamp(stamp.map(|recent| (ts_at(cx, mstamp), recent)))
+    } else {
+        let o = established_options(cx, Some(mstamp));
+        ecn::option_sent(cx, o.accecn.is_some());
+        if let Some(s) = sack::sack_if_any(cx.tp) {
+            // A DSACK is sent once.
+            s.duplicate_sack = None;
+            cx.tp.rx_opt.dsack = false;
+        }
+        Options::Est(o)
+    }
+}
+
+/// Fills in what IP and devices need to know of a segment beside its bytes: how to cut it into segments, its hash, mark
+/// and priority, and when it is to leave.
+#[inline(always)]
+fn label(cx: &Cx<'_>, out: &mut Skb, (segs, gso_size): (u32, u16), flags: TcpFlags) {
+    if segs > 1 {
+        out.gso_size = gso_size;
+        out.gso_type = if cx.sk.daddr.is_ipv6() { GsoType::TcpV6 } else { GsoType::TcpV4 };
+        out.every_cwr = flags.contains(TcpFlags::CWR) && cx.tp.ecn.is_accurate();
+    } else {
+        out.gso_size = 0;
+        out.gso_type = GsoType::None;
+    }
+    out.hash = cx.tp.txhash;
+    (out.mark, out.priority) = (cx.sk.mark, cx.sk.priority);
+    if cx.tp.departure_times {
+        out.tx_time = cx.tp.wstamp + Duration::from_micros(u64::from(cx.tp.options().tx_delay));
+    }
 }
 
 /// The urgent pointer of a segment that begins at `seq`; sets URG where one is due. A pointer beyond the field's reach
@@ -527,8 +540,9 @@ fn to_ip(cx: &mut Cx<'_>, out: Skb, ecn_bits: u8, charged: bool) -> Result<NetXm
     sent
 }
 
-/// The short way of a segment over IPv4 whose other end is in this stack. Whose the addresses are the route knows,
-/// which is valid, and connect(2) has refused those that no packet may have. Err: it is no such segment.
+/// A short way: hands over a segment over IPv4 whose other end is in this stack. Its addresses are not checked again:
+/// the route, which is valid, says that they are this stack's, and connect(2) refuses those that no packet may have.
+/// Err: it is no such segment, and is given back.
 #[inline]
 fn to_itself(
     cx: &Cx<'_>,

@@ -42,19 +42,19 @@ macro_rules! cx {
 /// error, EAGAIN, EINTR, EINVAL (control message), ENOBUFS (MSG_ZEROCOPY), those of connect(2) with MSG_FASTOPEN.
 pub(crate) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     let mut g = sk.lock();
-    let peer = expect(&g);
+    let peer = prefetch_peer_entry(&g);
     let sent = sendmsg_locked(&mut g, msg);
     if let Some(key) = peer.filter(|_| !g.sock.knows_peer())
         && let Some(tp) = g.private.downcast_ref::<TcpSock>()
     {
-        tp.net.hashinfo.bring_in(key, g.sock);
+        tp.net.hashinfo.prefetch_receiver_of(key, g.sock);
     }
     sent
 }
 
-/// See [`TcpTables::expect`](super::lookup::TcpTables::expect).
-fn expect(g: &SockGuard<'_>) -> Option<u64> {
-    g.private.downcast_ref::<TcpSock>()?.net.hashinfo.expect(g.stack, &g.common)
+/// See [`TcpTables::prefetch_entry`](super::lookup::TcpTables::prefetch_entry).
+fn prefetch_peer_entry(g: &SockGuard<'_>) -> Option<u64> {
+    g.private.downcast_ref::<TcpSock>()?.net.hashinfo.prefetch_entry(g.stack, &g.common)
 }
 
 /// Sends what MSG_MORE held back (tcp_splice_eof).
@@ -117,7 +117,8 @@ fn wait_connect(g: &mut SockGuard<'_>, timeo: &mut Timeo) -> Result<()> {
         match state(g) {
             State::Established | State::CloseWait => return Ok(()),
             State::SynSent | State::SynRecv => {
-                // The answer's acknowledgement waits for the data of this call.
+                // `write_pending`, which the sleep counts, makes the acknowledgement of the SYN-ACK wait for the data
+                // of this call.
                 timeo.sleep(g)?;
             }
             _ => return Err(Error::Pipe),
@@ -138,8 +139,8 @@ fn memory_free(g: &mut SockGuard<'_>) -> Result<bool> {
 
 /// Waits for room in the send buffer (sk_stream_wait_memory). EPIPE on error or shutdown, EAGAIN, EINTR.
 fn wait_memory(g: &mut SockGuard<'_>, timeo: &mut Timeo) -> Result<()> {
-    // There is room in the buffer, so the protocol's memory limit refused. Waits for a short random time, so that not
-    // all writers retry at once.
+    // There is room in the buffer: it was the protocol's memory limit that refused. No event tells when that has room
+    // again, so the writer waits for a short time, a random one, so that not all writers retry at once.
     if memory_free(g)? {
         let nap = Duration::from_millis(2 + u64::from(g.stack.entropy.below(200)));
         check_send(g)?;

@@ -1,4 +1,5 @@
-//! The arrows of RFC 9293 Figure 5 between the states of a connection. Used by all of `tcp`; knows nothing of it.
+//! Which transitions there are between the states of a connection: those of RFC 9293 Figure 5. Used by all of `tcp`;
+//! knows nothing of it.
 
 use crate::sock::state::State;
 

@@ -247,7 +247,7 @@ fn a_syn_over_ipv6_from_a_mapped_address_draws_no_answer() {
         tcp[16..18].fill(0);
         fill_checksum(&mut tcp, IpAddr::V6(src), IpAddr::V6(dst));
         let (next_header, payload_len) = (proto::TCP, tcp.len());
-        let repr = Ipv6Repr { src, dst, next_header, hop_limit: 64, traffic_class: 0, flow_label: 0, payload_len };
+        let repr = Ipv6Repr::new(src, dst, next_header, payload_len);
         let mut packet = vec![0; 40];
         repr.emit(&mut packet);
         packet.extend(tcp);

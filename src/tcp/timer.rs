@@ -1,6 +1,6 @@
 //! Timers of a connection: retransmission, zero-window probe, loss probe and reordering share one slot; delayed
 //! acknowledgement and keepalive (with FIN_WAIT2) have their own. Timers fire as bits of `release_cb`, so that a
-//! handler always owns the sock. Above: `mod` (release_cb). Below: `retransmit`, `probe`, `recovery`. Linux:
+//! handler always owns the sock. Above: `proto` (release_cb). Below: `retransmit`, `probe`, `recovery`. Linux:
 //! tcp_timer.c, inet_connection_sock.c. RFC 6298 (RTO), RFC 1122 §4.2.3.5 (R1, R2), §4.2.3.6 (keepalive), RFC 6069
 //! (ICMP and backoff).
 

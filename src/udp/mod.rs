@@ -19,6 +19,7 @@ mod tests;
 use crate::base::error::{Error, Result};
 use crate::ip::port_table::{PortEntry, PortTable};
 use crate::ip::{bind, datagram, sockopt};
+use crate::sock::cmsg::{UDP_GRO, UDP_SEGMENT};
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::proto::{Dumped, Proto, RecvSeveral, SendSeveral, SockRef};
 use crate::sock::registry::{ProtoSwitch, RegisterError};
@@ -35,8 +36,6 @@ use std::sync::Arc;
 const UDP_CORK: i32 = 1;
 const UDP_NO_CHECK6_TX: i32 = 101;
 const UDP_NO_CHECK6_RX: i32 = 102;
-const UDP_SEGMENT: i32 = 103;
-const UDP_GRO: i32 = 104;
 const UDP_ENCAP: i32 = 100;
 const SOL_UDP: i32 = 17;
 

@@ -356,6 +356,22 @@ pub struct Ipv4Repr {
 }
 
 impl Ipv4Repr {
+    /// The header of a whole datagram, with a TTL of 64 and everything else zero.
+    pub const fn new(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, payload_len: usize) -> Ipv4Repr {
+        Ipv4Repr {
+            src,
+            dst,
+            protocol,
+            ttl: 64,
+            tos: 0,
+            id: 0,
+            dont_fragment: false,
+            more_fragments: false,
+            frag_offset: 0,
+            payload_len,
+        }
+    }
+
     /// Number of bytes that `emit` writes: 20.
     #[inline]
     pub const fn len(&self) -> usize {

@@ -464,6 +464,11 @@ pub(crate) struct Ipv6Repr {
 }
 
 impl Ipv6Repr {
+    /// A header with a hop limit of 64, and traffic class and flow label zero.
+    pub(crate) const fn new(src: Ipv6Addr, dst: Ipv6Addr, next_header: u8, payload_len: usize) -> Ipv6Repr {
+        Ipv6Repr { src, dst, next_header, hop_limit: 64, traffic_class: 0, flow_label: 0, payload_len }
+    }
+
     /// Writes the header; returns 40.
     ///
     /// # Panics

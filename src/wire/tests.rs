@@ -33,22 +33,11 @@ fn datagram(
     let payload_len = tcp.header_len() + payload.len();
     let mut b = vec![0xa5; 128];
     let at = match (src, dst) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => Ipv4Repr {
-            src,
-            dst,
-            protocol: proto::TCP,
-            ttl: 64,
-            tos: 0,
-            id: 7,
-            dont_fragment: true,
-            more_fragments: false,
-            frag_offset: 0,
-            payload_len,
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            Ipv4Repr { id: 7, dont_fragment: true, ..Ipv4Repr::new(src, dst, proto::TCP, payload_len) }.emit(&mut b)
         }
-        .emit(&mut b),
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
-            Ipv6Repr { src, dst, next_header: proto::TCP, hop_limit: 64, traffic_class: 0, flow_label: 9, payload_len }
-                .emit(&mut b)
+            Ipv6Repr { flow_label: 9, ..Ipv6Repr::new(src, dst, proto::TCP, payload_len) }.emit(&mut b)
         }
         _ => unreachable!("both ends are of one family"),
     };

@@ -55,4 +55,16 @@ mod urgent;
 mod variadic;
 mod whose;
 
+/// All interposed functions, by the file that has them: `load` finds the real ones.
+const INTERPOSED: [&[real::Entry]; 8] = [
+    control::ENTRIES,
+    data::ENTRIES,
+    descriptors::ENTRIES,
+    names::ENTRIES,
+    process::ENTRIES,
+    ready::ENTRIES,
+    signals::ENTRIES,
+    streams::ENTRIES,
+];
+
 pub use usersock_ffi::*;

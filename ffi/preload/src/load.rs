@@ -10,7 +10,7 @@
 //! keep the device open a moment longer, so it waits for that.
 
 use crate::role::{self, Role, role, say};
-use crate::{control, data, descriptors, end, environment, names, process, ready, real, signals, spliced, streams};
+use crate::{INTERPOSED, end, environment, real, spliced};
 use std::ffi::{CStr, CString, c_int, c_long};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use usersock::internal::sys::raw;
@@ -68,18 +68,7 @@ fn load() -> Role {
         return role();
     }
     LOADER.store(thread(), Ordering::Release);
-    for entries in [
-        control::ENTRIES,
-        data::ENTRIES,
-        descriptors::ENTRIES,
-        names::ENTRIES,
-        process::ENTRIES,
-        ready::ENTRIES,
-        signals::ENTRIES,
-        streams::ENTRIES,
-    ] {
-        real::resolve(entries);
-    }
+    INTERPOSED.into_iter().for_each(real::resolve);
     let me = role::process();
     if let Some(server) = spliced::from_environment() {
         server.unwrap_or_else(|line| refuse(&line));

@@ -2,9 +2,8 @@
 //! is sent, the columns of a listing.
 
 use super::addr;
-use super::sock::Sock;
 use crate::errno::{Errno, Result, status};
-use crate::proto::{IcmpError, PacketInfo, Protocol};
+use crate::proto::{IcmpError, PacketInfo};
 use crate::skb::Packet;
 use crate::sock::TxInfo;
 use crate::sys::*;
@@ -22,18 +21,11 @@ pub(crate) fn info_of_skb(skb: &Packet) -> Option<PacketInfo> {
 
 /// The argument of an `err` operation, as C has it.
 #[derive(Clone, Copy)]
-pub(crate) struct RawError<'a>(&'a usk_icmp_error_t);
+pub(crate) struct RawError<'a>(pub(super) &'a usk_icmp_error_t);
 
 impl std::fmt::Debug for RawError<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("..")
-    }
-}
-
-impl RawError<'_> {
-    pub(crate) fn report<P: Protocol>(self, sock: &Sock<P>, port: u16, header: usize) -> Result<()> {
-        // SAFETY: a sock that is held; err's argument, which is there while `err` runs, as long as this.
-        status(unsafe { usk_icmp_report(sock.0.as_ptr(), self.0, port, header) })
     }
 }
 

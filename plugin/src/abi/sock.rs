@@ -1,6 +1,7 @@
 //! Socks of a [`Protocol`]: owned, held, and its registration.
 
 use super::addr;
+use super::info::RawError;
 use super::owned::OwnedSock;
 use super::reg::Reg;
 use super::slot::Slot;
@@ -173,6 +174,12 @@ impl<P: Protocol> Sock<P> {
     pub fn wake(&self, events: Events) {
         // SAFETY: see `deliver`.
         unsafe { usk_wake(self.0.as_ptr(), events.0) };
+    }
+
+    /// See [`IcmpError::report`](crate::proto::IcmpError::report).
+    pub(crate) fn icmp_report(&self, error: RawError<'_>, port: u16, header: usize) -> Result<()> {
+        // SAFETY: see `deliver`; err's argument, which is there while `err` runs, as long as this.
+        status(unsafe { usk_icmp_report(self.0.as_ptr(), error.0, port, header) })
     }
 
     /// The state, as it is just now.

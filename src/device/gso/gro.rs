@@ -1,6 +1,7 @@
 //! Generic receive offload: consecutive TCP segments of a flow that arrive in one batch become one super-packet, so
-//! that the stack above runs once for all of them. Above: `ip::input`. Below: devices that do not coalesce themselves.
-//! Linux's rules: net/ipv4/tcp_offload.c (tcp_gro_receive), af_inet.c (inet_gro_receive).
+//! that the stack above runs once for all of them. Above: `netdev`, which hands the results to `ip::input`. Below:
+//! devices that do not coalesce themselves. Linux's rules: net/ipv4/tcp_offload.c (tcp_gro_receive), af_inet.c
+//! (inet_gro_receive).
 
 use super::join::Joining;
 use super::{FIN, Layout, PSH, TCP, edit_front};

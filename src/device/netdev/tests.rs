@@ -18,18 +18,7 @@ const LO: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// A datagram of one byte to a port of this host, as `sock` sends it.
 fn datagram(sock: &Arc<Sock>, port: u16, mark: u8) -> Skb {
     let mut bytes = [0; 29];
-    let ip = Ipv4Repr {
-        src: LO,
-        dst: LO,
-        protocol: proto::UDP,
-        ttl: 64,
-        tos: 0,
-        id: 0,
-        dont_fragment: true,
-        more_fragments: false,
-        frag_offset: 0,
-        payload_len: 9,
-    };
+    let ip = Ipv4Repr { dont_fragment: true, ..Ipv4Repr::new(LO, LO, proto::UDP, 9) };
     let n = ip.emit(&mut bytes);
     udp::emit_header(&mut bytes[n..], 9, port, 1);
     bytes[28] = mark;

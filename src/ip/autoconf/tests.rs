@@ -35,7 +35,7 @@ fn frame(src: &str, dst: &str, hop_limit: u8, mut body: Vec<u8>) -> Vec<u8> {
     let mut f = vec![0; 54];
     ether::emit(&mut f, MacAddr::multicast_v6(dst), ROUTER_MAC, ethertype::IPV6);
     let (next_header, payload_len) = (proto::ICMPV6, body.len());
-    Ipv6Repr { src, dst, next_header, hop_limit, traffic_class: 0, flow_label: 0, payload_len }.emit(&mut f[14..]);
+    Ipv6Repr { hop_limit, ..Ipv6Repr::new(src, dst, next_header, payload_len) }.emit(&mut f[14..]);
     f.extend(body);
     f
 }

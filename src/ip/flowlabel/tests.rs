@@ -184,7 +184,7 @@ fn labels_of_hashes_and_leased_ones_share_no_number_with_state_ranges() {
 fn packet(next_header: u8, label: u32, upper: &[u8]) -> Vec<u8> {
     let (src, dst) = (PEER.parse().unwrap(), OWN.parse().unwrap());
     let payload_len = upper.len();
-    let repr = Ipv6Repr { src, dst, next_header, hop_limit: 64, traffic_class: 0, flow_label: label, payload_len };
+    let repr = Ipv6Repr { flow_label: label, ..Ipv6Repr::new(src, dst, next_header, payload_len) };
     let mut p = vec![0; ipv6::HEADER_LEN];
     repr.emit(&mut p);
     p.extend(upper);

@@ -166,15 +166,7 @@ fn ecn_of_the_parts_becomes_that_of_the_whole() {
 }
 
 fn part6(id: u32, offset: usize, bytes: &[u8], more: bool) -> Vec<u8> {
-    let repr = Ipv6Repr {
-        src: "fd00::9".parse().unwrap(),
-        dst: "fd00::1".parse().unwrap(),
-        next_header: proto::FRAGMENT,
-        hop_limit: 64,
-        traffic_class: 0,
-        flow_label: 0,
-        payload_len: 8 + bytes.len(),
-    };
+    let repr = Ipv6Repr::new("fd00::9".parse().unwrap(), "fd00::1".parse().unwrap(), proto::FRAGMENT, 8 + bytes.len());
     let mut p = vec![0; 48];
     repr.emit(&mut p);
     FragmentHeader { next_header: proto::UDP, offset, more, id }.emit(&mut p[40..]);

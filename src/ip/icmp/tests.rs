@@ -5,18 +5,8 @@ use crate::wire::ipv6::Ipv6Header;
 
 fn packet(src: &str, dst: &str, message: &[u8]) -> Vec<u8> {
     let mut p = vec![0; 20];
-    let repr = Ipv4Repr {
-        src: src.parse().unwrap(),
-        dst: dst.parse().unwrap(),
-        protocol: proto::ICMP,
-        ttl: 64,
-        tos: 0x10,
-        id: 0,
-        dont_fragment: false,
-        more_fragments: false,
-        frag_offset: 0,
-        payload_len: message.len(),
-    };
+    let repr =
+        Ipv4Repr { tos: 0x10, ..Ipv4Repr::new(src.parse().unwrap(), dst.parse().unwrap(), proto::ICMP, message.len()) };
     repr.emit(&mut p);
     p.extend(message);
     p
@@ -33,8 +23,7 @@ fn packet6(src: &str, dst: &str, m: wire6::Message<'_>) -> Vec<u8> {
     let mut b = vec![0; 40 + m.len()];
     m.emit(&mut b[40..], src, dst);
     let payload_len = b.len() - 40;
-    let repr =
-        Ipv6Repr { src, dst, next_header: proto::ICMPV6, hop_limit: 64, traffic_class: 0, flow_label: 0, payload_len };
+    let repr = Ipv6Repr::new(src, dst, proto::ICMPV6, payload_len);
     repr.emit(&mut b);
     b
 }
@@ -202,18 +191,7 @@ fn echo_with_a_record_route_comes_back_with_both_entries() {
     let b = Bench::on_ip();
     let (me, mut header) = ([10, 0, 0, 1], [0; 32]);
     let request = message(ECHO);
-    let repr = Ipv4Repr {
-        src: A.parse().unwrap(),
-        dst: ME.parse().unwrap(),
-        protocol: proto::ICMP,
-        ttl: 64,
-        tos: 0,
-        id: 0,
-        dont_fragment: false,
-        more_fragments: false,
-        frag_offset: 0,
-        payload_len: request.len(),
-    };
+    let repr = Ipv4Repr::new(A.parse().unwrap(), ME.parse().unwrap(), proto::ICMP, request.len());
     repr.emit_with_options(&mut header, &[7, 11, 4, 0, 0, 0, 0, 0, 0, 0, 0]);
     let sent = b.inject(&[&header[..], &request].concat());
     let h = Ipv4Header::parse(&sent[0]).unwrap();
@@ -284,8 +262,7 @@ fn an_error_that_quotes_an_authentication_header_finds_its_socket() {
         let mut quoted = vec![0; 40];
         let (src, dst) = ("fd00::1".parse().unwrap(), "fd00::9".parse().unwrap());
         let payload_len = between.len() + udp.len();
-        let repr =
-            Ipv6Repr { src, dst, next_header: next, hop_limit: 64, traffic_class: 0, flow_label: 0, payload_len };
+        let repr = Ipv6Repr::new(src, dst, next, payload_len);
         repr.emit(&mut quoted);
         quoted.extend([between, udp].concat());
         b.inject(&packet6("fd00::9", "fd00::1", wire6::Message::Unreachable { code: 4, quoted: &quoted }));

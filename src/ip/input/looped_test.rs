@@ -10,18 +10,8 @@ use std::net::Ipv4Addr;
 
 /// A packet to this stack itself, as IP output leaves it.
 fn packet(protocol: u8, looped: Looped) -> Skb {
-    let repr = Ipv4Repr {
-        src: Ipv4Addr::LOCALHOST,
-        dst: Ipv4Addr::LOCALHOST,
-        protocol,
-        ttl: 64,
-        tos: 0,
-        id: 0,
-        dont_fragment: true,
-        more_fragments: false,
-        frag_offset: 0,
-        payload_len: 20,
-    };
+    let repr =
+        Ipv4Repr { dont_fragment: true, ..Ipv4Repr::new(Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST, protocol, 20) };
     let mut skb = Skb::from_slice(&[0; 20]);
     repr.emit(skb.push(ip::HEADER_LEN).unwrap());
     (skb.nh_len, skb.looped) = (ip::HEADER_LEN as u16, looped);

@@ -15,14 +15,14 @@ use std::sync::Arc;
 /// See the module's text.
 #[derive(Default)]
 pub(super) struct Run {
-    /// The first one, which is mostly alone, and those behind it.
+    /// The first datagram, kept apart because most runs have one only, and those behind it.
     first: Option<Skb>,
     more: Vec<Skb>,
-    /// Of each of them.
+    /// What IP says of each of them; None: the run is empty.
     info: Option<PacketInfo>,
 }
 
-/// The ports.
+/// The ports, which with the addresses in `PacketInfo` make the flow.
 fn flow(skb: &Skb) -> Option<[u8; 4]> {
     skb.linear().first_chunk().copied()
 }
@@ -62,7 +62,7 @@ impl Run {
     fn hand_up_all(&mut self, stack: &Arc<Stack>, info: &PacketInfo) {
         let (first, more) = (self.first.take(), std::mem::take(&mut self.more));
         let Some(handler) = stack.registry.handler(info.protocol) else {
-            // It was there when they came.
+            // The protocol has been unregistered since they came.
             return first.into_iter().chain(more).for_each(|_| stack.mib.drop(DropReason::IpNoProto));
         };
         match first {

@@ -10,18 +10,7 @@ use proptest::prelude::*;
 
 /// An IPv4 datagram of protocol 253 (experiments) with these options.
 fn v4(src: &str, dst: &str, options: &[u8], payload: &[u8]) -> Vec<u8> {
-    let repr = Ipv4Repr {
-        src: src.parse().unwrap(),
-        dst: dst.parse().unwrap(),
-        protocol: 253,
-        ttl: 64,
-        tos: 0,
-        id: 1,
-        dont_fragment: false,
-        more_fragments: false,
-        frag_offset: 0,
-        payload_len: payload.len(),
-    };
+    let repr = Ipv4Repr { id: 1, ..Ipv4Repr::new(src.parse().unwrap(), dst.parse().unwrap(), 253, payload.len()) };
     let mut b = vec![0; 20 + options.len().next_multiple_of(4)];
     repr.emit_with_options(&mut b, options);
     b.extend(payload);
@@ -29,15 +18,7 @@ fn v4(src: &str, dst: &str, options: &[u8], payload: &[u8]) -> Vec<u8> {
 }
 
 fn v6(src: &str, dst: &str, next_header: u8, payload: &[u8]) -> Vec<u8> {
-    let repr = Ipv6Repr {
-        src: src.parse().unwrap(),
-        dst: dst.parse().unwrap(),
-        next_header,
-        hop_limit: 64,
-        traffic_class: 0,
-        flow_label: 0,
-        payload_len: payload.len(),
-    };
+    let repr = Ipv6Repr::new(src.parse().unwrap(), dst.parse().unwrap(), next_header, payload.len());
     let mut b = vec![0; 40];
     repr.emit(&mut b);
     b.extend(payload);

@@ -1,8 +1,9 @@
 //! The messages of IGMP and MLD on the wire: reports are packed into packets of the device's MTU and sent; queries and
-//! reports of others are received. Above: `Groups`, `icmpv6`. Below: `neigh`. Linux: igmpv3_newpack, igmp_send_report,
+//! reports of others are received. Above: `Groups`, `icmpv6`. Below: `frame`. Linux: igmpv3_newpack, igmp_send_report,
 //! igmp_rcv, mld_newpack, igmp6_send, igmp6_event_query, igmp6_event_report.
 
-use super::super::{icmpv6, neigh, net};
+use super::super::frame::send_frame;
+use super::super::{icmp_mib, net};
 use super::iface::Message;
 use crate::base::env::Instant;
 use crate::counters::{DropReason, Mib};
@@ -13,15 +14,13 @@ use crate::sock::skb::{L3, Skb};
 use crate::stack::Stack;
 use crate::wire::addr::is_link_local_v6;
 use crate::wire::ether::MacAddr;
+use crate::wire::icmp::INTERNETWORK_CONTROL;
 use crate::wire::ip::{self, Ipv4Repr};
 use crate::wire::ipv6::{self, Extension, Extensions, Ipv6Repr, option};
 use crate::wire::membership::{self as wire, Query, Record, RecordType, Version, igmp, mld};
 use crate::wire::{checksum, proto};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-
-/// TOS of IGMP: internetwork control.
-const INTERNETWORK_CONTROL: u8 = 0xc0;
 
 /// Sends messages on the link of `dev`.
 pub(super) fn send(stack: &Arc<Stack>, dev: &Arc<NetDev>, v4: bool, messages: Vec<Message>, now: Instant) {
@@ -124,20 +123,12 @@ fn transmit(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut message: Vec<u8>, dst: Ip
             });
             let src = src.unwrap_or(Ipv6Addr::UNSPECIFIED);
             wire::fill_checksum(&mut message, src.into(), dst);
-            icmpv6::count_out(stack, message[0]);
+            icmp_mib::count_out_v6(stack, message[0]);
             let mut skb = Skb::from_slice(&message);
             let payload_len = wire::ROUTER_ALERT_V6.len() + message.len();
             let Some(h) = skb.push(ipv6::HEADER_LEN + wire::ROUTER_ALERT_V6.len()) else { return };
             h[ipv6::HEADER_LEN..].copy_from_slice(&wire::ROUTER_ALERT_V6);
-            let repr = Ipv6Repr {
-                src,
-                dst: to,
-                next_header: proto::HOPOPTS,
-                hop_limit: 1,
-                traffic_class: 0,
-                flow_label: 0,
-                payload_len,
-            };
+            let repr = Ipv6Repr { hop_limit: 1, ..Ipv6Repr::new(src, to, proto::HOPOPTS, payload_len) };
             repr.emit(h);
             skb.l3 = L3::V6;
             skb
@@ -146,7 +137,7 @@ fn transmit(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut message: Vec<u8>, dst: Ip
     skb.nh_len = (skb.len() - message.len()) as u16;
     count_out(stack, dst.is_ipv4(), skb.len() as u64);
     // If a full device drops it, the next report says it again.
-    let _ = neigh::send_frame(stack, dev, mac, skb, now);
+    let _ = send_frame(stack, dev, mac, skb, now);
 }
 
 fn count_out(stack: &Stack, v4: bool, octets: u64) {

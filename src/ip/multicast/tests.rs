@@ -168,13 +168,13 @@ fn query6(b: &Bench, millis: u16, group: &str, sources: Option<&[&str]>, fault: 
     wire::fill_checksum(&mut m, src.into(), to.into());
     let alert = fault != Fault::Alert;
     let repr = Ipv6Repr {
-        src,
-        dst: to,
-        next_header: if alert { proto::HOPOPTS } else { proto::ICMPV6 },
         hop_limit: if fault == Fault::Hops { 2 } else { 1 },
-        traffic_class: 0,
-        flow_label: 0,
-        payload_len: m.len() + if alert { 8 } else { 0 },
+        ..Ipv6Repr::new(
+            src,
+            to,
+            if alert { proto::HOPOPTS } else { proto::ICMPV6 },
+            m.len() + if alert { 8 } else { 0 },
+        )
     };
     let mut f = vec![0; 14 + 40];
     ether::emit(&mut f, MacAddr::multicast_v6(to), ROUTER, ethertype::IPV6);

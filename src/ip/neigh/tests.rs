@@ -222,15 +222,7 @@ fn nd_frame(src: &str, dst: &str, hop_limit: u8, m: Message<'_>) -> Vec<u8> {
     let to = if dst.is_multicast() { MacAddr::multicast_v6(dst) } else { ME };
     ether::emit(&mut f, to, PEER, ethertype::IPV6);
     m.emit(&mut f[54..], src, dst);
-    let repr = crate::wire::ipv6::Ipv6Repr {
-        src,
-        dst,
-        next_header: 58,
-        hop_limit,
-        traffic_class: 0,
-        flow_label: 0,
-        payload_len: m.len(),
-    };
+    let repr = crate::wire::ipv6::Ipv6Repr { hop_limit, ..crate::wire::ipv6::Ipv6Repr::new(src, dst, 58, m.len()) };
     repr.emit(&mut f[14..]);
     f
 }
@@ -375,18 +367,7 @@ fn an_acknowledgement_confirms_the_neighbour_with_the_next_segment() {
     let segment = |seq, acked: u32, flags| {
         let mut f = vec![0; 54];
         ether::emit(&mut f, ME, PEER, ethertype::IPV4);
-        let ip = Ipv4Repr {
-            src: IP_PEER,
-            dst: IP_ME,
-            protocol: crate::wire::proto::TCP,
-            ttl: 64,
-            tos: 0,
-            id: 0,
-            dont_fragment: false,
-            more_fragments: false,
-            frag_offset: 0,
-            payload_len: 20,
-        };
+        let ip = Ipv4Repr::new(IP_PEER, IP_ME, crate::wire::proto::TCP, 20);
         ip.emit(&mut f[14..]);
         let tcp = TcpRepr {
             src_port: 80,

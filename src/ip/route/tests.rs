@@ -284,7 +284,7 @@ fn with_ipv6_off_no_address_of_it_is_here_and_nothing_of_it_comes_or_goes() {
         message.emit(&mut p[40..], src, dst);
         let payload_len = message.len();
         let (hop_limit, next_header) = (64, crate::wire::proto::ICMPV6);
-        Ipv6Repr { src, dst, next_header, hop_limit, traffic_class: 0, flow_label: 0, payload_len }.emit(&mut p);
+        Ipv6Repr { hop_limit, ..Ipv6Repr::new(src, dst, next_header, payload_len) }.emit(&mut p);
         p
     };
     for off in [false, true, false] {

@@ -250,15 +250,7 @@ fn connected(b: &Bench, set: &[(i32, Vec<u8>)]) -> Socket {
     let (src, dst): (Ipv6Addr, Ipv6Addr) = (PEER.parse().unwrap(), OWN.parse().unwrap());
     tcp::fill_checksum(&mut segment, src.into(), dst.into());
     let mut packet = vec![0; 40];
-    let ip = crate::wire::ipv6::Ipv6Repr {
-        src,
-        dst,
-        next_header: proto::TCP,
-        hop_limit: 64,
-        traffic_class: 0,
-        flow_label: 0,
-        payload_len: 24,
-    };
+    let ip = crate::wire::ipv6::Ipv6Repr::new(src, dst, proto::TCP, 24);
     ip.emit(&mut packet);
     packet.extend(segment);
     b.inject(&packet);

@@ -5,6 +5,11 @@
 use super::{int_or_byte, is_raw, is_stream};
 use crate::base::error::{Error, Result};
 use crate::ip::options;
+pub(super) use crate::ip::rxcontrol::IPV6_PATHMTU;
+use crate::ip::rxcontrol::{
+    IP_ORIGDSTADDR, IP_RECVFRAGSIZE, IPV6_2292HOPLIMIT, IPV6_2292PKTINFO, IPV6_FLOWINFO, IPV6_ORIGDSTADDR,
+    IPV6_RECVFRAGSIZE,
+};
 use crate::sock::ip_more::IpMore;
 use crate::sock::sockopt::{int, put};
 use crate::sock::{SockCommon, SockGuard, ip_flag};
@@ -13,26 +18,18 @@ use crate::wire::ipv6;
 
 const IP_ROUTER_ALERT: i32 = 5;
 const IP_PASSSEC: i32 = 18;
-const IP_ORIGDSTADDR: i32 = 20;
 const IP_NODEFRAG: i32 = 22;
-const IP_RECVFRAGSIZE: i32 = 25;
 const IP_RECVERR_RFC4884: i32 = 26;
 const IP_UNICAST_IF: i32 = 50;
 const IP_LOCAL_PORT_RANGE: i32 = 51;
 const IP_PROTOCOL: i32 = 52;
 
-const IPV6_2292PKTINFO: i32 = 2;
-const IPV6_2292HOPLIMIT: i32 = 8;
-const IPV6_FLOWINFO: i32 = 11;
 const IPV6_ROUTER_ALERT: i32 = 22;
 const IPV6_ROUTER_ALERT_ISOLATE: i32 = 30;
 const IPV6_RECVERR_RFC4884: i32 = 31;
 const IPV6_RECVPATHMTU: i32 = 60;
-pub(super) const IPV6_PATHMTU: i32 = 61;
 const IPV6_ADDR_PREFERENCES: i32 = 72;
-const IPV6_ORIGDSTADDR: i32 = 74;
 const IPV6_UNICAST_IF: i32 = 76;
-const IPV6_RECVFRAGSIZE: i32 = 77;
 
 /// struct ip6_mtuinfo: a sockaddr_in6 and the MTU.
 const MTUINFO_LEN: usize = 32;

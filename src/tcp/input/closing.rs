@@ -11,12 +11,11 @@ use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::tcp::ack::{self, AckResult, flag};
 use crate::tcp::delack::ack_snd_check;
+use crate::tcp::output::{ACK, FIN};
 use crate::tcp::tcb::{Cx, TcpSock};
 use crate::tcp::{close, ecn, metrics, rcvbuf, reassembly};
-use crate::wire::tcp::TcpFlags;
 
-const ACK: u16 = TcpFlags::ACK.bits();
-const FIN_ACK: u16 = TcpFlags::FIN.bits() | ACK;
+const FIN_ACK: u16 = FIN | ACK;
 
 /// A segment of an established connection whose header is not as predicted. Err: it is no such FIN, and nothing was
 /// done.

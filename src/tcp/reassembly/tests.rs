@@ -4,7 +4,7 @@ use crate::tcp::input::rcv_established;
 use crate::tcp::peer_test::{ACK, Host, PSH, SYN_OPTIONS, Seg};
 use crate::tcp::testing::Bench;
 use crate::wire::seq::RawWindow;
-use crate::wire::tcp::TcpRepr;
+use crate::wire::tcp::{TcpFlags, TcpRepr};
 use std::io::IoSliceMut;
 
 const BASE: u32 = 5000;

@@ -37,18 +37,7 @@ fn icmp_v4(src: &str, dst: &str, msg: &icmp::Message<'_>) -> Vec<u8> {
     let mut m = vec![0; msg.len()];
     msg.emit(&mut m);
     let mut p = vec![0; 20];
-    let repr = Ipv4Repr {
-        src: src.parse().unwrap(),
-        dst: dst.parse().unwrap(),
-        protocol: proto::ICMP,
-        ttl: 64,
-        tos: 0,
-        id: 0,
-        dont_fragment: false,
-        more_fragments: false,
-        frag_offset: 0,
-        payload_len: m.len(),
-    };
+    let repr = Ipv4Repr::new(src.parse().unwrap(), dst.parse().unwrap(), proto::ICMP, m.len());
     repr.emit(&mut p);
     p.extend(m);
     p

@@ -5,15 +5,7 @@ use proptest::prelude::*;
 
 fn packet(next: u8, payload: &[u8]) -> Vec<u8> {
     let mut b = vec![0; HEADER_LEN];
-    let repr = Ipv6Repr {
-        src: Ipv6Addr::LOCALHOST,
-        dst: Ipv6Addr::LOCALHOST,
-        next_header: next,
-        hop_limit: 64,
-        traffic_class: 0,
-        flow_label: 0,
-        payload_len: payload.len(),
-    };
+    let repr = Ipv6Repr::new(Ipv6Addr::LOCALHOST, Ipv6Addr::LOCALHOST, next, payload.len());
     repr.emit(&mut b);
     b.extend(payload);
     b

@@ -1,5 +1,5 @@
 //! Writing options: what a SYN, a SYN-ACK or a later segment carries, in Linux's order and with its padding. Above:
-//! `tcp::output`, `tcp::handshake`. Linux: tcp_options_write.
+//! `tcp::segment`, `tcp::synack`. Linux: tcp_options_write.
 
 use super::{
     AO_BASE_LEN, AccEcn, FASTOPEN_COOKIE_MAX, FASTOPEN_MAGIC, MD5_DIGEST_LEN, MD5SIG_ALIGNED_LEN, MD5SIG_LEN,

@@ -1,3 +1,6 @@
+use super::super::filter::{NET_OFF, Packet};
+use super::super::packet::PacketInfo;
+use super::super::skb::Skb;
 use super::*;
 use crate::base::env::Instant;
 use std::net::Ipv4Addr;
