@@ -13,7 +13,7 @@
 //! | `connect` | connect(2) of a stream |
 //! | `copy` | bytes between a call's message and packets |
 //! | `crowd` | whether there are so many socks that prefetching pays |
-//! | `ctl`, `lock` | `lock_sock` and the backlog: `ctl` is the algorithm, which is model-checked, `lock` applies it to a sock |
+//! | `ctl`, `lock` | `lock_sock` and the backlog: `ctl` is the model-checked algorithm, `lock` applies it to a sock |
 //! | `diag` | the list of a stack's sockets |
 //! | `dst` | a resolved route |
 //! | `errqueue`, `exterr` | the error queue; an entry of it |

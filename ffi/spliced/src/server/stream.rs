@@ -1,5 +1,5 @@
 //! A connection: bytes between the program's descriptor, of which the server has the other end, and the stack's socket.
-//! Here is its life, from connect or accept to the end; `up` moves the bytes of the program, `down` those of the network.
+//! This file is its life, from connect or accept to the end; `up` moves the program's bytes, `down` the network's.
 
 mod down;
 mod up;
