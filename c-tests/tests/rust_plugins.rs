@@ -314,6 +314,15 @@ fn a_protocol_says_how_its_packet_leaves_and_learns_how_it_came_and_what_became_
     assert_eq!(send(&from, b"anybody?"), Err(Error::NoProtoOpt));
 }
 
+fn listening(stack: &Arc<Stack>, at: SocketAddr) -> Result<Socket, Error> {
+    let listener = socket(stack, libc::SOCK_STREAM, 0);
+    listener.setsockopt(libc::SOL_SOCKET, libc::SO_REUSEADDR, &1i32.to_ne_bytes()).expect("SO_REUSEADDR");
+    listener.bind(at).expect("bind");
+    listener.listen(4)?;
+    listener.set_nonblocking(true);
+    Ok(listener)
+}
+
 /// Connects, waits until it is done, and sends `bytes` there.
 fn connection(world: &World, a: &Arc<Stack>, b: &Arc<Stack>, at: SocketAddr, bytes: usize, set: impl Fn(&Socket)) {
     let listener = listening(b, at).expect("listen");

@@ -44,7 +44,7 @@ pub(crate) mod ancillary {
 /// What a program reads of the packet that it is run over.
 pub trait Input {
     /// Bytes that the program sees.
-    fn len(&self) -> u32;
+    fn length(&self) -> u32;
     /// `size` bytes at `offset`, which is below 0 for those of the link or the network header. None: there are none.
     fn load(&self, offset: i32, size: usize) -> Option<u32>;
     /// One of [`ancillary`]; `a` and `x`: the program's registers. None: it is not known of this packet.
@@ -301,7 +301,7 @@ impl<I: Input> Machine<'_, I> {
         match i.mode() {
             IMM => Some(i.k),
             MEM => self.mem.get(i.k as usize).copied(),
-            LEN => Some(self.packet.len()),
+            LEN => Some(self.packet.length()),
             ABS if i.k >= AD_OFF => self.packet.ancillary(i.k.wrapping_sub(AD_OFF), self.a, self.x),
             ABS => self.packet.load(i.k as i32, size),
             IND => self.packet.load(self.x.wrapping_add(i.k) as i32, size),

@@ -32,7 +32,7 @@ pub struct Packet<'a> {
 }
 
 impl Input for Packet<'_> {
-    fn len(&self) -> u32 {
+    fn length(&self) -> u32 {
         self.skb.len().saturating_sub(self.hidden) as u32
     }
 

@@ -106,15 +106,6 @@ fn two_hosts(world: &World, loss: f64) -> (Arc<Stack>, Arc<Stack>, SocketAddr) {
     (a, b, SocketAddr::new(eb.v4.into(), 80))
 }
 
-fn listening(stack: &Arc<Stack>, at: SocketAddr) -> Result<Socket, Error> {
-    let listener = socket(stack, libc::SOCK_STREAM, 0);
-    listener.setsockopt(libc::SOL_SOCKET, libc::SO_REUSEADDR, &1i32.to_ne_bytes()).expect("SO_REUSEADDR");
-    listener.bind(at).expect("bind");
-    listener.listen(4)?;
-    listener.set_nonblocking(true);
-    Ok(listener)
-}
-
 /// Connects and sends `bytes`; says whether any of the sockets is broken by then.
 fn meets_a_panic(world: &World, a: &Arc<Stack>, b: &Arc<Stack>, at: SocketAddr, bytes: usize) -> bool {
     let Ok(listener) = listening(b, at) else { return true };
