@@ -566,6 +566,8 @@ void generate(uint64_t seed, struct sequence *out)
     g.wide = seed % 3 == 1;
     if (g.wide && chance(&g, 30))
         g.wanted = P_RAW;
+    if (mostly_tcp && g.wanted != P_NONE)
+        g.wanted = P_TCP;
     if (chance(&g, 15))
         new_socket(&g);
     else

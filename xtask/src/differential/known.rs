@@ -1,13 +1,15 @@
-//! The list of known differences: `known.txt` of each half. A row is
+//! The list of known differences: `known.txt` of each half, `served.txt` of the peer that is a server. A row is
 //!
 //! ```text
 //! call | socket | field | kernel | usersock | go or stop | heading of docs/limits.md
 //! ```
 //!
+//! (of a server's a heading of docs/server.md, or the first column of a row of its table)
+//!
 //! in which `*` stands for any text. After a row with "go" the comparison goes on behind the call; "stop" ends it for
 //! the sequence, since what follows depends on what differed. A row that the fixed seeds no longer meet fails the test,
 //! but for one with "rare" behind that word, which fresh seeds alone have met; and so does one whose heading is not in
-//! docs/limits.md: the list only shrinks, and each row has its reason.
+//! that page: the list only shrinks, and each row has its reason.
 
 use super::half::Half;
 use super::trace::Difference;
@@ -33,16 +35,15 @@ impl Known {
     /// # Errors
     /// A file is missing; a row that is none, or whose heading is not there.
     pub fn read(half: Half) -> Result<Known, Failure> {
-        let path = half.folder().join("known.txt");
+        let (path, page) = half.list();
         let list = std::fs::read_to_string(&path).map_err(|e| broken(format!("{}: {e}", path.display())))?;
-        let path = cargo::root().join("docs/limits.md");
-        let limits = std::fs::read_to_string(&path).map_err(|e| broken(format!("{}: {e}", path.display())))?;
-        Known::parse(&list, &limits).map_err(broken)
+        let path = cargo::root().join(page);
+        let reasons = std::fs::read_to_string(&path).map_err(|e| broken(format!("{}: {e}", path.display())))?;
+        Known::parse(&list, &reasons).map_err(|e| broken(format!("{e} ({page})")))
     }
 
-    fn parse(list: &str, limits: &str) -> Result<Known, String> {
-        let headings: Vec<&str> = limits.lines().filter_map(|l| l.strip_prefix('#')).collect();
-        let headings: Vec<&str> = headings.into_iter().map(|l| l.trim_start_matches('#').trim()).collect();
+    fn parse(list: &str, reasons: &str) -> Result<Known, String> {
+        let headings: Vec<&str> = reasons.lines().filter_map(reason).collect();
         let mut rows = Vec::new();
         for line in list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let parts: Vec<&str> = line.split(" | ").map(str::trim).collect();
@@ -57,7 +58,7 @@ impl Known {
                 return Err(format!("known.txt: neither go nor stop: {line}"));
             }
             if !headings.contains(&heading) {
-                return Err(format!("known.txt: docs/limits.md has no heading {heading:?}"));
+                return Err(format!("known.txt: no such heading: {heading:?}"));
             }
             rows.push(Row {
                 text: line.to_string(),
@@ -95,6 +96,14 @@ impl Known {
     /// The rows that the fixed seeds meet, as they are written, numbered.
     pub fn met_by_fixed(&self) -> impl Iterator<Item = (usize, &str)> {
         self.0.iter().enumerate().filter(|(_, row)| !row.is_rare).map(|(at, row)| (at, row.text.as_str()))
+    }
+}
+
+/// What a line of a page is about, if others may name it: a heading, or a row of a table.
+fn reason(line: &str) -> Option<&str> {
+    match line.strip_prefix('#') {
+        Some(heading) => Some(heading.trim_start_matches('#').trim()),
+        None => Some(line.strip_prefix("| ")?.split(" | ").next()?.trim()),
     }
 }
 
@@ -137,6 +146,8 @@ mod tests {
         assert_eq!(Known::parse(row, "# Limits\n## Binding\n").map(|k| k.len()), Ok(1));
         assert!(Known::parse(row, "# Limits\nBinding\n").is_err());
         assert!(Known::parse("call_bind(* | * | result | 0 | go | Binding", "# Binding").is_err());
+        let table = "| what | how |\n|---|---|\n| Binding | later |\n";
+        assert_eq!(Known::parse(row, table).map(|k| k.len()), Ok(1));
         let rare = Known::parse(&row.replace("| go |", "| go, rare |"), "# Binding").unwrap();
         assert_eq!((rare.goes_on(0), rare.met_by_fixed().count()), (true, 0));
     }
