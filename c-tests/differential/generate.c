@@ -77,6 +77,40 @@ static bool is_cork_fault(struct gen *g, struct op *op)
     }
 }
 
+/* What a server's programs have otherwise by docs/server.md, and much of what follows with it: options that it refuses
+ * and MSG_MORE are left out most of the time, and AF_UNIX's POLLWRBAND is always. */
+static bool is_known_of_servers(struct gen *g, struct op *op)
+{
+    static const int bands = POLLWRBAND | POLLRDBAND;
+    static const int refused[][2] = {{SOL_SOCKET, SO_TIMESTAMP},    {SOL_SOCKET, SO_TIMESTAMPNS},
+                                     {SOL_SOCKET, SO_TIMESTAMPING}, {SOL_SOCKET, SO_ZEROCOPY},
+                                     {SOL_TCP, TCP_INQ},            {SOL_IPV6, IPV6_ADDRFORM}};
+    int slot = op->a[0];
+    bool tcp = slot >= 0 && slot < SLOTS && g->slot[slot].proto == P_TCP;
+    switch (mostly_tcp ? op->call : -1) {
+    case C_SEND:
+    case C_SENDTO:
+    case C_SENDMSG:
+    case C_SENDMMSG:
+        if (tcp && !chance(g, 3))
+            op->a[op->call == C_SENDMSG || op->call == C_SENDMMSG ? 4 : 3] &= ~MSG_MORE;
+        return false;
+    case C_POLL:
+        op->a[0] &= ~bands;
+        return false;
+    case C_EPOLL_CTL:
+        op->a[3] &= ~bands;
+        return false;
+    case C_SETSOCKOPT:
+        for (int i = 0; i < COUNT(refused); i++)
+            if (op->a[1] == option_place(refused[i][0], refused[i][1]))
+                return !chance(g, 10);
+        return false;
+    default:
+        return false;
+    }
+}
+
 static void emit(struct gen *g, enum call call, const int *a, int n)
 {
     if (g->out->count == MAX_OPS)
@@ -85,7 +119,7 @@ static void emit(struct gen *g, enum call call, const int *a, int n)
     memset(op, 0, sizeof *op);
     op->call = call;
     memcpy(op->a, a, (size_t)n * sizeof *a);
-    g->out->count += !is_cork_fault(g, op);
+    g->out->count += !is_cork_fault(g, op) && !is_known_of_servers(g, op);
 }
 
 #define EMIT(g, call, ...) emit(g, call, (const int[]){__VA_ARGS__}, COUNT(((const int[]){__VA_ARGS__})))

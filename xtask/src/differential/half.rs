@@ -74,11 +74,12 @@ impl Half {
         }
     }
 
-    /// The list of its known differences, and where their reasons are.
-    pub fn list(self) -> (PathBuf, &'static str) {
+    /// The list of its known differences, and the pages that have their reasons.
+    pub fn list(self) -> (PathBuf, &'static [&'static str]) {
         match self {
-            Half::Calls | Half::Packets => (self.folder().join("known.txt"), "docs/limits.md"),
-            Half::Served => (self.folder().join("served.txt"), "docs/server.md"),
+            Half::Calls | Half::Packets => (self.folder().join("known.txt"), &["docs/limits.md"]),
+            // The stack is the same.
+            Half::Served => (self.folder().join("served.txt"), &["docs/server.md", "docs/limits.md"]),
         }
     }
 

@@ -4,12 +4,14 @@
 //! call | socket | field | kernel | usersock | go or stop | heading of docs/limits.md
 //! ```
 //!
-//! (of a server's a heading of docs/server.md, or the first column of a row of its table)
+//! (of a server's also a heading of docs/server.md, or the first column of a row of its table)
 //!
 //! in which `*` stands for any text. After a row with "go" the comparison goes on behind the call; "stop" ends it for
 //! the sequence, since what follows depends on what differed. A row that the fixed seeds no longer meet fails the test,
 //! but for one with "rare" behind that word, which fresh seeds alone have met; and so does one whose heading is not in
 //! that page: the list only shrinks, and each row has its reason.
+
+use std::path::Path;
 
 use super::half::Half;
 use super::trace::Difference;
@@ -35,11 +37,13 @@ impl Known {
     /// # Errors
     /// A file is missing; a row that is none, or whose heading is not there.
     pub fn read(half: Half) -> Result<Known, Failure> {
-        let (path, page) = half.list();
-        let list = std::fs::read_to_string(&path).map_err(|e| broken(format!("{}: {e}", path.display())))?;
-        let path = cargo::root().join(page);
-        let reasons = std::fs::read_to_string(&path).map_err(|e| broken(format!("{}: {e}", path.display())))?;
-        Known::parse(&list, &reasons).map_err(|e| broken(format!("{e} ({page})")))
+        let read = |path: &Path| std::fs::read_to_string(path).map_err(|e| broken(format!("{}: {e}", path.display())));
+        let (list, pages) = half.list();
+        let mut reasons = String::new();
+        for page in pages {
+            reasons.push_str(&read(&cargo::root().join(page))?);
+        }
+        Known::parse(&read(&list)?, &reasons).map_err(|e| broken(format!("{}: {e}", list.display())))
     }
 
     fn parse(list: &str, reasons: &str) -> Result<Known, String> {
@@ -48,17 +52,17 @@ impl Known {
         for line in list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let parts: Vec<&str> = line.split(" | ").map(str::trim).collect();
             let [call, socket, field, kernel, usersock, after, heading] = parts[..] else {
-                return Err(format!("known.txt: not seven columns: {line}"));
+                return Err(format!("not seven columns: {line}"));
             };
             let (after, is_rare) = match after.strip_suffix(", rare") {
                 Some(after) => (after, true),
                 None => (after, false),
             };
             if !matches!(after, "go" | "stop") {
-                return Err(format!("known.txt: neither go nor stop: {line}"));
+                return Err(format!("neither go nor stop: {line}"));
             }
             if !headings.contains(&heading) {
-                return Err(format!("known.txt: no such heading: {heading:?}"));
+                return Err(format!("no such heading: {heading:?}"));
             }
             rows.push(Row {
                 text: line.to_string(),
