@@ -10,7 +10,7 @@ struct model {
     enum proto proto;
     int domain, protocol;
     bool listening, blocking;
-    bool connected, corked; /* of UDP; corked for good */
+    bool connected, corked; /* of UDP, and of a server's TCP; corked for good */
 };
 
 struct gen {
@@ -77,34 +77,49 @@ static bool is_cork_fault(struct gen *g, struct op *op)
     }
 }
 
-/* What a server's programs have otherwise by docs/server.md, and much of what follows with it: options that it refuses
- * and MSG_MORE are left out most of the time, and AF_UNIX's POLLWRBAND is always. */
+/* What a server's programs have otherwise by docs/server.md, and much of what follows with it, is left out most of the
+ * time: options that it refuses, MSG_MORE, more bytes at once than leave one unread, shutdown of what was never
+ * connected, and of reading alone. poll is asked for what TCP knows: AF_UNIX says POLLWRBAND of all that can be written;
+ * select is the kernel's as poll is. */
 static bool is_known_of_servers(struct gen *g, struct op *op)
 {
-    static const int bands = POLLWRBAND | POLLRDBAND;
     static const int refused[][2] = {{SOL_SOCKET, SO_TIMESTAMP},    {SOL_SOCKET, SO_TIMESTAMPNS},
                                      {SOL_SOCKET, SO_TIMESTAMPING}, {SOL_SOCKET, SO_ZEROCOPY},
                                      {SOL_TCP, TCP_INQ},            {SOL_IPV6, IPV6_ADDRFORM}};
     int slot = op->a[0];
-    bool tcp = slot >= 0 && slot < SLOTS && g->slot[slot].proto == P_TCP;
-    switch (mostly_tcp ? op->call : -1) {
+    bool seldom = chance(g, 3);
+    struct model none = {.proto = P_NONE}, *m = slot >= 0 && slot < SLOTS ? &g->slot[slot] : &none;
+    bool tcp = m->proto == P_TCP;
+    switch (op->call) {
+    case C_CONNECT:
+        m->connected |= tcp;
+        return false;
     case C_SEND:
     case C_SENDTO:
+    case C_WRITE:
+    case C_WRITEV:
     case C_SENDMSG:
     case C_SENDMMSG:
-        if (tcp && !chance(g, 3))
-            op->a[op->call == C_SENDMSG || op->call == C_SENDMMSG ? 4 : 3] &= ~MSG_MORE;
+        if (tcp && !seldom) {
+            op->a[2] = op->a[2] > 8000 ? 8000 : op->a[2];
+            if (op->call != C_WRITE && op->call != C_WRITEV)
+                op->a[op->call == C_SENDMSG || op->call == C_SENDMMSG ? 4 : 3] &= ~MSG_MORE;
+        }
         return false;
+    case C_SHUTDOWN:
+        return tcp && !seldom && (op->a[1] == SHUT_RD || !(m->connected || m->listening));
     case C_POLL:
-        op->a[0] &= ~bands;
+        op->a[0] = POLLIN | POLLOUT | POLLPRI | POLLRDHUP;
         return false;
+    case C_SELECT:
+        return true;
     case C_EPOLL_CTL:
-        op->a[3] &= ~bands;
+        op->a[3] &= ~(POLLWRBAND | POLLRDBAND);
         return false;
     case C_SETSOCKOPT:
         for (int i = 0; i < COUNT(refused); i++)
             if (op->a[1] == option_place(refused[i][0], refused[i][1]))
-                return !chance(g, 10);
+                return !seldom;
         return false;
     default:
         return false;
@@ -119,7 +134,7 @@ static void emit(struct gen *g, enum call call, const int *a, int n)
     memset(op, 0, sizeof *op);
     op->call = call;
     memcpy(op->a, a, (size_t)n * sizeof *a);
-    g->out->count += !is_cork_fault(g, op) && !is_known_of_servers(g, op);
+    g->out->count += !is_cork_fault(g, op) && !(mostly_tcp && is_known_of_servers(g, op));
 }
 
 #define EMIT(g, call, ...) emit(g, call, (const int[]){__VA_ARGS__}, COUNT(((const int[]){__VA_ARGS__})))
@@ -409,7 +424,7 @@ static void accept_one(struct gen *g, int slot)
 {
     int to = free_slot(g);
     EMIT(g, C_ACCEPT, slot, to, chance(g, 90) ? SOCK_NONBLOCK : ONE_OF(g, 0, SOCK_CLOEXEC, 1), a_room(g));
-    g->slot[to] = (struct model){.proto = P_TCP, .domain = model_of(g, slot)->domain};
+    g->slot[to] = (struct model){.proto = P_TCP, .domain = model_of(g, slot)->domain, .connected = mostly_tcp};
 }
 
 /* A working beginning: two sockets that can talk. */

@@ -294,15 +294,15 @@ pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Re
         Err(e @ (Error::Already | Error::InProgress | Error::IsConn)) => return Err(e),
         // Of the name alone: a failure is to be told still.
         Err(e @ (Error::Inval | Error::AfNoSupport)) => return Err(e),
+        // The server has forgotten an accepted connection; the program's socket is connected until it is not to be.
+        Err(Error::NotConn) if socket.accepted.is_some() && !is_unspecified(addr) => return Err(Error::IsConn),
         Err(e) => {
             // It is told now, and the descriptor is not to tell it once more.
             let _ = sys::option(fd, libc::SO_ERROR);
             return Err(e);
         }
         Ok(0) => {
-            if let Some(unspecified) = addr.first_chunk()
-                && u16::from_ne_bytes(*unspecified) == libc::AF_UNSPEC as u16
-            {
+            if is_unspecified(addr) {
                 undone(instance, fd);
             }
             return Ok(Connect::Done);
@@ -325,12 +325,21 @@ pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Re
     if waits { Ok(Connect::Waits) } else { Err(Error::InProgress) }
 }
 
-/// connect(2) to AF_UNSPEC was done: who waits at a listener is told, and peeks begin in front again.
+fn is_unspecified(addr: &[u8]) -> bool {
+    addr.first_chunk().is_some_and(|family| u16::from_ne_bytes(*family) == libc::AF_UNSPEC as u16)
+}
+
+/// connect(2) to AF_UNSPEC was done: who waits at a listener is told, peeks begin in front again, and there is nothing
+/// to read.
 fn undone(instance: &Instance, fd: RawFd) {
     if is_listener(fd) {
         forsake_queued(instance, fd);
     }
     let _ = sys::set_option(fd, libc::SO_PEEK_OFF, -1);
+    // What nobody has read is dropped (tcp_disconnect). The error that follows is to be told still.
+    while let Ok(left @ 1..) = sys::queued(fd)
+        && let Ok(1..) = sys::discard(fd, left)
+    {}
 }
 
 /// What a connect that waited returns: poll(2) said `events` of its descriptor.
