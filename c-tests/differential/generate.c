@@ -77,9 +77,9 @@ static bool is_cork_fault(struct gen *g, struct op *op)
     }
 }
 
-/* What a server's programs have otherwise by docs/server.md, and much of what follows with it, is left out most of the
- * time: options that it refuses, MSG_MORE, more bytes at once than leave one unread, shutdown of what was never
- * connected, and of reading alone. poll is asked for what TCP knows: AF_UNIX says POLLWRBAND of all that can be written;
+/* What a server's programs have otherwise by docs/server.md, and much of what follows with it, is left out: shutdown of
+ * what was never connected, and of reading alone; most of the time options that it refuses, MSG_MORE, more bytes at once
+ * than leave one unread. poll is asked for what TCP knows: AF_UNIX says POLLWRBAND of all that can be written;
  * select is the kernel's as poll is. */
 static bool is_known_of_servers(struct gen *g, struct op *op)
 {
@@ -107,7 +107,7 @@ static bool is_known_of_servers(struct gen *g, struct op *op)
         }
         return false;
     case C_SHUTDOWN:
-        return tcp && !seldom && (op->a[1] == SHUT_RD || !(m->connected || m->listening));
+        return tcp && (op->a[1] == SHUT_RD || !(m->connected || m->listening));
     case C_POLL:
         op->a[0] = POLLIN | POLLOUT | POLLPRI | POLLRDHUP;
         return false;

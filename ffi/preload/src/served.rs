@@ -85,7 +85,9 @@ pub(crate) unsafe fn splice(
     const KNOWN: c_uint = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK | libc::SPLICE_F_MORE | libc::SPLICE_F_GIFT;
     // SAFETY: passed on.
     let r = unsafe { real::splice(from, off_in, to, off_out, len, flags) };
-    if flags & !KNOWN != 0 { r } else { transferred(from, to, len, r) }
+    // A socket has no offsets.
+    let understood = flags & !KNOWN == 0 && off_in.is_null() && off_out.is_null();
+    if understood { transferred(from, to, len, r) } else { r }
 }
 
 /// What a write returns, `r` being what the kernel did, by a call without flags: its EPIPE has come with SIGPIPE.

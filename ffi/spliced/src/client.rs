@@ -140,6 +140,7 @@ pub fn listen(instance: &Instance, fd: RawFd, socket: &Ours, backlog: c_int) -> 
     if sys::peer_name(fd, |_| ()).is_ok() {
         return Err(Error::Inval);
     }
+    let listened = listens(fd);
     let mut entries = Entries::default();
     if sys::ended(fd) {
         entries = Entries::of(fd)?;
@@ -147,7 +148,13 @@ pub fn listen(instance: &Instance, fd: RawFd, socket: &Ours, backlog: c_int) -> 
     }
     sys::listen(fd, backlog)?;
     entries.restore(fd);
-    ask(instance, socket, Request::Listen(backlog), done)
+    ask(instance, socket, Request::Listen(backlog), done).inspect_err(|_| {
+        // EADDRINUSE. It is not to be a listener; where there is no descriptor for that it waits for ever.
+        if !listened && let Ok(entries) = Entries::of(fd) {
+            let _ = sys::nonblocking(fd).and_then(|nonblocking| renew(instance, fd, socket, nonblocking));
+            entries.restore(fd);
+        }
+    })
 }
 
 /// shutdown(2): the kernel's on a connection, the server's on a listener and on an attempt, which it ends. AF_UNIX
@@ -297,7 +304,9 @@ pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Re
         // The server has forgotten an accepted connection; the program's socket is connected until it is not to be.
         Err(Error::NotConn) if socket.accepted.is_some() && !is_unspecified(addr) => return Err(Error::IsConn),
         Err(e) => {
-            // It is told now, and the descriptor is not to tell it once more.
+            // It is told now, and the descriptor is not to tell it once more, nor what was received before
+            // (tcp_disconnect).
+            drop_unread(fd);
             let _ = sys::option(fd, libc::SO_ERROR);
             return Err(e);
         }
@@ -336,7 +345,11 @@ fn undone(instance: &Instance, fd: RawFd) {
         forsake_queued(instance, fd);
     }
     let _ = sys::set_option(fd, libc::SO_PEEK_OFF, -1);
-    // What nobody has read is dropped (tcp_disconnect). The error that follows is to be told still.
+    drop_unread(fd);
+}
+
+/// What nobody has read is dropped. The error that follows is to be told still.
+fn drop_unread(fd: RawFd) {
     while let Ok(left @ 1..) = sys::queued(fd)
         && let Ok(1..) = sys::discard(fd, left)
     {}
