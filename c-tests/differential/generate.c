@@ -10,6 +10,7 @@ struct model {
     enum proto proto;
     int domain, protocol;
     bool listening, blocking;
+    bool over_v4; /* it connected so, perhaps */
     bool connected, corked; /* of UDP, and of a server's TCP; corked for good */
 };
 
@@ -44,6 +45,23 @@ static bool chance(struct gen *g, int percent)
 }
 
 #define ONE_OF(g, ...) ((const int[]){__VA_ARGS__}[below(g, COUNT(((const int[]){__VA_ARGS__})))])
+
+/* Whether a TCP socket of IPv6 that connected over IPv4 connects over IPv6: the kernel never gets an answer ("Faults of
+ * the kernel"), and all that follows differs. */
+static bool is_family_fault(struct gen *g, const struct op *op)
+{
+    int slot = op->a[0];
+    if (op->call != C_CONNECT || slot < 0 || slot >= SLOTS || g->slot[slot].proto != P_TCP)
+        return false;
+    struct model *m = &g->slot[slot];
+    const char *name = names[op->a[1]];
+    /* Another socket's name may be either. */
+    bool other = strncmp(name, "own", 3) == 0 || strncmp(name, "peer", 4) == 0;
+    bool v4 = other ? g->family != AF_INET6 : strstr(name, "ffff:") || !strchr(name, '[');
+    bool fault = m->domain == AF_INET6 && m->over_v4 && (other || !v4);
+    m->over_v4 |= v4;
+    return fault;
+}
 
 /* Whether a call is left out, and without MSG_MORE what would make a connected socket of UDP cork a datagram for
  * somebody else, or a corked one connect: the kernel sends it to the wrong port ("Faults of the kernel"), and all that
@@ -134,7 +152,7 @@ static void emit(struct gen *g, enum call call, const int *a, int n)
     memset(op, 0, sizeof *op);
     op->call = call;
     memcpy(op->a, a, (size_t)n * sizeof *a);
-    g->out->count += !is_cork_fault(g, op) && !(mostly_tcp && is_known_of_servers(g, op));
+    g->out->count += !is_cork_fault(g, op) && !is_family_fault(g, op) && !(mostly_tcp && is_known_of_servers(g, op));
 }
 
 #define EMIT(g, call, ...) emit(g, call, (const int[]){__VA_ARGS__}, COUNT(((const int[]){__VA_ARGS__})))
