@@ -304,9 +304,11 @@ pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Re
         // The server has forgotten an accepted connection; the program's socket is connected until it is not to be.
         Err(Error::NotConn) if socket.accepted.is_some() && !is_unspecified(addr) => return Err(Error::IsConn),
         Err(e) => {
-            // It is told now, and the descriptor is not to tell it once more, nor what was received before
-            // (tcp_disconnect).
-            drop_unread(fd);
+            // It is told now, and the descriptor is not to tell it once more, nor what was received before an attempt
+            // failed (tcp_disconnect).
+            if !matches!(e, Error::NetDown | Error::MFile | Error::NFile | Error::NoMem | Error::NoBufs) {
+                drop_unread(fd);
+            }
             let _ = sys::option(fd, libc::SO_ERROR);
             return Err(e);
         }
@@ -436,16 +438,17 @@ fn take_error(instance: &Instance, fd: RawFd, socket: &Ours) -> Result<c_int> {
 /// What a read or a write is to say that was told ECONNRESET or EPIPE by the kernel: why the connection has failed,
 /// once; None: the server knows of nothing else.
 pub fn failure(instance: &Instance, fd: RawFd, socket: &Ours, kernels: Error) -> Option<Error> {
-    // A read has taken what a write finds.
     let told = if kernels == Error::ConnReset { libc::ECONNRESET } else { sys::option(fd, libc::SO_ERROR).ok()? };
-    if told == 0 {
-        return None;
-    }
     let size = size_of::<c_int>() as u32;
     let known = ask(instance, socket, Request::GetOption(libc::SOL_SOCKET, libc::SO_ERROR, size, &[]), |answer| {
-        Ok(answer.bytes.try_into().map_or(0, c_int::from_ne_bytes))
+        Ok((answer.bytes.try_into().map_or(0, c_int::from_ne_bytes), answer.value != 0))
     });
-    Error::try_from_errno(known.ok().filter(|errno| *errno != 0).unwrap_or(told))
+    match known {
+        // A read has taken what a write finds.
+        Ok((_, by_descriptor)) if by_descriptor && told == 0 => None,
+        Ok((errno, _)) if errno != 0 => Error::try_from_errno(errno),
+        _ => Error::try_from_errno(told),
+    }
 }
 
 /// getsockname(2).
