@@ -1,9 +1,9 @@
 //! `cargo xtask differential`, and a step of `cargo xtask test`: random sequences, each on the kernel and on usersock,
 //! their traces compared line by line. There are two halves: socket calls, and packets to a host with sockets in every
 //! state. Socket calls have a second peer beside the kernel, a program of a stack server (`served`). The program of
-//! each is C (`c-tests/differential/`, `c-tests/differential/packets/`); this part builds it,
-//! compares, makes a found difference small, and holds the differences against the list of those that are known
-//! (`known.txt` of each, whose reasons are in `docs/limits.md`).
+//! each is C (`c-tests/differential/`, `c-tests/differential/packets/`); this part builds it, compares, makes a found
+//! difference small, and holds the differences against the list of those that are known (`known.txt` of each, whose
+//! reasons are in `docs/limits.md`; `served.txt`, in `docs/server.md`).
 //!
 //! | file | what it is |
 //! |---|---|

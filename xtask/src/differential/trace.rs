@@ -255,7 +255,11 @@ pub fn first_difference(kernel: &Sequence, usersock: &Sequence, at: usize) -> Op
         let call = k.or(u)?;
         let none = Vec::new();
         let (a, b) = (k.map_or(&none, |l| &l.fields), u.map_or(&none, |l| &l.fields));
-        let field = (0..a.len().max(b.len())).find(|&i| a.get(i) != b.get(i))?;
+        let differs = |&i: &usize| a.get(i) != b.get(i);
+        let first = (0..a.len().max(b.len())).find(differs)?;
+        // How many events there are says less than which.
+        let events = call.call.starts_with("call_poll(") && a.len() == b.len();
+        let field = (1..a.len()).find(|i| events && differs(i)).unwrap_or(first);
         let key = |side: &Vec<(String, String)>| side.get(field).map(|(key, _)| key.clone());
         let value = |side: &Vec<(String, String)>| side.get(field).map_or("(nothing)".into(), |(_, v)| v.clone());
         let died = b.first().is_some_and(|(key, _)| key == "died");
