@@ -96,8 +96,8 @@ static bool is_cork_fault(struct gen *g, struct op *op)
 }
 
 /* What a server's programs have otherwise by docs/server.md, and much of what follows with it, is left out: shutdown of
- * what was never connected, and of reading alone; most of the time options that it refuses, MSG_MORE, more bytes at once
- * than leave one unread. poll is asked for what TCP knows: AF_UNIX says POLLWRBAND of all that can be written;
+ * what was never connected, and of reading alone; most of the time options that it refuses, MSG_MORE, more bytes at
+ * once than leave one unread. poll is asked for what TCP knows: AF_UNIX says POLLWRBAND of all that can be written;
  * select is the kernel's as poll is. */
 static bool is_known_of_servers(struct gen *g, struct op *op)
 {
