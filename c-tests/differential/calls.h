@@ -30,10 +30,12 @@ static UNUSED int hidden_of(int slot)
 }
 
 /* A new socket is bounded in how long it blocks. */
+static int patience_us UNUSED = 3000;
+
 static UNUSED void call_socket(int slot, int domain, int type, int protocol)
 {
     int fd = SYS(socket)(domain, type, protocol), error = errno;
-    struct timeval t = {0, 3000};
+    struct timeval t = {0, patience_us};
     if (fd >= 0) {
         set_slot(slot, fd);
         bool icmp = protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6, raw = (type & 15) == SOCK_RAW;

@@ -10,7 +10,8 @@ struct model {
     enum proto proto;
     int domain, protocol;
     bool listening, blocking;
-    bool connected, corked; /* of UDP; corked for good */
+    bool over_v4; /* it connected so, perhaps */
+    bool connected, corked; /* of UDP, and of a server's TCP; corked for good */
 };
 
 struct gen {
@@ -45,6 +46,23 @@ static bool chance(struct gen *g, int percent)
 
 #define ONE_OF(g, ...) ((const int[]){__VA_ARGS__}[below(g, COUNT(((const int[]){__VA_ARGS__})))])
 
+/* Whether a TCP socket of IPv6 that connected over IPv4 connects over IPv6: the kernel never gets an answer ("Faults of
+ * the kernel"), and all that follows differs. */
+static bool is_family_fault(struct gen *g, const struct op *op)
+{
+    int slot = op->a[0];
+    if (op->call != C_CONNECT || slot < 0 || slot >= SLOTS || g->slot[slot].proto != P_TCP)
+        return false;
+    struct model *m = &g->slot[slot];
+    const char *name = names[op->a[1]];
+    /* Another socket's name may be either. */
+    bool other = strncmp(name, "own", 3) == 0 || strncmp(name, "peer", 4) == 0;
+    bool v4 = other ? g->family != AF_INET6 : strstr(name, "ffff:") || !strchr(name, '[');
+    bool fault = m->domain == AF_INET6 && m->over_v4 && (other || !v4);
+    m->over_v4 |= v4;
+    return fault;
+}
+
 /* Whether a call is left out, and without MSG_MORE what would make a connected socket of UDP cork a datagram for
  * somebody else, or a corked one connect: the kernel sends it to the wrong port ("Faults of the kernel"), and all that
  * follows differs. */
@@ -77,6 +95,55 @@ static bool is_cork_fault(struct gen *g, struct op *op)
     }
 }
 
+/* What a server's programs have otherwise by docs/server.md, and much of what follows with it, is left out: shutdown of
+ * what was never connected, and of reading alone; most of the time options that it refuses, MSG_MORE, more bytes at
+ * once than leave one unread. poll is asked for what TCP knows: AF_UNIX says POLLWRBAND of all that can be written;
+ * select is the kernel's as poll is. */
+static bool is_known_of_servers(struct gen *g, struct op *op)
+{
+    static const int refused[][2] = {{SOL_SOCKET, SO_TIMESTAMP},    {SOL_SOCKET, SO_TIMESTAMPNS},
+                                     {SOL_SOCKET, SO_TIMESTAMPING}, {SOL_SOCKET, SO_ZEROCOPY},
+                                     {SOL_TCP, TCP_INQ},            {SOL_IPV6, IPV6_ADDRFORM}};
+    int slot = op->a[0];
+    bool seldom = chance(g, 3);
+    struct model none = {.proto = P_NONE}, *m = slot >= 0 && slot < SLOTS ? &g->slot[slot] : &none;
+    bool tcp = m->proto == P_TCP;
+    switch (op->call) {
+    case C_CONNECT:
+        m->connected |= tcp;
+        return false;
+    case C_SEND:
+    case C_SENDTO:
+    case C_WRITE:
+    case C_WRITEV:
+    case C_SENDMSG:
+    case C_SENDMMSG:
+        if (tcp && !seldom) {
+            op->a[2] = op->a[2] > 8000 ? 8000 : op->a[2];
+            if (op->call != C_WRITE && op->call != C_WRITEV)
+                op->a[op->call == C_SENDMSG || op->call == C_SENDMMSG ? 4 : 3] &= ~MSG_MORE;
+        }
+        return false;
+    case C_SHUTDOWN:
+        return tcp && (op->a[1] == SHUT_RD || !(m->connected || m->listening));
+    case C_POLL:
+        op->a[0] = POLLIN | POLLOUT | POLLPRI | POLLRDHUP;
+        return false;
+    case C_SELECT:
+        return true;
+    case C_EPOLL_CTL:
+        op->a[3] &= ~(POLLWRBAND | POLLRDBAND);
+        return false;
+    case C_SETSOCKOPT:
+        for (int i = 0; i < COUNT(refused); i++)
+            if (op->a[1] == option_place(refused[i][0], refused[i][1]))
+                return !seldom;
+        return false;
+    default:
+        return false;
+    }
+}
+
 static void emit(struct gen *g, enum call call, const int *a, int n)
 {
     if (g->out->count == MAX_OPS)
@@ -85,7 +152,7 @@ static void emit(struct gen *g, enum call call, const int *a, int n)
     memset(op, 0, sizeof *op);
     op->call = call;
     memcpy(op->a, a, (size_t)n * sizeof *a);
-    g->out->count += !is_cork_fault(g, op);
+    g->out->count += !is_cork_fault(g, op) && !is_family_fault(g, op) && !(mostly_tcp && is_known_of_servers(g, op));
 }
 
 #define EMIT(g, call, ...) emit(g, call, (const int[]){__VA_ARGS__}, COUNT(((const int[]){__VA_ARGS__})))
@@ -375,7 +442,7 @@ static void accept_one(struct gen *g, int slot)
 {
     int to = free_slot(g);
     EMIT(g, C_ACCEPT, slot, to, chance(g, 90) ? SOCK_NONBLOCK : ONE_OF(g, 0, SOCK_CLOEXEC, 1), a_room(g));
-    g->slot[to] = (struct model){.proto = P_TCP, .domain = model_of(g, slot)->domain};
+    g->slot[to] = (struct model){.proto = P_TCP, .domain = model_of(g, slot)->domain, .connected = mostly_tcp};
 }
 
 /* A working beginning: two sockets that can talk. */
@@ -566,6 +633,8 @@ void generate(uint64_t seed, struct sequence *out)
     g.wide = seed % 3 == 1;
     if (g.wide && chance(&g, 30))
         g.wanted = P_RAW;
+    if (mostly_tcp && g.wanted != P_NONE)
+        g.wanted = P_TCP;
     if (chance(&g, 15))
         new_socket(&g);
     else

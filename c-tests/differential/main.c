@@ -1,14 +1,16 @@
 /* Runs sequences of one half, socket calls or packets, on one side and prints a line a call, for the driver to compare
  * with the other side's (xtask/src/differential). A sequence comes from a seed, or as text from standard input.
  *
- *     differential --on kernel|usersock [--settle MS] [--calls] --seed FIRST --count N
- *     differential --on kernel|usersock [--settle MS] [--calls] --script
+ *     differential --on kernel|usersock [--settle MS] [--calls] [--tcp] --seed FIRST --count N
+ *     differential --on kernel|usersock [--settle MS] [--calls] [--tcp] --script
+ *     differential --on server --command usersock --shim FILE ...
  *
  * The text of a sequence is a line a call: the call's number and its arguments'. `--calls` prints that text before
  * each line. Sequences run in children, some to each: one that dies or hangs is a line of the trace ("died"), and a
  * new child goes on behind it. */
 #define _GNU_SOURCE
 #include "driver.h"
+#include "served.h"
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -24,6 +26,7 @@
 
 static int settle_ms = 0;
 static bool show_text;
+bool mostly_tcp;
 
 static void run_sequence(const char *head, const struct sequence *s)
 {
@@ -65,8 +68,7 @@ static void run_batch(uint64_t first, uint64_t last, volatile uint64_t *at)
     exit(0);
 }
 
-/* What `status` says of a child's end, in words; true if it ended well. */
-static bool ended_well(int status)
+bool ended_well(int status)
 {
     if (WIFEXITED(status) && WEXITSTATUS(status) == 3)
         exit(3);
@@ -80,8 +82,38 @@ static bool ended_well(int status)
     return false;
 }
 
+/* One sequence as a program of a server: the seed, or the text on standard input. */
+static void run_elsewhere(const char *seed)
+{
+    char settle[16], *args[16];
+    int n = 0;
+    snprintf(settle, sizeof settle, "%d", settle_ms);
+    args[n++] = "--settle", args[n++] = settle;
+    if (show_text)
+        args[n++] = "--calls";
+    if (mostly_tcp)
+        args[n++] = "--tcp";
+    if (seed)
+        args[n++] = "--seed", args[n++] = (char *)seed, args[n++] = "--count", args[n++] = "1";
+    else
+        args[n++] = "--script";
+    args[n] = NULL;
+    exit(run_with_server(args));
+}
+
+static void run_child(uint64_t first, uint64_t last, volatile uint64_t *at)
+{
+    char seed[24];
+    if (!starts_programs())
+        run_batch(first, last, at);
+    *at = first;
+    snprintf(seed, sizeof seed, "%llu", (unsigned long long)first);
+    run_elsewhere(seed);
+}
+
 static int run_seeds(uint64_t first, uint64_t count)
 {
+    const uint64_t batch = starts_programs() ? 1 : BATCH;
     volatile uint64_t *at = mmap(NULL, sizeof *at, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED)
         return 3;
@@ -89,10 +121,10 @@ static int run_seeds(uint64_t first, uint64_t count)
         int status;
         pid_t child = fork();
         if (child == 0)
-            run_batch(seed, first + count, at);
+            run_child(seed, first + count, at);
         if (child < 0 || waitpid(child, &status, 0) < 0)
             return 3;
-        seed = ended_well(status) ? seed + BATCH : *at + 1;
+        seed = ended_well(status) ? seed + batch : *at + 1;
     }
     return 0;
 }
@@ -118,9 +150,12 @@ static int run_script(void)
 {
     struct sequence s;
     int status;
-    read_script(&s);
+    if (!starts_programs())
+        read_script(&s);
     pid_t child = fork();
     if (child == 0) {
+        if (starts_programs())
+            run_elsewhere(NULL);
         alarm(PATIENCE);
         run_sequence("script", &s);
         exit(0);
@@ -133,8 +168,8 @@ static int run_script(void)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: differential --on kernel|usersock [--settle MS] [--calls] "
-                    "(--seed N --count N | --script)\n");
+    fprintf(stderr, "usage: differential --on kernel|usersock|server [--command FILE --shim FILE] [--settle MS] "
+                    "[--calls] [--tcp] (--seed N --count N | --script)\n");
     return 2;
 }
 
@@ -154,12 +189,19 @@ int main(int argc, char **argv)
             settle_ms = atoi(value), i++;
         else if (strcmp(argv[i], "--calls") == 0)
             show_text = true;
+        else if (strcmp(argv[i], "--tcp") == 0)
+            mostly_tcp = true;
+        else if (strcmp(argv[i], "--command") == 0)
+            server_command = value, i++;
+        else if (strcmp(argv[i], "--shim") == 0)
+            server_shim = value, i++;
         else if (strcmp(argv[i], "--script") == 0)
             script = true;
         else
             return usage();
     }
-    if (!side || (!script && count == 0))
+    if (!side || (!script && count == 0) || (starts_programs() && !(server_command && server_shim)))
         return usage();
+    begin_side();
     return script ? run_script() : run_seeds(seed, count);
 }

@@ -1,6 +1,7 @@
 /* The network of a sequence of socket calls: the loopback alone. */
 #define _GNU_SOURCE
 #include "sequence.h"
+#include "served.h"
 #include "sys.h"
 #include "usersock.h"
 #include <net/if.h>
@@ -28,8 +29,16 @@ static void want_stamps(void)
     poll(NULL, 0, 20);
 }
 
+void begin_side(void)
+{
+    if (starts_programs())
+        want_stamps();
+}
+
 void new_network(void)
 {
+    if (is_served())
+        return; /* the server's */
     if (on_usersock()) {
         stack = usk_stack_new("sysctl.net.ipv4.tcp_congestion_control=reno,"
                               "sysctl.net.ipv4.ping_group_range=0 4294967294");

@@ -2,6 +2,7 @@
 #include "sys.h"
 #include "calls.h"
 #include "sequence.h"
+#include "served.h"
 
 #define RUN(name, ...)                                                                                                 \
     static void run_##name(const int *a)                                                                               \
@@ -97,6 +98,7 @@ void print_call(const struct op *op)
 void run_op(const struct op *op)
 {
     calls[op->call].run(op->a);
+    let_server_work();
 }
 
 bool settles(const struct op *op)
@@ -108,7 +110,11 @@ bool settles(const struct op *op)
 void begin_sequence(void)
 {
     begin_calls();
+    /* A server's connect takes its time. */
+    if (mostly_tcp)
+        patience_us = 20000;
     new_network();
+    let_server_work();
 }
 
 /* What a slot's later socket took the place of stays open until here: closing is a call like the others. */

@@ -1,8 +1,9 @@
-/* The two sides: libc's calls in a network namespace a sequence, usersock's on a stack a sequence (network.c of each
- * half makes them). */
+/* The sides: libc's calls in a network namespace a sequence, usersock's on a stack a sequence (network.c of each half
+ * makes them), libc's calls in a program of a stack server (served.c). */
 #define _GNU_SOURCE
 #include "sys.h"
 #include "driver.h"
+#include "served.h"
 #include "usersock.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -136,10 +137,25 @@ bool on_usersock(void)
     return sys == &usersock;
 }
 
+static enum { KERNEL, USERSOCK, SERVER, SERVED, NO_SIDE } side;
+
+bool starts_programs(void)
+{
+    return side == SERVER;
+}
+
+bool is_served(void)
+{
+    return side == SERVED;
+}
+
 bool choose_side(const char *name)
 {
-    sys = strcmp(name, "kernel") == 0 ? &kernel : &usersock;
-    return sys == &kernel || strcmp(name, "usersock") == 0;
+    static const char *const sides[NO_SIDE] = {"kernel", "usersock", "server", "served"};
+    for (side = KERNEL; side < NO_SIDE && strcmp(name, sides[side]) != 0;)
+        side++;
+    sys = side == USERSOCK ? &usersock : &kernel;
+    return side < NO_SIDE;
 }
 
 void give_up(const char *what)

@@ -302,6 +302,10 @@ fn from_socket(s: &Socket, pipe: c_int, len: usize, flags: c_uint) -> Result<isi
     peek.before_urgent = true;
     let n = s.recvmsg(&mut peek)?;
     if n == 0 {
+        if !s.sock().proto().is_stream() {
+            // A datagram without bytes is received all the same.
+            s.recvmsg(&mut RecvMsg::new(&mut [], libc::MSG_DONTWAIT))?;
+        }
         return Ok(0);
     }
     // SAFETY: `buf` is readable for `n` bytes.

@@ -89,6 +89,7 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
         lease = look_up(asked.flowinfo)?;
     }
     let c = &g.common;
+    let own = own.filter(|_| !asked.by_route);
     if let Some(IpAddr::V4(a)) = own
         && v4
         && !any_source(c)

@@ -242,7 +242,8 @@ fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
     };
     let on = val != 0;
     match name {
-        libc::IPV6_V6ONLY if g.common.num() != 0 => return Err(Error::Inval),
+        // A raw socket has its protocol for a port (inet_num).
+        libc::IPV6_V6ONLY if g.common.num() != 0 || g.sock.ty == libc::SOCK_RAW as u16 => return Err(Error::Inval),
         libc::IPV6_V6ONLY => g.common.set_flag(flag::V6ONLY, on),
         libc::IPV6_UNICAST_HOPS => g.common.hops = within(val, -1..=255)? as i16,
         libc::IPV6_MULTICAST_HOPS if is_stream(g) => return Err(Error::NoProtoOpt),

@@ -29,6 +29,8 @@ pub(super) fn sticky_if(c: &SockCommon) -> u32 {
 /// What control messages ask of one datagram.
 pub(super) struct Asked {
     pub src: Option<IpAddr>,
+    /// The route's source, not the socket's: IP_PKTINFO without an address.
+    pub by_route: bool,
     /// Interface index; 0: none.
     pub oif: u32,
     pub ttl: Option<u8>,
@@ -71,6 +73,9 @@ impl Asked {
             addr => addr,
         };
         if addr.is_unspecified() {
+            if v4 {
+                (self.src, self.by_route) = (None, true);
+            }
             return Ok(());
         }
         let free = if v4 { any_source(c) } else { bind::may_be_foreign(g, addr) };
@@ -78,7 +83,7 @@ impl Asked {
             let bad = !v4 || addr.is_multicast() || addr == IpAddr::V4(Ipv4Addr::BROADCAST);
             return Err(if bad { Error::Inval } else { Error::NetUnreach });
         }
-        self.src = Some(addr);
+        (self.src, self.by_route) = (Some(addr), false);
         Ok(())
     }
 }
@@ -96,6 +101,7 @@ pub(super) fn asked_for(
     let (stack, c, stamps) = (g.stack, &g.common, Cookie::of(g.sock));
     let mut asked = Asked {
         src: None,
+        by_route: false,
         oif: 0,
         ttl: None,
         tos: None,

@@ -127,6 +127,12 @@ fn a_protocol_number_above_255_is_a_socket_and_no_packets_protocol() {
         assert_eq!(send(&s, b"hello", "[::1]:0"), Err(Error::Inval));
     }
     assert!(matches!(raw(&b, libc::AF_INET, 263), Err(Error::Inval)));
+    // For IPV6_V6ONLY it is a port, whether the socket is bound or not.
+    let s = raw(&b, libc::AF_INET6, 200).unwrap();
+    let only = || s.setsockopt(libc::SOL_IPV6, libc::IPV6_V6ONLY, &1i32.to_ne_bytes());
+    assert_eq!(only(), Err(Error::Inval));
+    s.connect(None).unwrap();
+    assert_eq!(only(), Err(Error::Inval));
 }
 
 /// The numbers are the kernel's, for the loopback device.

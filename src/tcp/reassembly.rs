@@ -165,8 +165,11 @@ pub(crate) fn data_queue(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
         return out_of_window(cx, skb, DropReason::TcpOldData);
     }
     if !seg.seq.before(cx.tp.rcv_nxt + rwnd) {
-        // Of a window that was taken back: only what is next in order is still taken.
-        cx.stack.mib.inc(Mib::TcpExtBeyondWindow);
+        // Of a window that was taken back: only what is next in order is still taken. A FIN alone at the edge is in no
+        // window either, but not counted (tcp_sequence).
+        if !skb.is_empty() || seg.seq != cx.tp.rcv_nxt + rwnd {
+            cx.stack.mib.inc(Mib::TcpExtBeyondWindow);
+        }
         return out_of_window(cx, skb, DropReason::TcpOverWindow);
     }
     if seg.seq.before(cx.tp.rcv_nxt) {

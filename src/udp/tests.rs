@@ -323,6 +323,24 @@ fn a_calls_source_and_interface_come_before_the_sockets() {
 }
 
 #[test]
+fn ip_pktinfo_without_an_address_has_the_routes_source_and_not_the_sockets() {
+    let b = Bench::on_ip();
+    let to = bound(&b, "127.0.0.1:5000");
+    for (name, addr, from) in [
+        ("127.1.2.3:0", None, "127.1.2.3"),
+        ("127.1.2.3:0", Some("0.0.0.0"), "127.0.0.1"),
+        ("127.1.2.3:0", Some("127.0.0.2"), "127.0.0.2"),
+        ("[::ffff:127.1.2.3]:0", Some("::ffff:0.0.0.0"), "127.0.0.1"),
+    ] {
+        let s = bound(&b, name);
+        let info = addr.map(|a| Control::PktInfo { ifindex: 0, addr: a.parse().unwrap(), spec_dst: None });
+        send_to(&s, b"x", Some("127.0.0.1:5000"), 0, info.into_iter().collect()).unwrap();
+        let name = recv_from(&to, 9, 0).unwrap().name.unwrap();
+        assert_eq!(name.ip(), from.parse::<IpAddr>().unwrap(), "{name} {addr:?}");
+    }
+}
+
+#[test]
 fn a_v4_mapped_address_is_bound_to_on_a_device_that_is_there() {
     let b = Bench::on_ip();
     for (addr, want) in [("[::ffff:127.0.0.1]:5000", Err(Error::NoDev)), ("[::]:5000", Ok(()))] {

@@ -1,8 +1,9 @@
 //! `cargo xtask differential`, and a step of `cargo xtask test`: random sequences, each on the kernel and on usersock,
 //! their traces compared line by line. There are two halves: socket calls, and packets to a host with sockets in every
-//! state. The program of each is C (`c-tests/differential/`, `c-tests/differential/packets/`); this part builds it,
-//! compares, makes a found difference small, and holds the differences against the list of those that are known
-//! (`known.txt` of each, whose reasons are in `docs/limits.md`).
+//! state. Socket calls have a second peer beside the kernel, a program of a stack server (`served`). The program of
+//! each is C (`c-tests/differential/`, `c-tests/differential/packets/`); this part builds it, compares, makes a found
+//! difference small, and holds the differences against the list of those that are known (`known.txt` of each, whose
+//! reasons are in `docs/limits.md`; `served.txt`, in `docs/server.md`).
 //!
 //! | file | what it is |
 //! |---|---|
@@ -41,12 +42,27 @@ pub struct Args {
     /// Run this half alone
     #[arg(long, value_enum)]
     only: Option<Half>,
+    /// What runs socket calls beside the kernel
+    #[arg(long, value_enum, default_value_t = Peer::Process)]
+    peer: Peer,
     /// Go on with fresh seeds for this long; without it the fixed seeds of the tests are run
     #[arg(long, value_name = "N")]
     minutes: Option<u64>,
     /// The first seed; without it the time of day chooses one, which is printed
     #[arg(long, requires = "minutes")]
     seed: Option<u64>,
+    /// Name what is found, and do not make it small: that takes some hundred runs of each
+    #[arg(long)]
+    brief: bool,
+}
+
+/// Whose sockets those beside the kernel's are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Peer {
+    /// A stack in the program's process, by the C library
+    Process,
+    /// A stack server, by the shim
+    Server,
 }
 
 /// What a run has seen.
@@ -73,7 +89,12 @@ struct Found {
 /// # Errors
 /// A program could not be built or run.
 pub fn run(args: &Args) -> Outcome {
-    let halves = args.only.map_or(vec![Half::Calls, Half::Packets], |half| vec![half]);
+    let halves = match (args.peer, args.only) {
+        (Peer::Process, None) => vec![Half::Calls, Half::Packets],
+        (Peer::Process, Some(half)) => vec![half],
+        (Peer::Server, None | Some(Half::Calls)) => vec![Half::Served],
+        (Peer::Server, Some(_)) => return Err(Failure::Usage("--peer server is of socket calls".into())),
+    };
     let mut good = true;
     for half in halves {
         let program = build(half)?;
@@ -83,7 +104,7 @@ pub fn run(args: &Args) -> Outcome {
             None => fixed_seeds(&program, &known, &mut seen)?,
             Some(minutes) => fresh_seeds(&program, &known, minutes, args.seed, &mut seen)?,
         }
-        good &= report(&program, &known, &seen, args.minutes.is_none())?.is_empty();
+        good &= report(&program, &known, &seen, args.minutes.is_none(), args.brief)?.is_empty();
     }
     Ok(good)
 }
@@ -100,7 +121,7 @@ pub fn test(half: Half) -> Result<Result<Vec<String>, String>, Failure> {
     let known = Known::read(half)?;
     let mut seen = Seen::default();
     fixed_seeds(&program, &known, &mut seen)?;
-    report(&program, &known, &seen, true).map(Ok)
+    report(&program, &known, &seen, true, false).map(Ok)
 }
 
 fn fixed_seeds(program: &Program, known: &Known, seen: &mut Seen) -> Result<(), Failure> {
@@ -193,15 +214,17 @@ fn compare(known: &Known, kernel: &Sequence, usersock: &Sequence, seen: &mut See
 }
 
 /// Prints the sums, and each difference that is not listed in its smallest form. `fixed`: a row of the list that none
-/// of the seeds met is a fault, too. Gives the faults, a line each.
-fn report(program: &Program, known: &Known, seen: &Seen, fixed: bool) -> Result<Vec<String>, Failure> {
+/// of the seeds met is a fault, too. `brief`: they are named only. Gives the faults, a line each.
+fn report(program: &Program, known: &Known, seen: &Seen, fixed: bool, brief: bool) -> Result<Vec<String>, Failure> {
     let listed: u64 = seen.listed.values().sum();
     let mut faults = Vec::new();
     for (kind, found) in &seen.found {
         let line = format!("seed {} ({} times): {kind}", found.seed, found.times);
         println!("-- {line}");
         faults.push(line);
-        minimise::print(program, known, found.seed, &found.difference)?;
+        if !brief {
+            minimise::print(program, known, found.seed, &found.difference)?;
+        }
     }
     for (_, row) in known.met_by_fixed().filter(|(row, _)| fixed && !seen.listed.contains_key(row)) {
         faults.push(format!("no longer seen, to be taken off the list: {row}"));
@@ -232,6 +255,13 @@ fn build(half: Half) -> Result<Program, Failure> {
     let directory = archive.parent().ok_or_else(|| broken("the library has no folder"))?.join("differential");
     std::fs::create_dir_all(&directory)?;
     let program = directory.join(half.name());
+    let server = match half {
+        Half::Served => Some([
+            cargo::build_dev("usersock-cli")?.with_extension("")?.clone(),
+            cargo::build_dev("usersock-preload")?.with_extension("so")?.clone(),
+        ]),
+        _ => None,
+    };
     let status = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()))
         .args(["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", "-I"])
         .arg(cargo::root().join("include"))
@@ -243,7 +273,7 @@ fn build(half: Half) -> Result<Program, Failure> {
         .status()
         .map_err(|error| broken(format!("the C compiler: {error}")))?;
     if status.success() {
-        Ok(Program::new(half, program, directory))
+        Ok(Program::new(half, program, directory, server))
     } else {
         Err(broken(format!("{}: does not build", half.folder().display())))
     }

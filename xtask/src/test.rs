@@ -4,9 +4,10 @@
 //! they send stays there and they may make devices and further namespaces. A test that cannot run where it is prints a
 //! line that begins with `SKIP` and returns; such lines, and tests marked as ignored, are repeated and counted at the
 //! end, and so is what failed, with the last lines of its output (`tally`). Counts of instructions follow
-//! (`instructions`), and random sequences of socket calls and of packets, compared with the kernel's (`differential`).
-//! That the headers in `include/` are current, and the C programs, are tests of the workspace like all others. With
-//! `--fresh` all this happens in a clone of HEAD with nothing built and nothing downloaded: `fresh`.
+//! (`instructions`), and random sequences of socket calls, also of a stack server's programs, and of packets, compared
+//! with the kernel's (`differential`). That the headers in `include/` are current, and the C programs, are tests of the
+//! workspace like all others. With `--fresh` all this happens in a clone of HEAD with nothing built and nothing
+//! downloaded: `fresh`.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
@@ -67,7 +68,7 @@ pub fn run(args: &Args) -> Outcome {
     report.push(("tests", tests(&mut tally)?));
     println!("== instructions of a connection, an exchange and a message");
     report.extend(verdict("instructions", instructions::test(), &mut tally));
-    for half in [Half::Calls, Half::Packets] {
+    for half in [Half::Calls, Half::Packets, Half::Served] {
         println!("== differential: random {}, on the kernel and on usersock", half.what());
         report.extend(verdict(half.name(), differential::test(half), &mut tally));
     }

@@ -415,6 +415,10 @@ bool settles(const struct op *op)
     return op->call != OP_COUNTER && op->call != OP_NEXT;
 }
 
+void begin_side(void)
+{
+}
+
 void begin_sequence(void)
 {
     memset(ends, 0, sizeof ends);

@@ -90,7 +90,7 @@ interpose! {
 
     /// readv(2).
     fn readv(fd: c_int, iov: *const libc::iovec, count: c_int) -> isize,
-    served served::received(fd, real::readv(fd, iov, count), 0),
+    served served::readv(fd, iov, count),
     ours ours(fd) => usk_readv(fd, iov, count), else kernel!(SYS_readv, fd, iov, count);
 
     /// writev(2).
@@ -242,18 +242,19 @@ interpose! {
 
     /// sendfile(2).
     fn sendfile(to: c_int, from: c_int, offset: *mut libc::off_t, count: usize) -> isize,
-    served served::wrote(to, real::sendfile(to, from, offset, count)),
+    served served::transferred(from, to, count, real::sendfile(to, from, offset, count)),
     ours ours(to) || ours(from) => usk_sendfile(to, from, offset, count),
     else kernel!(SYS_sendfile, to, from, offset, count);
 
     /// sendfile(2).
     fn sendfile64(to: c_int, from: c_int, offset: *mut libc::off_t, count: usize) -> isize,
-    served served::wrote(to, real::sendfile64(to, from, offset, count)),
+    served served::transferred(from, to, count, real::sendfile64(to, from, offset, count)),
     ours ours(to) || ours(from) => usk_sendfile(to, from, offset, count),
     else kernel!(SYS_sendfile, to, from, offset, count);
 
     /// splice(2).
     fn splice(from: c_int, off_in: *mut i64, to: c_int, off_out: *mut i64, len: usize, flags: c_uint) -> isize,
+    served served::splice(from, off_in, to, off_out, len, flags),
     ours ours(from) || ours(to) => usk_splice(from, off_in, to, off_out, len, flags),
     else kernel!(SYS_splice, from, off_in, to, off_out, len, flags);
 }

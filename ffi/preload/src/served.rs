@@ -39,6 +39,57 @@ fn not_received(fd: c_int, flags: c_int) {
     set_errno(error.map_or(kernels, |error| error.errno()));
 }
 
+/// readv(2).
+/// # Safety
+/// As readv(2).
+pub(crate) unsafe fn readv(fd: c_int, iov: *const libc::iovec, count: c_int) -> isize {
+    // SAFETY: passed on.
+    let r = unsafe { real::readv(fd, iov, count) };
+    // SAFETY: the program vouches for the parts.
+    match r == -1 && errno() == libc::EINVAL && unsafe { room_in(iov, count as usize) }.is_none() {
+        true => r,
+        false => received(fd, r, 0),
+    }
+}
+
+/// What sendfile(2) or splice(2) of so many bytes returns, `r` being what the kernel did.
+pub(crate) fn transferred(from: c_int, to: c_int, len: usize, r: isize) -> isize {
+    match errno() {
+        _ if r != -1 => {}
+        libc::ENOTCONN | libc::EPIPE => return wrote(to, r),
+        libc::ECONNRESET => return received(from, r, 0),
+        // A socket is read into a pipe alone.
+        libc::EINVAL if isize::try_from(len).is_ok() => {
+            let into_pipe = sys::is_pipe(to);
+            set_errno(libc::EINVAL);
+            if into_pipe {
+                return received(from, r, 0);
+            }
+        }
+        _ => {}
+    }
+    r
+}
+
+/// splice(2).
+/// # Safety
+/// As splice(2).
+pub(crate) unsafe fn splice(
+    from: c_int,
+    off_in: *mut i64,
+    to: c_int,
+    off_out: *mut i64,
+    len: usize,
+    flags: c_uint,
+) -> isize {
+    const KNOWN: c_uint = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK | libc::SPLICE_F_MORE | libc::SPLICE_F_GIFT;
+    // SAFETY: passed on.
+    let r = unsafe { real::splice(from, off_in, to, off_out, len, flags) };
+    // A socket has no offsets.
+    let understood = flags & !KNOWN == 0 && off_in.is_null() && off_out.is_null();
+    if understood { transferred(from, to, len, r) } else { r }
+}
+
 /// What a write returns, `r` being what the kernel did, by a call without flags: its EPIPE has come with SIGPIPE.
 #[inline]
 pub(crate) fn wrote(fd: c_int, r: isize) -> isize {
@@ -208,8 +259,14 @@ pub(crate) unsafe fn sendmsg(fd: c_int, hdr: *const libc::msghdr, flags: c_int) 
         (plain.msg_name, plain.msg_namelen) = (std::ptr::null_mut(), 0);
     }
     // SAFETY: the program vouches for the control data.
-    if unsafe { ptr::bytes(plain.msg_control, plain.msg_controllen) }.is_ok_and(client::tcp_takes) {
-        (plain.msg_control, plain.msg_controllen) = (std::ptr::null_mut(), 0);
+    match unsafe { ptr::bytes(plain.msg_control, plain.msg_controllen) } {
+        Ok(control) if client::tcp_takes(control) => {
+            (plain.msg_control, plain.msg_controllen) = (std::ptr::null_mut(), 0);
+        }
+        Ok(_) => return refused(fd, &plain, flags),
+        // The kernel says so.
+        // SAFETY: passed on.
+        Err(_) => return unsafe { real::sendmsg(fd, &plain, quiet(flags)) },
     }
     if flags & libc::MSG_OOB != 0 {
         // SAFETY: the program's message without its name.
@@ -217,6 +274,27 @@ pub(crate) unsafe fn sendmsg(fd: c_int, hdr: *const libc::msghdr, flags: c_int) 
     }
     // SAFETY: as above.
     sent(fd, unsafe { real::sendmsg(fd, &plain, quiet(flags & !libc::MSG_FASTOPEN)) }, flags)
+}
+
+/// Control data that TCP refuses (EINVAL): of a socket that cannot send it says before why that is, and what is wrong
+/// with the message before that (EMSGSIZE, EFAULT, EINVAL).
+fn refused(fd: c_int, message: &libc::msghdr, flags: c_int) -> isize {
+    // SAFETY: no bytes.
+    let unable = || unsafe { real::send(fd, std::ptr::null(), 0, quiet(flags & libc::MSG_DONTWAIT)) } == -1;
+    // SAFETY: the program vouches for the parts.
+    if unsafe { room_in(message.msg_iov, message.msg_iovlen) }.is_none() {
+        // SAFETY: passed on.
+        return unsafe { real::sendmsg(fd, message, quiet(flags)) };
+    }
+    if unable() {
+        return sent(fd, -1, flags);
+    }
+    if sys::hung_up(fd) {
+        set_errno(libc::EPIPE);
+        return sent(fd, -1, flags);
+    }
+    set_errno(libc::EINVAL);
+    -1
 }
 
 /// Messages of one sendmmsg(2), and parts of one, at most (UIO_MAXIOV).
@@ -394,6 +472,9 @@ pub(crate) unsafe fn recvfrom(
     // SAFETY: the program vouches for it. What the kernel refuses, it refuses of a name of AF_UNIX, too.
     let given = unsafe { ptr::value_mut(alen) }.ok().filter(|given| **given as c_int >= 0 && has(fd));
     let Some(given) = given else {
+        if flags & libc::MSG_ERRQUEUE != 0 && has(fd) {
+            return no_errors();
+        }
         // SAFETY: passed on.
         return received(fd, unsafe { real::recvfrom(fd, buf, len, flags, addr, alen) }, flags);
     };
@@ -405,22 +486,31 @@ pub(crate) unsafe fn recvfrom(
     n
 }
 
+/// The bytes that parts have room for. None: the kernel is to say what is wrong with them.
+/// # Safety
+/// The program vouches for the parts.
+pub(crate) unsafe fn room_in(iov: *const libc::iovec, count: usize) -> Option<usize> {
+    if count > MAX_MESSAGES as usize {
+        return None;
+    }
+    // SAFETY: as the caller says.
+    let bytes = unsafe { ptr::bytes(iov.cast(), count * size_of::<libc::iovec>()) }.ok()?;
+    bytes.chunks_exact(size_of::<libc::iovec>()).try_fold(0usize, |sum, part| {
+        // SAFETY: as many bytes as an iovec has.
+        let len = unsafe { part.as_ptr().cast::<libc::iovec>().read_unaligned() }.iov_len;
+        (isize::try_from(len).is_ok()).then_some(sum.saturating_add(len))
+    })
+}
+
 /// The bytes that a message has room for. None: the kernel is to say what is wrong with it.
 /// # Safety
 /// `hdr` is one whose parts the program vouches for.
 unsafe fn room_of(hdr: &libc::msghdr) -> Option<usize> {
-    if hdr.msg_iovlen > MAX_MESSAGES as usize {
+    if !hdr.msg_name.is_null() && (hdr.msg_namelen as c_int) < 0 {
         return None;
     }
     // SAFETY: as the caller says.
-    let bytes = unsafe { ptr::bytes(hdr.msg_iov.cast(), hdr.msg_iovlen * size_of::<libc::iovec>()) }.ok()?;
-    let parts = bytes.chunks_exact(size_of::<libc::iovec>());
-    // SAFETY: as many bytes as an iovec has.
-    Some(
-        parts
-            .map(|p| unsafe { p.as_ptr().cast::<libc::iovec>().read_unaligned() }.iov_len)
-            .fold(0, usize::wrapping_add),
-    )
+    unsafe { room_in(hdr.msg_iov, hdr.msg_iovlen) }
 }
 
 /// Takes the room for a name out of a message, so that the kernel writes none; gives what it was. What the kernel
@@ -447,7 +537,12 @@ pub(crate) unsafe fn recvmsg(fd: c_int, hdr: *mut libc::msghdr, flags: c_int) ->
     let special = is_otherwise(flags) || readable() && !unsafe { (*hdr).msg_name }.is_null();
     if !(special && has(fd) && readable()) {
         // SAFETY: passed on.
-        return received(fd, unsafe { real::recvmsg(fd, hdr, flags) }, flags);
+        let r = unsafe { real::recvmsg(fd, hdr, flags) };
+        // SAFETY: it can be read where the kernel could.
+        return match r == -1 && errno() == libc::EINVAL && readable() && unsafe { room_of(&*hdr) }.is_none() {
+            true => r,
+            false => received(fd, r, flags),
+        };
     }
     // SAFETY: it can be read, and the program vouches that it can be written.
     let hdr = unsafe { &mut *hdr };
@@ -461,6 +556,7 @@ pub(crate) unsafe fn recvmsg(fd: c_int, hdr: *mut libc::msghdr, flags: c_int) ->
     };
     // SAFETY: as above.
     let n = match unsafe { room_of(&asked) } {
+        None => read(flags),
         Some(len) if is_otherwise(flags) => {
             let n = read_otherwise(fd, len, flags, read);
             if n >= 0 && flags & libc::MSG_TRUNC != 0 {
@@ -496,7 +592,7 @@ pub(crate) unsafe fn recvmmsg(
         // SAFETY: passed on.
         return received(fd, unsafe { real::recvmmsg(fd, vec, count, flags, timeout) } as isize, flags) as c_int;
     }
-    if flags & libc::MSG_ERRQUEUE != 0 {
+    if flags & libc::MSG_ERRQUEUE != 0 && count > 0 {
         return no_errors() as c_int;
     }
     let mut rooms = [0; MAX_MESSAGES as usize];

@@ -224,6 +224,8 @@ pub(crate) unsafe fn getsockopt(
         let room = match *len as c_int {
             // SOL_IPV6 takes a negative length for a large one; its values are ints.
             ..0 if level == libc::SOL_IPV6 => size_of::<c_int>(),
+            // That there is no such level comes before.
+            ..0 if !matches!(level, libc::SOL_SOCKET | libc::SOL_IP | libc::SOL_TCP) => 0,
             ..0 => return Err(Error::Inval),
             n => n as usize,
         };

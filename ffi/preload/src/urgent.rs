@@ -5,7 +5,7 @@
 
 use crate::data::real;
 use crate::ready;
-use crate::served::{MAX_MESSAGES, quiet, sent};
+use crate::served::{quiet, room_in, sent};
 use std::ffi::{c_int, c_void};
 use usersock::error::Error;
 use usersock_ffi::boundary::{errno, set_errno};
@@ -35,12 +35,8 @@ pub(crate) unsafe fn send(fd: c_int, buf: *const c_void, len: usize, flags: c_in
 /// As sendmsg(2); the message can be read.
 pub(crate) unsafe fn sendmsg(fd: c_int, hdr: &libc::msghdr, flags: c_int) -> isize {
     let plain = flags & !libc::MSG_OOB;
-    if hdr.msg_controllen > 0 || !hdr.msg_name.is_null() {
-        // What TCP does not take is here still: the kernel refuses all of it.
-        // SAFETY: passed on.
-        return sent(fd, unsafe { real::sendmsg(fd, hdr, quiet(plain)) }, flags);
-    }
-    let parts = if hdr.msg_iovlen <= MAX_MESSAGES as usize { hdr.msg_iovlen } else { 0 };
+    // SAFETY: the program vouches for the parts.
+    let parts = if unsafe { room_in(hdr.msg_iov, hdr.msg_iovlen) }.is_some() { hdr.msg_iovlen } else { 0 };
     // SAFETY: the program vouches for the parts.
     let part = |i: usize| unsafe { part(hdr, i) };
     let Some((at, last)) = (0..parts).rev().find_map(|i| Some((i, part(i).filter(|part| part.iov_len > 0)?))) else {

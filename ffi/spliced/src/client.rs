@@ -140,6 +140,7 @@ pub fn listen(instance: &Instance, fd: RawFd, socket: &Ours, backlog: c_int) -> 
     if sys::peer_name(fd, |_| ()).is_ok() {
         return Err(Error::Inval);
     }
+    let listened = listens(fd);
     let mut entries = Entries::default();
     if sys::ended(fd) {
         entries = Entries::of(fd)?;
@@ -147,7 +148,13 @@ pub fn listen(instance: &Instance, fd: RawFd, socket: &Ours, backlog: c_int) -> 
     }
     sys::listen(fd, backlog)?;
     entries.restore(fd);
-    ask(instance, socket, Request::Listen(backlog), done)
+    ask(instance, socket, Request::Listen(backlog), done).inspect_err(|_| {
+        // EADDRINUSE. It is not to be a listener; where there is no descriptor for that it waits for ever.
+        if !listened && let Ok(entries) = Entries::of(fd) {
+            let _ = sys::nonblocking(fd).and_then(|nonblocking| renew(instance, fd, socket, nonblocking));
+            entries.restore(fd);
+        }
+    })
 }
 
 /// shutdown(2): the kernel's on a connection, the server's on a listener and on an attempt, which it ends. AF_UNIX
@@ -289,15 +296,19 @@ pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Re
         Err(e @ (Error::Already | Error::InProgress | Error::IsConn)) => return Err(e),
         // Of the name alone: a failure is to be told still.
         Err(e @ (Error::Inval | Error::AfNoSupport)) => return Err(e),
+        // The server has forgotten an accepted connection; the program's socket is connected until it is not to be.
+        Err(Error::NotConn) if socket.accepted.is_some() && !is_unspecified(addr) => return Err(Error::IsConn),
         Err(e) => {
-            // It is told now, and the descriptor is not to tell it once more.
+            // It is told now, and the descriptor is not to tell it once more, nor what was received before an attempt
+            // failed (tcp_disconnect).
+            if !matches!(e, Error::NetDown | Error::MFile | Error::NFile | Error::NoMem | Error::NoBufs) {
+                drop_unread(fd);
+            }
             let _ = sys::option(fd, libc::SO_ERROR);
             return Err(e);
         }
         Ok(0) => {
-            if let Some(unspecified) = addr.first_chunk()
-                && u16::from_ne_bytes(*unspecified) == libc::AF_UNSPEC as u16
-            {
+            if is_unspecified(addr) {
                 undone(instance, fd);
             }
             return Ok(Connect::Done);
@@ -320,12 +331,25 @@ pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Re
     if waits { Ok(Connect::Waits) } else { Err(Error::InProgress) }
 }
 
-/// connect(2) to AF_UNSPEC was done: who waits at a listener is told, and peeks begin in front again.
+fn is_unspecified(addr: &[u8]) -> bool {
+    addr.first_chunk().is_some_and(|family| u16::from_ne_bytes(*family) == libc::AF_UNSPEC as u16)
+}
+
+/// connect(2) to AF_UNSPEC was done: who waits at a listener is told, peeks begin in front again, and there is nothing
+/// to read.
 fn undone(instance: &Instance, fd: RawFd) {
     if is_listener(fd) {
         forsake_queued(instance, fd);
     }
     let _ = sys::set_option(fd, libc::SO_PEEK_OFF, -1);
+    drop_unread(fd);
+}
+
+/// What nobody has read is dropped. The error that follows is to be told still.
+fn drop_unread(fd: RawFd) {
+    while let Ok(left @ 1..) = sys::queued(fd)
+        && let Ok(1..) = sys::discard(fd, left)
+    {}
 }
 
 /// What a connect that waited returns: poll(2) said `events` of its descriptor.
@@ -409,16 +433,17 @@ fn take_error(instance: &Instance, fd: RawFd, socket: &Ours) -> Result<c_int> {
 /// What a read or a write is to say that was told ECONNRESET or EPIPE by the kernel: why the connection has failed,
 /// once; None: the server knows of nothing else.
 pub fn failure(instance: &Instance, fd: RawFd, socket: &Ours, kernels: Error) -> Option<Error> {
-    // A read has taken what a write finds.
     let told = if kernels == Error::ConnReset { libc::ECONNRESET } else { sys::option(fd, libc::SO_ERROR).ok()? };
-    if told == 0 {
-        return None;
-    }
     let size = size_of::<c_int>() as u32;
     let known = ask(instance, socket, Request::GetOption(libc::SOL_SOCKET, libc::SO_ERROR, size, &[]), |answer| {
-        Ok(answer.bytes.try_into().map_or(0, c_int::from_ne_bytes))
+        Ok((answer.bytes.try_into().map_or(0, c_int::from_ne_bytes), answer.value != 0))
     });
-    Error::try_from_errno(known.ok().filter(|errno| *errno != 0).unwrap_or(told))
+    match known {
+        // A read has taken what a write finds.
+        Ok((_, by_descriptor)) if by_descriptor && told == 0 => None,
+        Ok((errno, _)) if errno != 0 => Error::try_from_errno(errno),
+        _ => Error::try_from_errno(told),
+    }
 }
 
 /// getsockname(2).

@@ -26,7 +26,7 @@ pub(crate) fn code(level: c_int, name: c_int, value: &[u8]) -> Option<u8> {
     let value = c_int::from_ne_bytes(*value.first_chunk()?);
     let at = OPTIONS.iter().position(|option| *option == name && level == libc::IPPROTO_TCP)?;
     // TCP_QUICKACK's other values are different things.
-    matches!(value, 0 | 1).then_some(FIRST + 2 * at as u8 + value as u8)
+    matches!(value, 0 | 1).then(|| FIRST + 2 * at as u8 + value as u8)
 }
 
 /// Whether a byte may be a mark's last.
@@ -59,7 +59,9 @@ mod tests {
                 assert!(is_like(code));
             }
         }
-        assert_eq!(code(libc::IPPROTO_TCP, libc::TCP_QUICKACK, &2i32.to_ne_bytes()), None);
+        for other in [2i32, -1, c_int::MIN, c_int::MAX] {
+            assert_eq!(code(libc::IPPROTO_TCP, libc::TCP_QUICKACK, &other.to_ne_bytes()), None);
+        }
         assert_eq!(code(libc::IPPROTO_TCP, libc::TCP_NODELAY, &[1, 0, 0]), None);
         assert_eq!(code(libc::SOL_SOCKET, libc::TCP_NODELAY, &[1, 0, 0, 0]), None);
         assert_eq!(code(libc::IPPROTO_TCP, libc::TCP_MAXSEG, &[1, 0, 0, 0]), None);

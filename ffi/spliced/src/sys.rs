@@ -264,6 +264,15 @@ pub fn queued(fd: RawFd) -> Result<usize> {
     Ok(value.max(0) as usize)
 }
 
+/// Whether a descriptor is of a pipe.
+pub fn is_pipe(fd: RawFd) -> bool {
+    let mut status = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the kernel writes a stat, of the layout that the C library has on 64-bit machines.
+    let told = unsafe { call(libc::SYS_fstat, [fd as c_long, status.as_mut_ptr() as c_long]) };
+    // SAFETY: it was written.
+    told.is_ok() && unsafe { status.assume_init() }.st_mode & libc::S_IFMT == libc::S_IFIFO
+}
+
 /// Sets an int at level SOL_SOCKET.
 pub fn set_option(fd: RawFd, name: c_int, value: c_int) -> Result<()> {
     let (level, len) = (libc::SOL_SOCKET as c_long, size_of::<c_int>() as c_long);

@@ -1,13 +1,17 @@
-//! The list of known differences: `known.txt` of each half. A row is
+//! The list of known differences: `known.txt` of each half, `served.txt` of the peer that is a server. A row is
 //!
 //! ```text
 //! call | socket | field | kernel | usersock | go or stop | heading of docs/limits.md
 //! ```
 //!
+//! (of a server's also a heading of docs/server.md, or the first column of a row of its table)
+//!
 //! in which `*` stands for any text. After a row with "go" the comparison goes on behind the call; "stop" ends it for
 //! the sequence, since what follows depends on what differed. A row that the fixed seeds no longer meet fails the test,
 //! but for one with "rare" behind that word, which fresh seeds alone have met; and so does one whose heading is not in
-//! docs/limits.md: the list only shrinks, and each row has its reason.
+//! that page: the list only shrinks, and each row has its reason.
+
+use std::path::Path;
 
 use super::half::Half;
 use super::trace::Difference;
@@ -33,31 +37,32 @@ impl Known {
     /// # Errors
     /// A file is missing; a row that is none, or whose heading is not there.
     pub fn read(half: Half) -> Result<Known, Failure> {
-        let path = half.folder().join("known.txt");
-        let list = std::fs::read_to_string(&path).map_err(|e| broken(format!("{}: {e}", path.display())))?;
-        let path = cargo::root().join("docs/limits.md");
-        let limits = std::fs::read_to_string(&path).map_err(|e| broken(format!("{}: {e}", path.display())))?;
-        Known::parse(&list, &limits).map_err(broken)
+        let read = |path: &Path| std::fs::read_to_string(path).map_err(|e| broken(format!("{}: {e}", path.display())));
+        let (list, pages) = half.list();
+        let mut reasons = String::new();
+        for page in pages {
+            reasons.push_str(&read(&cargo::root().join(page))?);
+        }
+        Known::parse(&read(&list)?, &reasons).map_err(|e| broken(format!("{}: {e}", list.display())))
     }
 
-    fn parse(list: &str, limits: &str) -> Result<Known, String> {
-        let headings: Vec<&str> = limits.lines().filter_map(|l| l.strip_prefix('#')).collect();
-        let headings: Vec<&str> = headings.into_iter().map(|l| l.trim_start_matches('#').trim()).collect();
+    fn parse(list: &str, reasons: &str) -> Result<Known, String> {
+        let headings: Vec<&str> = reasons.lines().filter_map(reason).collect();
         let mut rows = Vec::new();
         for line in list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let parts: Vec<&str> = line.split(" | ").map(str::trim).collect();
             let [call, socket, field, kernel, usersock, after, heading] = parts[..] else {
-                return Err(format!("known.txt: not seven columns: {line}"));
+                return Err(format!("not seven columns: {line}"));
             };
             let (after, is_rare) = match after.strip_suffix(", rare") {
                 Some(after) => (after, true),
                 None => (after, false),
             };
             if !matches!(after, "go" | "stop") {
-                return Err(format!("known.txt: neither go nor stop: {line}"));
+                return Err(format!("neither go nor stop: {line}"));
             }
             if !headings.contains(&heading) {
-                return Err(format!("known.txt: docs/limits.md has no heading {heading:?}"));
+                return Err(format!("no such heading: {heading:?}"));
             }
             rows.push(Row {
                 text: line.to_string(),
@@ -95,6 +100,14 @@ impl Known {
     /// The rows that the fixed seeds meet, as they are written, numbered.
     pub fn met_by_fixed(&self) -> impl Iterator<Item = (usize, &str)> {
         self.0.iter().enumerate().filter(|(_, row)| !row.is_rare).map(|(at, row)| (at, row.text.as_str()))
+    }
+}
+
+/// What a line of a page is about, if others may name it: a heading, or a row of a table.
+fn reason(line: &str) -> Option<&str> {
+    match line.strip_prefix('#') {
+        Some(heading) => Some(heading.trim_start_matches('#').trim()),
+        None => Some(line.strip_prefix("| ")?.split(" | ").next()?.trim()),
     }
 }
 
@@ -137,6 +150,8 @@ mod tests {
         assert_eq!(Known::parse(row, "# Limits\n## Binding\n").map(|k| k.len()), Ok(1));
         assert!(Known::parse(row, "# Limits\nBinding\n").is_err());
         assert!(Known::parse("call_bind(* | * | result | 0 | go | Binding", "# Binding").is_err());
+        let table = "| what | how |\n|---|---|\n| Binding | later |\n";
+        assert_eq!(Known::parse(row, table).map(|k| k.len()), Ok(1));
         let rare = Known::parse(&row.replace("| go |", "| go, rare |"), "# Binding").unwrap();
         assert_eq!((rare.goes_on(0), rare.met_by_fixed().count()), (true, 0));
     }

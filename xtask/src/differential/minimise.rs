@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 
+use super::half::Half;
 use super::known::Known;
 use super::trace::{Difference, Line, Program, first_difference};
 use super::{Seen, compare};
@@ -109,12 +110,12 @@ pub fn print(program: &Program, known: &Known, seed: u64, difference: &Differenc
     }
     match program.half.printed_headers() {
         Some(headers) => {
-            let path = program.directory.join(format!("seed-{seed}.c"));
+            let path = program.directory.join(format!("{}-{seed}.c", program.half.name()));
             std::fs::write(&path, whole(program, headers, &kernel.lines, seed)?)?;
             println!("  {}", path.display());
         }
         None => {
-            let path = program.directory.join(format!("seed-{seed}.txt"));
+            let path = program.directory.join(format!("{}-{seed}.txt", program.half.name()));
             std::fs::write(&path, text(&ops))?;
             let program = program.path().display();
             println!("  unshare -rn {program} --on kernel --calls --script < {}", path.display());
@@ -129,7 +130,8 @@ fn whole(program: &Program, headers: [&str; 3], lines: &[Line], seed: u64) -> Re
         "/* Seed {seed}, made small. On the kernel, in a namespace of its own:\n\
          \x20*   cc FILE -o repro && unshare -rn sh -c 'ip link set lo up\n\
          \x20*   sysctl -qw net.ipv4.ping_group_range=\"0 0\"; ./repro'\n\
-         \x20* On usersock: cc -DUSERSOCK -Iinclude FILE -o repro -lusersock && ./repro */\n"
+         \x20* On usersock: cc -DUSERSOCK -Iinclude FILE -o repro -lusersock && ./repro\n\
+         \x20* On a server: usersock run -- ./repro */\n"
     );
     for file in headers {
         let source = std::fs::read_to_string(program.half.folder().join(file))?;
@@ -137,8 +139,10 @@ fn whole(program: &Program, headers: [&str; 3], lines: &[Line], seed: u64) -> Re
         source.lines().filter(|line| !own(line)).for_each(|line| text.extend([line, "\n"]));
     }
     text.push_str("\nint main(void)\n{\n    begin_calls();\n");
+    // A server works in a process of its own.
+    let then = if program.half == Half::Served { " poll(NULL, 0, 5);" } else { "" };
     for line in lines {
-        let _ = writeln!(text, "    {}", line.call);
+        let _ = writeln!(text, "    {}{then}", line.call);
     }
     text.push_str("    return 0;\n}\n");
     Ok(text)

@@ -14,6 +14,8 @@ pub struct Program {
     pub half: Half,
     path: PathBuf,
     pub directory: PathBuf,
+    /// What a peer that is a server is made of: the command and the shim.
+    server: Option<[PathBuf; 2]>,
 }
 
 /// One sequence's trace.
@@ -77,8 +79,8 @@ impl Difference {
 }
 
 impl Program {
-    pub fn new(half: Half, path: PathBuf, directory: PathBuf) -> Program {
-        Program { half, path, directory }
+    pub fn new(half: Half, path: PathBuf, directory: PathBuf, server: Option<[PathBuf; 2]>) -> Program {
+        Program { half, path, directory, server }
     }
 
     pub fn path(&self) -> &Path {
@@ -136,17 +138,22 @@ impl Program {
     fn both(&self, args: &[&str], text: &str) -> Result<(Vec<Sequence>, Vec<Sequence>), Failure> {
         thread::scope(|scope| {
             let kernel = scope.spawn(|| self.side("kernel", args, text));
-            let usersock = self.side("usersock", args, text)?;
+            let usersock = self.side(self.half.peer(), args, text)?;
             Ok((kernel.join().map_err(|_| broken("the thread of the kernel's side panicked"))??, usersock))
         })
     }
 
     fn side(&self, side: &str, args: &[&str], text: &str) -> Result<Vec<Sequence>, Failure> {
-        let mut child = self
-            .command()
+        let mut command = self.command();
+        if let Some([usersock, shim]) = &self.server {
+            command.arg("--command").arg(usersock).arg("--shim").arg(shim);
+        }
+        let mut child = command
             .args(["--on", side])
+            .args(self.half.args())
             .args(args)
             .env_remove("USERSOCK_CONFIG")
+            .env_remove("USERSOCK_SERVER")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -248,7 +255,11 @@ pub fn first_difference(kernel: &Sequence, usersock: &Sequence, at: usize) -> Op
         let call = k.or(u)?;
         let none = Vec::new();
         let (a, b) = (k.map_or(&none, |l| &l.fields), u.map_or(&none, |l| &l.fields));
-        let field = (0..a.len().max(b.len())).find(|&i| a.get(i) != b.get(i))?;
+        let differs = |&i: &usize| a.get(i) != b.get(i);
+        let first = (0..a.len().max(b.len())).find(differs)?;
+        // How many events there are says less than which.
+        let events = call.call.starts_with("call_poll(") && a.len() == b.len();
+        let field = (1..a.len()).find(|i| events && differs(i)).unwrap_or(first);
         let key = |side: &Vec<(String, String)>| side.get(field).map(|(key, _)| key.clone());
         let value = |side: &Vec<(String, String)>| side.get(field).map_or("(nothing)".into(), |(_, v)| v.clone());
         let died = b.first().is_some_and(|(key, _)| key == "died");

@@ -187,7 +187,9 @@ impl Server {
             Err(Error::IsConn) => return Err(Error::IsConn),
             // Of the attempt that failed before, if nobody was told.
             Err(e) => match &mut conn.role {
-                Role::Stream(stream) => return Err(stream.take_error().map_or(e, |(error, _)| error)),
+                Role::Stream(stream) if e == Error::ConnAborted => {
+                    return Err(stream.take_error().map_or(e, |(error, _)| error));
+                }
                 _ => return Err(e),
             },
         }

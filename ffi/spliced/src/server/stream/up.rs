@@ -114,9 +114,9 @@ impl Stream {
 
     /// The stack takes no more: why is noted, and what the program sends is discarded with the descriptor.
     fn send_failed(&mut self, socket: &Socket, error: Error) -> sys::Result<bool> {
-        // EPIPE says less than the error before it.
-        let error = self.late.take().or_else(|| socket_error(socket)).unwrap_or(error);
-        Err(self.fail(error))
+        // EPIPE says less than the error before it, and by itself is what writes say alone, not SO_ERROR.
+        let noted = self.late.take().or_else(|| socket_error(socket));
+        Err(noted.map_or(error, |noted| self.fail(noted)))
     }
 }
 
