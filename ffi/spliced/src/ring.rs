@@ -355,7 +355,8 @@ mod tests {
             let mut written = [false; 100];
             assert!(ring.write(write.as_raw_fd(), &slices, &mut written));
             let taken = written.iter().filter(|taken| **taken).count();
-            assert!(taken > 10 && taken < 100 && written[..taken].iter().all(|taken| *taken), "{taken}");
+            // The least that a pipe has is a page (fs.pipe-user-pages-soft).
+            assert!((4..100).contains(&taken) && written[..taken].iter().all(|taken| *taken), "{taken}");
             let mut got = vec![0; taken * 1000];
             read.read_exact(&mut got).unwrap();
             assert!(got == bytes[..taken].concat());
