@@ -363,9 +363,8 @@ static UNUSED void expect_bytes(const char *file, int line, int fd, const char *
         EQ(usk_recv(fd, eof_buf_, sizeof eof_buf_, 0), 0);                                                             \
     } while (0)
 
-/* Sends until only the reader can make room: the peer's window is zero, and nothing is under way but what the peer had no
- * memory for, which counts as lost until the reader has made room. On a busy machine an acknowledgement may take any
- * time, but then it is missing. Gives the number of bytes. */
+/* Sends until only the reader can make room: the peer's window is zero, and nothing is under way. On a busy machine an
+ * acknowledgement may take any time, but then it is missing. Gives the number of bytes. */
 static UNUSED size_t fill_up(int fd)
 {
     static char block[65536];
@@ -380,7 +379,7 @@ static UNUSED size_t fill_up(int fd)
         struct tcp_info i;
         socklen_t len = sizeof i;
         OK(usk_getsockopt(fd, IPPROTO_TCP, TCP_INFO, &i, &len));
-        quiet = still && i.tcpi_unacked == i.tcpi_lost ? quiet + 1 : 0;
+        quiet = still && i.tcpi_unacked == 0 ? quiet + 1 : 0;
     }
     set_nonblock(fd, false);
     return sent;
