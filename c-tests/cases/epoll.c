@@ -196,6 +196,7 @@ static void listener_and_kernel_fds(void)
     add(p[1], EPOLLOUT | EPOLLET);
     EQ(next(p[1]), EPOLLOUT);
     EQ(now(), 0);
+    del(p[1]); /* which may have room for one byte alone, and so another edge (fs.pipe-user-pages-soft) */
     OK(write(p[1], "x", 1));
     EQ(next(p[0]), EPOLLIN);
     int c = connected(SOCK_STREAM, sock_name(l));
@@ -237,7 +238,6 @@ static void listener_and_kernel_fds(void)
     /* close takes a descriptor out by itself. */
     OK(usk_close(l));
     del(p[0]);
-    del(p[1]);
     EQ(now(), 0);
     ERR(usk_epoll_ctl(epfd, EPOLL_CTL_DEL, l, NULL), EBADF);
     OK(close(p[0]));

@@ -194,9 +194,11 @@ int main(void)
     OK(pipe(p));
     send_all(fd[0], "through the pipe", 16);
     await_bytes(fd[1], 16);
+    /* A pipe of a user who has many holds one piece (fs.pipe-user-pages-soft). */
     EQ(usk_splice(fd[1], NULL, p[1], NULL, 7, 0), 7);
+    EQ(read(p[0], buf, sizeof buf), 7);
     EQ(usk_splice(fd[1], NULL, p[1], NULL, 1000, SPLICE_F_NONBLOCK), 9);
-    EQ(read(p[0], buf, sizeof buf), 16);
+    EQ(read(p[0], buf + 7, sizeof buf - 7), 9);
     CHECK(memcmp(buf, "through the pipe", 16) == 0);
     set_nonblock(fd[1], true);
     ERR(usk_splice(fd[1], NULL, p[1], NULL, 10, SPLICE_F_NONBLOCK), EAGAIN);
@@ -223,11 +225,11 @@ int main(void)
     EQ(usk_send(fd[0], "abc!", 4, MSG_OOB), 4);
     await(fd[1], POLLPRI);
     EQ(usk_splice(fd[1], NULL, p[1], NULL, 100, 0), 3);
+    EQ(read(p[0], buf, sizeof buf), 3);
     EQ(usk_splice(fd[1], NULL, p[1], NULL, 100, 0), 0);
     EQ(usk_splice(fd[1], NULL, p[1], NULL, 100, 0), 0);
     send_all(fd[0], "rest", 4);
     EXPECT(fd[1], "rest");
-    EQ(read(p[0], buf, sizeof buf), 3);
     OK(close(p[0]));
     OK(close(p[1]));
     close_pair(fd);

@@ -182,6 +182,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::net::{TcpListener, TcpStream};
+    use crate::sock::skb::SKB_OVERHEAD;
     use std::net::Ipv4Addr;
 
     fn pattern(len: usize) -> Vec<u8> {
@@ -276,5 +277,24 @@ mod tests {
             back.advance(n);
         }
         assert!(received == all);
+    }
+
+    /// By more, and the window, which is made of what packets cost, would become smaller than the sender's segments.
+    #[test]
+    fn bytes_in_parts_of_two_large_pages_cost_a_receiver_in_this_stack_no_page() {
+        const SO_MEMINFO: i32 = 55;
+        let stack = Config::parse("").unwrap().build().unwrap();
+        let listener = TcpListener::bind_on(&stack, (Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let c = TcpStream::connect_on(&stack, listener.local_addr().unwrap()).unwrap();
+        let (a, _) = listener.accept().unwrap();
+        let large = CLASSES[CLASSES.len() - 1];
+        let mut out = Pages::default();
+        fill(&mut out, &pattern(2 * large));
+        out.advance(large - 10_000);
+        assert_eq!(c.socket().send_pages(&mut out, 20_000, libc::MSG_DONTWAIT), Ok(20_000));
+        let mut memory = [0; 36];
+        a.socket().getsockopt(libc::SOL_SOCKET, SO_MEMINFO, &mut memory).unwrap();
+        let received = u32::from_ne_bytes(*memory.first_chunk().unwrap());
+        assert_eq!(received, SKB_OVERHEAD + 20_000);
     }
 }

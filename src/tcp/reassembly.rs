@@ -129,8 +129,12 @@ impl DataRecv {
 /// Decides what a packet with its TCP header in place is charged. A small one in a large page is copied, so that it is
 /// charged what it needs; what this stack sent to itself is charged as it was sent.
 pub(super) fn charge(cx: &Cx<'_>, skb: &mut Skb) {
+    let sent = skb.truesize;
     skb.shrink();
-    if !from_here(cx) {
+    if from_here(cx) {
+        // The copy of what was in two pages may be in a page that is much larger.
+        skb.truesize = sent;
+    } else {
         let ip_header = if skb.l3 == L3::V6 { 40 } else { 20 };
         let len = ip_header + skb.len();
         skb.charge_received(len);

@@ -336,7 +336,7 @@ mod tests {
         assert_eq!(sent, [Some(Err(Error::BadF)), Some(Ok(1))]);
     }
 
-    /// To a pipe that has room for some of them: for four where its user has many pipes (pipe-user-pages-soft).
+    /// To a pipe that has room for some of them.
     #[test]
     fn packets_are_written_in_order_and_what_has_no_room_is_not_marked() {
         let Ok(mut ring) = Ring::new() else {
@@ -355,7 +355,8 @@ mod tests {
             let mut written = [false; 100];
             assert!(ring.write(write.as_raw_fd(), &slices, &mut written));
             let taken = written.iter().filter(|taken| **taken).count();
-            assert!((2..100).contains(&taken) && written[..taken].iter().all(|taken| *taken), "{taken}");
+            // The least that a pipe has is a page (fs.pipe-user-pages-soft).
+            assert!((4..100).contains(&taken) && written[..taken].iter().all(|taken| *taken), "{taken}");
             let mut got = vec![0; taken * 1000];
             read.read_exact(&mut got).unwrap();
             assert!(got == bytes[..taken].concat());
