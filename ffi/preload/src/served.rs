@@ -409,7 +409,8 @@ pub(crate) unsafe fn recvfrom(
 /// # Safety
 /// `hdr` is one whose parts the program vouches for.
 unsafe fn room_of(hdr: &libc::msghdr) -> Option<usize> {
-    if hdr.msg_iovlen > MAX_MESSAGES as usize {
+    let bad_name = !hdr.msg_name.is_null() && (hdr.msg_namelen as c_int) < 0;
+    if bad_name || hdr.msg_iovlen > MAX_MESSAGES as usize {
         return None;
     }
     // SAFETY: as the caller says.
