@@ -1,7 +1,8 @@
 //! Handlers of signals run at the end of a call, as those of the kernel's calls do, where a shim sees them first: one
 //! that jumps out (siglongjmp(3)) leaves nothing of ours behind, and what one calls finds no lock taken. A signal that
 //! comes within a call is sent to its thread again and blocked, with all others, until the call is over; the call does
-//! not sleep meanwhile (signal_pending), but where the mask of its sleeps blocks the signal. Then the mask is the thread's own again, and the kernel runs the handler.
+//! not sleep meanwhile (signal_pending), but where the mask of its sleeps blocks the signal. Then the mask is the
+//! thread's own again, and the kernel runs the handler.
 //! Above: the C ABI and the shim. Linux: get_signal, restore_saved_sigmask, ERESTARTSYS.
 
 use super::{ALL, FAULTS, SET_BYTES, Set, change_mask, handled, note_handler, sleep_mask};
