@@ -2,6 +2,7 @@
 //! while it starts) get what the function of the name would do. All other numbers are the kernel's.
 
 use crate::role::{Role, serves};
+use crate::spliced::listens;
 use crate::whose::{ours, special};
 use crate::{control, data, descriptors, load, process, ready};
 use std::ffi::{c_int, c_long};
@@ -38,13 +39,13 @@ unsafe fn on_ours(number: c_long, args: [c_long; 6]) -> Option<c_long> {
     let [a, b, c, d, e, _] = args;
     // SAFETY: the arguments are the program's own, of the types that the number has.
     unsafe {
-        if (ours(a as c_int) || is_served(number))
+        if (ours(a as c_int) || is_served(number) || listens(a as c_int))
             && let Some(r) = on_first(number, args)
         {
             return Some(r);
         }
         let r = match number {
-            libc::SYS_close if special(a as c_int) => descriptors::close(a as c_int),
+            libc::SYS_close if special(a as c_int) || listens(a as c_int) => descriptors::close(a as c_int),
             libc::SYS_close_range => descriptors::close_range(a as u32, b as u32, c as c_int),
             libc::SYS_dup3 if special(b as c_int) => descriptors::dup3(a as c_int, b as c_int, c as c_int),
             #[cfg(target_arch = "x86_64")]
@@ -102,7 +103,8 @@ fn is_served(number: c_long) -> bool {
         )
 }
 
-/// The call, if its first argument is a descriptor, which is one of ours, or may be a server's.
+/// The call, if its first argument is a descriptor, which is one of ours, or may be a server's (of a listener the
+/// duplicates are to be known).
 /// # Safety
 /// As [`syscall`].
 unsafe fn on_first(number: c_long, args: [c_long; 6]) -> Option<c_long> {
