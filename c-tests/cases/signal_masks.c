@@ -61,9 +61,105 @@ static void with_a_mask(void)
     close_pair(fd);
 }
 
+static char order[8];
+static volatile sig_atomic_t orders;
+
+static void note(int signal)
+{
+    order[orders++] = signal == SIGUSR1 ? '1' : '2';
+}
+
+/* What a thread does once the main thread waits: its signals, and whether a byte makes the call return. */
+static struct waited {
+    pid_t id;
+    pthread_t thread;
+    const int *signals;
+    int from;
+    int stage;
+} waited;
+
+static void *disturb(void *unused)
+{
+    (void)unused;
+    for (int asleep = 0; asleep < 10;) {
+        poll(NULL, 0, 1);
+        asleep = __atomic_load_n(&waited.stage, __ATOMIC_ACQUIRE) && sleeps(waited.id) ? asleep + 1 : 0;
+    }
+    for (const int *s = waited.signals; *s; s++)
+        CHECK(pthread_kill(waited.thread, *s) == 0);
+    if (waited.from >= 0)
+        send_all(waited.from, "x", 1);
+    return NULL;
+}
+
+/* The call, of number `which`, with a mask that blocks SIGUSR1 alone. */
+static void wait_with(int which, int set, int fd, const int *signals, int from, const char *want, int result)
+{
+    sigset_t mask;
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGUSR1);
+    waited.signals = signals;
+    waited.from = from;
+    orders = 0;
+    memset(order, 0, sizeof order);
+    pthread_t other = spawn(disturb, NULL);
+    __atomic_store_n(&waited.stage, 1, __ATOMIC_RELEASE);
+    struct epoll_event e;
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    fd_set in;
+    FD_ZERO(&in);
+    FD_SET(fd, &in);
+    int r = which == 0   ? usk_epoll_pwait2(set, &e, 1, NULL, &mask)
+            : which == 1 ? usk_ppoll(&p, 1, NULL, &mask)
+                         : usk_pselect(fd + 1, &in, NULL, NULL, NULL, &mask);
+    int error = errno;
+    __atomic_store_n(&waited.stage, 0, __ATOMIC_RELEASE);
+    EQ(r, result);
+    if (r < 0)
+        EQ(error, EINTR);
+    CHECK(strcmp(order, want) == 0);
+    join(other);
+    char byte;
+    if (from >= 0)
+        EQ(usk_recv(fd, &byte, 1, 0), 1);
+}
+
+/* A signal that comes while a call waits, which its mask blocks and the thread's own does not, is handled as the call
+ * returns, and does not end it; one that only its mask lets through ends it, and is handled first. */
+static void behind_a_mask(void)
+{
+    static const int masked[] = {SIGUSR1, 0}, both[] = {SIGUSR1, SIGUSR2, 0};
+    int fd[2];
+    tcp_pair(AF_INET, fd);
+    struct sigaction a = {.sa_handler = note};
+    sigset_t block;
+    sigemptyset(&a.sa_mask);
+    sigemptyset(&block);
+    sigaddset(&block, SIGUSR2);
+    OK(sigaction(SIGUSR1, &a, NULL));
+    OK(sigaction(SIGUSR2, &a, NULL));
+    CHECK(pthread_sigmask(SIG_BLOCK, &block, NULL) == 0);
+    waited.id = gettid();
+    waited.thread = pthread_self();
+    int set = (int)OK(usk_epoll_create1(0));
+    struct epoll_event e = {.events = EPOLLIN};
+    OK(usk_epoll_ctl(set, EPOLL_CTL_ADD, fd[0], &e));
+    for (int which = 0; which < 3; which++) {
+        wait_with(which, set, fd[0], masked, fd[1], "1", 1);
+        wait_with(which, set, fd[0], both, -1, "21", -1);
+        sigset_t now;
+        CHECK(pthread_sigmask(SIG_BLOCK, NULL, &now) == 0);
+        CHECK(!sigismember(&now, SIGUSR1) && sigismember(&now, SIGUSR2));
+    }
+    CHECK(pthread_sigmask(SIG_UNBLOCK, &block, NULL) == 0);
+    OK(usk_close(set));
+    close_pair(fd);
+}
+
 int main(void)
 {
     begin("signal_masks");
     with_a_mask();
+    behind_a_mask();
     return done();
 }

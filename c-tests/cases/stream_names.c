@@ -55,6 +55,8 @@ static void of_messages(int fd[2])
         struct msghdr m = header(r, &iov);
         gives(r, usk_recvmsg(fd[1], &m, 0), 1);
         EQ((int)m.msg_namelen, r->after);
+        m = header(r, &iov);
+        err_at(__FILE__, __LINE__, r->what, usk_recvmsg(fd[1], &m, MSG_ERRQUEUE), r->error ? r->error : EAGAIN);
 
         m = header(r, &iov);
         socklen_t len = (socklen_t)r->given;

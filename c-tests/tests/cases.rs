@@ -161,7 +161,7 @@ server!(
 server!(
     server_by_number,
     Numbers,
-    [accept4, echo, errno_socket, failed_streams, flags, names, shutdown_rules, stream_names, tcp_info, urgent]
+    [accept4, echo, errno_socket, failed_streams, flags, names, rebind, shutdown_rules, stream_names, tcp_info, urgent]
 );
 // Built with _FORTIFY_SOURCE.
 server!(server_checked, Checked, [bulk, echo, errno_io, mmsg, queue_sizes, timeouts]);

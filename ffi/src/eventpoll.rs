@@ -371,7 +371,7 @@ impl Epoll {
     fn look_at_nested(&self) -> Result<()> {
         let Some(nested) = self.nested.get() else { return Ok(()) };
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; 16];
-        let n = kernel::epoll_wait(nested.raw(), &mut events, Some(Duration::ZERO))?;
+        let n = kernel::epoll_look(nested.raw(), &mut events)?;
         for event in &events[..n] {
             let id = event.u64;
             let item = self.items.lock().sets.iter().find(|i| i.id() == id).cloned();
@@ -506,9 +506,9 @@ impl Epoll {
         while r == Ok(0) {
             let mut kernels: PollFds = self.kernel_fds().collect();
             let woken = stack.block_with(&waiter, deadline, &mut kernels);
-            r = match woken {
-                Woken::Interrupted => Err(Error::Intr),
-                Woken::Event | Woken::TimedOut => self.report_after(out, &kernels),
+            r = match self.report_after(out, &kernels) {
+                Ok(0) if woken == Woken::Interrupted => Err(Error::Intr),
+                r => r,
             };
             if woken == Woken::TimedOut {
                 break;
@@ -553,7 +553,7 @@ impl Epoll {
     /// Ready items of ours, and events of the kernel's descriptors if there may be any.
     fn report(&self, out: &mut [libc::epoll_event], kernels: bool) -> Result<usize> {
         if kernels && self.kernels_first.swap(false, Ordering::Relaxed) {
-            let n = kernel::epoll_wait(self.kernel_fd(), out, Some(Duration::ZERO))?;
+            let n = kernel::epoll_look(self.kernel_fd(), out)?;
             return Ok(n + self.collect(&mut out[n..]));
         }
         let n = self.collect(out);
@@ -570,8 +570,8 @@ impl Epoll {
             self.kernels_first.store(true, Ordering::Relaxed);
             return Ok(n);
         }
-        match kernel::epoll_wait(self.kernel_fd(), &mut out[n..], Some(Duration::ZERO)) {
-            // A cancellation: what was collected may be edges.
+        match kernel::epoll_look(self.kernel_fd(), &mut out[n..]) {
+            // What was collected may be edges.
             Err(_) if n > 0 => Ok(n),
             r => r.map(|of_kernels| n + of_kernels),
         }

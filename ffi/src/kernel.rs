@@ -86,6 +86,21 @@ pub(crate) fn epoll_wait(set: RawFd, out: &mut [libc::epoll_event], timeout: Opt
     unsafe { wait(libc::SYS_epoll_pwait, args) }.map(|n| n as usize)
 }
 
+/// epoll_wait(2) that does not wait: part of a call that may report what it finds although a signal has come.
+pub(crate) fn epoll_look(set: RawFd, out: &mut [libc::epoll_event]) -> Result<usize> {
+    let args = [set as c_long, out.as_mut_ptr() as c_long, out.len() as c_long, 0, 0, SET_BYTES as c_long];
+    // SAFETY: `out` is a slice of epoll_event; no mask.
+    unsafe { call(libc::SYS_epoll_pwait, args) }.map(|n| n as usize)
+}
+
+/// poll(2) that does not wait, as [`epoll_look`].
+pub(crate) fn poll_look(fds: &mut [libc::pollfd]) -> Result<c_int> {
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let args = [fds.as_mut_ptr() as c_long, fds.len() as c_long, &raw const now as c_long, 0, SET_BYTES as c_long];
+    // SAFETY: `fds` is a slice of pollfd, the time outlives the call; no mask.
+    unsafe { call(libc::SYS_ppoll, args) }.map(|n| n as c_int)
+}
+
 /// poll(2) of descriptors of the kernel's alone.
 pub(crate) fn poll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<c_int> {
     let ts = timeout.map(|t| libc::timespec { tv_sec: t.as_secs() as i64, tv_nsec: t.subsec_nanos() as i64 });

@@ -153,7 +153,7 @@ impl<'a> Polling<'a> {
     /// Has the kernel look at its own; returns how many of all have events.
     fn look_at_kernels(&mut self) -> Result<c_int> {
         if !self.kernels.is_empty() {
-            kernel::poll(&mut self.kernels, Some(Duration::ZERO))?;
+            kernel::poll_look(&mut self.kernels)?;
         }
         for (k, at) in self.kernels.iter().zip(&self.at) {
             self.fds[*at as usize].revents = k.revents;
@@ -209,10 +209,10 @@ impl<'a> Polling<'a> {
             let mut extra = self.extra();
             let kernels = self.kernels.len();
             let woken = stack.block_with(&waiter, deadline, &mut extra);
-            if woken == Woken::Interrupted {
+            let ready = self.look_after(&extra)?;
+            if woken == Woken::Interrupted && ready == 0 {
                 return Err(Error::Intr);
             }
-            let ready = self.look_after(&extra)?;
             // A number that was closed before the call has ended the wait before it slept.
             let closed = |at: &u32| self.fds[*at as usize].revents & libc::POLLNVAL != 0;
             if first && self.at[..kernels].iter().any(closed) {

@@ -1,7 +1,8 @@
 //! Handlers of signals run at the end of a call, as those of the kernel's calls do, where a shim sees them first: one
 //! that jumps out (siglongjmp(3)) leaves nothing of ours behind, and what one calls finds no lock taken. A signal that
 //! comes within a call is sent to its thread again and blocked, with all others, until the call is over; the call does
-//! not sleep meanwhile (signal_pending). Then the mask is the thread's own again, and the kernel runs the handler.
+//! not sleep meanwhile (signal_pending), but where the mask of its sleeps blocks the signal. Then the mask is the
+//! thread's own again, and the kernel runs the handler.
 //! Above: the C ABI and the shim. Linux: get_signal, restore_saved_sigmask, ERESTARTSYS.
 
 use super::{ALL, FAULTS, SET_BYTES, Set, change_mask, handled, note_handler, sleep_mask};
@@ -236,16 +237,24 @@ pub unsafe fn postpone(
     }
     // SAFETY: as the caller says.
     let mask = unsafe { mask_of(context) };
+    let (sleeps_by, this) = (sleep_mask(), 1 << (signal - 1));
     if *mask & all != all || block.handled.get() & handled::POSTPONED == 0 {
         block.call.own.set(*mask);
-        let blocked = *mask & 1 << (signal - 1) != 0;
-        let window = sleep_mask().filter(|_| blocked).unwrap_or(*mask);
         // As the kernel has it, in a handler's context too.
-        block.call.window.set(window & !NEVER_BLOCKED);
+        block.call.window.set(*mask & !NEVER_BLOCKED);
+    }
+    if let Some(sleeps_by) = sleeps_by.filter(|_| block.call.own.get() & this != 0) {
+        block.call.window.set(sleeps_by & !NEVER_BLOCKED);
     }
     *mask |= all;
-    note_handler(restart);
     block.handled.set(block.handled.get() | handled::POSTPONED);
+    if sleeps_by.is_some_and(|mask| mask & this != 0) {
+        // In the kernel's call it waits behind the mask until that is over.
+        // SAFETY: as above.
+        unsafe { *errno = saved };
+        return true;
+    }
+    note_handler(restart);
     let word = block.call.word.get();
     if !word.is_null() {
         // It may have looked for a signal and not sleep yet. SAFETY: the word of a sleep that is not over (`Asleep`).
@@ -304,7 +313,7 @@ impl Drop for Asleep<'_> {
 /// Whether handlers are to run at the end of the call, which ends with EINTR: before a wait of the kernel's.
 pub fn due() -> bool {
     let noted = here().handled.get();
-    let due = noted & handled::POSTPONED != 0;
+    let due = noted & handled::POSTPONED != 0 && noted & handled::ANY != 0;
     if due && noted & handled::NO_RESTART == 0 && !super::never_restarted() {
         again();
     }
