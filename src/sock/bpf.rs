@@ -47,7 +47,7 @@ pub trait Input {
     fn length(&self) -> u32;
     /// `size` bytes at `offset`, which is below 0 for those of the link or the network header. None: there are none.
     fn load(&self, offset: i32, size: usize) -> Option<u32>;
-    /// One of [`ancillary`]; `a` and `x`: the program's registers. None: it is not known of this packet.
+    /// One of `ancillary`; `a` and `x`: the program's registers. None: it is not known of this packet.
     fn ancillary(&self, what: u32, a: u32, x: u32) -> Option<u32>;
 }
 

@@ -376,7 +376,8 @@ pub trait Proto: Any + Send + Sync {
     fn max_header(&self) -> usize {
         HEAD
     }
-    /// Bytes of one sock of this protocol, for listings and memory reports (`obj_size`).
+    /// Bytes of one sock of this protocol, for listings and memory reports (`obj_size`). The default is for one whose
+    /// part has room in the sock.
     fn obj_size(&self) -> usize {
         size_of::<Sock>()
     }

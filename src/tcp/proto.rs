@@ -360,10 +360,6 @@ impl Proto for Tcp {
         stack.sysctl.tcp_rmem()
     }
 
-    fn obj_size(&self) -> usize {
-        size_of::<Sock>() + size_of::<TcpSock>()
-    }
-
     fn timewait_size(&self) -> usize {
         size_of::<TimeWait>()
     }

@@ -139,7 +139,7 @@ pub(crate) fn say_whose() {
     let (program, me, owner) = (program(), process(), OWNER.load(Ordering::Relaxed));
     say(&format!(
         "{program}[{me}]: no sockets here, the stack is that of process {owner}; for programs of several processes \
-         there is: usersock run -- PROGRAM"
+         there is: usersock run -- PROGRAM, without --in-process"
     ));
 }
 

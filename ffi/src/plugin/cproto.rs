@@ -482,7 +482,7 @@ impl Proto for ProtoReg {
         if self.table.max_header == 0 { HEAD } else { self.table.max_header as usize }
     }
     fn obj_size(&self) -> usize {
-        size_of::<Sock>() + size_of::<Private>() + (self.table.obj_size as usize).next_multiple_of(16)
+        size_of::<Sock>() + (self.table.obj_size as usize).next_multiple_of(16)
     }
     fn slab_flags(&self) -> u32 {
         self.table.slab_flags
