@@ -399,6 +399,86 @@ static void listener_refuses_when_it_is_closed(void)
     }
 }
 
+/* Of two that share a port with SO_REUSEADDR one may listen. The other keeps its name, its options and its duplicate,
+ * and listens when the first is gone. */
+static void listen_that_fails_changes_nothing(void)
+{
+    int a = tcp(AF_INET, 0), b = tcp(AF_INET, 0);
+    OK(set_int(a, SOL_SOCKET, SO_REUSEADDR, 1));
+    OK(set_int(b, SOL_SOCKET, SO_REUSEADDR, 1));
+    OK(bind_to(a, "127.0.0.1", 0));
+    int port = port_of(sock_name(a));
+    OK(bind_to(b, "127.0.0.1", port));
+    int same = (int)OK(usk_dup(b));
+    OK(usk_listen(a, 4));
+    for (int i = 0; i < 2; i++)
+        ERR(usk_listen(b, 4), EADDRINUSE);
+    EQ(port_of(sock_name(b)), port);
+    EQ(port_of(sock_name(same)), port);
+    EQ(get_int(b, SOL_SOCKET, SO_REUSEADDR), 1);
+    EQ(get_int(b, SOL_SOCKET, SO_ACCEPTCONN), 0);
+    OK(usk_close(a));
+    OK(usk_listen(same, 4));
+    EQ(port_of(sock_name(b)), port);
+    int c = tcp(AF_INET, 0);
+    OK(connecting(c, "127.0.0.1", port));
+    OK(usk_close((int)OK(usk_accept(b, NULL, NULL))));
+    OK(usk_close(c));
+    OK(usk_close(b));
+    OK(usk_close(same));
+}
+
+/* As of a server whose workers have a listener each: nobody is refused, or waits, when one goes. */
+static void listeners_that_take_turns(void)
+{
+    int l[2], port = 0;
+    for (int i = 0; i < 12; i++) {
+        int fd = tcp(AF_INET, 0);
+        OK(set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1));
+        OK(bind_to(fd, "127.0.0.1", port));
+        port = port_of(sock_name(fd));
+        OK(usk_listen(fd, 16));
+        if (i >= 2)
+            OK(usk_close(l[i % 2]));
+        l[i % 2] = fd;
+        if (i == 0)
+            continue;
+        for (int n = 0; n < 6; n++) {
+            int c = tcp(AF_INET, SOCK_NONBLOCK);
+            ERR(connecting(c, "127.0.0.1", port), EINPROGRESS);
+            struct pollfd p[] = {{c, POLLOUT, 0}, {l[0], POLLIN, 0}, {l[1], POLLIN, 0}};
+            EQ(usk_poll(p, 1, 900), 1); /* and not when the SYN is sent again */
+            EQ(so_error(c), 0);
+            OK(usk_poll(p + 1, 2, -1));
+            OK(usk_close((int)OK(usk_accept(p[1].revents ? l[0] : l[1], NULL, NULL))));
+            OK(usk_close(c));
+        }
+    }
+    OK(usk_close(l[0]));
+    OK(usk_close(l[1]));
+    refuses(port);
+}
+
+/* A listener that is shut down with connections in its queue listens again at once, at its port. */
+static void listener_begins_again(void)
+{
+    int port, l = holder("127.0.0.1", 0, &port);
+    OK(usk_listen(l, 16));
+    for (int i = 0; i < 100; i++) {
+        int c[3];
+        for (int n = 0; n < COUNT(c); n++) {
+            c[n] = tcp(AF_INET, 0);
+            OK(connecting(c[n], "127.0.0.1", port));
+        }
+        OK(usk_shutdown(l, SHUT_RD));
+        OK(usk_listen(l, 16));
+        EQ(port_of(sock_name(l)), port);
+        for (int n = 0; n < COUNT(c); n++)
+            OK(usk_close(c[n]));
+    }
+    OK(usk_close(l));
+}
+
 /* A connection under the number of a listener that lives on by another has all its bytes when it is closed. */
 static void number_of_a_listener_is_a_connections(void)
 {
@@ -433,6 +513,9 @@ int main(void)
     options_count_as_they_are();
     listener_that_is_shut_down_shares_its_port();
     listener_refuses_when_it_is_closed();
+    listen_that_fails_changes_nothing();
+    listeners_that_take_turns();
+    listener_begins_again();
     number_of_a_listener_is_a_connections();
     OK(usk_close(server));
     return done();

@@ -75,18 +75,51 @@ static struct waited {
     pthread_t thread;
     const int *signals;
     int from;
+    int noise; /* a socket on which something else comes behind each signal; -1: all signals come at once */
     int stage;
 } waited;
 
-static void *disturb(void *unused)
+static void until_it_waits(void)
 {
-    (void)unused;
     for (int asleep = 0; asleep < 10;) {
         poll(NULL, 0, 1);
         asleep = __atomic_load_n(&waited.stage, __ATOMIC_ACQUIRE) && sleeps(waited.id) ? asleep + 1 : 0;
     }
-    for (const int *s = waited.signals; *s; s++)
+}
+
+static long times_it_slept(void)
+{
+    char path[64], line[128];
+    long n = -1;
+    snprintf(path, sizeof path, "/proc/self/task/%d/status", (int)waited.id);
+    FILE *status = fopen(path, "r");
+    CHECK(status != NULL);
+    while (fgets(line, sizeof line, status))
+        sscanf(line, "voluntary_ctxt_switches: %ld", &n);
+    fclose(status);
+    return n;
+}
+
+/* Something comes for another socket: in process it may wake the thread, at the latest with the delayed acknowledgement,
+ * and the call goes on. */
+static void make_noise(void)
+{
+    long before = times_it_slept();
+    send_all(waited.noise, "n", 1);
+    for (int ms = 0; ms < 300 && times_it_slept() == before; ms++)
+        poll(NULL, 0, 1);
+    until_it_waits();
+}
+
+static void *disturb(void *unused)
+{
+    (void)unused;
+    until_it_waits();
+    for (const int *s = waited.signals; *s; s++) {
         CHECK(pthread_kill(waited.thread, *s) == 0);
+        if (waited.noise >= 0 && s[1])
+            make_noise();
+    }
     if (waited.from >= 0)
         send_all(waited.from, "x", 1);
     return NULL;
@@ -141,6 +174,7 @@ static void behind_a_mask(void)
     CHECK(pthread_sigmask(SIG_BLOCK, &block, NULL) == 0);
     waited.id = gettid();
     waited.thread = pthread_self();
+    waited.noise = -1;
     int set = (int)OK(usk_epoll_create1(0));
     struct epoll_event e = {.events = EPOLLIN};
     OK(usk_epoll_ctl(set, EPOLL_CTL_ADD, fd[0], &e));
@@ -152,6 +186,19 @@ static void behind_a_mask(void)
         CHECK(!sigismember(&now, SIGUSR1) && sigismember(&now, SIGUSR2));
     }
     CHECK(pthread_sigmask(SIG_UNBLOCK, &block, NULL) == 0);
+
+    /* One after the other, while packets of others come: the thread's own mask is what it was. */
+    int others[2];
+    tcp_pair(AF_INET, others);
+    waited.noise = others[0];
+    for (int which = 0; which < 3; which++) {
+        wait_with(which, set, fd[0], both, -1, "21", -1);
+        sigset_t now;
+        CHECK(pthread_sigmask(SIG_BLOCK, NULL, &now) == 0);
+        for (int signal = 1; signal <= SIGRTMAX; signal++)
+            CHECK(!sigismember(&now, signal));
+    }
+    close_pair(others);
     OK(usk_close(set));
     close_pair(fd);
 }

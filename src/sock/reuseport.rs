@@ -37,11 +37,6 @@ impl ReuseGroup {
         }
     }
 
-    /// Whether it has more than one member.
-    pub(crate) fn is_shared(&self) -> bool {
-        self.inner.lock().socks.len() > 1
-    }
-
     /// The member that a flow's hash chooses (reuseport_select_sock_by_hash).
     pub(crate) fn by_hash(&self, hash: u32) -> Option<Arc<Sock>> {
         let inner = self.inner.lock();

@@ -318,7 +318,7 @@ pub fn unhash(cx: &mut Cx<'_>) {
         State::Listen => {
             let group = cx.tp.net.hashinfo.unlisten(cx.sock, cx.sk.sport);
             if let Some(l) = cx.tp.listener_mut().filter(|_| cx.stack.sysctl.tcp_migrate_req()) {
-                l.heirs = group;
+                l.heirs = group.or(l.heirs.take());
             }
         }
         _ => {

@@ -28,7 +28,6 @@ use crate::ip::flowlabel;
 use crate::sock::accept::acceptq_is_full;
 use crate::sock::dst::{Dst, DstKind};
 use crate::sock::packet::{IcmpError, PacketInfo};
-use crate::sock::reuseport::Membership;
 use crate::sock::skb::Skb;
 use crate::sock::wait::Events;
 use crate::sock::{Sock, SockCommon, SockGuard, flag};
@@ -214,18 +213,18 @@ fn wants_cookie(cx: &Cx<'_>, qlen: usize) -> Option<bool> {
     Some(true)
 }
 
-/// A SYN for a listener whose owner has ended, and which will end when the owner's end is known: nobody listens there.
-/// Where others listen at the same port the peer's next SYN is theirs.
+/// A SYN for a listener whose owner has ended, and which will end when the owner's end is known. It receives no more
+/// from now on: the SYN goes to another that listens there, or is refused.
 #[cold]
-fn ownerless(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb, info: &PacketInfo) {
-    let shares = match cx.tp.net.hashinfo.reuseport(cx.sock, cx.sk.sport) {
-        Membership::Of(group) => group.is_shared(),
-        Membership::Alone | Membership::Unhashed => false,
-    };
-    if !shares {
-        reset(cx, key, skb, info);
+fn ownerless(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
+    super::connect::unhash(cx);
+    match cx.tp.net.hashinfo.listener(cx.stack, info, rcv::ports(&skb), &skb) {
+        Some(other) => rcv::to_listener(cx.stack, &other, skb, info),
+        None => {
+            reset(cx, key, &skb, info);
+            drop_skb(cx, DropReason::NoSocket);
+        }
     }
-    drop_skb(cx, DropReason::NoSocket);
 }
 
 /// A SYN for a new connection: agrees on options, remembers a request, or has a cookie remember it, and answers with a
@@ -239,7 +238,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         return drop_skb(cx, DropReason::IpInvalidSource);
     }
     if cx.tp.listener.as_ref().is_some_and(|l| !l.is_owned()) {
-        return ownerless(cx, key, &skb, info);
+        return ownerless(cx, key, skb, info);
     }
     let sysctl = &cx.stack.sysctl;
     let isn_from_tw = SeqNum(skb.tcp.in_flight);

@@ -475,7 +475,7 @@ pub(super) fn join_backlog(stack: &Stack, sock: &Sock, last: &mut Skb, skb: &mut
 }
 
 /// A listener also needs the addresses, and may keep the segment in its backlog.
-fn to_listener(stack: &Arc<Stack>, l: &Arc<Sock>, mut skb: Skb, info: &PacketInfo) {
+pub(super) fn to_listener(stack: &Arc<Stack>, l: &Arc<Sock>, mut skb: Skb, info: &PacketInfo) {
     skb.rx = Some(*info);
     add_backlog(stack, l, skb, info.now);
 }

@@ -32,6 +32,9 @@ pub const TCP_AO_GET_KEYS: c_int = 41;
 /// How long an accept of this process waits before it says once more that there is no server, in milliseconds: the
 /// listener stays readable, and a program that logs each failure would do nothing else.
 const PACE: u32 = 100;
+/// How often a name is tried that the server may have, and ms between.
+const PROBES: u32 = 3;
+const PROBE: u32 = 1;
 
 /// A descriptor of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,21 +143,15 @@ pub fn listen(instance: &Instance, fd: RawFd, socket: &Ours, backlog: c_int) -> 
     if sys::peer_name(fd, |_| ()).is_ok() {
         return Err(Error::Inval);
     }
-    let listened = listens(fd);
     let mut entries = Entries::default();
     if sys::ended(fd) {
         entries = Entries::of(fd)?;
         renew(instance, fd, socket, sys::nonblocking(fd)?)?;
     }
-    sys::listen(fd, backlog)?;
+    // The server first: what it refuses is not to listen (EADDRINUSE). It waits for the descriptor.
+    let listened = ask(instance, socket, Request::Listen(backlog), done).and_then(|()| sys::listen(fd, backlog));
     entries.restore(fd);
-    ask(instance, socket, Request::Listen(backlog), done).inspect_err(|_| {
-        // EADDRINUSE. It is not to be a listener; where there is no descriptor for that it waits for ever.
-        if !listened && let Ok(entries) = Entries::of(fd) {
-            let _ = sys::nonblocking(fd).and_then(|nonblocking| renew(instance, fd, socket, nonblocking));
-            entries.restore(fd);
-        }
-    })
+    listened
 }
 
 /// shutdown(2): the kernel's on a connection, the server's on a listener and on an attempt, which it ends. AF_UNIX
@@ -380,12 +377,17 @@ fn renew(instance: &Instance, fd: RawFd, socket: &Ours, nonblocking: bool) -> Re
         sys::set_option(new.raw(), name, sys::option(fd, name)?)?;
     }
     sys::duplicate(new.raw(), fd, sys::cloexec(fd)?)?;
-    // While a descriptor of the old one is open it has the name (EADDRINUSE), be it this one: there is no way back.
-    if sys::bind(fd, &Name::Socket { id: socket.id, family: socket.family }.encode(instance)).is_err() {
-        christen(instance, fd, socket.family)?;
-        return Err(Error::ConnAborted);
+    let name = Name::Socket { id: socket.id, family: socket.family }.encode(instance);
+    // The server has it for a moment while it looks whether it is free.
+    for _ in 0..PROBES {
+        if sys::bind(fd, &name).is_ok() {
+            return Ok(());
+        }
+        sys::pause(PROBE);
     }
-    Ok(())
+    // While a descriptor of the old one is open it has the name (EADDRINUSE), be it this one: there is no way back.
+    christen(instance, fd, socket.family)?;
+    Err(Error::ConnAborted)
 }
 
 /// SO_SNDTIMEO, which limits connect(2), too (socket(7)), as poll(2) takes it.

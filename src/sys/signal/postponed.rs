@@ -227,7 +227,8 @@ pub unsafe fn postpone(
     // SAFETY: as above.
     let saved = unsafe { *errno };
     let faults = FAULTS.iter().fold(0, |set, signal| set | 1 << (signal - 1));
-    let all = ALL & !faults;
+    // Without those that the kernel never blocks: it does not give them back in a frame's mask either.
+    let all = ALL & !faults & !NEVER_BLOCKED;
     // It would come at once, where its handler has SA_NODEFER.
     let Some(before) = change_mask(libc::SIG_BLOCK, all) else { return false };
     // SAFETY: `info` is the signal's, by the caller's word.

@@ -63,6 +63,8 @@ const SWEEP: Duration = Duration::from_millis(250);
 const TIDY: Duration = Duration::from_millis(20);
 /// When a listener whose queue in the kernel is full is tried again.
 const RETRY: Duration = Duration::from_millis(2);
+/// So often a listener's connection waits for a descriptor that does not listen yet: a second.
+const MAX_REFUSED: u32 = 500;
 /// Most requests that have connected and not come.
 const MAX_LINES: usize = 1024;
 /// Descriptors that are not for connections, at most; where there are few, an eighth of them.
@@ -88,6 +90,8 @@ struct Waiting {
     socket: Socket,
     id: u64,
     end: End,
+    /// How often the listener's descriptor was there, and did not listen.
+    refused: u32,
 }
 
 impl Waiting {
@@ -105,6 +109,8 @@ struct Conn {
     signal: Arc<Signal>,
     watch: WatchKey,
     role: Role,
+    /// No descriptor had its name when that was looked at.
+    name_is_free: bool,
 }
 
 impl Conn {
@@ -114,7 +120,7 @@ impl Conn {
         let _ = socket.setsockopt(libc::SOL_SOCKET, libc::SO_OOBINLINE, &1i32.to_ne_bytes());
         let signal = Arc::new(Signal::new(id, ready));
         let watch = socket.sock().wait.add(Events::ALL, false, signal.clone());
-        Conn { family, socket, signal, watch, role }
+        Conn { family, socket, signal, watch, role, name_is_free: false }
     }
 
     /// Nothing but the name tells whether the program still has it.
@@ -411,11 +417,12 @@ impl Server {
                     }
                     Fate::Again => conn.signal.raise(),
                     fate => {
-                        if stream.is_unaccepted() {
-                            // It is the listener perhaps that has ended, and others wait there.
-                            self.sweep_at = Some(self.stack.now());
-                        }
+                        let listener = stream.waits_at();
                         self.remove(id, fate == Fate::Reset);
+                        if let Some(listener) = listener {
+                            // It is this perhaps that has ended, and others wait there.
+                            self.look_after(listener);
+                        }
                     }
                 }
             }
@@ -462,7 +469,7 @@ impl Server {
     fn on_time(&mut self) {
         let now = self.stack.now();
         if self.sweep_at.take_if(|at| *at <= now).is_some() {
-            self.sweep();
+            self.sweep(false);
         }
         if self.tidy_at.take_if(|at| *at <= now).is_some() {
             self.tidy();
@@ -486,10 +493,32 @@ impl Server {
         }
     }
 
-    /// Removes sockets whose descriptors are gone.
-    fn sweep(&mut self) {
-        let lacking = self.conns.iter().filter(|(id, c)| *id & ACCEPTED == 0 && c.lacks_end());
-        let gone: Vec<u64> = lacking.filter(|(id, c)| self.names.is_free(**id, c.family)).map(|(id, _)| *id).collect();
+    /// Removes a listener whose descriptor is gone.
+    fn look_after(&mut self, id: u64) {
+        let Some(Conn { role: Role::Listener(_), family, .. }) = self.conns.get(&id) else { return };
+        if self.names.is_free(id, *family) {
+            self.remove(id, false);
+        }
+    }
+
+    /// Whether a descriptor that does not take the connection of a listener is there all the same: the program, which
+    /// has asked to listen, makes it listen now. Not for ever: it may have been shut down by a call of the kernel's.
+    fn listens_soon(&self, id: u64, family: u16, new: &mut Waiting) -> bool {
+        new.refused += 1;
+        new.refused <= MAX_REFUSED && !self.names.is_free(id, family)
+    }
+
+    /// Removes sockets whose descriptors are gone; but for listeners those alone that were so the last time, too, unless
+    /// `at_once`: for a moment a program that goes on by another descriptor has none of the name.
+    fn sweep(&mut self, at_once: bool) {
+        let names = &self.names;
+        let mut gone = Vec::new();
+        for (id, conn) in self.conns.iter_mut().filter(|(id, c)| *id & ACCEPTED == 0 && c.lacks_end()) {
+            let was_free = std::mem::replace(&mut conn.name_is_free, names.is_free(*id, conn.family));
+            if conn.name_is_free && (was_free || at_once || matches!(conn.role, Role::Listener(_))) {
+                gone.push(*id);
+            }
+        }
         for id in gone {
             self.remove(id, false);
         }
@@ -522,7 +551,7 @@ impl Server {
                 return;
             };
             let family = *family;
-            let new = match waiting.take() {
+            let mut new = match waiting.take() {
                 Some(new) => new,
                 None => {
                     let Ok((child, peer)) = socket.accept() else { return };
@@ -542,20 +571,20 @@ impl Server {
                         resets_when_closed(&child);
                         continue;
                     };
-                    Box::new(Waiting { socket: child, id: self.next_id, end })
+                    Box::new(Waiting { socket: child, id: self.next_id, end, refused: 0 })
                 }
             };
             match sys::connect(new.end.fd().raw(), &Name::Socket { id, family }.encode(&self.instance)) {
                 Ok(()) => {
                     if self.epoll.add(new.end.fd().raw(), EVENTS, new.id).is_ok() {
-                        let role = Role::Stream(Box::new(Stream::accepted(new.end, &self.instance)));
+                        let role = Role::Stream(Box::new(Stream::accepted(new.end, &self.instance, id)));
                         let conn = Conn::new(new.id, family, new.socket, role, &self.ready);
                         // Data may have come before it was watched.
                         conn.signal.raise();
                         self.insert(new.id, conn);
                     }
                 }
-                Err(Error::Again) => {
+                refused if refused == Err(Error::Again) || self.listens_soon(id, family, &mut new) => {
                     if let Some(Conn { role: Role::Listener(waiting), .. }) = self.conns.get_mut(&id) {
                         *waiting = Some(new);
                     }

@@ -5,7 +5,7 @@ use super::{ACCEPTED, Conn, Role, Server};
 use crate::client::TCP_AO_GET_KEYS;
 use crate::rpc::{AGAIN, Answer, Call, MAX_VALUE, NEW, Request};
 use crate::server::stream::Stream;
-use crate::sys::Result;
+use crate::sys::{self, Result};
 use std::sync::Arc;
 use usersock::error::Error;
 use usersock::internal::sock::{AF_INET, AF_INET6};
@@ -107,18 +107,34 @@ impl Server {
         match conn.socket.bind(addr) {
             // By a socket perhaps whose descriptor is gone.
             Err(Error::AddrInUse) => {
-                self.sweep();
+                self.make_room();
                 self.conn(id)?.socket.bind(addr)
             }
             r => r,
         }
     }
 
+    /// A port is taken, perhaps by sockets whose descriptors are gone already: those that wait to be accepted at a
+    /// listener that was shut down, which the kernel has told the server's ends, and those without an end.
+    fn make_room(&mut self) {
+        let ended = |conn: &Conn| match &conn.role {
+            Role::Stream(stream) if stream.waits_at().is_some() => {
+                stream.end().is_some_and(|e| sys::hung_up(e.fd().raw()))
+            }
+            _ => false,
+        };
+        let ended: Vec<u64> = self.conns.iter().filter(|(_, conn)| ended(conn)).map(|(id, _)| *id).collect();
+        for id in ended {
+            self.handle(id, (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP) as u32);
+        }
+        self.sweep(true);
+    }
+
     fn listen(&mut self, id: u64, backlog: i32) -> Result<()> {
         let conn = self.conn(id)?;
         let listened = match conn.socket.listen(backlog) {
             Err(Error::AddrInUse) => {
-                self.sweep();
+                self.make_room();
                 self.conn(id)?.socket.listen(backlog)
             }
             r => r,
@@ -238,7 +254,7 @@ mod tests {
     use crate::instance::Instance;
     use crate::name::Name;
     use crate::rpc::{MAX_MESSAGE, decode_answer};
-    use crate::sys::{self, Owned};
+    use crate::sys::Owned;
     use std::net::Ipv4Addr;
     use std::os::fd::RawFd;
     use std::sync::Arc;

@@ -48,6 +48,8 @@ pub(super) struct Stream {
     filler: usize,
     /// What the shim's accept sends before the program can send anything, so that there is a byte to leave unread.
     greeting: Option<[u8; GREETING]>,
+    /// Of an accepted connection: its listener.
+    listener: u64,
     /// Bytes of the program that the stack has not taken.
     up: Pages,
     /// What the program did behind the bytes of `up`.
@@ -81,8 +83,8 @@ impl Stream {
     }
 
     /// One that is there, with our end of it.
-    pub(super) fn accepted(end: End, instance: &Instance) -> Stream {
-        Stream { end: Some(end), greeting: Some(instance.greeting()), ..Stream::idle() }
+    pub(super) fn accepted(end: End, instance: &Instance, listener: u64) -> Stream {
+        Stream { end: Some(end), greeting: Some(instance.greeting()), listener, ..Stream::idle() }
     }
 
     fn idle() -> Stream {
@@ -93,6 +95,7 @@ impl Stream {
             waits: false,
             filler: 0,
             greeting: None,
+            listener: 0,
             up: Pages::default(),
             mark: None,
             up_ended: false,
@@ -124,9 +127,9 @@ impl Stream {
         self.error.is_some()
     }
 
-    /// No program has accepted it, as far as its bytes tell.
-    pub(super) fn is_unaccepted(&self) -> bool {
-        self.greeting.is_some()
+    /// The listener at which no program has accepted it, as far as its bytes tell.
+    pub(super) fn waits_at(&self) -> Option<u64> {
+        self.greeting.map(|_| self.listener)
     }
 
     /// The handshake is not over.

@@ -12,7 +12,7 @@ use usersock_ffi::ptr;
 /// A connection of `server`: the program's descriptor.
 fn connection(server: &mut Server, id: u64, socket: Socket) -> UnixStream {
     let (program, end) = UnixStream::pair().unwrap();
-    let mut stream = Stream::accepted(End::new(Owned::new(end.into_raw_fd())).unwrap(), &server.instance);
+    let mut stream = Stream::accepted(End::new(Owned::new(end.into_raw_fd())).unwrap(), &server.instance, 0);
     stream.epoll(libc::EPOLLIN as u32);
     let conn = Conn::new(id, AF_INET, socket, Role::Stream(Box::new(stream)), &server.ready);
     server.conns.insert(id, conn);
