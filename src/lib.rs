@@ -21,22 +21,74 @@
 //!
 //! `examples/rdp_skeleton/` is a complete protocol with connections, written with only these modules.
 //!
-//! # The two walks
-//! `send()` reaches the wire through these files, each with one task: `ffi/src/io.rs` (pointer to slice, error to
-//! errno) → `inet/mod.rs` (selects the protocol; checks that the socket may send) → `tcp/proto.rs` (the table of
-//! operations) → `sock/lock.rs` (this thread owns the sock until the call ends or sleeps) → `tcp/sendmsg.rs` (bytes
-//! join the send queue: `sock/copy.rs` copies them, `sock/mem.rs` charges them) → `tcp/output.rs` (push now or later) →
-//! `tcp/xmit.rs` (which segment, how long) → `tcp/segment.rs` (options, header, through `wire/tcp.rs`) → `ip/output.rs`
-//! (IP header; `device/gso.rs` segments what the device cannot) → `ip/neigh.rs` (resolves the link address, on
-//! Ethernet) → `device/netdev.rs` (the device's queue) → `device/tun.rs` (one super-packet, with the header of
-//! `device/vnet.rs`) → `sys/fd.rs` (`write`, `writev`).
+//! # Words
+//! Most are Linux's.
 //!
-//! A packet reaches `recv()`: `sys/fd.rs` (`readv`) → `device/tun.rs` → `device/netdev.rs` → `ip/input.rs` (validates,
-//! reassembles with `ip/fragment.rs`, finds the protocol) → `tcp/proto.rs` → `tcp/rcv.rs` (checksum, header; finds the
-//! sock with `tcp/lookup.rs`) → `sock/lock.rs` (process now, or queue for the owner) → `tcp/input.rs` (the steps of
-//! RFC 9293 §3.10.7.4) → `tcp/ack.rs` → `tcp/reassembly.rs` (the receive queue) → `tcp/delack.rs` (acknowledge now or
-//! later) → `sock/wait.rs` (wake the reader) → `inet/mod.rs` → `tcp/proto.rs` → `tcp/recvmsg.rs`. `driver/lease.rs`
-//! decides which thread runs the receive half: one that is about to block does so itself.
+//! | word | what it means here |
+//! |---|---|
+//! | sock | the inside of a socket, shared by its descriptors and the protocol (`struct sock`) |
+//! | owner of a sock | the thread that has locked it, `lock_sock`, until its call ends or sleeps, or its packet is processed |
+//! | backlog | packets that came for a sock while it was owned; the owner processes them when it releases the sock |
+//! | skb | a packet buffer (`struct sk_buff`) |
+//! | super-packet | an skb that stands for many segments, up to 64 KiB; the device cuts it, or `device/gso.rs` |
+//! | softirq | the receive half: takes packets from the devices, runs timers, resumes senders |
+//! | lease | the right of one thread at a time to wait at a device's queue and to run softirq for it |
+//! | shim | the preload library, which puts its functions in front of the C library's (`ffi/preload/`) |
+//! | short way | a fast path (below) |
+//!
+//! # The two walks
+//! `send()` reaches the wire through these files, each with one task. Each row names a function to look for.
+//!
+//! | file | function | task |
+//! |---|---|---|
+//! | `ffi/src/io.rs` | `usk_send` | pointer to slice, error to errno |
+//! | `ffi/src/fdtable.rs` | `socket` | the socket behind a descriptor |
+//! | `inet/mod.rs` | `sendmsg` | checks that the socket may send; calls its protocol |
+//! | `tcp/proto.rs` | `sendmsg` | an entry of the table of operations |
+//! | `tcp/sendmsg.rs` | `sendmsg` | locks the sock; `append` puts the bytes into the send queue |
+//! | `sock/lock.rs` | `lock` | from here on this thread owns the sock, until the call ends or sleeps |
+//! | `sock/mem.rs` | `schedule` | charges for the bytes |
+//! | `sock/copy.rs` | `append_to` | copies them |
+//! | `tcp/output.rs` | `push` | now or later |
+//! | `tcp/xmit.rs` | `write_xmit` | which segment, how long |
+//! | `tcp/segment.rs` | `transmit_skb` | options, header |
+//! | `wire/tcp.rs` | `emit` | the header's bytes |
+//! | `ip/output.rs` | `xmit` | IP header |
+//! | `device/gso.rs` | `segment` | cuts what the device cannot |
+//! | `ip/neigh.rs` | `output` | the link address, on Ethernet |
+//! | `device/netdev.rs` | `xmit` | the device's queue |
+//! | `device/tun.rs` | `xmit` | a device |
+//! | `device/vnet.rs` | `xmit` | one super-packet, with a header that says how to cut it |
+//! | `sys/fd.rs` | `write`, `writev` | the system call |
+//!
+//! A packet reaches the reader through these. All of it is softirq; a thread that is about to block in `recv()` runs it
+//! itself.
+//!
+//! | file | function | task |
+//! |---|---|---|
+//! | `driver/lease.rs` | `block` | decides which thread runs softirq |
+//! | `stack/softirq.rs` | `poll_queues` | receives from devices, runs timers |
+//! | `device/netdev.rs` | `receive` | one thread at a time for each queue |
+//! | `device/tun.rs` | `recv` | a device |
+//! | `device/vnet.rs` | `receive` | one packet, or a super-packet by its header |
+//! | `sys/fd.rs` | `readv` | the system call |
+//! | `ip/input.rs` | `receive_v4` | validates; `deliver_v4` finds the protocol |
+//! | `ip/fragment.rs` | `receive_v4` | reassembles fragments |
+//! | `tcp/proto.rs` | `rcv` | an entry of the table |
+//! | `tcp/rcv.rs` | `rcv_any` | checksum, header |
+//! | `tcp/lookup.rs` | `by_hash` | finds the sock |
+//! | `sock/lock.rs` | `deliver` | process now, or leave it in the owner's backlog |
+//! | `tcp/proto.rs` | `backlog_rcv`, `do_rcv` | either way: the segment, by the sock's state |
+//! | `tcp/input.rs` | `rcv_established` | the steps of RFC 9293 §3.10.7.4 |
+//! | `tcp/ack.rs` | `ack` | what it acknowledges |
+//! | `tcp/reassembly.rs` | `data_queue` | its data: the receive queue |
+//! | `tcp/recvmsg.rs` | `data_ready` | whether a reader has enough |
+//! | `sock/wait.rs` | `wake` | wakes the reader |
+//! | `tcp/delack.rs` | `ack_snd_check` | acknowledge now or later |
+//!
+//! The reader, when it runs again or finds the data at once: `ffi/src/io.rs` (`usk_recv`) → `inet/mod.rs` (`recvmsg`) →
+//! `tcp/proto.rs` (`recvmsg`) → `tcp/recvmsg.rs` (`recvmsg`, which locks the sock and takes from the receive queue) →
+//! `sock/copy.rs` (`put_skb`).
 //!
 //! # Fast paths
 //! The walks name the general code, which handles every case; read that first. Most calls and packets of a connection
@@ -56,7 +108,7 @@
 //! | [`net`] | the Rust API, modelled on `std::net` |
 //! | [`config`] | a stack from a line of text |
 //! | [`control`] | the control socket of a running stack |
-//! | [`standard`] | the only file that names all protocols: registers the standard set |
+//! | [`standard`] | `src/standard.rs`, the only file that names all protocols: registers the standard set |
 //! | `inet` | the socket: its calls to protocol slots, and the state checks of each |
 //! | [`tcp`], `udp`, `ping`, `raw` | the protocols (`ping`: ICMP echo sockets), registered like any plug-in |
 //! | [`ip`] | input, output, routes, neighbours, fragments, ICMP; ports and bind(2) |

@@ -90,9 +90,9 @@ impl From<ConfigError> for Failure {
     disable_help_subcommand = true,
     after_help = "\
 Examples:
-  usersock run --instance web -- nginx -g 'daemon off;'   # an unmodified program, on usersock
-  usersock exec web -- curl http://10.0.0.2/              # its peer, on the kernel's TCP
-  usersock ss -N web -ti                                  # what the stack knows of the connections
+  usersock run --instance web -- python3 -m http.server -b 10.0.0.2 80   # an unmodified program, on usersock
+  usersock exec web -- curl http://10.0.0.2/                             # its peer, on the kernel's TCP
+  usersock ss -N web -ti                                                 # what the stack knows of the connections
   usersock run --in-process --outside -- curl https://example.org/
 
 `usersock COMMAND --help` has more of each."

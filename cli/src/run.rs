@@ -19,7 +19,7 @@ const MYSELF: &str = "/proc/self/exe";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
-  usersock run --instance web -- nginx -g 'daemon off;'
+  usersock run --instance web -- python3 -m http.server -b 10.0.0.2 80
   usersock exec web -- curl http://10.0.0.2/            # from the kernel's side of the same namespace
   usersock run --in-process --outside -- curl https://example.org/
   usersock run --in-process --link delay=20ms,loss=1%,seed=7 --pcap conn.pcap -- redis-server --bind 10.0.0.2
@@ -39,8 +39,8 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = RUN_EXAMPLES)]
 pub(crate) struct Run {
-    /// Run the stack in the program's own process: the fastest way, for programs of one process. Without this it is in
-    /// a server, whose sockets survive fork and exec
+    /// Run the stack in the program's own process: usually the fastest way, for programs of one process. Without this
+    /// it is in a server, whose sockets survive fork and exec
     #[arg(long)]
     in_process: bool,
     #[command(flatten)]

@@ -187,6 +187,7 @@ fn readme_s_commands_do_what_it_says() {
         // A subshell's background commands are its own to wait for.
         script += &format!("(\n{}) >printed{n} 2>errors{n}\n", typed(listing));
     }
+    script += "usersock protocols --plugin ./tiny.so >plugged\n";
     let mut c = Command::new("unshare");
     c.args(how).args(["sh", "-e", "-c", &with_path(&script), "sh"]).arg(bin()).current_dir(&dir);
     c.stdin(Stdio::null()).env_remove("USERSOCK_CONFIG").env_remove("http_proxy").env_remove("all_proxy");
@@ -196,13 +197,14 @@ fn readme_s_commands_do_what_it_says() {
     assert!(out.status.success(), "{errors:?}");
     let (settings, page, hosts) = (file("printed0"), file("printed1"), file("printed2"));
     assert!(settings.contains("net.ipv4.tcp_sack = 1\n"), "sysctl -a: {settings}");
-    let tiny = settings.lines().find(|line| line.starts_with("TINY "));
-    assert!(tiny.is_some_and(|line| line.ends_with("ipv4/dgram:254 ipv6/dgram:254")), "protocols: {settings}");
+    let plugged = file("plugged");
+    let tiny = plugged.lines().find(|line| line.starts_with("TINY "));
+    assert!(tiny.is_some_and(|line| line.ends_with("ipv4/dgram:254 ipv6/dgram:254")), "protocols: {plugged}");
     // The file that it comes from, and which build of it.
     let words: Vec<&str> = tiny.unwrap_or_default().split_whitespace().collect();
     let id = words.get(10).copied().unwrap_or_default();
     let good = id == "-" || id.len() >= 16 && id.bytes().all(|b| b.is_ascii_hexdigit());
-    assert!(words.get(9) == Some(&"tiny.so") && good, "protocols: {settings}");
+    assert!(words.get(9) == Some(&"tiny.so") && good, "protocols: {plugged}");
     let last = settings.lines().last().unwrap_or_default();
     assert!(last.contains("/dgram:17"), "check-config is silent: {last}");
     // The two ends print as they come to it.

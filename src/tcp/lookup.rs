@@ -1,7 +1,6 @@
-//! Where TCP's socks are found: connections by 4-tuple (ehash), listeners by port (lhash), and the
-//! ports that are held (`bhash`). Above:
-//! `rcv` (segments), `bind`, `listen`, `connect`. Sharded: no lock is shared by all connections. Linux:
-//! net/ipv4/inet_hashtables.c.
+//! Where TCP's socks are found: connections by 4-tuple (ehash), listeners by port (lhash), and the ports that are held
+//! (`bhash`). Above: `rcv` (segments), `bind`, `listen`, `connect`. Sharded: no lock is shared by all connections.
+//! Linux: net/ipv4/inet_hashtables.c.
 
 use super::bhash::BindTable;
 use super::tcb::Cx;
