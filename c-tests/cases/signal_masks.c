@@ -100,8 +100,8 @@ static long times_it_slept(void)
     return n;
 }
 
-/* Something comes for another socket: in process it may wake the thread, at the latest with the delayed acknowledgement,
- * and the call goes on. */
+/* Something comes for another socket: in process it may wake the thread, at the latest with the delayed
+ * acknowledgement, and the call goes on. */
 static void make_noise(void)
 {
     long before = times_it_slept();
