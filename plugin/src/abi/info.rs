@@ -82,7 +82,7 @@ pub(crate) fn tx_info(tx: &TxInfo) -> usk_tx_info_t {
     }
 }
 
-/// The columns of a sock, in [`Protocol::diag_show`].
+/// The columns of a sock, in `Protocol::diag_show`.
 pub struct Columns(*mut usk_diag_t);
 
 impl Columns {

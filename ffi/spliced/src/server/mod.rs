@@ -508,7 +508,7 @@ impl Server {
         new.refused <= MAX_REFUSED && !self.names.is_free(id, family)
     }
 
-    /// Removes sockets whose descriptors are gone. Those that do not listen must have been so the last time, too, unless
+    /// Removes sockets whose descriptors are gone. Those that do not listen must have been so the last time too, unless
     /// `at_once`: a program that goes on by another descriptor has none with the name for a moment.
     fn sweep(&mut self, at_once: bool) {
         let names = &self.names;
