@@ -123,9 +123,10 @@
 //!
 //! # Lock order
 //! A sock's state, then any leaf lock: hash shard, timer wheel, device queue, wait queue, route table, neighbour table.
-//! Never two sock states, except listener then child, and a listener that has ended then another one of its
-//! SO_REUSEPORT group (`tcp::migrate`). No sock is entered while a leaf lock is held; that includes code called with a
-//! leaf lock held (`Watch::notify`).
+//! Never two sock states, except listener then child, and a listener that has ended then another one at its port:
+//! `tcp::migrate` hands over what it leaves, `tcp::handshake` a SYN that found its owner gone. The second is entered as
+//! a packet enters it: never waited for, since a sock that is owned keeps the packet in its backlog. No sock is entered
+//! while a leaf lock is held; that includes code called with a leaf lock held (`Watch::notify`).
 //!
 //! # fork(2)
 //! A stack belongs to the process that created it ([`stack::Stack::is_inherited`]): in a child its socks return
