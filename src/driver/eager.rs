@@ -2,8 +2,9 @@
 //! other end it often answers within our write, and the packet is there before we wait for it: to read it at once saves
 //! the ppoll(2). In bulk a thread waits once for every few super-packets, each time for less than a wake-up costs: the
 //! sender pays for an interrupt to the other processor, and the receiver for the way out of idle, so it looks for a
-//! moment. Elsewhere a wait gathers requests, and other threads use its processor, so it sleeps at once. Looks of both
-//! kinds that find nothing become rare. Above: `lease`. Linux: halt_poll_ns, which grows and shrinks in the same way.
+//! moment. Elsewhere a wait gathers requests, and other threads use its processor, so it sleeps at once. A sender whose
+//! data waits for an acknowledgement looks for it, too, since the thread would come later that is woken by it. Looks of
+//! each kind that find nothing become rare. Above: `lease`. Linux: halt_poll_ns, which grows and shrinks in the same way.
 
 use crate::base::env::Duration;
 
@@ -54,12 +55,20 @@ pub(super) struct Eager {
     moment: Trial,
     /// Single ones.
     once: Trial,
+    /// Those of a sender that holds data back until an acknowledgement comes.
+    sender: Trial,
 }
 
 impl Eager {
     /// For threads that have so many processors.
     pub(super) fn new(processors: usize) -> Eager {
-        Eager { parallel: processors > 1, size: 0, moment: Trial::default(), once: Trial::RARE }
+        Eager {
+            parallel: processors > 1,
+            size: 0,
+            moment: Trial::default(),
+            once: Trial::RARE,
+            sender: Trial::default(),
+        }
     }
 
     /// Packets were received.
@@ -77,6 +86,16 @@ impl Eager {
     /// Whether there were packets.
     pub(super) fn read(&mut self, found: bool) {
         self.once.tried(found);
+    }
+
+    /// Whether a sender that waits for an acknowledgement is to look for it; then [`Eager::received_now`] follows.
+    pub(super) fn receives(&mut self) -> bool {
+        self.sender.is_due()
+    }
+
+    /// Whether there were packets.
+    pub(super) fn received_now(&mut self, found: bool) {
+        self.sender.tried(found);
     }
 
     /// Whether the wait that begins is to look for a moment; then [`Eager::looked`] follows.

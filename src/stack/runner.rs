@@ -21,6 +21,11 @@ pub trait Runner: Send + Sync {
     /// as in virtual time.
     fn busy_poll(&self, _stack: &Arc<Stack>, _waiter: &Arc<Waiter>, _time: Duration) {}
 
+    /// Receives what is in the devices' queues now, without a wait: a sender holds data back until an acknowledgement
+    /// comes, which may be there. The caller owns no sock. Default: nothing, as in virtual time, and where the
+    /// program's own loop reads the devices.
+    fn receive_now(&self, _stack: &Arc<Stack>) {}
+
     /// Called when an earlier timer deadline or softirq work appears while possibly no thread is waiting for it.
     fn kick(&self, stack: &Arc<Stack>);
 

@@ -158,6 +158,14 @@ impl Stack {
         }
     }
 
+    /// Receives what is in the devices outside now, if this thread may: see `Runner::receive_now`.
+    #[cold]
+    pub(crate) fn receive_now(self: &Arc<Stack>) {
+        if self.netdevs.has_others() && here().owned.get() == 0 && here().softirq.get() == 0 {
+            self.runner.receive_now(self);
+        }
+    }
+
     fn run_raised(self: &Arc<Stack>) {
         // Where the loopback is the only device, what this thread has sent is found by receiving it. Beside other
         // devices it is asked first whether anything is pending.

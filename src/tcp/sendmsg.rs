@@ -10,7 +10,7 @@ use super::output::{
     push_pending_frames, sk_stream_memory_free, slow_start_after_idle_check,
 };
 use super::tcb::{Cx, TcpSock, nagle};
-use super::xmit::xmit_alone;
+use super::xmit::{nagle_check, xmit_alone};
 use super::{fastopen, rate, repair, tstamp};
 use crate::base::env::Duration;
 use crate::base::error::{Error, Result};
@@ -44,12 +44,22 @@ pub(crate) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     let mut g = sk.lock();
     let peer = prefetch_peer_entry(&g);
     let sent = sendmsg_locked(&mut g, msg);
-    if let Some(key) = peer.filter(|_| !g.sock.knows_peer())
-        && let Some(tp) = g.private.downcast_ref::<TcpSock>()
-    {
+    let Some(tp) = g.private.downcast_ref::<TcpSock>() else { return sent };
+    if let Some(key) = peer.filter(|_| !g.sock.knows_peer()) {
         tp.net.hashinfo.prefetch_receiver_of(key, g.sock);
     }
+    if !tp.write_queue.is_empty() && waits_for_ack(tp) {
+        drop(g);
+        sk.stack.receive_now();
+    }
     sent
+}
+
+/// Whether Nagle holds back what is left, until the last small segment is acknowledged. The acknowledgement may be in a
+/// device, where no thread that is about to run looks for it; in Linux the interrupt would have processed it.
+#[cold]
+fn waits_for_ack(tp: &TcpSock) -> bool {
+    tp.nonagle == 0 && nagle_check(tp, true, 0)
 }
 
 /// See [`TcpTables::prefetch_entry`](super::lookup::TcpTables::prefetch_entry).

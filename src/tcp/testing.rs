@@ -15,6 +15,7 @@ use crate::sock::registry::ProtoSwitch;
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
 use crate::sock::{Private, Sock, SockGuard};
+use crate::stack::runner::Runner;
 use crate::stack::{Stack, StackConfig};
 use crate::standard;
 use crate::sys::lock::Mutex;
@@ -156,14 +157,15 @@ pub(crate) const ISS: u32 = 0xffff_f000;
 impl Bench {
     /// A closed connection from HERE to THERE, routed over the wire (MTU 1500).
     pub(crate) fn new() -> Bench {
+        Bench::run_by(Arc::new(Parked::default()))
+    }
+
+    pub(crate) fn run_by(runner: Arc<dyn Runner>) -> Bench {
         let clock = Arc::new(VirtualClock::new());
         clock.set(Instant::from_secs(100));
-        let stack = standard::stack(StackConfig {
-            clock: clock.clone(),
-            entropy: Arc::new(SeededEntropy::new(1)),
-            runner: Arc::new(Parked::default()),
-        })
-        .unwrap();
+        let stack =
+            standard::stack(StackConfig { clock: clock.clone(), entropy: Arc::new(SeededEntropy::new(1)), runner })
+                .unwrap();
         let wire = Arc::new(Wire::default());
         let dev = stack.add_device(wire.clone()).unwrap();
         add_address(&stack, &dev, Cidr::new(HERE, 24).unwrap()).unwrap();
@@ -192,8 +194,11 @@ impl Bench {
 
     /// An established one: SACK and window scale 7 both ways, no timestamps, window of a megabyte, cwnd 10.
     pub(crate) fn established() -> Bench {
-        let b = Bench::new();
-        b.with(|cx| {
+        Bench::new().establish()
+    }
+
+    pub(crate) fn establish(self) -> Bench {
+        self.with(|cx| {
             super::control::connect_init(cx);
             be_in(cx, State::Established);
             let tp = &mut *cx.tp;
@@ -215,7 +220,7 @@ impl Bench {
             cx.sock.sndbuf.store(1 << 20, Ordering::Relaxed);
             super::mtu::sync_mss(cx, 1500);
         });
-        b
+        self
     }
 
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Cx<'_>) -> R) -> R {

@@ -125,6 +125,17 @@ impl Shard {
         found
     }
 
+    /// What `Runner::receive_now` does for lease `i` of `n`.
+    pub(super) fn receive_now(&self, stack: &Arc<Stack>, i: usize, n: usize) {
+        let mut queues = Queues::new();
+        gather(stack, i, n, &mut queues, &mut PollSet::new());
+        queues.retain(|q| has_fd(&&*q));
+        if !queues.is_empty() && self.eager.lock().receives() {
+            let found = self.receive(stack, &queues) > 0;
+            self.eager.lock().received_now(found);
+        }
+    }
+
     /// Busy polling: reads from the queues, once at least, until the waiter is woken or nudged, or `until`. True: a
     /// descriptor of `extra`, at which it looks now and then, is ready. `counts`: it was asked for, so that its packets
     /// are counted. Linux: napi_busy_loop, whose end is ep_busy_loop_end or sk_busy_loop_end.

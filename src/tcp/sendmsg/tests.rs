@@ -3,15 +3,20 @@ use super::super::tcb::XmitTimer;
 use super::super::testing::{Bench, ISS, be_in};
 use super::super::{control, mtu, retransmit, xmit};
 use super::*;
+use crate::base::env::Instant;
 use crate::counters::Mib;
 use crate::device::link::LinkConfig;
+use crate::driver::Parked;
 use crate::inet::Socket;
 use crate::sim::World;
+use crate::stack::Stack;
+use crate::stack::runner::{PollFd, Runner, Waiter, Woken};
 use crate::tcp::queue::Pos;
 use crate::wire::seq::SeqNum;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 fn shape(seq: u32, len: usize, flags: &str) -> (u32, usize, String) {
     (seq, len, flags.to_string())
@@ -157,6 +162,55 @@ fn autocorking_waits_for_the_device_and_the_completion_pushes() {
     b.wire.release();
     b.stack.run_pending();
     assert_eq!(b.shapes(), [shape(1_000, 20, "P.")]);
+}
+
+/// A runner that counts who asks it to receive.
+#[derive(Default)]
+struct Asked {
+    parked: Parked,
+    times: AtomicUsize,
+}
+
+impl Runner for Asked {
+    fn block(
+        &self,
+        stack: &Arc<Stack>,
+        waiter: &Arc<Waiter>,
+        deadline: Option<Instant>,
+        extra: &mut [PollFd],
+    ) -> Woken {
+        self.parked.block(stack, waiter, deadline, extra)
+    }
+    fn kick(&self, stack: &Arc<Stack>) {
+        self.parked.kick(stack);
+    }
+    fn receive_now(&self, _: &Arc<Stack>) {
+        self.times.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_send_that_nagle_holds_back_looks_for_the_acknowledgement_that_it_waits_for() {
+    let runner = Arc::new(Asked::default());
+    let b = Bench::run_by(runner.clone()).establish();
+    let sends = |len: usize| {
+        b.send(&vec![1; len], 0).unwrap();
+        let left: usize = b.sent().iter().map(|o| o.data.len()).sum();
+        (left, runner.times.swap(0, Ordering::SeqCst))
+    };
+    assert_eq!(sends(100), (100, 0), "the first small one");
+    assert_eq!(sends(100), (0, 1), "behind a small one");
+    assert_eq!(sends(1460), (1460, 1), "full ones leave, and the rest waits");
+    b.ack(1_560);
+    b.with(output::push_pending);
+    assert_eq!(b.sent().len(), 1);
+    b.ack(1_660);
+    assert_eq!(sends(20_000), (14_600, 0), "the congestion window, whose end no call waits for");
+    b.ack(b.with(|cx| cx.tp.snd_nxt - SeqNum(ISS)) as u32);
+    b.with(output::push_pending);
+    b.sent();
+    b.with(|cx| cx.tp.nonagle = nagle::CORK);
+    assert_eq!(sends(10), (0, 0), "the program's own wish");
 }
 
 #[test]

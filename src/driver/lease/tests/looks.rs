@@ -111,6 +111,28 @@ fn looks_of_a_wait_that_find_nothing_become_rare() {
 }
 
 #[test]
+fn a_sender_reads_the_device_beside_the_holder_of_the_lease_as_long_as_packets_are_there() {
+    let (s, (bell, rung)) = (without_threads(), Bell::new(1));
+    s.add_device(bell.clone()).unwrap();
+    let (shard, holder) = (Shard::new(), Arc::new(Waiter::new()));
+    assert!(shard.acquire(&holder));
+    let reads_of = |senders: u32, packets: bool| {
+        let before = bell.reads.load(Ordering::SeqCst);
+        for _ in 0..senders {
+            if packets {
+                bell.fd.signal();
+            }
+            shard.receive_now(&s, 0, 1);
+        }
+        (bell.reads.load(Ordering::SeqCst) - before, rung.try_iter().count())
+    };
+    assert_eq!(reads_of(100, true), (100, 100));
+    // After 1, 2, 4, 8, 16, 32 and then 64 without.
+    assert_eq!(reads_of(7 + 63, false), (7, 0));
+    assert!(shard.state.lock().is_held_by(&holder));
+}
+
+#[test]
 fn a_thread_that_busy_polls_in_recv_receives_its_packet_itself() {
     let s = stack(1);
     let (bell, rung) = Bell::new(1);
