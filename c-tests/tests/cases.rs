@@ -67,10 +67,10 @@ macro_rules! plain_cases {
     };
 }
 
-preload!(preload_signals, Functions, [cancel, jumps, restart, signal_masks]);
-preload!(preload_signals_by_number, Numbers, [jumps]);
+preload!(preload_signals, Functions, [cancel, each_step, jumps, restart, signal_masks]);
+preload!(preload_signals_by_number, Numbers, [each_step, jumps]);
 // A library does not see the program's handlers before they run; a shim does.
-runs!(kernel_oracle_jumps, super::run_on_kernel, super::Sanitizer::None, [jumps]);
+runs!(kernel_oracle_jumps, super::run_on_kernel, super::Sanitizer::None, [each_step, jumps]);
 // Those with reads and polls. poll_select has sets beyond FD_SETSIZE, which the checks refuse.
 preload!(preload_checked, Checked, [bulk, echo, errno_io, mmsg, positioned, queue_sizes, timeouts, udp, urgent]);
 
@@ -243,7 +243,7 @@ cases! {
 const PROGRAMS: &[&str] = &["download", "echo_client", "echo_server", "webserver"];
 
 /// Cases for programs that know nothing of usersock.
-const UNMODIFIED_ONLY: &[&str] = &["jumps"];
+const UNMODIFIED_ONLY: &[&str] = &["each_step", "jumps"];
 
 /// Cases about features that only usersock has (set-up calls; a stack is not shared by fork), so there is no oracle for
 /// them.

@@ -9,6 +9,7 @@
 
 use std::cell::Cell;
 use std::marker::PhantomData;
+use std::sync::atomic::AtomicU8;
 
 /// See the module's text. All zero at first.
 #[repr(C, align(64))]
@@ -21,8 +22,9 @@ pub(crate) struct Block {
     pub(super) cancelled: Cell<bool>,
     /// Wake-ups wait until it owns no sock.
     pub(crate) wakes: Cell<bool>,
-    /// What signal handlers have run in it: bits of `signal`'s.
-    pub(super) handled: Cell<u8>,
+    /// What signal handlers have run in it: bits of `signal`'s. Only this thread writes it, but a handler of its own may
+    /// come between any two instructions.
+    pub(super) handled: AtomicU8,
     /// Devices that are sending in it, one within the other (softnet_data.xmit.recursion).
     pub(crate) xmits: Cell<u8>,
     /// Its number, plus one; 0: it has none yet.
@@ -194,6 +196,7 @@ mod place {
 mod place {
     use super::{Block, VALUES};
     use std::cell::Cell;
+    use std::sync::atomic::AtomicU8;
 
     thread_local! {
         static BLOCK: Block = const {
@@ -202,7 +205,7 @@ mod place {
                 owned: Cell::new(0),
                 cancelled: Cell::new(false),
                 wakes: Cell::new(false),
-                handled: Cell::new(0),
+                handled: AtomicU8::new(0),
                 xmits: Cell::new(0),
                 number: Cell::new(0),
                 softirq: Cell::new(0),

@@ -73,8 +73,7 @@ mod handled {
 /// be a call of ours that was not asleep yet, and must not fall asleep.
 #[inline]
 pub fn note_handler(restart: bool) {
-    let handled = &here().handled;
-    handled.set(handled.get() | handled::ANY | if restart { 0 } else { handled::NO_RESTART });
+    here().handled.fetch_or(handled::ANY | if restart { 0 } else { handled::NO_RESTART }, Ordering::Relaxed);
 }
 
 /// A shim will call [`note_handler`] after each handler.
@@ -85,9 +84,17 @@ pub fn handlers_are_told() {
 /// A call begins: handlers that ran before are none of its business.
 #[inline]
 pub fn begin_call() {
-    let noted = &here().handled;
-    if noted.get() & handled::POSTPONED == 0 {
-        noted.set(0);
+    if here().handled.load(Ordering::Relaxed) != 0 {
+        forget();
+    }
+}
+
+/// Forgets the handlers that have run, and returns what was noted. A signal that is postponed stays noted, also one
+/// that comes now: nobody else would unblock the thread's signals.
+fn forget() -> u8 {
+    let forgotten = |noted| (noted & handled::POSTPONED == 0).then_some(0);
+    match here().handled.fetch_update(Ordering::Relaxed, Ordering::Relaxed, forgotten) {
+        Ok(noted) | Err(noted) => noted,
     }
 }
 
@@ -95,14 +102,10 @@ pub fn begin_call() {
 /// still to run, that is so until the end of the call (signal_pending).
 #[inline]
 pub(crate) fn take_handled() -> bool {
-    let noted = &here().handled;
-    let handled = noted.get();
-    if handled & handled::ANY == 0 {
+    if here().handled.load(Ordering::Relaxed) & handled::ANY == 0 {
         return false;
     }
-    if handled & handled::POSTPONED == 0 {
-        noted.set(0);
-    }
+    let handled = forget();
     let _ = FOUND.try_with(|f| f.set(Some(handled & handled::NO_RESTART == 0)));
     true
 }

@@ -30,7 +30,9 @@ pub fn enter() {
     let block = here();
     let depth = block.call.depth.get();
     if depth == 0 {
-        block.handled.set(0);
+        block.handled.store(0, Ordering::Relaxed);
+        // One that is postponed from the next step on stays noted.
+        compiler_fence(Ordering::SeqCst);
     }
     block.call.depth.set(depth + 1);
     compiler_fence(Ordering::SeqCst);
@@ -46,7 +48,7 @@ pub fn leave() -> bool {
     block.call.depth.set(depth);
     // A handler that interrupts this thread from here on runs at once.
     compiler_fence(Ordering::SeqCst);
-    depth == 0 && block.handled.get() & handled::POSTPONED != 0 && run_them()
+    depth == 0 && block.handled.load(Ordering::Relaxed) & handled::POSTPONED != 0 && run_them()
 }
 
 /// How many calls this thread is in: not 0 in the handler of a fault of ours.
@@ -64,7 +66,7 @@ pub fn outside<R>(f: impl FnOnce() -> R) -> R {
         return f();
     }
     compiler_fence(Ordering::SeqCst);
-    if block.handled.get() & handled::POSTPONED != 0 {
+    if block.handled.load(Ordering::Relaxed) & handled::POSTPONED != 0 {
         run_them();
     }
     let r = f();
@@ -77,7 +79,7 @@ pub fn outside<R>(f: impl FnOnce() -> R) -> R {
 #[cold]
 fn run_them() -> bool {
     let block = here();
-    let again = block.handled.replace(0) & handled::AGAIN != 0;
+    let again = block.handled.swap(0, Ordering::Relaxed) & handled::AGAIN != 0;
     let own = block.call.own.get();
     // SAFETY: this thread's errno.
     let errno = unsafe { libc::__errno_location() };
@@ -89,10 +91,10 @@ fn run_them() -> bool {
         // Its handler is the program's alone, and may jump: then nobody would take OPEN back.
         let window = block.call.window.get() | 1 << (libc::SIGABRT - 1);
         block.call.window.set(window);
-        block.handled.set(handled::OPEN);
+        block.handled.store(handled::OPEN, Ordering::Relaxed);
         change_mask(libc::SIG_SETMASK, window);
         // Else the end of a handler has restored what was to be restored.
-        left = block.handled.replace(0) & handled::OPEN == 0;
+        left = block.handled.swap(0, Ordering::Relaxed) & handled::OPEN == 0;
     }
     if !left {
         set_mask(own);
@@ -109,11 +111,9 @@ fn run_them() -> bool {
 /// `context` is that of a handler with SA_SIGINFO.
 pub unsafe fn handler_begins(context: *mut c_void) -> Option<(Set, Set)> {
     let block = here();
-    let noted = block.handled.get();
-    if noted & handled::OPEN == 0 {
+    if block.handled.fetch_and(!handled::OPEN, Ordering::Relaxed) & handled::OPEN == 0 {
         return None;
     }
-    block.handled.set(noted & !handled::OPEN);
     let masks = (block.call.own.get(), block.call.window.get());
     // SAFETY: as the caller says.
     let mask = unsafe { mask_of(context) };
@@ -131,7 +131,7 @@ pub fn handler_ends(masks: Option<(Set, Set)>) {
         let block = here();
         block.call.own.set(own);
         block.call.window.set(window);
-        block.handled.set(block.handled.get() | handled::OPEN);
+        block.handled.fetch_or(handled::OPEN, Ordering::Relaxed);
     }
 }
 
@@ -239,7 +239,7 @@ pub unsafe fn postpone(
     // SAFETY: as the caller says.
     let mask = unsafe { mask_of(context) };
     let (sleeps_by, this) = (sleep_mask(), 1 << (signal - 1));
-    if *mask & all != all || block.handled.get() & handled::POSTPONED == 0 {
+    if *mask & all != all || block.handled.load(Ordering::Relaxed) & handled::POSTPONED == 0 {
         block.call.own.set(*mask);
         // As the kernel has it, in a handler's context too.
         block.call.window.set(*mask & !NEVER_BLOCKED);
@@ -248,7 +248,7 @@ pub unsafe fn postpone(
         block.call.window.set(sleeps_by & !NEVER_BLOCKED);
     }
     *mask |= all;
-    block.handled.set(block.handled.get() | handled::POSTPONED);
+    block.handled.fetch_or(handled::POSTPONED, Ordering::Relaxed);
     if sleeps_by.is_some_and(|mask| mask & this != 0) {
         // In the kernel's call it waits behind the mask until that is over.
         // SAFETY: as above.
@@ -313,7 +313,7 @@ impl Drop for Asleep<'_> {
 
 /// Whether handlers are to run at the end of the call, which ends with EINTR: before a wait of the kernel's.
 pub fn due() -> bool {
-    let noted = here().handled.get();
+    let noted = here().handled.load(Ordering::Relaxed);
     let due = noted & handled::POSTPONED != 0 && noted & handled::ANY != 0;
     if due && noted & handled::NO_RESTART == 0 && !super::never_restarted() {
         again();
@@ -324,9 +324,9 @@ pub fn due() -> bool {
 /// Whether handlers are to run at the end of the call and all have SA_RESTART: the call ends, and is then made again.
 pub(super) fn again() -> bool {
     let noted = &here().handled;
-    let again = noted.get() & handled::POSTPONED != 0;
+    let again = noted.load(Ordering::Relaxed) & handled::POSTPONED != 0;
     if again {
-        noted.set(noted.get() | handled::AGAIN);
+        noted.fetch_or(handled::AGAIN, Ordering::Relaxed);
     }
     again
 }
