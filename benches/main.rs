@@ -187,6 +187,7 @@ fn tun(bench: &mut Bench, report: &mut Report) -> Result<(), String> {
     space::ip("tuntap add name smol0 mode tun")?;
     space::ip("addr add 10.99.3.1/24 dev smol0")?;
     space::ip("link set smol0 up")?;
+    space::use_cubic()?;
     let far = space::Peer::new()?;
     let veth = || {
         let listener = far.run(|| Kernel.listen(space::VETH.1).0);

@@ -210,6 +210,7 @@ pub fn run(bench: &mut Bench, report: &mut Report, far: &Peer) {
         let ours = cost("usersock", &|| {
             let server = Server::start(true, how, TUN.1)?;
             space::ip(&format!("addr add {}/24 dev {}", TUN.2, TUN.0))?;
+            space::use_cubic()?;
             Ok((server, TUN.1))
         });
         let server = format!("across TUN, {how} server, connections: {connections} (kernel: veth)");

@@ -27,16 +27,40 @@ pub fn enter() -> Result<(), String> {
             fs::write(format!("/proc/self/{file}"), text).map_err(|e| format!("{file}: {e}"))?;
         }
     }
-    ip("link set lo up")
+    ip("link set lo up")?;
+    use_cubic()
 }
 
 /// `ip` with these words, in the calling thread's namespace.
 pub fn ip(words: &str) -> Result<(), String> {
-    let out = Command::new("ip").args(words.split(' ')).output().map_err(|e| format!("ip: {e}"))?;
+    said_by_ip(words).map(drop)
+}
+
+fn said_by_ip(words: &str) -> Result<String, String> {
+    let out = Command::new("ip").args(words.split_whitespace()).output().map_err(|e| format!("ip: {e}"))?;
     match out.status.success() {
-        true => Ok(()),
+        true => Ok(String::from_utf8_lossy(&out.stdout).into_owned()),
         false => Err(format!("ip {words}: {}", String::from_utf8_lossy(&out.stderr).trim())),
     }
+}
+
+/// Has the kernel's connections in the calling thread's namespace use CUBIC, as the stack's do, by the routes that it
+/// has now: the machine's default may be another one, and BBR's pacing for example takes a third of the rate across
+/// veth. The sysctl of a namespace takes only what the machine has in `tcp_allowed_congestion_control`; a route takes
+/// any. A kernel without CUBIC is used as it is.
+pub fn use_cubic() -> Result<(), String> {
+    const AVAILABLE: &str = "/proc/sys/net/ipv4/tcp_available_congestion_control";
+    if !fs::read_to_string(AVAILABLE).is_ok_and(|names| names.split_whitespace().any(|name| name == "cubic")) {
+        return Ok(());
+    }
+    for table in ["local", "main"] {
+        // A new namespace has no main table.
+        let routes = said_by_ip(&format!("-4 route show table {table}")).unwrap_or_default();
+        for route in routes.lines().filter(|r| !r.starts_with("broadcast") && !r.contains("congctl")) {
+            ip(&format!("route change table {table} {route} congctl cubic"))?;
+        }
+    }
+    Ok(())
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -70,8 +94,10 @@ impl Peer {
         peer.run(move || {
             ip("link set lo up")?;
             ip(&format!("addr add {}/24 dev {far}", address.1))?;
-            ip(&format!("link set {far} up"))
+            ip(&format!("link set {far} up"))?;
+            use_cubic()
         })?;
+        use_cubic()?;
         Ok(peer)
     }
 

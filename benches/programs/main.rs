@@ -70,7 +70,7 @@ impl Args {
 
 fn main() {
     memcached::ask_if_told();
-    place::wait_if_told();
+    place::help_if_told();
     let args = Args::parse();
     let loads: Vec<&Load> = LOADS.iter().filter(|load| load.name.contains(&args.filter)).collect();
     if loads.is_empty() {

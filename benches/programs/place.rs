@@ -2,7 +2,7 @@
 //! stack server or in its own process. Its client is on the kernel's TCP at the other end.
 
 use crate::load::{Here, Load};
-use crate::space::{Peer, VETH};
+use crate::space::{self, Peer, VETH};
 use std::cell::Cell;
 use std::fs::{self, File};
 use std::net::TcpStream;
@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// The argument that makes this program wait until a server listens.
 const WAIT: &str = "--wait-for";
+/// The argument that makes it set the congestion control of the kernel where it runs.
+const CUBIC: &str = "--use-cubic";
 /// The stack's address, as `usersock run` has it.
 const STACK: &str = "10.0.0.2";
 /// How long a client may take, and a server until it listens.
@@ -67,9 +69,19 @@ pub fn build() -> Result<PathBuf, String> {
     }
 }
 
-/// Waits until an address is listened on and ends, if this process was started for that.
-pub fn wait_if_told() {
+/// Does what a client does before it begins, and ends, if this process was started for that: waits until an address is
+/// listened on, or sets the congestion control of the kernel where it runs.
+pub fn help_if_told() {
     let args: Vec<String> = std::env::args().collect();
+    if matches!(&args[..], [_, word] if word == CUBIC) {
+        match space::use_cubic() {
+            Ok(()) => std::process::exit(0),
+            Err(e) => {
+                println!("{e}");
+                std::process::exit(1);
+            }
+        }
+    }
     let [_, word, address] = &args[..] else { return };
     if word != WAIT {
         return;
@@ -219,6 +231,7 @@ impl Site {
             }
             sleep(Duration::from_millis(20));
         }
+        self.output(&mut self.client(place, &[self.myself.display().to_string(), CUBIC.to_owned()]))?;
         let text = self.output(&mut self.client(place, &(load.client)(&here)))?;
         (load.number)(&text).ok_or_else(|| format!("the client printed no number: {}", last_line(&text)))
     }
