@@ -23,6 +23,7 @@ mod requests;
 mod rpc;
 mod scale;
 mod search;
+mod served;
 mod smol;
 mod space;
 mod tables;
@@ -61,6 +62,7 @@ fn main() {
     }
     memory::idle(&mut bench, &mut report);
     scale::run(&mut bench, &mut report);
+    served::run(&mut bench, &mut report);
     search::run(&mut bench, &mut report);
     locks::lock(&mut bench, &mut report);
     locks::timers(&mut bench, &mut report);

@@ -2,7 +2,7 @@
 //! the protocols' `IpHandler`s and raw sockets. Below: `device::netdev`, whose packet type this is. Softirq context, no
 //! sock owned. Every way out but delivery names a `DropReason`. Linux: ip_rcv, ip_rcv_finish, ip_local_deliver,
 //! ip_route_input_slow; ip6_rcv_core, ip6_protocol_deliver_rcu, exthdrs.c. RFC 1122 §3.2.1, RFC 8200 §4. In `v6`: what
-//! is done for IPv6; in `run`: datagrams of one flow.
+//! is done for IPv6; in `run`: datagrams of one flow; in `ahead`: segments that wait for their sock's cache lines.
 
 use super::problem::Problem;
 use super::route::Addressee;
@@ -24,13 +24,14 @@ use run::Run;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+mod ahead;
 mod run;
 mod v6;
 
 impl PacketType for Ip {
     fn rcv(&self, stack: &Arc<Stack>, dev: &Arc<NetDev>, queue: u16, now: Instant, budget: usize) -> usize {
         let link = |skb| link_input(stack, dev, skb, now);
-        let mut run = Run::default();
+        let mut run = Run::of_several();
         let net = |skb| network_input(self, stack, dev, skb, now, &mut run);
         let n = dev.recv_queue(stack, queue, now, budget, link, net);
         run.end(stack);

@@ -49,6 +49,14 @@ impl Drop for Crowd {
     }
 }
 
+/// For a test: they are many until this is dropped.
+#[cfg(test)]
+pub(crate) fn pretend() -> impl Drop {
+    let crowd = Crowd::default();
+    crowd.follow(MANY + 1);
+    crowd
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

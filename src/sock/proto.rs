@@ -472,6 +472,13 @@ pub trait IpHandler: Send + Sync + 'static {
             None => stack.mib.drop(DropReason::PktTooSmall),
         }
     }
+    /// A packet of a batch will soon be handed up: prefetches the cache line in which its socket is looked up. Returns
+    /// what [`IpHandler::fetch`] is told when that line has come. Default: None, nothing is prefetched.
+    fn foresee(&self, _stack: &Arc<Stack>, _skb: &Skb, _info: &PacketInfo) -> Option<u64> {
+        None
+    }
+    /// Prefetches the socket of a packet that `foresee` has seen.
+    fn fetch(&self, _stack: &Arc<Stack>, _foreseen: u64) {}
     /// Whether datagrams of one flow that come together are handed to `rcv_several`. Default: no.
     fn takes_several(&self) -> bool {
         false

@@ -178,8 +178,22 @@ impl TcpTables {
         let own = tuple_of_sock(sk);
         let peer = Tuple { saddr: own.daddr, sport: own.dport, daddr: own.saddr, dport: own.sport };
         let key = stack.keys.ehash64(&peer);
-        self.eshard(key).try_lock()?.prefetch(key);
-        Some(key)
+        self.prefetch_slot(key).then_some(key)
+    }
+
+    /// Prefetches the line in which a 4-tuple of this hash will be looked up. False: another thread has the shard.
+    #[inline]
+    pub(super) fn prefetch_slot(&self, key: u64) -> bool {
+        self.eshard(key).try_lock().map(|shard| shard.prefetch(key)).is_some()
+    }
+
+    /// A segment with this hash will be received soon: prefetches its sock.
+    pub(super) fn prefetch_sock(&self, key: u64) {
+        if let Some(shard) = self.eshard(key).try_lock()
+            && let Some(Entry::Sock(sock, _)) = shard.get(key)
+        {
+            sock.prefetch_receiver();
+        }
     }
 
     /// The segment was sent: prefetches its receiver's sock, and notes it for the sender.

@@ -1,7 +1,7 @@
 //! TCP's table of operations: each operation and the file that does it. Above: the socket layer and the registry, which
 //! reach TCP through nothing else. Linux: struct proto tcp_prot, tcpv6_prot.
 
-use super::lookup::Entry;
+use super::lookup::{Entry, flow_of};
 use super::net::TcpNet;
 use super::tcb::{Cx, TcpSock};
 use super::timewait::TimeWait;
@@ -506,6 +506,13 @@ impl IpHandler for Tcp {
     }
     fn rcv_noted(&self, stack: &Arc<Stack>, skb: Skb) {
         rcv::rcv_noted(&self.0, stack, skb);
+    }
+    fn foresee(&self, stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo) -> Option<u64> {
+        let flow = flow_of(stack, info, rcv::ports(skb));
+        self.0.hashinfo.prefetch_slot(flow).then_some(flow)
+    }
+    fn fetch(&self, _stack: &Arc<Stack>, foreseen: u64) {
+        self.0.hashinfo.prefetch_sock(foreseen);
     }
     fn err(&self, stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
         rcv::err(&self.0, stack, icmp);
