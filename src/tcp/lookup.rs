@@ -187,12 +187,13 @@ impl TcpTables {
         self.eshard(key).try_lock().map(|shard| shard.prefetch(key)).is_some()
     }
 
-    /// A segment with this hash will be received soon: prefetches its sock.
+    /// A segment with this hash will be received soon: prefetches its sock. Not the program's handle, whose address is
+    /// in the sock: to read it would be to wait for what is being fetched.
     pub(super) fn prefetch_sock(&self, key: u64) {
         if let Some(shard) = self.eshard(key).try_lock()
             && let Some(Entry::Sock(sock, _)) = shard.get(key)
         {
-            sock.prefetch_receiver();
+            sock.prefetch();
         }
     }
 
