@@ -54,7 +54,7 @@ pub(super) struct Stream {
     up: Pages,
     /// What the program did behind the bytes of `up`.
     mark: Option<Mark>,
-    /// Its end has been read.
+    /// Its end has been read, or nothing of it is wanted any more.
     up_ended: bool,
     /// And the stack knows.
     up_shut: bool,
@@ -70,6 +70,8 @@ pub(super) struct Stream {
     late: Option<Error>,
     /// The peer has sent its FIN, and the program knows.
     down_ended: bool,
+    /// Why the stack takes no more, while the program has not got what came before.
+    broken: Option<Error>,
     /// Why it failed, for SO_ERROR.
     error: Option<Error>,
     /// The descriptor tells the program, too.
@@ -106,6 +108,7 @@ impl Stream {
             refused: None,
             late: None,
             down_ended: false,
+            broken: None,
             error: None,
             told: false,
         }
@@ -216,10 +219,16 @@ impl Stream {
         }
         let moved = self.discard().and_then(|()| {
             let up = self.send_up(socket, few, outlet)?;
-            Ok(up | self.send_down(socket, stages)?)
+            let down = self.send_down(socket, stages)?;
+            if self.broken.is_some()
+                && let Some(end) = &mut self.end
+            {
+                end.refuse();
+            }
+            Ok(up | down)
         });
         match moved {
-            Err(Error::ConnReset) if self.error.is_none() => Fate::Reset,
+            Err(Error::ConnReset) if self.error.is_none() => self.reset(socket, few, outlet),
             Err(_) => {
                 self.leave();
                 Fate::Waits
@@ -235,9 +244,18 @@ impl Stream {
                     false => Fate::Reset,
                 }
             }
+            Ok(false) if self.end.as_ref().is_some_and(End::closed_unread) => self.reset(socket, few, outlet),
             Ok(true) => Fate::Again,
             Ok(false) => Fate::Waits,
         }
+    }
+
+    /// The program has closed the descriptor with bytes unread. What it wrote is sent before the reset, also if a write
+    /// to it and not a read has told of the close; what the stack does not take at once is dropped (tcp_close).
+    fn reset(&mut self, socket: &Socket, few: &mut [u8], outlet: &mut Option<Outlet<'_>>) -> Fate {
+        self.epoll((libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP) as u32);
+        while let Ok(true) = self.send_up(socket, few, outlet) {}
+        Fate::Reset
     }
 
     /// Whether the handshake is over; a failure is noted.
@@ -271,11 +289,12 @@ impl Stream {
     }
 
     /// Closes our end after an error: the program reads what it has, and then ECONNRESET; the end of the stream, if the
-    /// peer has sent its FIN before.
+    /// peer has sent its FIN before, or a write or SO_ERROR has told the error.
     fn leave(&mut self) {
         if let Some(mut end) = self.end.take() {
-            self.told = !self.down_ended;
-            if self.down_ended {
+            let ended = self.down_ended || self.broken.is_some() && self.error.is_none();
+            self.told = !ended;
+            if ended {
                 end.quiet();
             }
         }

@@ -75,6 +75,20 @@ fn the_answer_to_staged_bytes_is_as_that_of_a_write() {
     assert!(matches!(answer, Some(Err(_))) && !stream.sent(answer));
     stream.epoll((libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP) as u32);
     assert_eq!(stream.turn(c.socket(), few, &mut None, false), Fate::Reset);
+    // And has written before, which the kernel tells of later.
+    let (mut stream, mut program, c, mut peer) = established();
+    let (fd, _) = stream.end().map(|end| (end.fd().raw(), ())).unwrap();
+    sys::send(fd, b"unread", 0).unwrap();
+    peer.write_all(b"late").unwrap();
+    assert_eq!(stream.turn(c.socket(), few, &mut None, true), Fate::Waits);
+    program.write_all(b"answer").unwrap();
+    drop(program);
+    let answer = send(&mut stream);
+    assert!(matches!(answer, Some(Err(_))) && !stream.sent(answer));
+    assert_eq!(stream.turn(c.socket(), few, &mut None, false), Fate::Reset);
+    peer.set_nonblocking(true).unwrap();
+    std::io::Read::read_exact(&mut peer, &mut few[..6]).unwrap();
+    assert_eq!(&few[..6], b"answer");
     // An error of the connection waits until the bytes before it are with the program.
     let (mut stream, program, c, mut peer) = established();
     peer.write_all(b"last").unwrap();
@@ -160,6 +174,17 @@ fn bytes_that_come_while_the_program_closes_make_it_a_reset() {
         stream.epoll(closed);
         assert_eq!(stream.turn(c.socket(), few, &mut None, false), Fate::Reset, "{told_first}");
     }
+}
+
+/// Else a FIN would come before the reset of SO_LINGER.
+#[test]
+fn a_close_that_a_read_finds_before_epoll_tells_of_it_is_a_close() {
+    let (mut stream, program, c, peer) = established();
+    let few = &mut [0; crate::server::end::LOOK];
+    drop(program);
+    stream.epoll(libc::EPOLLIN as u32);
+    assert_eq!(stream.turn(c.socket(), few, &mut None, false), Fate::Closed);
+    assert!(!peer.socket().poll().intersects(Events::IN), "a FIN has come");
 }
 
 #[test]
