@@ -6,6 +6,7 @@ mod up;
 
 use super::end::End;
 use super::known::Passing;
+use super::opening::Route;
 use super::outlet::Outlet;
 use crate::client::FILLER;
 use crate::inband::Mark;
@@ -46,6 +47,8 @@ pub(super) struct Stream {
     waits: bool,
     /// Bytes to discard: a connecting descriptor was filled.
     filler: usize,
+    /// What [`Stream::opened`] gives yet.
+    pub(super) attempt: Option<Route>,
     /// What the shim's accept sends before the program can send anything, so that there is a byte to leave unread.
     greeting: Option<[u8; GREETING]>,
     /// Of an accepted connection: its listener.
@@ -80,8 +83,8 @@ pub(super) struct Stream {
 
 impl Stream {
     /// A connection that the stack begins; `waits`: in the program, a call waits for it.
-    pub(super) fn connecting(waits: bool) -> Stream {
-        Stream { connecting: true, waits, filler: FILLER, ..Stream::idle() }
+    pub(super) fn connecting(waits: bool, attempt: Option<Route>) -> Stream {
+        Stream { connecting: true, waits, filler: FILLER, attempt, ..Stream::idle() }
     }
 
     /// One that is there, with our end of it.
@@ -96,6 +99,7 @@ impl Stream {
             doomed: false,
             waits: false,
             filler: 0,
+            attempt: None,
             greeting: None,
             listener: 0,
             up: Pages::default(),
@@ -138,6 +142,11 @@ impl Stream {
     /// The handshake is not over.
     pub(super) fn is_connecting(&self) -> bool {
         self.connecting
+    }
+
+    /// The attempt of which the descriptor tells the program now; once.
+    pub(super) fn opened(&mut self) -> Option<Route> {
+        self.attempt.take_if(|_| !self.connecting && (self.filler == 0 || self.error.is_some()))
     }
 
     /// It has failed, and the descriptor with it.

@@ -213,7 +213,7 @@ fn a_refused_descriptor_says_so_after_its_whole_filler() {
     for before in [None, Some(0), Some(1), Some(FILLER - 1), Some(FILLER)] {
         let socket = Socket::new(&stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
         socket.set_nonblocking(true);
-        let mut stream = Stream::connecting(false);
+        let mut stream = Stream::connecting(false, None);
         let (mut program, server) = UnixStream::pair().unwrap();
         let mut server = Some(Owned::new(server.into_raw_fd()));
         if let Some(n) = before {
@@ -254,7 +254,7 @@ fn an_attempt_that_failed_does_not_wait_for_a_filler_that_nobody_sends() {
     for shut in [false, true] {
         let socket = Socket::new(&stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
         socket.set_nonblocking(true);
-        let mut stream = Stream::connecting(false);
+        let mut stream = Stream::connecting(false, None);
         let (mut program, server) = UnixStream::pair().unwrap();
         stream.attach(Owned::new(server.into_raw_fd())).unwrap();
         program.write_all(&[0; FILLER / 2]).unwrap();
