@@ -1,4 +1,5 @@
-/* Non-blocking connect: EINPROGRESS, poll, SO_ERROR; EALREADY, EISCONN; ECONNREFUSED is reported once. */
+/* Non-blocking connect: EINPROGRESS, poll, SO_ERROR; EALREADY, EISCONN; ECONNREFUSED is reported once;
+ * which end of a connection is there first. */
 #include "common.h"
 
 static int nonblocking(int family)
@@ -28,6 +29,24 @@ static void succeeds(int family)
     OK(usk_close(fd));
     EXPECT_EOF(peer);
     OK(usk_close(peer));
+    OK(usk_close(l));
+}
+
+/* The end that connects is connected before the other is accepted: who has the one has both, and need not wait. */
+static void connected_before_accepted(int family, int listens)
+{
+    int l = listener(listens == family ? local(family) : at("::", 0), 4), fd[20], peer;
+    struct addr to = at(family == AF_INET ? "127.0.0.1" : "::1", port_of(sock_name(l)));
+    for (int i = 0; i < COUNT(fd); i++) {
+        fd[i] = nonblocking(family);
+        ERR(usk_connect(fd[i], &to.sa, to.len), EINPROGRESS);
+        peer = (int)OK(usk_accept(l, NULL, NULL));
+        EQ(ready(fd[i], POLLIN | POLLOUT), POLLOUT);
+        EQ(usk_send(fd[i], "x", 1, MSG_NOSIGNAL), 1);
+        EXPECT(peer, "x");
+        OK(usk_close(peer));
+        OK(usk_close(fd[i]));
+    }
     OK(usk_close(l));
 }
 
@@ -146,6 +165,9 @@ int main(void)
     begin("connect_nonblock");
     succeeds(AF_INET);
     succeeds(AF_INET6);
+    connected_before_accepted(AF_INET, AF_INET);
+    connected_before_accepted(AF_INET6, AF_INET6);
+    connected_before_accepted(AF_INET, AF_INET6);
     refused(AF_INET);
     refused(AF_INET6);
 #ifndef ON_SERVER

@@ -240,6 +240,43 @@ static void peers_at_a_listener_that_ends(void)
     }
 }
 
+/* What TCP has acknowledged is the program's to read, also where a write has told it of the reset first: the answer of
+ * a server that refuses a long request and closes. */
+static void bytes_before_a_reset(void)
+{
+    static const char answer[] = "refused";
+    for (int more = 0; more < 2; more++) {
+        int fd[2], unsent;
+        char byte;
+        tcp_pair(AF_INET, fd);
+        fill_up(fd[0]);
+        size_t acknowledged = sizeof answer;
+        if (more)
+            acknowledged = fill_up(fd[1]);
+        else
+            send_all(fd[1], answer, sizeof answer);
+        await(fd[0], POLLIN);
+        OK(usk_ioctl(fd[1], SIOCOUTQ, &unsent));
+        acknowledged -= (size_t)unsent;
+        OK(usk_close(fd[1]));
+        set_nonblock(fd[0], true);
+        /* Nothing but the failure makes room. */
+        CHECK(await(fd[0], POLLOUT) & (POLLOUT | POLLERR));
+        ERR(usk_send(fd[0], "x", 1, MSG_NOSIGNAL), ECONNRESET);
+        ERR(usk_send(fd[0], "x", 1, MSG_NOSIGNAL), EPIPE);
+        EQ(so_error(fd[0]), 0);
+        set_nonblock(fd[0], false);
+        size_t got = 0;
+        while (usk_recv(fd[0], &byte, 1, MSG_PEEK) == 1) {
+            static char room[65536];
+            got += (size_t)OK(usk_recv(fd[0], room, sizeof room, 0));
+        }
+        CHECK(got >= acknowledged);
+        EXPECT_EOF(fd[0]);
+        OK(usk_close(fd[0]));
+    }
+}
+
 static struct attempt {
     int fd;
     struct addr to;
@@ -296,6 +333,7 @@ int main(void)
     connect_after_a_reset();
     urgent_data_of_nobody();
     peers_at_a_listener_that_ends();
+    bytes_before_a_reset();
     shutdown_of_an_attempt();
     return done();
 }

@@ -43,6 +43,8 @@ pub(super) struct End {
     pub(super) ends: bool,
     /// The program has closed the descriptor, or shut it down both ways.
     pub(super) hung_up: bool,
+    /// The program's writes fail.
+    refuses: bool,
     /// What epoll is to tell, and what it has been told to.
     interest: u32,
     watched: u32,
@@ -78,6 +80,7 @@ impl End {
             writable: true,
             ends: false,
             hung_up: false,
+            refuses: false,
             interest: EVENTS,
             watched: EVENTS,
         })
@@ -301,6 +304,25 @@ impl End {
             self.interest = EVENTS | libc::EPOLLOUT as u32;
         }
         r
+    }
+
+    /// Whether the program has closed the descriptor with bytes unread. The kernel says so once; a read says it only
+    /// after all that the program has written.
+    pub(super) fn closed_unread(&self) -> bool {
+        self.hung_up && sys::option(self.fd.raw(), libc::SO_ERROR) == Ok(libc::ECONNRESET)
+    }
+
+    /// The program's writes fail from now on, and those that wait do. What was written is removed, so that poll finds
+    /// room, as on a socket that has failed; of a little one byte stays, so that the close is a reset.
+    pub(super) fn refuse(&mut self) {
+        if std::mem::replace(&mut self.refuses, true) {
+            return;
+        }
+        let _ = sys::shutdown(self.fd.raw(), libc::SHUT_RD);
+        let few = self.unread() <= LOOK;
+        self.kept += self.unread();
+        // The program may have gone, which epoll tells.
+        let _ = self.forget(few.into());
     }
 
     /// The program reads the end of the stream. Not closed: it may go on sending.

@@ -8,6 +8,7 @@
 //! | `stream` | a connection, from its beginning to its end; `up` and `down` move its bytes |
 //! | `end` | the server's end of a program's descriptor |
 //! | `outlet` | the way of bulk to the network |
+//! | `opening` | attempts to connect for which a listener of another program waits |
 //! | `owner` | whether a program still has a descriptor without another end |
 //! | `known` | which socket of the stack is which of the programs', and what is on the way, for the control socket |
 //! | `ready` | sockets of the stack in which something happened |
@@ -20,6 +21,7 @@
 mod end;
 mod known;
 mod lines;
+mod opening;
 mod outlet;
 mod owner;
 mod ready;
@@ -32,6 +34,7 @@ use crate::ring::Ring;
 use crate::sys::{self, Epoll, Owned, Result};
 use end::{EVENTS, End, LOOK};
 use known::{Known, Passing};
+use opening::{Opening, PATIENCE, Route, route};
 use outlet::Outlet;
 use owner::Names;
 use ready::{Ready, Signal};
@@ -85,11 +88,14 @@ enum Role {
     Stream(Box<Stream>),
 }
 
-/// An accepted connection that waits for room in its listener's queue.
+/// An accepted connection that waits for its other end, or for room in its listener's queue.
 struct Waiting {
     socket: Socket,
     id: u64,
     end: End,
+    from: Route,
+    /// It waits no longer for its other end.
+    patience: Instant,
     /// How often the listener's descriptor was there, and did not listen.
     refused: u32,
 }
@@ -170,6 +176,7 @@ pub struct Server {
     /// Connections of requests whose message has not come yet, the oldest first.
     lines: VecDeque<Owned>,
     next_id: u64,
+    opening: Opening,
     /// Accepted connections that have failed, the oldest first.
     failed: VecDeque<u64>,
     /// The devices' descriptors in `epoll`, with their events.
@@ -230,6 +237,7 @@ impl Server {
             known,
             lines: VecDeque::new(),
             next_id: ACCEPTED,
+            opening: Opening::default(),
             failed: VecDeque::new(),
             watched: Vec::new(),
             few: vec![0; LOOK].into_boxed_slice(),
@@ -409,6 +417,7 @@ impl Server {
                         self.tidy_at = Some(self.stack.now().saturating_add(TIDY));
                     }
                 }
+                let listener = stream.opened().and_then(|route| self.opening.end(route));
                 match fate {
                     Fate::Waits => {
                         if had_end && stream.has_failed() {
@@ -424,6 +433,9 @@ impl Server {
                             self.look_after(listener);
                         }
                     }
+                }
+                if let Some(listener) = listener {
+                    self.accept(listener);
                 }
             }
         }
@@ -449,6 +461,12 @@ impl Server {
     fn remove(&mut self, id: u64, reset: bool) {
         if let Some(conn) = self.conns.remove(&id) {
             self.known.remove(id);
+            if let Role::Stream(stream) = &conn.role
+                && let Some(route) = stream.attempt
+            {
+                // The listener's time to look again is near.
+                self.opening.end(route);
+            }
             conn.close(reset);
         }
     }
@@ -556,7 +574,9 @@ impl Server {
                 None => {
                     let Ok((child, peer)) = socket.accept() else { return };
                     self.next_id += 1;
-                    let new = child.local_addr().and_then(|local| {
+                    let local = child.local_addr();
+                    let from = route(peer, local.unwrap_or(peer));
+                    let new = local.and_then(|local| {
                         let end = sys::socket(libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC)?;
                         if end.raw() >= self.reserved {
                             return Err(Error::MFile);
@@ -571,9 +591,13 @@ impl Server {
                         resets_when_closed(&child);
                         continue;
                     };
-                    Box::new(Waiting { socket: child, id: self.next_id, end, refused: 0 })
+                    let patience = self.stack.now().saturating_add(PATIENCE);
+                    Box::new(Waiting { socket: child, id: self.next_id, end, from, patience, refused: 0 })
                 }
             };
+            if self.stack.now() < new.patience && self.opening.holds(new.from, id) {
+                return self.accept_later(id, new);
+            }
             match sys::connect(new.end.fd().raw(), &Name::Socket { id, family }.encode(&self.instance)) {
                 Ok(()) => {
                     if self.epoll.add(new.end.fd().raw(), EVENTS, new.id).is_ok() {
@@ -585,12 +609,7 @@ impl Server {
                     }
                 }
                 refused if refused == Err(Error::Again) || self.listens_soon(id, family, &mut new) => {
-                    if let Some(Conn { role: Role::Listener(waiting), .. }) = self.conns.get_mut(&id) {
-                        *waiting = Some(new);
-                    }
-                    self.full.push(id);
-                    self.retry_at = Some(self.stack.now().saturating_add(RETRY));
-                    return;
+                    return self.accept_later(id, new);
                 }
                 // The program has closed the listener, and this is how the server learns of it.
                 Err(_) => {
@@ -599,6 +618,17 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Keeps a connection, the first of its listener's, until the time to try again.
+    fn accept_later(&mut self, id: u64, new: Box<Waiting>) {
+        if let Some(Conn { role: Role::Listener(waiting), .. }) = self.conns.get_mut(&id) {
+            *waiting = Some(new);
+        }
+        if !self.full.contains(&id) {
+            self.full.push(id);
+        }
+        self.retry_at = Some(self.stack.now().saturating_add(RETRY));
     }
 }
 

@@ -1,5 +1,6 @@
 //! What programs ask for.
 
+use super::opening::route;
 use super::owner::Owner;
 use super::{ACCEPTED, Conn, Role, Server};
 use crate::client::TCP_AO_GET_KEYS;
@@ -218,7 +219,10 @@ impl Server {
             Role::Listener(_) => return Ok(0),
             Role::Plain => NEW,
         };
-        conn.role = Role::Stream(Box::new(Stream::connecting(waits)));
+        let to = addr.ok().flatten();
+        let attempt = conn.socket.local_addr().ok().zip(to).map(|(local, to)| route(local, to));
+        conn.role = Role::Stream(Box::new(Stream::connecting(waits, attempt)));
+        attempt.inspect(|route| self.opening.begin(*route));
         self.sweep_later();
         Ok(how)
     }

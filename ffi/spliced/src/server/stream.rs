@@ -6,6 +6,7 @@ mod up;
 
 use super::end::End;
 use super::known::Passing;
+use super::opening::Route;
 use super::outlet::Outlet;
 use crate::client::FILLER;
 use crate::inband::Mark;
@@ -46,6 +47,8 @@ pub(super) struct Stream {
     waits: bool,
     /// Bytes to discard: a connecting descriptor was filled.
     filler: usize,
+    /// What [`Stream::opened`] gives yet.
+    pub(super) attempt: Option<Route>,
     /// What the shim's accept sends before the program can send anything, so that there is a byte to leave unread.
     greeting: Option<[u8; GREETING]>,
     /// Of an accepted connection: its listener.
@@ -54,7 +57,7 @@ pub(super) struct Stream {
     up: Pages,
     /// What the program did behind the bytes of `up`.
     mark: Option<Mark>,
-    /// Its end has been read.
+    /// Its end has been read, or nothing of it is wanted any more.
     up_ended: bool,
     /// And the stack knows.
     up_shut: bool,
@@ -70,6 +73,8 @@ pub(super) struct Stream {
     late: Option<Error>,
     /// The peer has sent its FIN, and the program knows.
     down_ended: bool,
+    /// Why the stack takes no more, while the program has not got what came before.
+    broken: Option<Error>,
     /// Why it failed, for SO_ERROR.
     error: Option<Error>,
     /// The descriptor tells the program, too.
@@ -78,8 +83,8 @@ pub(super) struct Stream {
 
 impl Stream {
     /// A connection that the stack begins; `waits`: in the program, a call waits for it.
-    pub(super) fn connecting(waits: bool) -> Stream {
-        Stream { connecting: true, waits, filler: FILLER, ..Stream::idle() }
+    pub(super) fn connecting(waits: bool, attempt: Option<Route>) -> Stream {
+        Stream { connecting: true, waits, filler: FILLER, attempt, ..Stream::idle() }
     }
 
     /// One that is there, with our end of it.
@@ -94,6 +99,7 @@ impl Stream {
             doomed: false,
             waits: false,
             filler: 0,
+            attempt: None,
             greeting: None,
             listener: 0,
             up: Pages::default(),
@@ -106,6 +112,7 @@ impl Stream {
             refused: None,
             late: None,
             down_ended: false,
+            broken: None,
             error: None,
             told: false,
         }
@@ -135,6 +142,11 @@ impl Stream {
     /// The handshake is not over.
     pub(super) fn is_connecting(&self) -> bool {
         self.connecting
+    }
+
+    /// The attempt of which the descriptor tells the program now; once.
+    pub(super) fn opened(&mut self) -> Option<Route> {
+        self.attempt.take_if(|_| !self.connecting && (self.filler == 0 || self.error.is_some()))
     }
 
     /// It has failed, and the descriptor with it.
@@ -216,10 +228,16 @@ impl Stream {
         }
         let moved = self.discard().and_then(|()| {
             let up = self.send_up(socket, few, outlet)?;
-            Ok(up | self.send_down(socket, stages)?)
+            let down = self.send_down(socket, stages)?;
+            if self.broken.is_some()
+                && let Some(end) = &mut self.end
+            {
+                end.refuse();
+            }
+            Ok(up | down)
         });
         match moved {
-            Err(Error::ConnReset) if self.error.is_none() => Fate::Reset,
+            Err(Error::ConnReset) if self.error.is_none() => self.reset(socket, few, outlet),
             Err(_) => {
                 self.leave();
                 Fate::Waits
@@ -235,9 +253,18 @@ impl Stream {
                     false => Fate::Reset,
                 }
             }
+            Ok(false) if self.end.as_ref().is_some_and(End::closed_unread) => self.reset(socket, few, outlet),
             Ok(true) => Fate::Again,
             Ok(false) => Fate::Waits,
         }
+    }
+
+    /// The program has closed the descriptor with bytes unread. What it wrote is sent before the reset, also if a write
+    /// to it and not a read has told of the close; what the stack does not take at once is dropped (tcp_close).
+    fn reset(&mut self, socket: &Socket, few: &mut [u8], outlet: &mut Option<Outlet<'_>>) -> Fate {
+        self.epoll((libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP) as u32);
+        while let Ok(true) = self.send_up(socket, few, outlet) {}
+        Fate::Reset
     }
 
     /// Whether the handshake is over; a failure is noted.
@@ -271,11 +298,12 @@ impl Stream {
     }
 
     /// Closes our end after an error: the program reads what it has, and then ECONNRESET; the end of the stream, if the
-    /// peer has sent its FIN before.
+    /// peer has sent its FIN before, or a write or SO_ERROR has told the error.
     fn leave(&mut self) {
         if let Some(mut end) = self.end.take() {
-            self.told = !self.down_ended;
-            if self.down_ended {
+            let ended = self.down_ended || self.broken.is_some() && self.error.is_none();
+            self.told = !ended;
+            if ended {
                 end.quiet();
             }
         }

@@ -92,6 +92,7 @@ impl Stream {
                 Ok(_) if !self.down.is_empty() => stages = false,
                 Err(e) if !self.down.is_empty() => (self.late, stages) = (Some(e), false),
                 Ok(_) => match urgent_byte(socket) {
+                    Ok(None) if self.broken.is_some() => return self.failure_is_next(),
                     Ok(Some(byte)) => self.urgent = Some(byte),
                     Ok(None) => {
                         self.down_ended = true;
@@ -104,6 +105,13 @@ impl Stream {
             }
         }
         Ok(moved >= TURN)
+    }
+
+    /// The program has got all that came before the failure that a send has told. EPIPE is that of a reset after the
+    /// peer's FIN (tcp_reset), which the program reads first, and last.
+    fn failure_is_next(&mut self) -> sys::Result<bool> {
+        self.down_ended = self.broken == Some(Error::Pipe);
+        Err(Error::Pipe)
     }
 
     /// The program reads no more. After SHUT_RD what arrives is acknowledged and forgotten; after a close epoll says

@@ -75,6 +75,20 @@ fn the_answer_to_staged_bytes_is_as_that_of_a_write() {
     assert!(matches!(answer, Some(Err(_))) && !stream.sent(answer));
     stream.epoll((libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP) as u32);
     assert_eq!(stream.turn(c.socket(), few, &mut None, false), Fate::Reset);
+    // And has written before, which the kernel tells of later.
+    let (mut stream, mut program, c, mut peer) = established();
+    let (fd, _) = stream.end().map(|end| (end.fd().raw(), ())).unwrap();
+    sys::send(fd, b"unread", 0).unwrap();
+    peer.write_all(b"late").unwrap();
+    assert_eq!(stream.turn(c.socket(), few, &mut None, true), Fate::Waits);
+    program.write_all(b"answer").unwrap();
+    drop(program);
+    let answer = send(&mut stream);
+    assert!(matches!(answer, Some(Err(_))) && !stream.sent(answer));
+    assert_eq!(stream.turn(c.socket(), few, &mut None, false), Fate::Reset);
+    peer.set_nonblocking(true).unwrap();
+    std::io::Read::read_exact(&mut peer, &mut few[..6]).unwrap();
+    assert_eq!(&few[..6], b"answer");
     // An error of the connection waits until the bytes before it are with the program.
     let (mut stream, program, c, mut peer) = established();
     peer.write_all(b"last").unwrap();
@@ -162,6 +176,17 @@ fn bytes_that_come_while_the_program_closes_make_it_a_reset() {
     }
 }
 
+/// Else a FIN would come before the reset of SO_LINGER.
+#[test]
+fn a_close_that_a_read_finds_before_epoll_tells_of_it_is_a_close() {
+    let (mut stream, program, c, peer) = established();
+    let few = &mut [0; crate::server::end::LOOK];
+    drop(program);
+    stream.epoll(libc::EPOLLIN as u32);
+    assert_eq!(stream.turn(c.socket(), few, &mut None, false), Fate::Closed);
+    assert!(!peer.socket().poll().intersects(Events::IN), "a FIN has come");
+}
+
 #[test]
 fn what_comes_after_the_program_shut_down_reading_is_forgotten() {
     use std::io::Write;
@@ -188,7 +213,7 @@ fn a_refused_descriptor_says_so_after_its_whole_filler() {
     for before in [None, Some(0), Some(1), Some(FILLER - 1), Some(FILLER)] {
         let socket = Socket::new(&stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
         socket.set_nonblocking(true);
-        let mut stream = Stream::connecting(false);
+        let mut stream = Stream::connecting(false, None);
         let (mut program, server) = UnixStream::pair().unwrap();
         let mut server = Some(Owned::new(server.into_raw_fd()));
         if let Some(n) = before {
@@ -229,7 +254,7 @@ fn an_attempt_that_failed_does_not_wait_for_a_filler_that_nobody_sends() {
     for shut in [false, true] {
         let socket = Socket::new(&stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
         socket.set_nonblocking(true);
-        let mut stream = Stream::connecting(false);
+        let mut stream = Stream::connecting(false, None);
         let (mut program, server) = UnixStream::pair().unwrap();
         stream.attach(Owned::new(server.into_raw_fd())).unwrap();
         program.write_all(&[0; FILLER / 2]).unwrap();

@@ -9,6 +9,7 @@ use std::io::IoSlice;
 use usersock::error::Error;
 use usersock::net::Socket;
 use usersock::sock::msg::SendMsg;
+use usersock::sock::pages::Pages;
 
 impl Stream {
     /// Reads the filler away: the descriptor becomes writable.
@@ -62,7 +63,8 @@ impl Stream {
             }
             if self.up_ended && !self.up_shut {
                 self.up_shut = true;
-                if !self.hung_up() {
+                // Of a descriptor that the program has closed the socket is closed, by a reset perhaps (SO_LINGER).
+                if !self.end.as_mut().is_some_and(End::has_hung_up) {
                     // ENOTCONN: the connection has ended meanwhile, which the other direction tells.
                     let _ = socket.shutdown(libc::SHUT_WR);
                 }
@@ -112,11 +114,22 @@ impl Stream {
         }
     }
 
-    /// The stack takes no more: why is noted, and what the program sends is discarded with the descriptor.
+    /// The stack takes no more: why is noted, and what the program sends is discarded. What came before the failure is
+    /// still to be read.
     fn send_failed(&mut self, socket: &Socket, error: Error) -> sys::Result<bool> {
-        // EPIPE says less than the error before it, and by itself is what writes say alone, not SO_ERROR.
-        let noted = self.late.take().or_else(|| socket_error(socket));
-        Err(noted.map_or(error, |noted| self.fail(noted)))
+        // EPIPE says less than the error before it, and by itself is what writes say alone, not SO_ERROR. Any other
+        // error is the socket's, which the send has taken.
+        let noted = self.late.take().or_else(|| socket_error(socket)).or((error != Error::Pipe).then_some(error));
+        if let Some(noted) = noted {
+            self.fail(noted);
+        }
+        if self.down_ended {
+            return Err(noted.unwrap_or(error));
+        }
+        (self.up, self.mark) = (Pages::default(), None);
+        (self.up_ended, self.up_shut) = (true, true);
+        self.broken = Some(noted.unwrap_or(error));
+        Ok(false)
     }
 }
 
