@@ -142,6 +142,11 @@ impl Stream {
         self.end.is_none() && !self.connecting
     }
 
+    /// It was an attempt that failed, and the call that waited for it has said so.
+    pub(super) fn has_failed_in_call(&self) -> bool {
+        self.has_failed() && self.waits && self.filler > 0
+    }
+
     /// SO_ERROR of a failure, once, and whether the descriptor told the program, too.
     pub(super) fn take_error(&mut self) -> Option<(Error, bool)> {
         self.error.take().map(|error| (error, self.told))

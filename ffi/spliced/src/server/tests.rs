@@ -68,7 +68,7 @@ fn listener(server: &mut Server, id: u64) -> (Owned, SocketAddr) {
     sys::bind(fd.raw(), &name).unwrap();
     sys::listen(fd.raw(), 0).unwrap();
     let any = ptr::sockaddr_bytes((Ipv4Addr::LOCALHOST, 0).into());
-    for request in [Request::Bind(&any), Request::Listen(8)] {
+    for request in [Request::Bind(&any), Request::Listen(8, false)] {
         server.request(&Call { id, family: AF_INET, request }, &mut [0; MAX_VALUE]).unwrap();
     }
     let Conn { socket, .. } = &server.conns[&id];
