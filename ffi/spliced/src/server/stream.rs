@@ -58,6 +58,8 @@ pub(super) struct Stream {
     up_ended: bool,
     /// And the stack knows.
     up_shut: bool,
+    /// The stack takes them all.
+    unbounded: bool,
     /// Bytes of the stack that the descriptor has not taken.
     down: Pages,
     /// An urgent byte behind them.
@@ -100,6 +102,7 @@ impl Stream {
             mark: None,
             up_ended: false,
             up_shut: false,
+            unbounded: false,
             down: Pages::default(),
             urgent: None,
             staged: false,

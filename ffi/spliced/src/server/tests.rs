@@ -1,6 +1,6 @@
 use super::*;
 use crate::rpc::{Call, MAX_VALUE, Request};
-use std::io::{IoSlice, IoSliceMut, Read};
+use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::IntoRawFd;
 use std::os::unix::net::UnixStream;
@@ -120,4 +120,51 @@ fn all_who_wait_at_a_listener_are_reset_when_the_kernel_resets_the_first() {
         let mut slices = [IoSliceMut::new(&mut byte)];
         assert_eq!(c.recvmsg(&mut RecvMsg::new(&mut slices, 0)), Err(Error::ConnReset), "{i}");
     }
+}
+
+/// Bytes that the program wrote before it closed the descriptor are the stack's then, as they would be in a socket's
+/// send queue: what a peer that takes nothing costs is bounded by what bounds orphans, and is no descriptor.
+#[test]
+fn a_connection_that_is_closed_is_the_stacks_alone_whatever_its_peer_takes() {
+    let mut server = idle();
+    let socket = || Socket::new(&server.stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
+    let (listener, c) = (socket(), socket());
+    listener.setsockopt(libc::SOL_SOCKET, libc::SO_RCVBUF, &4096i32.to_ne_bytes()).unwrap();
+    c.setsockopt(libc::SOL_SOCKET, libc::SO_SNDBUF, &4096i32.to_ne_bytes()).unwrap();
+    listener.listen(3).unwrap();
+    c.connect(Some((Ipv4Addr::LOCALHOST, listener.local_addr().unwrap().port()).into())).unwrap();
+    let (peer, _) = listener.accept().unwrap();
+    peer.set_nonblocking(true);
+    let id = ACCEPTED + 1;
+    let mut program = connection(&mut server, id, c);
+    program.set_nonblocking(true).unwrap();
+    let mut sent = Vec::new();
+    // As much as it can while the server takes what the stack has room for.
+    loop {
+        let bytes: Vec<u8> = (0..10_000).map(|at| (sent.len() + at * 7) as u8).collect();
+        match program.write(&bytes) {
+            Ok(n) => sent.extend_from_slice(&bytes[..n]),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error}"),
+        }
+        server.handle(id, libc::EPOLLIN as u32);
+    }
+    drop(program);
+    server.handle(id, (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP) as u32);
+    server.work(&mut Vec::new());
+    assert_eq!(server.conns.len(), 0);
+    assert_eq!(server.stack.registry.accounts("TCP").expect("accounts").orphans.sum(), 1);
+    // It has them all when it takes them.
+    let mut got = Vec::new();
+    loop {
+        let mut bytes = [0; 10_000];
+        let mut slices = [IoSliceMut::new(&mut bytes)];
+        match peer.recvmsg(&mut RecvMsg::new(&mut slices, 0)) {
+            Ok(0) => break,
+            Ok(n) => got.extend_from_slice(&bytes[..n]),
+            Err(Error::Again) => drop(server.driver.serve(&server.stack, &[])),
+            Err(error) => panic!("{error:?} after {} of {}", got.len(), sent.len()),
+        }
+    }
+    assert!(got == sent, "{} of {}", got.len(), sent.len());
 }
