@@ -323,6 +323,51 @@ static void shutdown_of_an_attempt(void)
     OK(usk_close(l));
 }
 
+/* A socket whose connect was refused in the same call listens; one that failed since does not. */
+static void listen_after_a_failure(void)
+{
+    struct addr nobody = local(AF_INET);
+    int held = bound(SOCK_STREAM, nobody), fd = (int)OK(usk_socket(AF_INET, SOCK_STREAM, 0));
+    nobody = sock_name(held);
+    for (int i = 0; i < 2; i++) {
+        ERR(usk_connect(fd, &nobody.sa, nobody.len), ECONNREFUSED);
+        OK(usk_listen(fd, 2));
+        EQ(get_int(fd, SOL_SOCKET, SO_ACCEPTCONN), 1);
+        int c = connected(SOCK_STREAM, at("127.0.0.1", port_of(sock_name(fd))));
+        int a = (int)OK(usk_accept(fd, NULL, NULL));
+        send_all(a, "here", 4);
+        EXPECT(c, "here");
+        OK(usk_close(a));
+        OK(usk_close(c));
+        OK(usk_shutdown(fd, SHUT_RD));
+    }
+    OK(usk_close(fd));
+    OK(usk_close(held));
+    for (int i = 0; i < 2; i++) {
+        fd = failed[i].make();
+        ERR(usk_listen(fd, 2), EINVAL);
+        EQ(so_error(fd), failed[i].error);
+        ERR(usk_listen(fd, 2), EINVAL);
+        OK(usk_close(fd));
+    }
+}
+
+/* connect to nobody is no error where both ends have sent their FIN, however often. */
+static void dissolved_after_both_ends(void)
+{
+    struct sockaddr nobody = {.sa_family = AF_UNSPEC};
+    for (int end = 0; end < 2; end++) {
+        int fd[2];
+        tcp_pair(AF_INET, fd);
+        OK(usk_close(fd[!end]));
+        EXPECT_EOF(fd[end]);
+        OK(usk_shutdown(fd[end], SHUT_WR));
+        for (int i = 0; i < 3; i++)
+            OK(usk_connect(fd[end], &nobody, sizeof nobody));
+        OK(usk_close(fd[end]));
+    }
+}
+
 int main(void)
 {
     begin("failed_streams");
@@ -331,6 +376,8 @@ int main(void)
     errors_then_signals();
     other_sockets();
     connect_after_a_reset();
+    listen_after_a_failure();
+    dissolved_after_both_ends();
     urgent_data_of_nobody();
     peers_at_a_listener_that_ends();
     bytes_before_a_reset();

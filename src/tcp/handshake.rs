@@ -197,14 +197,23 @@ fn new_request(cx: &mut Cx<'_>, key: &ReqKey, info: &PacketInfo, dst: Arc<Dst>, 
     }
 }
 
-/// Whether a SYN is answered with a cookie, because the queue is full or the sysctl says always. None: it is dropped
-/// (tcp_syn_flood_action).
+/// Whether no request is remembered for a SYN, because the queue is full or the sysctl says never.
+fn is_crowded(cx: &Cx<'_>, qlen: usize) -> bool {
+    qlen as u32 > cx.sk.max_ack_backlog || cx.stack.sysctl.tcp_syncookies() == 2
+}
+
+/// Without cookies the last quarter of the queue is for peers that have proved to be alive.
+fn is_for_proven_peers(cx: &Cx<'_>, qlen: usize) -> bool {
+    let max = cx.stack.sysctl.tcp_max_syn_backlog();
+    cx.stack.sysctl.tcp_syncookies() == 0 && max.saturating_sub(qlen as i32) < max >> 2
+}
+
+/// Whether a SYN is answered with a cookie. None: it is dropped (tcp_syn_flood_action).
 fn wants_cookie(cx: &Cx<'_>, qlen: usize) -> Option<bool> {
-    let cookies = cx.stack.sysctl.tcp_syncookies();
-    if qlen as u32 <= cx.sk.max_ack_backlog && cookies != 2 {
+    if !is_crowded(cx, qlen) {
         return Some(false);
     }
-    if cookies == 0 {
+    if cx.stack.sysctl.tcp_syncookies() == 0 {
         cx.stack.mib.inc(Mib::TcpExtTCPReqQFullDrop);
         listendrop(cx, DropReason::TcpReqQueueFull);
         return None;
@@ -237,13 +246,16 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         cx.stack.mib.inc(Mib::Ip6InHdrErrors);
         return drop_skb(cx, DropReason::IpInvalidSource);
     }
-    if cx.tp.listener.as_ref().is_some_and(|l| !l.is_owned()) {
+    let Some(qlen) = cx.tp.listener.as_ref().map(|l| l.requests_len()) else { return };
+    let forgets = is_crowded(cx, qlen) || is_for_proven_peers(cx, qlen);
+    let crowded = forgets || acceptq_is_full(cx.sk.ack_backlog, cx.sk.max_ack_backlog);
+    let now = cx.now;
+    if cx.tp.listener_mut().is_some_and(|l| !l.is_owned(now, crowded)) {
         return ownerless(cx, key, skb, info);
     }
     let sysctl = &cx.stack.sysctl;
     let isn_from_tw = SeqNum(skb.tcp.in_flight);
     let tw = skb.tcp.in_flight != 0;
-    let Some(qlen) = cx.tp.listener.as_ref().map(|l| l.requests_len()) else { return };
     let Some(cookie) = (if tw { Some(false) } else { wants_cookie(cx, qlen) }) else { return };
     if acceptq_is_full(cx.sk.ack_backlog, cx.sk.max_ack_backlog) {
         cx.stack.mib.inc(Mib::TcpExtListenOverflows);
@@ -253,9 +265,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
     let Some(dst) = route_back(cx, info).ok().filter(|d| may_answer_by(cx, d)) else {
         return listendrop(cx, DropReason::IpOutNoRoutes);
     };
-    // Without cookies the last quarter of the queue is for peers that have proved to be alive.
-    let max = sysctl.tcp_max_syn_backlog();
-    let nearly_full = !tw && sysctl.tcp_syncookies() == 0 && max.saturating_sub(qlen as i32) < max >> 2;
+    let nearly_full = !tw && is_for_proven_peers(cx, qlen);
     let pair = || dst.hashes_of(&cx.stack.keys, info.dst, info.src);
     if nearly_full && !metrics::peer_is_proven(&cx.tp.net, pair(), &dst, cx.now) {
         return listendrop(cx, DropReason::TcpReqQueueFull);

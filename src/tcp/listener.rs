@@ -187,7 +187,9 @@ type Requests = HashMap<u64, Option<Box<Request>>, BuildHasherDefault<Ready>>;
 
 /// Whoever listens, where it may end without a call for the listener, as a program of a stack server may.
 pub trait Owner: Debug + Send + Sync {
-    /// Whether it is there. Asked before a SYN is answered, with the listener owned: it must not lock a sock, nor wait.
+    /// Whether it is there. Asked with the listener owned: it must not lock a sock, nor wait. Asked for each SYN before
+    /// it is answered, but where the queues have no room for its request, so that it has a cookie or is dropped: then
+    /// once in a turn of softirq, because the question would be a good part of what a SYN of a flood costs.
     fn lives(&self) -> bool;
 }
 
@@ -216,6 +218,8 @@ pub struct Listener {
     spare: Option<Box<Request>>,
     /// None: nobody is to be asked, a listener ends by close(2) and its kin.
     owner: Option<Arc<dyn Owner>>,
+    /// The turn of softirq in which the owner was asked last, and lived.
+    lived: Option<Instant>,
 }
 
 impl Listener {
@@ -337,9 +341,16 @@ impl Listener {
         req.cold = None;
         self.spare = Some(req);
     }
-    /// Whether a SYN is to be answered by it still.
-    pub(super) fn is_owned(&self) -> bool {
-        self.owner.as_ref().is_none_or(|owner| owner.lives())
+    /// Whether a SYN is to be answered by it still. `crowded`: an answer that the owner gave in this turn of softirq
+    /// serves again.
+    pub(super) fn is_owned(&mut self, now: Instant, crowded: bool) -> bool {
+        let Some(owner) = &self.owner else { return true };
+        if crowded && self.lived == Some(now) {
+            return true;
+        }
+        let lives = owner.lives();
+        self.lived = lives.then_some(now);
+        lives
     }
     pub(super) fn push_accept(&mut self, child: Arc<Sock>) {
         self.accept.push_back(child);

@@ -140,16 +140,18 @@ fn name_of(addr: &[u8]) -> Result<&[u8]> {
 
 /// listen(2). The program accepts from the kernel's queue of `fd`, which the server fills.
 pub fn listen(instance: &Instance, fd: RawFd, socket: &Ours, backlog: c_int) -> Result<()> {
-    if sys::peer_name(fd, |_| ()).is_ok() {
-        return Err(Error::Inval);
+    let has_peer = is_connected(fd);
+    if has_peer {
+        // EINVAL, but of an attempt that failed, whose descriptor cannot listen.
+        ask(instance, socket, Request::Listen(backlog, true), done)?;
     }
     let mut entries = Entries::default();
-    if sys::ended(fd) {
+    if has_peer || sys::ended(fd) {
         entries = Entries::of(fd)?;
         renew(instance, fd, socket, sys::nonblocking(fd)?)?;
     }
     // The server first: what it refuses is not to listen (EADDRINUSE). It waits for the descriptor.
-    let listened = ask(instance, socket, Request::Listen(backlog), done).and_then(|()| sys::listen(fd, backlog));
+    let listened = ask(instance, socket, Request::Listen(backlog, false), done).and_then(|()| sys::listen(fd, backlog));
     entries.restore(fd);
     listened
 }
@@ -294,7 +296,11 @@ pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Re
         // Of the name alone: a failure is to be told still.
         Err(e @ (Error::Inval | Error::AfNoSupport)) => return Err(e),
         // The server has forgotten an accepted connection; the program's socket is connected until it is not to be.
-        Err(Error::NotConn) if socket.accepted.is_some() && !is_unspecified(addr) => return Err(Error::IsConn),
+        Err(Error::NotConn) if socket.accepted.is_some() && is_unspecified(addr) => {
+            undone(instance, fd);
+            return Ok(Connect::Done);
+        }
+        Err(Error::NotConn) if socket.accepted.is_some() => return Err(Error::IsConn),
         Err(e) => {
             // It is told now, and the descriptor is not to tell it once more, nor what was received before an attempt
             // failed (tcp_disconnect).

@@ -48,8 +48,9 @@ impl Message {
 pub(crate) enum Request<'a> {
     /// bind(2) to a sockaddr's bytes.
     Bind(&'a [u8]),
-    /// listen(2) with this backlog.
-    Listen(i32),
+    /// listen(2) with this backlog, and whether the descriptor has a peer. If it has, nothing is done yet: the value is
+    /// [`AGAIN`] if that is of an attempt that failed, and the client asks again with another AF_UNIX socket.
+    Listen(i32, bool),
     /// connect(2) to a sockaddr's bytes, and whether the client's call waits; this one never does. The value is [`NEW`]
     /// if the socket is new to connecting: the client then connects to the server's `Name::Data` and fills the
     /// descriptor; [`AGAIN`] if an attempt has failed before: an AF_UNIX socket connects once, so the client does it
@@ -84,7 +85,7 @@ impl Call<'_> {
     pub(crate) fn encode(&self, instance: &Instance) -> Message {
         let (tag, a, b, number, bytes): (u8, i32, i32, &[u8], &[u8]) = match self.request {
             Request::Bind(addr) => (b'b', 0, 0, &[], addr),
-            Request::Listen(backlog) => (b'l', backlog, 0, &[], &[]),
+            Request::Listen(backlog, has_peer) => (b'l', backlog, has_peer.into(), &[], &[]),
             Request::Connect(addr, waits) => (b'c', waits.into(), 0, &[], addr),
             Request::LocalAddr => (b'n', 0, 0, &[], &[]),
             Request::PeerAddr => (b'p', 0, 0, &[], &[]),
@@ -121,7 +122,7 @@ impl Call<'_> {
         let (a, b) = (i32::from_ne_bytes(*a), i32::from_ne_bytes(*b));
         let request = match tag {
             b'b' => Request::Bind(rest),
-            b'l' => Request::Listen(a),
+            b'l' => Request::Listen(a, b != 0),
             b'c' => Request::Connect(rest, a != 0),
             b'n' => Request::LocalAddr,
             b'p' => Request::PeerAddr,
@@ -177,7 +178,8 @@ mod tests {
         let instance = Instance::new([5; 24]);
         let requests = [
             Request::Bind(&[1, 2, 3]),
-            Request::Listen(-1),
+            Request::Listen(-1, false),
+            Request::Listen(5, true),
             Request::Connect(&[], false),
             Request::Connect(&[2, 0], true),
             Request::LocalAddr,

@@ -67,3 +67,24 @@ fn connections_that_a_server_left_in_the_queue_come_first() {
     // Nobody has to say it.
     assert_eq!(client::accept(&instance, fd, libc::SOCK_CLOEXEC), Err(Error::NetDown));
 }
+
+/// The kernel knows of no error where a server ends before the program has sent anything.
+#[test]
+fn a_connect_that_waits_hears_that_the_server_has_ended() {
+    let instance = Instance::new(sys::random().unwrap());
+    let server = |ty, name: Name| {
+        let fd = sys::socket(ty | libc::SOCK_CLOEXEC).unwrap();
+        sys::bind(fd.raw(), &name.encode(&instance)).unwrap();
+        sys::listen(fd.raw(), 4).unwrap();
+        fd
+    };
+    let (requests, data) = (server(libc::SOCK_SEQPACKET, Name::Requests), server(libc::SOCK_STREAM, Name::Data));
+    let fd = client::socket(&instance, libc::AF_INET as u16, libc::SOCK_CLOEXEC).unwrap();
+    let ours = client::ours(&instance, fd).unwrap();
+    sys::connect(fd, &Name::Data.encode(&instance)).unwrap();
+    drop(sys::accept(data.raw(), libc::SOCK_CLOEXEC).unwrap());
+    let events = sys::wait(fd, libc::POLLOUT).unwrap();
+    assert_eq!((events & libc::POLLHUP, sys::option(fd, libc::SO_ERROR)), (libc::POLLHUP, Ok(0)));
+    drop((requests, data));
+    assert_eq!(client::connected(&instance, fd, &ours, events), Err(Error::NetDown));
+}

@@ -2,7 +2,7 @@ use super::cookie::{Keys, Made};
 use super::queue::FastOpenQueue;
 use crate::base::env::{Clock, Duration, Instant, SeededEntropy, VirtualClock};
 use crate::base::error::{Error, Result};
-use crate::counters::Mib;
+use crate::counters::{DropReason, Mib};
 use crate::driver::Parked;
 use crate::inet::Socket;
 use crate::sock::msg::{RecvMsg, SendMsg};
@@ -11,6 +11,7 @@ use crate::sock::wait::Events;
 use crate::stack::{Stack, StackConfig};
 use crate::standard;
 use crate::tcp::peer_test::{ACK, Conn, HERE, Host, ISS, Out, RST, SYN, SYN_OPTIONS, Seg, THERE};
+use crate::wire::tcp::TcpHeader;
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -239,6 +240,64 @@ fn a_spoofed_reset_or_syn_does_not_end_the_child() {
     assert_eq!(c.state(), State::SynRecv);
     host.put(&c.seg(ACK));
     assert_eq!(c.state(), State::Established);
+}
+
+/// A child whose SYN has the timestamp 1000, and the timestamp of its first data, 50 ms after the SYN-ACK.
+fn stamped_child(host: &Host) -> (Conn, u32) {
+    let options = [stamps(1000, 0), with_cookie(&cookie(host))].concat();
+    let out = host.put(&Seg { options, data: vec![9; 10], ..Seg::new(4000, SYN, ISS, 0) });
+    assert!(took_data(&out[0]), "{out:?}");
+    let c = accept(host, &out[0]);
+    host.wait(Duration::from_millis(50));
+    c.send(20).unwrap();
+    let sent = host.bench.poll();
+    let opt = TcpHeader::parse(&sent[0][20..]).unwrap().parse_options();
+    assert_eq!(opt.timestamps.map(|(_, echo)| echo), Some(1000));
+    (c, opt.timestamps.unwrap().0)
+}
+
+fn stamps(val: u32, echo: u32) -> Vec<u8> {
+    [&[1, 1, 8, 10][..], &val.to_be_bytes(), &echo.to_be_bytes()].concat()
+}
+
+#[test]
+fn a_segment_that_is_older_than_the_syn_is_answered_and_does_not_establish_the_child() {
+    let h = host(3);
+    let (c, later) = stamped_child(&h);
+    let out = h.put(&Seg { options: stamps(999, later), ..c.seg(ACK) });
+    assert_eq!(out.iter().map(|o| (o.flags, o.len)).collect::<Vec<_>>(), [(ACK, 0)]);
+    assert_eq!((c.state(), mib(&h, Mib::TcpExtPAWSEstab)), (State::SynRecv, 1));
+    h.put(&Seg { options: stamps(1000, later), ..c.seg(ACK) });
+    assert_eq!(c.state(), State::Established);
+}
+
+/// The child has sent data, whose timestamps are later than the SYN-ACK's.
+#[test]
+fn a_segment_that_echoes_the_childs_data_is_not_refused_for_its_echo() {
+    let h = host(3);
+    let (c, later) = stamped_child(&h);
+    let far = c.seq.wrapping_add(1 << 20);
+    h.put(&Seg { options: stamps(1001, later), ..Seg::new(4000, ACK, far, c.ack) });
+    let over_window = h.bench.stack.mib.drops(DropReason::TcpOverWindow);
+    assert_eq!((mib(&h, Mib::TcpExtTSEcrRejected), over_window, c.state()), (0, 1, State::SynRecv));
+    h.put(&Seg { options: stamps(1001, later), ..c.seg(ACK) });
+    assert_eq!(c.state(), State::Established);
+}
+
+/// Nor does one that is dropped for want of an ACK make the next ones old (RFC 7323 §4.3), which a forger could send.
+#[test]
+fn the_timestamp_of_a_segment_behind_a_hole_is_not_that_of_the_child() {
+    let h = host(3);
+    let (c, later) = stamped_child(&h);
+    let data = |flags, at: u32, stamp| Seg {
+        options: stamps(stamp, later),
+        data: vec![7; 100],
+        ..Seg::new(4000, flags, c.seq.wrapping_add(at), c.ack)
+    };
+    assert_eq!(h.put(&data(0, 100, 5000)), []);
+    h.put(&data(ACK, 0, 2000));
+    assert_eq!((c.state(), mib(&h, Mib::TcpExtPAWSEstab)), (State::Established, 0));
+    assert_eq!(c.recv(1000), Ok(110));
 }
 
 #[test]

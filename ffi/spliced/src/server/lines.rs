@@ -1,7 +1,7 @@
 //! The server's own listeners: programs that ask, each by a connection (a line) of its own, and what they do where
 //! descriptors are scarce. Above: the loop. Below: `requests`.
 
-use super::{DATA, LINE, MAX_LINES, REQUESTS, RETRY, Server};
+use super::{DATA, LINE, MAX_LINES, REQUESTS, Server};
 use crate::rpc::{Call, MAX_MESSAGE, MAX_VALUE, encode_answer};
 use crate::sys::{self, Owned};
 use std::os::fd::RawFd;
@@ -21,7 +21,7 @@ impl Server {
             Err(Error::MFile | Error::NFile | Error::NoMem | Error::NoBufs) => {
                 self.watch_listeners(0);
                 self.paused = true;
-                self.retry_at = Some(self.stack.now().saturating_add(RETRY));
+                self.retry_later();
                 None
             }
             Err(_) => None,

@@ -484,6 +484,12 @@ impl Server {
         self.sweep_at.get_or_insert(at);
     }
 
+    /// Not later than was said before, however often something else has to wait, too.
+    fn retry_later(&mut self) {
+        let at = self.stack.now().saturating_add(RETRY);
+        self.retry_at.get_or_insert(at);
+    }
+
     fn on_time(&mut self) {
         let now = self.stack.now();
         if self.sweep_at.take_if(|at| *at <= now).is_some() {
@@ -625,10 +631,11 @@ impl Server {
         if let Some(Conn { role: Role::Listener(waiting), .. }) = self.conns.get_mut(&id) {
             *waiting = Some(new);
         }
+        // Each new connection comes here.
         if !self.full.contains(&id) {
             self.full.push(id);
         }
-        self.retry_at = Some(self.stack.now().saturating_add(RETRY));
+        self.retry_later();
     }
 }
 

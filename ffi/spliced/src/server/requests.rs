@@ -24,11 +24,15 @@ impl Server {
             self.accept_data();
             self.catch_up(id);
         }
-        self.make(id, call.family)?;
         let value = |value| Ok(Answer { value, bytes: &[] });
+        if let Request::Listen(_, true) = call.request {
+            let failed = |c: &Conn| matches!(&c.role, Role::Stream(stream) if stream.has_failed_in_call());
+            return if self.conns.get(&id).is_some_and(failed) { value(AGAIN) } else { Err(Error::Inval) };
+        }
+        self.make(id, call.family)?;
         match call.request {
             Request::Bind(addr) => self.bind(id, addr).and_then(|()| value(0)),
-            Request::Listen(backlog) => self.listen(id, backlog).and_then(|()| value(0)),
+            Request::Listen(backlog, _) => self.listen(id, backlog).and_then(|()| value(0)),
             Request::Connect(addr, waits) => self.connect(id, addr, waits).and_then(value),
             Request::LocalAddr => {
                 let addr = self.conn(id)?.socket.local_addr()?;
@@ -145,7 +149,7 @@ impl Server {
         let Some(conn) = self.conns.get_mut(&id) else { return Err(Error::NotConn) };
         let owner = Owner { id, family: conn.family, names, signal: conn.signal.clone() };
         set_listener_owner(SockRef { stack, sock: conn.socket.sock() }, Arc::new(owner))?;
-        if matches!(conn.role, Role::Plain) {
+        if !matches!(conn.role, Role::Listener(_)) {
             conn.role = Role::Listener(None);
         }
         Ok(())

@@ -61,6 +61,8 @@ pub(super) struct Stream {
     up_ended: bool,
     /// And the stack knows.
     up_shut: bool,
+    /// The stack takes them all.
+    unbounded: bool,
     /// Bytes of the stack that the descriptor has not taken.
     down: Pages,
     /// An urgent byte behind them.
@@ -106,6 +108,7 @@ impl Stream {
             mark: None,
             up_ended: false,
             up_shut: false,
+            unbounded: false,
             down: Pages::default(),
             urgent: None,
             staged: false,
@@ -152,6 +155,11 @@ impl Stream {
     /// It has failed, and the descriptor with it.
     pub(super) fn has_failed(&self) -> bool {
         self.end.is_none() && !self.connecting
+    }
+
+    /// It was an attempt that failed, and the call that waited for it has said so.
+    pub(super) fn has_failed_in_call(&self) -> bool {
+        self.has_failed() && self.waits && self.filler > 0
     }
 
     /// SO_ERROR of a failure, once, and whether the descriptor told the program, too.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::rpc::{Call, MAX_VALUE, Request};
-use std::io::{IoSlice, IoSliceMut, Read};
+use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::IntoRawFd;
 use std::os::unix::net::UnixStream;
@@ -68,7 +68,7 @@ fn listener(server: &mut Server, id: u64) -> (Owned, SocketAddr) {
     sys::bind(fd.raw(), &name).unwrap();
     sys::listen(fd.raw(), 0).unwrap();
     let any = ptr::sockaddr_bytes((Ipv4Addr::LOCALHOST, 0).into());
-    for request in [Request::Bind(&any), Request::Listen(8)] {
+    for request in [Request::Bind(&any), Request::Listen(8, false)] {
         server.request(&Call { id, family: AF_INET, request }, &mut [0; MAX_VALUE]).unwrap();
     }
     let Conn { socket, .. } = &server.conns[&id];
@@ -120,4 +120,161 @@ fn all_who_wait_at_a_listener_are_reset_when_the_kernel_resets_the_first() {
         let mut slices = [IoSliceMut::new(&mut byte)];
         assert_eq!(c.recvmsg(&mut RecvMsg::new(&mut slices, 0)), Err(Error::ConnReset), "{i}");
     }
+}
+
+/// A listener that is full is one entry of those to try again, however many connect, and they do not put that off: else
+/// each tick would try it as often as peers have connected, and others might never be tried.
+#[test]
+fn a_full_listener_is_tried_once_when_it_is_time() {
+    let mut server = idle();
+    let listeners = [listener(&mut server, 7), listener(&mut server, 8)];
+    let mut peers = Vec::new();
+    let mut first = None;
+    for i in 0..4 {
+        for (_, to) in &listeners {
+            peers.push(connect(&mut server, *to));
+        }
+        if i == 1 {
+            first = server.retry_at;
+        }
+    }
+    server.full.sort_unstable();
+    assert_eq!((&server.full[..], server.retry_at), (&[7, 8][..], first));
+    assert!(first.is_some());
+    let mut accepted = 0;
+    while server.retry_at.is_some() {
+        accepted += listeners.iter().filter(|(fd, _)| sys::accept(fd.raw(), 0).is_ok()).count();
+        server.retry_at = Some(server.stack.now());
+        server.on_time();
+    }
+    // The last of each waits in the queue.
+    assert_eq!(accepted, peers.len() - 2);
+    assert_eq!((server.full.len(), server.conns.len()), (0, 2 + peers.len()));
+}
+
+/// Those of listeners go at once; any other socket may go on by another descriptor, which has the name a moment later.
+#[test]
+fn a_socket_goes_when_its_name_was_free_twice() {
+    let mut server = idle();
+    let (listener, _) = listener(&mut server, 7);
+    let any = ptr::sockaddr_bytes((Ipv4Addr::LOCALHOST, 0).into());
+    let call = Call { id: 8, family: AF_INET, request: Request::Bind(&any) };
+    server.request(&call, &mut [0; MAX_VALUE]).unwrap();
+    let named = |server: &Server| {
+        let fd = sys::socket(libc::SOCK_STREAM | libc::SOCK_CLOEXEC).unwrap();
+        sys::bind(fd.raw(), &Name::Socket { id: 8, family: AF_INET }.encode(&server.instance)).unwrap();
+        fd
+    };
+    let sweep = |server: &mut Server| {
+        server.sweep(false);
+        (server.conns.contains_key(&7), server.conns.contains_key(&8))
+    };
+    assert_eq!(sweep(&mut server), (true, true), "free for the first time");
+    let again = named(&server);
+    assert_eq!(sweep(&mut server), (true, true));
+    drop((again, listener));
+    assert_eq!(sweep(&mut server), (false, true), "and again for the first time");
+    assert_eq!(sweep(&mut server), (false, false));
+    server.request(&call, &mut [0; MAX_VALUE]).unwrap();
+    server.sweep(true);
+    assert_eq!(server.conns.len(), 0);
+}
+
+/// Bytes that the program wrote before it closed the descriptor are the stack's then, as they would be in a socket's
+/// send queue: what a peer that takes nothing costs is bounded by what bounds orphans, and is no descriptor.
+#[test]
+fn a_connection_that_is_closed_is_the_stacks_alone_whatever_its_peer_takes() {
+    let mut server = idle();
+    let socket = || Socket::new(&server.stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
+    let (listener, c) = (socket(), socket());
+    listener.setsockopt(libc::SOL_SOCKET, libc::SO_RCVBUF, &4096i32.to_ne_bytes()).unwrap();
+    c.setsockopt(libc::SOL_SOCKET, libc::SO_SNDBUF, &4096i32.to_ne_bytes()).unwrap();
+    listener.listen(3).unwrap();
+    c.connect(Some((Ipv4Addr::LOCALHOST, listener.local_addr().unwrap().port()).into())).unwrap();
+    let (peer, _) = listener.accept().unwrap();
+    peer.set_nonblocking(true);
+    let id = ACCEPTED + 1;
+    let mut program = connection(&mut server, id, c);
+    program.set_nonblocking(true).unwrap();
+    let mut sent = Vec::new();
+    // As much as it can while the server takes what the stack has room for.
+    loop {
+        let bytes: Vec<u8> = (0..10_000).map(|at| (sent.len() + at * 7) as u8).collect();
+        match program.write(&bytes) {
+            Ok(n) => sent.extend_from_slice(&bytes[..n]),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error}"),
+        }
+        server.handle(id, libc::EPOLLIN as u32);
+    }
+    drop(program);
+    server.handle(id, (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP) as u32);
+    server.work(&mut Vec::new());
+    assert_eq!(server.conns.len(), 0);
+    assert_eq!(server.stack.registry.accounts("TCP").expect("accounts").orphans.sum(), 1);
+    // It has them all when it takes them.
+    let mut got = Vec::new();
+    loop {
+        let mut bytes = [0; 10_000];
+        let mut slices = [IoSliceMut::new(&mut bytes)];
+        match peer.recvmsg(&mut RecvMsg::new(&mut slices, 0)) {
+            Ok(0) => break,
+            Ok(n) => got.extend_from_slice(&bytes[..n]),
+            Err(Error::Again) => drop(server.driver.serve(&server.stack, &[])),
+            Err(error) => panic!("{error:?} after {} of {}", got.len(), sent.len()),
+        }
+    }
+    assert!(got == sent, "{} of {}", got.len(), sent.len());
+}
+
+/// The loop sleeps meanwhile, and does not find the same again and again.
+#[test]
+fn who_asks_while_there_are_no_descriptors_is_answered_when_there_are() {
+    // Descriptors of this thread alone, without the others' that they would keep open, and few: the others' numbers are
+    // far below.
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a struct of this frame.
+    unsafe {
+        assert_eq!(libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_UNSHARE), 0);
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit), 0);
+        limit.rlim_cur = limit.rlim_cur.min(1024);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), 0);
+    }
+    let mut server = idle();
+    let line = sys::socket(libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC).unwrap();
+    let end = sys::socket(libc::SOCK_STREAM | libc::SOCK_CLOEXEC).unwrap();
+    let mut all = Vec::new();
+    while let Ok(fd) = sys::socket(libc::SOCK_STREAM | libc::SOCK_CLOEXEC) {
+        all.push(fd);
+    }
+    sys::connect(line.raw(), &Name::Requests.encode(&server.instance)).unwrap();
+    sys::connect(end.raw(), &Name::Data.encode(&server.instance)).unwrap();
+    let call = Call { id: 7, family: AF_INET, request: Request::LocalAddr };
+    sys::send(line.raw(), call.encode(&server.instance).bytes(), 0).unwrap();
+    let events = |server: &mut Server| {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 8];
+        let n = server.epoll.wait(&mut events, Some(Duration::ZERO)).unwrap();
+        let mut tokens: Vec<u64> = events[..n].iter().map(|e| e.u64).collect();
+        tokens.iter().for_each(|token| server.handle(*token, libc::EPOLLIN as u32));
+        tokens.sort_unstable();
+        tokens
+    };
+    let time_comes = |server: &mut Server| {
+        assert!(server.retry_at.is_some());
+        server.retry_at = Some(server.stack.now());
+        server.on_time();
+    };
+    let answer = || sys::recv(line.raw(), &mut [0; MAX_VALUE], libc::MSG_DONTWAIT);
+    for round in 0..2 {
+        assert_eq!(events(&mut server), [REQUESTS, DATA], "{round}");
+        assert_eq!((events(&mut server), answer()), (vec![], Err(Error::Again)), "{round}");
+        time_comes(&mut server);
+    }
+    assert_eq!(events(&mut server), [REQUESTS, DATA]);
+    all.truncate(all.len() - 2);
+    assert_eq!(events(&mut server), [], "it is not time yet");
+    time_comes(&mut server);
+    assert_eq!(events(&mut server), [REQUESTS, DATA]);
+    assert!(answer().is_ok());
+    assert_eq!((server.retry_at, server.paused), (None, false));
 }

@@ -41,6 +41,7 @@ impl Stream {
                 let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
                 match Outlet::send(outlet, ready, || socket.send_pages(&mut self.up, ready, flags)) {
                     Ok(_) => {}
+                    Err(Error::Again) if self.makes_room(socket) => {}
                     Err(Error::Again) => return Ok(false),
                     Err(e) => return self.send_failed(socket, e),
                 }
@@ -55,7 +56,9 @@ impl Stream {
                     Ok(_) => {}
                     Err(Error::Again) => {
                         self.mark = Some(Mark::Urgent(byte));
-                        return Ok(false);
+                        if !self.makes_room(socket) {
+                            return Ok(false);
+                        }
                     }
                     Err(e) => return self.send_failed(socket, e),
                 },
@@ -92,6 +95,17 @@ impl Stream {
             }
         }
         Ok(moved >= TURN)
+    }
+
+    /// Where the program has closed the descriptor, the stack takes what was written before, however much that is: less
+    /// than a descriptor holds. The socket can be closed then, and it is an orphan with all bounds that those have. Of
+    /// a peer that takes nothing the server would otherwise keep the connection for ever. Whether there is more room
+    /// now than there was; once.
+    fn makes_room(&mut self, socket: &Socket) -> bool {
+        const SO_SNDBUFFORCE: i32 = 32;
+        let now = self.hung_up() && !self.unbounded;
+        self.unbounded |= now;
+        now && socket.setsockopt(libc::SOL_SOCKET, SO_SNDBUFFORCE, &i32::MAX.to_ne_bytes()).is_ok()
     }
 
     /// How many of the bytes in pages to send now. In bulk all that fill packets: the next read mostly finds more, and
