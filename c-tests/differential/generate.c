@@ -120,6 +120,9 @@ static bool is_known_of_servers(struct gen *g, struct op *op)
         return false;
     case C_SELECT:
         return true;
+    case C_SPLICE:
+        op->a[5] &= ~SPLICE_F_MORE;
+        return false;
     case C_EPOLL_CTL:
         op->a[3] &= ~(POLLWRBAND | POLLRDBAND);
         if (op->a[3] & (int)EPOLLET && !seldom)
