@@ -111,6 +111,21 @@ static void shutdown_wakes_reader(int how)
     close_pair(fd);
 }
 
+static void so_it_does_after_a_half_close(void)
+{
+    int fd[2];
+    tcp_pair(AF_INET, fd);
+    send_all(fd[0], "never read", 10);
+    await_bytes(fd[1], 10);
+    OK(usk_shutdown(fd[1], SHUT_WR));
+    EXPECT_EOF(fd[0]);
+    EQ(ready(fd[0], POLLOUT), POLLOUT);
+    OK(usk_close(fd[1]));
+    EQ(await(fd[0], 0) & POLLHUP, POLLHUP);
+    EXPECT_EOF(fd[0]);
+    OK(usk_close(fd[0]));
+}
+
 int main(void)
 {
     begin("half_close");
@@ -119,6 +134,7 @@ int main(void)
     server_first(AF_INET);
     server_first(AF_INET6);
     close_with_unread_bytes_resets();
+    so_it_does_after_a_half_close();
     send_to_closed_end();
     simultaneous();
     shutdown_wakes_reader(SHUT_RD);

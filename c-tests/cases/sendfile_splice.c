@@ -189,6 +189,28 @@ int main(void)
     }
     close_pair(fd);
 
+    /* What a call of the kernel's has in its pipe at a time is sixteen pages of the file, the first from the offset on:
+     * more than a datagram from the beginning of a page, less from elsewhere, so what fails is the piece behind it. */
+    udp_pair(AF_INET, fd);
+    off = 4096;
+    ERR(usk_sendfile(fd[0], f, &off, 70000), EMSGSIZE);
+    EQ(off, 4096);
+    off = 5096;
+    EQ(usk_sendfile(fd[0], f, &off, 70000), 64536);
+    EQ(off, 4096 + 65536);
+    close_pair(fd);
+
+    /* A socket of datagrams that is shut for reading is at its end, and stays open to writes. */
+    udp_pair(AF_INET, fd);
+    OK(pipe(p));
+    OK(usk_shutdown(fd[1], SHUT_RD));
+    EQ(usk_splice(fd[1], NULL, p[1], NULL, 100, SPLICE_F_NONBLOCK), 0);
+    set_nonblock(fd[1], true);
+    ERR(usk_splice(fd[1], NULL, p[1], NULL, 100, 0), EAGAIN);
+    OK(close(p[0]));
+    OK(close(p[1]));
+    close_pair(fd);
+
     /* splice: socket to pipe. */
     tcp_pair(AF_INET, fd);
     OK(pipe(p));

@@ -45,6 +45,21 @@ int main(void)
     ERR(usk_recv(fd[0], &c, 1, MSG_PEEK), EAGAIN);
     EQ(usk_recv(fd[0], &c, 0, 0), 0); /* waits as well, and has what it wanted */
     ERR(usk_recv(fd[0], &c, 0, MSG_DONTWAIT), EAGAIN);
+    struct iovec nothing = {&c, 0};
+    for (int named = 0; named < 2; named++) {
+        char name[32], control[64];
+        struct msghdr m = {.msg_iov = &nothing, .msg_iovlen = 1, .msg_control = control, .msg_flags = 0x55};
+        m.msg_controllen = sizeof control;
+        m.msg_name = named ? name : NULL;
+        m.msg_namelen = named ? sizeof name : 0;
+        EQ(usk_recvmsg(fd[0], &m, 0), 0);
+        EQ(m.msg_flags, 0);
+        EQ(m.msg_controllen, 0);
+        EQ(m.msg_namelen, 0);
+    }
+    struct msghdr m = {.msg_iov = &nothing, .msg_iovlen = 1};
+    ERR(usk_recvmsg(fd[0], &m, MSG_DONTWAIT), EAGAIN);
+    ERR(usk_recv(fd[0], &c, 0, MSG_DONTWAIT | MSG_TRUNC), EAGAIN);
     ERR(usk_recv(fd[0], &c, 1, MSG_WAITALL), EAGAIN);
     send_all(fd[1], "ab", 2);
     await_bytes(fd[0], 2);

@@ -32,10 +32,21 @@ static void out_of_band(int family)
     EQ(c, 'X');
     EQ(usk_recv(fd[1], &c, 1, MSG_OOB), 1);
     EQ(c, 'X');
+    EQ(usk_recv(fd[1], buf, 0, MSG_DONTWAIT), 0);
     EQ(usk_recv(fd[1], buf, sizeof buf, 0), 3); /* stops before the mark, though more is there */
     CHECK(memcmp(buf, "abc", 3) == 0);
     EQ(at_mark(fd[1]), 1);
     EXPECT(fd[1], "de"); /* the urgent byte itself is not in the stream */
+    /* An urgent byte is one that a read of none finds, if nothing else is there. */
+    ERR(usk_recv(fd[1], buf, 0, MSG_DONTWAIT), EAGAIN);
+    EQ(usk_send(fd[0], "Y", 1, MSG_OOB), 1);
+    EQ(await(fd[1], POLLPRI), POLLPRI);
+    EQ(usk_recv(fd[1], buf, 0, MSG_DONTWAIT), 0);
+    EQ(usk_recv(fd[1], buf, 0, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC), 0);
+    EQ(usk_recv(fd[1], &c, 1, MSG_OOB), 1);
+    EQ(c, 'Y');
+    send_all(fd[0], "z", 1);
+    EXPECT(fd[1], "z");
     EQ(at_mark(fd[1]), 0);
     EQ(ready(fd[1], POLLPRI), 0);
     ERR(usk_recv(fd[1], &c, 1, MSG_OOB), EINVAL); /* it was taken */

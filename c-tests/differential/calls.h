@@ -21,7 +21,8 @@ static UNUSED void begin_calls(void)
     chosen_count = opened_count = 0;
     data_next = 0;
     sigpipes = 0;
-    file_of_bytes = pipe_ends[0] = pipe_ends[1] = -1;
+    for (int i = 0; i < 2; i++)
+        files_of_bytes[i] = pipes[i][0] = pipes[i][1] = -1;
 }
 
 static UNUSED int hidden_of(int slot)
@@ -109,15 +110,74 @@ static UNUSED void call_close(int slot)
     show_end();
 }
 
-static UNUSED void call_dup(int slot, int to)
+/* A second descriptor of what is in `slot`, for slot `to`. `wanted`: the least number that it should have. */
+static UNUSED void show_copy(const char *call, int slot, int to, int fd, int wanted)
 {
-    int fd = SYS(dup)(fd_of(slot)), error = errno;
+    int error = errno;
     if (fd >= 0) {
         set_slot(to, fd);
         hides[to % SLOTS] = hidden_of(slot);
     }
-    show_result("dup", fd < 0 ? -1 : 0, error);
+    show_result(call, fd < 0 ? -1 : 0, error);
+    if (fd >= 0)
+        printf(" wanted=%d flags=%d", fd >= wanted, SYS(fcntl)(fd, F_GETFD, 0L));
     show_end();
+}
+
+/* The number of slot `to`'s socket, which is closed then, or one that nobody has. */
+static UNUSED int number_of(int to)
+{
+    return fds[to % SLOTS] >= 0 ? fds[to % SLOTS] : 200 + to % SLOTS;
+}
+
+static UNUSED void call_dup(int slot, int to)
+{
+    show_copy("dup", slot, to, SYS(dup)(fd_of(slot)), 0);
+}
+
+static UNUSED void call_dup2(int slot, int to)
+{
+    int at = number_of(to);
+    show_copy("dup2", slot, to, SYS(dup2)(fd_of(slot), at), at);
+}
+
+static UNUSED void call_dup3(int slot, int to, int flags)
+{
+    int at = number_of(to);
+    show_copy("dup3", slot, to, SYS(dup3)(fd_of(slot), at, flags), at);
+}
+
+static UNUSED void call_dupfd(int slot, int to, int command, int least)
+{
+    show_copy("dupfd", slot, to, SYS(fcntl)(fd_of(slot), command, (long)least), least);
+}
+
+/* Through an AF_UNIX socket and back: a descriptor that was passed on is one more of the same socket. */
+static UNUSED void call_pass(int slot, int to, int flags)
+{
+    union {
+        struct cmsghdr header;
+        unsigned char room[CMSG_SPACE(sizeof(int))];
+    } control;
+    char byte = 'p';
+    struct iovec iov = {&byte, 1};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    int ends[2], fd = fd_of(slot);
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1)
+        return;
+    memset(&control, 0, sizeof control);
+    control.header = (struct cmsghdr){CMSG_LEN(sizeof fd), SOL_SOCKET, SCM_RIGHTS};
+    memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+    long r = SYS(sendmsg)(ends[0], &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (r == 1)
+        r = SYS(recvmsg)(ends[1], &m, MSG_DONTWAIT | flags);
+    int error = errno;
+    close(ends[0]);
+    close(ends[1]);
+    if (r == 1 && CMSG_FIRSTHDR(&m))
+        memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof fd);
+    errno = error;
+    show_copy("pass", slot, to, r == 1 ? fd : -1, 0);
 }
 
 static UNUSED void call_send(int slot, const char *form, int bytes, int flags)
@@ -168,8 +228,21 @@ static UNUSED void call_sendmsg(int slot, const char *form, int bytes, const cha
     show_end();
 }
 
+/* The place of the message that fails, and how: `odd` N has its N-th message's bytes nowhere, -N its N-th with more
+ * iovecs than there may be; 0: none. */
+static UNUSED void make_odd(struct mmsghdr *v, int odd)
+{
+    static struct iovec nowhere;
+    nowhere = (struct iovec){bad_pointer(), 10};
+    if (odd > 0)
+        v[(odd - 1) & 7].msg_hdr.msg_iov = &nowhere;
+    if (odd < 0)
+        v[(-odd - 1) & 7].msg_hdr.msg_iovlen = 1025;
+}
+
 /* `count` messages of `bytes`, `bytes` + 1 ... */
-static UNUSED void call_sendmmsg(int slot, const char *form, int bytes, int count, int flags, const char *name)
+static UNUSED void call_sendmmsg(int slot, const char *form, int bytes, int count, int flags, const char *name,
+                                 int odd)
 {
     struct name n = name_of(name, EXACT);
     struct mmsghdr v[8];
@@ -180,6 +253,7 @@ static UNUSED void call_sendmmsg(int slot, const char *form, int bytes, int coun
         iov[i] = (struct iovec){b, (size_t)(bytes + i)};
         v[i].msg_hdr = (struct msghdr){.msg_name = n.sa, .msg_namelen = n.len, .msg_iov = &iov[i], .msg_iovlen = 1};
     }
+    make_odd(v, odd);
     long r = SYS(sendmmsg)(fd_of(slot), v, (unsigned)(count < 8 ? count : 8), flags);
     show_result("sendmmsg", r, errno);
     for (long i = 0; i < r; i++)
@@ -267,7 +341,7 @@ static UNUSED void call_recvmsg(int slot, const char *form, int bytes, const cha
     show_end();
 }
 
-static UNUSED void call_recvmmsg(int slot, int bytes, int count, int flags)
+static UNUSED void call_recvmmsg(int slot, int bytes, int count, int flags, int odd)
 {
     struct mmsghdr v[8];
     struct iovec iov[8];
@@ -278,6 +352,7 @@ static UNUSED void call_recvmmsg(int slot, int bytes, int count, int flags)
         iov[i] = (struct iovec){b[i], (size_t)(bytes < 2048 ? bytes : 2048)};
         v[i].msg_hdr = (struct msghdr){.msg_name = names[i], .msg_namelen = 64, .msg_iov = &iov[i], .msg_iovlen = 1};
     }
+    make_odd(v, odd);
     long r = SYS(recvmmsg)(fd_of(slot), v, (unsigned)(count < 8 ? count : 8), flags, NULL);
     show_result("recvmmsg", r, errno);
     for (long i = 0; i < r; i++) {
@@ -488,17 +563,20 @@ static UNUSED off_t *offset_of(const char *text, off_t *at)
     return strcmp(text, "null") == 0 ? NULL : strcmp(text, "bad") == 0 ? bad_pointer() : at;
 }
 
-/* What a transfer left in the pipe, and where the file's position is. */
+/* What a transfer left in the pipes, and where the files' positions are. */
 static UNUSED void show_ends(int hidden)
 {
-    memset(inbuf, 0xee, sizeof inbuf);
-    long n = pipe_ends[0] < 0 ? -1 : read(pipe_ends[0], inbuf, ROOM);
-    if (n > 0) {
-        printf(" piped=%ld", n);
-        show_data(inbuf, n, hidden);
+    for (int i = 0; i < 2; i++) {
+        memset(inbuf, 0xee, sizeof inbuf);
+        long n = pipes[i][0] < 0 ? -1 : read(pipes[i][0], inbuf, ROOM);
+        if (n > 0) {
+            printf(i ? " small=%ld" : " piped=%ld", n);
+            show_data(inbuf, n, hidden);
+        }
     }
-    if (file_of_bytes >= 0)
-        printf(" position=%ld", (long)lseek(file_of_bytes, 0, SEEK_CUR));
+    for (int i = 0; i < 2; i++)
+        if (files_of_bytes[i] >= 0)
+            printf(i ? " place=%ld" : " position=%ld", (long)lseek(files_of_bytes[i], 0, SEEK_CUR));
 }
 
 static UNUSED void call_sendfile(const char *out, const char *in, const char *offset, long count)
@@ -523,7 +601,8 @@ static UNUSED void call_splice(const char *in, const char *in_offset, const char
     off_t *i = offset_of(in_offset, &at[0]), *o = offset_of(out_offset, &at[1]);
     int slot = -1;
     sscanf(in, "slot %d", &slot);
-    if (piped && write(end_of("out"), data("count", piped), (size_t)piped) < 0)
+    int filled = piped ? end_of(strncmp(in, "small", 5) == 0 ? "small out" : "out") : -1;
+    if (piped && write(filled, data("count", piped), (size_t)piped) < 0)
         printf("[pipe full] ");
     long r = SYS(splice)(end_of(in), i, end_of(out), o, (size_t)len, flags);
     show_result("splice", r, errno);

@@ -1,29 +1,7 @@
 /* Makes a sequence from a seed. What it knows of a socket is what the calls so far were meant to do (`model`): no
  * result is looked at, so both sides run the same calls. Most arguments are ordinary, since one odd argument in a
  * working conversation says more than ten in a broken one. */
-#include "values.h"
-#include "sequence.h"
-
-enum proto { P_NONE, P_UDP, P_TCP, P_PING, P_RAW, P_EPOLL };
-
-struct model {
-    enum proto proto;
-    int domain, protocol;
-    bool listening, blocking;
-    bool over_v4; /* it connected so, perhaps */
-    bool connected, corked; /* of UDP, and of a server's TCP; corked for good */
-};
-
-struct gen {
-    uint64_t state;
-    struct sequence *out;
-    struct model slot[SLOTS];
-    /* AF_INET, AF_INET6, or 0: both, with mapped names between them. */
-    int family;
-    int wanted; /* P_ of this sequence; P_NONE: a mixture */
-    /* Raw sockets, epoll, select, sendfile and splice, too. */
-    bool wide;
-};
+#include "generate.h"
 
 /* splitmix64. */
 static uint64_t draw(struct gen *g)
@@ -34,17 +12,15 @@ static uint64_t draw(struct gen *g)
     return z ^ (z >> 31);
 }
 
-static int below(struct gen *g, int n)
+int below(struct gen *g, int n)
 {
     return (int)(draw(g) % (uint64_t)n);
 }
 
-static bool chance(struct gen *g, int percent)
+bool chance(struct gen *g, int percent)
 {
     return below(g, 100) < percent;
 }
-
-#define ONE_OF(g, ...) ((const int[]){__VA_ARGS__}[below(g, COUNT(((const int[]){__VA_ARGS__})))])
 
 /* Whether a TCP socket of IPv6 that connected over IPv4 connects over IPv6: the kernel never gets an answer ("Faults of
  * the kernel"), and all that follows differs. */
@@ -63,9 +39,20 @@ static bool is_family_fault(struct gen *g, const struct op *op)
     return fault;
 }
 
+/* Whether connect may fail after it has written the destination into the socket's flow record: there is no route, or it
+ * is a broadcast. */
+static bool may_fail(const char *name)
+{
+    static const char *const parts[] = {"255.255", "192.0.2", "240.0", "224.0", "239.1", "0.0.0.1:", "127.0.0.0:"};
+    for (int i = 0; i < COUNT(parts); i++)
+        if (strstr(name, parts[i]))
+            return true;
+    return false;
+}
+
 /* Whether a call is left out, and without MSG_MORE what would make a connected socket of UDP cork a datagram for
- * somebody else, or a corked one connect: the kernel sends it to the wrong port ("Faults of the kernel"), and all that
- * follows differs. */
+ * somebody else, or a corked one connect, or a connected one fail to: the kernel sends to the wrong port or address
+ * ("Faults of the kernel"), and all that follows differs. */
 static bool is_cork_fault(struct gen *g, struct op *op)
 {
     int slot = op->a[0], at = op->call == C_SENDMSG || op->call == C_SENDMMSG ? 4 : 3;
@@ -74,6 +61,8 @@ static bool is_cork_fault(struct gen *g, struct op *op)
     struct model *m = &g->slot[slot];
     switch (op->call) {
     case C_CONNECT:
+        if (m->connected && may_fail(names[op->a[1]]))
+            return true;
         m->connected = true;
         return m->corked;
     case C_SENDTO:
@@ -97,8 +86,8 @@ static bool is_cork_fault(struct gen *g, struct op *op)
 
 /* What a server's programs have otherwise by docs/server.md, and much of what follows with it, is left out: shutdown of
  * what was never connected, and of reading alone; most of the time options that it refuses, MSG_MORE, more bytes at
- * once than leave one unread. poll is asked for what TCP knows: AF_UNIX says POLLWRBAND of all that can be written;
- * select is the kernel's as poll is. */
+ * once than leave one unread, edges of room. poll is asked for what TCP knows: AF_UNIX says POLLWRBAND of all that can
+ * be written; select is the kernel's as poll is. */
 static bool is_known_of_servers(struct gen *g, struct op *op)
 {
     static const int refused[][2] = {{SOL_SOCKET, SO_TIMESTAMP},    {SOL_SOCKET, SO_TIMESTAMPNS},
@@ -131,8 +120,13 @@ static bool is_known_of_servers(struct gen *g, struct op *op)
         return false;
     case C_SELECT:
         return true;
+    case C_SPLICE:
+        op->a[5] &= ~SPLICE_F_MORE;
+        return false;
     case C_EPOLL_CTL:
         op->a[3] &= ~(POLLWRBAND | POLLRDBAND);
+        if (op->a[3] & (int)EPOLLET && !seldom)
+            op->a[3] &= ~(EPOLLOUT | EPOLLWRNORM);
         return false;
     case C_SETSOCKOPT:
         for (int i = 0; i < COUNT(refused); i++)
@@ -144,7 +138,7 @@ static bool is_known_of_servers(struct gen *g, struct op *op)
     }
 }
 
-static void emit(struct gen *g, enum call call, const int *a, int n)
+void emit(struct gen *g, enum call call, const int *a, int n)
 {
     if (g->out->count == MAX_OPS)
         return;
@@ -155,10 +149,8 @@ static void emit(struct gen *g, enum call call, const int *a, int n)
     g->out->count += !is_cork_fault(g, op) && !is_family_fault(g, op) && !(mostly_tcp && is_known_of_servers(g, op));
 }
 
-#define EMIT(g, call, ...) emit(g, call, (const int[]){__VA_ARGS__}, COUNT(((const int[]){__VA_ARGS__})))
-
 /* A slot whose socket exists, most of the time. */
-static int any_slot(struct gen *g)
+int any_slot(struct gen *g)
 {
     if (chance(g, 1))
         return ONE_OF(g, -1, -2, 5, 6);
@@ -170,7 +162,7 @@ static int any_slot(struct gen *g)
     return 0;
 }
 
-static int free_slot(struct gen *g)
+int free_slot(struct gen *g)
 {
     for (int s = 0; s < SLOTS; s++)
         if (!g->slot[s].proto)
@@ -178,7 +170,7 @@ static int free_slot(struct gen *g)
     return below(g, SLOTS);
 }
 
-static const struct model *model_of(struct gen *g, int slot)
+const struct model *model_of(struct gen *g, int slot)
 {
     static const struct model none;
     return slot >= 0 ? &g->slot[slot] : &none;
@@ -304,7 +296,7 @@ static int a_room(struct gen *g)
     return chance(g, 85) ? 128 : ONE_OF(g, 0, 1, 2, 8, 15, 16, 20, 28, -1);
 }
 
-static void new_socket(struct gen *g)
+void new_socket(struct gen *g)
 {
     int slot = free_slot(g);
     struct model *m = &g->slot[slot];
@@ -327,7 +319,7 @@ static void new_socket(struct gen *g)
     EMIT(g, C_SOCKET, slot, domain, type | (m->blocking ? 0 : SOCK_NONBLOCK), protocol);
 }
 
-static void set_option(struct gen *g, int slot, int option)
+void set_option(struct gen *g, int slot, int option)
 {
     int value = chance(g, 40) ? 0 : below(g, 27);
     EMIT(g, C_SETSOCKOPT, slot, option, value, chance(g, 8) ? below(g, len_count) : 0);
@@ -339,7 +331,7 @@ static int raw_options(void)
     return option_place(SOL_IP, IP_HDRINCL);
 }
 
-static int any_option(struct gen *g, int slot)
+int any_option(struct gen *g, int slot)
 {
     const struct model *m = model_of(g, slot);
     if (g->wide && m->proto == P_RAW && chance(g, 50))
@@ -368,7 +360,7 @@ static int receive_option(struct gen *g)
     return option_place(rows[i][0], rows[i][1]);
 }
 
-static void send_something(struct gen *g, int slot)
+void send_something(struct gen *g, int slot)
 {
     int form = a_form(g, slot), bytes = some_bytes(g), flags = flags_out(g);
     bool named = model_of(g, slot)->proto == P_TCP ? chance(g, 10) : chance(g, 75);
@@ -387,14 +379,14 @@ static void send_something(struct gen *g, int slot)
     case 4:
         return EMIT(g, C_SENDTO, slot, form, bytes, flags, name, a_len(g));
     case 5:
-        return EMIT(g, C_SENDMMSG, slot, form, bytes > 5000 ? 50 : bytes, ONE_OF(g, 1, 2, 3, 3, 0), flags, name);
+        return EMIT(g, C_SENDMMSG, slot, form, bytes > 5000 ? 50 : bytes, ONE_OF(g, 1, 2, 3, 3, 0), flags, name, 0);
     default:
         return EMIT(g, C_SENDMSG, slot, form, bytes, a_shape(g), flags, name, a_len(g),
                     chance(g, 50) ? 0 : below(g, control_count));
     }
 }
 
-static void receive_something(struct gen *g, int slot)
+void receive_something(struct gen *g, int slot)
 {
     int into = chance(g, 2) ? 1 + below(g, 2) : 0, flags = flags_in(g);
     int bytes = chance(g, 60) ? 2000 : ONE_OF(g, 0, 1, 8, 50, 69000, 10, 100);
@@ -411,7 +403,7 @@ static void receive_something(struct gen *g, int slot)
     case 3:
         return EMIT(g, C_RECVFROM, slot, into, bytes, flags, a_room(g));
     case 4:
-        return EMIT(g, C_RECVMMSG, slot, bytes, ONE_OF(g, 1, 2, 3, 0), flags | MSG_DONTWAIT);
+        return EMIT(g, C_RECVMMSG, slot, bytes, ONE_OF(g, 1, 2, 3, 0), flags | MSG_DONTWAIT, 0);
     default:
         return EMIT(g, C_RECVMSG, slot, into, bytes, a_shape(g), flags, a_room(g),
                     chance(g, 70) ? 512 : ONE_OF(g, 0, 1, 16, 20, 24, 40, 48, 64));
@@ -438,7 +430,7 @@ static void look(struct gen *g, int slot)
     }
 }
 
-static void accept_one(struct gen *g, int slot)
+void accept_one(struct gen *g, int slot)
 {
     int to = free_slot(g);
     EMIT(g, C_ACCEPT, slot, to, chance(g, 90) ? SOCK_NONBLOCK : ONE_OF(g, 0, SOCK_CLOEXEC, 1), a_room(g));
@@ -446,7 +438,7 @@ static void accept_one(struct gen *g, int slot)
 }
 
 /* A working beginning: two sockets that can talk. */
-static void open_pair(struct gen *g)
+void open_pair(struct gen *g)
 {
     int a = free_slot(g);
     new_socket(g);
@@ -471,7 +463,7 @@ static void open_pair(struct gen *g)
 }
 
 /* A slot with a set of epoll's; made where there is none. */
-static int a_set(struct gen *g)
+int a_set(struct gen *g)
 {
     if (chance(g, 2))
         return any_slot(g);
@@ -484,7 +476,7 @@ static int a_set(struct gen *g)
     return slot;
 }
 
-static int interest(struct gen *g)
+int interest(struct gen *g)
 {
     int events = chance(g, 60) ? EPOLLIN | EPOLLOUT | EPOLLRDHUP
                                : ONE_OF(g, 0, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLIN | EPOLLRDNORM | EPOLLRDBAND,
@@ -562,7 +554,7 @@ static void something_wide(struct gen *g)
     transfer(g);
 }
 
-static void something(struct gen *g)
+void something(struct gen *g)
 {
     if (g->wide && chance(g, 25))
         return something_wide(g);
@@ -629,20 +621,27 @@ void generate(uint64_t seed, struct sequence *out)
     memset(out, 0, sizeof *out);
     g.wanted = ONE_OF(&g, P_UDP, P_UDP, P_UDP, P_TCP, P_TCP, P_TCP, P_PING, P_NONE);
     g.family = ONE_OF(&g, AF_INET, AF_INET6, 0);
-    /* One in three: the others are what they were before there were these. */
+    /* One in three. */
     g.wide = seed % 3 == 1;
     if (g.wide && chance(&g, 30))
         g.wanted = P_RAW;
     if (mostly_tcp && g.wanted != P_NONE)
         g.wanted = P_TCP;
-    if (chance(&g, 15))
+    /* Another third. */
+    const bool scenes = seed % 3 == 2;
+    if (scenes && chance(&g, 50))
+        g.wanted = P_TCP;
+    if (chance(&g, scenes ? 5 : 15))
         new_socket(&g);
     else
         open_pair(&g);
     if (chance(&g, 20))
         open_pair(&g);
     int calls = 6 + below(&g, 30);
-    for (int i = 0; i < calls && out->count < MAX_OPS - 40; i++)
-        something(&g);
+    for (int i = 0; i < calls && out->count < MAX_OPS - 40; i += 1 + 2 * scenes)
+        if (scenes && !chance(&g, 40))
+            scene(&g);
+        else
+            something(&g);
     sweep(&g);
 }

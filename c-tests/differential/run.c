@@ -18,18 +18,22 @@ RUN(accept, a[0], a[1], a[2], a[3])
 RUN(shutdown, a[0], a[1])
 RUN(close, a[0])
 RUN(dup, a[0], a[1])
+RUN(dup2, a[0], a[1])
+RUN(dup3, a[0], a[1], a[2])
+RUN(dupfd, a[0], a[1], a[2] ? F_DUPFD_CLOEXEC : F_DUPFD, a[3])
+RUN(pass, a[0], a[1], a[2])
 RUN(send, a[0], forms[a[1]], a[2], a[3])
 RUN(sendto, a[0], forms[a[1]], a[2], a[3], names[a[4]], lens[a[5]])
 RUN(write, a[0], forms[a[1]], a[2])
 RUN(writev, a[0], forms[a[1]], a[2], shapes[a[3]])
 RUN(sendmsg, a[0], forms[a[1]], a[2], shapes[a[3]], a[4], names[a[5]], lens[a[6]], controls[a[7]])
-RUN(sendmmsg, a[0], forms[a[1]], a[2], a[3], a[4], names[a[5]])
+RUN(sendmmsg, a[0], forms[a[1]], a[2], a[3], a[4], names[a[5]], a[6])
 RUN(recv, a[0], intos[a[1]], a[2], a[3])
 RUN(read, a[0], intos[a[1]], a[2])
 RUN(readv, a[0], intos[a[1]], a[2], shapes[a[3]])
 RUN(recvfrom, a[0], intos[a[1]], a[2], a[3], a[4])
 RUN(recvmsg, a[0], intos[a[1]], a[2], shapes[a[3]], a[4], a[5], a[6])
-RUN(recvmmsg, a[0], a[1], a[2], a[3])
+RUN(recvmmsg, a[0], a[1], a[2], a[3], a[4])
 RUN(getsockname, a[0], a[1])
 RUN(getpeername, a[0], a[1])
 RUN(setsockopt, a[0], options[a[1]].level, options[a[1]].name, value_text(a[1], a[2]), lens[a[3]])
@@ -56,18 +60,22 @@ const struct call_row calls[CALL_COUNT] = {
     [C_SHUTDOWN] = ROW(shutdown, A_SLOT, A_INT),
     [C_CLOSE] = ROW(close, A_SLOT),
     [C_DUP] = ROW(dup, A_SLOT, A_INT),
+    [C_DUP2] = ROW(dup2, A_SLOT, A_INT),
+    [C_DUP3] = ROW(dup3, A_SLOT, A_INT, A_FD_FLAGS),
+    [C_DUPFD] = ROW(dupfd, A_SLOT, A_INT, A_DUPFD, A_INT),
+    [C_PASS] = ROW(pass, A_SLOT, A_INT, A_FLAGS),
     [C_SEND] = ROW(send, A_SLOT, A_FORM, A_INT, A_FLAGS),
     [C_SENDTO] = ROW(sendto, A_SLOT, A_FORM, A_INT, A_FLAGS, A_NAME, A_LEN),
     [C_WRITE] = ROW(write, A_SLOT, A_FORM, A_INT),
     [C_WRITEV] = ROW(writev, A_SLOT, A_FORM, A_INT, A_SHAPE),
     [C_SENDMSG] = ROW(sendmsg, A_SLOT, A_FORM, A_INT, A_SHAPE, A_FLAGS, A_NAME, A_LEN, A_CONTROL),
-    [C_SENDMMSG] = ROW(sendmmsg, A_SLOT, A_FORM, A_INT, A_INT, A_FLAGS, A_NAME),
+    [C_SENDMMSG] = ROW(sendmmsg, A_SLOT, A_FORM, A_INT, A_INT, A_FLAGS, A_NAME, A_INT),
     [C_RECV] = ROW(recv, A_SLOT, A_INTO, A_INT, A_FLAGS),
     [C_READ] = ROW(read, A_SLOT, A_INTO, A_INT),
     [C_READV] = ROW(readv, A_SLOT, A_INTO, A_INT, A_SHAPE),
     [C_RECVFROM] = ROW(recvfrom, A_SLOT, A_INTO, A_INT, A_FLAGS, A_INT),
     [C_RECVMSG] = ROW(recvmsg, A_SLOT, A_INTO, A_INT, A_SHAPE, A_FLAGS, A_INT, A_INT),
-    [C_RECVMMSG] = ROW(recvmmsg, A_SLOT, A_INT, A_INT, A_FLAGS),
+    [C_RECVMMSG] = ROW(recvmmsg, A_SLOT, A_INT, A_INT, A_FLAGS, A_INT),
     [C_GETSOCKNAME] = ROW(getsockname, A_SLOT, A_INT),
     [C_GETPEERNAME] = ROW(getpeername, A_SLOT, A_INT),
     [C_SETSOCKOPT] = ROW(setsockopt, A_SLOT, A_OPTION, A_VALUE, A_LEN),

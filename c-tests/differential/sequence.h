@@ -34,6 +34,8 @@ enum arg {
     A_OFFSET,       /* place in `offsets` */
     A_COUNT,        /* place in `counts`: bytes of a transfer */
     A_SPLICE,       /* SPLICE_F_ bits */
+    A_DUPFD,        /* F_DUPFD, or 1: F_DUPFD_CLOEXEC */
+    A_FD_FLAGS,     /* O_ bits of a new descriptor */
 };
 
 /* Which values an option is given. */
@@ -54,6 +56,10 @@ enum call {
     C_SHUTDOWN,
     C_CLOSE,
     C_DUP,
+    C_DUP2,
+    C_DUP3,
+    C_DUPFD,
+    C_PASS,
     C_SEND,
     C_SENDTO,
     C_WRITE,
@@ -100,6 +106,7 @@ const char *value_text(int option, int place);
 /* A place of a table by its text, so that the generator says what it means. */
 int name_place(const char *text);
 int option_place(int level, int name);
+int end_place(const char *text);
 /* An argument as C has it. */
 void print_arg(enum arg arg, const int *a, int i);
 int request_value(int place);

@@ -20,6 +20,8 @@ struct sys {
     int (*shutdown)(int, int);
     int (*close)(int);
     int (*dup)(int);
+    int (*dup2)(int, int);
+    int (*dup3)(int, int, int);
     ssize_t (*send)(int, const void *, size_t, int);
     ssize_t (*sendto)(int, const void *, size_t, int, const struct sockaddr *, socklen_t);
     ssize_t (*write)(int, const void *, size_t);

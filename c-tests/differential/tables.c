@@ -27,7 +27,8 @@ const char *const forms[] = {"count", "null", "bad", "icmp 8", "icmp 128", "icmp
                             "ip 200", "ip 1", "ip 200 15", "ip 200 2"};
 const int form_count = COUNT(forms);
 const char *const event_forms[] = {"event", "null", "bad"};
-const char *const ends[] = {"slot 0", "slot 1", "slot 2", "slot 3", "file", "out", "in", "none", "slot 4"};
+const char *const ends[] = {"slot 0", "slot 1", "slot 2", "slot 3", "file", "out", "in", "none", "slot 4",
+                            "big", "small out", "small in"};
 const int end_count = COUNT(ends);
 const char *const offsets[] = {"null", "0", "10", "-1", "bad", "1000"};
 const int offset_count = COUNT(offsets);
@@ -284,6 +285,15 @@ int name_place(const char *text)
     exit(3);
 }
 
+int end_place(const char *text)
+{
+    for (int i = 0; i < end_count; i++)
+        if (strcmp(ends[i], text) == 0)
+            return i;
+    fprintf(stderr, "no end %s\n", text);
+    exit(3);
+}
+
 int option_place(int level, int name)
 {
     for (int i = 0; i < option_count; i++)
@@ -306,7 +316,8 @@ static const struct word protocols[] = {W(IPPROTO_IP),   W(IPPROTO_TCP),    W(IP
                                         W(IPPROTO_ICMP), W(IPPROTO_ICMPV6), W(IPPROTO_UDPLITE)};
 static const struct word msg_flags[] = {
     W(MSG_OOB),      W(MSG_PEEK), W(MSG_DONTROUTE), W(MSG_CTRUNC),  W(MSG_PROBE),    W(MSG_TRUNC), W(MSG_DONTWAIT),
-    W(MSG_EOR),      W(MSG_WAITALL), W(MSG_CONFIRM), W(MSG_ERRQUEUE), W(MSG_NOSIGNAL), W(MSG_MORE), W(MSG_WAITFORONE)};
+    W(MSG_EOR),      W(MSG_WAITALL), W(MSG_CONFIRM), W(MSG_ERRQUEUE), W(MSG_NOSIGNAL), W(MSG_MORE), W(MSG_WAITFORONE),
+    W(MSG_CMSG_CLOEXEC)};
 static const struct word events[] = {W(POLLIN),     W(POLLPRI),    W(POLLOUT),    W(POLLERR),    W(POLLHUP),
                                      W(POLLRDNORM), W(POLLRDBAND), W(POLLWRNORM), W(POLLWRBAND), W(POLLRDHUP)};
 static const struct word epoll_ops[] = {W(EPOLL_CTL_ADD), W(EPOLL_CTL_MOD), W(EPOLL_CTL_DEL)};
@@ -314,6 +325,7 @@ static const struct word epoll_events[] = {
     W(EPOLLIN),     W(EPOLLPRI),    W(EPOLLOUT),   W(EPOLLERR),    W(EPOLLHUP),    W(EPOLLRDNORM),   W(EPOLLRDBAND),
     W(EPOLLWRNORM), W(EPOLLWRBAND), W(EPOLLRDHUP), W((int)EPOLLET), W(EPOLLONESHOT), W(EPOLLEXCLUSIVE), W(EPOLLWAKEUP)};
 static const struct word splice_flags[] = {W(SPLICE_F_MOVE), W(SPLICE_F_NONBLOCK), W(SPLICE_F_MORE), W(SPLICE_F_GIFT)};
+static const struct word fd_flags[] = {W(O_CLOEXEC), W(O_NONBLOCK)};
 static const struct word sock_flags[] = {W(SOCK_NONBLOCK), W(SOCK_CLOEXEC)};
 const int request_count = COUNT(requests), command_count = COUNT(commands);
 
@@ -423,6 +435,11 @@ void print_arg(enum arg arg, const int *a, int i)
     case A_COUNT:
         printf("%ld", counts[v]);
         return;
+    case A_DUPFD:
+        printf("%s", v ? "F_DUPFD_CLOEXEC" : "F_DUPFD");
+        return;
+    case A_FD_FLAGS:
+        return print_bits(fd_flags, COUNT(fd_flags), v);
     case A_SPLICE:
         return print_bits(splice_flags, COUNT(splice_flags), v);
     default:

@@ -90,11 +90,20 @@ static UNUSED int fd_of(int slot)
     return fds[slot % SLOTS];
 }
 
+/* Notes a descriptor that is open at the end, if no call closes it. */
+static UNUSED void keep(int fd)
+{
+    for (int i = 0; i < opened_count; i++)
+        if (opened[i] == fd)
+            return;
+    if (opened_count < COUNT(opened))
+        opened[opened_count++] = fd;
+}
+
 static UNUSED void set_slot(int slot, int fd)
 {
     fds[slot % SLOTS] = fd;
-    if (opened_count < COUNT(opened))
-        opened[opened_count++] = fd;
+    keep(fd);
 }
 
 /* An address no program has memory at. */
@@ -226,39 +235,51 @@ static UNUSED unsigned char *data(const char *form, int bytes)
     return buf;
 }
 
-/* What the files of the sequence are: made when they are first named, of the kernel on both sides. */
-static int file_of_bytes = -1, pipe_ends[2] UNUSED = {-1, -1};
+/* The files of the sequence, made when they are first named, of the kernel on both sides: two of bytes, the second of
+ * many, and two pipes, the second a small one. */
+static int files_of_bytes[2] UNUSED = {-1, -1}, pipes[2][2] UNUSED = {{-1, -1}, {-1, -1}};
+#define BIG 100000
+#define SMALL_PIPE 4096
 
-static UNUSED void keep(int fd)
+static UNUSED int file_of_bytes(int size, int *file)
 {
-    if (opened_count < COUNT(opened))
-        opened[opened_count++] = fd;
+    static unsigned char bytes[BIG];
+    if (*file >= 0)
+        return *file;
+    for (int i = 0; i < size; i++)
+        bytes[i] = (unsigned char)(i + i / 251 + 100);
+    *file = memfd_create("bytes", MFD_CLOEXEC);
+    if (pwrite(*file, bytes, (size_t)size, 0) == size)
+        keep(*file);
+    return *file;
 }
 
-/* An end of a transfer: "slot N", "file" (of 64 bytes), "out" and "in" (where a pipe is written and read), "none". */
+static UNUSED int pipe_end(bool small, bool out)
+{
+    int *ends = pipes[small];
+    if (ends[0] < 0 && pipe2(ends, O_NONBLOCK | O_CLOEXEC) == 0) {
+        if (small)
+            fcntl(ends[0], F_SETPIPE_SZ, SMALL_PIPE);
+        keep(ends[0]);
+        keep(ends[1]);
+    }
+    return ends[out];
+}
+
+/* An end of a transfer: "slot N", "file" (of 64 bytes), "big" (one of 100,000), "out" and "in" (where a pipe is written
+ * and read), "small out" and "small in" (one of a page), "none". */
 static UNUSED int end_of(const char *text)
 {
     int slot;
     if (sscanf(text, "slot %d", &slot) == 1)
         return fd_of(slot);
-    if (strcmp(text, "file") == 0) {
-        if (file_of_bytes < 0) {
-            unsigned char bytes[64];
-            for (int i = 0; i < COUNT(bytes); i++)
-                bytes[i] = (unsigned char)(i + 100);
-            file_of_bytes = memfd_create("bytes", MFD_CLOEXEC);
-            if (pwrite(file_of_bytes, bytes, sizeof bytes, 0) == sizeof bytes)
-                keep(file_of_bytes);
-        }
-        return file_of_bytes;
-    }
+    if (strcmp(text, "file") == 0)
+        return file_of_bytes(64, &files_of_bytes[0]);
+    if (strcmp(text, "big") == 0)
+        return file_of_bytes(BIG, &files_of_bytes[1]);
     if (strcmp(text, "none") == 0)
         return -1;
-    if (pipe_ends[0] < 0 && pipe2(pipe_ends, O_NONBLOCK | O_CLOEXEC) == 0) {
-        keep(pipe_ends[0]);
-        keep(pipe_ends[1]);
-    }
-    return pipe_ends[strcmp(text, "out") == 0];
+    return pipe_end(strncmp(text, "small", 5) == 0, strstr(text, "out") != NULL);
 }
 
 /* `bytes` at `base` as an iovec: "one", "three" (unequal parts, one of them empty), "none", "many" (more than a call

@@ -16,6 +16,7 @@ use usersock::sock::pages::Pages;
 /// Every flag splice(2) has: MOVE, NONBLOCK, MORE, GIFT.
 const SPLICE_F_ALL: c_uint = 15;
 const CHUNK: usize = 64 * 1024;
+const PAGE: usize = 4096;
 /// Bytes of an offset.
 const OFF: usize = size_of::<libc::off_t>();
 /// A count from here on may be too much behind an offset.
@@ -87,11 +88,13 @@ fn send_file(
     let mut pages = Pages::default();
     let mut done = 0usize;
     let result = loop {
-        let want = CHUNK.min(count - done);
+        let at = start + done as libc::off_t;
+        // A call of the kernel's has a pipe of sixteen pages in between, so a piece ends where a page of the file does.
+        let want = (CHUNK - at as usize % PAGE).min(count - done);
         if want == 0 {
             break Ok(());
         }
-        let n = match fill(&mut pages, in_fd, want, Some(start + done as libc::off_t)) {
+        let n = match fill(&mut pages, in_fd, want, Some(at)) {
             Ok(0) => {
                 // A file shorter than `count`: there is no more.
                 if done > 0 {
@@ -303,8 +306,11 @@ fn from_socket(s: &Socket, pipe: c_int, len: usize, flags: c_uint) -> Result<isi
     let n = s.recvmsg(&mut peek)?;
     if n == 0 {
         if !s.sock().proto().is_stream() {
-            // A datagram without bytes is received all the same.
-            s.recvmsg(&mut RecvMsg::new(&mut [], libc::MSG_DONTWAIT))?;
+            // A datagram without bytes is received all the same; or there is none, and the socket is shut for reading.
+            match s.recvmsg(&mut RecvMsg::new(&mut [], libc::MSG_DONTWAIT)) {
+                Ok(_) | Err(Error::Again) => {}
+                Err(e) => return Err(e),
+            }
         }
         return Ok(0);
     }

@@ -70,7 +70,7 @@ impl PingRcv for Table {
             return stack.mib.drop(DropReason::IcmpMalformed);
         }
         let id = u16::from_be_bytes([skb.linear()[4], skb.linear()[5]]);
-        let Some(sock) = self.find(info.dst.is_ipv4(), id, info.dst) else {
+        let Some(sock) = self.find(info.dst.is_ipv4(), id, info.dst, info.ifindex) else {
             return stack.mib.drop(DropReason::NoSocket);
         };
         skb.rx = Some(*info);
@@ -84,7 +84,7 @@ impl PingRcv for Table {
             // Not about an echo request, so no socket sent it.
             _ => return stack.mib.drop(DropReason::IcmpImplausible),
         };
-        let Some(sock) = self.find(e.src.is_ipv4(), id, e.src) else {
+        let Some(sock) = self.find(e.src.is_ipv4(), id, e.src, e.ifindex) else {
             return stack.mib.drop(DropReason::IcmpImplausible);
         };
         errors::report(stack, &sock, e, |g, e| {
@@ -185,7 +185,10 @@ impl Proto for Ping {
             // A v4-mapped address has no route over IPv6.
             return Err(if self.v4 { Error::AfNoSupport } else { Error::NetUnreach });
         }
-        datagram::connect(sk, addr)
+        // The device stays where there is no route through it.
+        let done = datagram::connect(sk, addr);
+        self.rehash(sk);
+        done
     }
 
     fn disconnect(&self, sk: &mut SockGuard<'_>) -> Result<()> {
@@ -194,6 +197,7 @@ impl Proto for Ping {
             self.unhash(sk);
             sk.common.sport = 0;
         }
+        self.rehash(sk);
         Ok(())
     }
 
@@ -288,6 +292,10 @@ impl Proto for Ping {
 
     fn unhash(&self, sk: &mut SockGuard<'_>) {
         self.table.remove(self.v4, sk.common.sport, sk.sock);
+    }
+
+    fn rehash(&self, sk: &mut SockGuard<'_>) {
+        self.table.update(self.v4, sk.common.sport, Holder::of(sk));
     }
 
     fn get_port(&self, sk: &mut SockGuard<'_>, port: u16) -> Result<()> {

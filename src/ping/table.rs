@@ -9,17 +9,20 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// A socket that has an identifier, as it was when it took it.
+/// A socket that has an identifier, with its address and device.
 pub(super) struct Holder {
     sock: Arc<Sock>,
     rcv_saddr: IpAddr,
+    /// 0: any.
+    device: u32,
     /// SO_REUSEADDR: others may have the identifier, too, if they say the same.
     reuse: bool,
 }
 
 impl Holder {
     pub(super) fn of(g: &SockGuard<'_>) -> Holder {
-        Holder { sock: g.sock.clone(), rcv_saddr: g.common.rcv_saddr, reuse: g.common.flag(flag::REUSE) }
+        let c = &g.common;
+        Holder { sock: g.sock.clone(), rcv_saddr: c.rcv_saddr, device: c.bound_dev_if, reuse: c.flag(flag::REUSE) }
     }
 }
 
@@ -52,6 +55,15 @@ impl Table {
         Some(id)
     }
 
+    /// Notes what has changed of one that has an identifier. It keeps its place.
+    pub(super) fn update(&self, v4: bool, id: u16, holder: Holder) {
+        let mut socks = self.socks.write();
+        let mut list = socks.get_mut(&(v4, id)).into_iter().flatten();
+        if let Some(h) = list.find(|h| Arc::ptr_eq(&h.sock, &holder.sock)) {
+            *h = holder;
+        }
+    }
+
     /// Releases an identifier if this sock has it.
     pub(super) fn remove(&self, v4: bool, id: u16, sock: &Arc<Sock>) {
         let mut socks = self.socks.write();
@@ -74,10 +86,11 @@ impl Table {
         drop(all);
     }
 
-    /// Who has an identifier, of those bound to this address or to none the last that took it.
-    pub(super) fn find(&self, v4: bool, id: u16, own: IpAddr) -> Option<Arc<Sock>> {
+    /// Who has an identifier, of those bound to this address and device or to none the last that took it.
+    pub(super) fn find(&self, v4: bool, id: u16, own: IpAddr, device: u32) -> Option<Arc<Sock>> {
         let socks = self.socks.read();
-        let fits = |h: &&Holder| h.rcv_saddr.is_unspecified() || h.rcv_saddr == own;
+        let fits =
+            |h: &&Holder| (h.rcv_saddr.is_unspecified() || h.rcv_saddr == own) && (h.device == 0 || h.device == device);
         Some(socks.get(&(v4, id))?.iter().rev().find(fits)?.sock.clone())
     }
 }

@@ -100,6 +100,32 @@ fn an_identifier_is_shared_unless_a_socket_says_no_and_the_last_hears_the_answer
     two.bind("0.0.0.0:77".parse().unwrap()).unwrap();
 }
 
+#[test]
+fn of_those_that_share_an_identifier_one_of_another_device_or_address_is_passed_over() {
+    let b = Bench::on_ip();
+    let (one, two) = (ping(&b, libc::AF_INET6), ping(&b, libc::AF_INET6));
+    for s in [&one, &two] {
+        s.bind("[::]:77".parse().unwrap()).unwrap();
+    }
+    let heard = |by: &Socket, not: &Socket| {
+        send(&one, &[128, 0, 0, 0, 0, 0, 0, 9], "[::1]:0").unwrap();
+        assert_eq!(recv(not), Err(Error::Again));
+        assert_eq!(recv(by).unwrap().0[7], 9);
+    };
+    heard(&two, &one);
+    // A connect to an address of a device keeps the device, though there is no route.
+    assert_eq!(two.connect(Some("[fe80::1%77]:1".parse().unwrap())), Err(Error::NetUnreach));
+    heard(&one, &two);
+    two.connect(None).unwrap();
+    heard(&two, &one);
+    let device = |s: &Socket, index: i32| s.setsockopt(libc::SOL_SOCKET, 62, &index.to_ne_bytes());
+    device(&two, 1).unwrap();
+    heard(&two, &one);
+    device(&one, 1).unwrap();
+    device(&two, 300).unwrap();
+    heard(&one, &two);
+}
+
 /// SO_RCVMARK and SO_RCVPRIORITY add nothing to what a ping socket receives, SO_TIMESTAMP does (ping_recvmsg).
 #[test]
 fn of_the_socket_level_options_a_reply_has_its_time_alone() {

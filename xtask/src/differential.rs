@@ -10,11 +10,13 @@
 //! | `half` | what distinguishes the halves |
 //! | `trace` | running the program, and what it printed |
 //! | `known` | the list |
+//! | `sockets` | what the sockets of a trace are, and what has become of them |
 //! | `minimise` | fewer calls and plainer arguments with the same difference, as a C program |
 
 mod half;
 mod known;
 mod minimise;
+mod sockets;
 mod trace;
 
 use std::collections::BTreeMap;
@@ -45,7 +47,7 @@ pub struct Args {
     /// What runs socket calls beside the kernel
     #[arg(long, value_enum, default_value_t = Peer::Process)]
     peer: Peer,
-    /// Go on with fresh seeds for this long; without it the fixed seeds of the tests are run
+    /// Go on with fresh seeds for this long, of which 0 is 500 seeds; without it the fixed seeds of the tests are run
     #[arg(long, value_name = "N")]
     minutes: Option<u64>,
     /// The first seed; without it the time of day chooses one, which is printed
@@ -144,9 +146,12 @@ fn fresh_seeds(
     let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let mut seed = first.unwrap_or(clock.as_secs() << 20);
     println!("from seed {seed}");
-    while begin.elapsed() < Duration::from_secs(60 * minutes) && seen.found.len() < ENOUGH {
+    loop {
         stretch(program, known, seed, STRETCH, seen)?;
         seed += STRETCH;
+        if begin.elapsed() >= Duration::from_secs(60 * minutes) || seen.found.len() >= ENOUGH {
+            break;
+        }
     }
     Ok(())
 }

@@ -432,26 +432,32 @@ fn read_otherwise(fd: c_int, len: usize, flags: c_int, read: impl Fn(c_int) -> i
 pub(crate) unsafe fn recv(fd: c_int, buf: *mut c_void, len: usize, flags: c_int) -> isize {
     // SAFETY: passed on.
     let read = |flags| unsafe { real::recv(fd, buf, len, flags) };
-    if is_otherwise(flags) && has(fd) {
-        return read_otherwise(fd, len, flags, read);
+    if (is_otherwise(flags) || len == 0) && has(fd) {
+        return of_nothing(fd, read_otherwise(fd, len, of_few(len, flags), read), len, flags);
     }
-    let n = received(fd, read(flags), flags);
-    if n == -1
-        && len == 0
-        && matches!(errno(), libc::EAGAIN | libc::EINTR)
-        && flags & libc::MSG_DONTWAIT == 0
-        && waited(fd)
-    {
-        return 0;
-    }
-    n
+    received(fd, read(flags), flags)
 }
 
-/// A read of no bytes has waited for the first of them, until its time was over or a signal came: TCP has read what was
-/// asked for.
-#[cold]
-fn waited(fd: c_int) -> bool {
-    has(fd) && sys::nonblocking(fd) == Ok(false)
+/// The flags of a read of `len` bytes. One of no bytes is a look, since AF_UNIX drops an urgent byte that is next.
+fn of_few(len: usize, flags: c_int) -> c_int {
+    if len == 0 && flags & libc::MSG_OOB == 0 { flags | libc::MSG_PEEK } else { flags }
+}
+
+/// What a read of `len` bytes says that gave `n`. One of no bytes waits for the first of them, until its time is over
+/// or a signal comes: TCP has read what was asked for then. Where an urgent byte is next AF_UNIX does not say that
+/// there is one.
+fn of_nothing(fd: c_int, n: isize, len: usize, flags: c_int) -> isize {
+    if n != -1 || len > 0 || flags & (libc::MSG_OOB | libc::MSG_ERRQUEUE) != 0 {
+        return n;
+    }
+    // Nothing may be behind the place at which peeks begin.
+    let looks_on = || flags & libc::MSG_PEEK != 0 && sys::option(fd, libc::SO_PEEK_OFF) != Ok(-1);
+    let why = errno();
+    let waited = || flags & libc::MSG_DONTWAIT == 0 && sys::nonblocking(fd) == Ok(false);
+    let has_some = || why == libc::EAGAIN && sys::queued(fd).is_ok_and(|queued| queued > 0) && !looks_on();
+    let is_read = matches!(why, libc::EAGAIN | libc::EINTR) && has(fd) && (waited() || has_some());
+    set_errno(why);
+    if is_read { 0 } else { n }
 }
 
 /// recvfrom(2). A stream has no name to give.
@@ -539,9 +545,18 @@ pub(crate) unsafe fn recvmsg(fd: c_int, hdr: *mut libc::msghdr, flags: c_int) ->
         // SAFETY: passed on.
         let r = unsafe { real::recvmsg(fd, hdr, flags) };
         // SAFETY: it can be read where the kernel could.
-        return match r == -1 && errno() == libc::EINVAL && readable() && unsafe { room_of(&*hdr) }.is_none() {
-            true => r,
-            false => received(fd, r, flags),
+        let room = || readable().then(|| unsafe { room_of(&*hdr) }).flatten();
+        return match (r == -1).then(errno) {
+            Some(libc::EINVAL) if readable() && room().is_none() => r,
+            Some(libc::EAGAIN | libc::EINTR) => {
+                let n = of_nothing(fd, r, room().unwrap_or(1), flags);
+                if n == 0 {
+                    // SAFETY: the kernel has read it, and the program vouches that it can be written.
+                    unsafe { ((*hdr).msg_controllen, (*hdr).msg_flags) = (0, 0) };
+                }
+                n
+            }
+            _ => received(fd, r, flags),
         };
     }
     // SAFETY: it can be read, and the program vouches that it can be written.
@@ -557,15 +572,15 @@ pub(crate) unsafe fn recvmsg(fd: c_int, hdr: *mut libc::msghdr, flags: c_int) ->
     // SAFETY: as above.
     let n = match unsafe { room_of(&asked) } {
         None => read(flags),
-        Some(len) if is_otherwise(flags) => {
-            let n = read_otherwise(fd, len, flags, read);
-            if n >= 0 && flags & libc::MSG_TRUNC != 0 {
+        Some(len) if is_otherwise(flags) || len == 0 => {
+            let n = of_nothing(fd, read_otherwise(fd, len, of_few(len, flags), read), len, flags);
+            if n == 0 || n > 0 && flags & libc::MSG_TRUNC != 0 {
                 // SAFETY: as above.
                 unsafe { ((*at).msg_controllen, (*at).msg_flags) = (0, 0) };
             }
             n
         }
-        _ => received(fd, read(flags), flags),
+        Some(_) => received(fd, read(flags), flags),
     };
     // SAFETY: as above.
     give_room(unsafe { &mut *at }, room, n >= 0);

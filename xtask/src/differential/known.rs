@@ -6,10 +6,11 @@
 //!
 //! (of a server's also a heading of docs/server.md, or the first column of a row of its table)
 //!
-//! in which `*` stands for any text. After a row with "go" the comparison goes on behind the call; "stop" ends it for
-//! the sequence, since what follows depends on what differed. A row that the fixed seeds no longer meet fails the test,
-//! but for one with "rare" behind that word, which fresh seeds alone have met; and so does one whose heading is not in
-//! that page: the list only shrinks, and each row has its reason.
+//! in which `*` stands for any text, and `+` for any number but 0 where an answer is one. A socket is what it was made
+//! as and what has become of it (`sockets`). After a row with "go" the comparison goes on behind the call; "stop" ends
+//! it for the sequence, since what follows depends on what differed. A row that the fixed seeds no longer meet fails
+//! the test, but for one with "rare" behind that word, which fresh seeds alone have met; and so does one whose heading
+//! is not in that page: the list only shrinks, and each row has its reason.
 
 use std::path::Path;
 
@@ -84,8 +85,8 @@ impl Known {
             glob(&row.call, &d.call)
                 && glob(&row.socket, &d.socket)
                 && glob(&row.field, &d.field)
-                && glob(&row.kernel, &d.kernel)
-                && glob(&row.usersock, &d.usersock)
+                && answers(&row.kernel, &d.kernel)
+                && answers(&row.usersock, &d.usersock)
         })
     }
 
@@ -108,6 +109,14 @@ fn reason(line: &str) -> Option<&str> {
     match line.strip_prefix('#') {
         Some(heading) => Some(heading.trim_start_matches('#').trim()),
         None => Some(line.strip_prefix("| ")?.split(" | ").next()?.trim()),
+    }
+}
+
+/// Whether an answer is as a row has it.
+fn answers(pattern: &str, text: &str) -> bool {
+    match pattern {
+        "+" => text.parse().is_ok_and(|number: u64| number > 0),
+        _ => glob(pattern, text),
     }
 }
 
@@ -142,6 +151,14 @@ mod tests {
         ] {
             assert_eq!(glob(pattern, text), want, "{pattern} {text}");
         }
+    }
+
+    #[test]
+    fn plus_is_a_number_that_is_not_0() {
+        for (text, want) in [("1", true), ("69000", true), ("0", false), ("-1 EAGAIN", false), ("(nothing)", false)] {
+            assert_eq!(answers("+", text), want, "{text}");
+        }
+        assert!(answers("*", "0") && answers("0|OUT*", "0|OUT|HUP"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use super::half::Half;
+use super::sockets::Sockets;
 use crate::{Failure, broken, netns};
 
 /// The built program, and where its by-products go.
@@ -32,6 +33,8 @@ pub struct Line {
     /// The call as C, and what its socket is, where it has one.
     pub call: String,
     pub socket: String,
+    /// Of a call that tells of several sockets, by the field that does.
+    others: BTreeMap<String, String>,
     /// What it gave, in order. The first is the result with its errno.
     pub fields: Vec<(String, String)>,
 }
@@ -172,11 +175,11 @@ impl Program {
 
 fn parse(text: &str) -> Vec<Sequence> {
     let mut sequences: Vec<Sequence> = Vec::new();
-    let mut sockets: BTreeMap<String, String> = BTreeMap::new();
+    let mut sockets = Sockets::default();
     for line in text.lines() {
         if line.starts_with("sequence ") {
             sequences.push(Sequence::default());
-            sockets.clear();
+            sockets = Sockets::default();
             continue;
         }
         let Some(sequence) = sequences.last_mut() else { continue };
@@ -194,40 +197,15 @@ fn parse(text: &str) -> Vec<Sequence> {
             Some(how) => vec![("died".to_string(), how)],
             None => fields(parts.next().unwrap_or_default()),
         };
-        let socket = socket_of(call, &fields, &mut sockets);
-        sequence.lines.push(Line { numbers: numbers.into(), call: call.into(), socket, fields });
+        let socket = sockets.of(call);
+        let others = match call.split('(').next() {
+            Some("call_poll" | "call_epoll_wait") => sockets.told_of(),
+            _ => BTreeMap::new(),
+        };
+        sockets.note(call, &fields);
+        sequence.lines.push(Line { numbers: numbers.into(), call: call.into(), socket, others, fields });
     }
     sequences
-}
-
-/// What the call's socket was made as. Calls that make one are noted.
-fn socket_of(call: &str, fields: &[(String, String)], sockets: &mut BTreeMap<String, String>) -> String {
-    let Some((name, args)) = call.split_once('(') else { return String::new() };
-    let args: Vec<&str> = args.trim_end_matches(");").split(", ").collect();
-    let slot = args.first().copied().unwrap_or_default();
-    let made = fields.first().is_some_and(|(_, value)| !value.starts_with("-1"));
-    match name {
-        "call_socket" => {
-            if made {
-                sockets.insert(slot.to_string(), args[1..].join(" ").replace(" | SOCK_NONBLOCK", ""));
-            }
-            String::new()
-        }
-        // Of packets: an end of a slot.
-        "call_end" | "call_udp" | "call_ping" => {
-            let end = format!("{} {}", name.trim_start_matches("call_"), args[1..].join(" "));
-            sockets.insert(slot.to_string(), end.clone());
-            end
-        }
-        "call_poll" | "call_sleep" | "call_select" => String::new(),
-        _ => {
-            let socket = sockets.get(slot).cloned().unwrap_or_default();
-            if let ("call_accept" | "call_dup", true, Some(to)) = (name, made, args.get(1)) {
-                sockets.insert((*to).to_string(), socket.clone());
-            }
-            socket
-        }
-    }
 }
 
 /// "recv => r=-1 errno=EAGAIN k=v ...": the result with its errno, then the others.
@@ -249,28 +227,42 @@ fn fields(text: &str) -> Vec<(String, String)> {
 pub fn first_difference(kernel: &Sequence, usersock: &Sequence, at: usize) -> Option<Difference> {
     for line in at..kernel.lines.len().max(usersock.lines.len()) {
         let (k, u) = (kernel.lines.get(line), usersock.lines.get(line));
-        if k == u {
+        let none = Vec::new();
+        let (a, b) = (k.map_or(&none, |l| &l.fields), u.map_or(&none, |l| &l.fields));
+        if k.map(|l| &l.call) == u.map(|l| &l.call) && a == b {
             continue;
         }
         let call = k.or(u)?;
-        let none = Vec::new();
-        let (a, b) = (k.map_or(&none, |l| &l.fields), u.map_or(&none, |l| &l.fields));
-        let differs = |&i: &usize| a.get(i) != b.get(i);
-        let first = (0..a.len().max(b.len())).find(differs)?;
-        // How many events there are says less than which.
-        let events = call.call.starts_with("call_poll(") && a.len() == b.len();
-        let field = (1..a.len()).find(|i| events && differs(i)).unwrap_or(first);
-        let key = |side: &Vec<(String, String)>| side.get(field).map(|(key, _)| key.clone());
-        let value = |side: &Vec<(String, String)>| side.get(field).map_or("(nothing)".into(), |(_, v)| v.clone());
         let died = b.first().is_some_and(|(key, _)| key == "died");
+        let [field, kernel, usersock] = differing(call, a, b)?;
+        let told_of = [k, u].into_iter().flatten().find_map(|l| l.others.get(&field));
         return Some(Difference {
             line,
             call: call.call.clone(),
-            socket: call.socket.clone(),
-            field: if died { "died".into() } else { key(a).or_else(|| key(b)).unwrap_or_default() },
-            kernel: value(a),
-            usersock: value(b),
+            socket: told_of.unwrap_or(&call.socket).clone(),
+            field: if died { "died".into() } else { field },
+            kernel,
+            usersock,
         });
     }
     None
+}
+
+/// The first field that the two sides do not have alike: its name, and what each has. How many events there are says
+/// less than which.
+fn differing(call: &Line, a: &[(String, String)], b: &[(String, String)]) -> Option<[String; 3]> {
+    let counts = ["call_poll(", "call_epoll_wait("].iter().any(|name| call.call.starts_with(name));
+    // Of each name the first, the second and so on: received messages have the same.
+    let nth = |side: &[(String, String)], at: usize| side[..at].iter().filter(|(key, _)| *key == side[at].0).count();
+    let find = |side: &[(String, String)], key: &str, n: usize| {
+        side.iter().filter(|(k, _)| k == key).nth(n).map_or("(nothing)", |(_, value)| value).to_string()
+    };
+    let of = |side: &[(String, String)], at: usize| {
+        let (key, n) = (&side[at].0, nth(side, at));
+        [key.clone(), find(a, key, n), find(b, key, n)]
+    };
+    let all: Vec<_> = (0..a.len()).map(|at| of(a, at)).chain((0..b.len()).map(|at| of(b, at))).collect();
+    let differs = |field: &&[String; 3]| field[1] != field[2];
+    let event = all.iter().filter(|field| counts && field[0] != "result").find(differs);
+    event.or_else(|| all.iter().find(differs)).or_else(|| all.first()).cloned()
 }

@@ -11,7 +11,7 @@ use super::outlet::Outlet;
 use crate::client::FILLER;
 use crate::inband::Mark;
 use crate::instance::{GREETING, Instance};
-use crate::sys::Owned;
+use crate::sys::{self, Owned};
 use std::os::fd::RawFd;
 use usersock::error::Error;
 use usersock::net::Socket;
@@ -251,7 +251,7 @@ impl Stream {
                 Fate::Waits
             }
             Ok(_) if self.hung_up() && self.up_ended && self.up.is_empty() => {
-                match self.down.is_empty() && self.urgent.is_none() {
+                match self.down.is_empty() && self.urgent.is_none() && !self.closed_unread() {
                     true => {
                         // The program has closed the descriptor, or has it still, with both directions at their ends.
                         self.down_ended = true;
@@ -315,6 +315,12 @@ impl Stream {
                 end.quiet();
             }
         }
+    }
+
+    /// Whether the program closed the descriptor with data unread. A read says so once (ECONNRESET), but none follows
+    /// the end of what the program sent.
+    fn closed_unread(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| sys::option(end.fd().raw(), libc::SO_ERROR) == Ok(libc::ECONNRESET))
     }
 
     fn hung_up(&self) -> bool {
