@@ -4,7 +4,8 @@
 //! sender pays for an interrupt to the other processor, and the receiver for the way out of idle, so it looks for a
 //! moment. Elsewhere a wait gathers requests, and other threads use its processor, so it sleeps at once. A sender whose
 //! data waits for an acknowledgement looks for it, too, since the thread would come later that is woken by it. Looks of
-//! each kind that find nothing become rare. Above: `lease`. Linux: halt_poll_ns, which grows and shrinks in the same way.
+//! each kind that find nothing become rare. Above: `lease`. Linux: halt_poll_ns, which grows and shrinks in the same
+//! way.
 
 use crate::base::env::Duration;
 

@@ -1,8 +1,13 @@
 //! IP input: validates a datagram, decides whether it is for this stack, reassembles, hands it to its protocol. Above:
 //! the protocols' `IpHandler`s and raw sockets. Below: `device::netdev`, whose packet type this is. Softirq context, no
 //! sock owned. Every way out but delivery names a `DropReason`. Linux: ip_rcv, ip_rcv_finish, ip_local_deliver,
-//! ip_route_input_slow; ip6_rcv_core, ip6_protocol_deliver_rcu, exthdrs.c. RFC 1122 §3.2.1, RFC 8200 §4. In `v6`: what
-//! is done for IPv6; in `run`: datagrams of one flow; in `ahead`: segments that wait for their sock's cache lines.
+//! ip_route_input_slow; ip6_rcv_core, ip6_protocol_deliver_rcu, exthdrs.c. RFC 1122 §3.2.1, RFC 8200 §4.
+//!
+//! | file | what |
+//! |---|---|
+//! | `v6` | what is done for IPv6 |
+//! | `run` | datagrams of one flow, which their protocol takes together |
+//! | `ahead` | segments that wait until their sock's cache lines are there |
 
 use super::problem::Problem;
 use super::route::Addressee;

@@ -22,8 +22,8 @@ pub(crate) struct Block {
     pub(super) cancelled: Cell<bool>,
     /// Wake-ups wait until it owns no sock.
     pub(crate) wakes: Cell<bool>,
-    /// What signal handlers have run in it: bits of `signal`'s. Only this thread writes it, but a handler of its own may
-    /// come between any two instructions.
+    /// What signal handlers have run in it: bits of `signal`'s. Only this thread writes it, but a handler of its own
+    /// may come between any two instructions.
     pub(super) handled: AtomicU8,
     /// Devices that are sending in it, one within the other (softnet_data.xmit.recursion).
     pub(crate) xmits: Cell<u8>,
