@@ -89,7 +89,7 @@ mod tests {
         fn foresee(&self, _: &Arc<Stack>, skb: &Skb, _: &PacketInfo) -> Option<u64> {
             let n = skb.linear()[0];
             self.0.lock().push(format!("foresee {n}"));
-            (n % 2 == 0).then_some(u64::from(n))
+            n.is_multiple_of(2).then_some(u64::from(n))
         }
         fn fetch(&self, _: &Arc<Stack>, foreseen: u64) {
             self.0.lock().push(format!("fetch {foreseen}"));
