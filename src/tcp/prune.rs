@@ -118,9 +118,17 @@ fn prune_ofo_queue(cx: &mut Cx<'_>, incoming: &Skb) -> bool {
     pruned
 }
 
-/// Whether a packet takes more memory than what usually arrives (the start condition of tcp_collapse).
-fn is_bloated(tp: &TcpSock, skb: &Skb) -> bool {
+/// Whether a packet takes more memory than what usually arrives, or begins with bytes that were read: those before
+/// `start` (the start condition of tcp_collapse).
+fn is_bloated(tp: &TcpSock, skb: &Skb, start: Option<SeqNum>) -> bool {
     i64::from(window::win_from_space(tp, skb.truesize as i32)) > skb.len() as i64
+        || start.is_some_and(|start| skb.tcp.seq.before(start))
+}
+
+/// Bytes of a packet from `start` on.
+fn left_of(skb: &Skb, start: Option<SeqNum>) -> usize {
+    let read = start.map_or(0, |start| start.diff(skb.tcp.seq).max(0) as usize);
+    skb.len().saturating_sub(read)
 }
 
 /// A packet with SYN or FIN is not merged: it ends a run.
@@ -220,7 +228,7 @@ fn collapse(tp: &TcpSock, queue: impl Iterator<Item = Skb>, start: Option<SeqNum
     let (mut out, mut gone): (Vec<Skb>, u64) = (Vec::new(), 0);
     let (mut run, mut held): (Vec<Skb>, usize) = (Vec::new(), 0);
     for skb in queue {
-        if is_special(&skb) || held + skb.len() > COPY_MAX {
+        if is_special(&skb) || held + left_of(&skb, start) > COPY_MAX {
             copy_together(&mut run, start, &mut out, &mut gone);
             held = 0;
         }
@@ -230,7 +238,7 @@ fn collapse(tp: &TcpSock, queue: impl Iterator<Item = Skb>, start: Option<SeqNum
         }
         let before = run.last().or(out.last());
         let overlaps = before.is_some_and(|p| p.tcp.end_seq.after(skb.tcp.seq));
-        if run.is_empty() && !is_bloated(tp, &skb) {
+        if run.is_empty() && !is_bloated(tp, &skb, start) {
             if !overlaps || out.last().is_none_or(|p| is_special(p) || p.len() + skb.len() > COPY_MAX) {
                 out.push(skb);
                 continue;
@@ -238,7 +246,7 @@ fn collapse(tp: &TcpSock, queue: impl Iterator<Item = Skb>, start: Option<SeqNum
             run.extend(out.pop());
             held = run[0].len();
         }
-        held += skb.len();
+        held += left_of(&skb, start);
         run.push(skb);
     }
     copy_together(&mut run, start, &mut out, &mut gone);

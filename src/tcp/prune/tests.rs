@@ -1,4 +1,4 @@
-use super::super::peer_test::{ACK, Host, PSH, SYN_OPTIONS, Seg};
+use super::super::peer_test::{ACK, FIN, Host, PSH, SYN_OPTIONS, Seg};
 use super::super::queue::tests::looks;
 use super::*;
 use crate::base::env::{Entropy, SeededEntropy};
@@ -78,6 +78,26 @@ fn collapsing_keeps_every_byte_and_never_takes_memory() {
         }
         assert_eq!(next, end, "seed {seed}");
     }
+}
+
+/// Else a buffer that was made smaller would be full of bytes that were read, and what comes would be dropped.
+#[test]
+fn what_was_read_of_a_packet_makes_room_for_the_next() {
+    let host = Host::new(8);
+    let mut c = host.connect(4000, SYN_OPTIONS);
+    host.put(&Seg { data: vec![7; 10_000], ..c.seg(ACK | PSH) });
+    c.seq = c.seq.wrapping_add(10_000);
+    let charged = || c.socket.sock().rmem_alloc.load(Ordering::Relaxed);
+    let whole = charged();
+    assert_eq!(c.recv(9_900), Ok(9_900));
+    assert_eq!(charged(), whole);
+    c.socket.setsockopt(libc::SOL_SOCKET, libc::SO_RCVBUF, &1i32.to_ne_bytes()).unwrap();
+    assert!(c.socket.sock().rcvbuf.load(Ordering::Relaxed) < whole);
+    // With FIN: header prediction does not look at the buffer.
+    host.put(&Seg { data: vec![8; 1], ..c.seg(ACK | FIN) });
+    assert!(charged() < whole);
+    assert_eq!(c.recv(1_000), Ok(101));
+    assert_eq!(host.bench.stack.mib.get(Mib::TcpExtTCPRcvCollapsed), 1);
 }
 
 #[test]
