@@ -34,7 +34,7 @@ use crate::ring::Ring;
 use crate::sys::{self, Epoll, Owned, Result};
 use end::{EVENTS, End, LOOK};
 use known::{Known, Passing};
-use opening::{Opening, PATIENCE, Route, route};
+use opening::{Opening, Route, route};
 use outlet::Outlet;
 use owner::Names;
 use ready::{Ready, Signal};
@@ -94,8 +94,6 @@ struct Waiting {
     id: u64,
     end: End,
     from: Route,
-    /// It waits no longer for its other end.
-    patience: Instant,
     /// How often the listener's descriptor was there, and did not listen.
     refused: u32,
 }
@@ -597,11 +595,10 @@ impl Server {
                         resets_when_closed(&child);
                         continue;
                     };
-                    let patience = self.stack.now().saturating_add(PATIENCE);
-                    Box::new(Waiting { socket: child, id: self.next_id, end, from, patience, refused: 0 })
+                    Box::new(Waiting { socket: child, id: self.next_id, end, from, refused: 0 })
                 }
             };
-            if self.stack.now() < new.patience && self.opening.holds(new.from, id) {
+            if self.opening.holds(new.from, id, self.stack.now()) {
                 return self.accept_later(id, new);
             }
             match sys::connect(new.end.fd().raw(), &Name::Socket { id, family }.encode(&self.instance)) {

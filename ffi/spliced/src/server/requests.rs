@@ -226,7 +226,7 @@ impl Server {
         let to = addr.ok().flatten();
         let attempt = conn.socket.local_addr().ok().zip(to).map(|(local, to)| route(local, to));
         conn.role = Role::Stream(Box::new(Stream::connecting(waits, attempt)));
-        attempt.inspect(|route| self.opening.begin(*route));
+        attempt.inspect(|route| self.opening.begin(*route, self.stack.now()));
         self.sweep_later();
         Ok(how)
     }

@@ -42,7 +42,7 @@ impl Stream {
                 match Outlet::send(outlet, ready, || socket.send_pages(&mut self.up, ready, flags)) {
                     Ok(_) => {}
                     Err(Error::Again) if self.makes_room(socket) => {}
-                    Err(Error::Again) => return Ok(false),
+                    Err(Error::Again) => return self.full(),
                     Err(e) => return self.send_failed(socket, e),
                 }
                 continue;
@@ -57,7 +57,7 @@ impl Stream {
                     Err(Error::Again) => {
                         self.mark = Some(Mark::Urgent(byte));
                         if !self.makes_room(socket) {
-                            return Ok(false);
+                            return self.full();
                         }
                     }
                     Err(e) => return self.send_failed(socket, e),
@@ -105,7 +105,16 @@ impl Stream {
         const SO_SNDBUFFORCE: i32 = 32;
         let now = self.hung_up() && !self.unbounded;
         self.unbounded |= now;
+        if now {
+            let _ = socket.setsockopt(libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, &u32::MAX.to_ne_bytes());
+        }
         now && socket.setsockopt(libc::SOL_SOCKET, SO_SNDBUFFORCE, &i32::MAX.to_ne_bytes()).is_ok()
+    }
+
+    /// The stack takes no more now. Of what a program has left behind it would take all, but for want of memory
+    /// (tcp_mem): the connection is then reset, as an orphan is (tcp_check_oom).
+    fn full(&self) -> sys::Result<bool> {
+        if self.unbounded { Err(Error::ConnReset) } else { Ok(false) }
     }
 
     /// How many of the bytes in pages to send now. In bulk all that fill packets: the next read mostly finds more, and
