@@ -43,6 +43,10 @@ static void out_of_band(int family)
     EQ(await(fd[1], POLLPRI), POLLPRI);
     EQ(usk_recv(fd[1], buf, 0, MSG_DONTWAIT), 0);
     EQ(usk_recv(fd[1], buf, 0, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC), 0);
+    struct msghdr none = {.msg_iov = NULL};
+    EQ(usk_recv(fd[1], buf, 0, 0), 0);
+    EQ(usk_recvmsg(fd[1], &none, MSG_DONTWAIT), 0);
+    EQ(usk_recvmsg(fd[1], &none, 0), 0);
     EQ(usk_recv(fd[1], &c, 1, MSG_OOB), 1);
     EQ(c, 'Y');
     send_all(fd[0], "z", 1);
@@ -174,9 +178,25 @@ static void refused_messages(void)
     OK(usk_close(fd[1]));
 }
 
+/* A read of no bytes does not wait behind what was peeked at. */
+static void peeked(void)
+{
+    int fd[2], begin_at = 0;
+    char buf[16];
+    tcp_pair(AF_INET, fd);
+    send_all(fd[0], "abc", 3);
+    OK(usk_setsockopt(fd[1], SOL_SOCKET, SO_PEEK_OFF, &begin_at, sizeof begin_at));
+    EQ(usk_recv(fd[1], buf, 3, MSG_PEEK | MSG_WAITALL), 3);
+    EQ(usk_recv(fd[1], buf, 0, 0), 0);
+    EQ(usk_recv(fd[1], buf, 0, MSG_WAITALL), 0);
+    EXPECT(fd[1], "abc");
+    close_pair(fd);
+}
+
 int main(void)
 {
     begin("urgent");
+    peeked();
     refused_messages();
     out_of_band(AF_INET);
     out_of_band(AF_INET6);

@@ -433,9 +433,25 @@ pub(crate) unsafe fn recv(fd: c_int, buf: *mut c_void, len: usize, flags: c_int)
     // SAFETY: passed on.
     let read = |flags| unsafe { real::recv(fd, buf, len, flags) };
     if (is_otherwise(flags) || len == 0) && has(fd) {
+        if len == 0 && is_over_at_once(fd, flags) {
+            return 0;
+        }
         return of_nothing(fd, read_otherwise(fd, len, of_few(len, flags), read), len, flags);
     }
     received(fd, read(flags), flags)
+}
+
+/// Whether a read of no bytes has nothing to wait for, because there are some. AF_UNIX would wait where an urgent byte
+/// is next, or where peeks begin behind all that is there.
+fn is_over_at_once(fd: c_int, flags: c_int) -> bool {
+    flags & (libc::MSG_OOB | libc::MSG_ERRQUEUE) == 0
+        && !looks_on(fd, flags)
+        && sys::queued(fd).is_ok_and(|queued| queued > 0)
+}
+
+/// Whether a read is a peek that may begin behind what is there (SO_PEEK_OFF).
+fn looks_on(fd: c_int, flags: c_int) -> bool {
+    flags & libc::MSG_PEEK != 0 && sys::option(fd, libc::SO_PEEK_OFF) != Ok(-1)
 }
 
 /// The flags of a read of `len` bytes. One of no bytes is a look, since AF_UNIX drops an urgent byte that is next.
@@ -450,11 +466,9 @@ fn of_nothing(fd: c_int, n: isize, len: usize, flags: c_int) -> isize {
     if n != -1 || len > 0 || flags & (libc::MSG_OOB | libc::MSG_ERRQUEUE) != 0 {
         return n;
     }
-    // Nothing may be behind the place at which peeks begin.
-    let looks_on = || flags & libc::MSG_PEEK != 0 && sys::option(fd, libc::SO_PEEK_OFF) != Ok(-1);
     let why = errno();
     let waited = || flags & libc::MSG_DONTWAIT == 0 && sys::nonblocking(fd) == Ok(false);
-    let has_some = || why == libc::EAGAIN && sys::queued(fd).is_ok_and(|queued| queued > 0) && !looks_on();
+    let has_some = || why == libc::EAGAIN && sys::queued(fd).is_ok_and(|queued| queued > 0) && !looks_on(fd, flags);
     let is_read = matches!(why, libc::EAGAIN | libc::EINTR) && has(fd) && (waited() || has_some());
     set_errno(why);
     if is_read { 0 } else { n }
@@ -540,7 +554,9 @@ fn give_room(hdr: &mut libc::msghdr, room: libc::socklen_t, received: bool) {
 pub(crate) unsafe fn recvmsg(fd: c_int, hdr: *mut libc::msghdr, flags: c_int) -> isize {
     let readable = || probe::readable(hdr as usize, size_of::<libc::msghdr>());
     // SAFETY: it can be read.
-    let special = is_otherwise(flags) || readable() && !unsafe { (*hdr).msg_name }.is_null();
+    let of_it = |hdr: &libc::msghdr| !hdr.msg_name.is_null() || unsafe { room_of(hdr) } == Some(0);
+    // SAFETY: as above.
+    let special = is_otherwise(flags) || readable() && of_it(unsafe { &*hdr });
     if !(special && has(fd) && readable()) {
         // SAFETY: passed on.
         let r = unsafe { real::recvmsg(fd, hdr, flags) };
@@ -573,7 +589,10 @@ pub(crate) unsafe fn recvmsg(fd: c_int, hdr: *mut libc::msghdr, flags: c_int) ->
     let n = match unsafe { room_of(&asked) } {
         None => read(flags),
         Some(len) if is_otherwise(flags) || len == 0 => {
-            let n = of_nothing(fd, read_otherwise(fd, len, of_few(len, flags), read), len, flags);
+            let n = match len == 0 && is_over_at_once(fd, flags) {
+                true => 0,
+                false => of_nothing(fd, read_otherwise(fd, len, of_few(len, flags), read), len, flags),
+            };
             if n == 0 || n > 0 && flags & libc::MSG_TRUNC != 0 {
                 // SAFETY: as above.
                 unsafe { ((*at).msg_controllen, (*at).msg_flags) = (0, 0) };
