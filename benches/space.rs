@@ -57,6 +57,8 @@ pub fn use_cubic() -> Result<(), String> {
         // A new namespace has no main table.
         let routes = said_by_ip(&format!("-4 route show table {table}")).unwrap_or_default();
         for route in routes.lines().filter(|r| !r.starts_with("broadcast") && !r.contains("congctl")) {
+            // What ip(8) says of a device without a carrier, it does not take.
+            let route = route.replace("linkdown", "");
             ip(&format!("route change table {table} {route} congctl cubic"))?;
         }
     }
