@@ -17,7 +17,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Takes `[--readme] [FILTER]`, a part of a benchmark's name, and what cargo adds. Anything else ends the program
+    /// Takes `[--readme] [--machine-cc] [FILTER]`, a part of a benchmark's name, and what cargo adds. Anything else ends the program
     /// with status 2. Measuring times are short: the whole run must end in a few minutes.
     pub fn new() -> Bench {
         let (mut filter, mut readme) = (None, false);
@@ -25,8 +25,9 @@ impl Bench {
             match arg.as_str() {
                 "--bench" => {}
                 "--readme" => readme = true,
+                "--machine-cc" => crate::space::machine_cc(),
                 a if a.starts_with('-') || filter.is_some() => {
-                    eprintln!("{a}: unknown; usage: cargo bench -- [--readme] [FILTER]");
+                    eprintln!("{a}: unknown; usage: cargo bench -- [--readme] [--machine-cc] [FILTER]");
                     std::process::exit(2);
                 }
                 a => filter = Some(a.to_owned()),

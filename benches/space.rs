@@ -4,8 +4,22 @@
 use nix::sched::{CloneFlags, unshare};
 use std::fs;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
+
+/// Whether the kernel's connections keep what the machine has set: `machine_cc`.
+static MACHINE_CC: AtomicBool = AtomicBool::new(false);
+
+/// Has the kernel's connections of this process use the machine's own congestion control, not CUBIC (`use_cubic`).
+pub fn machine_cc() {
+    MACHINE_CC.store(true, Relaxed);
+}
+
+/// Whether [`machine_cc`] was called.
+pub fn has_machine_cc() -> bool {
+    MACHINE_CC.load(Relaxed)
+}
 
 /// Address of this side of the veth pair, and of the other.
 pub const VETH: (&str, &str) = ("10.99.1.1", "10.99.1.2");
@@ -47,10 +61,12 @@ fn said_by_ip(words: &str) -> Result<String, String> {
 /// Has the kernel's connections in the calling thread's namespace use CUBIC, as the stack's do, by the routes that it
 /// has now: the machine's default may be another one, and BBR's pacing for example takes a third of the rate across
 /// veth. The sysctl of a namespace takes only what the machine has in `tcp_allowed_congestion_control`; a route takes
-/// any. A kernel without CUBIC is used as it is.
+/// any. A kernel without CUBIC is used as it is, and after [`machine_cc`] every one.
 pub fn use_cubic() -> Result<(), String> {
     const AVAILABLE: &str = "/proc/sys/net/ipv4/tcp_available_congestion_control";
-    if !fs::read_to_string(AVAILABLE).is_ok_and(|names| names.split_whitespace().any(|name| name == "cubic")) {
+    if has_machine_cc()
+        || !fs::read_to_string(AVAILABLE).is_ok_and(|names| names.split_whitespace().any(|name| name == "cubic"))
+    {
         return Ok(());
     }
     for table in ["local", "main"] {

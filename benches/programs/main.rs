@@ -5,6 +5,7 @@
 //!
 //! `cargo bench --bench programs` prints the table; `-- FILTER` only the rows that have FILTER in their name; `--
 //! --turns N` takes more turns; `-- --sysctl NAME=VALUE` sets it in the stacks, as `net.core.busy_poll=50`; `--
+//! --machine-cc` leaves the kernel's connections the machine's congestion control, which is CUBIC otherwise; `--
 //! --readme` also puts the table into README.md. Everything is in network namespaces of its own.
 
 mod load;
@@ -27,7 +28,8 @@ const LIMIT: Duration = Duration::from_secs(1200);
 /// Lines between which the README keeps the table.
 const MARKS: (&str, &str) = ("<!-- cargo bench programs: begin -->", "<!-- cargo bench programs: end -->");
 /// The arguments, for those who give wrong ones.
-const USAGE: &str = "usage: cargo bench --bench programs -- [--readme] [--turns N] [--sysctl NAME=VALUE]... [FILTER]";
+const USAGE: &str =
+    "usage: cargo bench --bench programs -- [--readme] [--turns N] [--sysctl NAME=VALUE]... [--machine-cc] [FILTER]";
 
 /// What was asked for.
 struct Args {
@@ -52,6 +54,7 @@ impl Args {
                 // cargo adds it.
                 "--bench" => {}
                 "--readme" => args.readme = true,
+                "--machine-cc" => space::machine_cc(),
                 "--turns" => match words.next().and_then(|n| n.parse().ok()).filter(|n| (1..=99).contains(n)) {
                     Some(n) => args.turns = n,
                     None => wrong("--turns without a number from 1 to 99"),
@@ -171,6 +174,14 @@ fn load_average() -> String {
     text.split(' ').next().unwrap_or_default().to_owned()
 }
 
+/// What the kernel's connections use.
+fn congestion_control() -> String {
+    match space::has_machine_cc() {
+        true => fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap_or_default().trim().to_owned(),
+        false => "CUBIC".to_owned(),
+    }
+}
+
 /// How the numbers came about, in lines that the README can have.
 fn how(turns: usize, took: Duration, before: &str) -> String {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
@@ -178,8 +189,9 @@ fn how(turns: usize, took: Duration, before: &str) -> String {
     let device = if place::has_tun() { "a TUN device" } else { "a veth pair and a raw socket" };
     format!(
         "Geometric means of the turns, of which each row has {turns}; in brackets the least and the greatest ratio \
-         within a turn.\nusersock is on {device}. Measured in {:.0} s on {cores} cores, Linux {},\nload average \
-         {before} before.",
+         within a turn.\nusersock is on {device}, the kernel's connections use {}. Measured in {:.0} s on {cores} cores, \
+         Linux {},\nload average {before} before.",
+        congestion_control(),
         took.as_secs_f64(),
         kernel.trim()
     )
