@@ -17,8 +17,8 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Takes `[--readme] [--machine-cc] [FILTER]`, a part of a benchmark's name, and what cargo adds. Anything else ends the program
-    /// with status 2. Measuring times are short: the whole run must end in a few minutes.
+    /// Takes `[--readme] [--machine-cc] [FILTER]`, a part of a benchmark's name, and what cargo adds. Anything else
+    /// ends the program with status 2. Measuring times are short: the whole run must end in a few minutes.
     pub fn new() -> Bench {
         let (mut filter, mut readme) = (None, false);
         for arg in std::env::args().skip(1) {

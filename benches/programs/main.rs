@@ -6,7 +6,9 @@
 //! `cargo bench --bench programs` prints the table; `-- FILTER` only the rows that have FILTER in their name; `--
 //! --turns N` takes more turns; `-- --sysctl NAME=VALUE` sets it in the stacks, as `net.core.busy_poll=50`; `--
 //! --machine-cc` leaves the kernel's connections the machine's congestion control, which is CUBIC otherwise; `--
-//! --readme` also puts the table into README.md. Everything is in network namespaces of its own.
+//! --fifo` runs everything in the class SCHED_FIFO, where other work of the machine has to wait and a thread that is
+//! woken does not take the processor from the one that woke it; `-- --readme` also puts the table into README.md.
+//! Everything is in network namespaces of its own.
 
 mod load;
 mod memcached;
@@ -20,7 +22,7 @@ use load::{LOADS, Load};
 use place::{Place, Site};
 use std::fmt::Write as _;
 use std::fs;
-use std::process::exit;
+use std::process::{Command, exit};
 use std::time::{Duration, Instant};
 
 /// The whole run is aborted after this time.
@@ -28,13 +30,14 @@ const LIMIT: Duration = Duration::from_secs(1200);
 /// Lines between which the README keeps the table.
 const MARKS: (&str, &str) = ("<!-- cargo bench programs: begin -->", "<!-- cargo bench programs: end -->");
 /// The arguments, for those who give wrong ones.
-const USAGE: &str =
-    "usage: cargo bench --bench programs -- [--readme] [--turns N] [--sysctl NAME=VALUE]... [--machine-cc] [FILTER]";
+const USAGE: &str = "usage: cargo bench --bench programs -- [--readme] [--turns N] [--sysctl NAME=VALUE]... \
+                     [--machine-cc] [--fifo] [FILTER]";
 
 /// What was asked for.
 struct Args {
     readme: bool,
     turns: usize,
+    fifo: bool,
     /// What `usersock run` has beside the program.
     settings: Vec<String>,
     filter: String,
@@ -43,7 +46,7 @@ struct Args {
 impl Args {
     /// Anything unknown ends the program with status 2.
     fn parse() -> Args {
-        let mut args = Args { readme: false, turns: 3, settings: Vec::new(), filter: String::new() };
+        let mut args = Args { readme: false, turns: 3, fifo: false, settings: Vec::new(), filter: String::new() };
         let wrong = |word: &str| -> ! {
             eprintln!("{word}: unknown; {USAGE}");
             exit(2)
@@ -55,6 +58,7 @@ impl Args {
                 "--bench" => {}
                 "--readme" => args.readme = true,
                 "--machine-cc" => space::machine_cc(),
+                "--fifo" => args.fifo = true,
                 "--turns" => match words.next().and_then(|n| n.parse().ok()).filter(|n| (1..=99).contains(n)) {
                     Some(n) => args.turns = n,
                     None => wrong("--turns without a number from 1 to 99"),
@@ -85,6 +89,17 @@ fn main() {
     }
 }
 
+/// Puts this thread, and what it starts from now on, into the class SCHED_FIFO.
+fn to_fifo() -> Result<(), String> {
+    let me = std::process::id().to_string();
+    let set = Command::new("chrt").args(["-f", "-p", "10", &me]).status();
+    match set {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => Err("this user may not use SCHED_FIFO".to_owned()),
+        Err(e) => Err(format!("chrt: {e}")),
+    }
+}
+
 /// What was measured of one load: for each turn, the value at each place.
 type Turns = Vec<[Option<f64>; 3]>;
 
@@ -98,6 +113,9 @@ fn measure(args: &Args, loads: &[&Load]) -> Result<(), String> {
         eprintln!("given up after {} s", LIMIT.as_secs());
         exit(1);
     });
+    if args.fifo {
+        to_fifo()?;
+    }
     let site = Site::new(usersock, args.settings.clone())?;
     let (begin, before) = (Instant::now(), load_average());
     let mut results: Vec<Turns> = loads.iter().map(|_| Turns::new()).collect();
@@ -120,7 +138,7 @@ fn measure(args: &Args, loads: &[&Load]) -> Result<(), String> {
         }
     }
     let mut text = table(loads, &results);
-    let _ = write!(text, "\n{}\n", how(args.turns, begin.elapsed(), &before));
+    let _ = write!(text, "\n{}\n", how(args, begin.elapsed(), &before));
     failures.dedup();
     for failure in &failures {
         let _ = write!(text, "\n{failure}\n");
@@ -183,14 +201,16 @@ fn congestion_control() -> String {
 }
 
 /// How the numbers came about, in lines that the README can have.
-fn how(turns: usize, took: Duration, before: &str) -> String {
+fn how(args: &Args, took: Duration, before: &str) -> String {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let device = if place::has_tun() { "a TUN device" } else { "a veth pair and a raw socket" };
+    let class = if args.fifo { ", and all programs the class SCHED_FIFO" } else { "" };
     format!(
-        "Geometric means of the turns, of which each row has {turns}; in brackets the least and the greatest ratio \
-         within a turn.\nusersock is on {device}, the kernel's connections use {}. Measured in {:.0} s on {cores} cores, \
-         Linux {},\nload average {before} before.",
+        "Geometric means of the turns, of which each row has {}; in brackets the least and the greatest ratio \
+         within a turn.\nusersock is on {device}, the kernel's connections use {}{class}.\nMeasured in {:.0} s on \
+         {cores} cores, Linux {}, load average {before} before.",
+        args.turns,
         congestion_control(),
         took.as_secs_f64(),
         kernel.trim()

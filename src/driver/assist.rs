@@ -3,9 +3,8 @@
 //! then makes its requests and the stack's softirq one after the other on one processor. Linux makes the softirq of
 //! what another program on the machine sends on that program's processor, and that of a network card where its
 //! interrupt is. So where the program is busy, the background thread takes the lease for a moment, now and then; if
-//! more packets come in that time than before, it keeps it, and else it waits longer until the next attempt: where
-//! there is no idle processor, or the program needs few packets, its wake-ups cost more than they bring. Above: `lease`.
-//! Linux: threaded NAPI.
+//! more packets come in that time than before, it keeps it, and else it waits longer until the next attempt: where no
+//! processor is idle, its wake-ups cost more than they bring. Above: `lease`. Linux: threaded NAPI.
 
 use crate::base::env::{Duration, Instant};
 use std::collections::VecDeque;

@@ -15,8 +15,8 @@
 //! or a thread has been told to take it; so packets and timers wait at most two periods, 4 ms (a jiffy where HZ is
 //! 250), while the program computes.
 //!
-//! If the program's threads hardly ever sleep, the background thread tries to receive for them for a moment, and goes on
-//! if that brings more packets (`driver::assist`). Then threads that block do not ask for the lease.
+//! If the program's threads hardly ever sleep, the background thread tries to receive for them for a moment, and goes
+//! on if that brings more packets (`driver::assist`). Then threads that block do not ask for the lease.
 //!
 //! A thread that waits while another holds the lease is woken by it when its packets come, which costs two context
 //! switches; so the lease moves to the threads whose packets come ([`FOREIGN`]), and is offered to those whose packets
