@@ -1,5 +1,5 @@
 //! Whether a thread of the stack receives while the program's threads work. Usually they receive themselves whenever
-//! they wait, which costs no wake-up. A program that has so much to do that it hardly ever sleeps, a server under load,
+//! they wait, which costs no wake-up. A program that has so much to do that it hardly ever waits, a server under load,
 //! then makes its requests and the stack's softirq one after the other on one processor. Linux makes the softirq of
 //! what another program on the machine sends on that program's processor, and that of a network card where its
 //! interrupt is. So where the program is busy, the background thread takes the lease for a moment, now and then; if
@@ -22,7 +22,7 @@ const TERM_MAX: Duration = Duration::from_millis(2000);
 const GAIN: (u64, u64) = (108, 100);
 /// Windows that are compared with an attempt: the best of them counts, since what else the machine does varies more.
 const BEFORE: usize = 3;
-/// The program's threads sleep for no more than this part of the time, in per cent: they are busy.
+/// The program's threads wait for no more than this part of the time, in per cent: they are busy.
 const BUSY: u64 = 15;
 /// Packets of a second from which on there is something to help with.
 const MANY: u64 = 10_000;
@@ -34,8 +34,8 @@ const PAUSE_MAX: u32 = 64;
 pub(super) struct Counts {
     /// Packets received.
     pub packets: u64,
-    /// How long threads of the program have slept.
-    pub slept: Duration,
+    /// How long threads of the program have slept or polled.
+    pub waited: Duration,
 }
 
 /// Of one lease.
@@ -69,9 +69,9 @@ impl Assist {
             return false;
         }
         self.began = Some((now, counts));
-        let slept = (counts.slept - before.slept).as_nanos();
+        let waited = (counts.waited - before.waited).as_nanos();
         let rate = rate(counts.packets - before.packets, time);
-        if slept * 100 > time.as_nanos() * u128::from(BUSY) || rate < MANY || time > 2 * WINDOW {
+        if waited * 100 > time.as_nanos() * u128::from(BUSY) || rate < MANY || time > 2 * WINDOW {
             self.rates.clear();
             return false;
         }
@@ -118,24 +118,24 @@ impl Assist {
 mod tests {
     use super::*;
 
-    /// A program that receives `rate` packets a second, and whose threads sleep for `slept` per cent of the time.
+    /// A program that receives `rate` packets a second, and whose threads wait for `waits` per cent of the time.
     struct Program {
         policy: Assist,
         now: Instant,
         counts: Counts,
         rate: u64,
-        slept: u64,
+        waits: u64,
     }
 
     impl Program {
-        fn new(rate: u64, slept: u64) -> Program {
-            Program { policy: Assist::default(), now: Instant::from_millis(1), counts: Counts::default(), rate, slept }
+        fn new(rate: u64, waits: u64) -> Program {
+            Program { policy: Assist::default(), now: Instant::from_millis(1), counts: Counts::default(), rate, waits }
         }
 
         fn runs(&mut self, time: Duration, rate: u64) {
             self.now = self.now.saturating_add(time);
             self.counts.packets += rate * time.as_millis() as u64 / 1000;
-            self.counts.slept += time * self.slept as u32 / 100;
+            self.counts.waited += time * self.waits as u32 / 100;
         }
 
         /// How many windows of the program alone are before an attempt; none: more than 1,000.
@@ -157,10 +157,10 @@ mod tests {
 
     #[test]
     fn only_a_program_that_is_busy_with_packets_is_helped() {
-        for (rate, slept, windows) in
+        for (rate, waits, windows) in
             [(50_000, 0, Some(3)), (50_000, 15, Some(3)), (50_000, 30, None), (5_000, 0, None), (0, 0, None)]
         {
-            assert_eq!(Program::new(rate, slept).windows(), windows, "{rate} packets a second, {slept} % asleep");
+            assert_eq!(Program::new(rate, waits).windows(), windows, "{rate} packets a second, {waits} % of waiting");
         }
         // One that rested meanwhile is measured anew.
         let mut p = Program::new(50_000, 0);

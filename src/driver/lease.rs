@@ -15,7 +15,7 @@
 //! or a thread has been told to take it; so packets and timers wait at most two periods, 4 ms (a jiffy where HZ is
 //! 250), while the program computes.
 //!
-//! If the program's threads hardly ever sleep, the background thread tries to receive for them for a moment, and goes
+//! If the program's threads hardly ever wait, the background thread tries to receive for them for a moment, and goes
 //! on if that brings more packets (`driver::assist`). Then threads that block do not ask for the lease.
 //!
 //! A thread that waits while another holds the lease is woken by it when its packets come, which costs two context
@@ -94,8 +94,8 @@ struct Shard {
     strays: Strays,
     /// Packets that holders have received.
     packets: AtomicU64,
-    /// How long threads of the program have slept, in nanoseconds.
-    slept: AtomicU64,
+    /// How long threads of the program have slept or polled, in nanoseconds.
+    waited: AtomicU64,
 }
 
 /// A thread that waits without the lease.
@@ -182,7 +182,7 @@ impl Runner for Lease {
             let timeout = deadline.map(|d| d.saturating_sub(now));
             let mut fds = PollSet::from_slice(extra);
             let slept = waiter.sleep(&mut fds, timeout);
-            shard.note_sleep(stack.now() - now);
+            shard.note_wait(stack.now() - now);
             extra.copy_from_slice(&fds[..extra.len()]);
             let over = match slept {
                 _ if waiter.take() => Some(Woken::Event),
@@ -399,7 +399,7 @@ impl Shard {
             eager: Mutex::new(Eager::new(std::thread::available_parallelism().map_or(1, |n| n.get()))),
             strays: Strays::default(),
             packets: AtomicU64::new(0),
-            slept: AtomicU64::new(0),
+            waited: AtomicU64::new(0),
         }
     }
 
@@ -553,13 +553,13 @@ impl Shard {
     }
 
     fn counts(&self) -> Counts {
-        let slept = Duration::from_nanos(self.slept.load(Ordering::Relaxed));
-        Counts { packets: self.packets.load(Ordering::Relaxed), slept }
+        let waited = Duration::from_nanos(self.waited.load(Ordering::Relaxed));
+        Counts { packets: self.packets.load(Ordering::Relaxed), waited }
     }
 
-    /// A thread of the program has slept so long.
-    fn note_sleep(&self, time: Duration) {
-        self.slept.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+    /// A thread of the program has waited so long.
+    fn note_wait(&self, time: Duration) {
+        self.waited.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
     }
 
     /// Takes the lease for the background thread, for the help of threads that are busy. False: a thread holds it.

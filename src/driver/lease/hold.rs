@@ -149,6 +149,22 @@ impl Shard {
         extra: &mut [PollFd],
         counts: bool,
     ) -> bool {
+        let began = stack.now();
+        let ready = self.spin_until(stack, queues, waiter, until, extra, counts);
+        // It had nothing better to do.
+        self.note_wait(stack.now() - began);
+        ready
+    }
+
+    fn spin_until(
+        &self,
+        stack: &Arc<Stack>,
+        queues: &Queues,
+        waiter: &Arc<Waiter>,
+        until: Instant,
+        extra: &mut [PollFd],
+        counts: bool,
+    ) -> bool {
         let mut round = 0u32;
         loop {
             if waiter.is_called() {
@@ -317,7 +333,7 @@ impl Shard {
         let began = stack.now();
         let slept = waiter.sleep(fds, timeout);
         self.sleep_until.store(0, Ordering::SeqCst);
-        self.note_sleep(stack.now() - began);
+        self.note_wait(stack.now() - began);
         Some(slept)
     }
 
