@@ -304,7 +304,8 @@ pub fn connect(g: &mut SockGuard<'_>, to: SocketAddr) -> Result<()> {
     let flowinfo = flowlabel::take(&mut to.clone());
     flowlabel::check(g.stack, &g.common, g.now(), flowinfo)?;
     let p = plan(g, to, &[], 0)?;
-    if p.src.is_unspecified() {
+    // Over IPv4 a datagram may have no source: by a device that has no address.
+    if p.src.is_unspecified() && p.to.is_ipv6() {
         return Err(Error::AddrNotAvail);
     }
     let c = &mut g.common;
