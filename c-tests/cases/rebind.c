@@ -117,6 +117,16 @@ static void port_is_free_when_a_connection_has_ended(void)
     EQ(sock_name(fd).in.sin_addr.s_addr, htonl(0x7f000002));
     OK(usk_close(fd));
 
+    /* So it is for one that was accepted. */
+    int peer = connected(SOCK_STREAM, sock_name(server));
+    fd = accepted();
+    reset(fd, peer);
+    EQ(port_of(sock_name(fd)), port_of(sock_name(server)));
+    OK(bind_to(fd, "127.0.0.2", 0));
+    EQ(sock_name(fd).in.sin_addr.s_addr, htonl(0x7f000002));
+    CHECK(port_of(sock_name(fd)) != port_of(sock_name(server)));
+    OK(usk_close(fd));
+
     /* A port that the stack chose in bind is free then, one that the program named is not. */
     fd = tcp(AF_INET, 0);
     OK(bind_to(fd, "127.0.0.1", 0));

@@ -15,6 +15,38 @@ static void *drain(void *arg)
     return (void *)(uintptr_t)got;
 }
 
+/* SO_PEEK_OFF is for MSG_PEEK alone: splice begins in front. A stream's offset stays as it is then; a datagram is
+ * received, so it counts back. */
+static void in_front_of_a_peek(bool stream)
+{
+    int fd[2], p[2];
+    char buf[16];
+#ifdef ON_SERVER
+    if (stream)
+        return; /* AF_UNIX counts back */
+#endif
+    if (stream)
+        tcp_pair(AF_INET, fd);
+    else
+        udp_pair(AF_INET, fd);
+    OK(pipe(p));
+    OK(set_int(fd[1], SOL_SOCKET, SO_PEEK_OFF, 2));
+    EQ(usk_send(fd[0], "abcdefgh", 8, 0), 8);
+    await(fd[1], POLLIN);
+    EQ(usk_splice(fd[1], NULL, p[1], NULL, 3, 0), 3);
+    EQ(read(p[0], buf, sizeof buf), 3);
+    CHECK(memcmp(buf, "abc", 3) == 0);
+    EQ(get_int(fd[1], SOL_SOCKET, SO_PEEK_OFF), stream ? 2 : 0);
+    if (stream) {
+        EQ(usk_recv(fd[1], buf, 1, MSG_PEEK), 1);
+        CHECK(buf[0] == 'f');
+        EXPECT(fd[1], "defgh");
+    }
+    OK(close(p[0]));
+    OK(close(p[1]));
+    close_pair(fd);
+}
+
 /* What is wrong with the descriptors, the offset and the count, in the kernel's order; nothing is transferred. */
 static void refused(int file)
 {
@@ -250,12 +282,17 @@ int main(void)
     EQ(read(p[0], buf, sizeof buf), 3);
     EQ(usk_splice(fd[1], NULL, p[1], NULL, 100, 0), 0);
     EQ(usk_splice(fd[1], NULL, p[1], NULL, 100, 0), 0);
+    set_nonblock(fd[1], true);
+    ERR(usk_splice(fd[1], NULL, p[1], NULL, 100, 0), EAGAIN);
+    set_nonblock(fd[1], false);
     send_all(fd[0], "rest", 4);
     EXPECT(fd[1], "rest");
     OK(close(p[0]));
     OK(close(p[1]));
     close_pair(fd);
 #endif
+    for (int type = 0; type < 2; type++)
+        in_front_of_a_peek(type);
     refused(f);
     close(f);
     return done();

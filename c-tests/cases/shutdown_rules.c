@@ -9,6 +9,56 @@ static void on_sigpipe(int sig)
     sigpipes++;
 }
 
+/* A connection whose ends have both sent their FIN is one until it is dissolved: connect is EISCONN and begins
+ * nothing. */
+static void end_it(int fd[2], int l)
+{
+    struct addr to = sock_name(l), from = {.len = sizeof from.storage};
+    OK(usk_shutdown(fd[0], SHUT_RDWR));
+    EXPECT_EOF(fd[1]);
+    OK(usk_close(fd[1]));
+    await(fd[0], POLLHUP);
+    ERR(usk_connect(fd[0], &to.sa, to.len), EISCONN);
+    ERR(usk_send(fd[0], "x", 1, MSG_NOSIGNAL), EPIPE);
+    /* Another connection is the first that the listener has. */
+    int s = connected(SOCK_STREAM, to), a = (int)OK(usk_accept(l, &from.sa, &from.len));
+    CHECK(same_addr(from, sock_name(s)));
+    OK(usk_close(a));
+    OK(usk_close(s));
+}
+
+/* Dissolved, a socket connects or listens as a new one does. */
+static void dissolved(bool ended, bool listens)
+{
+    const struct sockaddr unspec = {.sa_family = AF_UNSPEC};
+    int fd[2], l = listener(local(AF_INET), 4);
+    struct addr to = sock_name(l);
+    tcp_pair(AF_INET, fd);
+    if (ended)
+        end_it(fd, l);
+    OK(usk_connect(fd[0], &unspec, sizeof unspec));
+    struct addr none = {.len = sizeof none.storage};
+    ERR(usk_getpeername(fd[0], &none.sa, &none.len), ENOTCONN);
+    int s = fd[0];
+    if (listens) {
+        OK(usk_close(l));
+        OK(usk_listen(l = fd[0], 1));
+        s = connected(SOCK_STREAM, at("127.0.0.1", port_of(sock_name(l))));
+    } else {
+        OK(usk_connect(s, &to.sa, to.len));
+    }
+    int a = (int)OK(usk_accept(l, NULL, NULL));
+    send_all(s, "there", 5);
+    EXPECT(a, "there");
+    send_all(a, "back", 4);
+    EXPECT(s, "back");
+    OK(usk_close(a));
+    OK(usk_close(s));
+    OK(usk_close(l));
+    if (!ended)
+        OK(usk_close(fd[1]));
+}
+
 int main(void)
 {
     begin("shutdown_rules");
@@ -127,5 +177,8 @@ int main(void)
     ERR(usk_send(fd[0], "x", 1, 0), EPIPE);
     EQ(sigpipes, 0); /* SIGPIPE is for streams */
     close_pair(fd);
+
+    for (int way = 0; way < 4; way++)
+        dissolved(way & 1, way & 2);
     return done();
 }

@@ -1,5 +1,6 @@
 /* 0.0.0.0, :: and ::ffff:0.0.0.0 as a destination are this host: for UDP, TCP, raw and ping sockets, in a call's name
- * and in connect. The source a socket is bound to is kept, and is over IPv4 the destination too. */
+ * and in connect. The source a socket is bound to is kept, and is over IPv4 the destination too. 0.0.0.0 as a source is
+ * what a datagram has by an interface without an address of more than this host's. */
 #include "common.h"
 #include "ping.h"
 
@@ -178,6 +179,56 @@ static void portless(int type, int protocol, const char *own, const char *to_tex
     }
 }
 
+/* What names the interface: the socket's device, or IP_MULTICAST_IF by its number or by an address of it. */
+enum by { BY_DEVICE, BY_NUMBER, BY_ADDRESS, BYS };
+
+static int by_loopback(int family, int type, int protocol, enum by by)
+{
+    struct ip_mreqn m = {.imr_ifindex = by == BY_NUMBER}, none = {.imr_ifindex = 0};
+    struct in_addr got;
+    socklen_t len = sizeof got;
+    int fd = (int)OK(usk_socket(family, type, protocol));
+    OK(set_int(fd, SOL_SOCKET, SO_BROADCAST, 1));
+    if (by == BY_DEVICE) {
+        OK(usk_setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 2));
+    } else if (family == AF_INET) {
+        m.imr_address.s_addr = htonl(by == BY_ADDRESS ? 0x7f000009 : INADDR_ANY);
+        OK(usk_setsockopt(fd, SOL_IP, IP_MULTICAST_IF, &none, sizeof none));
+        OK(usk_setsockopt(fd, SOL_IP, IP_MULTICAST_IF, &m, sizeof m));
+        OK(usk_getsockopt(fd, SOL_IP, IP_MULTICAST_IF, &got, &len));
+        EQ(got.s_addr, m.imr_address.s_addr);
+    }
+    return fd;
+}
+
+/* Of the loopback interface's addresses none is a source for an address that only the interface's name reaches (they
+ * are of this host's scope): over IPv4 there is none then, unless IP_MULTICAST_IF names one. */
+static void without_a_source(int family, int type, int protocol)
+{
+    static const char *const to[] = {"239.1.2.3", "224.0.0.1", "255.255.255.255", "192.0.2.1"};
+    const char *prefix = family == AF_INET6 ? "::ffff:" : "";
+    for (int i = 0; i < COUNT(to); i++)
+        for (enum by by = BY_DEVICE; by < (family == AF_INET6 ? BY_NUMBER : BYS); by++) {
+            char text[64], own[64], label[120];
+            snprintf(text, sizeof text, "%s%s", prefix, to[i]);
+            snprintf(own, sizeof own, "%s%s", prefix, by == BY_ADDRESS ? "127.0.0.9" : "0.0.0.0");
+            snprintf(label, sizeof label, "family %d, type %d, to %s, way %d", family, type, text, by);
+            struct addr a = at(text, 9);
+            int fd = by_loopback(family, type, protocol, by);
+            if (i > 1 && by != BY_DEVICE) {
+                err_at(__FILE__, __LINE__, label, usk_connect(fd, &a.sa, a.len), ENETUNREACH);
+            } else {
+                eq_at(__FILE__, __LINE__, label, usk_connect(fd, &a.sa, a.len), 0);
+                is(__LINE__, label, "own", sock_name(fd), own);
+                is(__LINE__, label, "peer", peer_name(fd), text);
+                /* A raw socket of IPv6 has no way to it. */
+                if (family == AF_INET || type == SOCK_DGRAM)
+                    eq_at(__FILE__, __LINE__, label, usk_send(fd, "x", 1, 0), 1);
+            }
+            OK(usk_close(fd));
+        }
+}
+
 int main(void)
 {
     begin("unspecified");
@@ -189,6 +240,10 @@ int main(void)
     portless(SOCK_RAW, 253, "127.0.0.9", "0.0.0.0", 0, "127.0.0.9");
     portless(SOCK_RAW, 253, NULL, "::", 0, "::1");
     portless(SOCK_RAW, 253, "::1", "::", 0, "::1");
+    without_a_source(AF_INET, SOCK_DGRAM, 0);
+    without_a_source(AF_INET6, SOCK_DGRAM, 0);
+    without_a_source(AF_INET, SOCK_RAW, 253);
+    without_a_source(AF_INET6, SOCK_RAW, 253);
     may_ping();
     portless(SOCK_DGRAM, IPPROTO_ICMP, NULL, "0.0.0.0", 0, "127.0.0.1");
     portless(SOCK_DGRAM, IPPROTO_ICMP, "127.0.0.9", "0.0.0.0", 0, "127.0.0.9");

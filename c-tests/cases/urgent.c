@@ -29,6 +29,7 @@ static void out_of_band(int family)
     await_bytes(fd[1], 3);
     EQ(at_mark(fd[1]), 0);
     EQ(usk_recv(fd[1], &c, 1, MSG_OOB | MSG_PEEK), 1);
+    ERR(usk_recv(fd[1], (void *)16, 1, MSG_OOB | MSG_PEEK), EFAULT);
     EQ(c, 'X');
     EQ(usk_recv(fd[1], &c, 1, MSG_OOB), 1);
     EQ(c, 'X');

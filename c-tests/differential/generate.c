@@ -84,6 +84,20 @@ static bool is_cork_fault(struct gen *g, struct op *op)
     }
 }
 
+/* Whether a TCP socket's connect begins an attempt: not with a name of the other family, of a length that is none, of a
+ * socket that is not there, or to where there is no route. */
+static bool begins_attempt(const struct gen *g, const struct op *op, const struct model *m)
+{
+    const char *name = names[op->a[1]];
+    int other;
+    if (sscanf(name, "own %d", &other) == 1)
+        return g->slot[other].proto != P_NONE && g->slot[other].domain == m->domain;
+    if (sscanf(name, "peer %d", &other) == 1)
+        return g->slot[other].connected;
+    return op->a[2] == 0 && strchr(name, ':') && strncmp(name, "unspec", 6) != 0 &&
+           (strchr(name, '[') != NULL) == (m->domain == AF_INET6) && !may_fail(name);
+}
+
 /* What a server's programs have otherwise by docs/server.md, and much of what follows with it, is left out: shutdown of
  * what was never connected, and of reading alone; most of the time options that it refuses, MSG_MORE, more bytes at
  * once than leave one unread, edges of room. poll is asked for what TCP knows: AF_UNIX says POLLWRBAND of all that can
@@ -99,7 +113,7 @@ static bool is_known_of_servers(struct gen *g, struct op *op)
     bool tcp = m->proto == P_TCP;
     switch (op->call) {
     case C_CONNECT:
-        m->connected |= tcp;
+        m->connected |= tcp && begins_attempt(g, op, m);
         return false;
     case C_SEND:
     case C_SENDTO:

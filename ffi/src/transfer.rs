@@ -16,6 +16,8 @@ use usersock::sock::pages::Pages;
 /// Every flag splice(2) has: MOVE, NONBLOCK, MORE, GIFT.
 const SPLICE_F_ALL: c_uint = 15;
 const CHUNK: usize = 64 * 1024;
+/// ioctl(2): whether the next byte is the urgent one.
+const SIOCATMARK: u64 = 0x8905;
 const PAGE: usize = 4096;
 /// Bytes of an offset.
 const OFF: usize = size_of::<libc::off_t>();
@@ -299,7 +301,6 @@ fn from_socket(s: &Socket, pipe: c_int, len: usize, flags: c_uint) -> Result<isi
     }
     // Peeked first, and consumed after the pipe has it: bytes for which the pipe has no room stay in the socket.
     let mut buf = vec![0u8; len.min(CHUNK).min(room)];
-    // At the urgent mark there is nothing to splice, and waiting would not help: returns 0, as Linux does.
     let slices = &mut [IoSliceMut::new(&mut buf)];
     let mut peek = RecvMsg::new(slices, libc::MSG_PEEK);
     peek.before_urgent = true;
@@ -311,7 +312,11 @@ fn from_socket(s: &Socket, pipe: c_int, len: usize, flags: c_uint) -> Result<isi
                 Ok(_) | Err(Error::Again) => {}
                 Err(e) => return Err(e),
             }
+        } else if s.nonblocking() && !s.sock().rcv_shutdown() && s.ioctl(SIOCATMARK) == Ok(1) {
+            return Err(Error::Again);
         }
+        // At the urgent mark there is nothing to splice, and waiting would not help: 0 from a socket that waits
+        // (tcp_splice_read).
         return Ok(0);
     }
     // SAFETY: `buf` is readable for `n` bytes.
@@ -320,7 +325,10 @@ fn from_socket(s: &Socket, pipe: c_int, len: usize, flags: c_uint) -> Result<isi
     let mut taken = 0;
     while taken < wrote {
         let room = &mut buf[..wrote - taken];
-        match s.recvmsg(&mut RecvMsg::new(&mut [IoSliceMut::new(room)], libc::MSG_DONTWAIT))? {
+        let slices = &mut [IoSliceMut::new(room)];
+        let mut take = RecvMsg::new(slices, libc::MSG_DONTWAIT);
+        take.before_urgent = true;
+        match s.recvmsg(&mut take)? {
             0 => break,
             n => taken += n,
         }

@@ -99,7 +99,7 @@ pub fn recv(
     let peek = msg.flags & libc::MSG_PEEK != 0;
     let (at, from, mut skb) = loop {
         sock.take_error()?;
-        if let Some((at, from)) = next(&g.common, peek, header)
+        if let Some((at, from)) = next(&g.common, peek && !msg.before_urgent, header)
             && let Some(mut skb) = g.common.receive_queue.remove(at)
         {
             if good(g, &mut skb) {
@@ -130,7 +130,7 @@ pub fn recv(
         return Err(Error::Fault);
     }
     let (off, by) = (g.common.peek_off, i32::try_from(n).unwrap_or(i32::MAX));
-    if off >= 0 {
+    if off >= 0 && !(peek && msg.before_urgent) {
         g.common.cold_mut().peek_off = if peek { off.saturating_add(by) } else { (off - by).max(0) };
     }
     Ok(n)
@@ -304,7 +304,8 @@ pub fn connect(g: &mut SockGuard<'_>, to: SocketAddr) -> Result<()> {
     let flowinfo = flowlabel::take(&mut to.clone());
     flowlabel::check(g.stack, &g.common, g.now(), flowinfo)?;
     let p = plan(g, to, &[], 0)?;
-    if p.src.is_unspecified() {
+    // Over IPv4 a datagram may have no source: by a device that has no address.
+    if p.src.is_unspecified() && p.to.is_ipv6() {
         return Err(Error::AddrNotAvail);
     }
     let c = &mut g.common;

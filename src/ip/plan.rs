@@ -99,7 +99,9 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
         // A socket of IPv6 may be bound to a v4-mapped address that is no source, unless the call names another.
         is_source(g.stack, a)?;
     }
-    let (src, group) = (asked.src.or(own), to.ip().is_multicast());
+    let group = to.ip().is_multicast();
+    let of_group = || c.ip_more.as_ref()?.mc_addr.filter(|_| group && v4).map(IpAddr::V4);
+    let src = asked.src.or(own).or_else(of_group);
     let oif = interface(c, (v4, ping), to, asked.oif)?;
     to.set_ip(route::this_host(g.stack, to.ip(), src, oif));
     // Ping sockets send none (ping_v6_sendmsg).

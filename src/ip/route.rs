@@ -32,7 +32,7 @@ mod select;
 
 pub use change::{add_address, add_route, del_address, del_route, replace_route};
 pub(super) use change::{add_address_alone, add_link_local, del_address_alone, del_exact};
-use select::{any_address_v4, select_source};
+use select::select_source;
 
 /// Destinations a thread's cache remembers; a full one is emptied, which bounds the memory that spoofed destinations
 /// take.
@@ -427,6 +427,11 @@ pub fn is_local(stack: &Stack, ip: IpAddr) -> bool {
     remembered.unwrap_or_else(|| routes.is_local(ip))
 }
 
+/// The device that has an address of this host; the loopback device has all of its network (__ip_dev_find).
+pub(super) fn device_of(stack: &Stack, ip: IpAddr) -> Option<Arc<NetDev>> {
+    net(stack).routes.inner.read().local_to(ip)?.dev.clone()
+}
+
 /// The route to `dst`. `src`: the address the socket is bound to; `oif`: interface it is bound to, 0 for any. Errors:
 /// ENETUNREACH without a route, EHOSTUNREACH, EACCES, EINVAL by routes that say so, ENETDOWN, EADDRNOTAVAIL never (an
 /// unset source shows as the unspecified address). Fast when asked before in the same generation. Linux:
@@ -494,10 +499,7 @@ pub(crate) fn this_host(stack: &Stack, dst: IpAddr, src: Option<IpAddr>, oif: u3
 /// that of their source.
 fn bound_device(stack: &Stack, dst: IpAddr, src: Option<IpAddr>, oif: u32) -> Result<Option<Arc<NetDev>>> {
     let wide = matches!(dst, IpAddr::V4(a) if a.is_multicast() || a.is_broadcast());
-    let of_source = || {
-        let inner = net(stack).routes.inner.read();
-        Some(inner.local_to(src?)?.dev.as_ref()?.ifindex)
-    };
+    let of_source = || device_of(stack, src?).map(|dev| dev.ifindex);
     let oif = if oif == 0 && wide { of_source().unwrap_or(0) } else { oif };
     if oif == 0 {
         return Ok(None);
@@ -542,7 +544,6 @@ fn resolve(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32, gener
         Some(d) => (oif == 0 || d.ifindex == oif) && d.is_up(),
         None => true,
     });
-    let assumed = found.is_none();
     let (spec, dev) = match (found, bound) {
         (Some(r), _) => match (r.kind, &r.dev) {
             (RouteKind::Unreachable, _) => return Err(Error::HostUnreach),
@@ -568,13 +569,6 @@ fn resolve(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32, gener
     drop(inner);
     only_on_loopback(src, &dev)?;
     let own = src.or(spec.src).or_else(|| select_source(stack, &dev, spec.gateway.unwrap_or(dst), dst));
-    // An address of this host alone is no source for somebody whom nothing but the device's name reaches: then it is
-    // any other interface's (inet_select_addr with RT_SCOPE_LINK).
-    let no_source = |own: &IpAddr| src.is_none() && assumed && kind == DstKind::Unicast && own.is_loopback();
-    let own = match own {
-        Some(own) if no_source(&own) => any_address_v4(stack),
-        own => own,
-    };
     let unspecified = match dst {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),

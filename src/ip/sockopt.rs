@@ -12,13 +12,13 @@ pub(crate) mod own;
 use super::multicast::{options, publish};
 use super::rxcontrol::IP_CHECKSUM;
 use super::socket_headers::{self, IPV6_2292PKTOPTIONS};
-use super::{flowlabel, pktoptions, txcontrol};
+use super::{flowlabel, pktoptions, route, txcontrol};
 use crate::base::error::{Error, Result};
 use crate::sock::dst::Dst;
 use crate::sock::sockopt::{int, put, within};
 use crate::sock::{SockCommon, SockGuard, flag, ip_flag};
 use crate::stack::Stack;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 const IP_PKTOPTIONS: i32 = 9;
 const IP_MINTTL: i32 = 21;
@@ -203,7 +203,7 @@ fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
             g.common.set_flag(flag::MULTICAST_LOOP, on);
         }
         libc::IP_MULTICAST_IF if is_stream(g) => return Err(Error::Inval),
-        libc::IP_MULTICAST_IF => g.common.mc_index = multicast_if_v4(g, value)?,
+        libc::IP_MULTICAST_IF => multicast_if_v4(g, value)?,
         _ => return Err(Error::NoProtoOpt),
     }
     Ok(())
@@ -337,20 +337,12 @@ fn get_v4(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
         // A stream has an interface without its being set, IP_PKTOPTIONS's.
         libc::IP_MULTICAST_IF if is_stream(g) => return Ok(put(value, &[0; 4])),
         libc::IP_MULTICAST_IF => {
-            let dev = g.stack.netdevs.by_index(c.mc_index);
-            let addr = dev.and_then(|d| d.addrs().iter().find_map(|a| first_v4(a.addr())));
+            let addr = c.ip_more.as_ref().and_then(|m| m.mc_addr);
             return Ok(put(value, &addr.unwrap_or(Ipv4Addr::UNSPECIFIED).octets()));
         }
         _ => return Err(Error::NoProtoOpt),
     };
     Ok(put_short(value, n))
-}
-
-fn first_v4(a: IpAddr) -> Option<Ipv4Addr> {
-    match a {
-        IpAddr::V4(v4) => Some(v4),
-        IpAddr::V6(_) => None,
-    }
 }
 
 fn get_v6(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
@@ -401,8 +393,8 @@ fn get_v6(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
     Ok(put(value, &n.to_ne_bytes()))
 }
 
-/// IP_MULTICAST_IF's argument: struct in_addr, ip_mreq or ip_mreqn. 0: the routes decide again.
-fn multicast_if_v4(g: &SockGuard<'_>, value: &[u8]) -> Result<u32> {
+/// IP_MULTICAST_IF: struct in_addr, ip_mreq or ip_mreqn. Neither an address nor an interface: the routes decide again.
+fn multicast_if_v4(g: &mut SockGuard<'_>, value: &[u8]) -> Result<()> {
     let (addr, ifindex) = match value.len() {
         0..4 => return Err(Error::Inval),
         4..8 => (Ipv4Addr::new(value[0], value[1], value[2], value[3]), 0),
@@ -411,17 +403,22 @@ fn multicast_if_v4(g: &SockGuard<'_>, value: &[u8]) -> Result<u32> {
             (addr, ifindex)
         }
     };
-    if ifindex == 0 && addr.is_unspecified() {
-        return Ok(0);
-    }
-    let dev = match ifindex {
-        0 => options::device_of(g.stack, addr).ok_or(Error::AddrNotAvail)?,
-        i => g.stack.netdevs.by_index(i).ok_or(Error::AddrNotAvail)?,
+    let addr = Some(addr).filter(|a| !a.is_unspecified());
+    let dev = match (ifindex, addr) {
+        (0, None) => None,
+        (0, Some(addr)) => Some(route::device_of(g.stack, addr.into()).ok_or(Error::AddrNotAvail)?),
+        (i, _) => Some(g.stack.netdevs.by_index(i).ok_or(Error::AddrNotAvail)?),
     };
-    if g.common.bound_dev_if != 0 && g.common.bound_dev_if != dev.ifindex {
+    let ifindex = dev.map_or(0, |d| d.ifindex);
+    if ifindex != 0 && g.common.bound_dev_if != 0 && g.common.bound_dev_if != ifindex {
         return Err(Error::Inval);
     }
-    Ok(dev.ifindex)
+    g.common.mc_index = ifindex;
+    // An address is the source, too, whatever the interface; without one it is the interface's own again.
+    if addr.is_some() || g.common.ip_more.is_some() {
+        g.common.ip_more_mut().mc_addr = addr;
+    }
+    Ok(())
 }
 
 /// Whether packets of this socket carry DF, by IP_MTU_DISCOVER and the route (ip_dont_fragment).

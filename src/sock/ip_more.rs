@@ -3,7 +3,7 @@
 //! and writes them. Linux: struct inet_sock, ipv6_pinfo, ipv6_txoptions. RFC 3542.
 
 use super::packet::PacketInfo;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 /// Options of the IP levels that few sockets have: made when one is first set.
@@ -15,6 +15,8 @@ pub(crate) struct IpMore {
     pub(crate) port_range: (u16, u16),
     /// IP_UNICAST_IF and IPV6_UNICAST_IF: interface of what goes to one host; 0: the route's (uc_index, ucast_oif).
     pub(crate) unicast_if: (u32, u32),
+    /// IP_MULTICAST_IF by an address: the source of what goes to a group (mc_addr).
+    pub(crate) mc_addr: Option<Ipv4Addr>,
     /// IPV6_ADDR_PREFERENCES: IPV6_PREFER_SRC_* bits; 0: none was set.
     pub(crate) srcprefs: u32,
     /// IPV6_MTU: bytes of a packet that IPV6_DONTFRAG lets pass, where the path takes more; 0: the path's (frag_size).

@@ -251,7 +251,8 @@ pub struct RecvMsg<'a, 'b> {
     faulted: bool,
     /// MSG_* bits of the call.
     pub flags: i32,
-    /// Stop before TCP's urgent byte, even with nothing read, where a receive would skip it: splice(2) reads so.
+    /// As splice(2) reads: stop before TCP's urgent byte, even with nothing read, where a receive would skip it; and
+    /// begin in front, whatever SO_PEEK_OFF is.
     pub before_urgent: bool,
     /// Source address, for msg_name.
     pub name: Option<SocketAddr>,

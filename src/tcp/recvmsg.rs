@@ -198,8 +198,8 @@ impl Recv {
         let len = msg.remaining();
         let lowat = g.common.rcvlowat.max(0) as usize;
         let peek = msg.flags & libc::MSG_PEEK != 0;
-        // SO_PEEK_OFF: where a peek begins.
-        let peek_at = if peek { g.common.peek_off.max(0) as u32 } else { 0 };
+        // SO_PEEK_OFF: where a peek begins, but splice's, which is none to the program (tcp_splice_read).
+        let peek_at = if peek && !msg.before_urgent { g.common.peek_off.max(0) as u32 } else { 0 };
         let (copied_seq, repair) = Cx::new(g).map_or((SeqNum(0), false), |cx| (cx.tp.copied_seq, cx.tp.repair));
         Recv {
             copied: 0,
@@ -313,7 +313,7 @@ impl Recv {
                     return Step::Fault;
                 }
             }
-            if cx.sk.peek_off >= 0 {
+            if cx.sk.peek_off >= 0 && !msg.before_urgent {
                 let by = used.min(i32::MAX as usize) as i32;
                 let off = cx.sk.peek_off;
                 cx.sk.cold_mut().peek_off = if self.peek { off.saturating_add(by) } else { (off - by).max(0) };
@@ -403,7 +403,8 @@ fn recv_urg(cx: &mut Cx<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
         if msg.flags & libc::MSG_TRUNC == 0 {
             msg.put(&[byte]);
         }
-        return Ok(1);
+        // The byte is read all the same.
+        return if msg.faulted() { Err(Error::Fault) } else { Ok(1) };
     }
     if cx.state() == State::Close || cx.sock.rcv_shutdown() {
         return Ok(0);

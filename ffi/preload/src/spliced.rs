@@ -159,7 +159,7 @@ pub(crate) unsafe fn address(fd: c_int, addr: *mut libc::sockaddr, len: *mut lib
         let (server, ours) = found(fd)?;
         let a = match peer {
             true => client::peer_addr(server, fd, &ours)?,
-            false => client::local_addr(server, &ours)?,
+            false => client::local_addr(server, fd, &ours)?,
         };
         // SAFETY: the program vouches for both.
         unsafe { ptr::put_name(Some(a), addr, len) }.map(|()| 0)

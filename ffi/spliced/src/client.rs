@@ -289,7 +289,8 @@ pub enum Connect {
 /// Begins connect(2) to the bytes of a sockaddr. EINPROGRESS for a socket that does not wait.
 pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Result<Connect> {
     let waits = !sys::nonblocking(fd)?;
-    match ask(instance, socket, Request::Connect(name_of(addr)?, waits), |a| Ok(a.value)) {
+    let request = Request::Connect(name_of(addr)?, waits, is_connected(fd));
+    match ask(instance, socket, request, |a| Ok(a.value)) {
         // The first call of a blocking socket was interrupted.
         Err(Error::Already) if waits => {}
         Err(e @ (Error::Already | Error::InProgress | Error::IsConn)) => return Err(e),
@@ -322,11 +323,7 @@ pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Re
                 entries = Entries::of(fd)?;
                 renew(instance, fd, socket, !waits)?;
             }
-            sys::connect(fd, &Name::Data.encode(instance)).map_err(|e| match e {
-                // Both ends have sent their FIN, and the server has forgotten the connection.
-                Error::IsConn => e,
-                _ => Error::NetDown,
-            })?;
+            sys::connect(fd, &Name::Data.encode(instance)).map_err(|_| Error::NetDown)?;
             fill(fd)?;
             entries.restore(fd);
         }
@@ -455,8 +452,13 @@ pub fn failure(instance: &Instance, fd: RawFd, socket: &Ours, kernels: Error) ->
 }
 
 /// getsockname(2).
-pub fn local_addr(instance: &Instance, socket: &Ours) -> Result<SocketAddr> {
+pub fn local_addr(instance: &Instance, fd: RawFd, socket: &Ours) -> Result<SocketAddr> {
     match socket.accepted {
+        // After a failure the program may have bound it anew.
+        Some((local, _)) if sys::hung_up(fd) => match ask(instance, socket, Request::LocalAddr, addr_of) {
+            Err(Error::NotConn) => Ok(local),
+            answer => answer,
+        },
         Some((local, _)) => Ok(local),
         None => ask(instance, socket, Request::LocalAddr, addr_of),
     }

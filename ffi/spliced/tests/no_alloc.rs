@@ -88,7 +88,7 @@ fn calls(instance: &Instance, any: &[u8]) -> [RawFd; 3] {
     let what = client::ours(instance, listener).unwrap();
     client::bind(instance, &what, any).unwrap();
     client::listen(instance, listener, &what, 16).unwrap();
-    let addr = client::local_addr(instance, &what).unwrap();
+    let addr = client::local_addr(instance, listener, &what).unwrap();
     let mut name: libc::sockaddr_in = {
         // SAFETY: an all-zero sockaddr_in is one.
         unsafe { mem::zeroed() }
@@ -115,7 +115,7 @@ fn calls(instance: &Instance, any: &[u8]) -> [RawFd; 3] {
     let (a, _) = client::accept(instance, listener, libc::SOCK_CLOEXEC).unwrap();
     let what = client::ours(instance, a).unwrap();
     client::set_option(instance, a, &what, libc::IPPROTO_TCP, libc::TCP_CORK, &1i32.to_ne_bytes()).unwrap();
-    client::local_addr(instance, &what).unwrap();
+    client::local_addr(instance, a, &what).unwrap();
     client::peer_addr(instance, a, &what).unwrap();
     [listener, c, a]
 }

@@ -116,7 +116,7 @@ fn a_number_that_cannot_go_on_under_its_name_is_a_new_socket() {
     assert_ne!(new, listener.what);
     client::bind(&server.instance, &new, &sockaddr_bytes((Ipv4Addr::LOCALHOST, 0).into())).unwrap();
     client::listen(&server.instance, listener.fd, &new, 4).unwrap();
-    assert_ne!(client::local_addr(&server.instance, &new), Ok(addr));
+    assert_ne!(client::local_addr(&server.instance, listener.fd, &new), Ok(addr));
     drop(duplicate);
 }
 
@@ -557,6 +557,6 @@ fn nothing_is_left_of_closed_sockets_and_a_server_that_ends_ends_them() {
         let mut bytes = Vec::new();
         assert!(matches!(end.read_to_end(&mut bytes), Ok(0)) || bytes.is_empty());
     }
-    assert_eq!(client::local_addr(&instance, &what), Err(Error::NetDown));
+    assert_eq!(client::local_addr(&instance, fd, &what), Err(Error::NetDown));
     drop(plain);
 }

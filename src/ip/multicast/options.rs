@@ -332,19 +332,13 @@ fn joined(g: &SockGuard<'_>, place: Place) -> Result<Option<usize>> {
     Ok(list.iter().position(|m| m.group == place.group && (any || m.ifindex == dev.ifindex)))
 }
 
-/// The device that has an IPv4 address.
-pub(in crate::ip) fn device_of(stack: &Stack, addr: Ipv4Addr) -> Option<Arc<NetDev>> {
-    let has = |d: &&Arc<NetDev>| d.addrs().iter().any(|a| a.addr() == IpAddr::V4(addr));
-    stack.netdevs.snapshot().iter().find(has).cloned()
-}
-
 /// The interface that is meant: the one named, else that of the route to the group. ENODEV (ip_mc_find_dev).
 fn device(stack: &Arc<Stack>, place: Place) -> Result<Arc<NetDev>> {
     if place.ifindex != 0 {
         return stack.netdevs.by_index(place.ifindex).ok_or(Error::NoDev);
     }
     if !place.addr.is_unspecified() {
-        return device_of(stack, place.addr).ok_or(Error::NoDev);
+        return route::device_of(stack, place.addr.into()).ok_or(Error::NoDev);
     }
     route::lookup(stack, place.group, None, 0).map(|d| d.dev.clone()).map_err(|_| Error::NoDev)
 }

@@ -45,20 +45,26 @@ fn label_v6(ip: Ipv6Addr) -> u8 {
     }
 }
 
-/// The first address of IPv4 that is not of this host alone.
-pub(super) fn any_address_v4(stack: &Stack) -> Option<IpAddr> {
-    let devs = stack.netdevs.snapshot();
-    let addrs = devs.iter().flat_map(|d| d.addrs()).map(|a| a.addr());
-    addrs.into_iter().find(|a| a.is_ipv4() && !a.is_loopback())
+/// Whether it is of IPv4, and not of this host alone (RT_SCOPE_HOST).
+fn is_source_v4(a: IpAddr) -> bool {
+    a.is_ipv4() && !a.is_loopback()
 }
 
-/// The address of ours that packets to `dst` by `dev` come from. IPv4 (inet_select_addr): of the device, in the next
-/// hop's network if there is one, else the device's first, else any interface's. IPv6: RFC 6724 §5 rules 1, 2, 3, 5, 6
-/// and 8.
+/// The first of those of all interfaces.
+fn any_address_v4(stack: &Stack) -> Option<IpAddr> {
+    let devs = stack.netdevs.snapshot();
+    let addrs = devs.iter().flat_map(|d| d.addrs()).map(|a| a.addr());
+    addrs.into_iter().find(|a| is_source_v4(*a))
+}
+
+/// The address of ours that packets to `dst` by `dev` come from; None: there is none. IPv4 (inet_select_addr): of the
+/// device, in the next hop's network if there is one, else the device's first, else any interface's, but none that is
+/// of this host alone: that is a source only towards this host, by a route which says so. IPv6: RFC 6724 §5 rules 1, 2,
+/// 3, 5, 6 and 8.
 pub(super) fn select_source(stack: &Stack, dev: &Arc<NetDev>, next_hop: IpAddr, dst: IpAddr) -> Option<IpAddr> {
     match dst {
         IpAddr::V4(_) => {
-            let own: Vec<Cidr> = dev.addrs().into_iter().filter(|a| a.addr().is_ipv4()).collect();
+            let own: Vec<Cidr> = dev.addrs().into_iter().filter(|a| is_source_v4(a.addr())).collect();
             let best = own.iter().find(|a| a.contains(next_hop)).or(own.first());
             best.map(|a| a.addr()).or_else(|| any_address_v4(stack))
         }

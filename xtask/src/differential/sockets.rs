@@ -110,11 +110,23 @@ impl Sockets {
                 }
             }
             _ => {
+                let unspecified = name == "call_connect" && args.get(1).is_some_and(|to| self.is_unspecified(to));
                 if let Some(made) = self.of_call(name, &args).filter(|made| made.borrow().what.contains("SOCK_")) {
-                    see(&mut made.borrow_mut(), name, &args, result, fields);
+                    match unspecified && result == "0" {
+                        true => made.borrow_mut().see("unspecified"),
+                        false => see(&mut made.borrow_mut(), name, &args, result, fields),
+                    }
                 }
             }
         }
+    }
+
+    /// Whether a name is of AF_UNSPEC: one that says so, and that of a slot that has no socket.
+    fn is_unspecified(&self, name: &str) -> bool {
+        let name = name.trim_matches('"');
+        let of_slot = name.strip_prefix("own ").or(name.strip_prefix("peer "));
+        let is_socket = |slot: &str| self.0.get(slot).is_some_and(|made| made.borrow().what.contains("SOCK_"));
+        name.starts_with("unspec") || of_slot.is_some_and(|slot| !is_socket(slot))
     }
 }
 
@@ -145,7 +157,6 @@ fn see(made: &mut Made, name: &str, args: &[&str], result: &str, fields: &Fields
         ("call_listen", "0") => made.see("listened"),
         (_, _) if error.is_empty() && args.iter().any(|arg| arg.contains("MSG_WAITALL")) => made.see("waited"),
         ("call_shutdown", "0") => made.see("shut"),
-        ("call_connect", "0") if args.get(1).is_some_and(|to| to.contains("unspec")) => made.see("unspecified"),
         ("call_connect", _) if !REFUSED.contains(&error) => {
             made.see("connected");
             if !matches!(error, "" | "EINPROGRESS") {

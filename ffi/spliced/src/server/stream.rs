@@ -81,6 +81,8 @@ pub(super) struct Stream {
     error: Option<Error>,
     /// The descriptor tells the program, too.
     told: bool,
+    /// The program has connected its socket to AF_UNSPEC.
+    is_dissolved: bool,
 }
 
 impl Stream {
@@ -118,7 +120,18 @@ impl Stream {
             broken: None,
             error: None,
             told: false,
+            is_dissolved: false,
         }
+    }
+
+    /// One that was forgotten, and that the program has dissolved since.
+    pub(super) fn dissolved() -> Stream {
+        Stream { is_dissolved: true, ..Stream::idle() }
+    }
+
+    /// The program dissolves it: its socket is not connected, and may listen.
+    pub(super) fn dissolve(&mut self) {
+        self.is_dissolved = true;
     }
 
     /// Our end of the descriptor, if there is one.
@@ -157,9 +170,10 @@ impl Stream {
         self.end.is_none() && !self.connecting
     }
 
-    /// It was an attempt that failed, and the call that waited for it has said so.
-    pub(super) fn has_failed_in_call(&self) -> bool {
-        self.has_failed() && self.waits && self.filler > 0
+    /// Its socket is not connected by what the program knows: it was dissolved, or was an attempt that failed, and the
+    /// call that waited for it has said so.
+    pub(super) fn may_listen(&self) -> bool {
+        self.has_failed() && (self.is_dissolved || self.waits && self.filler > 0)
     }
 
     /// SO_ERROR of a failure, once, and whether the descriptor told the program, too.

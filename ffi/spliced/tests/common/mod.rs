@@ -170,7 +170,7 @@ impl<'a> Socket<'a> {
         (Socket::of(self.server, fd), peer)
     }
     pub fn local_addr(&self) -> SocketAddr {
-        client::local_addr(&self.server.instance, &self.what).unwrap()
+        client::local_addr(&self.server.instance, self.fd, &self.what).unwrap()
     }
     pub fn peer_addr(&self) -> Result<SocketAddr, Error> {
         client::peer_addr(&self.server.instance, self.fd, &self.what)
