@@ -579,8 +579,6 @@ pub fn keys(instance: &Instance, socket: &Ours, array: &mut [u8]) -> Result<usiz
 
 /// ioctl(2)'s request for bytes that are not sent yet.
 pub const SIOCOUTQNSD: u64 = 0x894b;
-/// ioctl(2)'s request whether the next byte is urgent.
-pub(crate) const SIOCATMARK: u64 = 0x8905;
 
 /// Sends a byte that is urgent (MSG_OOB), behind what was sent before. EAGAIN: there is no room for it.
 pub fn send_urgent(fd: RawFd, byte: u8) -> Result<()> {
