@@ -51,11 +51,12 @@ pub(crate) enum Request<'a> {
     /// listen(2) with this backlog, and whether the descriptor has a peer. If it has, nothing is done yet: the value is
     /// [`AGAIN`] if that is of an attempt that failed, and the client asks again with another AF_UNIX socket.
     Listen(i32, bool),
-    /// connect(2) to a sockaddr's bytes, and whether the client's call waits; this one never does. The value is [`NEW`]
-    /// if the socket is new to connecting: the client then connects to the server's `Name::Data` and fills the
-    /// descriptor; [`AGAIN`] if an attempt has failed before: an AF_UNIX socket connects once, so the client does it
-    /// with another.
-    Connect(&'a [u8], bool),
+    /// connect(2) to a sockaddr's bytes; whether the client's call waits, while this one never does; and whether the
+    /// descriptor has a peer. The value is [`NEW`] if the socket is new to connecting: the client then connects to the
+    /// server's `Name::Data` and fills the descriptor; [`AGAIN`] if an attempt has failed before: an AF_UNIX socket
+    /// connects once, so the client does it with another. Of AF_UNSPEC it is [`AGAIN`] if the descriptor is of a
+    /// connection that the server has forgotten.
+    Connect(&'a [u8], bool, bool),
     /// getsockname(2).
     LocalAddr,
     /// getpeername(2).
@@ -86,7 +87,7 @@ impl Call<'_> {
         let (tag, a, b, number, bytes): (u8, i32, i32, &[u8], &[u8]) = match self.request {
             Request::Bind(addr) => (b'b', 0, 0, &[], addr),
             Request::Listen(backlog, has_peer) => (b'l', backlog, has_peer.into(), &[], &[]),
-            Request::Connect(addr, waits) => (b'c', waits.into(), 0, &[], addr),
+            Request::Connect(addr, waits, has_peer) => (b'c', waits.into(), has_peer.into(), &[], addr),
             Request::LocalAddr => (b'n', 0, 0, &[], &[]),
             Request::PeerAddr => (b'p', 0, 0, &[], &[]),
             Request::SetOption(level, name, value) => (b's', level, name, &[], value),
@@ -123,7 +124,7 @@ impl Call<'_> {
         let request = match tag {
             b'b' => Request::Bind(rest),
             b'l' => Request::Listen(a, b != 0),
-            b'c' => Request::Connect(rest, a != 0),
+            b'c' => Request::Connect(rest, a != 0, b != 0),
             b'n' => Request::LocalAddr,
             b'p' => Request::PeerAddr,
             b's' => Request::SetOption(a, b, rest),
@@ -180,8 +181,8 @@ mod tests {
             Request::Bind(&[1, 2, 3]),
             Request::Listen(-1, false),
             Request::Listen(5, true),
-            Request::Connect(&[], false),
-            Request::Connect(&[2, 0], true),
+            Request::Connect(&[], false, true),
+            Request::Connect(&[2, 0], true, false),
             Request::LocalAddr,
             Request::PeerAddr,
             Request::SetOption(6, 13, b"cubic"),

@@ -33,7 +33,7 @@ impl Server {
         match call.request {
             Request::Bind(addr) => self.bind(id, addr).and_then(|()| value(0)),
             Request::Listen(backlog, _) => self.listen(id, backlog).and_then(|()| value(0)),
-            Request::Connect(addr, waits) => self.connect(id, addr, waits).and_then(value),
+            Request::Connect(addr, waits, has_peer) => self.connect(id, addr, (waits, has_peer)).and_then(value),
             Request::LocalAddr => {
                 let addr = self.conn(id)?.socket.local_addr()?;
                 Ok(put(0, &ptr::sockaddr_bytes(addr), room))
@@ -177,7 +177,7 @@ impl Server {
     }
 
     /// Begins; what the program is to do about the descriptor: nothing (0), or rpc's values.
-    fn connect(&mut self, id: u64, addr: &[u8], waits: bool) -> Result<i32> {
+    fn connect(&mut self, id: u64, addr: &[u8], (waits, has_peer): (bool, bool)) -> Result<i32> {
         if matches!(self.conn(id)?.role, Role::Plain) && self.is_scarce() {
             return Err(Error::NoBufs);
         }
@@ -185,6 +185,10 @@ impl Server {
         // SAFETY: the pointer and length are a slice's.
         let addr = unsafe { ptr::connect_name(&conn.socket, addr.as_ptr().cast(), addr.len() as u32) }?;
         let unspecified = addr == Ok(None);
+        if has_peer && matches!(conn.role, Role::Plain) {
+            // Both ends had sent their FIN, and the connection was forgotten.
+            return if unspecified { Ok(AGAIN) } else { Err(Error::IsConn) };
+        }
         // A connection that waits for the first bytes would never be there: the program writes when it is.
         let _ = conn.socket.setsockopt(libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, &0i32.to_ne_bytes());
         match conn.socket.connect_to(addr) {
@@ -284,7 +288,7 @@ mod tests {
         let family = libc::AF_INET as u16;
         let to = ptr::sockaddr_bytes((Ipv4Addr::LOCALHOST, 1).into());
         let asks = |server: &mut Server, line: &Owned, id| {
-            let request = Request::Connect(&to, false);
+            let request = Request::Connect(&to, false, false);
             sys::send(line.raw(), Call { id, family, request }.encode(&instance).bytes(), 0).unwrap();
             server.answer_line(server.lines.front().unwrap().raw());
             let mut answer = [0; MAX_MESSAGE];
