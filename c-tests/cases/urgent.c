@@ -232,12 +232,17 @@ static void several_messages(void)
     if (m[2].msg_len == 1)
         EXPECT(fd[1], "e");
     ERR(usk_recvmmsg(fd[1], m, 3, MSG_DONTWAIT, NULL), EAGAIN);
-    /* One that no read of the stream finds. */
+    /* An urgent byte that a read has passed is none any more. */
     EQ(usk_send(fd[0], "Y", 1, MSG_OOB), 1);
     EQ(await(fd[1], POLLPRI), POLLPRI);
     send_all(fd[0], "f", 1);
     EXPECT(fd[1], "f");
     ERR(usk_recvmmsg(fd[1], m, 2, MSG_DONTWAIT, NULL), EAGAIN);
+    /* Each finds the end of the stream. */
+    OK(usk_shutdown(fd[0], SHUT_WR));
+    EXPECT_EOF(fd[1]);
+    OK(usk_shutdown(fd[1], SHUT_WR));
+    EQ(usk_recvmmsg(fd[1], m, 3, 0, NULL), 3);
     close_pair(fd);
 }
 

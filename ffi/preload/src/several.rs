@@ -136,7 +136,7 @@ unsafe fn receive_each(
     let mut left = asked;
     while done < count {
         // What an earlier message has room for is told now, and the error behind it by the next call.
-        if done > 0 && sys::queued(fd) == Ok(0) && sys::hung_up(fd) {
+        if done > 0 && sys::queued(fd) == Ok(0) && sys::has_failed(fd) {
             break;
         }
         // SAFETY: the program vouches for `count` of them.

@@ -361,6 +361,11 @@ pub fn hung_up(fd: RawFd) -> bool {
     events_now(fd, 0) & libc::POLLHUP != 0
 }
 
+/// Whether there is an error that nobody was told of (POLLERR). It does not wait.
+pub fn has_failed(fd: RawFd) -> bool {
+    events_now(fd, 0) & libc::POLLERR != 0
+}
+
 /// Whether a read would not wait (POLLIN). It does not wait.
 pub fn is_readable(fd: RawFd) -> bool {
     events_now(fd, libc::POLLIN) & libc::POLLIN != 0
