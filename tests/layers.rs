@@ -65,7 +65,7 @@ const CIRCLES: &[&str] =
 const OTHER_CIRCLES: &[(&str, &str, &[&str])] = &[
     ("ffi/src", "", &[]),
     ("ffi/spliced/src", "", &[]),
-    ("ffi/preload/src", "", &["control descriptors load ready spliced", "data served urgent"]),
+    ("ffi/preload/src", "", &["control descriptors load ready spliced", "data served several urgent"]),
     ("plugin/src", "abi", &[]),
     ("cli/src", "", &[]),
 ];

@@ -58,6 +58,29 @@ static void abortive(int family)
     OK(usk_close(fd[1]));
 }
 
+/* shutdown both ways sends a FIN, and the reset of {1,0} waits for close, of the last descriptor. */
+static void shut_down_before(int who, int ways)
+{
+    int fd[2];
+    tcp_pair(AF_INET, fd);
+    int a = fd[who], b = fd[!who], same = (int)OK(usk_dup(a));
+    send_all(b, "unread", ways > 1 ? 6 : 0);
+    set_linger(a, 1, 0);
+    if (ways & 1)
+        OK(usk_shutdown(a, SHUT_WR));
+    OK(usk_shutdown(a, ways & 1 ? SHUT_RD : SHUT_RDWR));
+    EXPECT_EOF(b);
+    EQ(so_error(b), 0);
+    CHECK(same_addr(peer_name(a), sock_name(b)) && same_addr(sock_name(a), peer_name(b)));
+    OK(usk_close(a));
+    CHECK(same_addr(peer_name(same), sock_name(b)));
+    EQ(so_error(b), 0);
+    OK(usk_close(same));
+    await(b, 0);
+    EQ(so_error(b), EPIPE); /* after the FIN */
+    OK(usk_close(b));
+}
+
 static void *read_all(void *arg)
 {
     int fd = *(int *)arg;
@@ -73,6 +96,9 @@ int main(void)
     begin("linger");
     abortive(AF_INET);
     abortive(AF_INET6);
+    for (int who = 0; who < 2; who++)
+        for (int ways = 0; ways < 4; ways++)
+            shut_down_before(who, ways);
 
     int fd[2];
     tcp_pair(AF_INET, fd);

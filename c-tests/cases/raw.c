@@ -175,6 +175,16 @@ static void orders(void)
     ERR(send_with(own, &here, packet, sizeof packet, SOL_IP, IP_RETOPTS, "\1\1\1\1", 4), EINVAL);
     OK(usk_setsockopt(own, SOL_IP, IP_OPTIONS, "\1\1\1\1", 4));
     ERR(usk_sendto(own, packet, sizeof packet, 0, &here.sa, here.len), EINVAL);
+    /* That is said before the route, and of a call's options also where they are none. */
+    struct addr broadcast = at("127.255.255.255", 0);
+    ERR(usk_sendto(own, packet, 1, 0, &broadcast.sa, broadcast.len), EINVAL);
+    OK(set_int(own, SOL_IP, IP_HDRINCL, 0));
+    ERR(usk_sendto(own, packet, 1, 0, &broadcast.sa, broadcast.len), EACCES);
+    OK(usk_close(own));
+    own = raw(AF_INET, IPPROTO_RAW);
+    ERR(send_with(own, &broadcast, packet, sizeof packet, SOL_IP, IP_RETOPTS, "\1\1\1\1", 4), EINVAL);
+    ERR(send_with(own, &here, packet, sizeof packet, SOL_IP, IP_RETOPTS, "", 0), EINVAL);
+    EQ(usk_sendto(own, packet, sizeof packet, 0, &here.sa, here.len), sizeof packet);
     OK(usk_close(icmp6));
     OK(usk_close(icmp));
     OK(usk_close(own));

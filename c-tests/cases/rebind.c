@@ -512,6 +512,42 @@ static void number_of_a_listener_is_a_connections(void)
     OK(usk_close(same));
 }
 
+/* A socket whose connection both ends have closed is one still, until it is dissolved: then it connects, or listens. */
+static void connection_that_ended_is_followed_by_another(int who, bool listens)
+{
+    int fd[2], peer, epoll = (int)OK(usk_epoll_create1(0));
+    fd[0] = connected(SOCK_STREAM, sock_name(server));
+    fd[1] = accepted();
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = 77};
+    OK(usk_epoll_ctl(epoll, EPOLL_CTL_ADD, fd[who], &event));
+    OK(usk_shutdown(fd[!who], SHUT_WR));
+    EXPECT_EOF(fd[who]);
+    OK(usk_shutdown(fd[who], SHUT_WR));
+    EXPECT_EOF(fd[!who]);
+    ERR(connecting(fd[who], "127.0.0.1", port_of(sock_name(server))), EISCONN);
+    dissolve(fd[who]);
+    EQ(ready(fd[who], POLLIN | POLLOUT), POLLOUT | POLLHUP);
+    char c;
+    ERR(usk_recv(fd[who], &c, 1, 0), ENOTCONN);
+    if (listens) {
+        OK(usk_listen(fd[who], 1));
+        peer = connected(SOCK_STREAM, at("127.0.0.1", port_of(sock_name(fd[who]))));
+    } else {
+        OK(connecting(fd[who], "127.0.0.1", port_of(sock_name(server))));
+        peer = accepted();
+        send_all(peer, "again", 5);
+    }
+    EQ(usk_epoll_wait(epoll, &event, 1, -1), 1);
+    EQ(event.data.fd, 77);
+    if (listens)
+        OK(usk_close(OK(usk_accept(fd[who], NULL, NULL))));
+    else
+        EXPECT(fd[who], "again");
+    close_pair(fd);
+    OK(usk_close(peer));
+    OK(usk_close(epoll));
+}
+
 int main(void)
 {
     begin("rebind");
@@ -527,6 +563,9 @@ int main(void)
     listeners_that_take_turns();
     listener_begins_again();
     number_of_a_listener_is_a_connections();
+    for (int who = 0; who < 2; who++)
+        for (int listens = 0; listens < 2; listens++)
+            connection_that_ended_is_followed_by_another(who, listens);
     OK(usk_close(server));
     return done();
 }

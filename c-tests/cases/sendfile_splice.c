@@ -149,6 +149,41 @@ static void refused(int file)
     close_pair(fd);
 }
 
+/* A file goes to a datagram socket in pieces of sixteen pages, which MSG_MORE joins: what does not fit is EMSGSIZE, and
+ * what was taken before that waits in the socket. */
+static void to_datagrams(int file)
+{
+    static const struct {
+        off_t from;
+        size_t count;
+        long sent;         /* or -1: EMSGSIZE */
+        long got, waiting; /* bytes of the datagram that has left; of those in the socket */
+    } rows[] = {
+        {0, 65507, 65507, 65507, 0},    {0, 65508, -1, 0, 0},           {0, 140000, -1, 0, 0},
+        {28, 65508, -1, 0, 0},          {30, 65507, 65507, 65507, 0},   {30, 65508, 65506, 0, 0},
+        {30, 140000, 65506, 0, 65506},  {100, 65436, 65436, 65436, 0},  {100, 65507, 65507, 65507, 0},
+        {100, 65508, 65436, 0, 0},      {100, 140000, 65436, 0, 65436}, {4096, 65508, -1, 0, 0},
+    };
+    static char buf[70000];
+    for (int i = 0; i < COUNT(rows); i++) {
+        int fd[2];
+        udp_pair(AF_INET, fd);
+        OK(set_int(fd[1], SOL_SOCKET, SO_RCVBUF, 200000));
+        OK(set_int(fd[0], SOL_SOCKET, SO_SNDBUF, 200000));
+        off_t at = rows[i].from;
+        errno = 0;
+        EQ(usk_sendfile(fd[0], file, &at, rows[i].count), rows[i].sent);
+        EQ(errno, rows[i].sent < 0 ? EMSGSIZE : 0);
+        EQ(at - rows[i].from, rows[i].sent < 0 ? 0 : rows[i].sent);
+        EQ(usk_send(fd[0], "z", 1, 0), 1);
+        if (rows[i].got)
+            EQ(usk_recv(fd[1], buf, sizeof buf, 0), rows[i].got);
+        EQ(usk_recv(fd[1], buf, sizeof buf, 0), rows[i].waiting + 1);
+        EQ(buf[rows[i].waiting], 'z');
+        close_pair(fd);
+    }
+}
+
 int main(void)
 {
     begin("sendfile_splice");
@@ -294,6 +329,7 @@ int main(void)
     for (int type = 0; type < 2; type++)
         in_front_of_a_peek(type);
     refused(f);
+    to_datagrams(f);
     close(f);
     return done();
 }

@@ -194,6 +194,59 @@ static void peeked(void)
     close_pair(fd);
 }
 
+/* recvmmsg takes messages without bytes as recvmsg does: an urgent byte is one that such a message finds, also after it
+ * was read, and it stays. */
+static void several_messages(void)
+{
+    int fd[2];
+    char c, buf[16];
+    struct iovec none = {buf, 0}, some = {buf, sizeof buf};
+    struct mmsghdr m[3] = {{.msg_hdr = {.msg_iov = &none, .msg_iovlen = 1}},
+                           {.msg_hdr = {.msg_iov = NULL}},
+                           {.msg_hdr = {.msg_iov = &some, .msg_iovlen = 1}}};
+    tcp_pair(AF_INET, fd);
+    ERR(usk_recvmmsg(fd[1], m, 2, MSG_DONTWAIT, NULL), EAGAIN);
+    EQ(usk_send(fd[0], "X", 1, MSG_OOB), 1);
+    EQ(await(fd[1], POLLPRI), POLLPRI);
+    m[0].msg_len = m[1].msg_len = 99;
+    EQ(usk_recvmmsg(fd[1], m, 2, MSG_DONTWAIT, NULL), 2);
+    EQ(m[0].msg_len + m[1].msg_len, 0);
+    EQ(usk_recvmmsg(fd[1], m, 2, 0, NULL), 2);
+    EQ(at_mark(fd[1]), 1);
+    EQ(usk_recv(fd[1], &c, 1, MSG_OOB), 1);
+    EQ(c, 'X');
+    EQ(usk_recvmmsg(fd[1], m, 2, MSG_DONTWAIT, NULL), 2);
+    EQ(usk_recv(fd[1], buf, 0, MSG_DONTWAIT), 0);
+    /* What is left of the time is told, and where none is the call ends. */
+    struct timespec t = {3600, 0};
+    EQ(usk_recvmmsg(fd[1], m, 2, MSG_DONTWAIT, &t), 2);
+    CHECK(t.tv_sec == 3599 && t.tv_nsec > 0);
+    t = (struct timespec){0, 1};
+    EQ(usk_recvmmsg(fd[1], m, 2, MSG_DONTWAIT, &t), 1);
+    CHECK(t.tv_sec == 0 && t.tv_nsec == 0);
+    t.tv_sec = -1;
+    ERR(usk_recvmmsg(fd[1], m, 2, MSG_DONTWAIT, &t), EINVAL);
+    send_all(fd[0], "de", 2);
+    EQ(usk_recvmmsg(fd[1], m, 3, 0, NULL), 3);
+    CHECK(m[2].msg_len >= 1 && buf[0] == 'd');
+    EQ(usk_recvmmsg(fd[1], m, 0, MSG_DONTWAIT, NULL), 0);
+    if (m[2].msg_len == 1)
+        EXPECT(fd[1], "e");
+    ERR(usk_recvmmsg(fd[1], m, 3, MSG_DONTWAIT, NULL), EAGAIN);
+    /* An urgent byte that a read has passed is none any more. */
+    EQ(usk_send(fd[0], "Y", 1, MSG_OOB), 1);
+    EQ(await(fd[1], POLLPRI), POLLPRI);
+    send_all(fd[0], "f", 1);
+    EXPECT(fd[1], "f");
+    ERR(usk_recvmmsg(fd[1], m, 2, MSG_DONTWAIT, NULL), EAGAIN);
+    /* Each finds the end of the stream. */
+    OK(usk_shutdown(fd[0], SHUT_WR));
+    EXPECT_EOF(fd[1]);
+    OK(usk_shutdown(fd[1], SHUT_WR));
+    EQ(usk_recvmmsg(fd[1], m, 3, 0, NULL), 3);
+    close_pair(fd);
+}
+
 int main(void)
 {
     begin("urgent");
@@ -204,6 +257,7 @@ int main(void)
     in_line();
     replaced();
     at_the_end();
+    several_messages();
 
     int s = (int)OK(usk_socket(AF_INET, SOCK_STREAM, 0));
     char c;

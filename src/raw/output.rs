@@ -10,7 +10,7 @@ use crate::ip::plan::{self, Plan};
 use crate::ip::txcontrol;
 use crate::ip::{datagram, errors};
 use crate::sock::addr::{AF_UNSPEC, SIN6_LEN_RFC2133, unmap};
-use crate::sock::msg::{MSG_PROBE, SendMsg};
+use crate::sock::msg::{Control, MSG_PROBE, SendMsg};
 use crate::sock::skb::{L3, Skb, TxOwner};
 use crate::sock::state::State;
 use crate::sock::{SockGuard, flag};
@@ -49,6 +49,10 @@ pub(super) fn sendmsg(g: &mut SockGuard<'_>, v4: bool, msg: &mut SendMsg<'_>) ->
     let (to, protocol) = if v4 { name_v4(g, msg)? } else { name_v6(g, msg)? };
     let header_included = g.common.flag(flag::HDRINCL);
     txcontrol::check_control_to(g, v4, to, &msg.control)?;
+    // IP options have no place behind a header of the program's. Said before there is a look for a route (raw_sendmsg).
+    if header_included && v4 && has_options(g, &msg.control) {
+        return Err(Error::Inval);
+    }
     if !header_included && matches!((v4, protocol), (true, proto::ICMP) | (false, proto::ICMPV6)) {
         // The type is looked at for the route lookup (raw_probe_proto_opt).
         if len < 2 {
@@ -61,15 +65,17 @@ pub(super) fn sendmsg(g: &mut SockGuard<'_>, v4: bool, msg: &mut SendMsg<'_>) ->
         return Err(Error::NetUnreach);
     }
     let plan = plan::plan(g, to, &msg.control, msg.flags)?;
-    // IP options have no place behind a header of the program's (raw_sendmsg).
-    if header_included && plan.options_len(g) > 0 {
-        return Err(Error::Inval);
-    }
     match header_included {
         true => send_with_header(g, v4, &plan, msg)?,
         false => append(g, v4, plan, protocol, msg)?,
     }
     Ok(len)
+}
+
+/// Whether the socket has IP options, or the call names some, be they none.
+fn has_options(g: &SockGuard<'_>, control: &[Control]) -> bool {
+    let of_call = |c: &Control| matches!(c, Control::Other { level: libc::SOL_IP, ty: libc::IP_RETOPTS, .. });
+    g.common.ip_more.as_ref().is_some_and(|m| !m.options.is_empty()) || control.iter().any(of_call)
 }
 
 /// Where to: the name of AF_INET (or of AF_UNSPEC, which counts as that), or the peer; and the protocol number.

@@ -2,8 +2,8 @@
 
 use crate::real::{interpose, kernel};
 use crate::role::say;
-use crate::served;
 use crate::whose::ours;
+use crate::{served, several};
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use usersock_ffi::boundary::{errno, set_errno};
@@ -123,7 +123,7 @@ interpose! {
 
     /// sendmmsg(2).
     fn sendmmsg(fd: c_int, vec: *mut libc::mmsghdr, count: c_uint, flags: c_int) -> c_int,
-    served served::sendmmsg(fd, vec, count, flags),
+    served several::sendmmsg(fd, vec, count, flags),
     ours ours(fd) || any_with_control(vec, count) => {
         let n = usk_sendmmsg(fd, vec, count, flags);
         // The first message is the one that was refused.
@@ -166,7 +166,7 @@ interpose! {
     /// recvmmsg(2).
     fn recvmmsg(fd: c_int, vec: *mut libc::mmsghdr, count: c_uint, flags: c_int,
                 timeout: *mut libc::timespec) -> c_int,
-    served served::recvmmsg(fd, vec, count, flags, timeout),
+    served several::recvmmsg(fd, vec, count, flags, timeout),
     ours ours(fd) => usk_recvmmsg(fd, vec, count, flags, timeout),
     else kernel!(SYS_recvmmsg, fd, vec, count, flags, timeout);
 

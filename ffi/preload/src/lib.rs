@@ -14,7 +14,7 @@
 //! | `whose` | whose a descriptor is, by its number |
 //! | `descriptors` | close, dup, fcntl, ioctl and their kin |
 //! | `spliced` | `control` where a stack server has the sockets |
-//! | `served`, `urgent` | `data` where a stack server has the sockets; MSG_OOB |
+//! | `served`, `several`, `urgent` | `data` where a stack server has the sockets; sendmmsg, recvmmsg; MSG_OOB |
 //! | `number` | syscall(2) |
 //! | `process`, `environment`, `end` | exec, posix_spawn, what they pass on; the end of the process |
 //! | `signals` | sigaction, signal |
@@ -48,6 +48,7 @@ mod ready;
 mod real;
 mod role;
 mod served;
+mod several;
 mod signals;
 mod spliced;
 mod streams;

@@ -1,7 +1,7 @@
 //! Reading and writing where a stack server has the sockets. The kernel does it, on AF_UNIX; here is what a TCP socket
 //! says otherwise. A call that succeeds costs nothing more, but where it has a name, control data or a flag that
-//! AF_UNIX takes for something else. Above: `data`. Beside: `spliced`, `urgent`. Below: `usersock_spliced::client`,
-//! `peek`.
+//! AF_UNIX takes for something else. Above: `data`. Beside: `spliced`, `several`, `urgent`. Below:
+//! `usersock_spliced::client`, `peek`.
 
 use crate::data::real;
 use crate::real::kernel;
@@ -228,7 +228,7 @@ pub(crate) unsafe fn sendto(
 /// Whether a message has more than bytes.
 /// # Safety
 /// `hdr` is null or a msghdr.
-unsafe fn is_more(hdr: *const libc::msghdr) -> bool {
+pub(crate) unsafe fn is_more(hdr: *const libc::msghdr) -> bool {
     probe::readable(hdr as usize, size_of::<libc::msghdr>())
         // SAFETY: it can be read.
         && unsafe { !(*hdr).msg_name.is_null() || (*hdr).msg_controllen > 0 }
@@ -299,53 +299,6 @@ fn refused(fd: c_int, message: &libc::msghdr, flags: c_int) -> isize {
 
 /// Messages of one sendmmsg(2), and parts of one, at most (UIO_MAXIOV).
 pub(crate) const MAX_MESSAGES: c_uint = 1024;
-/// Bytes that the kernel takes of one, at most (MAX_RW_COUNT).
-const MAX_BYTES: usize = 0x7fff_f000;
-
-/// sendmmsg(2). Where one has a name or control data they are sent one by one, as the kernel does. It ends at the first
-/// that is refused or was not taken wholly, so that no bytes are left out of the stream.
-/// # Safety
-/// As sendmmsg(2).
-pub(crate) unsafe fn sendmmsg(fd: c_int, vec: *mut libc::mmsghdr, count: c_uint, flags: c_int) -> c_int {
-    // SAFETY: the program vouches for `count` of them.
-    let special = |i: usize| unsafe { is_more(&raw const (*vec.wrapping_add(i)).msg_hdr) };
-    let special = flags & libc::MSG_OOB != 0 || (0..count.min(MAX_MESSAGES) as usize).any(special);
-    if !(special && has(fd)) {
-        // SAFETY: passed on.
-        return sent(fd, unsafe { real::sendmmsg(fd, vec, count, quiet(flags)) } as isize, flags) as c_int;
-    }
-    let mut done = 0;
-    let before = errno();
-    // An error is told of the first alone.
-    let ended = |done| match done {
-        0 => -1,
-        n => {
-            set_errno(before);
-            n
-        }
-    };
-    for i in 0..count.min(MAX_MESSAGES) as usize {
-        // SAFETY: the program vouches for `count` of them.
-        let Ok(m) = (unsafe { ptr::value_mut(vec.wrapping_add(i)) }) else {
-            set_errno(libc::EFAULT);
-            return ended(done);
-        };
-        // SAFETY: it can be read.
-        let n = unsafe { sendmsg(fd, &m.msg_hdr, flags) };
-        if n == -1 {
-            return ended(done);
-        }
-        m.msg_len = n as c_uint;
-        done += 1;
-        let parts = 0..m.msg_hdr.msg_iovlen;
-        // SAFETY: the kernel has just read them.
-        let len = parts.map(|i| unsafe { (*m.msg_hdr.msg_iov.add(i)).iov_len }).fold(0, usize::wrapping_add);
-        if (n as usize) < len.min(MAX_BYTES) {
-            break;
-        }
-    }
-    done
-}
 
 /// Flags of a read that AF_UNIX does not know, or takes for something else.
 fn is_otherwise(flags: c_int) -> bool {
@@ -355,7 +308,7 @@ fn is_otherwise(flags: c_int) -> bool {
 
 /// What a read of the error queue says: nothing comes there, since options that bring something are refused. AF_UNIX
 /// would take the stream's bytes.
-fn no_errors() -> isize {
+pub(crate) fn no_errors() -> isize {
     set_errno(libc::EAGAIN);
     -1
 }
@@ -444,9 +397,13 @@ pub(crate) unsafe fn recv(fd: c_int, buf: *mut c_void, len: usize, flags: c_int)
 /// Whether a read of no bytes has nothing to wait for, because there are some. AF_UNIX would wait where an urgent byte
 /// is next, or where peeks begin behind all that is there.
 fn is_over_at_once(fd: c_int, flags: c_int) -> bool {
-    flags & (libc::MSG_OOB | libc::MSG_ERRQUEUE) == 0
-        && !looks_on(fd, flags)
-        && sys::queued(fd).is_ok_and(|queued| queued > 0)
+    flags & (libc::MSG_OOB | libc::MSG_ERRQUEUE) == 0 && !looks_on(fd, flags) && has_bytes(fd)
+}
+
+/// Whether there are bytes that no read has passed, an urgent one among them that was read by MSG_OOB. FIONREAD does
+/// not count that, and goes on to count an urgent byte that a read has passed (seen with Linux 6.18).
+fn has_bytes(fd: c_int) -> bool {
+    sys::queued(fd).is_ok_and(|queued| queued > 0 && sys::is_readable(fd) || sys::at_mark(fd))
 }
 
 /// Whether a read is a peek that may begin behind what is there (SO_PEEK_OFF).
@@ -468,7 +425,7 @@ fn of_nothing(fd: c_int, n: isize, len: usize, flags: c_int) -> isize {
     }
     let why = errno();
     let waited = || flags & libc::MSG_DONTWAIT == 0 && sys::nonblocking(fd) == Ok(false);
-    let has_some = || why == libc::EAGAIN && sys::queued(fd).is_ok_and(|queued| queued > 0) && !looks_on(fd, flags);
+    let has_some = || why == libc::EAGAIN && has_bytes(fd) && !looks_on(fd, flags);
     let is_read = matches!(why, libc::EAGAIN | libc::EINTR) && has(fd) && (waited() || has_some());
     set_errno(why);
     if is_read { 0 } else { n }
@@ -533,9 +490,23 @@ unsafe fn room_of(hdr: &libc::msghdr) -> Option<usize> {
     unsafe { room_in(hdr.msg_iov, hdr.msg_iovlen) }
 }
 
+/// Whether a message has parts, all of which can be read, and room for no byte. Looks no further than at the first part
+/// that has some.
+/// # Safety
+/// As [`room_of`].
+pub(crate) unsafe fn is_without_room(hdr: &libc::msghdr) -> bool {
+    let first = hdr.msg_iov;
+    let has_room = hdr.msg_iovlen > 0
+        && probe::readable(first as usize, size_of::<libc::iovec>())
+        // SAFETY: it can be read.
+        && unsafe { first.read_unaligned() }.iov_len > 0;
+    // SAFETY: as the caller says.
+    !has_room && unsafe { room_of(hdr) } == Some(0)
+}
+
 /// Takes the room for a name out of a message, so that the kernel writes none; gives what it was. What the kernel
 /// refuses (less than 0) stays.
-fn take_room(hdr: &mut libc::msghdr) -> libc::socklen_t {
+pub(crate) fn take_room(hdr: &mut libc::msghdr) -> libc::socklen_t {
     let room = hdr.msg_namelen;
     if !hdr.msg_name.is_null() {
         hdr.msg_namelen = (room as c_int).min(0) as libc::socklen_t;
@@ -544,7 +515,7 @@ fn take_room(hdr: &mut libc::msghdr) -> libc::socklen_t {
 }
 
 /// Afterwards: a message of a stream has a name of no bytes, one that was not received its room.
-fn give_room(hdr: &mut libc::msghdr, room: libc::socklen_t, received: bool) {
+pub(crate) fn give_room(hdr: &mut libc::msghdr, room: libc::socklen_t, received: bool) {
     hdr.msg_namelen = if received && !hdr.msg_name.is_null() { 0 } else { room };
 }
 
@@ -554,7 +525,7 @@ fn give_room(hdr: &mut libc::msghdr, room: libc::socklen_t, received: bool) {
 pub(crate) unsafe fn recvmsg(fd: c_int, hdr: *mut libc::msghdr, flags: c_int) -> isize {
     let readable = || probe::readable(hdr as usize, size_of::<libc::msghdr>());
     // SAFETY: it can be read.
-    let of_it = |hdr: &libc::msghdr| !hdr.msg_name.is_null() || unsafe { room_of(hdr) } == Some(0);
+    let of_it = |hdr: &libc::msghdr| !hdr.msg_name.is_null() || unsafe { is_without_room(hdr) };
     // SAFETY: as above.
     let special = is_otherwise(flags) || readable() && of_it(unsafe { &*hdr });
     if !(special && has(fd) && readable()) {
@@ -603,47 +574,5 @@ pub(crate) unsafe fn recvmsg(fd: c_int, hdr: *mut libc::msghdr, flags: c_int) ->
     };
     // SAFETY: as above.
     give_room(unsafe { &mut *at }, room, n >= 0);
-    n
-}
-
-/// recvmmsg(2). Where a message asks for a name, without it.
-/// # Safety
-/// As recvmmsg(2).
-pub(crate) unsafe fn recvmmsg(
-    fd: c_int,
-    vec: *mut libc::mmsghdr,
-    count: c_uint,
-    flags: c_int,
-    timeout: *mut libc::timespec,
-) -> c_int {
-    let named = |i: usize| {
-        // SAFETY: as the program says, where it can be read.
-        probe::readable(vec.wrapping_add(i) as usize, size_of::<libc::mmsghdr>())
-            && unsafe { !(*vec.wrapping_add(i)).msg_hdr.msg_name.is_null() }
-    };
-    let special = flags & libc::MSG_ERRQUEUE != 0 || (0..count.min(MAX_MESSAGES) as usize).any(named);
-    if !(special && has(fd)) {
-        // SAFETY: passed on.
-        return received(fd, unsafe { real::recvmmsg(fd, vec, count, flags, timeout) } as isize, flags) as c_int;
-    }
-    if flags & libc::MSG_ERRQUEUE != 0 && count > 0 {
-        return no_errors() as c_int;
-    }
-    let mut rooms = [0; MAX_MESSAGES as usize];
-    // SAFETY: the program vouches for `count` of them; the kernel says so of one that cannot be written.
-    let message = |i| unsafe { ptr::value_mut(vec.wrapping_add(i)) };
-    let mut known = 0;
-    for room in rooms.iter_mut().take(count as usize) {
-        let Ok(m) = message(known) else { break };
-        *room = take_room(&mut m.msg_hdr);
-        known += 1;
-    }
-    // SAFETY: the program's messages.
-    let n = received(fd, unsafe { real::recvmmsg(fd, vec, count, flags, timeout) } as isize, flags) as c_int;
-    for (i, room) in rooms.iter().enumerate().take(known) {
-        if let Ok(m) = message(i) {
-            give_room(&mut m.msg_hdr, *room, (i as c_int) < n);
-        }
-    }
     n
 }

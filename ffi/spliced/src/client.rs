@@ -296,8 +296,12 @@ pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Re
         Err(e @ (Error::Already | Error::InProgress | Error::IsConn)) => return Err(e),
         // Of the name alone: a failure is to be told still.
         Err(e @ (Error::Inval | Error::AfNoSupport)) => return Err(e),
-        // The server has forgotten an accepted connection; the program's socket is connected until it is not to be.
+        // The server has forgotten the connection; the program's socket is connected until it is not to be.
         Err(Error::NotConn) if socket.accepted.is_some() && is_unspecified(addr) => {
+            return begin_anew(instance, fd, socket).map(|()| Connect::Done);
+        }
+        Ok(AGAIN) if is_unspecified(addr) => return begin_anew(instance, fd, socket).map(|()| Connect::Done),
+        Ok(_) if is_unspecified(addr) => {
             undone(instance, fd);
             return Ok(Connect::Done);
         }
@@ -311,12 +315,7 @@ pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Re
             let _ = sys::option(fd, libc::SO_ERROR);
             return Err(e);
         }
-        Ok(0) => {
-            if is_unspecified(addr) {
-                undone(instance, fd);
-            }
-            return Ok(Connect::Done);
-        }
+        Ok(0) => return Ok(Connect::Done),
         Ok(how) => {
             let mut entries = Entries::default();
             if how == AGAIN || is_listener(fd) {
@@ -368,10 +367,18 @@ pub fn connected(instance: &Instance, fd: RawFd, socket: &Ours, events: i16) -> 
     }
 }
 
-/// Puts a new AF_UNIX socket of the same name in the place of one whose connect failed, or of a listener that was shut
-/// down. ECONNABORTED: the old one has other descriptors still, by which it goes on to be what it is; the number is a
-/// new socket's.
-fn renew(instance: &Instance, fd: RawFd, socket: &Ours, nonblocking: bool) -> Result<()> {
+/// connect(2) to AF_UNSPEC where both ends had sent their FIN and the server has forgotten the connection: the number
+/// is a new socket's, since an AF_UNIX socket connects once. Other descriptors of the old one stay what they are.
+fn begin_anew(instance: &Instance, fd: RawFd, socket: &Ours) -> Result<()> {
+    let entries = Entries::of(fd)?;
+    replace(fd, sys::nonblocking(fd)?)?;
+    let named = christen(instance, fd, socket.family);
+    entries.restore(fd);
+    named
+}
+
+/// Puts a new AF_UNIX socket without a name in the place of another.
+fn replace(fd: RawFd, nonblocking: bool) -> Result<()> {
     let new = sys::socket(libc::SOCK_STREAM | libc::SOCK_CLOEXEC | if nonblocking { libc::SOCK_NONBLOCK } else { 0 })?;
     for name in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
         sys::set_timeout(new.raw(), name, sys::timeout(fd, name)?)?;
@@ -379,7 +386,14 @@ fn renew(instance: &Instance, fd: RawFd, socket: &Ours, nonblocking: bool) -> Re
     for name in [libc::SO_RCVLOWAT, libc::SO_OOBINLINE] {
         sys::set_option(new.raw(), name, sys::option(fd, name)?)?;
     }
-    sys::duplicate(new.raw(), fd, sys::cloexec(fd)?)?;
+    sys::duplicate(new.raw(), fd, sys::cloexec(fd)?)
+}
+
+/// Puts a new AF_UNIX socket of the same name in the place of one whose connect failed, or of a listener that was shut
+/// down. ECONNABORTED: the old one has other descriptors still, by which it goes on to be what it is; the number is a
+/// new socket's.
+fn renew(instance: &Instance, fd: RawFd, socket: &Ours, nonblocking: bool) -> Result<()> {
+    replace(fd, nonblocking)?;
     let name = Name::Socket { id: socket.id, family: socket.family }.encode(instance);
     // The server has it for a moment while it looks whether it is free.
     for _ in 0..PROBES {
@@ -581,8 +595,6 @@ pub fn keys(instance: &Instance, socket: &Ours, array: &mut [u8]) -> Result<usiz
 
 /// ioctl(2)'s request for bytes that are not sent yet.
 pub const SIOCOUTQNSD: u64 = 0x894b;
-/// ioctl(2)'s request whether the next byte is urgent.
-pub(crate) const SIOCATMARK: u64 = 0x8905;
 
 /// Sends a byte that is urgent (MSG_OOB), behind what was sent before. EAGAIN: there is no room for it.
 pub fn send_urgent(fd: RawFd, byte: u8) -> Result<()> {

@@ -42,18 +42,7 @@ pub struct Unix {
 /// unix_diag.
 pub fn sockets(listeners: bool) -> Result<Vec<Unix>> {
     let states = if listeners { 1 << TCP_LISTEN } else { u32::MAX };
-    let netlink = sys::netlink_diag()?;
-    // struct nlmsghdr: length, type, flags, number, port; struct unix_diag_req: family, protocol, padding; states,
-    // inode, what to show, cookie.
-    let mut request = [0; HEADER + REQUEST];
-    let mut put = |at: usize, bytes: &[u8]| request[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0, &((HEADER + REQUEST) as u32).to_ne_bytes());
-    put(4, &SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    put(6, &((libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16).to_ne_bytes());
-    put(HEADER, &[libc::AF_UNIX as u8]);
-    put(HEADER + 4, &states.to_ne_bytes());
-    put(HEADER + 12, &(UDIAG_SHOW_NAME | UDIAG_SHOW_PEER | UDIAG_SHOW_RQLEN).to_ne_bytes());
-    sys::send(netlink.raw(), &request, 0)?;
+    let netlink = ask(libc::NLM_F_DUMP, states, 0, UDIAG_SHOW_NAME | UDIAG_SHOW_PEER | UDIAG_SHOW_RQLEN)?;
     let mut all = Vec::new();
     // The kernel fills at most 32 KiB.
     let mut answer = vec![0; 1 << 16];
@@ -70,6 +59,43 @@ pub fn sockets(listeners: bool) -> Result<Vec<Unix>> {
             }
         }
     }
+}
+
+/// Whether somebody has a descriptor of the other end of the AF_UNIX socket with this inode, however that is shut down.
+/// The kernel walks over all AF_UNIX sockets to find it. ENOENT: this kernel has no unix_diag.
+pub(crate) fn other_end_is_held(inode: u64) -> Result<bool> {
+    let inode = u32::try_from(inode).map_err(|_| Error::NoEnt)?;
+    let netlink = ask(0, u32::MAX, inode, UDIAG_SHOW_PEER)?;
+    let mut answer = [0; 512];
+    let n = sys::recv(netlink.raw(), &mut answer, 0)?;
+    let mut rest = &answer[..n];
+    match next_message(&mut rest) {
+        Some((SOCK_DIAG_BY_FAMILY, body)) => {
+            let mut attrs = body.get(MESSAGE..).unwrap_or_default();
+            let peer = std::iter::from_fn(|| next_attr(&mut attrs)).find(|(kind, _)| *kind == UNIX_DIAG_PEER);
+            Ok(peer.is_some_and(|(_, inode)| inode.iter().any(|byte| *byte != 0)))
+        }
+        _ => Err(Error::NoEnt),
+    }
+}
+
+/// Asks for the sockets of these states, or (`flags` without NLM_F_DUMP) for the one with this inode.
+fn ask(flags: i32, states: u32, inode: u32, show: u32) -> Result<sys::Owned> {
+    let netlink = sys::netlink_diag()?;
+    // struct nlmsghdr: length, type, flags, number, port; struct unix_diag_req: family, protocol, padding; states,
+    // inode, what to show, cookie (of any value: INET_DIAG_NOCOOKIE).
+    let mut request = [0; HEADER + REQUEST];
+    let mut put = |at: usize, bytes: &[u8]| request[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &((HEADER + REQUEST) as u32).to_ne_bytes());
+    put(4, &SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    put(6, &((libc::NLM_F_REQUEST | flags) as u16).to_ne_bytes());
+    put(HEADER, &[libc::AF_UNIX as u8]);
+    put(HEADER + 4, &states.to_ne_bytes());
+    put(HEADER + 8, &inode.to_ne_bytes());
+    put(HEADER + 12, &show.to_ne_bytes());
+    put(HEADER + 16, &[0xff; 8]);
+    sys::send(netlink.raw(), &request, 0)?;
+    Ok(netlink)
 }
 
 /// One of the list, from struct unix_diag_msg (family, type, state, padding; inode; cookie) and its attributes.
@@ -158,6 +184,21 @@ mod tests {
         assert!(told(&name) && told(&format!("{name}599")), "more than one message holds");
         drop((listener, others));
         assert!(!told(&name));
+    }
+
+    /// Shut down both ways, too, which poll(2) of the other end does not tell from a close.
+    #[test]
+    fn an_end_is_held_until_its_last_descriptor_is_closed() {
+        let (program, server) = UnixStream::pair().unwrap();
+        let held = || other_end_is_held(inode(server.as_raw_fd()).into()).unwrap();
+        assert!(held());
+        program.shutdown(std::net::Shutdown::Both).unwrap();
+        assert!(held() && sys::hung_up(server.as_raw_fd()));
+        let other = program.try_clone().unwrap();
+        drop(program);
+        assert!(held());
+        drop(other);
+        assert!(!held());
     }
 
     #[test]

@@ -51,10 +51,11 @@ pub(crate) enum Request<'a> {
     /// listen(2) with this backlog, and whether the descriptor has a peer. If it has, nothing is done yet: the value is
     /// [`AGAIN`] if that is of an attempt that failed, and the client asks again with another AF_UNIX socket.
     Listen(i32, bool),
-    /// connect(2) to a sockaddr's bytes, whether the client's call waits (this one never does), and whether the
+    /// connect(2) to a sockaddr's bytes; whether the client's call waits, while this one never does; and whether the
     /// descriptor has a peer. The value is [`NEW`] if the socket is new to connecting: the client then connects to the
     /// server's `Name::Data` and fills the descriptor; [`AGAIN`] if an attempt has failed before: an AF_UNIX socket
-    /// connects once, so the client does it with another.
+    /// connects once, so the client does it with another. Of AF_UNSPEC it is [`AGAIN`] if the descriptor is of a
+    /// connection that the server has forgotten.
     Connect(&'a [u8], bool, bool),
     /// getsockname(2).
     LocalAddr,

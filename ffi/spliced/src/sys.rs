@@ -264,6 +264,17 @@ pub fn queued(fd: RawFd) -> Result<usize> {
     Ok(value.max(0) as usize)
 }
 
+/// ioctl(2)'s request whether the next byte is urgent.
+pub(crate) const SIOCATMARK: u64 = 0x8905;
+
+/// Whether the next byte is urgent, or was until it was read (SIOCATMARK).
+pub fn at_mark(fd: RawFd) -> bool {
+    let mut value: c_int = 0;
+    // SAFETY: the request writes an int.
+    let asked = unsafe { call(libc::SYS_ioctl, [fd as c_long, SIOCATMARK as c_long, &raw mut value as c_long]) };
+    asked.is_ok() && value == 1
+}
+
 /// Whether a descriptor is of a pipe.
 pub fn is_pipe(fd: RawFd) -> bool {
     let mut status = MaybeUninit::<libc::stat>::uninit();
@@ -348,6 +359,16 @@ fn events_now(fd: RawFd, events: i16) -> i16 {
 /// Whether the other end is closed, or shut down both ways (POLLHUP). It does not wait.
 pub fn hung_up(fd: RawFd) -> bool {
     events_now(fd, 0) & libc::POLLHUP != 0
+}
+
+/// Whether there is an error that nobody was told of (POLLERR). It does not wait.
+pub fn has_failed(fd: RawFd) -> bool {
+    events_now(fd, 0) & libc::POLLERR != 0
+}
+
+/// Whether a read would not wait (POLLIN). It does not wait.
+pub fn is_readable(fd: RawFd) -> bool {
+    events_now(fd, libc::POLLIN) & libc::POLLIN != 0
 }
 
 /// Whether nothing more will be read, or accepted (POLLRDHUP). It does not wait.

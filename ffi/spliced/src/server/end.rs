@@ -2,6 +2,7 @@
 //! with bytes unread, so there mostly is one: bytes are looked at (MSG_PEEK from SO_PEEK_OFF on), and removed later,
 //! all but the last. Of large pieces none stays. Above: `stream`.
 
+use crate::diag;
 use crate::inband::{self, Mark};
 use crate::sys::{self, Owned};
 use std::io::IoSlice;
@@ -117,6 +118,12 @@ impl End {
     pub(super) fn has_hung_up(&mut self) -> bool {
         self.hung_up = self.hung_up || sys::hung_up(self.fd.raw());
         self.hung_up
+    }
+
+    /// Whether a program still has the descriptor, be it shut down both ways. false as well where that cannot be found
+    /// out. Costs more the more AF_UNIX sockets there are.
+    pub(super) fn is_held(&self) -> bool {
+        sys::inode(self.fd.raw()).and_then(diag::other_end_is_held).unwrap_or(false)
     }
 
     /// What is to be watched from now on; None: what is watched already.

@@ -185,19 +185,13 @@ impl Server {
         // SAFETY: the pointer and length are a slice's.
         let addr = unsafe { ptr::connect_name(&conn.socket, addr.as_ptr().cast(), addr.len() as u32) }?;
         let unspecified = addr == Ok(None);
-        // Both ends have sent their FIN, and the server has forgotten the connection. To the program it is one until it
-        // is dissolved; then the AF_UNIX socket, which had a peer, is to be another's.
-        let forgotten = has_peer && matches!(conn.role, Role::Plain);
-        if forgotten && !unspecified {
-            return Err(Error::IsConn);
+        if has_peer && matches!(conn.role, Role::Plain) {
+            // Both ends had sent their FIN, and the connection was forgotten.
+            return if unspecified { Ok(AGAIN) } else { Err(Error::IsConn) };
         }
         // A connection that waits for the first bytes would never be there: the program writes when it is.
         let _ = conn.socket.setsockopt(libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, &0i32.to_ne_bytes());
         match conn.socket.connect_to(addr) {
-            Ok(()) if unspecified && forgotten => {
-                conn.role = Role::Stream(Box::new(Stream::dissolved()));
-                return Ok(0);
-            }
             Ok(()) if unspecified => {
                 match std::mem::replace(&mut conn.role, Role::Plain) {
                     Role::Listener(waiting) => {

@@ -124,11 +124,6 @@ impl Stream {
         }
     }
 
-    /// One that was forgotten, and that the program has dissolved since.
-    pub(super) fn dissolved() -> Stream {
-        Stream { is_dissolved: true, ..Stream::idle() }
-    }
-
     /// The program dissolves it: its socket is not connected, and may listen.
     pub(super) fn dissolve(&mut self) {
         self.is_dissolved = true;
@@ -265,6 +260,12 @@ impl Stream {
                 Fate::Waits
             }
             Ok(_) if self.hung_up() && self.up_ended && self.up.is_empty() => {
+                if self.is_shut_alone(socket) {
+                    // It is to be reset at the close, of which epoll tells again.
+                    let _ = socket.shutdown(libc::SHUT_RDWR);
+                    (self.down, self.urgent) = (Pages::default(), None);
+                    return Fate::Waits;
+                }
                 match self.down.is_empty() && self.urgent.is_none() && !self.closed_unread() {
                     true => {
                         // The program has closed the descriptor, or has it still, with both directions at their ends.
@@ -337,6 +338,12 @@ impl Stream {
         self.end.as_ref().is_some_and(|end| sys::option(end.fd().raw(), libc::SO_ERROR) == Ok(libc::ECONNRESET))
     }
 
+    /// Whether the program has shut the descriptor down both ways, has it still, and closes it by a reset (SO_LINGER):
+    /// for others the way that the connection ends does not depend on when the descriptor is closed.
+    fn is_shut_alone(&self, socket: &Socket) -> bool {
+        aborts_when_closed(socket) && self.end.as_ref().is_some_and(End::is_held)
+    }
+
     fn hung_up(&self) -> bool {
         self.end.as_ref().is_some_and(|end| end.hung_up)
     }
@@ -355,6 +362,13 @@ impl Stream {
     fn is_filled(&self) -> bool {
         self.end.as_ref().is_some_and(|end| end.ends || end.hung_up || end.unread() >= self.filler)
     }
+}
+
+/// Whether SO_LINGER is on with 0 seconds.
+fn aborts_when_closed(socket: &Socket) -> bool {
+    let mut linger = [0; 8];
+    let got = socket.getsockopt(libc::SOL_SOCKET, libc::SO_LINGER, &mut linger);
+    got.is_ok() && linger[..4] != [0; 4] && linger[4..] == [0; 4]
 }
 
 /// SO_ERROR of the stack's socket.

@@ -3,8 +3,7 @@
 
 use super::super::end::End;
 use super::{Stream, TURN, socket_error};
-use crate::client::SIOCATMARK;
-use crate::sys;
+use crate::sys::{self, SIOCATMARK};
 use std::io::IoSliceMut;
 use std::os::fd::RawFd;
 use usersock::error::Error;
