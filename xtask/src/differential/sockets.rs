@@ -8,8 +8,8 @@ use std::rc::Rc;
 type Fields = [(String, String)];
 
 /// What may have happened to a socket, in the order in which it is told.
-const EVENTS: [&str; 9] =
-    ["accepted", "listened", "connected", "failed", "unspecified", "shut", "waited", "ended", "reset"];
+const EVENTS: [&str; 10] =
+    ["accepted", "listened", "connected", "failed", "unspecified", "shut", "waited", "ended", "reset", "marked"];
 
 /// A socket: what it was made as, and which of [`EVENTS`] it has seen.
 #[derive(Default)]
@@ -157,6 +157,7 @@ fn see(made: &mut Made, name: &str, args: &[&str], result: &str, fields: &Fields
         ("call_listen", "0") => made.see("listened"),
         (_, _) if error.is_empty() && args.iter().any(|arg| arg.contains("MSG_WAITALL")) => made.see("waited"),
         ("call_shutdown", "0") => made.see("shut"),
+        ("call_setsockopt", "0") if args.contains(&"TCP_NOTSENT_LOWAT") => made.see("marked"),
         ("call_connect", _) if !REFUSED.contains(&error) => {
             made.see("connected");
             if !matches!(error, "" | "EINPROGRESS") {
