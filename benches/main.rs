@@ -29,6 +29,7 @@ mod space;
 mod tables;
 mod waits;
 mod windows;
+mod wire;
 
 use bulk::Stream;
 use measure::{Bench, NOW, note_panics};

@@ -5,23 +5,18 @@
 
 use crate::measure::{Bench, cpu_time};
 use crate::report::{Report, Row, Target, Unit};
-use std::collections::VecDeque;
-use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use crate::wire::{HERE, ISS, PORT, Wire, segment};
+use std::io::{IoSlice, IoSliceMut};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
-use usersock::device::{Caps, DevStats, Device, Xmit};
 use usersock::driver::Parked;
-use usersock::env::{Instant, RealClock, SeededEntropy};
-use usersock::internal::wire::ip::Ipv4Repr;
-use usersock::internal::wire::tcp::{TcpFlags, TcpHeader, TcpRepr, fill_checksum};
+use usersock::env::{RealClock, SeededEntropy};
+use usersock::internal::wire::tcp::TcpFlags;
 use usersock::net::Socket;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::sock::skb::Skb;
 use usersock::stack::{Stack, StackConfig};
-use usersock::wire::proto;
-use usersock::wire::seq::{RawWindow, SeqNum};
 
 /// Numbers of connections.
 const SIZES: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
@@ -35,9 +30,6 @@ const TURNS: usize = 5;
 /// A request over one of many costs at most so many times one of 1000.
 const GROWTH: f64 = 1.5;
 
-const HERE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-const PORT: u16 = 80;
-const ISS: u32 = 0xffff_ff00;
 /// Connections of a peer's address, and the first port and third octet.
 const OF_ADDRESS: usize = 50_000;
 const FIRST_PORT: usize = 1024;
@@ -70,50 +62,8 @@ fn address(i: usize) -> (Ipv4Addr, u16) {
 }
 
 /// The peer of an address.
-fn peer(ip: [u8; 4], port: u16) -> usize {
-    (usize::from(ip[2]) - FIRST_NET) * OF_ADDRESS + usize::from(port) - FIRST_PORT
-}
-
-/// Delivers what the peers write, and notes what each has received.
-#[derive(Debug)]
-struct Wire {
-    waiting: Mutex<VecDeque<Skb>>,
-    /// Of each peer: the sequence number that it acknowledges next.
-    acks: Vec<AtomicU32>,
-}
-
-impl Device for Wire {
-    fn name(&self) -> &str {
-        "wire"
-    }
-    fn caps(&self) -> Caps {
-        let mut caps = Caps::ip(1500);
-        caps.tx_csum = true;
-        caps
-    }
-    fn recv(&self, _: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize> {
-        for n in 0..budget {
-            let Some(mut skb) = self.waiting.lock().expect("lock").pop_front() else { return Ok(n) };
-            skb.tstamp = now;
-            sink(skb);
-        }
-        Ok(budget)
-    }
-    fn xmit(&self, _: u16, _: Instant, skb: Skb) -> Xmit {
-        let mut head = [0; 80];
-        let n = skb.copy_out(0, &mut head);
-        let tcp = TcpHeader::parse(&head[20..n]).expect("a segment");
-        let bytes = (skb.len() - 20 - tcp.header_len()) as u32 + u32::from(tcp.flags().contains(TcpFlags::SYN));
-        let [a, b, c, d] = [head[16], head[17], head[18], head[19]];
-        self.acks[peer([a, b, c, d], tcp.dst_port())].store((tcp.seq() + bytes).0, Ordering::Relaxed);
-        Xmit::Sent
-    }
-    fn has_pending(&self, _: u16) -> bool {
-        !self.waiting.lock().expect("lock").is_empty()
-    }
-    fn stats(&self) -> DevStats {
-        DevStats::default()
-    }
+fn peer(ip: Ipv4Addr, port: u16) -> usize {
+    (usize::from(ip.octets()[2]) - FIRST_NET) * OF_ADDRESS + usize::from(port) - FIRST_PORT
 }
 
 /// The server, and its peers.
@@ -131,8 +81,7 @@ impl Server {
         let clock = Arc::new(RealClock::new());
         let config = StackConfig::new(clock, Arc::new(SeededEntropy::new(1)), Arc::new(Parked::default()));
         let stack = usersock::standard::stack(config).expect("a stack");
-        let wire = Wire { waiting: Mutex::default(), acks: (0..n).map(|_| AtomicU32::new(0)).collect() };
-        let wire = Arc::new(wire);
+        let wire = Arc::new(Wire::new(n, peer));
         let dev = stack.add_device(wire.clone()).expect("a device");
         usersock::ip::route::add_address(&stack, &dev, "10.0.0.1/8".parse().expect("an address")).expect("added");
         let listener = Socket::new(&stack, libc::AF_INET, libc::SOCK_STREAM, 0).expect("a socket");
@@ -157,37 +106,16 @@ impl Server {
     /// Gives the stack a segment of each of these peers; returns the processor time that they took.
     fn put(&mut self, peers: &[usize], flags: TcpFlags, data: &[u8]) -> Duration {
         let segments: Vec<Skb> = peers.iter().map(|&i| self.segment(i, flags, data)).collect();
-        self.wire.waiting.lock().expect("lock").extend(segments);
-        let start = cpu_time();
-        self.stack.poll(self.stack.now());
-        cpu_time() - start
+        self.wire.put(segments, &self.stack, || self.stack.now())
     }
 
     /// The next segment of a peer.
     fn segment(&mut self, i: usize, flags: TcpFlags, data: &[u8]) -> Skb {
-        let (from, src_port) = address(i);
         let syn = flags.contains(TcpFlags::SYN);
         let options: &[u8] = if syn { &[2, 4, 5, 180, 1, 1, 4, 2, 1, 3, 3, 7] } else { &[] };
-        let tcp = TcpRepr {
-            src_port,
-            dst_port: PORT,
-            seq: SeqNum(self.seqs[i]),
-            ack: SeqNum(if syn { 0 } else { self.wire.acks[i].load(Ordering::Relaxed) }),
-            flags,
-            window: RawWindow(65_535),
-            urgent: 0,
-            options_len: options.len(),
-        };
-        self.seqs[i] = self.seqs[i].wrapping_add(data.len() as u32 + u32::from(syn));
-        let len = tcp.header_len() + data.len();
-        let ip = Ipv4Repr { id: 7, dont_fragment: true, ..Ipv4Repr::new(from, HERE, proto::TCP, len) };
-        let mut buf = vec![0; 20 + len];
-        let n = ip.emit(&mut buf);
-        let t = tcp.emit(&mut buf[n..]);
-        buf[n + 20..n + t].copy_from_slice(options);
-        buf[n + t..].copy_from_slice(data);
-        fill_checksum(&mut buf[n..], IpAddr::V4(from), IpAddr::V4(HERE));
-        Skb::from_slice(&buf)
+        let (seq, ack) = (self.seqs[i], if syn { 0 } else { self.wire.sent_to(i) });
+        self.seqs[i] = seq.wrapping_add(data.len() as u32 + u32::from(syn));
+        segment(address(i), (seq, ack), flags, options, data)
     }
 
     /// A batch of requests of a byte, their answers, and the acknowledgements of those; returns the processor time.

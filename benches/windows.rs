@@ -3,78 +3,25 @@
 //! beside in-order ones. A stack in virtual time, and a peer made by hand.
 
 use crate::figure::Panel;
-use crate::measure::{Bench, cpu_time};
+use crate::measure::Bench;
 use crate::report::{Report, Row, Target, Unit};
+use crate::wire::{self, HERE, ISS, PORT, Wire};
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::io::{IoSlice, IoSliceMut};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
-use usersock::device::{Caps, DevStats, Device, Xmit};
 use usersock::driver::Parked;
 use usersock::env::{Instant, SeededEntropy, VirtualClock};
-use usersock::internal::wire::ip::Ipv4Repr;
-use usersock::internal::wire::tcp::{TcpFlags, TcpHeader, TcpRepr, fill_checksum};
+use usersock::internal::wire::tcp::TcpFlags;
 use usersock::net::Socket;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::sock::skb::Skb;
 use usersock::stack::{Stack, StackConfig};
-use usersock::wire::proto;
-use usersock::wire::seq::{RawWindow, SeqNum};
 
-const HERE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const THERE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-const PORT: u16 = 80;
-/// The peer's initial sequence number.
-const ISS: u32 = 0xffff_ff00;
 /// The least MSS that the stack accepts.
 const MSS: u32 = 48;
-
-/// Delivers what the peer writes; of what the stack sends only the end is noted.
-#[derive(Debug, Default)]
-struct Wire {
-    waiting: Mutex<VecDeque<Skb>>,
-    /// Sequence number behind the last segment that the stack sent.
-    sent_to: AtomicU32,
-}
-
-impl Device for Wire {
-    fn name(&self) -> &str {
-        "wire"
-    }
-    fn caps(&self) -> Caps {
-        let mut caps = Caps::ip(1500);
-        caps.tx_csum = true;
-        caps
-    }
-    fn recv(&self, _: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize> {
-        for n in 0..budget {
-            let Some(mut skb) = self.waiting.lock().expect("lock").pop_front() else { return Ok(n) };
-            skb.tstamp = now;
-            sink(skb);
-        }
-        Ok(budget)
-    }
-    fn xmit(&self, _: u16, _: Instant, skb: Skb) -> Xmit {
-        let mut head = [0; 80];
-        let n = skb.copy_out(0, &mut head);
-        if let Ok(h) = TcpHeader::parse(&head[20..n]) {
-            let syn = u32::from(h.flags().contains(TcpFlags::SYN));
-            let end = h.seq() + (skb.len() - 20 - h.header_len()) as u32 + syn;
-            if end.after(SeqNum(self.sent_to.load(Ordering::Relaxed))) || syn == 1 {
-                self.sent_to.store(end.0, Ordering::Relaxed);
-            }
-        }
-        Xmit::Sent
-    }
-    fn has_pending(&self, _: u16) -> bool {
-        !self.waiting.lock().expect("lock").is_empty()
-    }
-    fn stats(&self) -> DevStats {
-        DevStats::default()
-    }
-}
 
 /// An accepted connection of a stack with one device, and its peer.
 struct Peer {
@@ -102,7 +49,7 @@ impl Peer {
         ] {
             stack.sysctl.set(name, value).expect(name);
         }
-        let wire = Arc::new(Wire::default());
+        let wire = Arc::new(Wire::new(1, |_, _| 0));
         let dev = stack.add_device(wire.clone()).expect("a device");
         usersock::ip::route::add_address(&stack, &dev, "10.0.0.1/24".parse().expect("an address")).expect("added");
         let listener = Socket::new(&stack, libc::AF_INET, libc::SOCK_STREAM, 0).expect("a socket");
@@ -115,11 +62,10 @@ impl Peer {
         listener.set_nonblocking(true);
         let options = [2, 4, 0, MSS as u8, 1, 1, 4, 2, 1, 3, 3, 14];
         let send = |seq, ack, flags, options: &[u8]| {
-            wire.waiting.lock().expect("lock").push_back(segment(seq, ack, flags, options, &[]));
-            stack.poll(now);
+            wire.put([segment(seq, ack, flags, options, &[])], &stack, || now);
         };
         send(ISS, 0, TcpFlags::SYN, &options);
-        let first = wire.sent_to.load(Ordering::Relaxed);
+        let first = wire.sent_to(0);
         send(ISS.wrapping_add(1), first, TcpFlags::ACK, &[]);
         let (socket, _) = listener.accept().expect("a connection");
         socket.set_nonblocking(true);
@@ -128,10 +74,7 @@ impl Peer {
 
     /// Gives the stack a segment, and returns the processor time that it took.
     fn put(&self, skb: Skb) -> Duration {
-        self.wire.waiting.lock().expect("lock").push_back(skb);
-        let start = cpu_time();
-        self.stack.poll(self.now);
-        cpu_time() - start
+        self.wire.put([skb], &self.stack, || self.now)
     }
 
     fn advance(&mut self, ms: u64) {
@@ -156,29 +99,9 @@ impl Peer {
     }
 }
 
+/// A segment of the peer's.
 fn segment(seq: u32, ack: u32, flags: TcpFlags, options: &[u8], data: &[u8]) -> Skb {
-    let tcp = TcpRepr {
-        src_port: 4000,
-        dst_port: PORT,
-        seq: SeqNum(seq),
-        ack: SeqNum(ack),
-        flags,
-        window: RawWindow(65_535),
-        urgent: 0,
-        options_len: options.len(),
-    };
-    let ip = Ipv4Repr {
-        id: 7,
-        dont_fragment: true,
-        ..Ipv4Repr::new(THERE, HERE, proto::TCP, tcp.header_len() + data.len())
-    };
-    let mut buf = vec![0; 20 + tcp.header_len() + data.len()];
-    let n = ip.emit(&mut buf);
-    let t = tcp.emit(&mut buf[n..]);
-    buf[n + 20..n + t].copy_from_slice(options);
-    buf[n + t..].copy_from_slice(data);
-    fill_checksum(&mut buf[n..], IpAddr::V4(THERE), IpAddr::V4(HERE));
-    Skb::from_slice(&buf)
+    wire::segment((THERE, 4000), (seq, ack), flags, options, data)
 }
 
 /// Nanoseconds of an acknowledgement with SACK blocks in a window of `n` packets, of which each hundredth is lost: the
@@ -195,7 +118,7 @@ fn acknowledgement(n: u32) -> f64 {
         cwnd *= 2;
     }
     p.send(n);
-    assert_eq!(p.wire.sent_to.load(Ordering::Relaxed), una.wrapping_add(n * MSS), "all are in flight");
+    assert_eq!(p.wire.sent_to(0), una.wrapping_add(n * MSS), "all are in flight");
     p.advance(10);
     let at = |i: u32| una.wrapping_add(i * MSS);
     let (mut holes, mut start, mut sum) = (VecDeque::new(), 1, Duration::ZERO);
