@@ -165,12 +165,11 @@ pub fn serve(stack: &Arc<Stack>, path: &Path) -> Result<(), ServeError> {
     }
     let weak = Arc::downgrade(stack);
     let builder = std::thread::Builder::new().name("usersock-ctl".to_owned()).stack_size(STACK_SIZE);
-    builder.spawn(move || run(&shared, &listener, &weak)).map(drop).map_err(|e| fail("no thread", os(e)))
+    thread::spawn(builder, move || run(&shared, &listener, &weak)).map_err(|e| fail("no thread", os(e)))
 }
 
 /// The thread.
 fn run(shared: &Arc<Shared>, listener: &Fd, stack: &Weak<Stack>) {
-    thread::block_signals();
     let mut clients: Vec<Client> = Vec::new();
     while !shared.stop.load(Ordering::SeqCst) {
         let mut fds = vec![PollFd::new(shared.wake.raw(), libc::POLLIN)];

@@ -285,7 +285,7 @@ impl Shared {
             let (shared, stack) = (self.clone(), Arc::downgrade(stack));
             let run = move || shared.background(i, &stack);
             let builder = std::thread::Builder::new().name(format!("usersock-q{i}"));
-            if builder.spawn(run).is_err() {
+            if thread::spawn(builder, run).is_err() {
                 // EAGAIN: no thread can be created now. Blocked threads do the work, and the next call tries again.
                 shard.state.lock().checked = false;
                 shard.started.store(false, Ordering::Release);
@@ -295,7 +295,6 @@ impl Shared {
 
     /// The background thread of lease `i`.
     fn background(&self, i: usize, stack: &Weak<Stack>) {
-        thread::block_signals();
         // What it sends as it works goes to the queues that it receives from.
         thread::set_number(i);
         let (shard, shards) = (&self.shards[i], self.shards.len());

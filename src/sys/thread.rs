@@ -1,18 +1,32 @@
 //! System calls with which a thread of ours changes or queries itself, and its number.
 
+use std::io;
+use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::Builder;
 
 use super::near;
 use super::raw::syscall;
 
-/// Blocks all signals in this thread: they are for the program's own threads, and a background thread of a library must
-/// not run their handlers. Synchronous signals (SIGSEGV and its kin) are still delivered.
-pub(crate) fn block_signals() {
-    let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+/// Starts a thread of the library's, detached, with all signals blocked from its first instruction on: they are for the
+/// program's own threads, and a background thread must not run their handlers. A new thread has the mask of the one
+/// that starts it, so that a signal for the process could find it before it blocked them itself, and would then end no
+/// call of the program's. Synchronous signals (SIGSEGV and its kin) are still delivered. EAGAIN: no thread can be made
+/// now.
+pub(crate) fn spawn(builder: Builder, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let set = |new: *const libc::sigset_t, old: *mut libc::sigset_t| {
+        // SAFETY: `new` is a set, `old` null or writable for one.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, new, old) }
+    };
+    let (mut all, mut own) = (MaybeUninit::<libc::sigset_t>::uninit(), MaybeUninit::<libc::sigset_t>::uninit());
     // SAFETY: sigfillset writes the whole set it is given.
     unsafe { libc::sigfillset(all.as_mut_ptr()) };
-    // SAFETY: the set is initialised by the line above; a null old set is allowed.
-    let _ = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), std::ptr::null_mut()) };
+    let changed = set(all.as_ptr(), own.as_mut_ptr()) == 0;
+    let spawned = builder.spawn(run).map(drop);
+    if changed {
+        set(own.as_ptr(), std::ptr::null_mut());
+    }
+    spawned
 }
 
 /// The CPU this thread runs on, or -1. It may change at any time.
@@ -52,7 +66,22 @@ pub(crate) fn me() -> i32 {
 /// Helpers for tests of interrupted waits.
 #[cfg(test)]
 pub(crate) mod tests {
-    use crate::sys::raw::syscall;
+    use super::*;
+
+    #[test]
+    fn a_thread_begins_with_all_signals_blocked_and_its_starter_has_its_own_mask() {
+        let blocked = || {
+            let mut mask = MaybeUninit::<libc::sigset_t>::uninit();
+            // SAFETY: a null new set changes nothing; `mask` is writable.
+            unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), mask.as_mut_ptr()) };
+            // SAFETY: it was written; the numbers are signals.
+            [libc::SIGUSR1, libc::SIGTERM, 40].map(|n| unsafe { libc::sigismember(mask.as_ptr(), n) })
+        };
+        let before = blocked();
+        let (send, receive) = std::sync::mpsc::channel();
+        spawn(Builder::new(), move || send.send(blocked()).unwrap()).unwrap();
+        assert_eq!((receive.recv().unwrap(), blocked()), ([1; 3], before));
+    }
 
     /// Installs a handler with SA_RESTART, after which some system calls do not return EINTR.
     pub(crate) fn handle(signal: i32, handler: extern "C" fn(i32)) {
