@@ -30,6 +30,7 @@ const TOOLS: &[Tool] = &[
     Tool { program: "strace", package: "strace" },
     Tool { program: "valgrind", package: "valgrind" },
     Tool { program: "setpriv", package: "util-linux" },
+    Tool { program: "chrt", package: "util-linux" },
     Tool { program: "sysctl", package: "procps" },
     Tool { program: "ps", package: "procps" },
     Tool { program: "python3", package: "python3" },
