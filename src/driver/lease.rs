@@ -15,9 +15,6 @@
 //! or a thread has been told to take it; so packets and timers wait at most two periods, 4 ms (a jiffy where HZ is
 //! 250), while the program computes.
 //!
-//! If the program's threads hardly ever wait, the background thread tries to receive for them for a moment, and goes
-//! on if that brings more packets (`driver::assist`). Then threads that block do not ask for the lease.
-//!
 //! A thread that waits while another holds the lease is woken by it when its packets come, which costs two context
 //! switches; so the lease moves to the threads whose packets come ([`FOREIGN`]), and is offered to those whose packets
 //! came lately ([`RECENT`]). What the holder does is in `hold`; `loan` is about queues that no thread waits in.
@@ -25,7 +22,6 @@
 //! After fork(2) the stack belongs to the parent alone (`Stack::is_inherited`): no thread of the child waits for it or
 //! works for it.
 
-use super::assist::{Assist, Counts};
 use super::burst::Burst;
 use super::eager::Eager;
 use crate::base::env::{Clock, Duration, Instant};
@@ -94,8 +90,6 @@ struct Shard {
     strays: Strays,
     /// Packets that holders have received.
     packets: AtomicU64,
-    /// How long threads of the program have slept or polled, in nanoseconds.
-    waited: AtomicU64,
 }
 
 /// A thread that waits without the lease.
@@ -113,8 +107,6 @@ struct State {
     parked: VecDeque<Parked>,
     /// The holder is a thread that has another lease of its own (`loan`).
     lent: bool,
-    /// The holder is the background thread, which receives for threads that are busy: they do not ask for the lease.
-    assisted: bool,
     /// The thread that would borrow the lease from the background thread; of several, the one that asked last.
     wanted: Option<Arc<Waiter>>,
     /// The parked thread that the holder is to pass the lease to.
@@ -182,7 +174,6 @@ impl Runner for Lease {
             let timeout = deadline.map(|d| d.saturating_sub(now));
             let mut fds = PollSet::from_slice(extra);
             let slept = waiter.sleep(&mut fds, timeout);
-            shard.note_wait(stack.now() - now);
             extra.copy_from_slice(&fds[..extra.len()]);
             let over = match slept {
                 _ if waiter.take() => Some(Woken::Event),
@@ -299,7 +290,7 @@ impl Shared {
         thread::set_number(i);
         let (shard, shards) = (&self.shards[i], self.shards.len());
         let me = &shard.background;
-        let (mut checks, mut assist) = (Checks::new(), Assist::default());
+        let mut checks = Checks::new();
         while !self.stop.load(Ordering::SeqCst) {
             match shard.check(&mut checks) {
                 Check::Taken => shard.hold_background(stack, i, shards, &self.stop),
@@ -310,13 +301,7 @@ impl Shared {
                     me.sleep(&mut PollSet::new(), Some(GRACE_MAX));
                 }
                 Check::Later(period) => {
-                    let Some(strong) = stack.upgrade() else { break };
-                    let helps = shards == 1 && assist.is_due(strong.now(), shard.counts()) && shard.begin_assist();
-                    drop(strong);
-                    match helps {
-                        true => shard.assist(stack, &mut assist, &self.stop),
-                        false => drop(me.sleep(&mut PollSet::new(), Some(period))),
-                    }
+                    me.sleep(&mut PollSet::new(), Some(period));
                 }
                 Check::Rest => shard.rest(),
             }
@@ -398,7 +383,6 @@ impl Shard {
             eager: Mutex::new(Eager::new(std::thread::available_parallelism().map_or(1, |n| n.get()))),
             strays: Strays::default(),
             packets: AtomicU64::new(0),
-            waited: AtomicU64::new(0),
         }
     }
 
@@ -436,12 +420,12 @@ impl Shard {
             }
             s.foreign += 1;
         }
-        let background = Arc::ptr_eq(&holder, &self.background) && !s.assisted;
+        let background = Arc::ptr_eq(&holder, &self.background);
         let mut inherits = false;
         if s.foreign >= FOREIGN {
             s.foreign = 0;
             let packets = self.packets.load(Ordering::Relaxed) - s.foreign_since;
-            inherits = !background && !s.assisted && packets <= u64::from(FOREIGN) * WORTH_A_WAKE;
+            inherits = !background && packets <= u64::from(FOREIGN) * WORTH_A_WAKE;
         }
         if inherits {
             s.heir = Some(waiter.clone());
@@ -483,7 +467,7 @@ impl Shard {
     }
 
     fn release_held(&self, mut s: MutexGuard<'_, State>, urgent: bool, clock: &dyn Clock) {
-        (s.holder, s.heir, s.lent, s.assisted) = (None, None, false, false);
+        (s.holder, s.heir, s.lent) = (None, None, false);
         let borrower = s.wanted.take();
         s.releases += 1;
         let next = if urgent && s.vain < VAIN { s.next(clock) } else { None };
@@ -549,26 +533,6 @@ impl Shard {
                 }
             }
         }
-    }
-
-    fn counts(&self) -> Counts {
-        let waited = Duration::from_nanos(self.waited.load(Ordering::Relaxed));
-        Counts { packets: self.packets.load(Ordering::Relaxed), waited }
-    }
-
-    /// A thread of the program has waited so long.
-    fn note_wait(&self, time: Duration) {
-        self.waited.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
-    }
-
-    /// Takes the lease for the background thread, for the help of threads that are busy. False: a thread holds it.
-    fn begin_assist(&self) -> bool {
-        let mut s = self.state.lock();
-        if s.holder.is_some() {
-            return false;
-        }
-        (s.holder, s.assisted) = (Some(self.background.clone()), true);
-        true
     }
 
     /// The background thread sleeps until a thread has released the lease and the timer has expired, or it is nudged.

@@ -5,14 +5,12 @@
 //! | file | runner |
 //! |---|---|
 //! | `lease` | [`Lease`]: real time; threads wait in the devices' own descriptors |
-//! | `assist` | whether the lease's own thread receives while the program works |
 //! | `burst` | how many packets the lease reads after one wait |
 //! | `eager` | whether the lease looks at the devices before it sleeps |
 //! | `event_loop` | [`EventLoop`]: real time; the program's own event loop waits and calls |
 //! | `script` | [`ScriptThread`]: threads of a simulation, of which one at a time runs |
 //! | `virtual_time` | [`VirtualTime`], [`Parked`]: a wait steps the simulation, or another thread ends it |
 
-mod assist;
 mod burst;
 mod eager;
 pub(crate) mod event_loop;

@@ -7,7 +7,6 @@ use crate::base::env::{Duration, Instant};
 use crate::base::waiter::{PollSet, Slept, Waiter, Woken};
 use crate::counters::Mib;
 use crate::device::netdev::NetDev;
-use crate::driver::assist::{Assist, WINDOW};
 use crate::driver::eager::LOOK;
 use crate::stack::runner::PollFd;
 use crate::stack::{Stack, WEIGHT};
@@ -149,22 +148,6 @@ impl Shard {
         extra: &mut [PollFd],
         counts: bool,
     ) -> bool {
-        let began = stack.now();
-        let ready = self.spin_until(stack, queues, waiter, until, extra, counts);
-        // It had nothing better to do.
-        self.note_wait(stack.now() - began);
-        ready
-    }
-
-    fn spin_until(
-        &self,
-        stack: &Arc<Stack>,
-        queues: &Queues,
-        waiter: &Arc<Waiter>,
-        until: Instant,
-        extra: &mut [PollFd],
-        counts: bool,
-    ) -> bool {
         let mut round = 0u32;
         loop {
             if waiter.is_called() {
@@ -234,62 +217,6 @@ impl Shard {
         }
     }
 
-    /// Work of the background thread that holds the lease to receive for threads that are busy, as long as that brings
-    /// more packets. It ends, too, where none come any more.
-    pub(super) fn assist(&self, stack: &Weak<Stack>, policy: &mut Assist, stop: &AtomicBool) {
-        let Some(now) = stack.upgrade().map(|s| s.now()) else { return };
-        let (began, packets) = (now, self.packets.load(Ordering::Relaxed));
-        let mut until = now.saturating_add(WINDOW);
-        let mut judged = false;
-        let mut queues = Queues::new();
-        while !stop.load(Ordering::SeqCst) {
-            let Some(strong) = stack.upgrade() else { return };
-            self.background.take_nudge();
-            let now = strong.now();
-            let received = self.packets.load(Ordering::Relaxed) - packets;
-            if !judged && policy.loses(received, now - began) {
-                break;
-            }
-            if now >= until {
-                if std::mem::replace(&mut judged, true) {
-                    break;
-                }
-                let Some(term) = policy.helped(received, now - began) else { break };
-                until = now.saturating_add(term);
-            }
-            queues.clear();
-            let mut fds = PollSet::new();
-            let full = gather(&strong, 0, 1, &mut queues, &mut fds);
-            let devices = fds.len();
-            let Some(timeout) = self.plan(&strong, None, full) else {
-                self.run_due(&strong, &queues);
-                continue;
-            };
-            // As `hold_background`: asleep it keeps no reference to the stack.
-            drop(strong);
-            queues.clear();
-            let slept = self.background.sleep(&mut fds, Some(timeout.map_or(WINDOW, |t| t.min(WINDOW))));
-            self.sleep_until.store(0, Ordering::SeqCst);
-            let Some(strong) = stack.upgrade() else { return };
-            if slept == Slept::Ready {
-                let mut again = PollSet::new();
-                gather(&strong, 0, 1, &mut queues, &mut again);
-                if again.len() == devices {
-                    self.serve(&strong, &queues, &fds[..devices]);
-                }
-            } else if strong.now() - now >= WINDOW {
-                // Nothing to help with.
-                break;
-            }
-        }
-        if let Some(strong) = stack.upgrade() {
-            if !judged {
-                policy.helped(self.packets.load(Ordering::Relaxed) - packets, strong.now() - began);
-            }
-            self.release(true, &*strong.clock);
-        }
-    }
-
     /// Serves the devices once, for the background thread that has just taken the lease, and releases it.
     pub(super) fn pass(&self, stack: &Arc<Stack>, i: usize, shards: usize) {
         let mut queues = Queues::new();
@@ -330,10 +257,8 @@ impl Shard {
         fds: &mut PollSet,
     ) -> Option<Slept> {
         let timeout = self.plan(stack, deadline, full)?;
-        let began = stack.now();
         let slept = waiter.sleep(fds, timeout);
         self.sleep_until.store(0, Ordering::SeqCst);
-        self.note_wait(stack.now() - began);
         Some(slept)
     }
 

@@ -201,29 +201,3 @@ fn a_thread_that_waits_for_rare_packets_gets_the_lease_of_one_whose_packets_come
     bell.fd.signal();
     assert_eq!(holder.join().unwrap(), Woken::Event);
 }
-
-/// The background thread receives for threads that are busy: they wait beside it and do not ask for the lease.
-#[test]
-fn a_thread_that_is_helped_leaves_the_lease_where_it_is_until_no_packets_come() {
-    let stack = without_threads();
-    let (bell, rung) = Bell::new(1);
-    stack.add_device(bell.clone()).unwrap();
-    let (shard, waiter, stop) = (Shard::new(), Arc::new(Waiter::new()), AtomicBool::new(false));
-    // While a thread receives itself nothing is taken from it.
-    assert!(shard.acquire(&waiter) && !shard.begin_assist());
-    shard.release(false, &*stack.clock);
-    assert!(shard.begin_assist());
-    assert!(!shard.acquire(&waiter) && !shard.background.take_nudge() && shard.is_wanted());
-    *bell.waiter.lock() = Some(waiter.clone());
-    bell.fd.signal();
-    let mut policy = Assist::default();
-    let weak = Arc::downgrade(&stack);
-    std::thread::scope(|s| {
-        let help = || shard.assist(&weak, &mut policy, &stop);
-        std::thread::Builder::new().name("helper".to_owned()).spawn_scoped(s, help).unwrap();
-        assert_eq!(rung.recv().unwrap(), "helper");
-    });
-    // It has ended, as no packet came for a while, and offered the lease.
-    assert!(waiter.take_nudge() && waiter.take());
-    assert!(shard.acquire(&waiter) && !shard.state.lock().assisted);
-}
