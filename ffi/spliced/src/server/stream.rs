@@ -83,6 +83,8 @@ pub(super) struct Stream {
     told: bool,
     /// The program has connected its socket to AF_UNSPEC.
     is_dissolved: bool,
+    /// The program has shut it down both ways, has the descriptor still, and will close it by a reset.
+    is_shut: bool,
 }
 
 impl Stream {
@@ -121,6 +123,7 @@ impl Stream {
             error: None,
             told: false,
             is_dissolved: false,
+            is_shut: false,
         }
     }
 
@@ -261,8 +264,11 @@ impl Stream {
             }
             Ok(_) if self.hung_up() && self.up_ended && self.up.is_empty() => {
                 if self.is_shut_alone(socket) {
-                    // It is to be reset at the close, of which epoll tells again.
-                    let _ = socket.shutdown(libc::SHUT_RDWR);
+                    // It is to be reset at the close, of which epoll tells again. Only the first shutdown does
+                    // anything, but each would have it looked at once more.
+                    if !std::mem::replace(&mut self.is_shut, true) {
+                        let _ = socket.shutdown(libc::SHUT_RDWR);
+                    }
                     (self.down, self.urgent) = (Pages::default(), None);
                     return Fate::Waits;
                 }

@@ -122,6 +122,32 @@ fn all_who_wait_at_a_listener_are_reset_when_the_kernel_resets_the_first() {
     }
 }
 
+/// A program that shuts a descriptor down both ways keeps the server busy no longer than others, and the connection is
+/// reset when it closes it.
+#[test]
+fn a_connection_that_is_to_be_reset_waits_for_its_close_asleep() {
+    let mut server = idle();
+    let (fd, to) = listener(&mut server, 7);
+    let c = connect(&mut server, to);
+    let program = sys::accept(fd.raw(), libc::SOCK_NONBLOCK).unwrap();
+    let id = *server.conns.keys().find(|id| **id != 7).unwrap();
+    let linger = [1i32.to_ne_bytes(), 0i32.to_ne_bytes()].concat();
+    server.conns[&id].socket.setsockopt(libc::SOL_SOCKET, libc::SO_LINGER, &linger).unwrap();
+    sys::shutdown(program.raw(), libc::SHUT_RDWR).unwrap();
+    let hung_up = (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP) as u32;
+    server.handle(id, hung_up);
+    let turns = (0..10).find(|_| {
+        server.work(&mut Vec::new());
+        server.ready.is_empty()
+    });
+    assert!(turns.is_some_and(|turns| turns < 3), "{turns:?}");
+    assert!(server.conns.contains_key(&id) && !c.poll().intersects(Events::ERR));
+    drop(program);
+    server.handle(id, hung_up);
+    server.work(&mut Vec::new());
+    assert!(!server.conns.contains_key(&id) && c.poll().intersects(Events::ERR));
+}
+
 /// A listener that is full is one entry of those to try again, however many connect, and they do not put that off: else
 /// each tick would try it as often as peers have connected, and others might never be tried.
 #[test]
