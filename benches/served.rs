@@ -26,7 +26,7 @@ const LARGE: usize = 1_000_000;
 const BATCH: usize = 32;
 /// Batches that are timed, in each of [`TURNS`].
 const BATCHES: usize = 200;
-const TURNS: usize = 5;
+const TURNS: usize = 100;
 /// A request over one of many costs at most so many times one of 1000.
 const GROWTH: f64 = 1.5;
 
@@ -70,7 +70,7 @@ fn peer(ip: Ipv4Addr, port: u16) -> usize {
 struct Server {
     stack: Arc<Stack>,
     wire: Arc<Wire>,
-    sockets: Vec<Socket>,
+    sockets: Vec<Arc<Socket>>,
     /// Of each peer: the sequence number that it sends next.
     seqs: Vec<u32>,
     at: u32,
@@ -93,12 +93,14 @@ impl Server {
             let peers: Vec<usize> = (first..n.min(first + BATCH)).collect();
             server.put(&peers, TcpFlags::SYN, &[]);
             server.put(&peers, TcpFlags::ACK, &[]);
-            for i in peers {
+            for &i in &peers {
                 let (socket, from) = listener.accept().expect("a connection");
                 assert_eq!(from.port(), address(i).1, "in the order of the handshakes");
                 socket.set_nonblocking(true);
-                server.sockets.push(socket);
+                server.sockets.push(Arc::new(socket));
             }
+            // Each has been used before it is measured, as nearly all of a server's have.
+            server.serve(&peers);
         }
         server
     }
@@ -127,14 +129,21 @@ impl Server {
                 (self.at >> 4) as usize % self.sockets.len()
             })
             .collect();
-        let mut used = self.put(&peers, TcpFlags::ACK | TcpFlags::PSH, &[7]);
+        self.serve(&peers)
+    }
+
+    /// The same of these peers.
+    fn serve(&mut self, peers: &[usize]) -> Duration {
+        let mut used = self.put(peers, TcpFlags::ACK | TcpFlags::PSH, &[7]);
+        // Where a program keeps its connections is its own affair, and not measured.
+        let sockets: Vec<&Socket> = peers.iter().map(|&i| &*self.sockets[i]).collect();
         let start = cpu_time();
-        for &i in &peers {
+        for socket in sockets {
             let mut byte = [0; 2];
             let mut room = [IoSliceMut::new(&mut byte)];
-            match self.sockets[i].recvmsg(&mut RecvMsg::new(&mut room, libc::MSG_DONTWAIT)) {
+            match socket.recvmsg(&mut RecvMsg::new(&mut room, libc::MSG_DONTWAIT)) {
                 Ok(n) => {
-                    let sent = self.sockets[i].sendmsg(&mut SendMsg::new(&[IoSlice::new(&byte[..n])], 0));
+                    let sent = socket.sendmsg(&mut SendMsg::new(&[IoSlice::new(&byte[..n])], 0));
                     assert_eq!(sent.ok(), Some(n), "an answer");
                 }
                 // One of a few is asked twice in a batch, and has then answered both at once.
@@ -142,7 +151,7 @@ impl Server {
             }
         }
         used += cpu_time() - start;
-        used + self.put(&peers, TcpFlags::ACK, &[])
+        used + self.put(peers, TcpFlags::ACK, &[])
     }
 }
 
@@ -154,5 +163,5 @@ fn measure(n: usize) -> f64 {
         used.as_nanos() as f64 / (batches * BATCH) as f64
     };
     turn(BATCHES / 4);
-    (0..TURNS).map(|_| turn(BATCHES)).fold(f64::INFINITY, f64::min)
+    (0..TURNS).map(|_| turn(BATCHES)).sum::<f64>() / TURNS as f64
 }

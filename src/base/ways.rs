@@ -25,6 +25,8 @@ pub(crate) enum Way {
     Plain,
     /// Reading the header of one of those, whose sender says what is in it (`ip::input`, `tcp::rcv`).
     Known,
+    /// To the receiver of one of those that the sender names, without the table (`tcp::lookup`).
+    Told,
     /// A packet that is not cut (`tcp::xmit`).
     Single,
     /// A packet that leaves without having been queued (`tcp::xmit`).
@@ -65,7 +67,7 @@ pub(crate) mod testing {
     use std::cell::Cell;
 
     /// All of them.
-    pub(crate) const ALL: [Way; 16] = [
+    pub(crate) const ALL: [Way; 17] = [
         Way::Send,
         Way::Recv,
         Way::Ack,
@@ -75,6 +77,7 @@ pub(crate) mod testing {
         Way::Loop,
         Way::Plain,
         Way::Known,
+        Way::Told,
         Way::Single,
         Way::Alone,
         Way::Delay,

@@ -102,7 +102,7 @@ use queue::SkbQueue;
 use registry::ProtoUse;
 use state::State;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use wait::{Events, WaitQueue};
 
@@ -155,6 +155,8 @@ pub struct Sock {
     /// Where the sock that this one's packets go to was, if it is this stack's, and the program's handle of this one.
     peer: Near,
     handle: Near,
+    /// See [`Sock::is_found_by`]; 0: by none.
+    found_by: AtomicU64,
     /// What few socks have.
     unowned: OnceBox<unowned::Unowned>,
     /// Its protocol and stack.
@@ -378,6 +380,7 @@ impl Sock {
             errors_closed: AtomicBool::new(false),
             peer: Near::default(),
             handle: Near::default(),
+            found_by: AtomicU64::new(0),
             unowned: OnceBox::new(),
             proto_use,
         });
@@ -442,6 +445,23 @@ impl Sock {
     /// Its packets go to this sock.
     pub(crate) fn note_peer(&self, peer: &Sock) {
         self.peer.note(peer);
+    }
+
+    /// They do no longer.
+    pub(crate) fn forget_peer(&self) {
+        self.peer.forget();
+    }
+
+    /// Whether its protocol's table leads from this hash, which is not 0, to this sock now, whatever device a packet
+    /// came by. To ask a sock that was found before is to look it up without the table.
+    #[inline]
+    pub(crate) fn is_found_by(&self, hash: u64) -> bool {
+        hash != 0 && self.found_by.load(Ordering::Acquire) == hash
+    }
+
+    /// The table leads to it from this hash, or from none (0). Called with the entry's place in the table locked.
+    pub(crate) fn set_found_by(&self, hash: u64) {
+        self.found_by.store(hash, Ordering::Release);
     }
 
     #[cfg(test)]

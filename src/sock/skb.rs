@@ -185,6 +185,8 @@ pub struct SkbInner {
     /// Control block for any other protocol that has the packet in its queues (sk_buff.cb); zero in a new packet and in
     /// one made by `share`. Of a segment to this stack: see `Known`.
     pub cb: [u64; CB_WORDS],
+    /// Of a segment to this stack: who receives it, if its sender knows ([`Sock::is_found_by`]).
+    pub(crate) receiver: Option<Arc<Sock>>,
     /// Received: header fields of the datagram.
     pub rx: Option<super::packet::PacketInfo>,
     /// The sock whose write memory this packet holds while a device has it.

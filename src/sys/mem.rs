@@ -79,6 +79,11 @@ impl Near {
         self.0.load(Ordering::Relaxed) != 0
     }
 
+    /// No value is noted any more.
+    pub(crate) fn forget(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
     /// Notes where a value is. It writes only what changes.
     #[inline]
     pub(crate) fn note<T>(&self, value: &T) {

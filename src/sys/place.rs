@@ -11,7 +11,7 @@ use std::ptr;
 use std::sync::Arc;
 
 /// Bytes of a value in place: TCP's part of a sock.
-pub(crate) const ROOM: usize = 616;
+pub(crate) const ROOM: usize = 624;
 /// Words of it.
 const WORDS: usize = ROOM / size_of::<usize>();
 

@@ -7,7 +7,7 @@
 
 use super::control::send_ack;
 use super::tcb::{Cx, TcpSock};
-use super::timer::micros;
+use super::timer::{self, micros};
 use super::{deferred, rtt, sack, window};
 use crate::base::env::{Duration, Instant};
 use crate::base::ways::Way;
@@ -199,6 +199,9 @@ pub(super) fn measure_ato(cx: &mut Cx<'_>) {
         cx.tp.ack.ato_ms = ATO_MIN_MS;
     } else {
         let m = now.wrapping_sub(cx.tp.ack.lrcvtime_ms);
+        if cx.tp.seldom && !cx.tp.ack.is_delayed() {
+            timer::used_after(cx.tp, m);
+        }
         if m <= ATO_MIN_MS / 2 {
             cx.tp.ack.ato_ms = (ato >> 1) + ATO_MIN_MS / 2;
         } else if m < ato {
@@ -386,6 +389,7 @@ pub(super) fn delack_timer(cx: &mut Cx<'_>) {
     let waits = cx.tp.ack.compressed != 0 || cx.tp.ack.pending & pending::TIMER != 0;
     if matches!(cx.state(), State::Close | State::Listen) || !waits {
         cx.stack.timers.cancel(&mut cx.tp.delack_timer);
+        timer::fired_for_nothing(cx.tp);
         return;
     }
     cx.refresh_clock();
@@ -471,6 +475,9 @@ pub(super) fn event_ack_sent(cx: &mut Cx<'_>) {
     }
     // The timer itself may run on: it finds nothing pending.
     a.pending = 0;
+    if cx.tp.seldom {
+        timer::cancel_of_seldom(cx.stack, &mut cx.tp.delack_timer);
+    }
 }
 
 /// Data leaves at `now_ms`: soon after data that came, it is a reply, and the session becomes more interactive

@@ -10,16 +10,17 @@ use crate::base::boxed::boxed_array;
 use crate::base::hash::{PlainMap, Tuple, addr128};
 use crate::base::padded::Padded;
 use crate::base::probing::Probing;
+use crate::base::ways::Way;
 use crate::sock::filter::Packet;
 use crate::sock::packet::PacketInfo;
 use crate::sock::reuseport::{self, Membership, ReuseGroup};
 use crate::sock::skb::Skb;
-use crate::sock::{Sock, SockCommon, crowd, flag};
+use crate::sock::{Sock, SockCommon, flag};
 use crate::stack::Stack;
 use crate::sys::lock::{Mutex, RwLock};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Weak};
 
 /// Shards of the established table; a power of two.
 const ESHARDS: usize = 256;
@@ -45,6 +46,20 @@ impl Entry {
             Entry::TimeWait(tw) => tw.oif(),
         };
         bound == 0 || bound == ifindex
+    }
+
+    /// It is in the table under this hash; the shard is locked.
+    fn is_entered(&self, key: u64) {
+        if let Entry::Sock(sock, bound) = self {
+            sock.set_found_by(if *bound == 0 { key } else { 0 });
+        }
+    }
+
+    /// It no longer is.
+    fn has_left(&self) {
+        if let Entry::Sock(sock, _) = self {
+            sock.set_found_by(0);
+        }
     }
 }
 
@@ -112,6 +127,19 @@ pub(super) fn hash_of_peer(cx: &mut Cx<'_>) -> u64 {
     cx.tp.peer_hash
 }
 
+/// The sock that receives what this one sends under `hash`, if it was noted and is still found by it. Otherwise the
+/// receiver is looked up, which among many connections is to wait for a line of the table. A sock that has ended is
+/// freed, but for its memory, while another one has it noted.
+#[inline(never)]
+pub(super) fn receiver_of(cx: &mut Cx<'_>, hash: u64) -> Option<Arc<Sock>> {
+    let receiver = cx.tp.receiver.as_ref()?.upgrade().filter(|sock| sock.is_found_by(hash));
+    if receiver.is_none() {
+        cx.tp.receiver = None;
+        cx.sock.forget_peer();
+    }
+    receiver
+}
+
 /// Its hash ([`Keys::ehash64`](crate::base::hash::Keys::ehash64)).
 pub(super) fn hash_of_sock(stack: &Stack, sk: &SockCommon) -> u64 {
     stack.keys.ehash64_of((sk.saddr, sk.sport), (sk.daddr, sk.dport))
@@ -158,21 +186,31 @@ impl TcpTables {
         Some(entry.clone())
     }
 
+    /// What [`TcpTables::by_hash`] finds, of the sock that its sender says receives the segment. None: to be looked up.
+    #[inline(never)]
+    pub(super) fn by_sender(receiver: Option<Arc<Sock>>, key: u64) -> Option<Arc<Sock>> {
+        let sock = receiver.filter(|sock| Way::Told.is_open() && sock.is_found_by(key))?;
+        Way::Told.taken();
+        sock.prefetch_receiver();
+        Some(sock)
+    }
+
     /// SO_BINDTODEVICE of a connection has changed.
     pub fn rebind_device(&self, stack: &Stack, sock: &Arc<Sock>, sk: &SockCommon) {
         let key = hash_of_sock(stack, sk);
-        if let Some(Entry::Sock(found, bound)) = self.eshard(key).lock().get_mut(key)
-            && Arc::ptr_eq(found, sock)
+        if let Some(entry @ Entry::Sock(..)) = self.eshard(key).lock().get_mut(key)
+            && matches!(entry, Entry::Sock(found, _) if Arc::ptr_eq(found, sock))
         {
-            *bound = sk.bound_dev_if;
+            *entry = Entry::Sock(sock.clone(), sk.bound_dev_if);
+            entry.is_entered(key);
         }
     }
 
-    /// A segment to the peer of a connection is about to be sent. If the peer is on this stack too and connections are
-    /// many, prefetches the line in which the segment's receiver will be looked up, and returns the key.
+    /// A segment to the peer of a connection is about to be sent. If the peer is on this stack too,
+    /// prefetches the line in which the segment's receiver will be looked up, and returns the key.
     #[inline]
     pub(super) fn prefetch_entry(&self, stack: &Stack, sk: &SockCommon) -> Option<u64> {
-        if !crowd::many() || !sk.dst.as_ref()?.dev.is_loopback() {
+        if !sk.dst.as_ref()?.dev.is_loopback() {
             return None;
         }
         let own = tuple_of_sock(sk);
@@ -197,14 +235,15 @@ impl TcpTables {
         }
     }
 
-    /// The segment was sent: prefetches its receiver's sock, and notes it for the sender.
+    /// The segment was sent: prefetches its receiver's sock, and notes it for the sender. Some: the sender may from now
+    /// on say who receives its segments.
     #[cold]
-    pub(super) fn prefetch_receiver_of(&self, key: u64, sender: &Sock) {
-        let Some(shard) = self.eshard(key).try_lock() else { return };
-        if let Some(Entry::Sock(sock, _)) = shard.get(key) {
-            sock.prefetch();
-            sender.note_peer(sock);
-        }
+    pub(super) fn prefetch_receiver_of(&self, key: u64, sender: &Sock) -> Option<Weak<Sock>> {
+        let shard = self.eshard(key).try_lock()?;
+        let Some(Entry::Sock(sock, _)) = shard.get(key) else { return None };
+        sock.prefetch();
+        sender.note_peer(sock);
+        sock.is_found_by(key).then(|| Arc::downgrade(sock))
     }
 
     /// Whether a tuple, of which this is the hash, has an entry that `replace` refuses to replace: `insert` would fail
@@ -217,9 +256,12 @@ impl TcpTables {
     /// is taken and `replace` refuses to replace the present entry.
     pub fn insert(&self, key: u64, entry: Entry, replace: impl FnOnce(&Entry) -> bool) -> bool {
         let mut map = self.eshard(key).lock();
-        if map.get(key).is_some_and(|old| !replace(old)) {
-            return false;
+        match map.get(key) {
+            Some(old) if !replace(old) => return false,
+            Some(old) => old.has_left(),
+            None => {}
         }
+        entry.is_entered(key);
         let old = map.insert(key, entry);
         drop(map);
         // What was replaced may be freed here: outside the shard's lock.
@@ -230,7 +272,11 @@ impl TcpTables {
     /// Removes a tuple, of which this is the hash, if `which` says the entry is the caller's.
     pub fn remove(&self, key: u64, which: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
         let mut map = self.eshard(key).lock();
-        if map.get(key).is_some_and(which) { map.remove(key) } else { None }
+        let gone = if map.get(key).is_some_and(which) { map.remove(key) } else { None };
+        if let Some(gone) = &gone {
+            gone.has_left();
+        }
+        gone
     }
 
     /// Lets go of every sock: the stack ends.
@@ -394,13 +440,17 @@ impl TcpTables {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ways::testing::count;
+    use crate::net::{TcpListener, TcpStream};
+    use crate::sock::crowd;
+    use crate::tcp::tcb::TcpSock;
     use std::io::{Read, Write};
 
     #[test]
     fn among_many_connections_the_receiver_of_a_segment_to_this_machine_is_foreseen() {
         let stack = crate::config::build("").unwrap();
-        let listener = crate::net::TcpListener::bind_on(&stack, "127.0.0.1:0").unwrap();
-        let a = crate::net::TcpStream::connect_on(&stack, listener.local_addr().unwrap()).unwrap();
+        let listener = TcpListener::bind_on(&stack, "127.0.0.1:0").unwrap();
+        let a = TcpStream::connect_on(&stack, listener.local_addr().unwrap()).unwrap();
         let (b, _) = listener.accept().unwrap();
         let (net, many) = (crate::tcp::net::of(&stack).unwrap(), 600);
         let idle: Vec<_> =
@@ -414,5 +464,47 @@ mod tests {
         assert!(of_a.peer_is(of_b) && !of_b.handle_is(&**b.socket()));
         (&b).read_exact(&mut [0]).unwrap();
         assert!(of_b.handle_is(&**b.socket()));
+    }
+
+    /// The sock to which an end's sends have noted that its segments go.
+    fn receiver(of: &TcpStream) -> Option<Arc<Sock>> {
+        let socket = of.socket();
+        let g = socket.sock().lock(socket.stack());
+        g.private.downcast_ref::<TcpSock>()?.receiver.as_ref()?.upgrade()
+    }
+
+    /// Sends a byte, which arrives; how many segments were received without the table meanwhile.
+    fn told(mut from: &TcpStream, mut to: &TcpStream) -> u32 {
+        let before = count(Way::Told);
+        from.write_all(b"x").unwrap();
+        to.read_exact(&mut [0]).unwrap();
+        count(Way::Told) - before
+    }
+
+    #[test]
+    fn a_sender_names_its_receiver_as_long_as_the_table_leads_to_it_from_any_device() {
+        let _many = crowd::pretend();
+        let stack = crate::config::build("").unwrap();
+        let listener = TcpListener::bind_on(&stack, "127.0.0.1:0").unwrap();
+        let a = TcpStream::connect_on(&stack, listener.local_addr().unwrap()).unwrap();
+        let (b, _) = listener.accept().unwrap();
+        let is_b = |sock: Option<Arc<Sock>>| sock.is_some_and(|sock| Arc::ptr_eq(&sock, b.socket().sock()));
+        // The first send notes it.
+        assert_eq!(told(&a, &b), 0);
+        assert!(is_b(receiver(&a)));
+        assert_eq!(told(&a, &b), 1);
+        // Bound to a device it receives only from that one, which the table says.
+        let bind = |name: &[u8]| b.socket().setsockopt(libc::SOL_SOCKET, libc::SO_BINDTODEVICE, name).unwrap();
+        bind(b"lo");
+        assert_eq!(told(&a, &b), 0);
+        assert!(receiver(&a).is_none());
+        bind(b"");
+        assert_eq!((told(&a, &b), told(&a, &b)), (0, 1));
+        // Nothing holds a sock that has ended.
+        let of_b = Arc::downgrade(b.socket().sock());
+        b.socket().setsockopt(libc::SOL_SOCKET, libc::SO_LINGER, &[1, 0, 0, 0, 0, 0, 0, 0]).unwrap();
+        drop(b);
+        assert!(of_b.upgrade().is_none() && receiver(&a).is_none());
+        assert_eq!((&a).write(b"x").unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
     }
 }

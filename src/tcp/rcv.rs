@@ -4,7 +4,7 @@
 //! tcp_v4_rcv, tcp_v4_send_reset, tcp_v4_err, and their IPv6 twins.
 
 use super::auth::{self, AoHeader, Signer};
-use super::lookup::{Entry, flow_of};
+use super::lookup::{Entry, TcpTables, flow_of};
 use super::net::TcpNet;
 use super::segment::{Options, put_header};
 use super::tcb::Cx;
@@ -332,9 +332,14 @@ pub(crate) fn rcv_noted(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb) {
     stack.mib.here().inc(Mib::TcpInSegs);
     let (now, flow) = (info.now, skb.cb[CB_FLOW]);
     debug_assert_eq!(flow, flow_of(stack, info, ports(&skb)), "as its sender computed it");
-    let entry = net.hashinfo.by_hash(flow, info.ifindex);
+    let ifindex = info.ifindex;
     (skb.looped, skb.tcp.mstamp) = (Looped::No, now);
-    match entry {
+    if skb.receiver.is_some()
+        && let Some(sock) = TcpTables::by_sender(skb.receiver.take(), flow)
+    {
+        return add_backlog(stack, &sock, skb, now);
+    }
+    match net.hashinfo.by_hash(flow, ifindex) {
         Some(Entry::Sock(sock, _)) => add_backlog(stack, &sock, skb, now),
         entry => {
             if let Some(info) = skb.rx {

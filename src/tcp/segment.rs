@@ -10,7 +10,7 @@ use super::auth::{self, Signer};
 use super::cong::{CaEvent, ca_slot};
 use super::sock_ops::{self, HdrSeg, OutOptions, cb};
 use super::tcb::Cx;
-use super::{delack, ecn, mtu, output, prr, rate, sack, tstamp, window};
+use super::{delack, ecn, mtu, output, prr, rate, sack, timer, tstamp, window};
 use crate::base::env::{Duration, Instant};
 use crate::base::error::{Error, Result};
 use crate::base::ways::Way;
@@ -625,6 +625,7 @@ pub(crate) fn event_data_sent(cx: &mut Cx<'_>) {
     let now = cx.now.as_millis() as u32;
     if output::packets_in_flight(cx.tp) == 0 {
         cx.with_ca_slot(ca_slot::CWND_EVENT, |ca, cx| ca.cwnd_event(cx, CaEvent::TxStart));
+        timer::used_after(cx.tp, now.wrapping_sub(cx.tp.lsndtime_ms));
     }
     cx.tp.lsndtime_ms = now;
     delack::data_sent(cx.tp, now);

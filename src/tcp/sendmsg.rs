@@ -23,7 +23,7 @@ use crate::sock::state::State;
 use crate::sock::tstamp::Cookie;
 use crate::sock::wait::Events;
 use crate::sock::zerocopy::ZeroCopy;
-use crate::sock::{Sock, SockGuard, ip_flag};
+use crate::sock::{Sock, SockGuard, crowd, ip_flag};
 use std::sync::atomic::Ordering;
 
 /// New packets after which a long send runs its backlog, so that acknowledgements are not kept waiting.
@@ -44,9 +44,10 @@ pub(crate) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     let mut g = sk.lock();
     let peer = prefetch_peer_entry(&g);
     let sent = sendmsg_locked(&mut g, msg);
-    let Some(tp) = g.private.downcast_ref::<TcpSock>() else { return sent };
-    if let Some(key) = peer.filter(|_| !g.sock.knows_peer()) {
-        tp.net.hashinfo.prefetch_receiver_of(key, g.sock);
+    let sock = g.sock;
+    let Some(tp) = g.private.downcast_mut::<TcpSock>() else { return sent };
+    if let Some(key) = peer.filter(|_| !sock.knows_peer()) {
+        tp.receiver = tp.net.hashinfo.prefetch_receiver_of(key, sock);
     }
     if !tp.write_queue.is_empty() && waits_for_ack(tp) {
         drop(g);
@@ -62,9 +63,14 @@ fn waits_for_ack(tp: &TcpSock) -> bool {
     tp.nonagle == 0 && nagle_check(tp, true, 0)
 }
 
-/// See [`TcpTables::prefetch_entry`](super::lookup::TcpTables::prefetch_entry).
+/// See [`TcpTables::prefetch_entry`](super::lookup::TcpTables::prefetch_entry). Who knows its receiver needs none.
+#[inline]
 fn prefetch_peer_entry(g: &SockGuard<'_>) -> Option<u64> {
-    g.private.downcast_ref::<TcpSock>()?.net.hashinfo.prefetch_entry(g.stack, &g.common)
+    if !crowd::many() {
+        return None;
+    }
+    let tp = g.private.downcast_ref::<TcpSock>().filter(|tp| tp.receiver.is_none())?;
+    tp.net.hashinfo.prefetch_entry(g.stack, &g.common)
 }
 
 /// Sends what MSG_MORE held back (tcp_splice_eof).

@@ -18,7 +18,7 @@ use crate::stack::{Stack, TimerSlot};
 use crate::sys::place::ROOM;
 use crate::wire::seq::{SeqNum, WindowShift};
 use crate::wire::tcp::HEADER_LEN;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// The argument of TCP's functions: the stack, the part of an owned sock that all protocols share, and the connection,
 /// borrowed separately.
@@ -419,6 +419,9 @@ zero {
     pub(crate) txhash: u32,
     /// See [`hash_of_peer`](super::lookup::hash_of_peer); 0: nobody has asked yet.
     pub(super) peer_hash: u64,
+    /// Among many connections, the sock that receives its segments, if that is this stack's too: see
+    /// [`receiver_of`](super::lookup::receiver_of).
+    pub(super) receiver: Option<Weak<Sock>>,
     /// Earliest departure time of the next packet (tcp_wstamp_ns).
     pub(crate) wstamp: Instant,
 
@@ -486,6 +489,9 @@ zero {
     pub(super) tfb_slots: u8,
     /// `Proto::destroy` has run: the sock is in no table and has returned its memory.
     pub(crate) destroyed: bool,
+    /// It is used so seldom that a timer that nothing waits for any more is cancelled: see
+    /// [`fired_for_nothing`](super::timer::fired_for_nothing).
+    pub(super) seldom: bool,
 
     // Statistics (RFC 4898 and Linux).
     /// Payload bytes acknowledged.
@@ -556,6 +562,6 @@ impl TcpSock {
     }
 }
 
-// An idle end is its sock, for which malloc takes 880 bytes with the counts of its Arc and a header; above 856 bytes it
-// is 896.
-const _: () = assert!(size_of::<TcpSock>() <= ROOM && size_of::<Sock>() <= 856);
+// An idle end is its sock, for which malloc takes 896 bytes with the counts of its Arc and a header; above 872 bytes it
+// is 912.
+const _: () = assert!(size_of::<TcpSock>() <= ROOM && size_of::<Sock>() <= 872);

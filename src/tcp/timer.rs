@@ -19,6 +19,7 @@ use crate::base::error::Error;
 use crate::counters::Mib;
 use crate::sock::flag;
 use crate::sock::state::State;
+use crate::stack::{Stack, TimerSlot};
 use crate::trace::Resend;
 use std::sync::atomic::Ordering;
 
@@ -72,6 +73,32 @@ pub(super) fn set_xmit_timer(cx: &mut Cx<'_>, what: XmitTimer, mut when: u64, pa
 #[inline]
 pub(crate) fn clear_xmit_timer(cx: &mut Cx<'_>) {
     cx.tp.pending = XmitTimer::None;
+    if cx.tp.seldom {
+        cancel_of_seldom(cx.stack, &mut cx.tp.retransmit_timer);
+    }
+}
+
+/// Nothing waits for this timer of a connection that is seldom used.
+#[inline(never)]
+pub(super) fn cancel_of_seldom(stack: &Stack, timer: &mut TimerSlot) {
+    stack.timers.cancel(timer);
+}
+
+/// A timer of the connection fired for nothing, because what it was for ended since. Where a connection is used again
+/// before that, one such timer serves many uses. This one was not: among many connections its sock is not in the cache,
+/// and fetching it for this takes longer than to cancel the timer when it is not needed any more. So it does that from
+/// now on.
+pub(super) fn fired_for_nothing(tp: &mut TcpSock) {
+    tp.seldom = true;
+}
+
+/// The connection is used again after `ms`: by a flight, or by data that comes when nothing waits to be acknowledged.
+/// If that is so soon that a timer of the last use would still run, timers are left to themselves again.
+#[inline]
+pub(super) fn used_after(tp: &mut TcpSock, ms: u32) {
+    if tp.seldom && Duration::from_millis(ms.into()) < RTO_MIN {
+        tp.seldom = false;
+    }
 }
 
 /// Stops every timer of the connection for good, so that none keeps the sock alive (inet_csk_clear_xmit_timers).
@@ -464,6 +491,7 @@ pub(crate) fn probe_timer(cx: &mut Cx<'_>) {
 pub(crate) fn write_timer(cx: &mut Cx<'_>) {
     if matches!(cx.state(), State::Close | State::Listen) || cx.tp.pending == XmitTimer::None {
         cx.stack.timers.cancel(&mut cx.tp.retransmit_timer);
+        fired_for_nothing(cx.tp);
         return;
     }
     cx.refresh_clock();

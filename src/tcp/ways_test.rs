@@ -33,7 +33,7 @@ use crate::sock::pages::Pages;
 use crate::sock::proto::Dumped;
 use crate::sock::skb::{Known, TcpCb};
 use crate::sock::wait::{Events, Watch};
-use crate::sock::{Sock, SockGuard};
+use crate::sock::{Sock, SockGuard, crowd};
 use crate::sys::lock::Mutex;
 use crate::wire::tcp::TcpHeader;
 use acts::{Acks, Act, Call, Incoming, Memory, Peer, Setting, act, setting};
@@ -443,6 +443,7 @@ type Play<'a> = &'a dyn Fn(&[Way], &mut dyn FnMut(&Side, &str));
 
 /// Plays the acts so.
 fn play(set: &Setting, acts: &[Act], closed: &[Way], step: &mut dyn FnMut(&Side, &str)) {
+    let _many = crowd::pretend();
     without(closed, || {
         let side = Side::new(set);
         step(&side, "");
@@ -560,6 +561,7 @@ proptest! {
 /// The tests say nothing of a way that is not taken.
 #[test]
 fn each_short_way_is_taken_by_an_exchange() {
+    let _many = crowd::pretend();
     let before = ALL.map(count);
     // Behind the shortest there are others.
     for closed in [&[][..], &[Way::Plain, Way::Alone]] {

@@ -26,9 +26,10 @@ impl Keep for Box<SkbInner> {
         if self.owner.is_some() {
             self.owner = None;
         }
-        if self.zerocopy.is_some() || self.tx_stamp.is_some() || self.saved_header.is_some() || self.pieces.is_some() {
+        let rare = self.zerocopy.is_some() || self.tx_stamp.is_some() || self.saved_header.is_some();
+        if rare || self.pieces.is_some() || self.receiver.is_some() {
             (self.zerocopy, self.tx_stamp) = (None, None);
-            (self.saved_header, self.pieces) = (None, None);
+            (self.saved_header, self.pieces, self.receiver) = (None, None, None);
         }
         // Most packets have one at most, in place.
         if self.frags.spilled() || self.frags.len() > 1 {
@@ -98,6 +99,7 @@ impl SkbInner {
             frag_max_size: 0,
             tcp: TcpCb::default(),
             cb: [0; CB_WORDS],
+            receiver: None,
             rx: None,
             owner: None,
             zerocopy: None,
@@ -136,6 +138,7 @@ impl SkbInner {
             frag_max_size,
             tcp,
             cb,
+            receiver: _,
             rx,
             owner: _,
             zerocopy: _,
@@ -210,6 +213,7 @@ impl SkbInner {
             frag_max_size,
             tcp,
             cb,
+            receiver: _,
             rx,
             owner: _,
             zerocopy: _,

@@ -216,6 +216,9 @@ pub(super) fn send(cx: &mut Cx<'_>, mut out: Skb, segment: &Segment) -> Result<(
     let options = if stamps { Opts::Stamps(ts_at(cx, mstamp), cx.tp.rx_opt.ts_recent) } else { Opts::Bare };
     let Some(len) = put_headers(&mut out, &h, hash, end_seq, options) else { return Err(Error::NoBufs) };
     (out.hash, out.mark, out.priority) = (cx.tp.txhash, sk.mark, sk.priority);
+    if cx.tp.receiver.is_some() {
+        out.receiver = lookup::receiver_of(cx, hash);
+    }
 
     if ack == cx.tp.rcv_nxt {
         delack::event_ack_sent(cx);

@@ -166,6 +166,30 @@ fn a_postponed_timer_does_its_work_at_its_last_time() {
     assert_eq!((b.step(), b.step(), b.sent().len()), (Some(400), None, 0));
 }
 
+/// Its timer is left in the wheel until it has once fired for nothing. From then on it is cancelled, until a flight
+/// follows another one so soon that one timer would have served both.
+#[test]
+fn the_timer_of_a_connection_that_sends_seldom_ends_with_the_acknowledgement() {
+    let b = Bench::established();
+    let mut sent = 0;
+    let mut exchange = || {
+        b.send(&[1; 100], 0).unwrap();
+        assert_eq!(b.sent().len(), 1);
+        sent += 100;
+        b.ack(sent);
+        b.with(|cx| (cx.tp.pending, cx.tp.retransmit_timer.is_armed(), cx.tp.seldom))
+    };
+    assert_eq!(exchange(), (XmitTimer::None, true, false));
+    assert_eq!((b.step().is_some(), b.sent().len()), (true, 0));
+    b.with(|cx| assert!(cx.tp.seldom && !cx.tp.retransmit_timer.is_armed()));
+    for _ in 0..3 {
+        b.advance(1000);
+        assert_eq!(exchange(), (XmitTimer::None, false, true));
+    }
+    b.advance(150);
+    assert_eq!(exchange(), (XmitTimer::None, true, false));
+}
+
 /// It fires early while a system call owns the sock, which postpones it once more.
 #[test]
 fn a_timer_that_meets_a_system_call_keeps_the_time_that_the_call_gives_it() {
