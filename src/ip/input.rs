@@ -121,7 +121,12 @@ fn link_header(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant
 
 /// IP's part: `skb` begins with its network header.
 fn network_input(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant, run: &mut Run) {
-    match std::mem::take(&mut skb.looped) {
+    let looped = std::mem::take(&mut skb.looped);
+    if looped != Looped::No {
+        // It is looked up, and a packet in the queue of its receiver must not hold it.
+        skb.receiver = None;
+    }
+    match looped {
         Looped::No => {}
         looped if dev.loops_as_is() => return receive_looped(net, stack, skb, looped, now, run),
         _ => skb.cb = [0; CB_WORDS],
@@ -241,7 +246,7 @@ fn receive_segment(net: &Ip, stack: &Arc<Stack>, dev: &NetDev, handler: &dyn IpH
     }
     skb.pull(ip::HEADER_LEN);
     if handler.contained() {
-        (skb.looped, skb.cb) = (Looped::No, [0; CB_WORDS]);
+        (skb.looped, skb.cb, skb.receiver) = (Looped::No, [0; CB_WORDS], None);
     }
     if contain(|| handler.contained(), || handler.rcv_noted(stack, skb)) {
         stack.mib.drop(DropReason::PluginRefused);

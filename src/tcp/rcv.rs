@@ -418,6 +418,7 @@ fn rcv_unconnected(
 /// The sock processes the segment now, or its owner does later. Linux: the end of tcp_v4_rcv, tcp_add_backlog.
 #[inline(always)]
 pub(super) fn add_backlog(stack: &Arc<Stack>, sock: &Arc<Sock>, skb: Skb, now: Instant) {
+    debug_assert!(skb.receiver.is_none(), "it would hold its own receiver");
     if let Delivered::Dropped(_) = sock.deliver(stack, skb, now) {
         stack.mib.inc(Mib::TcpExtTCPBacklogDrop);
     }
