@@ -198,16 +198,18 @@ impl TcpTables {
     /// SO_BINDTODEVICE of a connection has changed.
     pub fn rebind_device(&self, stack: &Stack, sock: &Arc<Sock>, sk: &SockCommon) {
         let key = hash_of_sock(stack, sk);
-        if let Some(entry @ Entry::Sock(..)) = self.eshard(key).lock().get_mut(key)
-            && matches!(entry, Entry::Sock(found, _) if Arc::ptr_eq(found, sock))
+        let mut shard = self.eshard(key).lock();
+        if let Some(entry) = shard.get_mut(key)
+            && let Entry::Sock(found, bound) = entry
+            && Arc::ptr_eq(found, sock)
         {
-            *entry = Entry::Sock(sock.clone(), sk.bound_dev_if);
+            *bound = sk.bound_dev_if;
             entry.is_entered(key);
         }
     }
 
-    /// A segment to the peer of a connection is about to be sent. If the peer is on this stack too,
-    /// prefetches the line in which the segment's receiver will be looked up, and returns the key.
+    /// A segment to the peer of a connection is about to be sent. If the peer is on this stack too, prefetches the line
+    /// in which the segment's receiver will be looked up, and returns the key.
     #[inline]
     pub(super) fn prefetch_entry(&self, stack: &Stack, sk: &SockCommon) -> Option<u64> {
         if !sk.dst.as_ref()?.dev.is_loopback() {
