@@ -443,7 +443,6 @@ type Play<'a> = &'a dyn Fn(&[Way], &mut dyn FnMut(&Side, &str));
 
 /// Plays the acts so.
 fn play(set: &Setting, acts: &[Act], closed: &[Way], step: &mut dyn FnMut(&Side, &str)) {
-    let _many = crowd::pretend();
     without(closed, || {
         let side = Side::new(set);
         step(&side, "");
@@ -489,6 +488,8 @@ fn compare(
     ways: &[Way],
     keep: Keep,
 ) -> std::result::Result<(), TestCaseError> {
+    // Among few, some ways are not taken; other tests must not change what they are between one play and the next.
+    let _many = crowd::pretend();
     let short = trace(play, &[], keep);
     let differs = |ways: &[Way]| trace(play, ways, keep).iter().zip(&short).position(|(a, b)| a != b);
     let Some(step) = differs(ways) else { return Ok(()) };
@@ -507,9 +508,10 @@ fn exact_ways() -> Vec<Way> {
     ALL.into_iter().filter(|way| *way != Way::Predict).collect()
 }
 
-/// Bytes of packets say nothing where they are old: their lines have no colon.
+/// Bytes of packets say nothing where they are old: their lines have no colon. Whether a sock has its receiver noted is
+/// not to be seen, and only a short way forgets one that is out of date.
 fn exact(line: &str) -> bool {
-    line.contains(':')
+    line.contains(':') && !line.trim_start().starts_with("receiver:")
 }
 
 /// What a predicted segment must leave as any other does. The rest differs as it does in Linux, whose fast path sends
